@@ -1,0 +1,145 @@
+//! The load generator: text to standard output or to whoever connects, at a rate or as fast as it goes.
+//!
+//! Promise: the same options give the same bytes, to every client from the first byte on. Refuses to
+//! know: what counts them.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use microtally::generate::{Text, Words};
+use microtally::{Error, Result};
+
+use crate::flags::{Endpoint, Gen, Load, Rate};
+use crate::{say, wire};
+
+/// A paced sender writes this often a second, so that a rate is even within 5 ms.
+const WRITES_PER_S: u64 = 200;
+
+/// The text that `load` describes.
+pub(crate) fn text(load: &Load) -> Result<Text> {
+    Words::new(load.seed)
+        .vocabulary(load.vocabulary)
+        .zipf_exponent(load.zipf_exponent)
+        .build()
+        .map_err(|error| Error::refused(error.to_string()))
+}
+
+/// `microtally gen`.
+pub(crate) fn generate(options: &Gen) -> Result<()> {
+    wire::exit_on_signal();
+    let Some(endpoint) = &options.listen else {
+        // Past Rust's own buffering of standard output, which looks for line ends.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let mut stdout = stdout.map_err(|cause| Error::output("stdout", &cause))?;
+        return send(&mut text(&options.load)?, options, &mut stdout)
+            .map_err(|cause| Error::output("stdout", &cause));
+    };
+    // Wrong options are refused before anybody connects.
+    text(&options.load)?;
+    let listener = listen(endpoint)?;
+    let address = listener
+        .local_addr()
+        .map_err(|cause| cannot_listen(endpoint, &cause))?;
+    say(&format_args!("listening on {address}"));
+    loop {
+        match listener.accept() {
+            Ok((client, _)) => {
+                let options = options.clone();
+                thread::spawn(move || serve(client, &options));
+            }
+            Err(cause) => {
+                say(&format_args!("cannot accept a connection: {cause}"));
+                // Out of descriptors, most likely: some come back when clients go.
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn listen(endpoint: &Endpoint) -> Result<TcpListener> {
+    (endpoint.host.as_str(), endpoint.port)
+        .to_socket_addrs()
+        .and_then(|addresses| TcpListener::bind(&addresses.collect::<Vec<_>>()[..]))
+        .map_err(|cause| cannot_listen(endpoint, &cause))
+}
+
+fn cannot_listen(endpoint: &Endpoint, cause: &io::Error) -> Error {
+    let Endpoint { host, port } = endpoint;
+    Error::refused(format!(
+        "cannot listen on {host}:{port}: {cause}; pick another with --listen"
+    ))
+}
+
+fn serve(mut client: TcpStream, options: &Gen) {
+    let Ok(mut text) = text(&options.load) else {
+        return;
+    };
+    // A client that went away is how most of them end.
+    let _ = send(&mut text, options, &mut client);
+}
+
+fn send(text: &mut Text, options: &Gen, to: &mut impl Write) -> io::Result<()> {
+    match send_until(text, options.load.rate, options.total_bytes, to) {
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Sends `text` at `rate` until `total_bytes` are sent or `to` gives an error.
+pub(crate) fn send_until(
+    text: &mut Text,
+    rate: Rate,
+    total_bytes: Option<u64>,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    let start = Instant::now();
+    let mut sent: u64 = 0;
+    while total_bytes.is_none_or(|total| sent < total) {
+        let left = total_bytes.map_or(u64::MAX, |total| total - sent);
+        let piece = match rate {
+            Rate::Max => left,
+            Rate::BytesPerSecond(rate) => {
+                let rate = rate.max(1);
+                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+                thread::sleep(due.saturating_sub(start.elapsed()));
+                left.min((rate / WRITES_PER_S).max(1))
+            }
+        };
+        sent += write_up_to(text, piece, to)?;
+    }
+    to.flush()
+}
+
+/// Writes one chunk of `text`, or its first `bytes_max` bytes.
+fn write_up_to(text: &mut Text, bytes_max: u64, to: &mut impl Write) -> io::Result<u64> {
+    let chunk = text.next_chunk_up_to(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    to.write_all(chunk)?;
+    Ok(chunk.len() as u64)
+}
+
+/// Serves one client at a port of the system's choice, in a thread, until it goes away. The text is
+/// made before, so that sending costs what sending costs.
+pub(crate) fn serve_one(load: &Load) -> Result<u16> {
+    let mut text = text(load)?;
+    let period = Words::new(load.seed).period_bytes;
+    let mut made = 0;
+    while made < period {
+        made += text.next_chunk().len();
+    }
+    let refused =
+        |cause: io::Error| Error::refused(format!("cannot listen on a loopback port: {cause}"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(refused)?;
+    let port = listener.local_addr().map_err(refused)?.port();
+    let rate = load.rate;
+    thread::spawn(move || {
+        if let Ok((mut client, _)) = listener.accept() {
+            // Ends when the engine has seen enough and closes the connection.
+            let _ = send_until(&mut text, rate, None, &mut client);
+        }
+    });
+    Ok(port)
+}

@@ -1,0 +1,59 @@
+//! The program: turns arguments into a run, and its outcome into an exit code.
+//!
+//! Promise: standard output carries results and nothing else; everything said to a person goes to
+//! standard error. Refuses to know: how the library works inside.
+//!
+//! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `load` is the
+//! generator, `report` counts batches for `--stats`, `allocations` counts what the allocator does.
+
+mod allocations;
+mod flags;
+mod load;
+mod report;
+mod wire;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use microtally::{Error, ErrorKind};
+
+fn main() -> ExitCode {
+    let command = match flags::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            // Printing fails when nobody reads; the exit code still tells.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match command {
+        flags::Command::Words(words) => wire::words(&words),
+        flags::Command::Demo(demo) => wire::demo(&demo),
+        flags::Command::Gen(options) => load::generate(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::SinkClosed => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// 1: failed while running. 2: refused before anything started. 3: a source could not be opened or was
+/// lost for good.
+fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Config | ErrorKind::NoOutput => 2,
+        ErrorKind::Source => 3,
+        _ => 1,
+    }
+}
+
+/// Says something to the person at the terminal.
+fn say(message: &dyn Display) {
+    // Not `eprintln`: it panics when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "microtally: {message}");
+}

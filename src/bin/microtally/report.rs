@@ -1,0 +1,166 @@
+//! What `--stats` and `demo` tell about a run.
+//!
+//! Promise: watching a batch allocates nothing. Refuses to know: where results go.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use microtally::sink::Sink;
+use microtally::{Batch, Result};
+
+use crate::allocations;
+use crate::flags::units::format_bytes;
+
+/// Batches until every table has been used and has grown to what the stream needs: each shard has two.
+const WARM_UP_BATCHES: u64 = 2;
+
+/// Watches batches go by; clones share what they saw.
+#[derive(Clone)]
+pub(crate) struct Report(Arc<Mutex<Seen>>);
+
+struct Seen {
+    start: Instant,
+    batches: u64,
+    records: u64,
+    tokens: u64,
+    bytes: u64,
+    dropped: u64,
+    /// How late batches began, in microseconds.
+    delays: Histogram<u64>,
+    /// When the last batch was out.
+    end: Instant,
+    /// At the end of the warm-up: time, bytes counted, allocator calls.
+    warm: Option<(Instant, u64, u64)>,
+    /// Allocator calls when the last batch was out.
+    calls: u64,
+}
+
+/// The statistics of a finished run.
+pub(crate) struct Summary {
+    batches: u64,
+    records: u64,
+    tokens: u64,
+    bytes: u64,
+    dropped: u64,
+    elapsed: Duration,
+    gigabytes_per_s: f64,
+    delay_us: [u64; 3],
+    /// Allocator calls after the warm-up; none to tell when there was no batch after it.
+    steady_allocations: Option<u64>,
+}
+
+impl Report {
+    /// Starts watching.
+    pub(crate) fn new() -> Self {
+        let delays = Histogram::new_with_bounds(1, 24 * 3600 * 1_000_000, 3)
+            .expect("the bounds are in order and three digits are allowed");
+        let now = Instant::now();
+        Report(Arc::new(Mutex::new(Seen {
+            start: now,
+            batches: 0,
+            records: 0,
+            tokens: 0,
+            bytes: 0,
+            dropped: 0,
+            delays,
+            end: now,
+            warm: None,
+            calls: 0,
+        })))
+    }
+
+    /// Sums up.
+    pub(crate) fn summary(&self) -> Summary {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, before) = match seen.warm {
+            Some((at, bytes, _)) if seen.batches > WARM_UP_BATCHES => (at, bytes),
+            _ => (seen.start, 0),
+        };
+        let seconds = (seen.end - from).as_secs_f64();
+        let bytes = (seen.bytes - before) as f64;
+        let steady = seen.warm.filter(|_| seen.batches > WARM_UP_BATCHES);
+        Summary {
+            batches: seen.batches,
+            records: seen.records,
+            tokens: seen.tokens,
+            bytes: seen.bytes,
+            dropped: seen.dropped,
+            elapsed: seen.end - seen.start,
+            gigabytes_per_s: if seconds > 0.0 {
+                bytes / seconds / 1e9
+            } else {
+                0.0
+            },
+            delay_us: [0.5, 0.99, 1.0].map(|q| seen.delays.value_at_quantile(q)),
+            steady_allocations: steady.map(|(_, _, calls)| seen.calls - calls),
+        }
+    }
+}
+
+impl Sink<u64> for Report {
+    fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<()> {
+        let stats = batch.stats();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.batches += 1;
+        seen.records += stats.records;
+        seen.tokens += stats.tokens;
+        seen.bytes += stats.bytes;
+        seen.dropped += stats.oversize_tokens + stats.truncated_records;
+        let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
+        seen.delays.saturating_record(micros.max(1));
+        seen.end = Instant::now();
+        seen.calls = allocations::calls();
+        if seen.batches == WARM_UP_BATCHES {
+            seen.warm = Some((seen.end, seen.bytes, seen.calls));
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    /// One line for people.
+    pub(crate) fn text(&self) -> String {
+        let [p50, p99, max] = self.delay_us.map(|us| us as f64 / 1e3);
+        let mut text = format!(
+            "{} batches in {:.1} s: {} records, {} tokens, {} bytes ({}), {:.3} GB/s; ",
+            self.batches,
+            self.elapsed.as_secs_f64(),
+            self.records,
+            self.tokens,
+            self.bytes,
+            format_bytes(self.bytes),
+            self.gigabytes_per_s,
+        );
+        let steady = match self.steady_allocations {
+            Some(calls) => calls.to_string(),
+            None => "unknown (fewer than 3 batches)".to_owned(),
+        };
+        write!(
+            text,
+            "late p50 {p50:.1} ms p99 {p99:.1} ms max {max:.1} ms; {} dropped; steady-state \
+             allocations: {steady}",
+            self.dropped
+        )
+        .expect("writing to a string succeeds");
+        text
+    }
+
+    /// One JSON object.
+    pub(crate) fn json(&self) -> String {
+        serde_json::json!({
+            "v": 1,
+            "batches": self.batches,
+            "seconds": self.elapsed.as_secs_f64(),
+            "records": self.records,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "gb_per_s": self.gigabytes_per_s,
+            "late_us": {"p50": self.delay_us[0], "p99": self.delay_us[1], "max": self.delay_us[2]},
+            "dropped": self.dropped,
+            "steady_allocations": self.steady_allocations,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,599 @@
+//! Values as people type them: sizes, durations, rates, addresses, separators and counts.
+//!
+//! Promise: exact integer arithmetic, no rounding of durations, and for everything else an error
+//! that says what may be written instead. Refuses to know: option names, defaults, clap.
+
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Least and most bytes `--max-record` allows.
+const RECORD_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
+
+/// Worker counts `--workers` allows besides `auto`.
+const WORKERS: RangeInclusive<u64> = 1..=256;
+
+/// Vocabulary sizes `--vocabulary` allows.
+const VOCABULARY: RangeInclusive<u64> = 1..=10_000_000;
+
+/// Steepest exponent `--zipf` allows.
+const ZIPF_MAX: f64 = 4.0;
+
+/// Source schemes that are planned: they deserve a better answer than "unknown".
+const SCHEMES_LATER: [&str; 8] = [
+    "tcp-listen",
+    "udp-listen",
+    "unix",
+    "unix-listen",
+    "dir",
+    "kafka",
+    "kinesis",
+    "flume-avro-listen",
+];
+
+const SOURCE_ALLOWED: &str = "allowed are tcp://HOST:PORT, HOST:PORT and - (standard input); \
+                              to count a file, write: microtally words - < FILE";
+
+/// Where lines come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SourceSpec {
+    /// Standard input.
+    Stdin,
+    /// A connection made as a client. An IPv6 host has no brackets; the port is not 0.
+    Tcp { host: String, port: u16 },
+}
+
+/// A place to listen. An IPv6 host has no brackets; port 0 means any free one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Endpoint {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What happens after a connection failed or ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reconnect {
+    /// A new attempt this much later.
+    After(Duration),
+    /// The run ends.
+    Never,
+}
+
+/// How many results of a batch are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Top {
+    /// At most this many.
+    First(usize),
+    /// Every one.
+    All,
+}
+
+/// How many threads count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Workers {
+    /// As many as the process may use cores.
+    Auto,
+    /// This many, 1 to 256.
+    Exactly(usize),
+}
+
+/// How fast the load generator sends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rate {
+    /// As fast as it is read.
+    Max,
+    /// Bytes per second, at least 1.
+    BytesPerSecond(u64),
+}
+
+/// Longest duration that can be written: a year. Beyond it a typing error is more likely.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Prefixes of sizes with their powers of 1024 and of 1000.
+const PREFIXES: [(char, u64, u64); 4] = [
+    ('K', 1 << 10, 1_000),
+    ('M', 1 << 20, 1_000_000),
+    ('G', 1 << 30, 1_000_000_000),
+    ('T', 1 << 40, 1_000_000_000_000),
+];
+
+/// `SOURCE`: where lines come from.
+pub(crate) fn source(text: &str) -> Result<SourceSpec, String> {
+    if text == "-" {
+        return Ok(SourceSpec::Stdin);
+    }
+    let address = match text.split_once("://") {
+        None | Some(("tcp", _)) => text.strip_prefix("tcp://").unwrap_or(text),
+        Some((scheme, _)) if SCHEMES_LATER.contains(&scheme) => {
+            return Err(format!(
+                "{scheme}:// is not supported yet; {SOURCE_ALLOWED}"
+            ));
+        }
+        Some(_) => return Err(format!("unknown kind of source; {SOURCE_ALLOWED}")),
+    };
+    match endpoint(address) {
+        Ok(Endpoint { port: 0, .. }) => {
+            Err("port 0 cannot be connected to; write 1 to 65535".into())
+        }
+        Ok(Endpoint { host, port }) => Ok(SourceSpec::Tcp { host, port }),
+        Err(reason) => Err(format!("{reason}; {SOURCE_ALLOWED}")),
+    }
+}
+
+/// `--listen`: where to listen.
+pub(crate) fn listen(text: &str) -> Result<Endpoint, String> {
+    endpoint(text.strip_prefix("tcp://").unwrap_or(text))
+        .map_err(|reason| format!("{reason}; write HOST:PORT, for example 127.0.0.1:9999"))
+}
+
+/// Splits `HOST:PORT` or `[IPV6]:PORT`.
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest
+                .split_once("]:")
+                .ok_or("it has no ]:PORT after the [")?;
+            // A scope such as %eth0 is for the resolver to judge.
+            let (address, scope) = host.split_once('%').unwrap_or((host, "0"));
+            if address.parse::<Ipv6Addr>().is_err() || !is_name(scope) {
+                return Err("there is no IPv6 address between [ and ]".into());
+            }
+            (host, port)
+        }
+        None => {
+            let (host, port) = text.rsplit_once(':').ok_or("it has no :PORT")?;
+            if host.contains(':') {
+                return Err("an IPv6 address needs brackets, as in [::1]:9999".into());
+            }
+            if !is_name(host) {
+                return Err("before the port there is no host name or address".into());
+            }
+            (host, port)
+        }
+    };
+    match whole_number(port).and_then(|port| u16::try_from(port).ok()) {
+        Some(port) => Ok(Endpoint {
+            host: host.into(),
+            port,
+        }),
+        None => Err("the port is not a number from 1 to 65535".into()),
+    }
+}
+
+/// Whether this may be a host name: letters, digits, `.`, `-`, `_`, as long as DNS allows.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=253).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// `--split`: one byte, as it is or as an escape.
+pub(crate) fn split_byte(text: &str) -> Result<u8, String> {
+    match *text.as_bytes() {
+        [byte] => Ok(byte),
+        [b'\\', b'0'] => Ok(b'\0'),
+        [b'\\', b't'] => Ok(b'\t'),
+        [b'\\', b'n'] => Ok(b'\n'),
+        [b'\\', b'v'] => Ok(b'\x0b'),
+        [b'\\', b'f'] => Ok(b'\x0c'),
+        [b'\\', b'r'] => Ok(b'\r'),
+        [b'\\', b'\\'] => Ok(b'\\'),
+        [b'\\', b'x', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            u8::from_str_radix(&text[2..], 16).map_err(|error| error.to_string())
+        }
+        _ => Err(format!(
+            "this is {} bytes and a separator is exactly one; write it as it is, or one of \
+             \\0 \\t \\n \\v \\f \\r \\\\ \\xNN, or use --split-whitespace",
+            text.len()
+        )),
+    }
+}
+
+/// `--interval`: a duration from 1ms.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("the shortest interval is 1ms".into()),
+        interval => Ok(interval),
+    }
+}
+
+/// `--reconnect`: a duration from 1ms, or `never`.
+pub(crate) fn reconnect(text: &str) -> Result<Reconnect, String> {
+    if text == "never" {
+        return Ok(Reconnect::Never);
+    }
+    let after = parse_duration(text).map_err(|reason| format!("{reason}; or write never"))?;
+    match after {
+        Duration::ZERO => Err("the shortest wait is 1ms; or write never".into()),
+        after => Ok(Reconnect::After(after)),
+    }
+}
+
+/// `--top`: a number, or `all`.
+pub(crate) fn top(text: &str) -> Result<Top, String> {
+    match whole_number(text).map(usize::try_from) {
+        _ if text == "all" => Ok(Top::All),
+        Some(Ok(count)) => Ok(Top::First(count)),
+        _ => Err("write a whole number from 0, or all".into()),
+    }
+}
+
+/// `--workers`: a number, or `auto`.
+pub(crate) fn workers(text: &str) -> Result<Workers, String> {
+    if text == "auto" {
+        return Ok(Workers::Auto);
+    }
+    let count = number_in(text, WORKERS).map_err(|reason| format!("{reason}, or auto"))?;
+    Ok(Workers::Exactly(count as usize))
+}
+
+/// `--batches`: a number from 1.
+pub(crate) fn batches(text: &str) -> Result<u64, String> {
+    number_in(text, 1..=u64::MAX)
+}
+
+/// `--seed`: any number.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    number_in(text, 0..=u64::MAX)
+}
+
+/// `--vocabulary`: how many different words.
+pub(crate) fn vocabulary(text: &str) -> Result<usize, String> {
+    number_in(text, VOCABULARY).map(|words| words as usize)
+}
+
+/// `--zipf`: an exponent.
+pub(crate) fn zipf(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(exponent) if (0.0..=ZIPF_MAX).contains(&exponent) => Ok(exponent),
+        _ => Err(format!(
+            "write a number from 0 to {ZIPF_MAX}, for example 1.0"
+        )),
+    }
+}
+
+/// `--max-record`: a size within its range.
+pub(crate) fn record_bytes_max(text: &str) -> Result<usize, String> {
+    let bytes = parse_size(text)?;
+    if RECORD_BYTES.contains(&bytes) {
+        return Ok(bytes as usize);
+    }
+    let (min, max) = (
+        format_bytes(*RECORD_BYTES.start()),
+        format_bytes(*RECORD_BYTES.end()),
+    );
+    Err(format!(
+        "{} is outside what is allowed: {min} to {max}",
+        format_bytes(bytes)
+    ))
+}
+
+/// `--rate`: bytes per second, or `max`.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate::Max);
+    }
+    let bytes = parse_rate(text).map_err(|reason| format!("{reason}; or write max"))?;
+    Ok(Rate::BytesPerSecond(bytes))
+}
+
+/// `--total`: a size that is not 0.
+pub(crate) fn total(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("write 1B or more, or leave --total out for no end".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn number_in(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    match whole_number(text) {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "write a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
+/// Digits only: the standard library would also take a plus sign.
+fn whole_number(text: &str) -> Option<u64> {
+    text.parse()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Bytes: `4096`, `64KiB` and `64K` (powers of 1024), `1MB` (powers of 1000), `1.5GiB`.
+///
+/// A fraction of a byte is cut off.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let scale = size_scale(unit).ok_or_else(|| size_hint(unit))?;
+    let number = Decimal::parse(number).ok_or_else(|| size_hint(unit))?;
+    u64::try_from(number.times(scale).0).map_err(|_| "more than 2^64 bytes".to_owned())
+}
+
+/// Time: `500ms`, `1.5s`, `2m`, `1h`. Whole milliseconds only, up to a year.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let hint = "write a number and one of the units ms, s, m, h, for example 500ms or 1.5s";
+    let (number, unit) = split_unit(text);
+    let Some(number) = Decimal::parse(number) else {
+        return Err(hint.to_owned());
+    };
+    let scale = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" => return Err(format!("the unit is missing; write {text}s or {text}ms")),
+        _ => return Err(hint.to_owned()),
+    };
+    let (milliseconds, exact) = number.times(scale);
+    if !exact {
+        return Err("only whole milliseconds are allowed; 1ms is the smallest step".to_owned());
+    }
+    match u64::try_from(milliseconds).map(Duration::from_millis) {
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        _ => Err("longer than a year (8760h)".to_owned()),
+    }
+}
+
+/// Bytes per second: a size and `/s`, for example `100MB/s`. Never 0.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+    let Some(size) = text.strip_suffix("/s") else {
+        return Err("write a size per second, for example 100MB/s or 1GiB/s".to_owned());
+    };
+    match parse_size(size)? {
+        0 => Err("a rate of nothing sends nothing; write 1B/s or more".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The shortest exact way to write a size that [`parse_size`] reads: `16MiB`, `5MB`, `4097B`.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    for (prefix, binary, decimal) in PREFIXES.into_iter().rev() {
+        for (scale, unit) in [(binary, "iB"), (decimal, "B")] {
+            if bytes >= scale && bytes.is_multiple_of(scale) {
+                return format!("{}{prefix}{unit}", bytes / scale);
+            }
+        }
+    }
+    format!("{bytes}B")
+}
+
+/// Cuts before the first character that is no part of a number.
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// Bytes in a unit. `KB` or `kb` is 1000, `K`, `k`, `KiB` or `kib` is 1024, as in GNU programs.
+///
+/// `Mb` and `Gb` are refused: they may mean bits.
+fn size_scale(unit: &str) -> Option<u64> {
+    if matches!(unit, "" | "B" | "b") {
+        return Some(1);
+    }
+    let mut chars = unit.chars();
+    let first = chars.next()?;
+    let (_, binary, decimal) = PREFIXES
+        .into_iter()
+        .find(|(prefix, ..)| prefix.eq_ignore_ascii_case(&first))?;
+    match chars.as_str() {
+        "" | "iB" => Some(binary),
+        "ib" if first.is_ascii_lowercase() => Some(binary),
+        "B" => Some(decimal),
+        "b" if first.is_ascii_lowercase() => Some(decimal),
+        _ => None,
+    }
+}
+
+fn size_hint(unit: &str) -> String {
+    match unit {
+        "Kb" | "Mb" | "Gb" | "Tb" => format!("{unit} may mean bits; write {}B", &unit[..1]),
+        _ => "write a number of bytes, for example 4096, 64KiB, 1MB or 2G".to_owned(),
+    }
+}
+
+/// A number as typed: `digits / 10^places`.
+struct Decimal {
+    digits: u64,
+    places: u32,
+}
+
+impl Decimal {
+    /// Digits, and perhaps a point and more digits. All digits together fit a `u64` and at most
+    /// 18 are behind the point, so that [`times`](Self::times) cannot overflow.
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let all_digits = |part: &str| {
+            !part.is_empty() && part.len() <= 20 && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !all_digits(whole) || !all_digits(fraction) {
+            return None;
+        }
+        let fraction = fraction.trim_end_matches('0');
+        let places = fraction.len() as u32;
+        if places > 18 {
+            return None;
+        }
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        Some(Self { digits, places })
+    }
+
+    /// The product with `scale`, cut to a whole number, and whether nothing was cut off.
+    fn times(&self, scale: u64) -> (u128, bool) {
+        let product = u128::from(self.digits) * u128::from(scale);
+        let divisor = 10_u128.pow(self.places);
+        (product / divisor, product.is_multiple_of(divisor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4_096),
+            ("1B", 1),
+            ("64KiB", 65_536),
+            ("64kib", 65_536),
+            ("64K", 65_536),
+            ("64k", 65_536),
+            ("1kB", 1_000),
+            ("1KB", 1_000),
+            ("1MB", 1_000_000),
+            ("1mb", 1_000_000),
+            ("2G", 2 << 30),
+            ("3TiB", 3 << 40),
+            ("1.5MiB", 3 << 19),
+            ("0.1K", 102),
+            ("1.50", 1),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for (text, message) in [
+            ("", "write a number of bytes"),
+            ("MiB", "write a number"),
+            ("-1", "write a number"),
+            ("+1", "write a number"),
+            ("1 MB", "write a number"),
+            ("1.MB", "write a number"),
+            (".5MB", "write a number"),
+            ("1.2.3", "write a number"),
+            ("1e6", "write a number"),
+            ("1P", "write a number"),
+            ("1MiBs", "write a number"),
+            ("1MB/s", "write a number"),
+            ("٣", "write a number"),
+            ("1é", "write a number"),
+            ("0.0000000000000000001", "write a number"),
+            ("10Mb", "Mb may mean bits; write MB"),
+            ("18446744073709551616", "write a number"),
+            ("16777216TiB", "more than 2^64 bytes"),
+        ] {
+            let error = parse_size(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [
+            ("0s", 0),
+            ("1ms", 1),
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("1.5s", 1_500),
+            ("0.001s", 1),
+            ("1.000s", 1_000),
+            ("2m", 120_000),
+            ("0.5m", 30_000),
+            ("1h", 3_600_000),
+            ("8760h", 31_536_000_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for (text, message) in [
+            ("5", "the unit is missing; write 5s or 5ms"),
+            ("", "ms, s, m, h"),
+            ("s", "ms, s, m, h"),
+            ("5 s", "ms, s, m, h"),
+            ("5S", "ms, s, m, h"),
+            ("5sec", "ms, s, m, h"),
+            ("1d", "ms, s, m, h"),
+            ("1h30m", "ms, s, m, h"),
+            ("-5s", "ms, s, m, h"),
+            ("1.5ms", "only whole milliseconds"),
+            ("1.0005s", "only whole milliseconds"),
+            ("8760.001h", "longer than a year"),
+            ("9999999999999999999h", "longer than a year"),
+        ] {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        for (text, bytes) in [("100MB/s", 100_000_000), ("1GiB/s", 1 << 30), ("1/s", 1)] {
+            assert_eq!(parse_rate(text), Ok(bytes), "{text}");
+        }
+        for (text, message) in [
+            ("", "100MB/s"),
+            ("100MB", "100MB/s"),
+            ("100MB/m", "100MB/s"),
+            ("max", "100MB/s"),
+            ("0/s", "1B/s or more"),
+            ("/s", "write a number of bytes"),
+            ("1Gb/s", "write GB"),
+        ] {
+            let error = parse_rate(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn formatted_bytes_are_exact_and_can_be_typed() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1, "1B"),
+            (1_000, "1KB"),
+            (1_024, "1KiB"),
+            (4_097, "4097B"),
+            (16 << 20, "16MiB"),
+            (1 << 30, "1GiB"),
+            (5_000_000, "5MB"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            assert_eq!(format_bytes(bytes), text);
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn sources() {
+        assert_eq!(source("-"), Ok(SourceSpec::Stdin));
+        for (text, host, port) in [
+            ("localhost:9999", "localhost", 9_999),
+            ("tcp://a-b.example:65535", "a-b.example", 65_535),
+            ("127.0.0.1:1", "127.0.0.1", 1),
+            ("[::1]:9999", "::1", 9_999),
+            ("tcp://[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+        ] {
+            let host = host.to_owned();
+            assert_eq!(source(text), Ok(SourceSpec::Tcp { host, port }));
+        }
+    }
+
+    #[test]
+    fn separators() {
+        for (text, byte) in [
+            (" ", b' '),
+            (",", b','),
+            ("-", b'-'),
+            ("\t", b'\t'),
+            ("\\t", b'\t'),
+            ("\\0", 0),
+            ("\\n", b'\n'),
+            ("\\", b'\\'),
+            ("\\\\", b'\\'),
+            ("\\x7C", b'|'),
+            ("\\xff", 0xff),
+        ] {
+            assert_eq!(split_byte(text), Ok(byte), "{text}");
+        }
+    }
+}

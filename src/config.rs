@@ -1,0 +1,166 @@
+//! What a caller may choose, checked once at the door.
+//!
+//! Promise: a [`Config`] that passed [`Config::validate`] describes an engine that can be built.
+//! Refuses to know: argv, the environment, files, threads.
+
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// Settings of an engine. The default is right for most programs.
+///
+/// ```
+/// use microtally::Config;
+/// let config = Config::default().workers(2).pin(false).record_bytes_max(1 << 20);
+/// assert!(config.validate().is_ok());
+/// assert!(Config::default().workers(1000).validate().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) workers: Option<usize>,
+    pub(crate) pin: bool,
+    pub(crate) block_bytes: usize,
+    pub(crate) record_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            workers: None,
+            pin: true,
+            block_bytes: limits::BLOCK_BYTES_DEFAULT,
+            record_bytes_max: limits::RECORD_BYTES_DEFAULT,
+        }
+    }
+}
+
+impl Config {
+    /// Number of shard threads, 1 to 256. Without it: one less than the cores this process may use
+    /// (affinity mask and CPU quota included), and at least one. The thread that reads is the other
+    /// one: it counts too whenever every ring is full.
+    pub fn workers(mut self, shard_count: usize) -> Self {
+        self.workers = Some(shard_count);
+        self
+    }
+
+    /// Whether shard threads are pinned to a core each. On by default. Pinning is an optimisation:
+    /// where it fails there is one notice and the results are the same.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// Bytes of one block, 64 to 64 MiB, 256 KiB by default. A block is what a source fills with one
+    /// read and a shard counts in one go. Small blocks are for tests.
+    pub fn block_bytes(mut self, block_bytes: usize) -> Self {
+        self.block_bytes = block_bytes;
+        self
+    }
+
+    /// Longest record in bytes that is kept whole, 64 bytes to 1 GiB, 16 MiB by default.
+    ///
+    /// A longer record is cut into tokens as it streams when the pipeline only splits and counts:
+    /// nothing is lost, its tokens may fall into more than one batch, and a single *token* above the
+    /// limit is counted in `oversize_tokens`. Where a pipeline needs whole records, the record is
+    /// dropped and counted there.
+    pub fn record_bytes_max(mut self, record_bytes_max: usize) -> Self {
+        self.record_bytes_max = record_bytes_max;
+        self
+    }
+
+    /// Checks every setting against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting, the value and the range.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(workers) = self.workers {
+            within("workers", workers, 1, limits::SHARDS_MAX)?;
+        }
+        within(
+            "block_bytes",
+            self.block_bytes,
+            limits::BLOCK_BYTES_MIN,
+            limits::BLOCK_BYTES_MAX,
+        )?;
+        within(
+            "record_bytes_max",
+            self.record_bytes_max,
+            limits::RECORD_BYTES_MIN,
+            limits::RECORD_BYTES_MAX,
+        )
+    }
+}
+
+/// Checks a batch interval and gives it in milliseconds.
+pub(crate) fn interval_ms(interval: std::time::Duration) -> Result<u64> {
+    let whole = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    if !interval.subsec_nanos().is_multiple_of(1_000_000) {
+        return Err(Error::refused(format!(
+            "batch interval {interval:?} is not a whole number of milliseconds"
+        )));
+    }
+    if !(limits::INTERVAL_MS_MIN..=limits::INTERVAL_MS_MAX).contains(&whole) {
+        return Err(Error::refused(format!(
+            "batch interval {interval:?} is outside {} ms to {} ms (366 days)",
+            limits::INTERVAL_MS_MIN,
+            limits::INTERVAL_MS_MAX
+        )));
+    }
+    Ok(whole)
+}
+
+fn within(name: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{name} {value} is outside {min} to {max}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn ranges_are_checked_at_their_edges() {
+        assert!(Config::default().validate().is_ok());
+        for (workers, good) in [(0, false), (1, true), (256, true), (257, false)] {
+            assert_eq!(
+                Config::default().workers(workers).validate().is_ok(),
+                good,
+                "{workers}"
+            );
+        }
+        for (bytes, good) in [
+            (63, false),
+            (64, true),
+            (64 << 20, true),
+            ((64 << 20) + 1, false),
+        ] {
+            assert_eq!(
+                Config::default().block_bytes(bytes).validate().is_ok(),
+                good,
+                "{bytes}"
+            );
+        }
+        let error = Config::default()
+            .record_bytes_max(1)
+            .validate()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "record_bytes_max 1 is outside 64 to 1073741824"
+        );
+    }
+
+    #[test]
+    fn intervals_are_whole_milliseconds() {
+        assert_eq!(interval_ms(Duration::from_millis(1)).unwrap(), 1);
+        assert_eq!(interval_ms(Duration::from_secs(5)).unwrap(), 5000);
+        assert!(interval_ms(Duration::ZERO).is_err());
+        assert!(interval_ms(Duration::from_micros(1500)).is_err());
+        assert!(interval_ms(Duration::MAX).is_err());
+    }
+}

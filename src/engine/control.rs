@@ -1,0 +1,195 @@
+//! What the threads of one engine and its owner tell each other: stop, stopped, failed, how far.
+//!
+//! Promise: the first error is kept and every waiter gets it; nothing here is touched more than once a
+//! batch. Refuses to know: what the threads do.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::Thread;
+use std::time::Duration;
+
+use crate::epoch::BatchStats;
+use crate::error::{Error, Result};
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Stop reading, count everything that was received, put out the last batch.
+    Graceful,
+    /// End at once; the batch being filled is dropped.
+    Immediate,
+}
+
+/// Sums over a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunStats {
+    /// Batches put out.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Tokens counted in them.
+    pub tokens: u64,
+    /// Bytes of those records.
+    pub bytes: u64,
+    /// Tokens longer than the record limit, not counted.
+    pub oversize_tokens: u64,
+    /// Partial last lines of connections that were reset, dropped.
+    pub truncated_records: u64,
+    /// Longest time a batch's processing began after its batch time.
+    pub scheduling_delay_max: Duration,
+}
+
+impl RunStats {
+    /// Adds one batch.
+    pub(crate) fn add(&mut self, batch: &BatchStats) {
+        self.batches += 1;
+        self.records += batch.records;
+        self.tokens += batch.tokens;
+        self.bytes += batch.bytes;
+        self.oversize_tokens += batch.oversize_tokens;
+        self.truncated_records += batch.truncated_records;
+        self.scheduling_delay_max = self.scheduling_delay_max.max(batch.scheduling_delay);
+    }
+}
+
+/// See the module.
+pub(crate) struct Control {
+    /// 0: run, 1: stop gracefully, 2: stop at once. Only grows.
+    stop: AtomicU8,
+    /// Every thread ends as soon as it sees it.
+    pub(crate) abort: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+    wake_reader: Arc<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    /// First error; `await` gives it at once if `urgent`, else when the run has ended.
+    error: Option<Error>,
+    urgent: bool,
+    stopped: bool,
+    stats: RunStats,
+    threads: Vec<Thread>,
+}
+
+impl Control {
+    /// `wake_reader` wakes the thread that reads.
+    pub(crate) fn new(wake_reader: Arc<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Control {
+            stop: AtomicU8::new(0),
+            abort: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            wake_reader,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A poisoned lock means that a thread panicked between two assignments: all of them are valid
+        // by themselves.
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Registers a thread to unpark on abort.
+    pub(crate) fn add_thread(&self, thread: Thread) {
+        self.state().threads.push(thread);
+    }
+
+    /// Asks for a stop.
+    pub(crate) fn stop(&self, how: Stop) {
+        // Relaxed throughout: the numbers carry no data; wake-ups go through the lock or a system call.
+        match how {
+            Stop::Graceful => {
+                self.stop.fetch_max(1, Ordering::Relaxed);
+            }
+            Stop::Immediate => {
+                self.stop.fetch_max(2, Ordering::Relaxed);
+                self.abort.store(true, Ordering::Relaxed);
+                for thread in &self.state().threads {
+                    thread.unpark();
+                }
+            }
+        }
+        (self.wake_reader)();
+    }
+
+    /// What was asked for.
+    pub(crate) fn requested(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Stop::Graceful),
+            _ => Some(Stop::Immediate),
+        }
+    }
+
+    /// Something went wrong, and the engine ends at once.
+    pub(crate) fn fail(&self, error: Error) {
+        self.report(error);
+        self.stop(Stop::Immediate);
+    }
+
+    /// Something went wrong; the engine goes on and whoever waits is told now.
+    pub(crate) fn report(&self, error: Error) {
+        let mut state = self.state();
+        state.error.get_or_insert(error);
+        state.urgent = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Something went wrong that ends the input; whoever waits is told when the last batch is out.
+    pub(crate) fn report_at_end(&self, error: Error) {
+        self.state().error.get_or_insert(error);
+    }
+
+    /// A batch was put out.
+    pub(crate) fn batch_done(&self, stats: &BatchStats) {
+        self.state().stats.add(stats);
+    }
+
+    /// Nothing will be put out any more.
+    pub(crate) fn stopped(&self) {
+        self.state().stopped = true;
+        self.changed.notify_all();
+        (self.wake_reader)();
+    }
+
+    /// Whether nothing will be put out any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state().stopped
+    }
+
+    /// Sums so far.
+    pub(crate) fn stats(&self) -> RunStats {
+        self.state().stats
+    }
+
+    /// The first error, if there was one.
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.state().error.clone()
+    }
+
+    /// Waits until the engine has stopped or failed. `Ok(false)`: the time ran out first.
+    pub(crate) fn wait(&self, at_most: Option<Duration>) -> Result<bool> {
+        let state = self.state();
+        let running = |state: &mut State| !state.stopped && !state.urgent;
+        let state = match at_most {
+            None => self
+                .changed
+                .wait_while(state, running)
+                .unwrap_or_else(|e| e.into_inner()),
+            Some(time) => {
+                let waited = self.changed.wait_timeout_while(state, time, running);
+                waited.unwrap_or_else(|e| e.into_inner()).0
+            }
+        };
+        match &state.error {
+            Some(error) if state.stopped || state.urgent => Err(error.clone()),
+            _ => Ok(state.stopped),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The reading side's half of the engine: feeds on one side, rings on the other, and a shard of its own
+//! for when every ring is full.
+//!
+//! Promise: never blocks and never allocates in steady state. When nothing can be taken in any more it
+//! says so, and whoever reads stops reading. Refuses to know: sources, protocols, time, sinks.
+//!
+//! ```text
+//!                     ┌▶ ring 0 ═▶ shard 0
+//!   feeds ─▶ blocks ──┼▶ ring 1 ═▶ shard 1      the ring with the fewest blocks under way
+//!                     └▶ helper                 when all are full: counted right here
+//! ```
+//! The helper is why two cores are both busy: reading costs a fifth of what counting does, so a reader
+//! that only waits for room would leave most of its core idle.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Thread;
+
+use crate::epoch::{BatchTime, Mark};
+use crate::limits::{BLOCKS_PER_RING, EAGER_BYTES_MIN, EPOCHS_IN_FLIGHT_MAX};
+use crate::metrics::Intake;
+use crate::ring::Writer;
+use crate::ring::arena::{Arena, Block};
+use crate::shard::ShardCore;
+use crate::source::feed::{Ending, Feed};
+
+/// See the module.
+pub(crate) struct Hub {
+    feeds: Vec<Port>,
+    rings: Vec<Writer<Mark>>,
+    /// Blocks that are neither in a ring nor with a feed.
+    free: Vec<Block>,
+    helper: ShardCore,
+    /// Marks the helper has met and not sealed; while there are any it may not count.
+    helper_marks: VecDeque<Mark>,
+    /// Epochs cut so far.
+    epoch: u64,
+    /// Epochs put out so far, told by the publisher.
+    published: Arc<AtomicU64>,
+    publisher: Option<Thread>,
+}
+
+/// A feed and the stream it belongs to.
+struct Port {
+    feed: Feed,
+    stream: usize,
+    /// `Feed::end` was called and what it left is not placed yet.
+    ending: bool,
+}
+
+impl Hub {
+    /// A hub for the given feeds, each with the number of its stream. The arena has room for
+    /// [`block_count`] blocks.
+    pub(crate) fn new(
+        feeds: Vec<(Feed, usize)>,
+        rings: Vec<Writer<Mark>>,
+        arena: &Arena,
+        helper: ShardCore,
+        published: Arc<AtomicU64>,
+    ) -> Self {
+        let free = (0..block_count(rings.len(), feeds.len()))
+            .map(|_| arena.block())
+            .collect();
+        let feeds = feeds
+            .into_iter()
+            .map(|(feed, stream)| Port {
+                feed,
+                stream,
+                ending: false,
+            })
+            .collect();
+        Hub {
+            feeds,
+            rings,
+            free,
+            helper,
+            helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
+            epoch: 0,
+            published,
+            publisher: None,
+        }
+    }
+
+    /// Tells which thread to wake when the helper hands tables over.
+    pub(crate) fn set_publisher(&mut self, publisher: Thread) {
+        self.publisher = Some(publisher);
+    }
+
+    /// Tells which thread reads the numbered ring.
+    pub(crate) fn set_reader(&mut self, index: usize, reader: Thread) {
+        self.rings[index].set_reader(reader);
+    }
+
+    /// Number of feeds.
+    pub(crate) fn feed_count(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// Memory to read into for the numbered feed, or `None` while everything is full.
+    pub(crate) fn space(&mut self, index: usize) -> Option<&mut [u8]> {
+        while !self.feeds[index].feed.has_space() {
+            if self.feeds[index].feed.has_block() {
+                self.place_complete(index)?;
+            } else {
+                let block = self.take_free();
+                self.feeds[index].feed.provide(block);
+            }
+        }
+        Some(self.feeds[index].feed.space())
+    }
+
+    /// The first `count` bytes of the feed's `space` were read.
+    pub(crate) fn filled(&mut self, index: usize, count: usize) {
+        self.feeds[index].feed.filled(count);
+    }
+
+    /// The feed's connection is over. `None` when there is no room now: call again.
+    pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Option<()> {
+        while self.place_complete(index)? {}
+        if !self.feeds[index].ending {
+            self.feeds[index].feed.end(ending);
+            self.feeds[index].ending = true;
+            if self.feeds[index].feed.carries_record() {
+                let block = self.take_free();
+                self.feeds[index].feed.provide(block);
+            }
+            while self.place_complete(index)? {}
+        }
+        self.feeds[index].ending = false;
+        Some(())
+    }
+
+    /// The input pauses: gives an idle shard what is complete, if it is worth waking it.
+    pub(crate) fn offer(&mut self) {
+        for index in 0..self.feeds.len() {
+            if self.feeds[index].feed.held_bytes() >= EAGER_BYTES_MIN {
+                self.take_back();
+                if self.rings.iter().any(|ring| ring.outstanding() == 0) {
+                    let _ = self.place_complete(index);
+                }
+            }
+        }
+    }
+
+    /// Ends an epoch behind everything that was read. `None` when there is no room for what is complete
+    /// or too many epochs are under way: call again, and read nothing until it worked.
+    pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Option<()> {
+        // Acquire: pairs with the publisher's Release; what it freed for the epoch is visible.
+        if self.epoch - self.published.load(Ordering::Acquire) >= EPOCHS_IN_FLIGHT_MAX as u64 {
+            return None;
+        }
+        for index in 0..self.feeds.len() {
+            while self.place_complete(index)? {}
+        }
+        self.epoch += 1;
+        let mark = Mark {
+            epoch: self.epoch,
+            time,
+            intake: self.intake(),
+            last,
+        };
+        for ring in &mut self.rings {
+            ring.push_mark(mark);
+        }
+        self.helper_marks.push_back(mark);
+        self.seal_helper();
+        Some(())
+    }
+
+    /// Hands the helper's tables over, as far as its spare ones are back. Gives whether it is done.
+    pub(crate) fn seal_helper(&mut self) -> bool {
+        while let Some(&mark) = self.helper_marks.front() {
+            if !self.helper.try_seal(mark) {
+                return false;
+            }
+            self.helper_marks.pop_front();
+            if let Some(publisher) = &self.publisher {
+                publisher.unpark();
+            }
+        }
+        true
+    }
+
+    /// Everything read so far, over all feeds.
+    pub(crate) fn intake(&self) -> Intake {
+        self.feeds
+            .iter()
+            .fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()))
+    }
+
+    /// What the numbered feed has read so far.
+    pub(crate) fn intake_of(&self, index: usize) -> Intake {
+        self.feeds[index].feed.intake()
+    }
+
+    /// Takes the complete records of a feed out of it and has them counted. Gives whether there were
+    /// any; `None` when there is no room for them now.
+    fn place_complete(&mut self, index: usize) -> Option<bool> {
+        if !self.feeds[index].feed.has_block() {
+            return Some(false);
+        }
+        let target = self.room(self.feeds[index].feed.is_spilled())?;
+        let Port { feed, stream, .. } = &mut self.feeds[index];
+        let Some(block) = feed.cut() else {
+            return Some(false);
+        };
+        let stream = *stream;
+        match target {
+            Target::Ring(ring) => self.rings[ring].push_block(block, stream),
+            Target::Helper => self.count_here(block, stream),
+        }
+        Some(true)
+    }
+
+    /// Where the next block goes. One that outgrew the arena is counted here, so that there is never
+    /// more than one such block for each feed.
+    fn room(&mut self, is_spilled: bool) -> Option<Target> {
+        self.take_back();
+        let helper_free = self.seal_helper();
+        let (index, ring) = self
+            .rings
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, ring)| ring.outstanding())
+            .expect("an engine has at least one shard");
+        if ring.outstanding() < BLOCKS_PER_RING && !is_spilled {
+            Some(Target::Ring(index))
+        } else if helper_free {
+            Some(Target::Helper)
+        } else {
+            None
+        }
+    }
+
+    fn count_here(&mut self, mut block: Block, stream: usize) {
+        self.helper.count(&block, stream);
+        block.recycle();
+        self.free.push(block);
+    }
+
+    /// Takes back what the shards are done with.
+    fn take_back(&mut self) {
+        for ring in &mut self.rings {
+            while let Some(block) = ring.take_empty() {
+                self.free.push(block);
+            }
+        }
+    }
+
+    fn take_free(&mut self) -> Block {
+        if self.free.is_empty() {
+            self.take_back();
+        }
+        self.free
+            .pop()
+            .expect("there is a block for each place in a ring and one for each feed")
+    }
+}
+
+enum Target {
+    Ring(usize),
+    Helper,
+}
+
+/// Blocks an engine needs: one for each place in a ring, one for each feed to fill.
+pub(crate) fn block_count(ring_count: usize, feed_count: usize) -> usize {
+    ring_count * BLOCKS_PER_RING + feed_count
+}

@@ -1,0 +1,249 @@
+//! Wiring and life cycle: takes the memory, starts the threads in order, stops them in order.
+//!
+//! Promise: everything received before a graceful stop is in a batch that was put out; every thread has
+//! ended when a [`Runtime`] is dropped. Refuses to know: argv, concrete sources and sinks, formats.
+//!
+//! | thread | runs | waits on |
+//! |---|---|---|
+//! | `mt-reactor` | `reactor`: sources, feeds, `hub`, batch clock | `Poll::poll` |
+//! | `mt-shard-N` | `shard::worker`, pinned | spin, then park |
+//! | `mt-publisher` | `publisher`: merge, check, outputs | park |
+//!
+//! The push door has no reactor: the threads that write own the `hub` in turns, and `mt-clock` cuts.
+
+pub(crate) mod control;
+pub(crate) mod hub;
+pub(crate) mod plan;
+pub(crate) mod publisher;
+pub(crate) mod push;
+pub(crate) mod reactor;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use self::control::{Control, Stop};
+use self::hub::{Hub, block_count};
+use self::plan::Plan;
+use self::publisher::Publisher;
+use crate::config::Config;
+use crate::epoch::clock::Clock;
+use crate::epoch::swap::{Tables, hand_over};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::arena::Arena;
+use crate::ring::{Wake, ring};
+use crate::shard::worker::Worker;
+use crate::shard::{ShardCore, panic_message, worker};
+use crate::source::feed::Feed;
+use crate::source::{Notice, Notices};
+use crate::split::Kernel;
+use crate::sys;
+use crate::table::keys::Seed;
+
+/// The parts of an engine, built and not yet running: on threads, or stepped by a test.
+pub(crate) struct Parts {
+    pub(crate) hub: Hub,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) publisher: Publisher,
+    pub(crate) wake: Arc<Wake>,
+}
+
+/// What an engine is built from.
+pub(crate) struct Order {
+    pub(crate) config: Config,
+    pub(crate) plan: Plan,
+    /// The stream each feed belongs to.
+    pub(crate) feeds: Vec<usize>,
+    pub(crate) interval: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) notices: Notices,
+    pub(crate) control: Arc<Control>,
+    pub(crate) wake: Arc<Wake>,
+}
+
+/// Takes the memory and connects the parts.
+pub(crate) fn build(order: Order) -> Parts {
+    let Order {
+        config,
+        plan,
+        feeds,
+        interval,
+        clock,
+        notices,
+        control,
+        wake,
+    } = order;
+    // The reading thread is busy too, so one shard fewer than there are cores.
+    let shard_count = config
+        .workers
+        .unwrap_or_else(|| sys::core_count().saturating_sub(1).max(1));
+    let arena = Arena::new(config.block_bytes, block_count(shard_count, feeds.len()));
+    let seed = Seed::random();
+    let kernel = Kernel::detect();
+    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
+    let mut handed_over = Vec::new();
+    let mut shard = || {
+        let stages = plan
+            .nodes
+            .iter()
+            .map(|node| (node.stream(), node.stage(kernel)))
+            .collect();
+        let (out, publisher_end) = hand_over(tables());
+        handed_over.push(publisher_end);
+        ShardCore::new(stages, tables(), out)
+    };
+    let (mut rings, mut workers) = (Vec::new(), Vec::new());
+    for _ in 0..shard_count {
+        let (writer, reader) = ring(Arc::clone(&wake));
+        rings.push(writer);
+        workers.push(Worker::new(shard(), reader));
+    }
+    let helper = shard();
+    let feeds = feeds
+        .into_iter()
+        .map(|stream| {
+            (
+                Feed::new(plan.rule_of(stream), config.record_bytes_max),
+                stream,
+            )
+        })
+        .collect();
+    let published = Arc::new(AtomicU64::new(0));
+    let hub = Hub::new(feeds, rings, &arena, helper, Arc::clone(&published));
+    let publisher = Publisher::new(
+        plan,
+        handed_over,
+        interval,
+        clock,
+        published,
+        control,
+        notices,
+    );
+    Parts {
+        hub,
+        workers,
+        publisher,
+        wake,
+    }
+}
+
+/// The threads of a running engine, the reading ones aside. Dropping it stops them.
+pub(crate) struct Runtime {
+    pub(crate) control: Arc<Control>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts the threads of `parts` and gives the hub to whoever reads.
+pub(crate) fn launch(
+    parts: Parts,
+    pin: bool,
+    control: Arc<Control>,
+    notices: &Notices,
+) -> Result<(Hub, Runtime)> {
+    let Parts {
+        mut hub,
+        workers,
+        publisher,
+        wake,
+    } = parts;
+    let mut runtime = Runtime {
+        control,
+        threads: Vec::new(),
+    };
+    let cores = if pin { sys::cores_to_pin() } else { Vec::new() };
+
+    // Shards need the publisher's thread to wake it, the publisher needs theirs: each end is handed
+    // over through a channel as soon as the thread exists.
+    let (publisher_slot, shard_threads) = std::sync::mpsc::channel::<Vec<Thread>>();
+    let publisher_thread = runtime.spawn("mt-publisher".to_owned(), move || {
+        // Nobody sends when a shard could not be started: then there is nothing to publish.
+        if let Ok(shards) = shard_threads.recv() {
+            publisher::run(publisher, &shards, &wake);
+        }
+    })?;
+    let mut shards = Vec::new();
+    for (index, worker) in workers.into_iter().enumerate() {
+        // From the last core downwards: the first ones serve interrupts and the reading thread.
+        let core = (!cores.is_empty()).then(|| cores[cores.len() - 1 - index % cores.len()]);
+        let (control, notices) = (Arc::clone(&runtime.control), notices.clone());
+        let publisher = publisher_thread.clone();
+        let thread = runtime.spawn(format!("mt-shard-{index}"), move || {
+            if pin && !core.is_some_and(sys::pin_to) {
+                notices.tell(Notice::Unpinned { shard: index });
+            }
+            worker::run(worker, &control.abort, || publisher.unpark());
+        })?;
+        hub.set_reader(index, thread.clone());
+        shards.push(thread);
+    }
+    hub.set_publisher(publisher_thread);
+    publisher_slot
+        .send(shards)
+        .map_err(|_| Error::internal("the publisher ended before it began"))?;
+    Ok((hub, runtime))
+}
+
+impl Runtime {
+    /// Starts a thread that ends the engine when it panics.
+    pub(crate) fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<Thread> {
+        let control = Arc::clone(&self.control);
+        let guarded = {
+            let name = name.clone();
+            move || {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                    control.fail(Error::internal(format!(
+                        "bug in thread {name}: {}; results put out before are complete, later input \
+                         was not counted",
+                        panic_message(panic.as_ref())
+                    )));
+                    control.stopped();
+                }
+            }
+        };
+        let handle = thread::Builder::new()
+            .name(name.clone())
+            .spawn(guarded)
+            .map_err(|cause| {
+                let cause = crate::error::describe(&cause);
+                Error::new(
+                    ErrorKind::System,
+                    format!("cannot start thread {name}: {cause}"),
+                )
+            })?;
+        let thread = handle.thread().clone();
+        self.control.add_thread(thread.clone());
+        self.threads.push(handle);
+        Ok(thread)
+    }
+
+    /// Waits for the threads to end; somebody asked them to.
+    pub(crate) fn join(&mut self) {
+        for handle in self.threads.drain(..) {
+            // A panic was reported by the thread itself.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if !self.control.is_stopped() {
+            self.control.stop(Stop::Immediate);
+        }
+        if self
+            .threads
+            .iter()
+            .any(|handle| handle.thread().id() == thread::current().id())
+        {
+            // Dropped by one of its own threads, which cannot wait for itself.
+            self.threads.clear();
+        }
+        self.join();
+    }
+}

@@ -1,0 +1,132 @@
+//! What an engine is to compute, as the engine sees it: pipelines in the shards, outputs behind them.
+//!
+//! Promise: the two planes meet here and nowhere else. A [`Node`] is compiled into one stage a shard
+//! (the record plane); an [`Output`] sees each merged batch once, on the publisher (the batch plane).
+//! Refuses to know: operators, formats.
+
+use std::sync::Arc;
+
+use crate::epoch::BatchStats;
+use crate::epoch::merge::{check_counts, table_of, table_of_mut};
+use crate::epoch::swap::{NodeTable, Partial};
+use crate::error::Result;
+use crate::shard::stage::{KeyedStage, Records, Stage};
+use crate::split::{Kernel, Rule};
+use crate::table::Table;
+use crate::table::keys::Seed;
+
+/// A pipeline from a stream to a reduction.
+pub(crate) trait Node: Send + Sync {
+    /// Number of the stream it reads.
+    fn stream(&self) -> usize;
+    /// The finest rule at whose delimiters its stream may be cut.
+    fn rule(&self) -> Rule;
+    /// The half that runs in a shard.
+    fn stage(&self, kernel: Kernel) -> Box<dyn Stage>;
+    /// An empty table for it.
+    fn partial(&self, seed: Seed) -> Box<dyn Partial>;
+    /// Folds `from` into `into`; both came from `partial`.
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial);
+    /// Checks a merged table against what the splitting saw, where the pipeline only counts.
+    fn check(&self, merged: &NodeTable) -> Result<()>;
+}
+
+/// What is done with each batch.
+pub(crate) trait Output: Send {
+    /// Called once a batch with the merged tables and their statistics, one a node.
+    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()>;
+}
+
+/// Everything an engine computes.
+pub(crate) struct Plan {
+    pub(crate) nodes: Vec<Arc<dyn Node>>,
+    /// In registration order.
+    pub(crate) outputs: Vec<Box<dyn Output>>,
+}
+
+impl Plan {
+    /// The rule at whose delimiters the numbered stream may be cut inside an overlong record: that of
+    /// its pipelines if they agree, else only record ends.
+    pub(crate) fn rule_of(&self, stream: usize) -> Rule {
+        let mut rules = self
+            .nodes
+            .iter()
+            .filter(|node| node.stream() == stream)
+            .map(|n| n.rule());
+        let first = rules.next().unwrap_or(Rule::Lines);
+        if rules.all(|rule| rule == first) {
+            first
+        } else {
+            Rule::Lines
+        }
+    }
+}
+
+/// The pipeline everything is measured by: records, counted as they are. Its result can be checked
+/// against its input.
+pub(crate) struct Count<R> {
+    stream: usize,
+    records: R,
+    /// Whether the records are the stream without its delimiters: then every byte is accounted for.
+    is_whole: bool,
+}
+
+impl<R> Count<R> {
+    /// Counts the `records` of the numbered stream; `is_whole` when they are all of its bytes but the
+    /// delimiters.
+    pub(crate) fn new(stream: usize, records: R, is_whole: bool) -> Self {
+        Count {
+            stream,
+            records,
+            is_whole,
+        }
+    }
+}
+
+impl<R: Records> Node for Count<R> {
+    fn stream(&self) -> usize {
+        self.stream
+    }
+
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    fn stage(&self, kernel: Kernel) -> Box<dyn Stage> {
+        Box::new(KeyedStage::new(
+            self.records.clone(),
+            Arc::new(one_each),
+            Arc::new(add),
+            kernel,
+        ))
+    }
+
+    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
+        Box::new(Table::<u64>::new(seed))
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        table_of_mut::<u64>(into).merge_from(table_of(from), add);
+    }
+
+    fn check(&self, merged: &NodeTable) -> Result<()> {
+        if self.is_whole {
+            check_counts(
+                table_of(merged.partial.as_ref()),
+                merged.block_bytes,
+                merged.tallied,
+            )
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn one_each(record: &[u8]) -> (&[u8], u64) {
+    (record, 1)
+}
+
+/// The sum of two counts. 2^64 words are out of reach: at one a nanosecond that takes 584 years.
+pub(crate) fn add(a: u64, b: u64) -> u64 {
+    a.wrapping_add(b)
+}

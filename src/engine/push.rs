@@ -1,0 +1,423 @@
+//! The door for programs that have the bytes already: push from any thread, counted on all cores.
+//!
+//! Promise: a write returns when its bytes are taken; when nothing can be taken it waits, so memory is
+//! bounded (back-pressure); after `finish` every byte written is in a batch. Refuses to know: sources,
+//! event queues.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::engine::control::{Control, RunStats};
+use crate::engine::hub::Hub;
+use crate::engine::plan::{Count, Output, Plan, add};
+use crate::engine::{Order, Runtime, build, launch};
+use crate::epoch::clock::{BatchClock, Clock, as_ms};
+use crate::epoch::merge::table_of;
+use crate::epoch::snapshot::Batch;
+use crate::epoch::swap::NodeTable;
+use crate::epoch::{BatchStats, BatchTime};
+use crate::error::{Error, Result};
+use crate::ring::Wake;
+use crate::shard::stage::Tokens;
+use crate::source::feed::Ending;
+use crate::source::{Notice, Notices};
+use crate::split::Rule;
+use crate::table::Table;
+
+/// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
+/// the backstop that makes progress independent of them.
+const WAIT_MS_MAX: u64 = 1;
+
+/// Counts tokens of pushed bytes on all cores.
+///
+/// ```
+/// use std::io::Write;
+/// use microtally::{Engine, Rule};
+///
+/// let mut engine = Engine::builder(Rule::Split(b' ')).workers(2).start(|batch| {
+///     println!("{} keys", batch.len());
+/// })?;
+/// let mut input = engine.input().expect("there is one input unless more are asked for");
+/// input.write_all(b"the cat\nthe dog\n")?;
+/// drop(input);
+/// let finished = engine.finish()?;
+/// assert_eq!(finished.batch().get(b"the"), Some(2));
+/// assert_eq!(finished.stats().tokens, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Engine {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    last: Arc<Mutex<Option<Finished>>>,
+    inputs: std::vec::IntoIter<Input>,
+}
+
+/// Settings of an [`Engine`].
+#[derive(Debug)]
+pub struct EngineBuilder {
+    rule: Rule,
+    config: Config,
+    inputs: usize,
+    interval: Option<Duration>,
+    notices: Notices,
+}
+
+/// A place to push bytes: implements [`io::Write`]. Send it to any thread. Lines of two inputs never
+/// mix; dropping an input ends its last line.
+pub struct Input {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+/// What a finished engine leaves: the last batch, owned, and sums over the run.
+#[derive(Debug)]
+pub struct Finished {
+    table: Table<u64>,
+    batch_stats: BatchStats,
+    stats: RunStats,
+}
+
+struct Shared {
+    hub: Mutex<Hub>,
+    room: Arc<Condvar>,
+    wake: Arc<Wake>,
+    control: Arc<Control>,
+    clock: Clock,
+    /// Says which batch is next, if the engine cuts by itself. Held while cutting.
+    batches: Mutex<Option<BatchClock>>,
+}
+
+impl EngineBuilder {
+    /// Uses these settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Number of shard threads; see [`Config::workers`].
+    pub fn workers(mut self, shard_count: usize) -> Self {
+        self.config = self.config.workers(shard_count);
+        self
+    }
+
+    /// Number of inputs, 1 to 1024; 1 by default. Each holds a block of its own.
+    pub fn inputs(mut self, input_count: usize) -> Self {
+        self.inputs = input_count;
+        self
+    }
+
+    /// Cuts a batch at every multiple of `interval`. Without it batches are cut by
+    /// [`Engine::cut`] and [`Engine::finish`] alone.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// Called with everything a person may want to know, from any thread of the engine.
+    pub fn on_notice(mut self, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.notices = Notices::to(handler);
+        self
+    }
+
+    /// Takes the memory and starts the threads. `on_batch` is called with each batch, in order, on the
+    /// publisher thread.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range, or a thread that cannot be started.
+    pub fn start(
+        self,
+        mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
+    ) -> Result<Engine> {
+        self.config.validate()?;
+        if !(1..=1024).contains(&self.inputs) {
+            return Err(Error::refused(format!(
+                "inputs {} is outside 1 to 1024",
+                self.inputs
+            )));
+        }
+        let interval_ms = self.interval.map(config::interval_ms).transpose()?;
+        let last = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&last);
+        let output = OnBatch(move |batch: &Batch<'_, u64>, table: &Table<u64>| {
+            on_batch(batch);
+            if batch.stats().last {
+                let mut copy = Table::new(table.seed());
+                copy.merge_from(table, add);
+                let finished = Finished {
+                    table: copy,
+                    batch_stats: *batch.stats(),
+                    stats: RunStats::default(),
+                };
+                *keep
+                    .lock()
+                    .expect("no code panics while it holds the result") = Some(finished);
+            }
+        });
+        let plan = Plan {
+            nodes: vec![Arc::new(Count::new(0, Tokens(self.rule), true))],
+            outputs: vec![Box::new(output)],
+        };
+        let room = Arc::new(Condvar::new());
+        let wake = {
+            let room = Arc::clone(&room);
+            Wake::new(move || room.notify_all())
+        };
+        let control = {
+            let wake = Arc::clone(&wake);
+            Control::new(Arc::new(move || wake.notify()))
+        };
+        let clock = Clock::system();
+        let pin = self.config.pin;
+        let parts = build(Order {
+            config: self.config,
+            plan,
+            feeds: vec![0; self.inputs],
+            interval: self.interval.unwrap_or_default(),
+            clock: clock.clone(),
+            notices: self.notices.clone(),
+            control: Arc::clone(&control),
+            wake: Arc::clone(&wake),
+        });
+        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &self.notices)?;
+        let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
+        let shared = Arc::new(Shared {
+            hub: Mutex::new(hub),
+            room,
+            wake,
+            control,
+            clock,
+            batches: Mutex::new(batches),
+        });
+        if batches.is_some() {
+            let shared = Arc::clone(&shared);
+            runtime.spawn("mt-clock".to_owned(), move || run_clock(&shared))?;
+        }
+        let inputs: Vec<Input> = (0..self.inputs)
+            .map(|index| Input {
+                shared: Arc::clone(&shared),
+                index,
+            })
+            .collect();
+        Ok(Engine {
+            runtime,
+            shared,
+            last,
+            inputs: inputs.into_iter(),
+        })
+    }
+}
+
+/// Cuts every batch that is due, until the engine stops.
+fn run_clock(shared: &Shared) {
+    while !shared.is_aborted() {
+        let remaining = shared.cut_due(&mut shared.lock_batches());
+        thread::park_timeout(remaining.min(Duration::from_millis(50)));
+    }
+}
+
+impl Engine {
+    /// Settings for an engine that counts the tokens of `rule`.
+    pub fn builder(rule: Rule) -> EngineBuilder {
+        EngineBuilder {
+            rule,
+            config: Config::default(),
+            inputs: 1,
+            interval: None,
+            notices: Notices::default(),
+        }
+    }
+
+    /// The next input that was not given out yet; there are as many as the builder was told.
+    pub fn input(&mut self) -> Option<Input> {
+        self.inputs.next()
+    }
+
+    /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch is
+    /// cut; it is put out soon after, on the publisher thread.
+    ///
+    /// # Errors
+    ///
+    /// The engine has failed; the error says why.
+    pub fn cut(&self, time: BatchTime) -> Result<()> {
+        if self.shared.cut(time, false) {
+            Ok(())
+        } else {
+            Err(self.failure())
+        }
+    }
+
+    /// Sums over the batches put out so far.
+    pub fn stats(&self) -> RunStats {
+        self.shared.control.stats()
+    }
+
+    /// Ends the input, puts out the last batch and stops. Inputs that still exist give errors then.
+    ///
+    /// # Errors
+    ///
+    /// The engine or a batch has failed; the error says why.
+    pub fn finish(mut self) -> Result<Finished> {
+        let mut hub = self.shared.lock();
+        for index in 0..hub.feed_count() {
+            loop {
+                if self.shared.is_aborted() {
+                    return Err(self.failure());
+                }
+                if hub.end_connection(index, Ending::Clean).is_some() {
+                    break;
+                }
+                hub = self.shared.wait(hub);
+            }
+        }
+        drop(hub);
+        // Held to the end: the clock thread cuts nothing any more.
+        let mut batches = self.shared.lock_batches();
+        self.shared.cut_due(&mut batches);
+        let now = self.shared.clock.now();
+        let time = batches.map_or(BatchTime::from_millis(as_ms(now)), |batches| batches.next());
+        if !self.shared.cut(time, true) {
+            return Err(self.failure());
+        }
+        self.shared.control.wait(None)?;
+        drop(batches);
+        self.runtime.join();
+        let last = self
+            .last
+            .lock()
+            .expect("no code panics while it holds the result")
+            .take();
+        let mut finished = last.ok_or_else(|| self.failure())?;
+        finished.stats = self.shared.control.stats();
+        Ok(finished)
+    }
+
+    fn failure(&self) -> Error {
+        let error = self.shared.control.error();
+        error.unwrap_or_else(|| Error::internal("the engine ended without a word"))
+    }
+}
+
+impl Finished {
+    /// The last batch. When no batch was cut before, it holds everything that was written.
+    pub fn batch(&self) -> Batch<'_, u64> {
+        Batch::new(&self.table, &self.batch_stats)
+    }
+
+    /// Sums over the run.
+    pub fn stats(&self) -> &RunStats {
+        &self.stats
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        // A poisoned hub belongs to an engine that has failed; every loop looks at `is_aborted`.
+        self.hub
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn lock_batches(&self) -> MutexGuard<'_, Option<BatchClock>> {
+        self.batches
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Cuts every batch that is due and gives the time until the next one is.
+    fn cut_due(&self, batches: &mut Option<BatchClock>) -> Duration {
+        let Some(batches) = batches else {
+            return Duration::MAX;
+        };
+        while batches.is_due(self.clock.now()) && self.cut(batches.next(), false) {
+            batches.step();
+        }
+        batches.remaining(self.clock.now())
+    }
+
+    fn wait<'a>(&self, hub: MutexGuard<'a, Hub>) -> MutexGuard<'a, Hub> {
+        self.wake.want();
+        let at_most = Duration::from_millis(WAIT_MS_MAX);
+        self.room
+            .wait_timeout(hub, at_most)
+            .unwrap_or_else(|e| e.into_inner())
+            .0
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.control.requested().is_some() || self.control.is_stopped()
+    }
+
+    /// Cuts an epoch and sees the helper's tables handed over. `false`: the engine has stopped.
+    fn cut(&self, time: BatchTime, last: bool) -> bool {
+        let mut hub = self.lock();
+        while hub.cut(time, last).is_none() {
+            if self.is_aborted() {
+                return false;
+            }
+            hub = self.wait(hub);
+        }
+        while !hub.seal_helper() {
+            if self.is_aborted() {
+                return false;
+            }
+            hub = self.wait(hub);
+        }
+        true
+    }
+}
+
+impl io::Write for Input {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let mut hub = self.shared.lock();
+        loop {
+            if self.shared.is_aborted() {
+                return Err(io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    "the engine has stopped",
+                ));
+            }
+            if let Some(space) = hub.space(self.index) {
+                let count = bytes.len().min(space.len());
+                space[..count].copy_from_slice(&bytes[..count]);
+                hub.filled(self.index, count);
+                return Ok(count);
+            }
+            hub = self.shared.wait(hub);
+        }
+    }
+
+    /// Does nothing: complete lines are in the batch that is cut next, flushed or not.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let mut hub = self.shared.lock();
+        while !self.shared.is_aborted() && hub.end_connection(self.index, Ending::Clean).is_none() {
+            hub = self.shared.wait(hub);
+        }
+    }
+}
+
+/// An output that is a closure over the counts.
+pub(crate) struct OnBatch<F>(pub(crate) F);
+
+impl<F> Output for OnBatch<F>
+where
+    F: FnMut(&Batch<'_, u64>, &Table<u64>) + Send,
+{
+    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()> {
+        let table = table_of::<u64>(nodes[0].partial.as_ref());
+        (self.0)(&Batch::new(table, &stats[0]), table);
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! The one place that reads the clock, and the rule that says when a batch is due.
+//!
+//! Promise: batch times are multiples of the interval, the first strictly after start, each exactly
+//! once and in order, however late the caller asks. Refuses to know: what happens at a batch time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::epoch::BatchTime;
+
+/// Where the engine's time comes from.
+///
+/// The system's clock is read once as wall time and runs on monotonic time from there: a step of the
+/// wall clock neither skips nor doubles a batch. The price is that labels keep the offset of the start
+/// until the next start.
+#[derive(Clone, Debug)]
+pub struct Clock(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    System {
+        wall_ns_at_start: u64,
+        start: Instant,
+    },
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock(Kind::System {
+            wall_ns_at_start: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX / 2),
+            start: Instant::now(),
+        })
+    }
+
+    /// A clock that stands still until [`advance`](Self::advance) is called: for tests. Clones share
+    /// their time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let clock = microtally::Clock::manual(Duration::from_secs(100));
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(clock.now(), Duration::from_secs(105));
+    /// ```
+    pub fn manual(since_1970: Duration) -> Self {
+        let ns = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX / 2);
+        Clock(Kind::Manual(Arc::new(AtomicU64::new(ns))))
+    }
+
+    /// Moves a manual clock forwards; does nothing to the system's.
+    pub fn advance(&self, by: Duration) {
+        if let Kind::Manual(ns) = &self.0 {
+            // Relaxed: the number carries no other data with it.
+            ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether time passes only by `advance`.
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Kind::Manual(_))
+    }
+
+    /// Time since 1970-01-01 00:00 UTC.
+    pub fn now(&self) -> Duration {
+        match &self.0 {
+            Kind::System {
+                wall_ns_at_start,
+                start,
+            } => Duration::from_nanos(*wall_ns_at_start) + start.elapsed(),
+            Kind::Manual(ns) => Duration::from_nanos(ns.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Milliseconds of a time since 1970, as batch times count them.
+pub(crate) fn as_ms(since_1970: Duration) -> u64 {
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Says which batch is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchClock {
+    interval_ms: u64,
+    next_ms: u64,
+}
+
+impl BatchClock {
+    /// A clock whose first batch time is the first multiple of `interval_ms` strictly after `now`.
+    pub(crate) fn new(interval_ms: u64, now: Duration) -> Self {
+        assert!(interval_ms > 0, "the interval was checked at the door");
+        BatchClock {
+            interval_ms,
+            next_ms: (as_ms(now) / interval_ms + 1) * interval_ms,
+        }
+    }
+
+    /// The time of the batch that is being filled.
+    pub(crate) fn next(&self) -> BatchTime {
+        BatchTime::from_millis(self.next_ms)
+    }
+
+    /// Whether that batch is due.
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        as_ms(now) >= self.next_ms
+    }
+
+    /// The batch was cut: go on to the next.
+    pub(crate) fn step(&mut self) {
+        self.next_ms += self.interval_ms;
+    }
+
+    /// Time until the batch is due.
+    pub(crate) fn remaining(&self, now: Duration) -> Duration {
+        Duration::from_millis(self.next_ms).saturating_sub(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_first_batch_time_is_strictly_after_start() {
+        for (now, first) in [
+            (0, 1000),
+            (999, 1000),
+            (1000, 2000),
+            (1001, 2000),
+            (1_234_567, 1_235_000),
+        ] {
+            assert_eq!(
+                BatchClock::new(1000, ms(now)).next().as_millis(),
+                first,
+                "{now}"
+            );
+        }
+        assert_eq!(BatchClock::new(1, ms(7)).next().as_millis(), 8);
+        assert_eq!(
+            BatchClock::new(1000, Duration::from_nanos(999_999_999))
+                .next()
+                .as_millis(),
+            1000
+        );
+    }
+
+    #[test]
+    fn a_late_caller_gets_every_multiple_once() {
+        let mut clock = BatchClock::new(5, ms(102));
+        let mut times = Vec::new();
+        for now in [103, 105, 106, 150, 151, 200] {
+            while clock.is_due(ms(now)) {
+                times.push(clock.next().as_millis());
+                clock.step();
+            }
+        }
+        let expected: Vec<u64> = (21..=40).map(|k| k * 5).collect();
+        assert_eq!(times, expected);
+        assert_eq!(clock.remaining(ms(203)), ms(2));
+        assert_eq!(clock.remaining(ms(300)), ms(0));
+    }
+
+    #[test]
+    fn the_system_clock_runs_forwards_from_wall_time() {
+        let clock = Clock::system();
+        let one = clock.now();
+        let two = clock.now();
+        assert!(one <= two && one > Duration::from_secs(1_600_000_000));
+    }
+}

@@ -1,0 +1,128 @@
+//! Makes one table of the shards' tables, and proves that it holds what came in.
+//!
+//! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
+//! up to the tokens and the keys' bytes to the bytes that were split. Refuses to know: threads, sinks.
+
+use crate::epoch::swap::{NodeTable, Partial};
+use crate::error::{Error, Result};
+use crate::split::Tallied;
+use crate::table::Table;
+
+impl<V: Copy + Send + 'static> Partial for Table<V> {
+    fn len(&self) -> usize {
+        Table::len(self)
+    }
+
+    fn clear(&mut self) {
+        Table::clear(self);
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+}
+
+/// The table behind `partial`, which must be of values `V`: one pipeline makes all of its tables.
+pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn Partial) -> &Table<V> {
+    partial
+        .as_any()
+        .downcast_ref()
+        .expect("a pipeline makes all of its tables itself")
+}
+
+/// As [`table_of`], to change it.
+pub(crate) fn table_of_mut<V: Copy + Send + 'static>(partial: &mut dyn Partial) -> &mut Table<V> {
+    partial
+        .as_any_mut()
+        .downcast_mut()
+        .expect("a pipeline makes all of its tables itself")
+}
+
+/// Merges one pipeline's tables of all shards into the first one, with `fold` for a pair of tables.
+///
+/// The largest table takes the first place before, so that as few keys as possible move.
+pub(crate) fn merge_nodes<'a>(
+    first: &mut NodeTable,
+    others: impl Iterator<Item = &'a mut NodeTable>,
+    mut fold: impl FnMut(&mut dyn Partial, &dyn Partial),
+) {
+    for other in others {
+        if other.partial.len() > first.partial.len() {
+            std::mem::swap(&mut first.partial, &mut other.partial);
+        }
+        fold(first.partial.as_mut(), other.partial.as_ref());
+        first.block_bytes += other.block_bytes;
+        first.tallied = sum(first.tallied, other.tallied);
+    }
+}
+
+/// Adds two tallies.
+pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
+    Tallied {
+        records: a.records + b.records,
+        tokens: a.tokens + b.tokens,
+        delimiter_bytes: a.delimiter_bytes + b.delimiter_bytes,
+    }
+}
+
+/// Checks a merged table of counts against what the splitting saw: the counts add up to the tokens, and
+/// the bytes of all counted keys are all bytes that are not delimiters.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a bug of this crate.
+pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallied) -> Result<()> {
+    let (mut counts, mut key_bytes) = (0u64, 0u64);
+    for (key, count) in table.iter() {
+        counts = counts.wrapping_add(count);
+        key_bytes = key_bytes.wrapping_add(count.wrapping_mul(key.len() as u64));
+    }
+    if counts != tallied.tokens {
+        return Err(Error::internal(format!(
+            "token ledger does not close: counts add up to {counts}, {} tokens were split",
+            tallied.tokens
+        )));
+    }
+    if key_bytes + tallied.delimiter_bytes != block_bytes {
+        return Err(Error::internal(format!(
+            "byte ledger does not close: {key_bytes} bytes of keys and {} of delimiters were counted, \
+             {block_bytes} bytes were split",
+            tallied.delimiter_bytes
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::keys::Seed;
+
+    #[test]
+    fn a_lost_count_and_a_lost_byte_are_noticed() {
+        let mut table = Table::new(Seed::random());
+        for word in [
+            &b"the"[..],
+            b"the",
+            b"",
+            b"a long word that is kept in the arena",
+        ] {
+            table.add(word, 1, |a, b| a + b);
+        }
+        let good = Tallied {
+            records: 1,
+            tokens: 4,
+            delimiter_bytes: 4,
+        };
+        let bytes = 3 + 3 + 37 + 4;
+        assert!(check_counts(&table, bytes, good).is_ok());
+        assert!(check_counts(&table, bytes + 1, good).is_err());
+        assert!(check_counts(&table, bytes, Tallied { tokens: 5, ..good }).is_err());
+        table.add(b"planted", 1, |a, b| a + b);
+        assert!(check_counts(&table, bytes, good).is_err());
+    }
+}

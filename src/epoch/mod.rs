@@ -1,0 +1,87 @@
+//! When a result is complete.
+//!
+//! Promise: an epoch holds exactly the records whose last byte was received during it, epochs come out
+//! in order and none is skipped. Refuses to know: bytes, splitting, formats.
+//!
+//! ```text
+//!   clock ── due ─▶ Mark ─▶ every ring ─▶ each shard: swap ─▶ merge ─▶ snapshot ─▶ sinks
+//!                                          ▲                                │
+//!                                          └──────── cleared tables ────────┘
+//! ```
+//!
+//! `clock` is the only place that reads the time and decides when a batch is due; `swap` is how a shard
+//! hands a table over by pointer; `merge` makes one of many; `snapshot` is what people get to see.
+
+pub(crate) mod clock;
+pub(crate) mod merge;
+pub(crate) mod snapshot;
+pub(crate) mod swap;
+
+use std::time::Duration;
+
+use crate::metrics::Intake;
+
+/// The time a batch is named by: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
+/// interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchTime(u64);
+
+impl BatchTime {
+    /// The batch time that is `ms` milliseconds after 1970-01-01 00:00 UTC.
+    ///
+    /// ```
+    /// assert_eq!(microtally::BatchTime::from_millis(1500).as_millis(), 1500);
+    /// ```
+    pub fn from_millis(ms: u64) -> Self {
+        BatchTime(ms)
+    }
+
+    /// Milliseconds since 1970-01-01 00:00 UTC.
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// The boundary between two epochs, put behind the last block of the first in every ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// Epochs are numbered from 1, without a gap.
+    pub(crate) epoch: u64,
+    pub(crate) time: BatchTime,
+    /// What the reading side had done when it put the mark.
+    pub(crate) intake: Intake,
+    /// Nothing comes behind this mark.
+    pub(crate) last: bool,
+}
+
+/// How a batch came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchStats {
+    /// Number of the batch in this run, from 1.
+    pub batch: u64,
+    /// The batch's time.
+    pub time: BatchTime,
+    /// The batch interval; zero where the caller cuts batches.
+    pub interval: Duration,
+    /// Records (lines) whose last byte was received during the batch.
+    pub records: u64,
+    /// Tokens counted; the sum of all counts.
+    pub tokens: u64,
+    /// Bytes of the batch's records, line ends included.
+    pub bytes: u64,
+    /// Distinct keys.
+    pub keys: u64,
+    /// Tokens longer than the record limit: not counted in `tokens`.
+    pub oversize_tokens: u64,
+    /// Bytes of those tokens; they are in `bytes`.
+    pub oversize_bytes: u64,
+    /// Partial last lines of connections that were reset: dropped.
+    pub truncated_records: u64,
+    /// How long after the batch's time its processing began.
+    pub scheduling_delay: Duration,
+    /// Whether this is the run's last batch.
+    pub last: bool,
+    /// How long merging took, up to the first output.
+    pub processing: Duration,
+}

@@ -1,0 +1,283 @@
+//! What people get to see of a batch.
+//!
+//! Promise: a [`Batch`] is complete, belongs to one epoch, and ranks its keys the same way whatever the
+//! number of threads: highest value first, equal values in byte order of the key.
+//! Refuses to know: how tables are laid out, what is printed.
+
+use std::cmp::Ordering;
+
+use crate::epoch::{BatchStats, BatchTime};
+use crate::table::Table;
+
+/// A value that can be reduced, ranked and printed. Implemented for the integers and floats.
+pub trait Value: Copy + Send + Sync + 'static {
+    /// Total order of values; ranking puts the greatest first.
+    fn order(&self, other: &Self) -> Ordering;
+
+    /// Appends the value as Python prints it (`3`, `2.5`, `1.0`).
+    fn write_repr(&self, out: &mut Vec<u8>);
+}
+
+macro_rules! integers {
+    ($($t:ty),*) => {$(
+        impl Value for $t {
+            fn order(&self, other: &Self) -> Ordering {
+                self.cmp(other)
+            }
+
+            fn write_repr(&self, out: &mut Vec<u8>) {
+                use std::io::Write;
+                write!(out, "{self}").expect("writing to memory succeeds");
+            }
+        }
+    )*};
+}
+integers!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+);
+
+impl Value for f64 {
+    fn order(&self, other: &Self) -> Ordering {
+        self.total_cmp(other)
+    }
+
+    fn write_repr(&self, out: &mut Vec<u8>) {
+        use std::io::Write;
+        // Python: the shortest digits that read back, an exponent below 1e-4 and from 1e16 on.
+        let magnitude = self.abs();
+        let written = if self.is_nan() {
+            write!(out, "nan")
+        } else if self.is_infinite() {
+            write!(out, "{}", if *self > 0.0 { "inf" } else { "-inf" })
+        } else if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
+            let text = format!("{self:e}");
+            let (digits, exponent) = text.split_once('e').expect("`{:e}` writes an exponent");
+            let (sign, number) = match exponent.strip_prefix('-') {
+                Some(number) => ('-', number),
+                None => ('+', exponent),
+            };
+            write!(out, "{digits}e{sign}{number:0>2}")
+        } else {
+            write!(out, "{self:?}")
+        };
+        written.expect("writing to memory succeeds");
+    }
+}
+
+impl Value for f32 {
+    fn order(&self, other: &Self) -> Ordering {
+        self.total_cmp(other)
+    }
+
+    fn write_repr(&self, out: &mut Vec<u8>) {
+        f64::from(*self).write_repr(out);
+    }
+}
+
+/// The result of one batch: every key with its value, and how the batch came about.
+///
+/// It borrows the engine's tables, so looking costs nothing; copy what must outlive the batch.
+///
+/// ```
+/// use microtally::{BatchTime, Rule, Tally};
+/// let mut tally = Tally::new(Rule::Split(b' '));
+/// tally.push(b"the cat and the dog\n");
+/// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
+/// assert_eq!(batch.get(b"the"), Some(2));
+/// assert_eq!(batch.top(2), [(&b"the"[..], 2), (&b"and"[..], 1)]);
+/// assert_eq!(batch.stats().tokens, 5);
+/// ```
+#[derive(Debug)]
+pub struct Batch<'a, V> {
+    table: &'a Table<V>,
+    stats: &'a BatchStats,
+}
+
+impl<'a, V: Value> Batch<'a, V> {
+    pub(crate) fn new(table: &'a Table<V>, stats: &'a BatchStats) -> Self {
+        Batch { table, stats }
+    }
+
+    /// The batch's time.
+    pub fn time(&self) -> BatchTime {
+        self.stats.time
+    }
+
+    /// How the batch came about.
+    pub fn stats(&self) -> &'a BatchStats {
+        self.stats
+    }
+
+    /// Number of distinct keys.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether the batch has no key.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &[u8]) -> Option<V> {
+        self.table.get(key)
+    }
+
+    /// Every key with its value, in no particular order, without allocation.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], V)> {
+        self.table.iter()
+    }
+
+    /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
+    /// [`Ranking`] does not.
+    pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
+        let mut rows = Vec::new();
+        rank(self.iter(), count, &mut rows);
+        rows
+    }
+}
+
+/// Ranks batch after batch in the same memory.
+#[derive(Debug, Default)]
+pub struct Ranking<V: 'static> {
+    /// Always empty between two calls; only its memory is kept.
+    rows: Vec<(&'static [u8], V)>,
+}
+
+impl<V: Value> Ranking<V> {
+    /// A ranking with room for `count` rows, so that the first batch need not make it.
+    pub fn with_capacity(count: usize) -> Self {
+        Ranking {
+            rows: Vec::with_capacity(room_for(count)),
+        }
+    }
+
+    /// Calls `f` with the `count` first rows of `batch` by rank.
+    pub fn top<R>(
+        &mut self,
+        batch: &Batch<'_, V>,
+        count: usize,
+        f: impl FnOnce(&[(&[u8], V)]) -> R,
+    ) -> R {
+        // Shortening `'static` to the batch's lifetime is what a `Vec` allows; the way back is not, so
+        // the emptied memory is turned over by `collect`, which reuses it in place.
+        let mut rows: Vec<(&[u8], V)> = std::mem::take(&mut self.rows);
+        rank(batch.iter(), count, &mut rows);
+        let answer = f(&rows);
+        rows.clear();
+        self.rows = rows
+            .into_iter()
+            .map(|_| unreachable!("the rows were cleared"))
+            .collect();
+        answer
+    }
+}
+
+/// Room that ranking the `count` first of many needs: see [`rank`].
+fn room_for(count: usize) -> usize {
+    count.saturating_mul(2).clamp(64, 1 << 16)
+}
+
+fn by_rank<V: Value>(a: &(&[u8], V), b: &(&[u8], V)) -> Ordering {
+    b.1.order(&a.1).then_with(|| a.0.cmp(b.0))
+}
+
+/// Leaves the `count` first of `entries` in `rows`, in order.
+///
+/// The worst row that can still be in the answer is known after every `count` candidates, and nearly
+/// all of a large batch is turned away by that one compare: linear in the batch whatever `count` is.
+fn rank<'a, V: Value>(
+    entries: impl Iterator<Item = (&'a [u8], V)>,
+    count: usize,
+    rows: &mut Vec<(&'a [u8], V)>,
+) {
+    rows.clear();
+    if count == 0 {
+        return;
+    }
+    let full = room_for(count).max(count.saturating_add(1));
+    let mut worst: Option<(&[u8], V)> = None;
+    for entry in entries {
+        if worst.is_some_and(|worst| by_rank(&entry, &worst) == Ordering::Greater) {
+            continue;
+        }
+        rows.push(entry);
+        if rows.len() >= full && rows.len() > count {
+            rows.select_nth_unstable_by(count - 1, by_rank);
+            rows.truncate(count);
+            worst = rows.last().copied();
+        }
+    }
+    rows.sort_unstable_by(by_rank);
+    rows.truncate(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::keys::Seed;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranking_equals_sorting_everything(
+            entries in proptest::collection::vec(("[a-c]{0,4}", 0u64..6), 0..400),
+            counts in proptest::collection::vec(0usize..500, 1..4),
+        ) {
+            let mut table = Table::new(Seed::random());
+            for (key, n) in &entries {
+                table.add(key.as_bytes(), *n, |a, b| a + b);
+            }
+            let stats = BatchStats::default();
+            let batch = Batch::new(&table, &stats);
+            let mut all: Vec<_> = table.iter().collect();
+            all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+            let mut ranking = Ranking::default();
+            for count in counts {
+                let expected = &all[..count.min(all.len())];
+                prop_assert_eq!(&batch.top(count)[..], expected);
+                ranking.top(&batch, count, |rows| assert_eq!(rows, expected));
+            }
+        }
+    }
+
+    #[test]
+    fn ranking_many_keys_is_pruned_and_right() {
+        let mut table = Table::new(Seed::random());
+        for n in 0..10_000u64 {
+            table.add(
+                format!("key-{:05}", (n * 7919) % 10_000).as_bytes(),
+                n % 100,
+                |a, b| a + b,
+            );
+        }
+        let stats = BatchStats::default();
+        let batch = Batch::new(&table, &stats);
+        let mut all: Vec<_> = table.iter().collect();
+        all.sort_by(by_rank);
+        for count in [1, 10, 33, 5000, 10_000, usize::MAX] {
+            assert_eq!(batch.top(count), all[..count.min(10_000)]);
+        }
+    }
+
+    #[test]
+    fn floats_are_printed_as_python_prints_them() {
+        for (value, text) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (-2.5, "-2.5"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (1e15, "1000000000000000.0"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+            (0.0, "0.0"),
+        ] {
+            let mut out = Vec::new();
+            value.write_repr(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The hand-over of a shard's tables, by pointer, at an epoch mark.
+//!
+//! Promise: a shard never waits for another shard; it waits only for its own spare tables, and those
+//! come back as soon as the epoch before has been put out. Refuses to know: what the tables hold.
+//!
+//! Each shard owns two sets of tables. One is being filled; the other is with the publisher or waits as
+//! the spare. So at most one set is on its way in either direction.
+
+use std::any::Any;
+
+use crate::epoch::Mark;
+use crate::metrics::Counted;
+use crate::split::Tallied;
+
+/// What one pipeline gathers during one epoch in one shard.
+pub(crate) trait Partial: Any + Send {
+    /// Distinct keys held; decides which shard's table the others are merged into.
+    fn len(&self) -> usize;
+    /// Forgets the content, keeps the memory.
+    fn clear(&mut self);
+    /// For the pipeline that made it, which knows its type.
+    fn as_any(&self) -> &dyn Any;
+    /// For the pipeline that made it, which knows its type.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// One pipeline's share of [`Tables`].
+pub(crate) struct NodeTable {
+    pub(crate) partial: Box<dyn Partial>,
+    /// Bytes of the blocks this pipeline was given.
+    pub(crate) block_bytes: u64,
+    pub(crate) tallied: Tallied,
+}
+
+/// Everything one shard gathered during one epoch.
+pub(crate) struct Tables {
+    /// One for each pipeline, in the plan's order.
+    pub(crate) nodes: Vec<NodeTable>,
+    pub(crate) counted: Counted,
+    /// Message of a user function that panicked: the epoch's result is not to be used.
+    pub(crate) failure: Option<String>,
+}
+
+impl Tables {
+    /// Empty tables, one for each pipeline.
+    pub(crate) fn new(partials: impl Iterator<Item = Box<dyn Partial>>) -> Self {
+        let nodes = partials
+            .map(|partial| NodeTable {
+                partial,
+                block_bytes: 0,
+                tallied: Tallied::default(),
+            })
+            .collect();
+        Tables {
+            nodes,
+            counted: Counted::default(),
+            failure: None,
+        }
+    }
+
+    /// Forgets the content, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        for node in &mut self.nodes {
+            node.partial.clear();
+            node.block_bytes = 0;
+            node.tallied = Tallied::default();
+        }
+        self.counted = Counted::default();
+        self.failure = None;
+    }
+}
+
+/// Tables of a finished epoch.
+pub(crate) struct Sealed {
+    pub(crate) mark: Mark,
+    pub(crate) tables: Tables,
+}
+
+/// The shard's end of the hand-over.
+pub(crate) struct SealedOut {
+    sealed: rtrb::Producer<Sealed>,
+    spares: rtrb::Consumer<Tables>,
+}
+
+/// The publisher's end.
+pub(crate) struct SealedIn {
+    sealed: rtrb::Consumer<Sealed>,
+    spares: rtrb::Producer<Tables>,
+}
+
+/// Makes the two ends; `spare` is the second set of tables.
+pub(crate) fn hand_over(spare: Tables) -> (SealedOut, SealedIn) {
+    let (sealed_in, sealed_out) = rtrb::RingBuffer::new(2);
+    let (mut spares_in, spares_out) = rtrb::RingBuffer::new(2);
+    assert!(spares_in.push(spare).is_ok(), "an empty queue takes one");
+    (
+        SealedOut {
+            sealed: sealed_in,
+            spares: spares_out,
+        },
+        SealedIn {
+            sealed: sealed_out,
+            spares: spares_in,
+        },
+    )
+}
+
+impl SealedOut {
+    /// Hands `filled` over and puts the spare in its place, if the spare is there.
+    pub(crate) fn try_swap(&mut self, filled: &mut Tables, mark: Mark) -> bool {
+        let Ok(spare) = self.spares.pop() else {
+            return false;
+        };
+        let tables = std::mem::replace(filled, spare);
+        let pushed = self.sealed.push(Sealed { mark, tables });
+        assert!(pushed.is_ok(), "two sets of tables fit into two places");
+        true
+    }
+}
+
+impl SealedIn {
+    /// Whether tables wait to be taken.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// The tables of the next epoch.
+    pub(crate) fn take(&mut self) -> Option<Sealed> {
+        self.sealed.pop().ok()
+    }
+
+    /// Gives cleared tables back.
+    pub(crate) fn give_back(&mut self, tables: Tables) {
+        let pushed = self.spares.push(tables);
+        assert!(pushed.is_ok(), "two sets of tables fit into two places");
+    }
+}

@@ -1,0 +1,117 @@
+//! What can go wrong: one opaque [`Error`] with a [`kind`](Error::kind).
+//!
+//! Promise: a message holds the value, the limit and the place, starts in lower case and ends without
+//! a full stop. Refuses to know: who prints it.
+
+use std::fmt;
+use std::io;
+
+/// The result of every fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error: a kind to decide by and a message to show.
+///
+/// It can be cloned, because a run that failed answers every `await_termination` with the same error.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// What went wrong, for code that has to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting is out of its range or contradicts another; nothing was started.
+    Config,
+    /// `start` without any output operation.
+    NoOutput,
+    /// A source could not be opened or was lost for good.
+    Source,
+    /// An output could not be written.
+    Sink,
+    /// The reader of an output went away (`EPIPE`): not a failure for most programs.
+    SinkClosed,
+    /// A function of the user's panicked; the batch it happened in was not put out.
+    UserFunction,
+    /// The operating system refused something the engine needs (a thread, an event queue).
+    System,
+    /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What was
+    /// put out before is right, nothing is put out after.
+    Internal,
+}
+
+impl Error {
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// An error of a program's own: something was refused before anything started.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Config, message)
+    }
+
+    /// An error of a sink's own: `place` cannot be written to.
+    ///
+    /// ```
+    /// use microtally::{Error, ErrorKind};
+    /// let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    /// assert_eq!(Error::output("stdout", &closed).kind(), ErrorKind::SinkClosed);
+    /// ```
+    pub fn output(place: &str, cause: &io::Error) -> Self {
+        let kind = match cause.kind() {
+            io::ErrorKind::BrokenPipe => ErrorKind::SinkClosed,
+            _ => ErrorKind::Sink,
+        };
+        Error::new(
+            kind,
+            format!("cannot write results to {place}: {}", describe(cause)),
+        )
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, message)
+    }
+}
+
+/// The operating system's sentence without Rust's `(os error N)` behind it.
+pub(crate) fn describe(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_told_apart_from_a_full_disk() {
+        let closed = Error::output("stdout", &io::Error::from_raw_os_error(32));
+        assert_eq!(closed.kind(), ErrorKind::SinkClosed);
+        let full = Error::output("stdout", &io::Error::from_raw_os_error(28));
+        assert_eq!(full.kind(), ErrorKind::Sink);
+        assert_eq!(
+            full.to_string(),
+            "cannot write results to stdout: No space left on device"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Every bound and default of the engine, units in the names, with the proofs of how they fit together.
+//!
+//! Promise: a number that bounds memory, time or length stands here and nowhere else.
+//! Refuses to know: everything; this module imports nothing of the crate.
+
+/// One kibibyte.
+pub const KIB: usize = 1024;
+/// One mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+/// Bytes of one ring block. A read fills a block in one system call, and the block is still in the
+/// second-level cache when a shard splits it: 256 KiB is a quarter of a 1 MiB L2.
+pub const BLOCK_BYTES_DEFAULT: usize = 256 * KIB;
+
+/// Smallest block a caller may ask for. Tests use it to make every boundary happen often.
+pub const BLOCK_BYTES_MIN: usize = 64;
+
+/// Largest block a caller may ask for.
+pub const BLOCK_BYTES_MAX: usize = 64 * MIB;
+
+/// Readable, initialised bytes behind the last byte of every block, so that a key may be loaded with
+/// one 16-byte load wherever in the block it ends.
+pub const GUARD_BYTES: usize = 64;
+
+/// Blocks on their way to one shard, at most. At 1 GB/s eight blocks of 256 KiB hide a stall of 2 ms.
+pub const BLOCKS_PER_RING: usize = 8;
+
+/// Epochs that may be cut and not yet published. Beyond it the reactor stops reading, which the
+/// sender feels: a run that is this far behind has lost nothing, it is late.
+pub const EPOCHS_IN_FLIGHT_MAX: usize = 64;
+
+/// A block is handed over once less than this share of it is free, so that reads stay large.
+pub const READ_SHARE_MIN: usize = 4;
+
+/// Complete bytes that are worth waking a shard for while the input pauses. Less waits for the batch
+/// mark: counting 32 KiB then costs some 40 us.
+pub const EAGER_BYTES_MIN: usize = 32 * KIB;
+
+/// Blocks one source may fill before the next source and the clock get their turn.
+pub const FILLS_PER_TURN: usize = 4;
+
+/// Longest record that is kept whole before it is cut into tokens as it streams. Semantics: see
+/// [`Config::record_bytes_max`](crate::Config).
+pub const RECORD_BYTES_DEFAULT: usize = 16 * MIB;
+/// Smallest record limit a caller may ask for.
+pub const RECORD_BYTES_MIN: usize = 64;
+/// Largest record limit a caller may ask for.
+pub const RECORD_BYTES_MAX: usize = 1024 * MIB;
+
+/// Shard threads, at most.
+pub const SHARDS_MAX: usize = 256;
+
+/// Shortest batch interval, in milliseconds.
+pub const INTERVAL_MS_MIN: u64 = 1;
+
+/// Longest batch interval, in milliseconds: 366 days.
+pub const INTERVAL_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+
+/// Pause between two attempts to connect, in milliseconds; Spark's
+/// `spark.streaming.receiverRestartDelay`.
+pub const RECONNECT_MS_DEFAULT: u64 = 2000;
+
+/// Time one attempt to connect may take, in milliseconds. Spark sets none; the kernel's own limit is
+/// about two minutes, too long to leave a user without a word.
+pub const CONNECT_MS_MAX: u64 = 10_000;
+
+/// Keys of at most 8 bytes a new table holds before it grows: with 16-byte entries 64 KiB, which lies
+/// in the second-level cache.
+pub const TABLE_SHORT_KEYS_INITIAL: usize = 3584;
+/// Keys of 9 to 16 bytes a new table holds before it grows.
+pub const TABLE_MEDIUM_KEYS_INITIAL: usize = 1792;
+/// Longer keys a new table holds before it grows.
+pub const TABLE_LONG_KEYS_INITIAL: usize = 448;
+/// Bytes of long keys a new table holds before its arena grows.
+pub const KEY_ARENA_BYTES_INITIAL: usize = 64 * KIB;
+
+/// Turns of a shard's waiting loop before it parks: some 10 us, about what waking a parked thread costs.
+pub const SPINS_BEFORE_PARK: u32 = 256;
+
+/// Bytes read at most after a graceful stop was asked for, per source: what a kernel's receive buffer
+/// may hold. A sender that never pauses cannot keep a run alive with it.
+pub const DRAIN_BYTES_MAX: usize = 64 * MIB;
+
+const _: () = {
+    assert!(GUARD_BYTES >= 16); // The longest packed key is loaded whole.
+    assert!(BLOCK_BYTES_MIN <= BLOCK_BYTES_DEFAULT && BLOCK_BYTES_DEFAULT <= BLOCK_BYTES_MAX);
+    assert!(BLOCK_BYTES_MIN / READ_SHARE_MIN > 0); // Even the smallest block is read into.
+    assert!(RECORD_BYTES_MIN <= RECORD_BYTES_DEFAULT && RECORD_BYTES_DEFAULT <= RECORD_BYTES_MAX);
+    assert!(EAGER_BYTES_MIN <= BLOCK_BYTES_DEFAULT / 2);
+    assert!(BLOCKS_PER_RING >= 2 && EPOCHS_IN_FLIGHT_MAX >= 2);
+};

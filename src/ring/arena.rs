@@ -1,0 +1,215 @@
+//! The memory of the rings: blocks carved from one bump arena at start and recycled for ever.
+//!
+//! Promise: a block's bytes are initialised, `GUARD_BYTES` of them stand behind its last, and the memory
+//! lives as long as any block of the arena. Refuses to know: who fills a block and what with.
+#![allow(unsafe_code)]
+// Why unsafe: a block is a piece of an arena that several threads' blocks share, so it cannot borrow it;
+// it holds a pointer and a share of the arena instead. Obligation: two blocks never overlap.
+// Attacked by: the ring's own tests, the engine simulation, the fuzz target `cuts_do_not_matter`.
+
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+use bumpalo::Bump;
+
+use crate::limits::GUARD_BYTES;
+
+/// Where blocks come from.
+///
+/// The mutex is never contended: it is there because a `Bump` may not be shared, and taking a block
+/// happens at start only.
+#[derive(Clone)]
+pub struct Arena {
+    bump: Arc<Mutex<Bump>>,
+    block_bytes: usize,
+}
+
+/// A piece of memory that is filled by one thread, read by another, and handed back.
+pub struct Block {
+    /// `capacity + GUARD_BYTES` bytes in the arena, this block's alone.
+    base: NonNull<u8>,
+    capacity: usize,
+    /// Memory of a record that is longer than the block, in its place while it is not empty; always
+    /// longer than `capacity` by `GUARD_BYTES` at least.
+    spill: Vec<u8>,
+    /// First byte that counts; always ≤ `len`.
+    start: usize,
+    /// Bytes filled; always ≤ the capacity in use.
+    len: usize,
+    _arena: Arc<Mutex<Bump>>,
+}
+
+// SAFETY: `base` points to memory that only this block may touch (`Arena::block` carved it for it
+// alone), and `_arena` keeps that memory alive on whatever thread the block is.
+unsafe impl Send for Block {}
+
+impl Arena {
+    /// An arena with room for `block_count` blocks.
+    pub fn new(block_bytes: usize, block_count: usize) -> Self {
+        let bump = Bump::with_capacity((block_bytes + GUARD_BYTES) * block_count);
+        Arena {
+            bump: Arc::new(Mutex::new(bump)),
+            block_bytes,
+        }
+    }
+
+    /// Carves a block. Only at start: blocks are recycled, not freed.
+    pub fn block(&self) -> Block {
+        let bump = self
+            .bump
+            .lock()
+            .expect("no code panics while it holds the arena");
+        // Zeroed, which also touches every page now instead of under load.
+        let memory = bump.alloc_slice_fill_copy(self.block_bytes + GUARD_BYTES, 0u8);
+        Block {
+            base: NonNull::from(memory).cast(),
+            capacity: self.block_bytes,
+            spill: Vec::new(),
+            start: 0,
+            len: 0,
+            _arena: Arc::clone(&self.bump),
+        }
+    }
+}
+
+impl Block {
+    /// Bytes the block can hold.
+    pub fn capacity(&self) -> usize {
+        if self.spill.is_empty() {
+            self.capacity
+        } else {
+            self.spill.len() - GUARD_BYTES
+        }
+    }
+
+    /// All of the block's memory, guard included.
+    fn memory(&self) -> &[u8] {
+        if !self.spill.is_empty() {
+            return &self.spill;
+        }
+        // SAFETY: `Arena::block` made `base` from a slice of this length, initialised, which nobody
+        // else has; `_arena` keeps it alive.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.capacity + GUARD_BYTES) }
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        if !self.spill.is_empty() {
+            return &mut self.spill;
+        }
+        // SAFETY: as in `memory`, and `&mut self` makes this the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.capacity + GUARD_BYTES) }
+    }
+
+    /// The bytes that count.
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory()[self.start..self.len]
+    }
+
+    /// The bytes that count and the guard behind them (whose content means nothing).
+    pub fn guarded(&self) -> &[u8] {
+        &self.memory()[self.start..self.len + GUARD_BYTES]
+    }
+
+    /// Number of bytes filled, including what `skip` took off the front.
+    pub fn filled(&self) -> usize {
+        self.len
+    }
+
+    /// The part that is still free.
+    pub fn space(&mut self) -> &mut [u8] {
+        let (len, capacity) = (self.len, self.capacity());
+        &mut self.memory_mut()[len..capacity]
+    }
+
+    /// The first `count` bytes of `space` are filled now.
+    pub fn advance(&mut self, count: usize) {
+        assert!(
+            count <= self.capacity() - self.len,
+            "more bytes than the block had room for"
+        );
+        self.len += count;
+    }
+
+    /// Appends `bytes`, which must fit.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.space()[..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Leaves the first byte out.
+    pub fn skip_first(&mut self) {
+        assert!(self.start < self.len, "no byte to skip");
+        self.start += 1;
+    }
+
+    /// Forgets everything behind the first `len` filled bytes.
+    pub fn truncate(&mut self, len: usize) {
+        assert!(
+            self.start <= len && len <= self.len,
+            "cannot truncate forwards"
+        );
+        self.len = len;
+    }
+
+    /// Makes room for at least `capacity` bytes, on the heap: for records longer than a block.
+    #[cold]
+    pub fn spill_to(&mut self, capacity: usize) {
+        if capacity <= self.capacity() {
+            return;
+        }
+        let mut larger = vec![0u8; capacity + GUARD_BYTES];
+        let len = self.len;
+        larger[..len].copy_from_slice(&self.memory()[..len]);
+        self.spill = larger;
+    }
+
+    /// Whether the block outgrew the arena.
+    pub fn is_spilled(&self) -> bool {
+        !self.spill.is_empty()
+    }
+
+    /// Empties the block and gives spilled memory back.
+    pub fn recycle(&mut self) {
+        self.start = 0;
+        self.len = 0;
+        if self.is_spilled() {
+            self.spill = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_filled_cut_spilled_and_recycled() {
+        let arena = Arena::new(64, 2);
+        let (mut one, mut two) = (arena.block(), arena.block());
+        drop(arena);
+        two.space().fill(b'2');
+        one.append(b"\nhello");
+        one.skip_first();
+        assert_eq!(one.bytes(), b"hello");
+        assert_eq!(one.guarded().len(), 5 + GUARD_BYTES);
+        let free = one.space().len();
+        assert_eq!(free, 58);
+        one.spill_to(1000);
+        assert_eq!((one.bytes(), one.capacity()), (&b"hello"[..], 1000));
+        assert_eq!(one.space().len(), 994);
+        one.advance(994);
+        one.truncate(3);
+        assert_eq!(one.bytes(), b"he");
+        one.recycle();
+        assert_eq!(
+            (one.filled(), one.capacity(), one.is_spilled()),
+            (0, 64, false)
+        );
+        drop(one);
+        two.advance(64);
+        assert!(
+            two.bytes().iter().all(|&byte| byte == b'2'),
+            "neighbours do not overlap"
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! Carries filled blocks to one shard and brings the empty ones back.
+//!
+//! Promise: parcels arrive in the order they were pushed, so a mark never overtakes a block; nothing is
+//! dropped; after start nothing is allocated. Refuses to know: what bytes and marks mean.
+//!
+//! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one reader,
+//! tested upstream with Miri and ThreadSanitizer. What is ours is only who wakes whom.
+
+pub(crate) mod arena;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::thread::Thread;
+
+use self::arena::Block;
+use crate::limits;
+
+/// What travels to a shard.
+pub enum Parcel<M> {
+    /// Bytes to count, of the numbered stream.
+    Block {
+        /// The bytes.
+        block: Block,
+        /// Number of their stream.
+        stream: usize,
+    },
+    /// A boundary between the blocks before and behind it.
+    Mark(M),
+}
+
+/// The end that hands blocks over.
+pub struct Writer<M> {
+    full: rtrb::Producer<Parcel<M>>,
+    empty: rtrb::Consumer<Block>,
+    /// Blocks handed over and not come back; always ≤ `BLOCKS_PER_RING`.
+    outstanding: usize,
+    reader: Option<Thread>,
+}
+
+/// The end that receives them.
+pub struct Reader<M> {
+    full: rtrb::Consumer<Parcel<M>>,
+    empty: rtrb::Producer<Block>,
+    wake: Arc<Wake>,
+}
+
+/// Makes a ring. `wake` is how the reading end wakes the writing one.
+pub fn ring<M>(wake: Arc<Wake>) -> (Writer<M>, Reader<M>) {
+    // Room for all blocks and all marks that may be under way, so that a push cannot fail.
+    let slots = limits::BLOCKS_PER_RING + limits::EPOCHS_IN_FLIGHT_MAX;
+    let (full_in, full_out) = rtrb::RingBuffer::new(slots);
+    let (empty_in, empty_out) = rtrb::RingBuffer::new(limits::BLOCKS_PER_RING);
+    (
+        Writer {
+            full: full_in,
+            empty: empty_out,
+            outstanding: 0,
+            reader: None,
+        },
+        Reader {
+            full: full_out,
+            empty: empty_in,
+            wake,
+        },
+    )
+}
+
+impl<M> Writer<M> {
+    /// Tells which thread to wake when something is pushed.
+    pub fn set_reader(&mut self, reader: Thread) {
+        self.reader = Some(reader);
+    }
+
+    /// Blocks handed over and not come back.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Takes a block back, if one is there.
+    pub fn take_empty(&mut self) -> Option<Block> {
+        let block = self.empty.pop().ok()?;
+        self.outstanding -= 1;
+        Some(block)
+    }
+
+    /// Hands a block over. The caller made sure that `outstanding` is below `BLOCKS_PER_RING`.
+    pub fn push_block(&mut self, block: Block, stream: usize) {
+        assert!(
+            self.outstanding < limits::BLOCKS_PER_RING,
+            "ring over its limit"
+        );
+        self.outstanding += 1;
+        self.push(Parcel::Block { block, stream });
+    }
+
+    /// Puts a mark behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
+    pub fn push_mark(&mut self, mark: M) {
+        self.push(Parcel::Mark(mark));
+    }
+
+    fn push(&mut self, parcel: Parcel<M>) {
+        let pushed = self.full.push(parcel);
+        assert!(
+            pushed.is_ok(),
+            "blocks and marks under way keep to their limits"
+        );
+        if let Some(reader) = &self.reader {
+            // Costs one atomic swap while the reader is awake. `unpark` before `park` is remembered,
+            // so no wake-up can be missed and no flag of our own is needed.
+            reader.unpark();
+        }
+    }
+}
+
+impl<M> Reader<M> {
+    /// The next parcel, if one is there.
+    pub fn pop(&mut self) -> Option<Parcel<M>> {
+        self.full.pop().ok()
+    }
+
+    /// Whether a parcel is there.
+    pub fn is_empty(&self) -> bool {
+        self.full.is_empty()
+    }
+
+    /// Whether the writer is gone; what it pushed before can still be popped.
+    pub fn is_abandoned(&self) -> bool {
+        self.full.is_abandoned()
+    }
+
+    /// Gives a block back.
+    pub fn give_back(&mut self, mut block: Block) {
+        block.recycle();
+        let pushed = self.empty.push(block);
+        assert!(
+            pushed.is_ok(),
+            "no more blocks come back than were handed over"
+        );
+        self.wake.notify();
+    }
+}
+
+/// Wakes the reading side of the engine when it waits for room.
+///
+/// ```text
+///   waiting side                       freeing side
+///   wanted = true                      free something
+///   fence                              fence
+///   look again, sleep if still full    wanted? then wake
+/// ```
+/// With both fences at least one of the two sees the other's write, so the sleep always ends.
+pub struct Wake {
+    wanted: AtomicBool,
+    action: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Wake {
+    /// A wake-up that runs `action`.
+    pub fn new(action: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Wake {
+            wanted: AtomicBool::new(false),
+            action: Box::new(action),
+        })
+    }
+
+    /// Announces that the caller is about to sleep. It must look once more for room afterwards.
+    pub fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `notify`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Tells that there is room now.
+    pub fn notify(&self) {
+        // Pairs with the fence in `want`: what was freed before is visible to whoever `wanted` it.
+        fence(Ordering::SeqCst);
+        if self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed) {
+            (self.action)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arena::Arena;
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn parcels_keep_their_order_and_blocks_come_back() {
+        let arena = Arena::new(64, 1);
+        let (mut writer, mut reader) = ring::<u64>(Wake::new(|| ()));
+        let mut block = arena.block();
+        block.append(b"one\n");
+        writer.push_block(block, 7);
+        writer.push_mark(1);
+        assert_eq!(writer.outstanding(), 1);
+        assert!(writer.take_empty().is_none());
+        let Some(Parcel::Block { block, stream }) = reader.pop() else {
+            panic!("a block")
+        };
+        assert_eq!((block.bytes(), stream), (&b"one\n"[..], 7));
+        reader.give_back(block);
+        assert!(matches!(reader.pop(), Some(Parcel::Mark(1))));
+        assert!(reader.is_empty());
+        assert_eq!(writer.take_empty().expect("the block").filled(), 0);
+        assert_eq!(writer.outstanding(), 0);
+        assert!(!reader.is_abandoned());
+        drop(writer);
+        assert!(reader.is_abandoned());
+    }
+
+    #[test]
+    fn a_wake_up_happens_once_per_want() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let wake = Wake::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        wake.notify();
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        wake.want();
+        wake.notify();
+        wake.notify();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,77 @@
+//! One shard: counts blocks into its own tables and hands them over at a mark.
+//!
+//! Promise: shards share nothing; what a shard counted before a mark is in the tables it hands over for
+//! that mark, and nothing else is. Refuses to know: sockets, sinks, wall time, other shards.
+//!
+//! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
+//! every ring is full. `stage` is what a pipeline does with a block; `worker` is the pinned thread.
+
+pub(crate) mod stage;
+pub(crate) mod worker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::stage::Stage;
+use crate::epoch::Mark;
+use crate::epoch::swap::{SealedOut, Tables};
+use crate::ring::arena::Block;
+
+/// A shard's state.
+pub(crate) struct ShardCore {
+    /// One for each pipeline, with the number of the stream it reads.
+    stages: Vec<(usize, Box<dyn Stage>)>,
+    /// The tables being filled, one for each stage.
+    tables: Tables,
+    out: SealedOut,
+}
+
+impl ShardCore {
+    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`.
+    pub(crate) fn new(
+        stages: Vec<(usize, Box<dyn Stage>)>,
+        tables: Tables,
+        out: SealedOut,
+    ) -> Self {
+        assert_eq!(stages.len(), tables.nodes.len(), "one table for each stage");
+        ShardCore {
+            stages,
+            tables,
+            out,
+        }
+    }
+
+    /// Counts one block.
+    pub(crate) fn count(&mut self, block: &Block, stream: usize) {
+        self.tables.counted.block_bytes += block.bytes().len() as u64;
+        for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
+            if *wanted != stream || self.tables.failure.is_some() {
+                continue;
+            }
+            node.block_bytes += block.bytes().len() as u64;
+            let partial = node.partial.as_mut();
+            // A panic can only come from a function of the user's. The tables of this epoch are then
+            // incomplete: the batch is reported as failed and its tables are only ever cleared.
+            match catch_unwind(AssertUnwindSafe(|| stage.block(block, partial))) {
+                Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
+                Err(panic) => self.tables.failure = Some(panic_message(panic.as_ref())),
+            }
+        }
+    }
+
+    /// Hands the tables over for `mark`, if the spare ones are back.
+    pub(crate) fn try_seal(&mut self, mark: Mark) -> bool {
+        self.out.try_swap(&mut self.tables, mark)
+    }
+}
+
+/// The text a panic carries.
+#[cold]
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

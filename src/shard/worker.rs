@@ -1,0 +1,96 @@
+//! The pinned thread of one shard: pop, count, give back; at a mark, hand over.
+//!
+//! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a park,
+//! when none does. Refuses to know: why it was started and what stops the engine.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::epoch::Mark;
+use crate::limits::SPINS_BEFORE_PARK;
+use crate::ring::{Parcel, Reader};
+use crate::shard::ShardCore;
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A block was counted.
+    Counted,
+    /// Tables were handed over.
+    Sealed,
+    /// Nothing to do, or the spare tables are not back.
+    Waiting,
+    /// The last mark was handed over, or nobody will push any more.
+    Done,
+}
+
+/// A shard with its ring. Stepped by [`run`] on its own thread, or by a test.
+pub(crate) struct Worker {
+    shard: ShardCore,
+    ring: Reader<Mark>,
+    /// A mark that was met while the spare tables were away.
+    pending: Option<Mark>,
+}
+
+impl Worker {
+    /// A worker that reads `ring`.
+    pub(crate) fn new(shard: ShardCore, ring: Reader<Mark>) -> Self {
+        Worker {
+            shard,
+            ring,
+            pending: None,
+        }
+    }
+
+    /// Takes one parcel.
+    pub(crate) fn step(&mut self) -> Step {
+        let mark = match self.pending.take() {
+            Some(mark) => mark,
+            None => match self.ring.pop() {
+                Some(Parcel::Block { block, stream }) => {
+                    self.shard.count(&block, stream);
+                    self.ring.give_back(block);
+                    return Step::Counted;
+                }
+                Some(Parcel::Mark(mark)) => mark,
+                // Abandoned is asked first and emptiness again after it: what was pushed before the
+                // writer went away is still counted.
+                None if self.ring.is_abandoned() && self.ring.is_empty() => return Step::Done,
+                None => return Step::Waiting,
+            },
+        };
+        if !self.shard.try_seal(mark) {
+            self.pending = Some(mark);
+            return Step::Waiting;
+        }
+        if mark.last { Step::Done } else { Step::Sealed }
+    }
+}
+
+/// Steps `worker` until it is done or `abort` is set. `handed_over` is called after every swap, to wake
+/// the publisher.
+pub(crate) fn run(mut worker: Worker, abort: &AtomicBool, handed_over: impl Fn()) {
+    let mut idle_turns = 0;
+    // Relaxed: the flag carries no data, and whoever sets it unparks this thread.
+    while !abort.load(Ordering::Relaxed) {
+        match worker.step() {
+            Step::Counted => idle_turns = 0,
+            Step::Sealed => {
+                idle_turns = 0;
+                handed_over();
+            }
+            Step::Done => break,
+            Step::Waiting if idle_turns < SPINS_BEFORE_PARK => {
+                idle_turns += 1;
+                spin_loop();
+            }
+            Step::Waiting => {
+                // Whoever pushes a parcel or gives tables back unparks this thread; an `unpark` that
+                // comes between the step and the park makes the park return at once.
+                thread::park();
+            }
+        }
+    }
+    handed_over();
+}

@@ -1,0 +1,183 @@
+//! One JSON object a line and a batch, statistics included.
+//!
+//! Promise: valid JSON for any key; fields are only ever added, `v` grows when one changes its meaning.
+//! Refuses to know: how the batch was made.
+
+use std::io::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::epoch::snapshot::{Batch, Ranking};
+use crate::error::Result;
+use crate::sink::{Out, Sink};
+
+/// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
+///
+/// A key that is not UTF-8 is `{"k_b64":"…"}`. `dropped` counts tokens above the record limit and
+/// partial lines of reset connections. `processing_ms` ends where writing begins.
+pub struct Json {
+    out: Out,
+    count: usize,
+    ranking: Ranking<u64>,
+    base64: Vec<u8>,
+}
+
+impl Json {
+    /// Writes the first `count` keys of each batch to standard output.
+    pub fn stdout(count: usize) -> Self {
+        Json::with(Out::stdout(), count)
+    }
+
+    /// Writes to `writer`.
+    pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
+        Json::with(Out::new(Box::new(writer), "the writer"), count)
+    }
+
+    fn with(out: Out, count: usize) -> Self {
+        let ranking = Ranking::with_capacity(count.min(1 << 10));
+        Json {
+            out,
+            count,
+            ranking,
+            base64: Vec::new(),
+        }
+    }
+}
+
+impl Sink<u64> for Json {
+    fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<()> {
+        let stats = batch.stats();
+        let (text, base64) = (&mut self.out.text, &mut self.base64);
+        let ms = i64::try_from(stats.time.as_millis()).unwrap_or(i64::MAX);
+        let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+        let t = TimeZone::UTC.to_datetime(time);
+        write!(
+            text,
+            "{{\"v\":1,\"batch\":{},\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\
+             \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
+             \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"approx\":false,\
+             \"top\":[",
+            stats.batch,
+            t.year(),
+            t.month(),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second(),
+            t.millisecond(),
+            stats.interval.as_millis(),
+            stats.records,
+            stats.tokens,
+            stats.bytes,
+            stats.keys,
+            stats.processing.as_secs_f64() * 1e3,
+            stats.scheduling_delay.as_secs_f64() * 1e3,
+            stats.oversize_tokens + stats.truncated_records,
+        )
+        .expect("writing to memory succeeds");
+        self.ranking.top(batch, self.count, |rows| {
+            let mut shown = 0;
+            for (index, (key, count)) in rows.iter().enumerate() {
+                if index > 0 {
+                    text.push(b',');
+                }
+                write_key(key, text, base64);
+                write!(text, ",\"n\":{count}}}").expect("writing to memory succeeds");
+                shown += count;
+            }
+            let (keys, n) = (
+                stats.keys - rows.len() as u64,
+                stats.tokens.saturating_sub(shown),
+            );
+            writeln!(text, "],\"other\":{{\"keys\":{keys},\"n\":{n}}}}}")
+                .expect("writing to memory succeeds");
+        });
+        self.out.send()
+    }
+}
+
+/// Writes `{"k":"…"` or `{"k_b64":"…"`.
+fn write_key(key: &[u8], text: &mut Vec<u8>, base64: &mut Vec<u8>) {
+    match std::str::from_utf8(key) {
+        Ok(key) => {
+            text.extend_from_slice(b"{\"k\":");
+            serde_json::to_writer(&mut *text, key).expect("writing a string to memory succeeds");
+        }
+        Err(_) => {
+            base64.resize(key.len() * 4 / 3 + 4, 0);
+            let len = STANDARD
+                .encode_slice(key, base64)
+                .expect("there is room for four thirds");
+            text.extend_from_slice(b"{\"k_b64\":\"");
+            text.extend_from_slice(&base64[..len]);
+            text.push(b'"');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::{BatchStats, BatchTime};
+    use crate::table::Table;
+    use crate::table::keys::Seed;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_is_json_and_keys_come_back() {
+        let mut table = Table::new(Seed::random());
+        let keys: [&[u8]; 6] = [
+            b"the",
+            b"",
+            b"\"\\\n\x1b",
+            b"\xff\x00",
+            "\u{202e}é".as_bytes(),
+            b"</a>",
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            table.add(key, 10 - index as u64, |a, b| a + b);
+        }
+        let stats = BatchStats {
+            batch: 17,
+            time: BatchTime::from_millis(1_763_830_345_000),
+            tokens: 45,
+            keys: 6,
+            ..BatchStats::default()
+        };
+        let shared = Shared::default();
+        let mut sink = Json::new(shared.clone(), 5);
+        sink.emit(&Batch::new(&table, &stats)).unwrap();
+        let text = shared.0.lock().unwrap().clone();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["time"], "2025-11-22T16:52:25.000Z");
+        assert_eq!(value["other"]["keys"], 1);
+        assert_eq!(value["other"]["n"], 5);
+        let shown: Vec<Vec<u8>> = value["top"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| match row.get("k") {
+                Some(key) => key.as_str().unwrap().as_bytes().to_vec(),
+                None => STANDARD.decode(row["k_b64"].as_str().unwrap()).unwrap(),
+            })
+            .collect();
+        assert_eq!(shown, keys[..5]);
+        assert!(text.ends_with(b"}\n") && text.iter().filter(|&&byte| byte == b'\n').count() == 1);
+    }
+}

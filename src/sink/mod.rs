@@ -1,0 +1,69 @@
+//! Results out.
+//!
+//! Promise: one call a batch, all formatting here, each batch written and flushed as a whole, nothing a
+//! stream contains is written unescaped. Refuses to know: rings, shards, table layout.
+//!
+//! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for programs that
+//! want the statistics too. `repr` writes a key as Python would.
+
+#[cfg(feature = "json")]
+mod json;
+mod printable;
+mod pyspark;
+pub(crate) mod repr;
+mod tsv;
+
+use std::io::Write;
+
+#[cfg(feature = "json")]
+pub use self::json::Json;
+pub use self::pyspark::Pyspark;
+pub use self::tsv::Tsv;
+
+use crate::epoch::snapshot::Batch;
+use crate::error::{Error, Result};
+
+/// Where batches go.
+///
+/// Implement it for an output of one's own, or hand a closure to
+/// [`for_each_batch`](crate::stream::Reduced::for_each_batch).
+pub trait Sink<V>: Send {
+    /// Puts one batch out. Called on the publisher thread, in batch order; while it runs, reading and
+    /// counting go on until the rings are full.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run: results would be missing.
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()>;
+}
+
+/// A place to write to, and its name for messages.
+pub(crate) struct Out {
+    to: Box<dyn Write + Send>,
+    place: &'static str,
+    /// The batch being formatted; kept, so that formatting does not allocate for ever.
+    pub(crate) text: Vec<u8>,
+}
+
+impl Out {
+    /// Standard output.
+    pub(crate) fn stdout() -> Self {
+        Out::new(Box::new(std::io::stdout()), "stdout")
+    }
+
+    /// Any writer.
+    pub(crate) fn new(to: Box<dyn Write + Send>, place: &'static str) -> Self {
+        Out {
+            to,
+            place,
+            text: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Writes the text, flushes, and empties it.
+    pub(crate) fn send(&mut self) -> Result<()> {
+        let sent = self.to.write_all(&self.text).and_then(|()| self.to.flush());
+        self.text.clear();
+        sent.map_err(|cause| Error::output(self.place, &cause))
+    }
+}

@@ -1,0 +1,333 @@
+//! Writes a key so that people and programs can read it: Python's `repr`, and TSV escapes.
+//!
+//! Promise: what is appended is valid UTF-8 and every character of it is printable, whatever the
+//! key holds. So no key can end a line, move a cursor or turn the direction of writing around.
+//! [`write_repr`] writes what Python 3.11 writes; [`write_escaped`] can be undone byte for byte.
+//! Refuses to know: where the bytes go, and what stands before and behind the key.
+//!
+//! Nothing is allocated but by `out` growing.
+
+use super::printable::is_printable;
+
+/// Appends what Python's `repr` returns for the string whose UTF-8 is `key`.
+///
+/// Quotes are single, unless the string holds a single one and no double one. Each byte that is
+/// not UTF-8 becomes `\xNN`. So U+0085 and the lone byte 0x85 look the same here: this is for
+/// reading, [`write_escaped`] is for reading back.
+///
+/// Costs one pass to look and one to copy when the key is printable ASCII without quotes and
+/// backslashes; other keys are decoded.
+pub fn write_repr(key: &[u8], out: &mut Vec<u8>) {
+    out.reserve(key.len() + 2);
+    if is_plain(key) {
+        out.push(b'\'');
+        out.extend_from_slice(key);
+        out.push(b'\'');
+    } else {
+        write_repr_careful(key, out);
+    }
+}
+
+/// Appends `key` with `\t`, `\n`, `\r` and `\\` for those four, `\xNN` for each byte of every other
+/// character that is not printable and for each byte that is not UTF-8, and the rest as it is.
+///
+/// Two different keys never give the same text, and the key can be had back from it: a backslash
+/// begins an escape, everything else stands for itself.
+pub fn write_escaped(key: &[u8], out: &mut Vec<u8>) {
+    out.reserve(key.len());
+    if is_plain(key) {
+        out.extend_from_slice(key);
+    } else {
+        write_escaped_careful(key, out);
+    }
+}
+
+/// Undoes [`write_escaped`]; `None` when `text` holds an escape that it never writes.
+#[cfg(test)]
+pub(crate) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            key.push(byte);
+            continue;
+        }
+        key.push(match bytes.next()? {
+            b't' => b'\t',
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b'\\' => b'\\',
+            b'x' => hex_value(bytes.next()?)? << 4 | hex_value(bytes.next()?)?,
+            _ => return None,
+        });
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+fn hex_value(digit: u8) -> Option<u8> {
+    HEX_DIGITS
+        .iter()
+        .position(|&known| known == digit)
+        .map(|value| value as u8)
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Whether `key` is printable ASCII that neither form has to look at twice.
+fn is_plain(key: &[u8]) -> bool {
+    // `&` and `fold`, not `&&` and `all`: without early exits the compiler makes vector code of it.
+    key.iter().fold(true, |plain, &byte| {
+        plain & matches!(byte, 0x20..=0x7e) & (byte != b'\'') & (byte != b'\\')
+    })
+}
+
+#[inline(never)]
+fn write_repr_careful(key: &[u8], out: &mut Vec<u8>) {
+    let quote = if key.contains(&b'\'') && !key.contains(&b'"') {
+        '"'
+    } else {
+        '\''
+    };
+    out.push(quote as u8);
+    copy_printable(key, out, |odd, out| match odd {
+        Odd::Character(character) => match character {
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            // The other kind of quote needs no backslash.
+            '\'' if quote == '\'' => out.extend_from_slice(b"\\'"),
+            '\'' => out.push(b'\''),
+            _ => match u32::from(character) {
+                code @ 0..=0xff => push_hex(b'x', 2, code, out),
+                code @ 0x100..=0xffff => push_hex(b'u', 4, code, out),
+                code => push_hex(b'U', 8, code, out),
+            },
+        },
+        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+    });
+    out.push(quote as u8);
+}
+
+#[inline(never)]
+fn write_escaped_careful(key: &[u8], out: &mut Vec<u8>) {
+    copy_printable(key, out, |odd, out| match odd {
+        Odd::Character(character) => match character {
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\'' => out.push(b'\''),
+            // Bytes and not the code point: `\x85` has to mean the byte that is not UTF-8.
+            _ => character
+                .encode_utf8(&mut [0; 4])
+                .bytes()
+                .for_each(|byte| push_hex(b'x', 2, u32::from(byte), out)),
+        },
+        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+    });
+}
+
+/// A piece of a key that cannot be copied unseen.
+enum Odd {
+    /// Not printable, a backslash or a single quote.
+    Character(char),
+    /// Part of no UTF-8 sequence; always ≥ 0x80.
+    Byte(u8),
+}
+
+/// Copies the printable stretches of `key` to `out` and leaves the pieces between to `write_odd`.
+fn copy_printable(key: &[u8], out: &mut Vec<u8>, write_odd: impl Fn(Odd, &mut Vec<u8>)) {
+    for chunk in key.utf8_chunks() {
+        let text = chunk.valid();
+        let mut copied_len = 0; // Everything before it is in `out`.
+        for (at, character) in text.char_indices() {
+            if character == '\\' || character == '\'' || !is_printable(character) {
+                out.extend_from_slice(&text.as_bytes()[copied_len..at]);
+                write_odd(Odd::Character(character), out);
+                copied_len = at + character.len_utf8();
+            }
+        }
+        out.extend_from_slice(&text.as_bytes()[copied_len..]);
+        for &byte in chunk.invalid() {
+            write_odd(Odd::Byte(byte), out);
+        }
+    }
+}
+
+/// Appends a backslash, `letter` and the `digit_count` lowest hexadecimal digits of `code`.
+fn push_hex(letter: u8, digit_count: u32, code: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[b'\\', letter]);
+    for place in (0..digit_count).rev() {
+        out.push(HEX_DIGITS[(code >> (4 * place) & 0xf) as usize]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{unescape, write_escaped, write_repr};
+    use proptest::prelude::*;
+
+    fn repr(key: &[u8]) -> String {
+        let mut out = Vec::new();
+        write_repr(key, &mut out);
+        String::from_utf8(out).expect("repr is UTF-8")
+    }
+
+    fn escaped(key: &[u8]) -> String {
+        let mut out = Vec::new();
+        write_escaped(key, &mut out);
+        String::from_utf8(out).expect("escaped text is UTF-8")
+    }
+
+    /// The right-hand sides were printed by Python 3.11, but for the keys that are not UTF-8.
+    #[test]
+    fn repr_of_hand_made_keys() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "''"),
+            (b" ", "' '"),
+            (b"hello", "'hello'"),
+            (b"don't", "\"don't\""),
+            (b"say \"hi\"", "'say \"hi\"'"),
+            (b"'\"", "'\\'\"'"),
+            (b"''\"\"", "'\\'\\'\"\"'"),
+            (b"\"", "'\"'"),
+            (b"'", "\"'\""),
+            (b"C:\\x", "'C:\\\\x'"),
+            (b"'\\", "\"'\\\\\""),
+            (b"\t\n\r", "'\\t\\n\\r'"),
+            (
+                b"\0\x07\x08\x0b\x0c\x1b[31m\x7f",
+                "'\\x00\\x07\\x08\\x0b\\x0c\\x1b[31m\\x7f'",
+            ),
+            (
+                "\u{80}\u{85}\u{9b}\u{a0}\u{ad}".as_bytes(),
+                "'\\x80\\x85\\x9b\\xa0\\xad'",
+            ),
+            ("¡é\u{ff}".as_bytes(), "'¡é\u{ff}'"),
+            (
+                "\u{378}\u{61c}\u{200b}\u{2028}".as_bytes(),
+                "'\\u0378\\u061c\\u200b\\u2028'",
+            ),
+            ("a\u{202e}b\u{2066}c".as_bytes(), "'a\\u202eb\\u2066c'"),
+            (
+                "\u{feff}\u{3000}\u{e000}\u{ffff}".as_bytes(),
+                "'\\ufeff\\u3000\\ue000\\uffff'",
+            ),
+            (
+                "e\u{301} 汉字 ﷽ \u{fffd}".as_bytes(),
+                "'e\u{301} 汉字 ﷽ \u{fffd}'",
+            ),
+            (
+                "👩\u{200d}👧\u{fe0f}\u{1f3fd}".as_bytes(),
+                "'👩\\u200d👧\u{fe0f}\u{1f3fd}'",
+            ),
+            (
+                "\u{1fae8}\u{e0001}\u{10ffff}".as_bytes(),
+                "'\\U0001fae8\\U000e0001\\U0010ffff'",
+            ),
+            // Not UTF-8: a lone continuation, a cut sequence, overlong, a surrogate, too high.
+            (b"\x80", "'\\x80'"),
+            (b"a\xe2\x82", "'a\\xe2\\x82'"),
+            (b"\xe2\x82'", "\"\\xe2\\x82'\""),
+            (b"\xc0\xaf", "'\\xc0\\xaf'"),
+            (b"\xed\xa0\x80", "'\\xed\\xa0\\x80'"),
+            (b"\xf4\x90\x80\x80\xff", "'\\xf4\\x90\\x80\\x80\\xff'"),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(repr(key), *expected, "{key:02x?}");
+        }
+    }
+
+    #[test]
+    fn escaped_hand_made_keys() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", ""),
+            (b"it's \"so\"", "it's \"so\""),
+            (b"'\t'", "'\\t'"),
+            (b"\t\n\r\\", "\\t\\n\\r\\\\"),
+            (b"\\t", "\\\\t"),
+            (b"\0\x1b[2J\x7f", "\\x00\\x1b[2J\\x7f"),
+            ("é\u{85}\u{a0}".as_bytes(), "é\\xc2\\x85\\xc2\\xa0"),
+            (b"\x85\xc3", "\\x85\\xc3"),
+            (
+                "\u{202e}\u{200b}\u{2028}".as_bytes(),
+                "\\xe2\\x80\\xae\\xe2\\x80\\x8b\\xe2\\x80\\xa8",
+            ),
+            ("👧\u{e0001}".as_bytes(), "👧\\xf3\\xa0\\x80\\x81"),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(escaped(key), *expected, "{key:02x?}");
+            assert_eq!(unescape(expected.as_bytes()).as_deref(), Some(*key));
+        }
+    }
+
+    #[test]
+    fn unescape_refuses_what_is_never_written() {
+        for text in [
+            "\\", "\\x", "\\x1", "\\xg0", "\\x1B", "\\u0041", "\\0", "\\'",
+        ] {
+            assert_eq!(unescape(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    /// Every byte alone and every pair: the cuts between the plain path and the careful one, and
+    /// both quotes together.
+    #[test]
+    fn all_short_keys_are_escaped_apart() {
+        for first in 0..=255_u8 {
+            for second in 0..=255_u8 {
+                let key = [first, second];
+                assert_eq!(
+                    unescape(escaped(&key).as_bytes()).as_deref(),
+                    Some(&key[..])
+                );
+                assert_printable(&repr(&key));
+            }
+        }
+    }
+
+    #[test]
+    fn out_is_appended_to() {
+        let mut out = b"(".to_vec();
+        write_repr(b"a", &mut out);
+        write_repr(b"\n", &mut out);
+        write_escaped(b"b", &mut out);
+        write_escaped(b"\t", &mut out);
+        assert_eq!(out, b"('a''\\n'b\\t");
+    }
+
+    fn assert_printable(text: &str) {
+        assert!(text.chars().all(super::is_printable), "{text:?}");
+    }
+
+    /// Bytes of all kinds, but mostly pieces that are likely to go wrong together.
+    fn hostile_key() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            any::<u8>().prop_map(|byte| vec![byte]),
+            any::<char>().prop_map(|character| character.to_string().into_bytes()),
+            prop::sample::select(vec![
+                "\\", "'", "\"", "\t", "\\x", "\u{85}", "\u{202e}", "汉", "ab"
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn escaping_can_be_undone(key in hostile_key()) {
+            let text = escaped(&key);
+            assert_printable(&text);
+            prop_assert_eq!(unescape(text.as_bytes()), Some(key));
+        }
+
+        #[test]
+        fn repr_is_printable_and_quoted(key in hostile_key()) {
+            let text = repr(&key);
+            assert_printable(&text);
+            prop_assert!(text.len() >= 2 && text.as_bytes()[0] == text.as_bytes()[text.len() - 1]);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Tab-separated lines: `batch_ms`, key, value.
+//!
+//! Promise: one result a line, keys escaped so that the bytes can be had back. Refuses to know: how the
+//! batch was made.
+
+use std::io::Write;
+
+use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::error::Result;
+use crate::sink::repr::write_escaped;
+use crate::sink::{Out, Sink};
+
+/// Writes `batch_ms<TAB>key<TAB>value` lines, highest value first.
+///
+/// In keys, `\t \n \r \\` are escaped so, and every byte of anything else that is not printable as `\xNN`.
+pub struct Tsv<V: 'static> {
+    out: Out,
+    count: usize,
+    ranking: Ranking<V>,
+}
+
+impl<V: Value> Tsv<V> {
+    /// Writes the first `count` keys of each batch to standard output.
+    pub fn stdout(count: usize) -> Self {
+        Tsv {
+            out: Out::stdout(),
+            count,
+            ranking: Ranking::with_capacity(count.min(1 << 10)),
+        }
+    }
+
+    /// Writes to `writer`.
+    pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
+        let out = Out::new(Box::new(writer), "the writer");
+        Tsv {
+            out,
+            count,
+            ranking: Ranking::with_capacity(count.min(1 << 10)),
+        }
+    }
+}
+
+impl<V: Value> Sink<V> for Tsv<V> {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+        let text = &mut self.out.text;
+        let ms = batch.time().as_millis();
+        self.ranking.top(batch, self.count, |rows| {
+            for (key, value) in rows {
+                write!(text, "{ms}\t").expect("writing to memory succeeds");
+                write_escaped(key, text);
+                text.push(b'\t');
+                value.write_repr(text);
+                text.push(b'\n');
+            }
+        });
+        self.out.send()
+    }
+}

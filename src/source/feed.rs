@@ -1,0 +1,293 @@
+//! The only bridge from a source to a ring, and the only code that cuts at record ends.
+//!
+//! Promise: every block it gives away ends with a record end (or, inside a record that is longer than
+//! the limit, with another delimiter), no byte is lost or doubled, and what is left of a line waits for
+//! its end. Refuses to know: protocols, tokens, threads, time.
+//!
+//! ```text
+//!   read into ──▶ [ carried tail | new bytes … \n | unfinished ]
+//!                  └────────── block, given away ──┘└─ carried ─┘
+//! ```
+//!
+//! A `\r` ends a record at once; if the very next byte, in whatever read it comes, is `\n`, it belongs to
+//! that end. When a cut falls between the two, the feed takes the `\n` off the next block's front, so a
+//! shard never needs its neighbour.
+
+use crate::limits::{GUARD_BYTES, READ_SHARE_MIN};
+use crate::metrics::Intake;
+use crate::ring::arena::Block;
+use crate::split::Rule;
+
+/// One connection's bytes on their way into blocks.
+pub(crate) struct Feed {
+    rule: Rule,
+    record_bytes_max: usize,
+    /// The block being filled.
+    block: Option<Block>,
+    /// The unfinished line behind the last cut, when no block is being filled.
+    carry: Vec<u8>,
+    /// Bytes at the front of the block in which there is no record end, as far as was looked.
+    scanned: usize,
+    /// The byte before the next one was a `\r` that ended a record.
+    skip_line_feed: bool,
+    /// The record at the front was longer than the limit, and its beginning has been given away.
+    mid_record: bool,
+    /// Inside a token that was longer than the limit: dropping up to the next delimiter.
+    mid_oversize: bool,
+    intake: Intake,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// An unterminated last line is a record.
+    Clean,
+    /// An unterminated last line is dropped.
+    Reset,
+}
+
+impl Feed {
+    /// A feed of a stream that may be cut at the delimiters of `rule` where a record is longer than
+    /// `record_bytes_max`.
+    pub(crate) fn new(rule: Rule, record_bytes_max: usize) -> Self {
+        Feed {
+            rule,
+            record_bytes_max,
+            block: None,
+            carry: Vec::new(),
+            scanned: 0,
+            skip_line_feed: false,
+            mid_record: false,
+            mid_oversize: false,
+            intake: Intake::default(),
+        }
+    }
+
+    /// Whether `space` may be called: a block is there and it is worth reading into.
+    pub(crate) fn has_space(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| {
+            let free = block.capacity() - block.filled();
+            // A block that holds no record end is filled to the last byte before it grows.
+            free * READ_SHARE_MIN >= block.capacity()
+                || (free > 0 && self.scanned == block.filled())
+        })
+    }
+
+    /// Whether a block is being filled.
+    pub(crate) fn has_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Whether the block being filled outgrew the arena.
+    pub(crate) fn is_spilled(&self) -> bool {
+        self.block.as_ref().is_some_and(Block::is_spilled)
+    }
+
+    /// Bytes received that were not given away.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.carry.len() + self.block.as_ref().map_or(0, |block| block.bytes().len())
+    }
+
+    /// Takes an empty block to fill, and puts what is carried at its front.
+    pub(crate) fn provide(&mut self, mut block: Block) {
+        assert!(
+            self.block.is_none() && block.filled() == 0,
+            "one block at a time, and an empty one"
+        );
+        // One byte more than carried must fit, or nothing could be read.
+        if self.carry.len() >= block.capacity() {
+            block.spill_to(self.carry.len() * 2);
+        }
+        block.append(&self.carry);
+        self.scanned = if self.carries_record() {
+            0
+        } else {
+            self.carry.len()
+        };
+        self.carry.clear();
+        self.block = Some(block);
+    }
+
+    /// The memory to read into; call only if [`has_space`](Self::has_space).
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        self.block.as_mut().expect("`has_space` was asked").space()
+    }
+
+    /// The first `count` bytes of `space` were read.
+    pub(crate) fn filled(&mut self, count: usize) {
+        let block = self.block.as_mut().expect("`space` was asked");
+        let at = block.filled();
+        block.advance(count);
+        self.intake.bytes_read += count as u64;
+        if count == 0 {
+            return;
+        }
+        if self.skip_line_feed {
+            self.skip_line_feed = false;
+            // The cut was behind the `\r`, so nothing can be carried before the `\n`.
+            debug_assert_eq!(at, 0);
+            if block.bytes()[0] == b'\n' {
+                block.skip_first();
+                self.intake.bytes_skipped += 1;
+                self.scanned = 1;
+            }
+        }
+        if self.mid_oversize {
+            self.drop_to_delimiter_cold();
+        }
+    }
+
+    /// Cuts at the last record end. Gives the block up to there away, if it has one, and carries the
+    /// rest; a full block without a record end is made larger, up to the record limit.
+    pub(crate) fn cut(&mut self) -> Option<Block> {
+        let block = self.block.as_mut()?;
+        let filled = block.filled();
+        let offset = filled - block.bytes().len();
+        let unseen = &block.bytes()[self.scanned.saturating_sub(offset)..];
+        match memchr::memrchr2(b'\n', b'\r', unseen) {
+            Some(last) => {
+                let end = self.scanned.max(offset) + last + 1;
+                self.mid_record = false;
+                Some(self.give_away(end))
+            }
+            None => {
+                self.scanned = filled;
+                if filled == block.capacity() {
+                    self.outgrow_cold()
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// Gives the first `end` bytes away and carries the rest.
+    fn give_away(&mut self, end: usize) -> Block {
+        let mut block = self.block.take().expect("the caller looked into it");
+        let offset = block.filled() - block.bytes().len();
+        debug_assert!(self.carry.is_empty());
+        self.carry.extend_from_slice(&block.bytes()[end - offset..]);
+        block.truncate(end);
+        self.skip_line_feed = self.carry.is_empty() && block.bytes().last() == Some(&b'\r');
+        self.scanned = 0;
+        block
+    }
+
+    /// A full block, and the record in it is not complete.
+    #[cold]
+    fn outgrow_cold(&mut self) -> Option<Block> {
+        let block = self.block.as_mut().expect("`cut` looked into it");
+        let (held, rule) = (block.bytes().len(), self.rule);
+        let too_long = held >= self.record_bytes_max;
+        // The record is longer than the limit, now or since long: its complete tokens go as they are.
+        if (too_long || self.mid_record)
+            && let Some(last) = block
+                .bytes()
+                .iter()
+                .rposition(|&byte| rule.is_delimiter(byte))
+        {
+            self.mid_record = true;
+            let end = block.filled() - held + last + 1;
+            return Some(self.give_away(end));
+        }
+        if too_long {
+            self.intake.oversize_tokens += 1;
+            self.intake.oversize_bytes += held as u64;
+            self.mid_oversize = true;
+            block.recycle();
+            self.scanned = 0;
+        } else {
+            let larger = block
+                .capacity()
+                .saturating_mul(2)
+                .min(self.record_bytes_max + GUARD_BYTES);
+            block.spill_to(larger.max(block.capacity() + 1));
+        }
+        None
+    }
+
+    /// Drops the rest of an oversize token, and its delimiter with it.
+    #[cold]
+    fn drop_to_delimiter_cold(&mut self) {
+        let block = self.block.as_mut().expect("`filled` has a block");
+        let rule = self.rule;
+        let Some(at) = block
+            .bytes()
+            .iter()
+            .position(|&byte| rule.is_delimiter(byte))
+        else {
+            self.intake.oversize_bytes += block.bytes().len() as u64;
+            block.recycle();
+            self.scanned = 0;
+            return;
+        };
+        self.intake.oversize_bytes += at as u64;
+        self.intake.bytes_skipped += 1;
+        self.mid_oversize = false;
+        let delimiter = block.bytes()[at];
+        let rest = block.bytes()[at + 1..].to_vec();
+        block.recycle();
+        let ends_record = matches!(delimiter, b'\n' | b'\r');
+        self.mid_record = !ends_record;
+        self.intake.records_ended += u64::from(ends_record);
+        let rest = match (delimiter, rest.split_first()) {
+            (b'\r', Some((b'\n', behind))) => {
+                self.intake.bytes_skipped += 1;
+                behind
+            }
+            _ => &rest[..],
+        };
+        self.skip_line_feed = delimiter == b'\r' && rest.is_empty();
+        block.spill_to(rest.len());
+        block.append(rest);
+        self.scanned = 0;
+    }
+
+    /// The connection is over. Ends an unterminated last line as `ending` says.
+    ///
+    /// Call [`cut`](Self::cut) until it gives nothing first: only the unfinished line may be left.
+    /// Afterwards, if [`has_block`](Self::has_block) or anything is held, `cut` gives that line away.
+    pub(crate) fn end(&mut self, ending: Ending) {
+        let held = self.held_bytes();
+        // A record whose beginning was given away has a last token, even an empty one.
+        let unterminated = held > 0 || self.mid_record;
+        if self.mid_oversize {
+            self.intake.records_ended += 1;
+        } else if unterminated && ending == Ending::Reset {
+            self.intake.truncated_records += 1;
+            self.intake.truncated_bytes += held as u64;
+            self.carry.clear();
+            if let Some(block) = &mut self.block {
+                block.recycle();
+            }
+            self.scanned = 0;
+        } else if unterminated {
+            self.intake.bytes_ended += 1;
+            match &mut self.block {
+                Some(block) => {
+                    block.spill_to(block.filled() + 1);
+                    block.append(b"\n");
+                }
+                None => self.carry.push(b'\n'),
+            }
+        }
+        self.mid_oversize = false;
+        self.mid_record = false;
+        // An ended line leaves its `\n` in the block, which `cut` finds; a `\r` was cut behind before.
+        self.skip_line_feed = false;
+    }
+
+    /// Whether a carried line is complete, because its connection ended: a block is needed to give it
+    /// away.
+    pub(crate) fn carries_record(&self) -> bool {
+        self.carry.last() == Some(&b'\n')
+    }
+
+    /// What has been read and done so far.
+    pub(crate) fn intake(&self) -> Intake {
+        Intake {
+            bytes_carried: self.held_bytes() as u64,
+            ..self.intake
+        }
+    }
+}

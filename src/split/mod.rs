@@ -1,0 +1,329 @@
+//! Splits a block of bytes into records and tokens.
+//!
+//! Promise: for every rule, every block and every chunk size, all kernels give exactly what
+//! `scalar` gives, and no kernel reads a byte outside the slice it was handed.
+//! Refuses to know: where the bytes came from, who owns them, what is done with a token.
+//!
+//! A byte of a block is either part of a token or a *delimiter*. A delimiter ends exactly one
+//! token, except for the `\n` of a `\r\n`, which belongs to the `\r` before it and ends nothing.
+//! From that follows what makes the rest simple: a block may be cut behind any delimiter, not
+//! only behind a line end, and the pieces can be split one after the other.
+//!
+//! ```text
+//!   block   t o   b e \n n o t \r\n o r \n        rule: Split(b' ')
+//!   index       2     5        9 10      13       one u16 per delimiter byte, per chunk
+//!   tokens  "to" "be"   "not"       "or"          previous position + 1 .. position
+//! ```
+//!
+//! Two phases instead of one search per token: an index pass finds all delimiters of a chunk with
+//! whole vectors, then a loop without searching cuts the tokens. Searching per token costs about
+//! twenty cycles a word; the index costs about one, and leaves counts behind that let a chunk
+//! without `\r` skip all thought about `\r\n`.
+//!
+//! Reading order: `scalar` is the definition, `portable` runs everywhere, `avx2` and `avx512` are
+//! faster spellings. This file holds the rules, the choice of kernel and the cutting.
+
+pub mod scalar;
+
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// Bytes that one index pass looks at.
+///
+/// A chunk, its positions and the consumer's own lines should share a 32 KiB first-level cache:
+/// English text has one delimiter in five or six bytes, so 16 KiB of it brings 6 KiB of positions.
+/// 8 and 32 KiB could not be told apart from it when measured.
+pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
+
+/// Positions that [`Kernel::index`] needs room for: one for each byte of the largest chunk and one
+/// vector more, so that a kernel may store whole vectors without asking how many lanes count.
+pub const ENDS_LEN: usize = CHUNK_BYTES_MAX + 64;
+
+const _: () = {
+    assert!(CHUNK_BYTES_MAX < 1 << 16); // Positions are u16, and so is the one behind the last.
+    assert!(CHUNK_BYTES_MAX.is_multiple_of(64)); // Only the last chunk of a block has a tail.
+};
+
+/// What ends a token.
+///
+/// `\n`, `\r` and `\r\n` end a line, and with it a token, under every rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Rule {
+    /// Python's `line.split(separator)`: every separator ends a token and so does the line end;
+    /// empty tokens count. A line never contains a `\n` or a `\r`, so with one of these as the
+    /// separator the token is the line.
+    Split(u8),
+    /// Python's `line.split()` on ASCII: space, `\t`, `\n`, `\v`, `\f` and `\r` separate; there
+    /// are no empty tokens.
+    SplitWhitespace,
+    /// The token is the line without its end; empty lines count.
+    Lines,
+}
+
+impl Rule {
+    /// Whether `byte` is no part of any token. A block may be cut behind such a byte; if it is cut
+    /// inside a `\r\n`, whoever cuts removes the `\n`.
+    #[inline]
+    pub fn is_delimiter(self, byte: u8) -> bool {
+        match self {
+            Rule::Split(separator) => byte == separator || is_line_end(byte),
+            Rule::SplitWhitespace => byte == b' ' || (9..=13).contains(&byte),
+            Rule::Lines => is_line_end(byte),
+        }
+    }
+}
+
+/// What one index pass found in a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Delimiter bytes, which is how many positions were written. Both bytes of a `\r\n` count.
+    pub delimiters: usize,
+    /// How many bytes are `\n`.
+    pub line_feeds: usize,
+    /// How many bytes are `\r`. If there are none, and none before the chunk, then every delimiter
+    /// ends one token and every `\n` one record.
+    pub carriage_returns: usize,
+    /// Whether any byte is NUL, delimiter or not.
+    pub has_nul: bool,
+}
+
+/// One implementation of the index pass.
+///
+/// A value exists only if this CPU has the instructions the kernel is made of.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    name: &'static str,
+    index: fn(Rule, &[u8], &mut [u16]) -> Found,
+}
+
+impl Kernel {
+    /// The fastest kernel for this CPU. The CPU is asked once per process.
+    pub fn detect() -> Kernel {
+        static BEST: OnceLock<Kernel> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            Kernel::available()
+                .last()
+                .expect("`scalar` is always available")
+        })
+    }
+
+    /// All kernels this CPU can run, slowest first.
+    pub fn available() -> impl Iterator<Item = Kernel> {
+        #[cfg(target_arch = "x86_64")]
+        let vector = [avx2::kernel(), avx512::kernel()];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vector: [Option<Kernel>; 0] = [];
+        [scalar::KERNEL, portable::KERNEL]
+            .into_iter()
+            .chain(vector.into_iter().flatten())
+    }
+
+    /// The kernel called `name`, if there is one and this CPU can run it.
+    pub fn by_name(name: &str) -> Option<Kernel> {
+        Kernel::available().find(|kernel| kernel.name == name)
+    }
+
+    /// `scalar`, `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Writes the position of every delimiter byte of `chunk` to the front of `ends`, ascending.
+    /// What `ends` holds behind the first `delimiters` positions is unspecified.
+    ///
+    /// # Panics
+    ///
+    /// If `chunk` is longer than [`CHUNK_BYTES_MAX`] or `ends` shorter than [`ENDS_LEN`].
+    #[inline]
+    pub fn index(self, rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
+        // The vector kernels rely on these two lines for every load and store they make.
+        assert!(
+            chunk.len() <= CHUNK_BYTES_MAX,
+            "chunk of {} bytes",
+            chunk.len()
+        );
+        assert!(ends.len() >= ENDS_LEN, "room for {} positions", ends.len());
+        (self.index)(rule, chunk, ends)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kernel").field(&self.name).finish()
+    }
+}
+
+/// What splitting a block came to.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tallied {
+    /// Line ends; `\r\n` is one.
+    pub records: u64,
+    /// Tokens handed out.
+    pub tokens: u64,
+    /// Bytes that are in no token; `\r\n` is two. The bytes of all tokens and these add up to the
+    /// block.
+    pub delimiter_bytes: u64,
+}
+
+/// Cuts blocks into tokens. Owns the scratch positions, so that splitting allocates nothing.
+#[derive(Debug)]
+pub struct Splitter {
+    rule: Rule,
+    kernel: Kernel,
+    /// Always `ENDS_LEN` long; holds nothing of value between two chunks.
+    ends: Box<[u16]>,
+}
+
+impl Splitter {
+    /// Allocates the scratch positions (32 KiB).
+    pub fn new(rule: Rule, kernel: Kernel) -> Self {
+        Splitter {
+            rule,
+            kernel,
+            ends: vec![0; ENDS_LEN].into_boxed_slice(),
+        }
+    }
+
+    /// What ends a token here.
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// Calls `f` for each token of `block`, in order.
+    ///
+    /// The block must be empty or end with a delimiter. A `\n` as its first byte is a line end of
+    /// its own: whoever cut the block inside a `\r\n` has removed the `\n`.
+    ///
+    /// # Panics
+    ///
+    /// If the last byte of `block` is not a delimiter: its last token would be lost.
+    #[inline]
+    pub fn tokens<'b, F: FnMut(&'b [u8])>(&mut self, block: &'b [u8], f: F) -> Tallied {
+        assert_ends_with_delimiter(block, self.rule);
+        let Splitter { rule, kernel, ends } = self;
+        match rule {
+            Rule::SplitWhitespace => cut_block::<false, F>(*rule, *kernel, ends, block, f),
+            Rule::Split(_) | Rule::Lines => cut_block::<true, F>(*rule, *kernel, ends, block, f),
+        }
+    }
+}
+
+/// Tokens may span chunks: `start` is carried over, and the block is contiguous.
+#[inline]
+fn cut_block<'b, const KEEP_EMPTY: bool, F: FnMut(&'b [u8])>(
+    rule: Rule,
+    kernel: Kernel,
+    ends: &mut [u16],
+    block: &'b [u8],
+    mut f: F,
+) -> Tallied {
+    let mut tallied = Tallied::default();
+    let mut start = 0;
+    for (chunk_index, chunk) in block.chunks(CHUNK_BYTES_MAX).enumerate() {
+        let base = chunk_index * CHUNK_BYTES_MAX;
+        let found = kernel.index(rule, chunk, ends);
+        let ends = &ends[..found.delimiters];
+        let follows_return = base > 0 && block[base - 1] == b'\r';
+        let (records, tokens) = if found.carriage_returns == 0 && !follows_return {
+            let tokens = cut_chunk::<KEEP_EMPTY, F>(block, base, ends, &mut start, &mut f);
+            (found.line_feeds, tokens)
+        } else {
+            cut_chunk_with_returns::<KEEP_EMPTY, F>(block, base, ends, &mut start, &mut f)
+        };
+        tallied.records += records as u64;
+        tallied.tokens += tokens as u64;
+        tallied.delimiter_bytes += found.delimiters as u64;
+    }
+    debug_assert_eq!(start, block.len(), "the last delimiter is the last byte");
+    tallied
+}
+
+/// Every delimiter ends one token. Returns how many tokens there were.
+///
+/// The slicing is checked. Unchecked, a consumer that only looks at the length and the first byte
+/// of a token gains 7 %; one that counts it in a table spends most of its time elsewhere.
+#[inline(always)]
+fn cut_chunk<'b, const KEEP_EMPTY: bool, F: FnMut(&'b [u8])>(
+    block: &'b [u8],
+    base: usize,
+    ends: &[u16],
+    start: &mut usize,
+    f: &mut F,
+) -> usize {
+    let mut tokens = 0;
+    let mut token_start = *start;
+    for &end in ends {
+        let token = &block[token_start..base + usize::from(end)];
+        token_start = base + usize::from(end) + 1;
+        if KEEP_EMPTY || !token.is_empty() {
+            tokens += 1;
+            f(token);
+        }
+    }
+    *start = token_start;
+    tokens
+}
+
+/// As `cut_chunk`, for a chunk where a `\n` may be the second half of a line end: that one is
+/// skipped. Returns how many records and tokens there were.
+#[inline(never)]
+fn cut_chunk_with_returns<'b, const KEEP_EMPTY: bool, F: FnMut(&'b [u8])>(
+    block: &'b [u8],
+    base: usize,
+    ends: &[u16],
+    start: &mut usize,
+    f: &mut F,
+) -> (usize, usize) {
+    let (mut records, mut tokens) = (0, 0);
+    let mut token_start = *start;
+    for &end in ends {
+        let end = base + usize::from(end);
+        let token = &block[token_start..end];
+        token_start = end + 1;
+        // The byte before belongs to this block; a chunk border between the two does not matter.
+        if block[end] == b'\n' && end > 0 && block[end - 1] == b'\r' {
+            continue;
+        }
+        records += usize::from(is_line_end(block[end]));
+        if KEEP_EMPTY || !token.is_empty() {
+            tokens += 1;
+            f(token);
+        }
+    }
+    *start = token_start;
+    (records, tokens)
+}
+
+#[inline]
+fn is_line_end(byte: u8) -> bool {
+    byte == b'\n' || byte == b'\r'
+}
+
+fn assert_ends_with_delimiter(block: &[u8], rule: Rule) {
+    let complete = block.last().is_none_or(|&last| rule.is_delimiter(last));
+    assert!(
+        complete,
+        "block of {} bytes does not end with a delimiter of {rule:?}",
+        block.len()
+    );
+}
+
+/// The rules as constants, so that a kernel decides once per chunk and its loop is compiled for
+/// one rule. Only the vector kernels need them: a function compiled for other CPU features than
+/// its caller takes constants more readily than closures.
+#[cfg(target_arch = "x86_64")]
+mod kind {
+    pub(super) const SPLIT: u8 = 0;
+    pub(super) const SPLIT_WHITESPACE: u8 = 1;
+    pub(super) const LINES: u8 = 2;
+}

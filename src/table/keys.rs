@@ -1,0 +1,253 @@
+//! How a key is kept: packed into an integer when it is short, behind a pointer when it is long.
+//!
+//! Promise: two keys get the same class and the same packed value exactly when their bytes are equal,
+//! whatever the bytes, NUL included. Refuses to know: counts, threads, where the key came from.
+//!
+//! A key of at most 8 bytes is a `u64`, one of at most 16 a `u128`, bytes in memory order, zeros behind
+//! them. The length needs no field: a key whose last byte is not NUL is what remains after the trailing
+//! zeros are taken off. Keys that do end in NUL are rare, so they take the long way, where the length is
+//! kept; the compare that sends them there is always predicted. (Tried on paper: a length byte inside
+//! the integer costs every 8-byte word its place; a separator byte behind the word is free too, but is
+//! right only while no key may contain the separator, which keys made by closures do not promise.)
+#![allow(unsafe_code)]
+// Why unsafe: long keys live in the arena of the table that also holds the pointers to them, which the
+// borrow checker cannot express. Obligation: a `LongKey` is read only while its arena has not been reset.
+// Attacked by: the table's model tests, the fuzz target `table_matches_btreemap`.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ptr::NonNull;
+
+use bumpalo::Bump;
+
+/// The random numbers all hashes of one engine depend on: new in every process, from the operating
+/// system, so that nobody can build keys that collide. Tables that are merged share one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    add: u64,
+    add_high: u64,
+    multiply: u64,
+}
+
+impl Seed {
+    /// A seed from the operating system's random numbers.
+    pub fn random() -> Seed {
+        // `RandomState` is the standard library's door to the operating system's random numbers; each
+        // hash of a different number gives 64 independent bits.
+        let state = RandomState::new();
+        Seed::from_words(
+            state.hash_one(1u64),
+            state.hash_one(2u64),
+            state.hash_one(3u64),
+        )
+    }
+
+    /// A seed that is known, for tests that replay.
+    pub fn from_words(add: u64, add_high: u64, multiply: u64) -> Seed {
+        // An odd multiplier keeps the low bits of the product dependent on the low bits of the key.
+        Seed {
+            add,
+            add_high,
+            multiply: multiply | 1,
+        }
+    }
+
+    /// Hash of a key of at most 8 bytes. hashbrown takes the position from the low and the tag from the
+    /// high bits, so both ends must be good: the folded 128-bit product is.
+    #[inline(always)]
+    pub(super) fn hash_short(&self, packed: u64) -> u64 {
+        fold(packed ^ self.add, self.multiply)
+    }
+
+    /// Hash of a key of 9 to 16 bytes.
+    #[inline(always)]
+    pub(super) fn hash_medium(&self, packed: u128) -> u64 {
+        fold(
+            fold(
+                packed as u64 ^ self.add,
+                (packed >> 64) as u64 ^ self.add_high,
+            ),
+            self.multiply,
+        )
+    }
+
+    /// Hash of a key of any length, 16 bytes a step.
+    pub(super) fn hash_long(&self, key: &[u8]) -> u64 {
+        let mut hash = self.add ^ key.len() as u64;
+        let mut steps = key.chunks_exact(16);
+        for step in &mut steps {
+            let (low, high) = halves(step.try_into().expect("chunks_exact(16) gives 16 bytes"));
+            hash = fold(low ^ hash, high ^ self.add_high);
+        }
+        let rest = steps.remainder();
+        let mut last = [0u8; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        let (low, high) = halves(last);
+        fold(fold(low ^ hash, high ^ self.add_high), self.multiply)
+    }
+}
+
+fn halves(bytes: [u8; 16]) -> (u64, u64) {
+    let both = u128::from_le_bytes(bytes);
+    (both as u64, (both >> 64) as u64)
+}
+
+/// High and low half of the product, laid over each other.
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// A key in the form it is looked up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packed<'a> {
+    Short(u64),
+    Medium(u128),
+    Long(&'a [u8]),
+}
+
+/// Packs `key`. `around` are the bytes the key lies in, if it lies in any: with 16 readable bytes
+/// behind the key's first one, packing is one load and one mask instead of a copy.
+///
+/// `around` is a hint only: a key that does not lie in it is packed by copying.
+#[inline(always)]
+pub(super) fn pack<'a>(around: &[u8], key: &'a [u8]) -> Packed<'a> {
+    let len = key.len();
+    let Some(&last) = key.last() else {
+        return Packed::Short(0);
+    };
+    if len > 16 || last == 0 {
+        return Packed::Long(key);
+    }
+    // Wrapping, so that a key which lies elsewhere gives an offset that `get` refuses.
+    let offset = (key.as_ptr() as usize).wrapping_sub(around.as_ptr() as usize);
+    if len <= 8 {
+        let word = match around.get(offset..offset.wrapping_add(8)) {
+            Some(bytes) => u64::from_le_bytes(bytes.try_into().expect("8 bytes")),
+            None => pack_by_copy(key) as u64,
+        };
+        Packed::Short(word & (u64::MAX >> (64 - 8 * len)))
+    } else {
+        let word = match around.get(offset..offset.wrapping_add(16)) {
+            Some(bytes) => u128::from_le_bytes(bytes.try_into().expect("16 bytes")),
+            None => pack_by_copy(key),
+        };
+        Packed::Medium(word & (u128::MAX >> (128 - 8 * len)))
+    }
+}
+
+#[cold]
+fn pack_by_copy(key: &[u8]) -> u128 {
+    let mut bytes = [0u8; 16];
+    bytes[..key.len()].copy_from_slice(key);
+    u128::from_le_bytes(bytes)
+}
+
+/// The key a packed integer's bytes stand for: everything before the trailing zeros.
+#[inline]
+pub(super) fn unpack(bytes: &[u8]) -> &[u8] {
+    let len = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
+    &bytes[..len]
+}
+
+/// A key in a table's arena.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongKey {
+    bytes: NonNull<[u8]>,
+}
+
+// SAFETY: a `LongKey` is a pointer to bytes that nobody changes while it exists, and that move between
+// threads only together with the `Bump` they lie in, because both are private fields of one `Table`.
+unsafe impl Send for LongKey {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for LongKey {}
+
+impl LongKey {
+    /// Copies `key` into `arena`.
+    pub(super) fn copy_into(arena: &Bump, key: &[u8]) -> LongKey {
+        LongKey {
+            bytes: NonNull::from(&*arena.alloc_slice_copy(key)),
+        }
+    }
+
+    /// The key's bytes.
+    ///
+    /// # Safety
+    ///
+    /// The arena the key was copied into is alive and has not been reset since, and the caller binds
+    /// the returned lifetime to that of the arena's owner.
+    #[inline]
+    pub(super) unsafe fn bytes<'a>(self) -> &'a [u8] {
+        // SAFETY: `copy_into` made the pointer from a slice in the arena, which by this function's
+        // contract still holds it.
+        unsafe { self.bytes.as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_is_injective_where_nul_and_length_meet() {
+        let keys: Vec<&[u8]> = vec![
+            b"",
+            b"\0",
+            b"\0\0",
+            b"a",
+            b"a\0",
+            b"\0a",
+            b"a\0b",
+            b"1234567",
+            b"1234567\0",
+            b"12345678",
+            b"12345678\0",
+            b"123456789",
+            b"123456789012345",
+            b"123456789012345\0",
+            b"1234567890123456",
+            b"1234567890123456\0",
+            b"12345678901234567",
+        ];
+        for (i, a) in keys.iter().enumerate() {
+            for (j, b) in keys.iter().enumerate() {
+                assert_eq!(pack(&[], a) == pack(&[], b), i == j, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn packing_in_place_equals_packing_by_copy() {
+        let mut around = vec![b'#'; 64];
+        around.extend_from_slice(b"in the middle of a block there are words");
+        around.extend_from_slice(&[b'!'; 64]);
+        for start in 64..104 {
+            for len in 0..20 {
+                let key = &around[start..start + len];
+                assert_eq!(pack(&around, key), pack(&[], key));
+                match pack(&around, key) {
+                    Packed::Short(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
+                    Packed::Medium(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
+                    Packed::Long(same) => assert_eq!(same, key),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_long_key_changes_its_hash() {
+        let seed = Seed::from_words(1, 2, 3);
+        let key: Vec<u8> = (0..67).collect();
+        let hash = seed.hash_long(&key);
+        for at in 0..key.len() {
+            let mut other = key.clone();
+            other[at] ^= 0x20;
+            assert_ne!(seed.hash_long(&other), hash, "byte {at}");
+        }
+        assert_ne!(seed.hash_long(&key[..66]), hash);
+        assert_ne!(Seed::from_words(1, 2, 5).hash_long(&key), hash);
+    }
+}

@@ -1,0 +1,195 @@
+//! The door without threads: push bytes, cut a batch when you say so.
+//!
+//! Promise: a push counts in the calling thread and returns when all complete lines are counted; a known
+//! word costs no allocation, so a steady vocabulary costs none at all. Refuses to know: time, threads,
+//! files.
+
+use crate::config::Config;
+use crate::engine::plan::{Count, Node};
+use crate::epoch::merge::{check_counts, sum};
+use crate::epoch::snapshot::Batch;
+use crate::epoch::{BatchStats, BatchTime};
+use crate::error::Result;
+use crate::limits;
+use crate::metrics::{Counted, Intake, close_ledger};
+use crate::ring::arena::{Arena, Block};
+use crate::shard::stage::{Stage, Tokens};
+use crate::source::feed::{Ending, Feed};
+use crate::split::{Kernel, Rule, Tallied};
+use crate::table::Table;
+use crate::table::keys::Seed;
+
+/// Counts the tokens of pushed bytes in the calling thread.
+///
+/// The caller owns time: a batch is whatever was completed between two cuts. A line that is not complete
+/// waits for its end, in whatever pieces it comes.
+///
+/// ```
+/// use microtally::{BatchTime, Rule, Tally};
+///
+/// let mut tally = Tally::new(Rule::Split(b' '));
+/// tally.push(b"to be or n");
+/// tally.push(b"ot to be\nthat is");
+/// let batch = tally.cut(BatchTime::from_millis(1000))?;
+/// assert_eq!(batch.get(b"to"), Some(2));
+/// assert_eq!(batch.get(b"not"), Some(1));
+/// assert_eq!(batch.get(b"that"), None); // Its line has no end yet.
+/// tally.end_of_stream();
+/// let batch = tally.cut(BatchTime::from_millis(2000))?;
+/// assert_eq!(batch.get(b"that"), Some(1));
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct Tally {
+    feed: Feed,
+    /// The one block, while the feed does not have it.
+    block: Option<Block>,
+    stage: Box<dyn Stage>,
+    table: Table<u64>,
+    counted: Counted,
+    tallied: Tallied,
+    before: Intake,
+    stats: BatchStats,
+    /// The table still holds the batch that was lent out last.
+    is_lent: bool,
+}
+
+impl Tally {
+    /// A tally of the tokens of `rule`, with default settings.
+    pub fn new(rule: Rule) -> Self {
+        Tally::build(
+            rule,
+            limits::BLOCK_BYTES_DEFAULT,
+            limits::RECORD_BYTES_DEFAULT,
+            Kernel::detect(),
+        )
+    }
+
+    /// A tally with the block size and record limit of `config`; the other settings are about threads.
+    ///
+    /// # Errors
+    ///
+    /// A setting that is out of its range.
+    pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
+        Tally::with_kernel(rule, config, Kernel::detect())
+    }
+
+    /// As [`with_config`](Self::with_config), with a kernel of the caller's choice: for tests that
+    /// compare kernels.
+    #[doc(hidden)]
+    pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
+        config.validate()?;
+        Ok(Tally::build(
+            rule,
+            config.block_bytes,
+            config.record_bytes_max,
+            kernel,
+        ))
+    }
+
+    fn build(rule: Rule, block_bytes: usize, record_bytes_max: usize, kernel: Kernel) -> Self {
+        Tally {
+            feed: Feed::new(rule, record_bytes_max),
+            block: Some(Arena::new(block_bytes, 1).block()),
+            stage: Count::new(0, Tokens(rule), true).stage(kernel),
+            table: Table::new(Seed::random()),
+            counted: Counted::default(),
+            tallied: Tallied::default(),
+            before: Intake::default(),
+            stats: BatchStats::default(),
+            is_lent: false,
+        }
+    }
+
+    /// Takes bytes in, in any cut, and counts the lines that are complete.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            while !self.feed.has_space() {
+                if self.feed.has_block() {
+                    self.count_complete();
+                } else {
+                    let block = self
+                        .block
+                        .take()
+                        .expect("the block is here or with the feed");
+                    self.feed.provide(block);
+                }
+            }
+            let space = self.feed.space();
+            let count = bytes.len().min(space.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.feed.filled(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    /// The stream ended: a line without an end is complete now. More may be pushed; it begins a new line.
+    pub fn end_of_stream(&mut self) {
+        while self.count_complete() {}
+        self.feed.end(Ending::Clean);
+        if self.feed.carries_record() {
+            let block = self
+                .block
+                .take()
+                .expect("the feed has no block, it carries");
+            self.feed.provide(block);
+        }
+        while self.count_complete() {}
+    }
+
+    /// Ends the batch, calls it `time`, and lends it out. It is gone with the next push or cut.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the byte ledger does not close: a bug of
+    /// this crate.
+    pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
+        while self.count_complete() {}
+        self.forget_lent();
+        let intake = self.feed.intake();
+        close_ledger(&self.before, &intake, &self.counted)?;
+        check_counts(&self.table, self.counted.block_bytes, self.tallied)?;
+        let delta = intake.since(&self.before);
+        self.stats = BatchStats {
+            batch: self.stats.batch + 1,
+            time,
+            records: self.tallied.records + delta.records_ended,
+            tokens: self.tallied.tokens,
+            bytes: self.counted.block_bytes + delta.bytes_skipped + delta.oversize_bytes
+                - delta.bytes_ended,
+            keys: self.table.len() as u64,
+            oversize_tokens: delta.oversize_tokens,
+            oversize_bytes: delta.oversize_bytes,
+            truncated_records: delta.truncated_records,
+            ..BatchStats::default()
+        };
+        self.before = intake;
+        self.is_lent = true;
+        Ok(Batch::new(&self.table, &self.stats))
+    }
+
+    /// Counts what is complete. Gives whether anything was.
+    fn count_complete(&mut self) -> bool {
+        if !self.feed.has_block() {
+            return false;
+        }
+        let Some(mut block) = self.feed.cut() else {
+            return false;
+        };
+        self.forget_lent();
+        let tallied = self.stage.block(&block, &mut self.table);
+        self.counted.block_bytes += block.bytes().len() as u64;
+        self.tallied = sum(self.tallied, tallied);
+        block.recycle();
+        self.block = Some(block);
+        true
+    }
+
+    fn forget_lent(&mut self) {
+        if self.is_lent {
+            self.table.clear();
+            self.counted = Counted::default();
+            self.tallied = Tallied::default();
+            self.is_lent = false;
+        }
+    }
+}
