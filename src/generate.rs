@@ -582,24 +582,4 @@ const COMMON_WORDS: [&str; 100] = [
     "before", "must", "through", "back", "years", "where", "much", "your", "way", "well", "down",
 ];
 #[cfg(test)]
-mod golden {
-    use super::*;
-
-    /// Changing one of these numbers breaks the promise of this module.
-    #[test]
-    fn bytes_are_the_same_for_ever() {
-        let odd = Words::new(1).vocabulary(1_000).zipf_exponent(0.73);
-        let found = [Words::new(1), odd].map(|words| {
-            let mut bytes = vec![0; 64 << 10];
-            words.build().unwrap().fill(&mut bytes);
-            bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            })
-        });
-        let expected = [0x96fd_e702_c238_3836, 0x458b_1906_4e46_f7cb];
-        assert_eq!(found, expected, "found {found:#018x?}");
-    }
-}
-
-#[cfg(test)]
 mod tests;

@@ -1,21 +1,112 @@
 //! microtally counts a byte stream by key, micro-batch by micro-batch, on one machine, at the speed at
-//! which the bytes can be read.
+//! which the bytes can be read. It is Spark Streaming's DStream model (connect, transform, start, stop)
+//! as an engine that does not allocate per word.
+//!
+//! ```no_run
+//! use microtally::prelude::*;
+//!
+//! fn main() -> Result<(), microtally::Error> {
+//!     // 1. connect
+//!     let ssc = StreamingContext::new(Duration::from_secs(5))?;
+//!     let lines = ssc.socket_text_stream("localhost", 9999)?;
+//!     // 2. transform
+//!     let word_counts = lines.flat_map(split(b' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
+//!     word_counts.pprint(10);
+//!     // 3. start and stop
+//!     let running = ssc.start()?;
+//!     running.await_termination()
+//! }
+//! ```
+//!
+//! # Three doors, one engine
+//!
+//! | door | for | threads | clock |
+//! |---|---|---|---|
+//! | [`Tally`] | fuzzing, tests, latency-sensitive embedding: push bytes, cut a batch when the caller says so | none | the caller's |
+//! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard a core | its own, pinned | its own or the caller's |
+//! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own | batch interval |
+//!
+//! As a library it installs no signal handler, never exits, never prints except through sinks that were
+//! asked for, and leaves the affinity of the caller's threads alone.
+//!
+//! # The picture
+//!
+//! ```text
+//!  control plane: may allocate, lock, format, use dyn; runs at start, once an epoch, at stop
+//!    argv ─▶ flags ─▶ Config ─▶ start … stop
+//!                                │ takes the memory, starts and pins the threads
+//!  ──────────────────────────────┼─────────────────────────────────────────────────────────────────
+//!  data plane: no allocation, no formatting, no clock
+//!                                ▼
+//!   socket ─▶ source ─▶ feed ─▶ ring ═════════▶ ring ─▶ split ─▶ table      (× N shards)
+//!            └─ reactor thread, counts too ─┘  └──── shard thread, pinned ────┘
+//!                when every ring is full                  │ an epoch mark arrives in the ring
+//!                                                         ▼
+//!                                      sink ◀─ merge ◀─ swap
+//!                                     └─ publisher thread ─┘
+//! ```
+//!
+//! # Follow one word
+//!
+//! Ten symbols, in this order: `reactor::run` → `Source::fill` → `Feed::cut` → `Writer::push_block` →
+//! `Reader::pop` → `Splitter::tokens` → `Table::add_within` → `SealedOut::try_swap` → `publisher::run` →
+//! `Sink::emit`.
+//!
+//! # Layers
+//!
+//! A module uses modules on lower lines only; `tests/layering.rs` checks it, together with the list of
+//! files that may say `unsafe`, the one clock and the printing that may not be here.
+//!
+//! ```text
+//!  9  bin/microtally                                     (public API only)
+//!  8  stream
+//!  7  engine          tally
+//!  5  shard           source         sink
+//!  4  epoch
+//!  3  table
+//!  2  ring
+//!  1  split           sys            config         metrics        generate
+//!  0  limits          error
+//! ```
+//!
+//! # What is promised
+//!
+//! 1. After the first batches no thread allocates for words it knows: not per word, record, block or
+//!    batch (`tests/zero_alloc.rs`).
+//! 2. Results do not depend on how the input was cut into reads, on the number of shards, on the kernel.
+//! 3. The byte ledger closes at every epoch, in release builds too; a mismatch ends the run.
+//! 4. Slowness never loses data: a slow shard or sink stops the reading, and the sender feels it.
+//! 5. No input makes us panic, and nothing a stream contains is printed unescaped.
+//!
+//! # Features
+//!
+//! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
+//! - `json`: the [`sink::Json`] output.
+//!
+//! A feature only adds names; it never changes behaviour.
+
+pub mod limits;
+
 mod config;
-mod engine;
-mod epoch;
 mod error;
 pub mod generate;
-pub mod limits;
 mod metrics;
+mod split;
+mod sys;
+
 mod ring;
+mod table;
+
+mod epoch;
+
 mod shard;
 pub mod sink;
 mod source;
-mod split;
-pub mod stream;
-mod sys;
-mod table;
+
+mod engine;
 mod tally;
+
+pub mod stream;
 
 pub use crate::config::Config;
 pub use crate::engine::control::{RunStats, Stop};
