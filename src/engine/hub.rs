@@ -97,6 +97,12 @@ impl Hub {
         self.feeds.len()
     }
 
+    /// Epochs cut so far.
+    #[cfg(test)]
+    pub(crate) fn epochs_cut(&self) -> u64 {
+        self.epoch
+    }
+
     /// Memory to read into for the numbered feed, or `None` while everything is full.
     pub(crate) fn space(&mut self, index: usize) -> Option<&mut [u8]> {
         while !self.feeds[index].feed.has_space() {

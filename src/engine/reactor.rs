@@ -158,6 +158,13 @@ impl ReactorCore {
                 Next::Stalled(Duration::MAX)
             };
         }
+        // A connection that has ended belongs to the batch that is open, also when what it left had to
+        // wait for room.
+        for index in 0..self.slots.len() {
+            if self.finish_ending(index).is_none() {
+                return Next::Stalled(Duration::MAX);
+            }
+        }
         while self.clock.is_due(now) {
             let last = self.batches_left == Some(1);
             if self.hub.cut(self.clock.next(), last).is_none() {
@@ -223,6 +230,18 @@ impl ReactorCore {
         } else {
             Next::Stalled(wait)
         }
+    }
+
+    /// Epochs cut so far.
+    #[cfg(test)]
+    pub(crate) fn epochs_cut(&self) -> u64 {
+        self.hub.epochs_cut()
+    }
+
+    /// Whether the last epoch was cut.
+    #[cfg(test)]
+    pub(crate) fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
     }
 
     /// Reads one source, a bounded number of times. `None`: there was no room.
