@@ -5,7 +5,6 @@
 //! files.
 
 use crate::config::Config;
-use crate::engine::plan::{Count, Node};
 use crate::epoch::merge::{check_counts, sum};
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
@@ -13,7 +12,8 @@ use crate::error::Result;
 use crate::limits;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::ring::arena::{Arena, Block};
-use crate::shard::stage::{Stage, Tokens};
+use crate::shard::count::CountStage;
+use crate::shard::stage::Stage;
 use crate::source::feed::{Ending, Feed};
 use crate::split::{Kernel, Rule, Tallied};
 use crate::table::Table;
@@ -43,7 +43,7 @@ pub struct Tally {
     feed: Feed,
     /// The one block, while the feed does not have it.
     block: Option<Block>,
-    stage: Box<dyn Stage>,
+    stage: CountStage,
     table: Table<u64>,
     counted: Counted,
     tallied: Tallied,
@@ -87,11 +87,12 @@ impl Tally {
     }
 
     fn build(rule: Rule, block_bytes: usize, record_bytes_max: usize, kernel: Kernel) -> Self {
+        let seed = Seed::random();
         Tally {
             feed: Feed::new(rule, record_bytes_max),
             block: Some(Arena::new(block_bytes, 1).block()),
-            stage: Count::new(0, Tokens(rule), true).stage(kernel),
-            table: Table::new(Seed::random()),
+            stage: CountStage::new(rule, kernel, seed),
+            table: Table::new(seed),
             counted: Counted::default(),
             tallied: Tallied::default(),
             before: Intake::default(),
@@ -145,6 +146,7 @@ impl Tally {
     pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
         while self.count_complete() {}
         self.forget_lent();
+        self.stage.flush(&mut self.table);
         let intake = self.feed.intake();
         close_ledger(&self.before, &intake, &self.counted)?;
         check_counts(&self.table, self.counted.block_bytes, self.tallied)?;

@@ -90,7 +90,7 @@ pub(crate) fn build(order: Order) -> Parts {
         let stages = plan
             .nodes
             .iter()
-            .map(|node| (node.stream(), node.stage(kernel)))
+            .map(|node| (node.stream(), node.stage(kernel, seed)))
             .collect();
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);

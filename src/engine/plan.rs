@@ -10,6 +10,7 @@ use crate::epoch::BatchStats;
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
+use crate::shard::count::CountStage;
 use crate::shard::stage::{KeyedStage, Records, Stage};
 use crate::split::{Kernel, Rule};
 use crate::table::Table;
@@ -22,7 +23,7 @@ pub(crate) trait Node: Send + Sync {
     /// The finest rule at whose delimiters its stream may be cut.
     fn rule(&self) -> Rule;
     /// The half that runs in a shard.
-    fn stage(&self, kernel: Kernel) -> Box<dyn Stage>;
+    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage>;
     /// An empty table for it.
     fn partial(&self, seed: Seed) -> Box<dyn Partial>;
     /// Folds `from` into `into`; both came from `partial`.
@@ -62,24 +63,59 @@ impl Plan {
     }
 }
 
-/// The pipeline everything is measured by: records, counted as they are. Its result can be checked
-/// against its input.
+/// The tokens of a stream, counted as they are. Its result can be checked against its input.
+pub(crate) struct CountTokens {
+    stream: usize,
+    rule: Rule,
+}
+
+/// Any records, counted as they are.
 pub(crate) struct Count<R> {
     stream: usize,
     records: R,
-    /// Whether the records are the stream without its delimiters: then every byte is accounted for.
-    is_whole: bool,
 }
 
-impl<R> Count<R> {
-    /// Counts the `records` of the numbered stream; `is_whole` when they are all of its bytes but the
-    /// delimiters.
-    pub(crate) fn new(stream: usize, records: R, is_whole: bool) -> Self {
-        Count {
-            stream,
-            records,
-            is_whole,
-        }
+impl CountTokens {
+    /// Counts the tokens `rule` makes of the numbered stream.
+    pub(crate) fn new(stream: usize, rule: Rule) -> Self {
+        CountTokens { stream, rule }
+    }
+}
+
+impl<R: Records> Count<R> {
+    /// Counts the `records` of the numbered stream.
+    pub(crate) fn new(stream: usize, records: R) -> Self {
+        Count { stream, records }
+    }
+}
+
+impl Node for CountTokens {
+    fn stream(&self) -> usize {
+        self.stream
+    }
+
+    fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+        Box::new(CountStage::new(self.rule, kernel, seed))
+    }
+
+    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
+        Box::new(Table::<u64>::new(seed))
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        table_of_mut::<u64>(into).merge_from(table_of(from), add);
+    }
+
+    fn check(&self, merged: &NodeTable) -> Result<()> {
+        check_counts(
+            table_of(merged.partial.as_ref()),
+            merged.block_bytes,
+            merged.tallied,
+        )
     }
 }
 
@@ -92,7 +128,7 @@ impl<R: Records> Node for Count<R> {
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
         Box::new(KeyedStage::new(
             self.records.clone(),
             Arc::new(one_each),
@@ -109,16 +145,9 @@ impl<R: Records> Node for Count<R> {
         table_of_mut::<u64>(into).merge_from(table_of(from), add);
     }
 
-    fn check(&self, merged: &NodeTable) -> Result<()> {
-        if self.is_whole {
-            check_counts(
-                table_of(merged.partial.as_ref()),
-                merged.block_bytes,
-                merged.tallied,
-            )
-        } else {
-            Ok(())
-        }
+    /// Records that a user's function made cannot be checked; the bytes are, in the reader's ledger.
+    fn check(&self, _merged: &NodeTable) -> Result<()> {
+        Ok(())
     }
 }
 

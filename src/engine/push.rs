@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::hub::Hub;
-use crate::engine::plan::{Count, Output, Plan, add};
+use crate::engine::plan::{CountTokens, Output, Plan, add};
 use crate::engine::{Order, Runtime, build, launch};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::epoch::merge::table_of;
@@ -21,7 +21,6 @@ use crate::epoch::swap::NodeTable;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::ring::Wake;
-use crate::shard::stage::Tokens;
 use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
@@ -158,7 +157,7 @@ impl EngineBuilder {
             }
         });
         let plan = Plan {
-            nodes: vec![Arc::new(Count::new(0, Tokens(self.rule), true))],
+            nodes: vec![Arc::new(CountTokens::new(0, self.rule))],
             outputs: vec![Box::new(output)],
         };
         let room = Arc::new(Condvar::new());

@@ -14,9 +14,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::Config;
+use crate::config::Config;
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{Count, Output, Plan};
+use crate::engine::plan::{CountTokens, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
 use crate::engine::{Order, build};
@@ -26,7 +26,6 @@ use crate::epoch::merge::table_of;
 use crate::epoch::swap::NodeTable;
 use crate::error::Result;
 use crate::ring::Wake;
-use crate::shard::stage::Tokens;
 use crate::shard::worker::{self, Worker};
 use crate::source::{Fill, Notices, Port, Source};
 use crate::split::{Rule, scalar};
@@ -203,7 +202,7 @@ impl World {
         let source_count = 1 + random.below(2);
         let kept = Keep::default();
         let nodes = (0..source_count).map(|stream| {
-            Arc::new(Count::new(stream, Tokens(rule), true)) as Arc<dyn crate::engine::plan::Node>
+            Arc::new(CountTokens::new(stream, rule)) as Arc<dyn crate::engine::plan::Node>
         });
         let plan = Plan {
             nodes: nodes.collect(),

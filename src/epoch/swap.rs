@@ -116,6 +116,11 @@ impl SealedOut {
         assert!(pushed.is_ok(), "two sets of tables fit into two places");
         true
     }
+
+    /// Whether a swap would succeed now.
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.spares.is_empty()
+    }
 }
 
 impl SealedIn {

@@ -4,8 +4,10 @@
 //! that mark, and nothing else is. Refuses to know: sockets, sinks, wall time, other shards.
 //!
 //! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
-//! every ring is full. `stage` is what a pipeline does with a block; `worker` is the pinned thread.
+//! every ring is full. `stage` is what a pipeline does with a block, `count` the
+//! fastest of them; `worker` is the pinned thread.
 
+pub(crate) mod count;
 pub(crate) mod stage;
 pub(crate) mod worker;
 
@@ -60,6 +62,12 @@ impl ShardCore {
 
     /// Hands the tables over for `mark`, if the spare ones are back.
     pub(crate) fn try_seal(&mut self, mark: Mark) -> bool {
+        if !self.out.has_spare() {
+            return false;
+        }
+        for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
+            stage.flush(node.partial.as_mut());
+        }
         self.out.try_swap(&mut self.tables, mark)
     }
 }

@@ -14,6 +14,9 @@ use crate::split::{Kernel, Rule, Splitter, Tallied};
 pub(crate) trait Stage: Send {
     /// Counts `block` into the tables this pipeline made.
     fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied;
+
+    /// Puts everything that was counted and not yet added into the tables: their epoch ends.
+    fn flush(&mut self, into: &mut dyn Partial);
 }
 
 /// The record plane of a pipeline: how a block becomes records. Every operator in front of the first
@@ -88,4 +91,6 @@ where
                 table.add_within(around, key, value, reduce);
             })
     }
+
+    fn flush(&mut self, _into: &mut dyn Partial) {}
 }

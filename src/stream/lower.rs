@@ -40,7 +40,7 @@ where
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
         let (map, reduce) = (Arc::clone(&self.map), Arc::clone(&self.reduce));
         Box::new(KeyedStage::new(self.records.clone(), map, reduce, kernel))
     }

@@ -5,11 +5,12 @@
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator.
 //! Refuses to know: threads, epochs, where keys come from.
 //!
-//! `keys` is how a key is packed and hashed. There are three [`HashTable`]s, one a key class, because a
+//! `keys` is how a key is packed and hashed, `hot` counts the most frequent keys in front of the table. There are three [`HashTable`]s, one a key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
 //! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
 //! every hit.
 
+pub(crate) mod hot;
 pub(crate) mod keys;
 
 use bumpalo::Bump;
@@ -50,6 +51,27 @@ struct Long<V> {
     hash: u64,
     key: LongKey,
     value: V,
+}
+
+impl Table<u64> {
+    /// Adds `count` to the count of a packed key of at most 8 bytes, and gives the new count.
+    #[inline]
+    pub(crate) fn count_short(&mut self, packed: u64, count: u64) -> u64 {
+        let hash = self.seed.hash_short(packed);
+        match self
+            .short
+            .find_mut(hash, |entry| u64::from_le_bytes(entry.key) == packed)
+        {
+            Some(entry) => {
+                entry.value = entry.value.wrapping_add(count);
+                entry.value
+            }
+            None => {
+                self.insert_short_cold(hash, packed, count);
+                count
+            }
+        }
+    }
 }
 
 impl<V: Copy> Table<V> {
