@@ -22,7 +22,7 @@ mod simulation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
@@ -154,7 +154,17 @@ pub(crate) fn launch(
         control,
         threads: Vec::new(),
     };
-    let cores = if pin { sys::cores_to_pin() } else { Vec::new() };
+    let cores = if pin {
+        sys::cores_to_pin(workers.len())
+    } else {
+        Some(Vec::new())
+    };
+    if cores.is_none() {
+        notices.tell(Notice::Unpinned { shard: 0 });
+    }
+    let cores = cores.unwrap_or_default();
+    // One shard that cannot be pinned is worth a word, the others would repeat it.
+    let unpinned_told = Arc::new(AtomicBool::new(false));
 
     // Shards need the publisher's thread to wake it, the publisher needs theirs: each end is handed
     // over through a channel as soon as the thread exists.
@@ -168,11 +178,12 @@ pub(crate) fn launch(
     let mut shards = Vec::new();
     for (index, worker) in workers.into_iter().enumerate() {
         // From the last core downwards: the first ones serve interrupts and the reading thread.
-        let core = (!cores.is_empty()).then(|| cores[cores.len() - 1 - index % cores.len()]);
+        let core = cores.iter().rev().nth(index).copied();
         let (control, notices) = (Arc::clone(&runtime.control), notices.clone());
-        let publisher = publisher_thread.clone();
+        let (publisher, told) = (publisher_thread.clone(), Arc::clone(&unpinned_told));
         let thread = runtime.spawn(format!("mt-shard-{index}"), move || {
-            if pin && !core.is_some_and(sys::pin_to) {
+            let failed = core.is_some_and(|core| !sys::pin_to(core));
+            if failed && !told.swap(true, Ordering::Relaxed) {
                 notices.tell(Notice::Unpinned { shard: index });
             }
             worker::run(worker, &control.abort, || publisher.unpark());

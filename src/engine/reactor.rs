@@ -27,6 +27,10 @@ use crate::source::{Fill, Notice, Notices, Source};
 /// Token of the event that other threads wake the reactor with; sources have smaller ones.
 pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 
+/// How long the reactor sleeps at most while there is no room. It is woken much earlier; this is the
+/// backstop that makes progress independent of any wake-up.
+const STALL_MAX: Duration = Duration::from_millis(10);
+
 /// Sources that another thread has something for.
 #[derive(Clone, Default)]
 pub(crate) struct Signals(Arc<Mutex<Vec<usize>>>);
@@ -358,11 +362,11 @@ pub(crate) fn run(
         let timeout = match core.turn(clock.now()) {
             Next::Again => Duration::ZERO,
             Next::Sleep(wait) => wait,
-            Next::Stalled(wait) => {
+            Next::Stalled(_) => {
                 wake.want();
                 // Once more after the announcement: what was given back in between wakes nobody.
                 match core.turn(clock.now()) {
-                    Next::Stalled(_) => wait,
+                    Next::Stalled(wait) => wait.min(STALL_MAX),
                     Next::Sleep(wait) => wait,
                     Next::Again => Duration::ZERO,
                     Next::Done => break,

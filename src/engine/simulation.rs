@@ -16,19 +16,22 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, Output, Plan};
+use crate::engine::plan::{CountTokens, Node, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
 use crate::engine::{Order, build};
-use crate::epoch::BatchStats;
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::epoch::merge::table_of;
-use crate::epoch::swap::NodeTable;
+use crate::epoch::swap::{NodeTable, Partial};
+use crate::epoch::{BatchStats, BatchTime};
 use crate::error::Result;
 use crate::ring::Wake;
+use crate::ring::arena::Block;
+use crate::shard::stage::Stage;
 use crate::shard::worker::{self, Worker};
 use crate::source::{Fill, Notices, Port, Source};
-use crate::split::{Rule, scalar};
+use crate::split::{Kernel, Rule, Tallied, scalar};
+use crate::table::keys::Seed;
 
 type Counts = BTreeMap<Vec<u8>, u64>;
 
@@ -57,7 +60,7 @@ impl Random {
 
 /// What a simulated kernel holds for a source.
 #[derive(Default)]
-struct Kernel {
+struct Backlog {
     arrived: VecDeque<Arrival>,
     /// The source read everything and waits for an edge.
     waits: bool,
@@ -76,11 +79,11 @@ enum Arrival {
 }
 
 struct SimSource {
-    kernel: Arc<Mutex<Kernel>>,
+    kernel: Arc<Mutex<Backlog>>,
     random: Random,
 }
 
-impl Kernel {
+impl Backlog {
     /// The definition of which records are complete, byte by byte. A `\r` completes a record at once and
     /// swallows a `\n` behind it; every end is kept as `\n`.
     fn read(&mut self, bytes: &[u8]) {
@@ -185,7 +188,7 @@ struct World {
     reactor: ReactorCore,
     workers: Vec<Option<Worker>>,
     publisher: Option<Publisher>,
-    kernels: Vec<Arc<Mutex<Kernel>>>,
+    kernels: Vec<Arc<Mutex<Backlog>>>,
     control: Arc<Control>,
     kept: Keep,
     rule: Rule,
@@ -201,9 +204,8 @@ impl World {
         let rule = rules[random.below(3)];
         let source_count = 1 + random.below(2);
         let kept = Keep::default();
-        let nodes = (0..source_count).map(|stream| {
-            Arc::new(CountTokens::new(stream, rule)) as Arc<dyn crate::engine::plan::Node>
-        });
+        let nodes = (0..source_count)
+            .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Node>);
         let plan = Plan {
             nodes: nodes.collect(),
             outputs: vec![Box::new(kept.clone())],
@@ -223,7 +225,7 @@ impl World {
             wake: Wake::new(|| ()),
         });
         let kernels: Vec<_> = (0..source_count)
-            .map(|_| Arc::<Mutex<Kernel>>::default())
+            .map(|_| Arc::<Mutex<Backlog>>::default())
             .collect();
         let sources = kernels.iter().map(|kernel| {
             let random = Random(random.next());
@@ -461,4 +463,91 @@ fn an_aborted_worker_ends_while_its_spare_tables_are_away() {
     let mut world = World::new(1);
     let worker = world.workers[0].take().expect("not run yet");
     worker::run(worker, &abort, || ());
+}
+
+/// A pipeline with a planted bug: it forgets one word.
+struct Forgetful(CountTokens);
+
+struct ForgetfulStage(Box<dyn Stage>);
+
+impl Node for Forgetful {
+    fn stream(&self) -> usize {
+        self.0.stream()
+    }
+
+    fn rule(&self) -> Rule {
+        self.0.rule()
+    }
+
+    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+        Box::new(ForgetfulStage(self.0.stage(kernel, seed)))
+    }
+
+    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
+        self.0.partial(seed)
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        self.0.merge(into, from);
+    }
+
+    fn check(&self, merged: &NodeTable) -> Result<()> {
+        self.0.check(merged)
+    }
+}
+
+impl Stage for ForgetfulStage {
+    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+        self.0.block(block, into)
+    }
+
+    fn flush(&mut self, into: &mut dyn Partial) {
+        self.0.flush(into);
+        if into.len() > 3 {
+            into.clear();
+        }
+    }
+}
+
+/// The ledger is checked in release builds too: a shard that loses what it counted ends the run with an
+/// error, and the batch is not put out.
+#[test]
+fn a_planted_fault_is_caught_by_the_ledger() {
+    let kept = Keep::default();
+    let nodes: Vec<Arc<dyn Node>> =
+        vec![Arc::new(Forgetful(CountTokens::new(0, Rule::Split(b' '))))];
+    let control = Control::new(Arc::new(|| ()));
+    let mut parts = build(Order {
+        config: Config::default().workers(1),
+        plan: Plan {
+            nodes,
+            outputs: vec![Box::new(kept.clone())],
+        },
+        feeds: vec![0],
+        interval: Duration::ZERO,
+        clock: Clock::manual(Duration::ZERO),
+        notices: Notices::default(),
+        control,
+        wake: Wake::new(|| ()),
+    });
+    let mut publish = |text: &[u8], time: u64| {
+        parts.hub.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);
+        parts.hub.filled(0, text.len());
+        parts
+            .hub
+            .cut(BatchTime::from_millis(time), false)
+            .expect("nothing is full");
+        while parts.workers[0].step() != worker::Step::Waiting {}
+        parts.publisher.step()
+    };
+    assert!(publish(b"to be or\n", 1).is_ok());
+    let error = publish(b"not to be that is\n", 2).expect_err("five words were lost");
+    assert_eq!(error.kind(), crate::error::ErrorKind::Internal);
+    assert!(
+        error
+            .to_string()
+            .contains("counts add up to 0, 5 tokens were split"),
+        "{error}"
+    );
+    assert_eq!(kept.0.lock().unwrap().len(), 1);
 }

@@ -11,16 +11,17 @@ pub(crate) fn core_count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The cores threads may be pinned to, taken from the affinity mask (a container's cores need not be
-/// numbered from 0). Empty where the system does not say, and where a quota is smaller than the mask:
-/// pinned threads would then share a core while another is free.
-pub(crate) fn cores_to_pin() -> Vec<CoreId> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if core_count() < cores.len() {
-        Vec::new()
-    } else {
-        cores
+/// The cores `thread_count` threads may be pinned to, one each, taken from the affinity mask (a
+/// container's cores need not be numbered from 0). `None` where the system does not say.
+///
+/// Empty where pinning would do harm: with more threads than cores, and with a CPU quota below the mask,
+/// pinned threads would wait for each other on one core while another is free.
+pub(crate) fn cores_to_pin(thread_count: usize) -> Option<Vec<CoreId>> {
+    let mut cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty())?;
+    if core_count() < cores.len() || thread_count > cores.len() {
+        cores.clear();
     }
+    Some(cores)
 }
 
 /// Pins the calling thread. Call it inside the thread: threads started later inherit the mask.
