@@ -61,10 +61,16 @@ impl Config {
     /// A longer record is cut into tokens as it streams when the pipeline only splits and counts:
     /// nothing is lost, its tokens may fall into more than one batch, and a single *token* above the
     /// limit is counted in `oversize_tokens`. Where a pipeline needs whole records, the record is
-    /// dropped and counted there.
+    /// dropped and counted there. A limit below the block size makes blocks that small.
     pub fn record_bytes_max(mut self, record_bytes_max: usize) -> Self {
         self.record_bytes_max = record_bytes_max;
         self
+    }
+
+    /// The size blocks really have. One that is larger than the record limit would let tokens above
+    /// the limit through wherever the reads happen to leave room for them.
+    pub(crate) fn block_bytes_within_limit(&self) -> usize {
+        self.block_bytes.min(self.record_bytes_max)
     }
 
     /// Checks every setting against its range.

@@ -32,7 +32,8 @@ pub enum ErrorKind {
     Sink,
     /// The reader of an output went away (`EPIPE`): not a failure for most programs.
     SinkClosed,
-    /// A function of the user's panicked; the batch it happened in was not put out.
+    /// A function of the user's panicked. In a pipeline: the batch was not put out. In an output: the
+    /// other outputs of the batch got it all the same.
     UserFunction,
     /// The operating system refused something the engine needs (a thread, an event queue).
     System,

@@ -80,7 +80,7 @@ impl Tally {
         config.validate()?;
         Ok(Tally::build(
             rule,
-            config.block_bytes,
+            config.block_bytes_within_limit(),
             config.record_bytes_max,
             kernel,
         ))

@@ -81,7 +81,10 @@ pub(crate) fn build(order: Order) -> Parts {
     let shard_count = config
         .workers
         .unwrap_or_else(|| sys::core_count().saturating_sub(1).max(1));
-    let arena = Arena::new(config.block_bytes, block_count(shard_count, feeds.len()));
+    let arena = Arena::new(
+        config.block_bytes_within_limit(),
+        block_count(shard_count, feeds.len()),
+    );
     let seed = Seed::random();
     let kernel = Kernel::detect();
     let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));

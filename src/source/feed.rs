@@ -13,7 +13,7 @@
 //! that end. When a cut falls between the two, the feed takes the `\n` off the next block's front, so a
 //! shard never needs its neighbour.
 
-use crate::limits::{GUARD_BYTES, READ_SHARE_MIN};
+use crate::limits::READ_SHARE_MIN;
 use crate::metrics::Intake;
 use crate::ring::arena::Block;
 use crate::split::Rule;
@@ -96,7 +96,8 @@ impl Feed {
         );
         // One byte more than carried must fit, or nothing could be read.
         if self.carry.len() >= block.capacity() {
-            block.spill_to(self.carry.len() * 2);
+            // Never past the limit and one byte: a token that fits is within the limit then.
+            block.spill_to((self.carry.len() * 2).min(self.record_bytes_max + 1));
         }
         block.append(&self.carry);
         self.scanned = if self.carries_record() {
@@ -178,7 +179,7 @@ impl Feed {
     fn outgrow_cold(&mut self) -> Option<Block> {
         let block = self.block.as_mut().expect("`cut` looked into it");
         let (held, rule) = (block.bytes().len(), self.rule);
-        let too_long = held >= self.record_bytes_max;
+        let too_long = held > self.record_bytes_max;
         // The record is longer than the limit, now or since long: its complete tokens go as they are.
         if (too_long || self.mid_record)
             && let Some(last) = block
@@ -200,7 +201,7 @@ impl Feed {
             let larger = block
                 .capacity()
                 .saturating_mul(2)
-                .min(self.record_bytes_max + GUARD_BYTES);
+                .min(self.record_bytes_max + 1);
             block.spill_to(larger.max(block.capacity() + 1));
         }
         None
@@ -230,6 +231,7 @@ impl Feed {
         let ends_record = matches!(delimiter, b'\n' | b'\r');
         self.mid_record = !ends_record;
         self.intake.records_ended += u64::from(ends_record);
+        self.skip_line_feed = delimiter == b'\r' && rest.is_empty();
         let rest = match (delimiter, rest.split_first()) {
             (b'\r', Some((b'\n', behind))) => {
                 self.intake.bytes_skipped += 1;
@@ -237,7 +239,6 @@ impl Feed {
             }
             _ => &rest[..],
         };
-        self.skip_line_feed = delimiter == b'\r' && rest.is_empty();
         block.spill_to(rest.len());
         block.append(rest);
         self.scanned = 0;
@@ -252,7 +253,11 @@ impl Feed {
         // A record whose beginning was given away has a last token, even an empty one.
         let unterminated = held > 0 || self.mid_record;
         if self.mid_oversize {
-            self.intake.records_ended += 1;
+            match ending {
+                Ending::Clean => self.intake.records_ended += 1,
+                // Its bytes are in the oversize column already.
+                Ending::Reset => self.intake.truncated_records += 1,
+            }
         } else if unterminated && ending == Ending::Reset {
             self.intake.truncated_records += 1;
             self.intake.truncated_bytes += held as u64;
