@@ -69,6 +69,9 @@ enum State {
     },
     Connected {
         stream: TcpStream,
+        /// It was reset before anybody looked. What came before can still be read; asking for the reset
+        /// took it off the socket, so that what then looks like a clean end is this.
+        reset: Option<io::Error>,
     },
     /// Told not to reconnect, and the connection is over.
     Over {
@@ -264,7 +267,13 @@ impl Source for TcpClient {
                     others,
                     deadline,
                 } => {
+                    let mut reset = None;
                     let failure = match stream.take_error() {
+                        // Only what was connected can be reset: what does not listen refuses.
+                        Ok(Some(cause)) if is_reset(&cause) => {
+                            reset = Some(cause);
+                            None
+                        }
                         Ok(Some(cause)) | Err(cause) => Some(cause),
                         Ok(None) => match stream.peer_addr() {
                             Ok(_) => None,
@@ -287,7 +296,7 @@ impl Source for TcpClient {
                                 let source = self.name.clone();
                                 port.notices.tell(Notice::Connected { source });
                             }
-                            State::Connected { stream }
+                            State::Connected { stream, reset }
                         }
                         Some(cause) if others.is_empty() => self.give_up(lower(&cause), now),
                         Some(cause) => match self.connect(others, now) {
@@ -296,20 +305,26 @@ impl Source for TcpClient {
                         },
                     };
                 }
-                State::Connected { mut stream } => match stream.read(buf) {
+                State::Connected { mut stream, reset } => match stream.read(buf) {
                     Ok(0) => {
-                        return self.lost("the sender closed the connection".into(), true, now);
+                        return match reset {
+                            Some(cause) => self.lost(lower(&cause), false, now),
+                            None => {
+                                let reason = "the sender closed the connection".to_owned();
+                                self.lost(reason, true, now)
+                            }
+                        };
                     }
                     Ok(count) => {
-                        self.state = State::Connected { stream };
+                        self.state = State::Connected { stream, reset };
                         return Fill::Bytes(count);
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                        self.state = State::Connected { stream };
+                        self.state = State::Connected { stream, reset };
                         return Fill::Pending(None);
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {
-                        self.state = State::Connected { stream };
+                        self.state = State::Connected { stream, reset };
                     }
                     Err(cause) => return self.lost(lower(&cause), false, now),
                 },
@@ -324,7 +339,8 @@ impl Source for TcpClient {
 
     fn drain(&mut self) -> usize {
         match self.state {
-            State::Connected { .. } => limits::DRAIN_BYTES_MAX,
+            // The connection may have been made, and bytes may have come, since it was last looked at.
+            State::Connected { .. } | State::Connecting { .. } => limits::DRAIN_BYTES_MAX,
             _ => 0,
         }
     }
@@ -332,6 +348,15 @@ impl Source for TcpClient {
     fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Whether the other side tore the connection down; after it had ended its half, Linux calls that a
+/// broken pipe.
+fn is_reset(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// The system's sentence, as a part of a longer one.

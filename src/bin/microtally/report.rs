@@ -11,7 +11,6 @@ use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
 use crate::allocations;
-use crate::flags::units::format_bytes;
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.
 const WARM_UP_BATCHES: u64 = 2;
@@ -124,13 +123,12 @@ impl Summary {
     pub(crate) fn text(&self) -> String {
         let [p50, p99, max] = self.delay_us.map(|us| us as f64 / 1e3);
         let mut text = format!(
-            "{} batches in {:.1} s: {} records, {} tokens, {} bytes ({}), {:.3} GB/s; ",
+            "{} batches in {:.1} s: {} records, {} tokens, {} bytes, {:.3} GB/s; ",
             self.batches,
             self.elapsed.as_secs_f64(),
             self.records,
             self.tokens,
             self.bytes,
-            format_bytes(self.bytes),
             self.gigabytes_per_s,
         );
         let steady = match self.steady_allocations {

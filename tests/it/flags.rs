@@ -1,0 +1,102 @@
+//! What is refused before anything starts, and what help says.
+
+use crate::util::microtally;
+
+#[test]
+fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
+    for (args, parts) in [
+        (
+            &["words", "-i", "0s"][..],
+            &["--interval", "'0s'", "1ms"][..],
+        ),
+        (&["words", "-i", "5"], &["--interval", "'5'", "5s or 5ms"]),
+        (&["words", "--top", "x"], &["--top", "'x'", "or all"]),
+        (
+            &["words", "--batches", "0"],
+            &["--batches", "'0'", "from 1"],
+        ),
+        (
+            &["words", "-j", "0"],
+            &["--workers", "'0'", "1 to 256", "auto"],
+        ),
+        (&["words", "-j", "257"], &["--workers", "'257'", "1 to 256"]),
+        (
+            &["words", "-o", "xml"],
+            &["--format", "'xml'", "pyspark, tsv, json"],
+        ),
+        (
+            &["words", "--split", "ab"],
+            &["--split", "'ab'", "exactly one"],
+        ),
+        (
+            &["words", "--split", ",", "--split-whitespace"],
+            &["--split", "--split-whitespace", "cannot be used"],
+        ),
+        (
+            &["words", "--reconnect", "0s"],
+            &["--reconnect", "'0s'", "1ms", "never"],
+        ),
+        (
+            &["words", "--max-record", "1"],
+            &["--max-record", "'1'", "1KiB to 1GiB"],
+        ),
+        (
+            &["words", "localhost"],
+            &["SOURCE", "'localhost'", "HOST:PORT"],
+        ),
+        (
+            &["words", "h:65536"],
+            &["SOURCE", "'h:65536'", "1 to 65535"],
+        ),
+        (
+            &["words", "kafka://h/t"],
+            &["SOURCE", "kafka://", "tcp://HOST:PORT"],
+        ),
+        (&["words", "a:1", "b:2"], &["'b:2'", "Usage"]),
+        (
+            &["words", "--intervall", "1s"],
+            &["--intervall", "--interval"],
+        ),
+        (&["word", "-"], &["'word'", "words"]),
+        (&["gen", "--total", "0"], &["--total", "'0'", "1B or more"]),
+        (&["gen", "--rate", "fast"], &["--rate", "'fast'", "max"]),
+        (&["gen", "--zipf", "9"], &["--zipf", "'9'", "0 to 4"]),
+        (
+            &["gen", "--listen", "127.0.0.1:99999"],
+            &["--listen", "99999", "HOST:PORT"],
+        ),
+        (
+            &["demo", "-i", "1us"],
+            &["--interval", "'1us'", "ms, s, m, h"],
+        ),
+        (&[], &["Usage", "words", "demo", "gen"]),
+    ] {
+        let ended = microtally(args).run().exits_with(2).says(parts);
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let version = microtally(&["--version"]).run().quietly();
+    assert!(version.stdout.starts_with("microtally "), "{version:?}");
+    for command in ["words", "demo", "gen"] {
+        let short = microtally(&[command, "-h"]).run().quietly().stdout;
+        assert!(
+            short.lines().count() <= 40,
+            "more than one screen:\n{short}"
+        );
+        let long = microtally(&[command, "--help"]).run().quietly().stdout;
+        assert!(long.contains("Examples:"), "{long}");
+    }
+}
+
+#[test]
+fn case_40_an_address_that_cannot_be_listened_on_is_refused() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    microtally(&["gen", "--listen", &address])
+        .run()
+        .exits_with(2)
+        .says(&["cannot listen on", &address, "--listen"]);
+}

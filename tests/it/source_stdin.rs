@@ -1,0 +1,105 @@
+//! Standard input, whatever it is connected to.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::util::{ONE_BATCH, expected, microtally, naive, shell};
+
+#[test]
+fn a_file_is_counted_to_its_end() {
+    let text = "one two\nthree two\n".repeat(20_000);
+    let program = microtally(&["words", "-n", "all"]).args(&ONE_BATCH);
+    let ended = program.stdin_file(text.as_bytes()).run().quietly();
+    assert_eq!(ended.counts(), naive(&text));
+    assert_eq!(ended.batches().len(), 1);
+}
+
+#[test]
+fn case_3_a_last_line_without_an_end_is_counted() {
+    for source in [&["words"][..], &["words", "-"]] {
+        let ended = microtally(source).args(&ONE_BATCH).run_with(b"a b\nb c");
+        let counted = ended.quietly().counts();
+        assert_eq!(counted, expected(&[("a", 1), ("b", 2), ("c", 1)]));
+    }
+}
+
+#[test]
+fn case_1_an_empty_input_is_one_empty_batch() {
+    let batches = |stdin: Stdio| {
+        let program = microtally(&["words", "-"]).args(&ONE_BATCH).stdin(stdin);
+        program.run().quietly().batches()
+    };
+    let null = batches(Stdio::null());
+    assert!(null.len() == 1 && null[0].lines.is_empty(), "{null:?}");
+    let empty = tempfile::tempfile().unwrap();
+    let file = batches(empty.into());
+    assert!(file.len() == 1 && file[0].lines.is_empty(), "{file:?}");
+}
+
+#[test]
+fn a_pipe_is_counted_while_it_stays_open() {
+    let mut run = microtally(&["words", "-", "-i", "20ms"])
+        .stdin(Stdio::piped())
+        .start();
+    let mut stdin = run.stdin.take().unwrap();
+    stdin.write_all(b"first half").unwrap();
+    run.stdout.wait_for_lines(8);
+    stdin.write_all(b"-way\n").unwrap();
+    run.stdout.wait_for("('half-way', 1)");
+    stdin.write_all(b"last").unwrap();
+    drop(stdin);
+    let counted = run.wait().quietly().counts();
+    assert_eq!(
+        counted,
+        expected(&[("first", 1), ("half-way", 1), ("last", 1)])
+    );
+}
+
+#[test]
+fn a_pipe_keeps_the_flags_that_other_processes_share() {
+    let program = microtally(&["words", "-", "-i", "20ms"]);
+    let mut run = program.stdin(Stdio::piped()).start();
+    let mut stdin = run.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    run.stdout.wait_for("('hello', 1)");
+    assert!(!run.has_nonblocking_stdin());
+    drop(stdin);
+    run.wait().quietly();
+}
+
+#[test]
+fn case_5_a_word_without_an_end_is_counted_as_oversize_and_the_stream_goes_on() {
+    let text = format!("before {} after\nnext\n", "x".repeat(3_000_000));
+    let args = ["words", "-", "--max-record", "1KiB", "--stats=json"];
+    let ended = microtally(&args).args(&ONE_BATCH).run_with(text.as_bytes());
+    let ended = ended.exits_with(0).says(&[
+        "microtally: token longer than 1024 bytes from standard input",
+        "\"dropped\":1,",
+    ]);
+    let counted = expected(&[("before", 1), ("after", 1), ("next", 1)]);
+    assert_eq!(ended.counts(), counted);
+}
+
+#[test]
+fn case_42_a_directory_is_refused_with_its_reason() {
+    let program = microtally(&["words", "-"]).args(&ONE_BATCH);
+    program
+        .stdin(File::open("/").unwrap())
+        .run()
+        .exits_with(3)
+        .says(&["microtally: cannot read standard input: Is a directory\n"]);
+}
+
+#[test]
+fn case_42_a_closed_descriptor_is_an_empty_input_and_no_socket_takes_its_place() {
+    let ended = shell("exec \"$0\" words - -i 8760h <&-").run().quietly();
+    assert_eq!(ended.batches().len(), 1);
+    assert_eq!(ended.counts(), expected(&[]));
+}
+
+#[test]
+fn descriptors_that_are_all_closed_change_only_where_results_go() {
+    let script = "\"$0\" words - -i 8760h <&- >&- 2>&-; echo \"code $?\"";
+    assert_eq!(shell(script).run().stdout, "code 0\n");
+}
