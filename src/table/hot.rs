@@ -6,8 +6,9 @@
 //! The naive version is `for key in keys { table.add(key, 1) }`: a hash, a tag compare, a key compare,
 //! and a branch that is mispredicted whenever the position was occupied by another key. What was done:
 //!
-//! 1. A direct-mapped array of `HOT_SLOTS` keys stands in front. In text, 14 of 15 tokens of at most 8
-//!    bytes are one of the keys it holds, and it fits the second-level cache.
+//! 1. A direct-mapped array of `HOT_SLOTS` keys stands in front, and fits the second-level cache. Of
+//!    tokens of 1 to 8 bytes it holds 93 % in the King James Bible, 88 % in our generator's text, 83 %
+//!    in a dictionary, 79 % in Zipf text of a million words.
 //! 2. The loop over it has no data-dependent branch: `hit` is added to the slot's count, and the key is
 //!    stored as a miss in any case, but the place for the next miss moves only if it was one.
 //! 3. Misses go to the table in a second loop. There a key takes its slot over once it has been seen
