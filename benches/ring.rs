@@ -46,7 +46,7 @@ fn main() {
 /// Hands `count` blocks with `content` over, each with its number in place of the first bytes. Gives how
 /// long it took until all were read, and panics if one was lost, doubled, out of order or damaged.
 fn hand_over(count: u64, content: &[u8]) -> Duration {
-    let arena = Arena::new(content.len(), BLOCKS_PER_RING);
+    let arena = Arena::new(content.len(), BLOCKS_PER_RING).expect("a little memory");
     let mut fresh: Vec<Block> = (0..BLOCKS_PER_RING).map(|_| arena.block()).collect();
     let writing = thread::current();
     let wake = Wake::new(move || writing.unpark());

@@ -25,6 +25,9 @@ pub const GUARD_BYTES: usize = 64;
 /// Blocks on their way to one shard, at most. At 1 GB/s eight blocks of 256 KiB hide a stall of 2 ms.
 pub const BLOCKS_PER_RING: usize = 8;
 
+/// Bytes of all blocks together, at most: a setting that asks for more is a mistake, not a need.
+pub const RING_BYTES_MAX: usize = 4096 * MIB;
+
 /// Epochs that may be cut and not yet published. Beyond it the reactor stops reading, which the
 /// sender feels: a run that is this far behind has lost nothing, it is late.
 pub const EPOCHS_IN_FLIGHT_MAX: usize = 64;

@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 
-/// What the reading side did since it started. Snapshots of it travel with each epoch mark, so that
-/// reader and shards are compared over exactly the same bytes.
+/// What the reading side did since it started. A snapshot goes to the publisher with each epoch mark,
+/// so that reader and shards are compared over exactly the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intake {
     /// Bytes that sources delivered.

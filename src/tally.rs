@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::epoch::merge::{check_counts, sum};
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::ring::arena::{Arena, Block};
@@ -62,13 +62,14 @@ impl Tally {
             limits::RECORD_BYTES_DEFAULT,
             Kernel::detect(),
         )
+        .expect("there is memory for one block of the default size")
     }
 
     /// A tally with the block size and record limit of `config`; the other settings are about threads.
     ///
     /// # Errors
     ///
-    /// A setting that is out of its range.
+    /// A setting that is out of its range, or no memory for a block.
     pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
         Tally::with_kernel(rule, config, Kernel::detect())
     }
@@ -78,19 +79,26 @@ impl Tally {
     #[doc(hidden)]
     pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         config.validate()?;
-        Ok(Tally::build(
-            rule,
-            config.block_bytes_within_limit(),
-            config.record_bytes_max,
-            kernel,
-        ))
+        let block_bytes = config.block_bytes_within_limit();
+        Tally::build(rule, block_bytes, config.record_bytes_max, kernel).ok_or_else(|| {
+            Error::new(
+                ErrorKind::System,
+                format!("no memory for a block of {block_bytes} bytes"),
+            )
+        })
     }
 
-    fn build(rule: Rule, block_bytes: usize, record_bytes_max: usize, kernel: Kernel) -> Self {
+    /// `None` without memory for a block.
+    fn build(
+        rule: Rule,
+        block_bytes: usize,
+        record_bytes_max: usize,
+        kernel: Kernel,
+    ) -> Option<Self> {
         let seed = Seed::random();
-        Tally {
+        Some(Tally {
             feed: Feed::new(rule, record_bytes_max),
-            block: Some(Arena::new(block_bytes, 1).block()),
+            block: Some(Arena::new(block_bytes, 1)?.block()),
             stage: CountStage::new(rule, kernel, seed),
             table: Table::new(seed),
             counted: Counted::default(),
@@ -98,7 +106,7 @@ impl Tally {
             before: Intake::default(),
             stats: BatchStats::default(),
             is_lent: false,
-        }
+        })
     }
 
     /// Takes bytes in, in any cut, and counts the lines that are complete.
@@ -151,18 +159,11 @@ impl Tally {
         close_ledger(&self.before, &intake, &self.counted)?;
         check_counts(&self.table, self.counted.block_bytes, self.tallied)?;
         let delta = intake.since(&self.before);
+        let keys = self.table.len() as u64;
         self.stats = BatchStats {
             batch: self.stats.batch + 1,
             time,
-            records: self.tallied.records + delta.records_ended,
-            tokens: self.tallied.tokens,
-            bytes: self.counted.block_bytes + delta.bytes_skipped + delta.oversize_bytes
-                - delta.bytes_ended,
-            keys: self.table.len() as u64,
-            oversize_tokens: delta.oversize_tokens,
-            oversize_bytes: delta.oversize_bytes,
-            truncated_records: delta.truncated_records,
-            ..BatchStats::default()
+            ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)
         };
         self.before = intake;
         self.is_lent = true;

@@ -20,7 +20,7 @@ pub enum Stop {
     Immediate,
 }
 
-/// Sums over a run.
+/// Sums over a run, over all streams; of a stream with several pipelines, what the first one counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStats {
@@ -41,15 +41,17 @@ pub struct RunStats {
 }
 
 impl RunStats {
-    /// Adds one batch.
-    pub(crate) fn add(&mut self, batch: &BatchStats) {
+    /// Adds one batch: what was counted of each of its streams.
+    fn add<'a>(&mut self, delay: Duration, streams: impl Iterator<Item = &'a BatchStats>) {
         self.batches += 1;
-        self.records += batch.records;
-        self.tokens += batch.tokens;
-        self.bytes += batch.bytes;
-        self.oversize_tokens += batch.oversize_tokens;
-        self.truncated_records += batch.truncated_records;
-        self.scheduling_delay_max = self.scheduling_delay_max.max(batch.scheduling_delay);
+        self.scheduling_delay_max = self.scheduling_delay_max.max(delay);
+        for stream in streams {
+            self.records += stream.records;
+            self.tokens += stream.tokens;
+            self.bytes += stream.bytes;
+            self.oversize_tokens += stream.oversize_tokens;
+            self.truncated_records += stream.truncated_records;
+        }
     }
 }
 
@@ -135,7 +137,10 @@ impl Control {
     /// Something went wrong; the engine goes on and whoever waits is told now.
     pub(crate) fn report(&self, error: Error) {
         let mut state = self.state();
-        state.error.get_or_insert(error);
+        // What is told at the end anyhow must not hide what has to be told now.
+        if !state.urgent {
+            state.error = Some(error);
+        }
         state.urgent = true;
         drop(state);
         self.changed.notify_all();
@@ -147,8 +152,12 @@ impl Control {
     }
 
     /// A batch was put out.
-    pub(crate) fn batch_done(&self, stats: &BatchStats) {
-        self.state().stats.add(stats);
+    pub(crate) fn batch_done<'a>(
+        &self,
+        delay: Duration,
+        streams: impl Iterator<Item = &'a BatchStats>,
+    ) {
+        self.state().stats.add(delay, streams);
     }
 
     /// Nothing will be put out any more.

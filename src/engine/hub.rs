@@ -34,6 +34,9 @@ pub(crate) struct Hub {
     helper: ShardCore,
     /// Marks the helper has met and not sealed; while there are any it may not count.
     helper_marks: VecDeque<Mark>,
+    /// For each epoch what each stream had read at its mark, so that the publisher compares readers and
+    /// shards over exactly the same bytes. Pushed before the marks, which make it visible.
+    intakes: rtrb::Producer<Intake>,
     /// Epochs cut so far.
     epoch: u64,
     /// Epochs put out so far, told by the publisher.
@@ -58,6 +61,7 @@ impl Hub {
         arena: &Arena,
         helper: ShardCore,
         published: Arc<AtomicU64>,
+        intakes: rtrb::Producer<Intake>,
     ) -> Self {
         let free = (0..block_count(rings.len(), feeds.len()))
             .map(|_| arena.block())
@@ -76,6 +80,7 @@ impl Hub {
             free,
             helper,
             helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
+            intakes,
             epoch: 0,
             published,
             publisher: None,
@@ -159,11 +164,22 @@ impl Hub {
         for index in 0..self.feeds.len() {
             while self.place_complete(index)? {}
         }
+        let streams = self
+            .feeds
+            .iter()
+            .map(|port| port.stream + 1)
+            .max()
+            .unwrap_or(0);
+        for stream in 0..streams {
+            let feeds = self.feeds.iter().filter(|port| port.stream == stream);
+            let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()));
+            let pushed = self.intakes.push(intake);
+            assert!(pushed.is_ok(), "epochs under way keep to their limit");
+        }
         self.epoch += 1;
         let mark = Mark {
             epoch: self.epoch,
             time,
-            intake: self.intake(),
             last,
         };
         for ring in &mut self.rings {
@@ -186,13 +202,6 @@ impl Hub {
             }
         }
         true
-    }
-
-    /// Everything read so far, over all feeds.
-    pub(crate) fn intake(&self) -> Intake {
-        self.feeds
-            .iter()
-            .fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()))
     }
 
     /// What the numbered feed has read so far.

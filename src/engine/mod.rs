@@ -29,11 +29,12 @@ use std::time::Duration;
 use self::control::{Control, Stop};
 use self::hub::{Hub, block_count};
 use self::plan::Plan;
-use self::publisher::Publisher;
+use self::publisher::{Inbox, Publisher};
 use crate::config::Config;
 use crate::epoch::clock::Clock;
 use crate::epoch::swap::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{EPOCHS_IN_FLIGHT_MAX, RING_BYTES_MAX};
 use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
@@ -66,7 +67,11 @@ pub(crate) struct Order {
 }
 
 /// Takes the memory and connects the parts.
-pub(crate) fn build(order: Order) -> Parts {
+///
+/// # Errors
+///
+/// Settings that together ask for more memory than they may, or than there is.
+pub(crate) fn build(order: Order) -> Result<Parts> {
     let Order {
         config,
         plan,
@@ -81,10 +86,10 @@ pub(crate) fn build(order: Order) -> Parts {
     let shard_count = config
         .workers
         .unwrap_or_else(|| sys::core_count().saturating_sub(1).max(1));
-    let arena = Arena::new(
+    let arena = arena(
         config.block_bytes_within_limit(),
         block_count(shard_count, feeds.len()),
-    );
+    )?;
     let seed = Seed::random();
     let kernel = Kernel::detect();
     let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
@@ -106,7 +111,7 @@ pub(crate) fn build(order: Order) -> Parts {
         workers.push(Worker::new(shard(), reader));
     }
     let helper = shard();
-    let feeds = feeds
+    let feeds: Vec<(Feed, usize)> = feeds
         .into_iter()
         .map(|stream| {
             (
@@ -116,22 +121,55 @@ pub(crate) fn build(order: Order) -> Parts {
         })
         .collect();
     let published = Arc::new(AtomicU64::new(0));
-    let hub = Hub::new(feeds, rings, &arena, helper, Arc::clone(&published));
+    let streams = feeds
+        .iter()
+        .map(|(_, stream)| stream + 1)
+        .max()
+        .unwrap_or(0);
+    let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * streams);
+    let hub = Hub::new(
+        feeds,
+        rings,
+        &arena,
+        helper,
+        Arc::clone(&published),
+        intakes_in,
+    );
     let publisher = Publisher::new(
         plan,
-        handed_over,
+        Inbox {
+            shards: handed_over,
+            intakes: intakes_out,
+            streams,
+        },
         interval,
         clock,
         published,
         control,
         notices,
     );
-    Parts {
+    Ok(Parts {
         hub,
         workers,
         publisher,
         wake,
+    })
+}
+
+fn arena(block_bytes: usize, block_count: usize) -> Result<Arena> {
+    let bytes = block_bytes.saturating_mul(block_count);
+    if bytes > RING_BYTES_MAX {
+        return Err(Error::refused(format!(
+            "{block_count} blocks of {block_bytes} bytes are more than {RING_BYTES_MAX} bytes; \
+             take fewer workers or smaller blocks"
+        )));
     }
+    Arena::new(block_bytes, block_count).ok_or_else(|| {
+        Error::new(
+            ErrorKind::System,
+            format!("no memory for {block_count} blocks of {block_bytes} bytes"),
+        )
+    })
 }
 
 /// The threads of a running engine, the reading ones aside. Dropping it stops them.
@@ -241,8 +279,11 @@ impl Runtime {
     /// Waits for the threads to end; somebody asked them to.
     pub(crate) fn join(&mut self) {
         for handle in self.threads.drain(..) {
-            // A panic was reported by the thread itself.
-            let _ = handle.join();
+            // One of the engine's own threads, in a function of the user's, cannot wait for itself.
+            if handle.thread().id() != thread::current().id() {
+                // A panic was reported by the thread itself.
+                let _ = handle.join();
+            }
         }
     }
 }
@@ -251,14 +292,6 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         if !self.control.is_stopped() {
             self.control.stop(Stop::Immediate);
-        }
-        if self
-            .threads
-            .iter()
-            .any(|handle| handle.thread().id() == thread::current().id())
-        {
-            // Dropped by one of its own threads, which cannot wait for itself.
-            self.threads.clear();
         }
         self.join();
     }

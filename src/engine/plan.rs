@@ -11,10 +11,10 @@ use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
 use crate::shard::count::CountStage;
-use crate::shard::stage::{KeyedStage, Records, Stage};
+use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
-use crate::table::Table;
 use crate::table::keys::Seed;
+use crate::table::{Table, add};
 
 /// A pipeline from a stream to a reduction.
 pub(crate) trait Node: Send + Sync {
@@ -46,6 +46,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Each stream's first node.
+    pub(crate) fn first_nodes(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(|&index| {
+            let stream = self.nodes[index].stream();
+            self.nodes[..index]
+                .iter()
+                .all(|node| node.stream() != stream)
+        })
+    }
+
     /// The rule at whose delimiters the numbered stream may be cut inside an overlong record: that of
     /// its pipelines if they agree, else only record ends.
     pub(crate) fn rule_of(&self, stream: usize) -> Rule {
@@ -69,23 +79,10 @@ pub(crate) struct CountTokens {
     rule: Rule,
 }
 
-/// Any records, counted as they are.
-pub(crate) struct Count<R> {
-    stream: usize,
-    records: R,
-}
-
 impl CountTokens {
     /// Counts the tokens `rule` makes of the numbered stream.
     pub(crate) fn new(stream: usize, rule: Rule) -> Self {
         CountTokens { stream, rule }
-    }
-}
-
-impl<R: Records> Count<R> {
-    /// Counts the `records` of the numbered stream.
-    pub(crate) fn new(stream: usize, records: R) -> Self {
-        Count { stream, records }
     }
 }
 
@@ -117,45 +114,4 @@ impl Node for CountTokens {
             merged.tallied,
         )
     }
-}
-
-impl<R: Records> Node for Count<R> {
-    fn stream(&self) -> usize {
-        self.stream
-    }
-
-    fn rule(&self) -> Rule {
-        self.records.rule()
-    }
-
-    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
-        Box::new(KeyedStage::new(
-            self.records.clone(),
-            Arc::new(one_each),
-            Arc::new(add),
-            kernel,
-        ))
-    }
-
-    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
-        Box::new(Table::<u64>::new(seed))
-    }
-
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
-        table_of_mut::<u64>(into).merge_from(table_of(from), add);
-    }
-
-    /// Records that a user's function made cannot be checked; the bytes are, in the reader's ledger.
-    fn check(&self, _merged: &NodeTable) -> Result<()> {
-        Ok(())
-    }
-}
-
-fn one_each(record: &[u8]) -> (&[u8], u64) {
-    (record, 1)
-}
-
-/// The sum of two counts. 2^64 words are out of reach: at one a nanosecond that takes 584 years.
-pub(crate) fn add(a: u64, b: u64) -> u64 {
-    a.wrapping_add(b)
 }

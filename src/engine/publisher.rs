@@ -21,6 +21,10 @@ use crate::ring::Wake;
 use crate::shard::panic_message;
 use crate::source::{Notice, Notices};
 
+/// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
+/// milliseconds.
+const BEHIND_MIN: Duration = Duration::from_millis(100);
+
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -41,8 +45,10 @@ pub(crate) struct Publisher {
     tables: Vec<Tables>,
     /// Statistics of the epoch at hand, one entry for each node.
     stats: Vec<BatchStats>,
-    /// What the reading side had done at the last mark.
-    before: Intake,
+    /// What each stream had read at the mark before and at the one at hand.
+    intakes: rtrb::Consumer<Intake>,
+    before: Vec<Intake>,
+    now: Vec<Intake>,
     interval: Duration,
     clock: Clock,
     published: Arc<AtomicU64>,
@@ -51,23 +57,39 @@ pub(crate) struct Publisher {
     is_behind: bool,
 }
 
+/// Where a publisher's epochs come from.
+pub(crate) struct Inbox {
+    /// One end for each shard, the helper's last.
+    pub(crate) shards: Vec<SealedIn>,
+    /// What each of `streams` streams had read at each mark.
+    pub(crate) intakes: rtrb::Consumer<Intake>,
+    pub(crate) streams: usize,
+}
+
 impl Publisher {
-    /// A publisher of what `shards` hand over.
+    /// A publisher of what comes through `inbox`.
     pub(crate) fn new(
         plan: Plan,
-        shards: Vec<SealedIn>,
+        inbox: Inbox,
         interval: Duration,
         clock: Clock,
         published: Arc<AtomicU64>,
         control: Arc<Control>,
         notices: Notices,
     ) -> Self {
+        let Inbox {
+            shards,
+            intakes,
+            streams,
+        } = inbox;
         Publisher {
             tables: Vec::with_capacity(shards.len()),
+            before: vec![Intake::default(); streams],
+            now: vec![Intake::default(); streams],
+            intakes,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             plan,
             shards,
-            before: Intake::default(),
             interval,
             clock,
             published,
@@ -97,8 +119,14 @@ impl Publisher {
             self.tables.push(tables);
         }
         let mark = mark.expect("there is at least one shard");
+        for intake in &mut self.now {
+            *intake = self
+                .intakes
+                .pop()
+                .expect("intakes are pushed before their mark");
+        }
         let outcome = self.publish(&mark);
-        self.before = mark.intake;
+        std::mem::swap(&mut self.before, &mut self.now);
         for (shard, mut tables) in self.shards.iter_mut().zip(self.tables.drain(..)) {
             tables.clear();
             shard.give_back(tables);
@@ -122,13 +150,18 @@ impl Publisher {
             counted.block_bytes += tables.counted.block_bytes;
             failure = failure.or(tables.failure.take());
         }
-        close_ledger(&self.before, &mark.intake, &counted)?;
+        let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
+        close_ledger(&sum(&self.before), &sum(&self.now), &counted)?;
         if let Some(message) = failure {
             self.control.report(failed_batch(mark, &message));
             return Ok(());
         }
 
-        let scheduling_delay = start.saturating_sub(due);
+        // Where the caller names batches, their times need not be times of day.
+        let scheduling_delay = match self.interval {
+            Duration::ZERO => Duration::ZERO,
+            _ => start.saturating_sub(due),
+        };
         self.tell_if_behind(scheduling_delay);
         let (first, others) = self
             .tables
@@ -151,35 +184,32 @@ impl Publisher {
             node.check(&first.nodes[index])?;
         }
 
-        let delta = mark.intake.since(&self.before);
         let processing = self.clock.now().saturating_sub(start);
-        for (stats, node) in self.stats.iter_mut().zip(&first.nodes) {
-            *stats = BatchStats {
+        for (index, node) in first.nodes.iter().enumerate() {
+            let stream = self.plan.nodes[index].stream();
+            let delta = self.now[stream].since(&self.before[stream]);
+            let keys = node.partial.len() as u64;
+            self.stats[index] = BatchStats {
                 batch: mark.epoch,
                 time: mark.time,
                 interval: self.interval,
-                records: node.tallied.records + delta.records_ended,
-                tokens: node.tallied.tokens,
-                bytes: counted.block_bytes + delta.bytes_skipped + delta.oversize_bytes
-                    - delta.bytes_ended,
-                keys: node.partial.len() as u64,
-                oversize_tokens: delta.oversize_tokens,
-                oversize_bytes: delta.oversize_bytes,
-                truncated_records: delta.truncated_records,
                 scheduling_delay,
-                last: mark.last,
                 processing,
+                last: mark.last,
+                ..BatchStats::of(&delta, node.block_bytes, node.tallied, keys)
             };
         }
         for output in &mut self.plan.outputs {
             emit(output.as_mut(), first, &self.stats, mark, &self.control)?;
         }
-        self.control.batch_done(&self.stats[0]);
+        // Of each stream its first pipeline: others saw the same bytes.
+        let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
+        self.control.batch_done(scheduling_delay, firsts);
         Ok(())
     }
 
     fn tell_if_behind(&mut self, delay: Duration) {
-        let behind = !self.interval.is_zero() && delay > self.interval;
+        let behind = !self.interval.is_zero() && delay > self.interval.max(BEHIND_MIN);
         if behind && !self.is_behind {
             self.notices.tell(Notice::Behind {
                 interval: self.interval,
@@ -199,10 +229,6 @@ fn emit(
     control: &Control,
 ) -> Result<()> {
     match catch_unwind(AssertUnwindSafe(|| output.emit(&merged.nodes, stats))) {
-        Ok(Err(error)) if error.kind() == ErrorKind::UserFunction => {
-            control.report(error);
-            Ok(())
-        }
         Ok(outcome) => outcome,
         Err(panic) => {
             control.report(failed_batch(mark, &panic_message(panic.as_ref())));

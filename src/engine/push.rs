@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::hub::Hub;
-use crate::engine::plan::{CountTokens, Output, Plan, add};
+use crate::engine::plan::{CountTokens, Output, Plan};
 use crate::engine::{Order, Runtime, build, launch};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::epoch::merge::table_of;
@@ -24,7 +24,7 @@ use crate::ring::Wake;
 use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
-use crate::table::Table;
+use crate::table::{Table, add};
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
@@ -80,13 +80,20 @@ pub struct Finished {
 }
 
 struct Shared {
-    hub: Mutex<Hub>,
+    gate: Mutex<Gate>,
     room: Arc<Condvar>,
     wake: Arc<Wake>,
     control: Arc<Control>,
     clock: Clock,
-    /// Says which batch is next, if the engine cuts by itself. Held while cutting.
+    /// Says which batch is next, if the engine cuts by itself. Held while it does.
     batches: Mutex<Option<BatchClock>>,
+}
+
+/// What writers take turns with.
+struct Gate {
+    hub: Hub,
+    /// `finish` was called: nothing more is taken, or it would be in no batch.
+    is_closed: bool,
 }
 
 impl EngineBuilder {
@@ -115,7 +122,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Called with everything a person may want to know, from any thread of the engine.
+    /// Called with what a person may want to know, from any thread of the engine: a shard that could not
+    /// be pinned, batches that fall behind. What was dropped stands in the statistics.
     pub fn on_notice(mut self, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.notices = Notices::to(handler);
         self
@@ -180,11 +188,14 @@ impl EngineBuilder {
             notices: self.notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
-        });
+        })?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &self.notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
         let shared = Arc::new(Shared {
-            hub: Mutex::new(hub),
+            gate: Mutex::new(Gate {
+                hub,
+                is_closed: false,
+            }),
             room,
             wake,
             control,
@@ -260,19 +271,17 @@ impl Engine {
     ///
     /// The engine or a batch has failed; the error says why.
     pub fn finish(mut self) -> Result<Finished> {
-        let mut hub = self.shared.lock();
-        for index in 0..hub.feed_count() {
-            loop {
+        let mut gate = self.shared.lock();
+        gate.is_closed = true;
+        for index in 0..gate.hub.feed_count() {
+            while gate.hub.end_connection(index, Ending::Clean).is_none() {
                 if self.shared.is_aborted() {
                     return Err(self.failure());
                 }
-                if hub.end_connection(index, Ending::Clean).is_some() {
-                    break;
-                }
-                hub = self.shared.wait(hub);
+                gate = self.shared.wait(gate);
             }
         }
-        drop(hub);
+        drop(gate);
         // Held to the end: the clock thread cuts nothing any more.
         let mut batches = self.shared.lock_batches();
         self.shared.cut_due(&mut batches);
@@ -313,9 +322,9 @@ impl Finished {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Hub> {
+    fn lock(&self) -> MutexGuard<'_, Gate> {
         // A poisoned hub belongs to an engine that has failed; every loop looks at `is_aborted`.
-        self.hub
+        self.gate
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -337,11 +346,11 @@ impl Shared {
         batches.remaining(self.clock.now())
     }
 
-    fn wait<'a>(&self, hub: MutexGuard<'a, Hub>) -> MutexGuard<'a, Hub> {
+    fn wait<'a>(&self, gate: MutexGuard<'a, Gate>) -> MutexGuard<'a, Gate> {
         self.wake.want();
         let at_most = Duration::from_millis(WAIT_MS_MAX);
         self.room
-            .wait_timeout(hub, at_most)
+            .wait_timeout(gate, at_most)
             .unwrap_or_else(|e| e.into_inner())
             .0
     }
@@ -352,20 +361,16 @@ impl Shared {
 
     /// Cuts an epoch and sees the helper's tables handed over. `false`: the engine has stopped.
     fn cut(&self, time: BatchTime, last: bool) -> bool {
-        let mut hub = self.lock();
-        while hub.cut(time, last).is_none() {
-            if self.is_aborted() {
-                return false;
+        let mut gate = self.lock();
+        let mut is_cut = false;
+        while !self.is_aborted() {
+            is_cut = is_cut || gate.hub.cut(time, last).is_some();
+            if is_cut && gate.hub.seal_helper() {
+                return true;
             }
-            hub = self.wait(hub);
+            gate = self.wait(gate);
         }
-        while !hub.seal_helper() {
-            if self.is_aborted() {
-                return false;
-            }
-            hub = self.wait(hub);
-        }
-        true
+        false
     }
 }
 
@@ -374,21 +379,21 @@ impl io::Write for Input {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let mut hub = self.shared.lock();
+        let mut gate = self.shared.lock();
         loop {
-            if self.shared.is_aborted() {
+            if gate.is_closed || self.shared.is_aborted() {
                 return Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
                     "the engine has stopped",
                 ));
             }
-            if let Some(space) = hub.space(self.index) {
+            if let Some(space) = gate.hub.space(self.index) {
                 let count = bytes.len().min(space.len());
                 space[..count].copy_from_slice(&bytes[..count]);
-                hub.filled(self.index, count);
+                gate.hub.filled(self.index, count);
                 return Ok(count);
             }
-            hub = self.shared.wait(hub);
+            gate = self.shared.wait(gate);
         }
     }
 
@@ -400,9 +405,13 @@ impl io::Write for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        let mut hub = self.shared.lock();
-        while !self.shared.is_aborted() && hub.end_connection(self.index, Ending::Clean).is_none() {
-            hub = self.shared.wait(hub);
+        let mut gate = self.shared.lock();
+        // After `finish` the line has been ended.
+        while !gate.is_closed
+            && !self.shared.is_aborted()
+            && gate.hub.end_connection(self.index, Ending::Clean).is_none()
+        {
+            gate = self.shared.wait(gate);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::engine::control::{Control, Stop};
 use crate::engine::plan::{CountTokens, Node, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
-use crate::engine::{Order, build};
+use crate::engine::{Order, Parts, build};
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::epoch::merge::table_of;
 use crate::epoch::swap::{NodeTable, Partial};
@@ -174,6 +174,10 @@ impl Output for Keep {
     }
 }
 
+fn built(order: Order) -> Parts {
+    build(order).expect("little memory")
+}
+
 fn oracle(records: &[u8], rule: Rule) -> Counts {
     let mut counts = Counts::new();
     scalar::tokens(records, rule, |token| {
@@ -212,7 +216,7 @@ impl World {
         };
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
-        let parts = build(Order {
+        let parts = built(Order {
             config: Config::default()
                 .workers(1 + random.below(4))
                 .block_bytes(64 << random.below(4)),
@@ -517,7 +521,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
     let nodes: Vec<Arc<dyn Node>> =
         vec![Arc::new(Forgetful(CountTokens::new(0, Rule::Split(b' '))))];
     let control = Control::new(Arc::new(|| ()));
-    let mut parts = build(Order {
+    let mut parts = built(Order {
         config: Config::default().workers(1),
         plan: Plan {
             nodes,

@@ -20,6 +20,7 @@ pub(crate) mod swap;
 use std::time::Duration;
 
 use crate::metrics::Intake;
+use crate::split::Tallied;
 
 /// The time a batch is named by: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
 /// interval.
@@ -48,8 +49,6 @@ pub(crate) struct Mark {
     /// Epochs are numbered from 1, without a gap.
     pub(crate) epoch: u64,
     pub(crate) time: BatchTime,
-    /// What the reading side had done when it put the mark.
-    pub(crate) intake: Intake,
     /// Nothing comes behind this mark.
     pub(crate) last: bool,
 }
@@ -68,7 +67,7 @@ pub struct BatchStats {
     pub records: u64,
     /// Tokens counted; the sum of all counts.
     pub tokens: u64,
-    /// Bytes of the batch's records, line ends included.
+    /// Bytes of the records of the pipeline's stream, line ends included.
     pub bytes: u64,
     /// Distinct keys.
     pub keys: u64,
@@ -78,10 +77,26 @@ pub struct BatchStats {
     pub oversize_bytes: u64,
     /// Partial last lines of connections that were reset: dropped.
     pub truncated_records: u64,
-    /// How long after the batch's time its processing began.
+    /// How long after the batch's time its processing began; zero where the caller cuts batches.
     pub scheduling_delay: Duration,
     /// Whether this is the run's last batch.
     pub last: bool,
     /// How long merging took, up to the first output.
     pub processing: Duration,
+}
+
+impl BatchStats {
+    /// What follows from a stream's intake during the batch and from what one of its pipelines split.
+    pub(crate) fn of(delta: &Intake, block_bytes: u64, tallied: Tallied, keys: u64) -> Self {
+        BatchStats {
+            records: tallied.records + delta.records_ended,
+            tokens: tallied.tokens,
+            bytes: block_bytes + delta.bytes_skipped + delta.oversize_bytes - delta.bytes_ended,
+            keys,
+            oversize_tokens: delta.oversize_tokens,
+            oversize_bytes: delta.oversize_bytes,
+            truncated_records: delta.truncated_records,
+            ..BatchStats::default()
+        }
+    }
 }

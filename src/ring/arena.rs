@@ -45,12 +45,15 @@ unsafe impl Send for Block {}
 
 impl Arena {
     /// An arena with room for `block_count` blocks.
-    pub fn new(block_bytes: usize, block_count: usize) -> Self {
-        let bump = Bump::with_capacity((block_bytes + GUARD_BYTES) * block_count);
-        Arena {
+    ///
+    /// `None` when the system has no such memory.
+    pub fn new(block_bytes: usize, block_count: usize) -> Option<Self> {
+        let bytes = (block_bytes + GUARD_BYTES).checked_mul(block_count)?;
+        let bump = Bump::try_with_capacity(bytes).ok()?;
+        Some(Arena {
             bump: Arc::new(Mutex::new(bump)),
             block_bytes,
-        }
+        })
     }
 
     /// Carves a block. Only at start: blocks are recycled, not freed.
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_block_is_filled_cut_spilled_and_recycled() {
-        let arena = Arena::new(64, 2);
+        let arena = Arena::new(64, 2).expect("a little memory");
         let (mut one, mut two) = (arena.block(), arena.block());
         drop(arena);
         two.space().fill(b'2');

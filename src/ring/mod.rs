@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn parcels_keep_their_order_and_blocks_come_back() {
-        let arena = Arena::new(64, 1);
+        let arena = Arena::new(64, 1).expect("a little memory");
         let (mut writer, mut reader) = ring::<u64>(Wake::new(|| ()));
         let mut block = arena.block();
         block.append(b"one\n");

@@ -20,9 +20,9 @@ use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::split::{CHUNK_BYTES_MAX, Kernel, Rule, Run, Splitter, Tallied, Visit};
-use crate::table::Table;
 use crate::table::hot::{HotWords, zeros};
 use crate::table::keys::Seed;
+use crate::table::{Table, add};
 
 /// See the module.
 pub(crate) struct CountStage {
@@ -90,10 +90,6 @@ struct Chunks<'s> {
     hot: &'s mut HotWords,
     lists: &'s mut Lists,
     table: &'s mut Table<u64>,
-}
-
-fn add(a: u64, b: u64) -> u64 {
-    a.wrapping_add(b)
 }
 
 impl<'b> Visit<'b> for Chunks<'_> {

@@ -50,7 +50,7 @@ impl Json {
 impl Sink<u64> for Json {
     fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<()> {
         let stats = batch.stats();
-        let (text, base64) = (&mut self.out.text, &mut self.base64);
+        let (text, base64) = (self.out.begin(), &mut self.base64);
         let ms = i64::try_from(stats.time.as_millis()).unwrap_or(i64::MAX);
         let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
         let t = TimeZone::UTC.to_datetime(time);

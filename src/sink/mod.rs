@@ -42,7 +42,7 @@ pub(crate) struct Out {
     to: Box<dyn Write + Send>,
     place: &'static str,
     /// The batch being formatted; kept, so that formatting does not allocate for ever.
-    pub(crate) text: Vec<u8>,
+    text: Vec<u8>,
 }
 
 impl Out {
@@ -60,10 +60,15 @@ impl Out {
         }
     }
 
-    /// Writes the text, flushes, and empties it.
+    /// The text of a batch, empty: a batch whose values panicked in the middle leaves nothing.
+    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
+        self.text.clear();
+        &mut self.text
+    }
+
+    /// Writes the text and flushes.
     pub(crate) fn send(&mut self) -> Result<()> {
         let sent = self.to.write_all(&self.text).and_then(|()| self.to.flush());
-        self.text.clear();
         sent.map_err(|cause| Error::output(self.place, &cause))
     }
 }

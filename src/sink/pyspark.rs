@@ -58,7 +58,7 @@ impl<V: Value> Pyspark<V> {
 
 impl<V: Value> Sink<V> for Pyspark<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
-        let text = &mut self.out.text;
+        let text = self.out.begin();
         text.extend_from_slice(RULE);
         write_time(batch.time(), &self.zone, text);
         text.extend_from_slice(RULE);

@@ -42,7 +42,7 @@ impl<V: Value> Tsv<V> {
 
 impl<V: Value> Sink<V> for Tsv<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
-        let text = &mut self.out.text;
+        let text = self.out.begin();
         let ms = batch.time().as_millis();
         self.ranking.top(batch, self.count, |rows| {
             for (key, value) in rows {

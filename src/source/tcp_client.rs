@@ -176,7 +176,7 @@ impl TcpClient {
             Reconnect::After(pause) => {
                 self.tell_waiting(reason, pause);
                 State::Idle {
-                    retry_at: now + pause,
+                    retry_at: now.saturating_add(pause),
                 }
             }
             Reconnect::Never => {
@@ -194,7 +194,7 @@ impl TcpClient {
             Reconnect::After(pause) => {
                 self.tell_waiting(reason, pause);
                 State::Idle {
-                    retry_at: now + pause,
+                    retry_at: now.saturating_add(pause),
                 }
             }
             Reconnect::Never if clean => State::Over { outcome: None },

@@ -232,14 +232,16 @@ impl Splitter {
             let base = chunk_index * CHUNK_BYTES_MAX;
             let found = self.kernel.index(self.rule, chunk, &mut self.ends);
             let ends = &self.ends[..found.delimiters];
+            // The byte before the chunk may end the chunk's first token, or be the first half of `\r\n`.
+            let before = if base > 0 { block[base - 1] } else { b' ' };
             let run = Run {
                 block,
                 start,
                 base,
                 ends,
-                has_nul: found.has_nul,
+                has_nul: found.has_nul || before == 0,
             };
-            let follows_return = base > 0 && block[base - 1] == b'\r';
+            let follows_return = before == b'\r';
             let (records, tokens);
             if found.carriage_returns == 0 && !follows_return {
                 records = found.line_feeds;
@@ -282,7 +284,7 @@ pub struct Run<'b, 'e> {
     pub base: usize,
     /// Where the tokens end, in the chunk, ascending.
     pub ends: &'e [u16],
-    /// Whether the chunk contains a NUL.
+    /// Whether a token that ends in the chunk may end in NUL: it, or the byte before it, is one.
     pub has_nul: bool,
 }
 

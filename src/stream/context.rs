@@ -135,13 +135,19 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// An empty host, or port 0.
+    /// An empty host, port 0, or a pause that is not whole milliseconds from 1 ms to 366 days.
     pub fn socket_text_stream_with(
         &self,
         host: &str,
         port: u16,
         reconnect: Reconnect,
     ) -> Result<DStream<'_, Tokens>> {
+        if let Reconnect::After(pause) = reconnect {
+            // The same range: a pause of zero would be a loop, one beyond a year is a mistake.
+            interval_ms(pause).map_err(|_| {
+                Error::refused(format!("reconnect pause {pause:?} is outside 1 ms to 366 days, or no whole number of milliseconds"))
+            })?;
+        }
         if host.is_empty() || port == 0 {
             return Err(Error::refused(format!(
                 "cannot connect to host {host:?} port {port}"
@@ -221,7 +227,7 @@ impl StreamingContext {
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
-        });
+        })?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let mut sources = draft.sources;
         let signals = Signals::default();
@@ -322,7 +328,8 @@ impl RunningContext {
         }
     }
 
-    /// A handle to stop the run with, from anywhere.
+    /// A handle to stop the run with, from anywhere: also from a function that is called with batches,
+    /// which could not wait for the end of the thread it runs on.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle {
             control: Arc::clone(&self.control),

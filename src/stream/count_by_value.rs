@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::engine::plan::{Count, CountTokens, Node};
+use crate::engine::plan::{CountTokens, Node};
 use crate::shard::stage::{Records, Tokens};
 use crate::stream::context::DStream;
+use crate::stream::lower::KeyedNode;
 use crate::stream::reduce_by_key::Reduced;
+use crate::table::add;
 
 impl<'c, R: Records> DStream<'c, R> {
     /// Counts equal records of a batch: Spark's `countByValue`, and the tutorial's `map` and
@@ -23,7 +25,12 @@ impl<'c, R: Records> DStream<'c, R> {
         // Lines and words as they are have a faster stage than records some function made.
         let node: Arc<dyn Node> = match (&self.records as &dyn Any).downcast_ref::<Tokens>() {
             Some(tokens) => Arc::new(CountTokens::new(self.stream, tokens.0)),
-            None => Arc::new(Count::new(self.stream, self.records.clone())),
+            None => Arc::new(KeyedNode {
+                stream: self.stream,
+                records: self.records.clone(),
+                map: Arc::new(one_each),
+                reduce: Arc::new(add),
+            }),
         };
         let node = self.context.add_node(node);
         Reduced {
@@ -32,4 +39,8 @@ impl<'c, R: Records> DStream<'c, R> {
             value: std::marker::PhantomData,
         }
     }
+}
+
+fn one_each(record: &[u8]) -> (&[u8], u64) {
+    (record, 1)
 }

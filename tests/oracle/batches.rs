@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use microtally::prelude::*;
-use microtally::{ErrorKind, Reconnect, Rule};
+use microtally::{Config, Engine, ErrorKind, Reconnect, Rule};
 
-use crate::definition::{Definition, Expected};
+use crate::definition::Definition;
 use crate::live::{
     INTERVAL_MS, PATIENCE, START_MS, accept, advance_until, context, forward, listen, ms,
     multiples, rest, sum, take_due, times, watch,
@@ -231,19 +231,18 @@ fn two_sources_of_one_context_do_not_mix_and_the_later_end_ends_the_run() {
             .await_termination_or_timeout(PATIENCE)
             .expect("nothing fails")
     );
+    let sums = running.stats();
     drop(running);
     seen_words.extend(rest(&words));
     seen_lines.extend(rest(&lines));
     assert_eq!(times(&seen_words), times(&seen_lines));
-    let counts = |expected: Expected| expected.counts;
-    assert_eq!(
-        counts(sum(&seen_words)),
-        counts(Definition::of(b"a b\na un", Rule::Split(b' ')))
-    );
-    assert_eq!(
-        counts(sum(&seen_lines)),
-        counts(Definition::of(b"a b\nstill here\n", Rule::Lines))
-    );
+    // Records, tokens and bytes are each stream's own; the run's are their sums.
+    let (words, lines) = (sum(&seen_words), sum(&seen_lines));
+    assert_eq!(words, Definition::of(b"a b\na un", Rule::Split(b' ')));
+    assert_eq!(lines, Definition::of(b"a b\r\nstill here\n", Rule::Lines));
+    assert_eq!(sums.records, words.records + lines.records);
+    assert_eq!(sums.tokens, words.tokens + lines.tokens);
+    assert_eq!(sums.bytes, words.bytes + lines.bytes);
 }
 
 #[test]
@@ -286,4 +285,29 @@ fn outputs_of_a_batch_come_in_the_order_they_were_registered() {
         .flat_map(|time| ["first", "second", "third"].map(|name| (time, name)))
         .collect();
     assert_eq!(*order, due);
+}
+
+/// What `write` accepted is in a batch, also when another thread finishes the engine meanwhile.
+#[test]
+fn a_finish_in_the_middle_of_writing_loses_no_accepted_byte() {
+    for _ in 0..20 {
+        let mut engine = Engine::builder(Rule::Split(b' '))
+            .config(Config::default().workers(1).pin(false).block_bytes(4096))
+            .start(|_| std::thread::sleep(Duration::from_millis(2)))
+            .expect("it starts");
+        let mut input = engine.input().expect("there is one");
+        let (begun, begins) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let mut accepted = 0;
+            while let Ok(count) = input.write(b"word word\n") {
+                accepted += count as u64;
+                let _ = begun.send(());
+            }
+            accepted
+        });
+        begins.recv().expect("the engine takes something");
+        let finished = engine.finish().expect("the ledger closes");
+        let accepted = writer.join().expect("it ends with an error of `write`");
+        assert_eq!(finished.stats().bytes, accepted);
+    }
 }

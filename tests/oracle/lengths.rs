@@ -219,3 +219,36 @@ fn an_empty_line_right_behind_an_oversize_token_is_counted() {
         (3, Some(1), Some(1))
     );
 }
+
+/// Hostile bytes on both sides of every place where the splitter's 16 KiB chunks meet: a word that ends in
+/// NUL on the last byte of a chunk and has its end in the next was once taken for the word without it.
+#[test]
+fn words_that_end_where_chunks_meet_are_counted_as_what_they_are() {
+    const CHUNK_BYTES: usize = 16 * 1024;
+    let config = Config::default();
+    let hostile: [&[u8]; 8] = [
+        b"x\0",
+        b"\0",
+        b"\0\0",
+        b"x\r",
+        b"\r",
+        b"\r\n",
+        b" ",
+        b"abcdefg\0",
+    ];
+    for behind in [&b"\n"[..], b" y\n", b"\ny\n"] {
+        for piece in hostile {
+            for reach in 0..=piece.len() {
+                let mut bytes = vec![b'b'; CHUNK_BYTES - reach - 1];
+                bytes.push(b' ');
+                bytes.extend_from_slice(piece);
+                bytes.extend_from_slice(behind);
+                for rule in [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines] {
+                    let (seen, _) = tally(&bytes, rule, &config, usize::MAX);
+                    let expected = Definition::of(&bytes, rule);
+                    assert_eq!(seen, expected, "{piece:?} {reach} {behind:?} {rule:?}");
+                }
+            }
+        }
+    }
+}

@@ -177,7 +177,7 @@ pub(crate) struct Results {
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
 pub(crate) struct Threads {
-    /// Counting threads, 1 to 256; auto: one per usable core
+    /// Counting threads, 1 to 256; auto: usable cores less one
     #[arg(short = 'j', long, value_name = "N|auto", default_value = "auto")]
     #[arg(value_parser = units::workers, help_heading = "Running")]
     pub workers: Workers,

@@ -49,7 +49,10 @@ pub(crate) fn generate(options: &Gen) -> Result<()> {
         match listener.accept() {
             Ok((client, _)) => {
                 let options = options.clone();
-                thread::spawn(move || serve(client, &options));
+                let serving = thread::Builder::new().spawn(move || serve(client, &options));
+                if let Err(cause) = serving {
+                    say(&format_args!("cannot serve a connection: {cause}"));
+                }
             }
             Err(cause) => {
                 say(&format_args!("cannot accept a connection: {cause}"));

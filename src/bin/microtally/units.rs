@@ -74,7 +74,7 @@ pub(crate) enum Top {
 /// How many threads count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Workers {
-    /// As many as the process may use cores.
+    /// One less than the process may use cores: the reading thread counts too.
     Auto,
     /// This many, 1 to 256.
     Exactly(usize),

@@ -68,6 +68,11 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     let report = Report::new();
     attach(&counts, &options.results, &report);
     run(ssc)?;
+    if options.results.format != Format::Pyspark {
+        // Programs read these formats: no line for people among the results.
+        say(&report.summary().text());
+        return Ok(());
+    }
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
 }
@@ -123,13 +128,16 @@ fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
     }
     match Signals::new(wanted) {
         Ok(mut signals) => {
-            thread::spawn(move || {
+            let watching = thread::Builder::new().spawn(move || {
                 let mut count = 0;
                 for number in signals.forever() {
                     count += 1;
                     act(number, count);
                 }
             });
+            if let Err(cause) = watching {
+                say(&format_args!("signals are not heeded: {cause}"));
+            }
         }
         Err(cause) => say(&format_args!(
             "signals end the run at once, without a last batch: {cause}"
