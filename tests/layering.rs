@@ -23,7 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("source", 5),
     ("sink", 5),
     ("engine", 7),
-    ("tally", 8),
+    ("tally", 7),
     ("stream", 8),
 ];
 

@@ -25,6 +25,7 @@ use crate::epoch::merge::table_of;
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::Result;
+use crate::generate::SplitMix64;
 use crate::ring::Wake;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
@@ -37,16 +38,11 @@ type Counts = BTreeMap<Vec<u8>, u64>;
 
 const INTERVAL_MS: u64 = 10;
 
-/// SplitMix64.
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -203,7 +199,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut random = Random(seed);
+        let mut random = Random(SplitMix64(seed));
         let rules = [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines];
         let rule = rules[random.below(3)];
         let source_count = 1 + random.below(2);
@@ -232,7 +228,7 @@ impl World {
             .map(|_| Arc::<Mutex<Backlog>>::default())
             .collect();
         let sources = kernels.iter().map(|kernel| {
-            let random = Random(random.next());
+            let random = Random(SplitMix64(random.next()));
             Box::new(SimSource {
                 kernel: Arc::clone(kernel),
                 random,

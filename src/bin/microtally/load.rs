@@ -14,7 +14,7 @@ use microtally::generate::{Text, Words};
 use microtally::{Error, Result};
 
 use crate::flags::{Endpoint, Gen, Load, Rate};
-use crate::{say, wire};
+use crate::{say, signals};
 
 /// A paced sender writes this often a second, so that a rate is even within 5 ms.
 const WRITES_PER_S: u64 = 200;
@@ -30,7 +30,7 @@ pub(crate) fn text(load: &Load) -> Result<Text> {
 
 /// `microtally gen`.
 pub(crate) fn generate(options: &Gen) -> Result<()> {
-    wire::exit_on_signal();
+    signals::exit_on_signal();
     let Some(endpoint) = &options.listen else {
         // Past Rust's own buffering of standard output, which looks for line ends.
         let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);

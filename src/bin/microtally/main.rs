@@ -4,12 +4,14 @@
 //! standard error. Refuses to know: how the library works inside.
 //!
 //! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `load` is the
-//! generator, `report` counts batches for `--stats`, `allocations` counts what the allocator does.
+//! generator, `signals` what ends a run early, `report` counts batches for `--stats`, `allocations`
+//! counts what the allocator does.
 
 mod allocations;
 mod flags;
 mod load;
 mod report;
+mod signals;
 mod wire;
 
 use std::fmt::Display;

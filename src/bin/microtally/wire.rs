@@ -3,20 +3,17 @@
 //! Promise: nothing is started before everything was checked. Refuses to know: how stages work.
 
 use std::io::{IsTerminal, Write};
-use std::thread;
 
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
-use microtally::{Config, Error, Notice, Reconnect, Result, Rule, StopHandle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use microtally::{Config, Error, Notice, Reconnect, Result, Rule};
 
 use crate::flags::{
     self, Demo, Format, Results, SourceSpec, Split, Stats, Threads, Top, Words, Workers,
 };
 use crate::report::Report;
-use crate::{load, say};
+use crate::{load, say, signals};
 
 /// `microtally words`.
 pub(crate) fn words(options: &Words) -> Result<()> {
@@ -100,59 +97,8 @@ fn attach(counts: &Reduced<'_, u64>, results: &Results, report: &Report) {
 
 fn run(ssc: StreamingContext) -> Result<()> {
     let running = ssc.start()?;
-    stop_on_signal(running.stop_handle());
+    signals::stop_on_signal(running.stop_handle());
     running.await_termination()
-}
-
-/// The first signal ends the run gracefully, the second at once.
-fn stop_on_signal(handle: StopHandle) {
-    on_signals(move |number, count| {
-        if count == 1 {
-            handle.stop(Stop::Graceful);
-        } else {
-            std::process::exit(128 + number);
-        }
-    });
-}
-
-/// Ends the program as if it were done.
-pub(crate) fn exit_on_signal() {
-    on_signals(|_, _| std::process::exit(0));
-}
-
-/// Calls `act` with each signal's number and how many came so far, on a thread of its own.
-fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
-    let mut wanted = vec![SIGINT, SIGTERM];
-    if !ignores_hangup() {
-        wanted.push(SIGHUP);
-    }
-    match Signals::new(wanted) {
-        Ok(mut signals) => {
-            let watching = thread::Builder::new().spawn(move || {
-                let mut count = 0;
-                for number in signals.forever() {
-                    count += 1;
-                    act(number, count);
-                }
-            });
-            if let Err(cause) = watching {
-                say(&format_args!("signals are not heeded: {cause}"));
-            }
-        }
-        Err(cause) => say(&format_args!(
-            "signals end the run at once, without a last batch: {cause}"
-        )),
-    }
-}
-
-/// Whether the program was started to outlive its terminal (`nohup`).
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    mask >> (SIGHUP - 1) & 1 == 1
 }
 
 /// Notices go to the person at the terminal, with what to do where there is something to do.

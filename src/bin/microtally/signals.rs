@@ -1,0 +1,63 @@
+//! SIGINT, SIGTERM and SIGHUP: the first one ends a run gracefully, the second at once.
+//!
+//! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Refuses to know:
+//! what a run is.
+
+use std::thread;
+
+use microtally::{Stop, StopHandle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::say;
+
+/// The first signal ends the run gracefully, the second at once.
+pub(crate) fn stop_on_signal(handle: StopHandle) {
+    on_signals(move |number, count| {
+        if count == 1 {
+            handle.stop(Stop::Graceful);
+        } else {
+            std::process::exit(128 + number);
+        }
+    });
+}
+
+/// Ends the program as if it were done.
+pub(crate) fn exit_on_signal() {
+    on_signals(|_, _| std::process::exit(0));
+}
+
+/// Calls `act` with each signal's number and how many came so far, on a thread of its own.
+fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !ignores_hangup() {
+        wanted.push(SIGHUP);
+    }
+    match Signals::new(wanted) {
+        Ok(mut signals) => {
+            let watching = thread::Builder::new().spawn(move || {
+                let mut count = 0;
+                for number in signals.forever() {
+                    count += 1;
+                    act(number, count);
+                }
+            });
+            if let Err(cause) = watching {
+                say(&format_args!("signals are not heeded: {cause}"));
+            }
+        }
+        Err(cause) => say(&format_args!(
+            "signals end the run at once, without a last batch: {cause}"
+        )),
+    }
+}
+
+/// Whether the program was started to outlive its terminal (`nohup`).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (SIGHUP - 1) & 1 == 1
+}
