@@ -37,6 +37,7 @@ pub(crate) struct Hub {
     /// For each epoch what each stream had read at its mark, so that the publisher compares readers and
     /// shards over exactly the same bytes. Pushed before the marks, which make it visible.
     intakes: rtrb::Producer<Intake>,
+    stream_count: usize,
     /// Epochs cut so far.
     epoch: u64,
     /// Epochs put out so far, told by the publisher.
@@ -62,6 +63,7 @@ impl Hub {
         helper: ShardCore,
         published: Arc<AtomicU64>,
         intakes: rtrb::Producer<Intake>,
+        stream_count: usize,
     ) -> Self {
         let free = (0..block_count(rings.len(), feeds.len()))
             .map(|_| arena.block())
@@ -81,6 +83,7 @@ impl Hub {
             helper,
             helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
             intakes,
+            stream_count,
             epoch: 0,
             published,
             publisher: None,
@@ -164,13 +167,7 @@ impl Hub {
         for index in 0..self.feeds.len() {
             while self.place_complete(index)? {}
         }
-        let streams = self
-            .feeds
-            .iter()
-            .map(|port| port.stream + 1)
-            .max()
-            .unwrap_or(0);
-        for stream in 0..streams {
+        for stream in 0..self.stream_count {
             let feeds = self.feeds.iter().filter(|port| port.stream == stream);
             let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()));
             let pushed = self.intakes.push(intake);

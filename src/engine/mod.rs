@@ -121,12 +121,12 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         })
         .collect();
     let published = Arc::new(AtomicU64::new(0));
-    let streams = feeds
+    let stream_count = feeds
         .iter()
         .map(|(_, stream)| stream + 1)
         .max()
         .unwrap_or(0);
-    let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * streams);
+    let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * stream_count);
     let hub = Hub::new(
         feeds,
         rings,
@@ -134,13 +134,14 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         helper,
         Arc::clone(&published),
         intakes_in,
+        stream_count,
     );
     let publisher = Publisher::new(
         plan,
         Inbox {
             shards: handed_over,
             intakes: intakes_out,
-            streams,
+            stream_count,
         },
         interval,
         clock,

@@ -61,9 +61,9 @@ pub(crate) struct Publisher {
 pub(crate) struct Inbox {
     /// One end for each shard, the helper's last.
     pub(crate) shards: Vec<SealedIn>,
-    /// What each of `streams` streams had read at each mark.
+    /// What each of `stream_count` streams had read at each mark.
     pub(crate) intakes: rtrb::Consumer<Intake>,
-    pub(crate) streams: usize,
+    pub(crate) stream_count: usize,
 }
 
 impl Publisher {
@@ -80,12 +80,12 @@ impl Publisher {
         let Inbox {
             shards,
             intakes,
-            streams,
+            stream_count,
         } = inbox;
         Publisher {
             tables: Vec::with_capacity(shards.len()),
-            before: vec![Intake::default(); streams],
-            now: vec![Intake::default(); streams],
+            before: vec![Intake::default(); stream_count],
+            now: vec![Intake::default(); stream_count],
             intakes,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             plan,
