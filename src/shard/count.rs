@@ -7,59 +7,41 @@
 //! short loop without a data-dependent branch, so that the processor overlaps many tokens:
 //!
 //! 1. `split` finds the delimiters (vectors).
-//! 2. `pack` loads 8 bytes at each token's start and masks what lies behind its end. Tokens of 1 to 8
-//!    bytes go on one list, longer ones on another; both stores always happen, one of the two lengths
-//!    grows.
-//! 3. `HotWords` counts the short ones; the long ones take the way of `Table::add_within`.
+//! 2. `pack` sorts the tokens: hot words get the number of their counter, other words of 1 to 8 bytes go
+//!    on one list, longer ones on another (vectors).
+//! 3. `HotWords` counts the hot ones, and asks the table for the others, many at a time, so that their
+//!    cache misses overlap.
 //!
-//! Empty tokens are what is left over: no list, one addition a chunk. Chunks that contain a NUL or a
-//! `\r` go token by token: a key that ends in NUL is packed differently, a `\r\n` ends one token.
+//! Empty tokens are what is left over: no list, one addition a chunk. The `\n` of a `\r\n` looks like an
+//! empty token and is taken off that number. Chunks that contain a NUL go token by token: a key that ends
+//! in NUL is packed differently.
 
 use crate::epoch::merge::table_of_mut;
 use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
+use crate::shard::pack::{Lists, Pack, pack_for};
 use crate::shard::stage::Stage;
-use crate::split::{CHUNK_BYTES_MAX, Kernel, Rule, Run, Splitter, Tallied, Visit};
-use crate::table::hot::{HotWords, zeros};
+use crate::split::{Kernel, Rule, Run, Splitter, Tallied, Visit};
+use crate::table::hot::HotWords;
 use crate::table::keys::Seed;
 use crate::table::{Table, add};
 
 /// See the module.
 pub(crate) struct CountStage {
     splitter: Splitter,
+    pack: Pack,
     hot: HotWords,
     lists: Lists,
 }
-
-/// The tokens of a chunk, by length. Of no value between two chunks.
-struct Lists {
-    /// Packed tokens of 1 to 8 bytes.
-    short: Box<[u64; CHUNK_BYTES_MAX]>,
-    /// Start and length in the block of longer tokens.
-    long: Box<[(u32, u32); CHUNK_BYTES_MAX]>,
-}
-
-/// What keeps a token's bytes of the 8 that were loaded, by its length; 9 stands for anything longer.
-const MASKS: [u64; 10] = {
-    let mut masks = [u64::MAX; 10];
-    let mut len = 0;
-    while len < 8 {
-        masks[len] = (1 << (8 * len)) - 1;
-        len += 1;
-    }
-    masks
-};
 
 impl CountStage {
     /// A stage for the tokens of `rule`. Its tables are made with `seed`, which its filter shares.
     pub(crate) fn new(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
         CountStage {
             splitter: Splitter::new(rule, kernel),
+            pack: pack_for(kernel),
             hot: HotWords::new(seed),
-            lists: Lists {
-                short: zeros(),
-                long: zeros(),
-            },
+            lists: Lists::new(),
         }
     }
 }
@@ -70,6 +52,7 @@ impl Stage for CountStage {
         let mut chunks = Chunks {
             around: block.guarded(),
             keep_empty,
+            pack: self.pack,
             hot: &mut self.hot,
             lists: &mut self.lists,
             table: table_of_mut(into),
@@ -87,56 +70,56 @@ struct Chunks<'s> {
     /// The block and the guard behind it.
     around: &'s [u8],
     keep_empty: bool,
+    pack: Pack,
     hot: &'s mut HotWords,
     lists: &'s mut Lists,
     table: &'s mut Table<u64>,
 }
 
 impl<'b> Visit<'b> for Chunks<'_> {
-    fn token(&mut self, token: &'b [u8]) {
-        self.table.add_within(self.around, token, 1, add);
-    }
-
-    fn run(&mut self, run: &Run<'b, '_>) -> (usize, usize) {
+    fn run(&mut self, run: &Run<'b, '_>) -> usize {
         if run.has_nul {
-            return run.each(self.keep_empty, |token| self.token(token));
+            return run.each(self.keep_empty, |token| {
+                self.table.add_within(self.around, token, 1, add);
+            });
         }
-        let (short_count, long_count, next) = pack(self.around, run, self.lists);
-        self.hot.count(&self.lists.short[..short_count], self.table);
-        for &(start, len) in &self.lists.long[..long_count] {
-            let token = &self.around[start as usize..][..len as usize];
-            self.table.add_within(self.around, token, 1, add);
-        }
-        let empty_count = run.ends.len() - short_count - long_count;
+        let slots = self.hot.slots(run.ends.len(), self.table);
+        let sorted = (self.pack)(run, self.around, slots, self.lists);
+        let misses = &self.lists.misses[..sorted.misses];
+        self.hot.count_misses(misses, self.table);
+        self.count_long(sorted.long);
+        let not_empty = sorted.short + sorted.long;
+        let empty = run.ends.len() - not_empty - run.pairs;
         if !self.keep_empty {
-            return (short_count + long_count, next);
+            return not_empty;
         }
-        if empty_count > 0 {
-            self.table.count_short(0, empty_count as u64);
+        if empty > 0 {
+            self.table.count_short(0, empty as u64);
         }
-        (run.ends.len(), next)
+        not_empty + empty
     }
 }
 
-/// Sorts the tokens of a run into the two lists. Gives how many went on each, and where the next token
-/// begins.
-#[inline(never)]
-fn pack(around: &[u8], run: &Run<'_, '_>, lists: &mut Lists) -> (usize, usize, usize) {
-    const INDEX: usize = CHUNK_BYTES_MAX - 1;
-    let (mut short_count, mut long_count) = (0, 0);
-    let mut start = run.start;
-    for &end in run.ends {
-        let end = run.base + usize::from(end);
-        let len = end - start;
-        let bytes = around[start..start + 8]
-            .try_into()
-            .expect("8 bytes: the guard is longer");
-        // The masks of the indexes change nothing, there being at most one token a byte of a chunk.
-        lists.short[short_count & INDEX] = u64::from_le_bytes(bytes) & MASKS[len.min(9)];
-        lists.long[long_count & INDEX] = (start as u32, len as u32);
-        short_count += usize::from(len.wrapping_sub(1) < 8);
-        long_count += usize::from(len > 8);
-        start = end + 1;
+impl Chunks<'_> {
+    /// Counts the first `count` tokens of the long list.
+    fn count_long(&mut self, count: usize) {
+        let (mut medium_count, mut long_count) = (0, 0);
+        for index in 0..count {
+            let place = self.lists.long[index];
+            let (start, len) = (place as u32 as usize, (place >> 32) as usize);
+            let bytes = self.around[start..start + 16]
+                .try_into()
+                .expect("16 bytes: the guard is longer");
+            // As in `pack`: written to both, one of them grows. The long list shrinks into itself.
+            let mask = u128::MAX >> (8 * 16usize.saturating_sub(len));
+            self.lists.medium[medium_count] = u128::from_le_bytes(bytes) & mask;
+            self.lists.long[long_count] = place;
+            medium_count += usize::from(len <= 16);
+            long_count += usize::from(len > 16);
+        }
+        self.hot
+            .count_medium(&self.lists.medium[..medium_count], self.table);
+        self.table
+            .count_each_long(self.around, &self.lists.long[..long_count]);
     }
-    (short_count, long_count, start)
 }

@@ -8,6 +8,7 @@
 //! fastest of them; `worker` is the pinned thread.
 
 pub(crate) mod count;
+mod pack;
 pub(crate) mod stage;
 pub(crate) mod worker;
 

@@ -182,10 +182,7 @@ impl Feed {
         let too_long = held > self.record_bytes_max;
         // The record is longer than the limit, now or since long: its complete tokens go as they are.
         if (too_long || self.mid_record)
-            && let Some(last) = block
-                .bytes()
-                .iter()
-                .rposition(|&byte| rule.is_delimiter(byte))
+            && let Some(last) = rule.rfind(block.bytes())
         {
             self.mid_record = true;
             let end = block.filled() - held + last + 1;
@@ -212,11 +209,7 @@ impl Feed {
     fn drop_to_delimiter_cold(&mut self) {
         let block = self.block.as_mut().expect("`filled` has a block");
         let rule = self.rule;
-        let Some(at) = block
-            .bytes()
-            .iter()
-            .position(|&byte| rule.is_delimiter(byte))
-        else {
+        let Some(at) = rule.find(block.bytes()) else {
             self.intake.oversize_bytes += block.bytes().len() as u64;
             block.recycle();
             self.scanned = 0;

@@ -81,6 +81,25 @@ impl Rule {
             Rule::Lines => is_line_end(byte),
         }
     }
+
+    /// Where the first delimiter of `bytes` is. For long stretches without one, which is where `memchr`
+    /// is at its best.
+    pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Rule::Split(separator) => memchr::memchr3(separator, b'\n', b'\r', bytes),
+            Rule::SplitWhitespace => bytes.iter().position(|&byte| self.is_delimiter(byte)),
+            Rule::Lines => memchr::memchr2(b'\n', b'\r', bytes),
+        }
+    }
+
+    /// Where the last delimiter of `bytes` is.
+    pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Rule::Split(separator) => memchr::memrchr3(separator, b'\n', b'\r', bytes),
+            Rule::SplitWhitespace => bytes.iter().rposition(|&byte| self.is_delimiter(byte)),
+            Rule::Lines => memchr::memrchr2(b'\n', b'\r', bytes),
+        }
+    }
 }
 
 /// What one index pass found in a chunk.
@@ -209,11 +228,9 @@ impl Splitter {
     /// If the last byte of `block` is not a delimiter: its last token would be lost.
     #[inline]
     pub fn tokens<'b, F: FnMut(&'b [u8])>(&mut self, block: &'b [u8], f: F) -> Tallied {
-        let mut each = Each {
-            f,
-            keep_empty: self.keeps_empty(),
-        };
-        self.visit(block, &mut each)
+        // Under whitespace there are no empty tokens.
+        let keep_empty = self.rule != Rule::SplitWhitespace;
+        self.visit(block, &mut Each { f, keep_empty })
     }
 
     /// As [`tokens`](Self::tokens), for a consumer that can take many tokens at once.
@@ -224,117 +241,101 @@ impl Splitter {
     #[inline]
     pub fn visit<'b>(&mut self, block: &'b [u8], visit: &mut impl Visit<'b>) -> Tallied {
         assert_ends_with_delimiter(block, self.rule);
-        let keep_empty = self.keeps_empty();
         let mut tallied = Tallied::default();
         // Tokens may span chunks: `start` is carried over, and the block is contiguous.
         let mut start = 0;
         for (chunk_index, chunk) in block.chunks(CHUNK_BYTES_MAX).enumerate() {
             let base = chunk_index * CHUNK_BYTES_MAX;
             let found = self.kernel.index(self.rule, chunk, &mut self.ends);
-            let ends = &self.ends[..found.delimiters];
             // The byte before the chunk may end the chunk's first token, or be the first half of `\r\n`.
             let before = if base > 0 { block[base - 1] } else { b' ' };
+            let may_have_pairs = found.carriage_returns > 0 || before == b'\r';
+            let pairs = if may_have_pairs {
+                count_pairs(&block[base.saturating_sub(1)..base + chunk.len()])
+            } else {
+                0
+            };
             let run = Run {
                 block,
                 start,
                 base,
-                ends,
+                ends: &self.ends[..found.delimiters],
+                pairs,
                 has_nul: found.has_nul || before == 0,
             };
-            let follows_return = before == b'\r';
-            let (records, tokens);
-            if found.carriage_returns == 0 && !follows_return {
-                records = found.line_feeds;
-                (tokens, start) = visit.run(&run);
-            } else {
-                (records, tokens, start) = run.each_with_returns(keep_empty, |t| visit.token(t));
-            }
-            tallied.records += records as u64;
-            tallied.tokens += tokens as u64;
+            tallied.records += (found.line_feeds + found.carriage_returns - pairs) as u64;
+            tallied.tokens += visit.run(&run) as u64;
             tallied.delimiter_bytes += found.delimiters as u64;
+            if let Some(&last) = run.ends.last() {
+                start = base + usize::from(last) + 1;
+            }
         }
         debug_assert_eq!(start, block.len(), "the last delimiter is the last byte");
         tallied
-    }
-
-    /// Whether empty tokens count.
-    fn keeps_empty(&self) -> bool {
-        self.rule != Rule::SplitWhitespace
     }
 }
 
 /// Takes the tokens of a block.
 pub trait Visit<'b> {
-    /// One token that counts.
-    fn token(&mut self, token: &'b [u8]);
-
-    /// All tokens of a chunk in which every delimiter ends one. Gives how many counted, and where the
-    /// next token begins.
-    fn run(&mut self, run: &Run<'b, '_>) -> (usize, usize);
+    /// All tokens of a chunk. Gives how many counted.
+    fn run(&mut self, run: &Run<'b, '_>) -> usize;
 }
 
-/// A chunk without `\r`: every delimiter ends a token and every `\n` a record.
+/// A chunk of a block, and where its tokens end. Made by [`Splitter::visit`] only, which is what the
+/// promises about positions rest on.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'b, 'e> {
     /// The whole block.
-    pub block: &'b [u8],
+    pub(crate) block: &'b [u8],
     /// Where the first token begins, in the block.
-    pub start: usize,
+    pub(crate) start: usize,
     /// Where the chunk begins, in the block.
-    pub base: usize,
-    /// Where the tokens end, in the chunk, ascending.
-    pub ends: &'e [u16],
+    pub(crate) base: usize,
+    /// Where the delimiters are, in the chunk, ascending. Each ends a token, but for the second half of
+    /// a `\r\n`.
+    pub(crate) ends: &'e [u16],
+    /// How many of the delimiters are the second half of a `\r\n`.
+    pub(crate) pairs: usize,
     /// Whether a token that ends in the chunk may end in NUL: it, or the byte before it, is one.
-    pub has_nul: bool,
+    pub(crate) has_nul: bool,
 }
 
 impl<'b> Run<'b, '_> {
-    /// Calls `f` for each token, the empty ones only if `keep_empty`. Gives how many calls that were,
-    /// and where the next token begins.
+    /// Calls `f` for each token, the empty ones only if `keep_empty`. Gives how many calls that were.
     ///
     /// The slicing is checked. Unchecked, a consumer that only looks at the length and the first byte
     /// of a token gains 7 %; one that counts it in a table spends most of its time elsewhere.
     #[inline(always)]
-    pub fn each(&self, keep_empty: bool, mut f: impl FnMut(&'b [u8])) -> (usize, usize) {
+    pub fn each(&self, keep_empty: bool, f: impl FnMut(&'b [u8])) -> usize {
+        // Two loops: a chunk without `\r` pays nothing for it.
+        if self.pairs == 0 {
+            self.each_where(keep_empty, |_| true, f)
+        } else {
+            let ends_token =
+                |end: usize| self.block[end] != b'\n' || end == 0 || self.block[end - 1] != b'\r';
+            self.each_where(keep_empty, ends_token, f)
+        }
+    }
+
+    #[inline(always)]
+    fn each_where(
+        &self,
+        keep_empty: bool,
+        ends_token: impl Fn(usize) -> bool,
+        mut f: impl FnMut(&'b [u8]),
+    ) -> usize {
         let mut tokens = 0;
         let mut start = self.start;
         for &end in self.ends {
             let end = self.base + usize::from(end);
             let token = &self.block[start..end];
             start = end + 1;
-            if keep_empty || !token.is_empty() {
+            if ends_token(end) && (keep_empty || !token.is_empty()) {
                 tokens += 1;
                 f(token);
             }
         }
-        (tokens, start)
-    }
-
-    /// As [`each`](Self::each), for a chunk where a `\n` may be the second half of a line end: that
-    /// one is skipped. Gives how many records and tokens there were, and where the next token begins.
-    #[inline(never)]
-    fn each_with_returns(
-        &self,
-        keep_empty: bool,
-        mut f: impl FnMut(&'b [u8]),
-    ) -> (usize, usize, usize) {
-        let (mut records, mut tokens) = (0, 0);
-        let mut start = self.start;
-        for &end in self.ends {
-            let end = self.base + usize::from(end);
-            let token = &self.block[start..end];
-            start = end + 1;
-            // The byte before belongs to this block; a chunk border between the two does not matter.
-            if self.block[end] == b'\n' && end > 0 && self.block[end - 1] == b'\r' {
-                continue;
-            }
-            records += usize::from(is_line_end(self.block[end]));
-            if keep_empty || !token.is_empty() {
-                tokens += 1;
-                f(token);
-            }
-        }
-        (records, tokens, start)
+        tokens
     }
 }
 
@@ -346,12 +347,7 @@ struct Each<F> {
 
 impl<'b, F: FnMut(&'b [u8])> Visit<'b> for Each<F> {
     #[inline]
-    fn token(&mut self, token: &'b [u8]) {
-        (self.f)(token);
-    }
-
-    #[inline]
-    fn run(&mut self, run: &Run<'b, '_>) -> (usize, usize) {
+    fn run(&mut self, run: &Run<'b, '_>) -> usize {
         // The choice is made here and not in the loop.
         if self.keep_empty {
             run.each(true, &mut self.f)
@@ -359,6 +355,21 @@ impl<'b, F: FnMut(&'b [u8])> Visit<'b> for Each<F> {
             run.each(false, &mut self.f)
         }
     }
+}
+
+/// How many `\r\n` there are in `bytes`.
+#[cold]
+fn count_pairs(bytes: &[u8]) -> usize {
+    const STEP: usize = 128; // A sum of as many ones fits a byte, so that whole vectors add up.
+    let (first, second) = (&bytes[..bytes.len() - 1], &bytes[1..]);
+    let steps = first.chunks(STEP).zip(second.chunks(STEP));
+    let counts = steps.map(|(first, second)| {
+        let pairs = first.iter().zip(second);
+        pairs
+            .map(|(&a, &b)| u8::from((a == b'\r') & (b == b'\n')))
+            .sum::<u8>()
+    });
+    counts.map(usize::from).sum()
 }
 
 #[inline]

@@ -2,6 +2,8 @@
 //!
 //! Promise: every answer is usable, also where the system gives none. Refuses to know: shards.
 
+pub(crate) mod prefetch;
+
 use std::thread;
 
 use core_affinity::CoreId;

@@ -9,9 +9,10 @@
 //! 1. A direct-mapped array of `HOT_SLOTS` keys stands in front, and fits the second-level cache. Of
 //!    tokens of 1 to 8 bytes it holds 93 % in the King James Bible, 88 % in our generator's text, 83 %
 //!    in a dictionary, 79 % in Zipf text of a million words.
-//! 2. The loop over it has no data-dependent branch: `hit` is added to the slot's count, and the key is
-//!    stored as a miss in any case, but the place for the next miss moves only if it was one.
-//! 3. Misses go to the table in a second loop. There a key takes its slot over once it has been seen
+//! 2. Whoever splits a chunk looks its tokens up here (`shard::pack`), without a branch: a token that is not
+//!    hot gets a slot that counts nothing, and goes on a list of misses.
+//! 3. The counts of a chunk are added up in a loop of their own, which does nothing else.
+//! 4. Misses go to the table in a second loop. There a key takes its slot over once it has been seen
 //!    more than twice as often as the key that has it. Both counts are of the same epoch, so a slot
 //!    settles on the most frequent of its keys and does not swing between two.
 //!
@@ -20,69 +21,140 @@
 //! vocabulary drifts the slots are worthless after a while).
 
 use crate::table::Table;
+use crate::table::deferred::Deferred;
 use crate::table::keys::Seed;
 
 /// Slots: 128 KiB of keys, 64 KiB of counts and 64 KiB of floors.
 const HOT_SLOTS: usize = 1 << HOT_SLOTS_LOG2;
-const HOT_SLOTS_LOG2: u32 = 14;
+pub(crate) const HOT_SLOTS_LOG2: u32 = 14;
 
-/// Keys one call of `count` may bring.
-pub(crate) const KEYS_MAX: usize = crate::split::CHUNK_BYTES_MAX;
+/// The first of the slots that count nothing, for tokens that are not hot.
+pub(crate) const NO_SLOT: u16 = HOT_SLOTS as u16;
+
+/// Counters: twice the slots, so that any number of a slot, and any of the few above, is one of them with
+/// a mask and without a check. What is above `NO_SLOT + 8` is never touched.
+const COUNTERS: usize = 2 * HOT_SLOTS;
 
 /// Keys that may be counted before a slot's 32-bit count could overflow.
-const KEYS_BEFORE_FLUSH: u64 = u32::MAX as u64 - KEYS_MAX as u64;
-
-const _: () = assert!(KEYS_MAX.is_power_of_two());
+const KEYS_BEFORE_FLUSH: u64 = u32::MAX as u64 - (1 << 20);
 
 /// See the module.
 pub(crate) struct HotWords {
-    multiply: u64,
-    /// 0 is an empty slot: no packed key of at least one byte is 0.
-    keys: Box<[u64; HOT_SLOTS]>,
-    /// How often each key was hit since the last flush.
-    counts: Box<[u32; HOT_SLOTS]>,
-    /// How often the table had seen each key when it took its slot, in this epoch.
-    floors: Box<[u32; HOT_SLOTS]>,
-    misses: Box<[u64; KEYS_MAX]>,
+    slots: Slots,
+    /// Misses that wait, 8 MiB, and keys of 9 to 16 bytes, 16 MiB; no memory before a table is large.
+    short: Deferred<u64>,
+    medium: Deferred<u128>,
     /// Keys counted since the last flush.
     counted: u64,
+}
+
+/// The hot words, directly mapped.
+pub(crate) struct Slots {
+    /// The slot of a key is the top of its product with this number.
+    pub(crate) multiply: u64,
+    /// The key of each slot; 0 is none: no packed key of at least one byte is 0.
+    pub(crate) keys: Box<[u64; HOT_SLOTS]>,
+    /// How often each key was hit since the last flush.
+    counts: Box<[u32; COUNTERS]>,
+    /// How often the table had seen each key when it took its slot, in this epoch.
+    floors: Box<[u32; HOT_SLOTS]>,
 }
 
 impl HotWords {
     /// Empty slots. `seed` keeps an attacker from choosing keys that share one.
     pub(crate) fn new(seed: Seed) -> Self {
         HotWords {
-            multiply: seed.hash_short(1) | 1,
-            keys: zeros(),
-            counts: zeros(),
-            floors: zeros(),
-            misses: zeros(),
+            slots: Slots {
+                multiply: seed.hash_short(1) | 1,
+                keys: zeros(),
+                counts: zeros(),
+                floors: zeros(),
+            },
+            short: Deferred::new(),
+            medium: Deferred::new(),
             counted: 0,
         }
     }
 
-    /// Counts packed keys of 1 to 8 bytes, at most `KEYS_MAX` of them.
-    pub(crate) fn count(&mut self, keys: &[u64], table: &mut Table<u64>) {
+    /// Where hot words are counted: for a chunk of `tokens` tokens, whose other tokens are then given to
+    /// `count_misses` and `count_medium`.
+    pub(crate) fn slots(&mut self, tokens: usize, table: &mut Table<u64>) -> &mut Slots {
         if self.counted > KEYS_BEFORE_FLUSH {
             self.flush(table);
         }
-        self.counted += keys.len() as u64;
-        let miss_count = probe(
-            keys,
-            self.multiply,
-            &self.keys,
-            &mut self.counts,
-            &mut self.misses,
-        );
-        for index in 0..miss_count {
-            let key = self.misses[index];
-            let seen = table.count_short(key, 1);
-            let slot = slot_of(key, self.multiply);
+        self.counted += tokens as u64;
+        &mut self.slots
+    }
+
+    /// Counts packed keys of 1 to 8 bytes that have no slot.
+    pub(crate) fn count_misses(&mut self, misses: &[u64], table: &mut Table<u64>) {
+        if table.is_short_large() {
+            let seed = table.seed();
+            let look_up = |keys: &[u64]| self.slots.look_up(keys, table);
+            self.short.push(misses, |key| seed.hash_short(key), look_up);
+        } else {
+            self.slots.look_up(misses, table);
+        }
+    }
+
+    /// Counts packed keys of 9 to 16 bytes.
+    pub(crate) fn count_medium(&mut self, keys: &[u128], table: &mut Table<u64>) {
+        if table.is_medium_large() {
+            let seed = table.seed();
+            let look_up = |keys: &[u128]| table.count_each_medium(keys);
+            self.medium.push(keys, |key| seed.hash_medium(key), look_up);
+        } else {
+            table.count_each_medium(keys);
+        }
+    }
+
+    /// Puts everything that was counted into `table`. The keys keep their slots for the next epoch.
+    pub(crate) fn flush(&mut self, table: &mut Table<u64>) {
+        if self.counted == 0 {
+            return;
+        }
+        self.short.drain(|keys| self.slots.look_up(keys, table));
+        self.medium.drain(|keys| table.count_each_medium(keys));
+        self.slots.flush(table);
+        self.counted = 0;
+    }
+}
+
+impl Slots {
+    /// The slot that a packed key may be in.
+    #[inline(always)]
+    fn slot_of(&self, key: u64) -> usize {
+        (key.wrapping_mul(self.multiply) >> (64 - HOT_SLOTS_LOG2)) as usize
+    }
+
+    /// Counts the key if it is hot, and tells whether it was. No branch.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, key: u64) -> bool {
+        let slot = self.slot_of(key);
+        let is_hot = self.keys[slot] == key;
+        self.counts[slot] += u32::from(is_hot);
+        is_hot
+    }
+
+    /// Counts one for each slot. The slots from `NO_SLOT` on count nothing.
+    #[inline]
+    pub(crate) fn add_up(&mut self, slots: &[u16]) {
+        for &slot in slots {
+            // Wrapping: the counters that count nothing are never read or reset.
+            let count = &mut self.counts[usize::from(slot) & (COUNTERS - 1)];
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// Counts misses in the table; those that turn out to be frequent take their slot over.
+    fn look_up(&mut self, misses: &[u64], table: &mut Table<u64>) {
+        table.count_each_short(misses, &mut |table, key, seen| {
+            let slot = self.slot_of(key);
             let incumbent = u64::from(self.floors[slot]) + u64::from(self.counts[slot]);
             if seen > 2 * incumbent {
                 self.take_over(slot, key, seen, table);
             }
-        }
+        });
     }
 
     fn take_over(&mut self, slot: usize, key: u64, seen: u64, table: &mut Table<u64>) {
@@ -94,11 +166,7 @@ impl HotWords {
         self.floors[slot] = u32::try_from(seen).unwrap_or(u32::MAX);
     }
 
-    /// Puts all counts into `table`. The keys keep their slots for the next epoch.
-    pub(crate) fn flush(&mut self, table: &mut Table<u64>) {
-        if self.counted == 0 {
-            return;
-        }
+    fn flush(&mut self, table: &mut Table<u64>) {
         for (key, count) in self.keys.iter().zip(self.counts.iter_mut()) {
             if *count > 0 {
                 table.count_short(*key, u64::from(*count));
@@ -106,35 +174,7 @@ impl HotWords {
             }
         }
         self.floors.fill(0);
-        self.counted = 0;
     }
-}
-
-/// The hot loop: free of branches, so that ten lookups are under way at once.
-#[inline(never)]
-fn probe(
-    keys: &[u64],
-    multiply: u64,
-    hot: &[u64; HOT_SLOTS],
-    counts: &mut [u32; HOT_SLOTS],
-    misses: &mut [u64; KEYS_MAX],
-) -> usize {
-    assert!(keys.len() <= KEYS_MAX);
-    let mut miss_count = 0;
-    for &key in keys {
-        let slot = slot_of(key, multiply);
-        let hit = hot[slot] == key;
-        counts[slot] += u32::from(hit);
-        // The mask changes nothing, `miss_count` being below the number of keys; it spares the check.
-        misses[miss_count & (KEYS_MAX - 1)] = key;
-        miss_count += usize::from(!hit);
-    }
-    miss_count
-}
-
-#[inline(always)]
-fn slot_of(key: u64, multiply: u64) -> usize {
-    (key.wrapping_mul(multiply) >> (64 - HOT_SLOTS_LOG2)) as usize
 }
 
 /// A boxed array of zeros that never was on the stack.
@@ -171,9 +211,27 @@ mod tests {
                         1 + next() % bound + epoch * 1000
                     })
                     .collect();
-                hot.count(&keys, &mut table);
-                keys.iter()
-                    .for_each(|key| *model.entry(*key).or_insert(0u64) += 1);
+                let slots = hot.slots(keys.len(), &mut table);
+                let (mut numbers, mut misses) = (Vec::new(), Vec::new());
+                for (index, &key) in keys.iter().enumerate() {
+                    let slot = slots.slot_of(key);
+                    let is_hot = if index % 2 == 0 {
+                        slots.count(key)
+                    } else {
+                        slots.keys[slot] == key
+                    };
+                    // In one of the two ways, and what is not hot in neither.
+                    let slot = if is_hot && index % 2 == 1 {
+                        slot as u16
+                    } else {
+                        NO_SLOT
+                    };
+                    numbers.push(slot);
+                    misses.extend((!is_hot).then_some(key));
+                    *model.entry(key).or_insert(0u64) += 1;
+                }
+                slots.add_up(&numbers);
+                hot.count_misses(&misses, &mut table);
             }
             hot.flush(&mut table);
             assert_eq!(table.len(), model.len());

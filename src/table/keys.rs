@@ -21,7 +21,7 @@ use bumpalo::Bump;
 
 /// The random numbers all hashes of one engine depend on: new in every process, from the operating
 /// system, so that nobody can build keys that collide. Tables that are merged share one seed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
     add: u64,
     add_high: u64,
@@ -51,16 +51,26 @@ impl Seed {
         }
     }
 
+    /// Hash of a packed key.
+    #[inline(always)]
+    pub(super) fn hash(&self, key: Packed<'_>) -> u64 {
+        match key {
+            Packed::Short(packed) => self.hash_short(packed),
+            Packed::Medium(packed) => self.hash_medium(packed),
+            Packed::Long(key) => self.hash_long(key),
+        }
+    }
+
     /// Hash of a key of at most 8 bytes. hashbrown takes the position from the low and the tag from the
     /// high bits, so both ends must be good: the folded 128-bit product is.
     #[inline(always)]
-    pub(super) fn hash_short(&self, packed: u64) -> u64 {
+    pub(crate) fn hash_short(&self, packed: u64) -> u64 {
         fold(packed ^ self.add, self.multiply)
     }
 
     /// Hash of a key of 9 to 16 bytes.
     #[inline(always)]
-    pub(super) fn hash_medium(&self, packed: u128) -> u64 {
+    pub(crate) fn hash_medium(&self, packed: u128) -> u64 {
         fold(
             fold(
                 packed as u64 ^ self.add,
@@ -71,7 +81,7 @@ impl Seed {
     }
 
     /// Hash of a key of any length, 16 bytes a step.
-    pub(super) fn hash_long(&self, key: &[u8]) -> u64 {
+    pub(crate) fn hash_long(&self, key: &[u8]) -> u64 {
         let mut hash = self.add ^ key.len() as u64;
         let mut steps = key.chunks_exact(16);
         for step in &mut steps {

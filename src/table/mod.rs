@@ -5,30 +5,33 @@
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator.
 //! Refuses to know: threads, epochs, where keys come from.
 //!
-//! `keys` is how a key is packed and hashed, `hot` counts the most frequent keys in front of the table. There are three [`HashTable`]s, one a key class, because a
+//! `keys` is how a key is packed and hashed, `leaves` the hashbrown tables and how they grow, `hot` counts
+//! the most frequent keys in front of the table. There is one set of leaves for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
 //! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
 //! every hit.
 
+mod deferred;
 pub(crate) mod hot;
 pub(crate) mod keys;
+mod leaves;
 
 use bumpalo::Bump;
-use hashbrown::HashTable;
 
 use self::keys::{LongKey, Packed, Seed};
+use self::leaves::{Leaves, Strain};
 use crate::limits;
 
 /// A value per key. `V` is `u64` for counts.
 #[derive(Debug)]
 pub struct Table<V> {
     seed: Seed,
-    short: HashTable<Short<V>>,
-    medium: HashTable<Medium<V>>,
-    long: HashTable<Long<V>>,
+    short: Leaves<Short<V>>,
+    medium: Leaves<Medium<V>>,
+    long: Leaves<Long<V>>,
     /// Bytes of the keys in `long`. Reset only by `clear`, after `long` was emptied.
     arena: Bump,
-    growths: u64,
+    reseeds: u64,
 }
 
 /// 16 bytes for counts, four to a cache line. The bytes are those of the `u64`, in memory order, so
@@ -53,17 +56,54 @@ struct Long<V> {
     value: V,
 }
 
+/// New seeds a table takes at most.
+const RESEEDS_MAX: u64 = 64;
+
+/// Leaves that lie in a second-level cache together, or nearly: 2 MiB of the shortest keys.
+const LEAVES_NEAR: usize = 16;
+
+/// Look-ups under way at once: the line of one is asked for while the 16 before it are still on their
+/// way. Cores have 16 to 24 such lines in flight; 64 was no better than 16 (`PERF.md`).
+const LOOKAHEAD: usize = 16;
+
 /// The sum of two counts. 2^64 words are out of reach: at one a nanosecond that takes 584 years.
 #[inline]
 pub(crate) fn add(a: u64, b: u64) -> u64 {
     a.wrapping_add(b)
 }
 
+/// Calls `begin` for every item and `finish` for every item and what `begin` gave, `LOOKAHEAD` items
+/// later: between the two, memory has time to come.
+#[inline(always)]
+fn ahead<T: Copy, H: Copy + Default, S>(
+    items: &[T],
+    state: &mut S,
+    begin: impl Fn(&mut S, T) -> H,
+    finish: impl Fn(&mut S, T, H),
+) {
+    let mut begun = [H::default(); LOOKAHEAD];
+    for (slot, &item) in begun.iter_mut().zip(items) {
+        *slot = begin(state, item);
+    }
+    for (index, &item) in items.iter().enumerate() {
+        let slot = index % LOOKAHEAD;
+        let had = begun[slot];
+        if let Some(&next) = items.get(index + LOOKAHEAD) {
+            begun[slot] = begin(state, next);
+        }
+        finish(state, item, had);
+    }
+}
+
 impl Table<u64> {
     /// Adds `count` to the count of a packed key of at most 8 bytes, and gives the new count.
     #[inline]
     pub(crate) fn count_short(&mut self, packed: u64, count: u64) -> u64 {
-        let hash = self.seed.hash_short(packed);
+        self.count_short_hashed(self.seed.hash_short(packed), packed, count)
+    }
+
+    #[inline(always)]
+    fn count_short_hashed(&mut self, hash: u64, packed: u64, count: u64) -> u64 {
         match self
             .short
             .find_mut(hash, |entry| u64::from_le_bytes(entry.key) == packed)
@@ -78,19 +118,95 @@ impl Table<u64> {
             }
         }
     }
+
+    /// Adds one to the count of each packed key of at most 8 bytes, and tells each key's new count.
+    pub(crate) fn count_each_short(
+        &mut self,
+        keys: &[u64],
+        seen: &mut impl FnMut(&mut Self, u64, u64),
+    ) {
+        ahead(
+            keys,
+            &mut (self, seen),
+            |(table, _), key| {
+                let hash = table.seed.hash_short(key);
+                table.short.prefetch(hash);
+                // A flood may change the seed in between; then the hash is made again.
+                (hash, table.reseeds)
+            },
+            |(table, seen), key, (mut hash, reseeds)| {
+                if reseeds != table.reseeds {
+                    hash = table.seed.hash_short(key);
+                }
+                let count = table.count_short_hashed(hash, key, 1);
+                seen(table, key, count);
+            },
+        );
+    }
+
+    /// Adds one to the count of each packed key of 9 to 16 bytes.
+    pub(crate) fn count_each_medium(&mut self, keys: &[u128]) {
+        ahead(
+            keys,
+            self,
+            |table, key| {
+                let hash = table.seed.hash_medium(key);
+                table.medium.prefetch(hash);
+                (hash, table.reseeds)
+            },
+            |table, key, (mut hash, reseeds)| {
+                if reseeds != table.reseeds {
+                    hash = table.seed.hash_medium(key);
+                }
+                table.add_hashed(hash, Packed::Medium(key), 1, add);
+            },
+        );
+    }
+
+    /// Adds one to the count of each key of 17 bytes and more. A key is its place in `around`: start in
+    /// the low, length in the high 32 bits.
+    pub(crate) fn count_each_long(&mut self, around: &[u8], places: &[u64]) {
+        let key_of = |place: u64| &around[place as u32 as usize..][..(place >> 32) as usize];
+        ahead(
+            places,
+            self,
+            |table, place| {
+                let hash = table.seed.hash_long(key_of(place));
+                table.long.prefetch(hash);
+                (hash, table.reseeds)
+            },
+            |table, place, (mut hash, reseeds)| {
+                let key = key_of(place);
+                if reseeds != table.reseeds {
+                    hash = table.seed.hash_long(key);
+                }
+                table.add_hashed(hash, Packed::Long(key), 1, add);
+            },
+        );
+    }
+
+    /// Whether the keys of at most 8 bytes have outgrown the second-level cache.
+    pub(crate) fn is_short_large(&self) -> bool {
+        self.short.leaf_count() > LEAVES_NEAR
+    }
+
+    /// Whether the keys of 9 to 16 bytes have.
+    pub(crate) fn is_medium_large(&self) -> bool {
+        self.medium.leaf_count() > LEAVES_NEAR
+    }
 }
 
 impl<V: Copy> Table<V> {
-    /// An empty table with room for the keys of a small vocabulary. Tables that will be merged need
-    /// the same seed.
+    /// An empty table with room for the keys of a small vocabulary. Tables that will be merged should
+    /// have the same seed.
     pub fn new(seed: Seed) -> Self {
         Table {
             seed,
-            short: HashTable::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
-            medium: HashTable::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
-            long: HashTable::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
+            short: Leaves::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
+            medium: Leaves::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
+            long: Leaves::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
             arena: Bump::with_capacity(limits::KEY_ARENA_BYTES_INITIAL),
-            growths: 0,
+            reseeds: 0,
         }
     }
 
@@ -108,143 +224,145 @@ impl<V: Copy> Table<V> {
         value: V,
         reduce: impl Fn(V, V) -> V,
     ) {
-        match keys::pack(around, key) {
-            Packed::Short(packed) => self.add_short(packed, value, reduce),
-            Packed::Medium(packed) => self.add_medium(packed, value, reduce),
-            Packed::Long(key) => self.add_long(self.seed.hash_long(key), key, value, reduce),
-        }
+        let packed = keys::pack(around, key);
+        self.add_hashed(self.seed.hash(packed), packed, value, reduce);
     }
 
     #[inline(always)]
-    fn add_short(&mut self, packed: u64, value: V, reduce: impl Fn(V, V) -> V) {
-        let hash = self.seed.hash_short(packed);
-        match self
-            .short
-            .find_mut(hash, |entry| u64::from_le_bytes(entry.key) == packed)
-        {
-            Some(entry) => entry.value = reduce(entry.value, value),
-            None => self.insert_short_cold(hash, packed, value),
-        }
-    }
-
-    #[inline(always)]
-    fn add_medium(&mut self, packed: u128, value: V, reduce: impl Fn(V, V) -> V) {
-        let hash = self.seed.hash_medium(packed);
-        match self
-            .medium
-            .find_mut(hash, |entry| u128::from_le_bytes(entry.key) == packed)
-        {
-            Some(entry) => entry.value = reduce(entry.value, value),
-            None => self.insert_medium_cold(hash, packed, value),
-        }
-    }
-
-    fn add_long(&mut self, hash: u64, key: &[u8], value: V, reduce: impl Fn(V, V) -> V) {
-        match self
-            .long
-            .find_mut(hash, |entry| entry.hash == hash && long_bytes(entry) == key)
-        {
-            Some(entry) => entry.value = reduce(entry.value, value),
-            None => self.insert_long_cold(hash, key, value),
+    fn add_hashed(&mut self, hash: u64, packed: Packed<'_>, value: V, reduce: impl Fn(V, V) -> V) {
+        match packed {
+            Packed::Short(packed) => {
+                let is_it = |entry: &Short<V>| u64::from_le_bytes(entry.key) == packed;
+                match self.short.find_mut(hash, is_it) {
+                    Some(entry) => entry.value = reduce(entry.value, value),
+                    None => self.insert_short_cold(hash, packed, value),
+                }
+            }
+            Packed::Medium(packed) => {
+                let is_it = |entry: &Medium<V>| u128::from_le_bytes(entry.key) == packed;
+                match self.medium.find_mut(hash, is_it) {
+                    Some(entry) => entry.value = reduce(entry.value, value),
+                    None => self.insert_medium_cold(hash, packed, value),
+                }
+            }
+            Packed::Long(key) => {
+                let is_it = |entry: &Long<V>| entry.hash == hash && long_bytes(entry) == key;
+                match self.long.find_mut(hash, is_it) {
+                    Some(entry) => entry.value = reduce(entry.value, value),
+                    None => self.insert_long_cold(hash, key, value),
+                }
+            }
         }
     }
 
     #[cold]
     #[inline(never)]
     fn insert_short_cold(&mut self, hash: u64, packed: u64, value: V) {
-        self.growths += u64::from(self.short.len() == self.short.capacity());
-        let seed = self.seed;
-        let entry = Short {
-            key: packed.to_le_bytes(),
-            value,
-        };
-        self.short.insert_unique(hash, entry, |entry| {
+        let (seed, key) = (self.seed, packed.to_le_bytes());
+        let strain = self.short.insert(hash, Short { key, value }, |entry| {
             seed.hash_short(u64::from_le_bytes(entry.key))
         });
+        self.relieve(strain);
     }
 
     #[cold]
     #[inline(never)]
     fn insert_medium_cold(&mut self, hash: u64, packed: u128, value: V) {
-        self.growths += u64::from(self.medium.len() == self.medium.capacity());
-        let seed = self.seed;
-        let entry = Medium {
-            key: packed.to_le_bytes(),
-            value,
-        };
-        self.medium.insert_unique(hash, entry, |entry| {
+        let (seed, key) = (self.seed, packed.to_le_bytes());
+        let strain = self.medium.insert(hash, Medium { key, value }, |entry| {
             seed.hash_medium(u128::from_le_bytes(entry.key))
         });
+        self.relieve(strain);
     }
 
     #[cold]
     #[inline(never)]
     fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
-        self.growths += u64::from(self.long.len() == self.long.capacity());
-        let entry = Long {
-            hash,
-            key: LongKey::copy_into(&self.arena, key),
-            value,
-        };
-        self.long.insert_unique(hash, entry, |entry| entry.hash);
+        let key = LongKey::copy_into(&self.arena, key);
+        let strain = self
+            .long
+            .insert(hash, Long { hash, key, value }, |entry| entry.hash);
+        self.relieve(strain);
     }
 
-    /// Folds every key of `other` into this table. Both must have been made with the same seed: then
-    /// the other table's order is nearly this one's order, and the merge walks memory forwards.
+    /// After a flood: another seed, and every key in its new place. This stops the shard for as long as it
+    /// takes to insert all keys once; whoever wants it again has to learn the new seed.
+    fn relieve(&mut self, strain: Strain) {
+        if strain == Strain::None {
+            return;
+        }
+        self.reseeds += 1;
+        if self.reseeds > RESEEDS_MAX {
+            return; // A chain of bad luck of that length is a fault of ours; counting goes on, slowly.
+        }
+        let seed = Seed::random();
+        self.seed = seed;
+        let hash = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
+        self.short.rebuild(|entry| hash(entry), hash);
+        let hash = |entry: &Medium<V>| seed.hash_medium(u128::from_le_bytes(entry.key));
+        self.medium.rebuild(|entry| hash(entry), hash);
+        let rehash = |entry: &mut Long<V>| {
+            entry.hash = seed.hash_long(long_bytes(entry));
+            entry.hash
+        };
+        self.long.rebuild(rehash, |entry| entry.hash);
+    }
+
+    /// Folds every key of `other` into this table. If both have the same seed, the other table's order is
+    /// nearly this one's order, and the merge walks memory forwards.
     pub fn merge_from(&mut self, other: &Table<V>, reduce: impl Fn(V, V) -> V) {
-        for entry in &other.short {
-            self.add_short(u64::from_le_bytes(entry.key), entry.value, &reduce);
+        for entry in other.short.iter() {
+            let packed = Packed::Short(u64::from_le_bytes(entry.key));
+            self.add_hashed(self.seed.hash(packed), packed, entry.value, &reduce);
         }
-        for entry in &other.medium {
-            self.add_medium(u128::from_le_bytes(entry.key), entry.value, &reduce);
+        for entry in other.medium.iter() {
+            let packed = Packed::Medium(u128::from_le_bytes(entry.key));
+            self.add_hashed(self.seed.hash(packed), packed, entry.value, &reduce);
         }
-        for entry in &other.long {
-            self.add_long(entry.hash, long_bytes(entry), entry.value, &reduce);
+        for entry in other.long.iter() {
+            let key = long_bytes(entry);
+            let is_same = self.seed == other.seed;
+            let hash = if is_same {
+                entry.hash
+            } else {
+                self.seed.hash_long(key)
+            };
+            self.add_hashed(hash, Packed::Long(key), entry.value, &reduce);
         }
     }
 
     /// Every key with its value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
-        let short = self
-            .short
-            .iter()
-            .map(|entry| (keys::unpack(&entry.key), entry.value));
-        let medium = self
-            .medium
-            .iter()
-            .map(|entry| (keys::unpack(&entry.key), entry.value));
-        let long = self
-            .long
-            .iter()
-            .map(|entry| (long_bytes(entry), entry.value));
+        let short = self.short.iter();
+        let short = short.map(|entry| (keys::unpack(&entry.key), entry.value));
+        let medium = self.medium.iter();
+        let medium = medium.map(|entry| (keys::unpack(&entry.key), entry.value));
+        let long = self.long.iter();
+        let long = long.map(|entry| (long_bytes(entry), entry.value));
         short.chain(medium).chain(long)
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Option<V> {
-        match keys::pack(&[], key) {
-            Packed::Short(packed) => self
-                .short
-                .find(self.seed.hash_short(packed), |e| {
-                    u64::from_le_bytes(e.key) == packed
-                })
-                .map(|entry| entry.value),
-            Packed::Medium(packed) => self
-                .medium
-                .find(self.seed.hash_medium(packed), |e| {
-                    u128::from_le_bytes(e.key) == packed
-                })
-                .map(|entry| entry.value),
+        let packed = keys::pack(&[], key);
+        let hash = self.seed.hash(packed);
+        match packed {
+            Packed::Short(packed) => {
+                let is_it = |entry: &Short<V>| u64::from_le_bytes(entry.key) == packed;
+                self.short.find(hash, is_it).map(|entry| entry.value)
+            }
+            Packed::Medium(packed) => {
+                let is_it = |entry: &Medium<V>| u128::from_le_bytes(entry.key) == packed;
+                self.medium.find(hash, is_it).map(|entry| entry.value)
+            }
             Packed::Long(key) => {
-                let hash = self.seed.hash_long(key);
-                self.long
-                    .find(hash, |entry| entry.hash == hash && long_bytes(entry) == key)
-                    .map(|entry| entry.value)
+                let is_it = |entry: &Long<V>| entry.hash == hash && long_bytes(entry) == key;
+                self.long.find(hash, is_it).map(|entry| entry.value)
             }
         }
     }
 
-    /// The seed the table was made with.
+    /// The seed the table has now. It changes when somebody found keys that collide under it.
     pub fn seed(&self) -> Seed {
         self.seed
     }
@@ -268,9 +386,14 @@ impl<V: Copy> Table<V> {
         self.arena.reset();
     }
 
-    /// How often one of the hash tables had to grow since the table was made.
+    /// How often a part of the table had to grow since it was made.
     pub fn growths(&self) -> u64 {
-        self.growths
+        self.short.growths() + self.medium.growths() + self.long.growths()
+    }
+
+    /// How often keys that collide made the table take a new seed.
+    pub fn reseeds(&self) -> u64 {
+        self.reseeds
     }
 }
 
@@ -362,5 +485,61 @@ mod tests {
             table.add(b"key", value, |old, new| old * 10 + new);
         }
         assert_eq!(table.get(b"key"), Some((3 * 10 + 9) * 10 + 4));
+    }
+
+    /// Keys of each class that an attacker chose who knows the seed: their hashes agree where it hurts.
+    fn colliding(seed: Seed, wanted: usize) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        for number in 0u64.. {
+            let key = format!("{number:08x}");
+            // Same position in any leaf and same directory bits, at a rate that can be searched for.
+            if seed.hash_short(u64::from_le_bytes(
+                key.as_bytes().try_into().expect("8 bytes"),
+            )) & 0xfff
+                == 9
+            {
+                keys.push(key.into_bytes());
+            }
+            if keys.len() == wanted {
+                break;
+            }
+        }
+        keys
+    }
+
+    #[test]
+    fn a_leaked_seed_makes_a_new_one_and_loses_nothing() {
+        let seed = Seed::from_words(0x9e37_79b9, 0x7f4a_7c15, 0xbf58_476d_1ce4_e5b9);
+        let mut table = Table::new(seed);
+        let keys = colliding(seed, 3000);
+        let packed: Vec<u64> = keys
+            .iter()
+            .map(|key| u64::from_le_bytes(key[..].try_into().expect("8 bytes")))
+            .collect();
+        table.add(b"a key that is long enough to be in the arena", 5u64, sum);
+        table.add(b"of 12 bytes.", 7u64, sum);
+        table.count_each_short(&packed, &mut |_, _, _| {});
+        assert!(table.reseeds() > 0, "the flood was noticed");
+        assert_ne!(table.seed(), seed);
+        let reseeds = table.reseeds();
+        for key in &keys {
+            table.add(key, 1, sum);
+        }
+        assert_eq!(
+            table.reseeds(),
+            reseeds,
+            "the new seed is not known to the attacker"
+        );
+        assert_eq!(table.len(), keys.len() + 2);
+        assert!(keys.iter().all(|key| table.get(key) == Some(2)));
+        assert_eq!(
+            table.get(b"a key that is long enough to be in the arena"),
+            Some(5)
+        );
+        assert_eq!(table.get(b"of 12 bytes."), Some(7));
+        // Tables of different seeds are merged all the same.
+        let mut other = Table::new(seed);
+        other.merge_from(&table, sum);
+        assert_eq!(content(&other), content(&table));
     }
 }

@@ -1,0 +1,262 @@
+//! Sorts the tokens of a chunk: counts those that are hot words, and lists the others.
+//!
+//! Promise: every token is on exactly one of four ways, and all implementations choose the same: it is
+//! empty, or counted as a hot word, or a miss (1 to 8 bytes, packed), or long (9 bytes and more, by its
+//! place). Refuses to know: tables, and what is done with the lists.
+//!
+//! The naive version is a look-up for each token as it is split. Here each step is a loop over all tokens
+//! of the chunk, without a branch that depends on the data: a token is written to all lists, and only the
+//! length of the right one grows. `portable` takes one token a step in two loops, `avx512` eight in one.
+//! Rows of empty tokens are passed over eight at a time: text is indented, and a row of blanks would be
+//! the slowest of all inputs.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::split::{CHUNK_BYTES_MAX, Kernel, Run};
+use crate::table::hot::{Slots, zeros};
+
+/// Places of a list: one for each token a chunk may have, and a vector more, so that whole vectors may be
+/// stored without asking how many lanes count.
+const LIST_LEN: usize = CHUNK_BYTES_MAX + 64;
+
+/// Changes no index into a list, there being at most one token a byte of a chunk; spares the check.
+const INDEX: usize = CHUNK_BYTES_MAX - 1;
+
+/// Empty tokens that are passed over at once.
+const EMPTY_ROW: usize = 8;
+
+const _: () = assert!(CHUNK_BYTES_MAX.is_power_of_two());
+
+/// The tokens of a chunk. Of no value between two chunks.
+pub(super) struct Lists {
+    /// Packed tokens of 1 to 8 bytes that are not hot.
+    pub(super) misses: Box<[u64; LIST_LEN]>,
+    /// Longer tokens: start in the block in the low, length in the high 32 bits.
+    pub(super) long: Box<[u64; LIST_LEN]>,
+    /// For who sorts the long ones further. A token of nine bytes and its end take ten.
+    pub(super) medium: Box<[u128; CHUNK_BYTES_MAX / 10 + 2]>,
+    /// For `portable`: all tokens of 1 to 8 bytes.
+    short: Box<[u64; LIST_LEN]>,
+    /// For `avx512`: the slot of each token, or one that counts nothing.
+    slots: Box<[u16; LIST_LEN]>,
+}
+
+impl Lists {
+    pub(super) fn new() -> Self {
+        Lists {
+            misses: zeros(),
+            long: zeros(),
+            medium: zeros(),
+            short: zeros(),
+            slots: zeros(),
+        }
+    }
+}
+
+/// How many tokens went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sorted {
+    /// Tokens of 1 to 8 bytes, hot or not.
+    pub(super) short: usize,
+    /// Those of them that are on the list.
+    pub(super) misses: usize,
+    pub(super) long: usize,
+}
+
+/// Sorts the tokens of a run, which has no NUL, into the lists. `around` is the block with its guard.
+pub(super) type Pack = fn(&Run<'_, '_>, &[u8], &mut Slots, &mut Lists) -> Sorted;
+
+/// The implementation that goes with a kernel of the index pass.
+pub(super) fn pack_for(kernel: Kernel) -> Pack {
+    #[cfg(target_arch = "x86_64")]
+    match kernel.name() {
+        "avx2" => return avx2::pack().unwrap_or(portable),
+        "avx512" => return avx512::pack().unwrap_or(portable),
+        _ => {}
+    }
+    let _ = kernel;
+    portable
+}
+
+/// For every CPU.
+fn portable(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
+    let mut sorted = Sorted::default();
+    by_length(run, around, lists, &mut sorted);
+    look_up(slots, lists, &mut sorted);
+    sorted
+}
+
+/// What keeps a token's bytes of the 8 that were loaded, by its length; 9 stands for anything longer.
+const MASKS: [u64; 10] = {
+    let mut masks = [u64::MAX; 10];
+    let mut len = 0;
+    while len < 8 {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
+
+/// Packs tokens of 1 to 8 bytes into one list, and puts longer ones on the other.
+#[inline(always)]
+fn by_length(run: &Run<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut Sorted) {
+    let mut start = run.start;
+    let (rows, rest) = run.ends.as_chunks::<EMPTY_ROW>();
+    let mut each = |ends: &[u16], start: &mut usize| {
+        for &end in ends {
+            let end = run.base + usize::from(end);
+            let (len, key) = (end - *start, load(around, *start));
+            lists.short[sorted.short & INDEX] = key & MASKS[len.min(9)];
+            lists.long[sorted.long & INDEX] = place(*start, len);
+            sorted.short += usize::from(len.wrapping_sub(1) < 8);
+            sorted.long += usize::from(len > 8);
+            *start = end + 1;
+        }
+    };
+    for row in rows {
+        let last = run.base + usize::from(row[EMPTY_ROW - 1]);
+        if last - start == EMPTY_ROW - 1 {
+            start = last + 1;
+        } else {
+            each(row, &mut start);
+        }
+    }
+    each(rest, &mut start);
+}
+
+/// Counts the hot ones of the short tokens, and lists the others.
+#[inline(always)]
+fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted) {
+    for &key in &lists.short[..sorted.short] {
+        let is_hot = slots.count(key);
+        lists.misses[sorted.misses & INDEX] = key;
+        sorted.misses += usize::from(!is_hot);
+    }
+}
+
+/// Eight bytes from `start` on, the first in the lowest place.
+#[inline(always)]
+fn load(around: &[u8], start: usize) -> u64 {
+    let bytes = around[start..start + 8].try_into();
+    u64::from_le_bytes(bytes.expect("8 bytes: the guard is longer"))
+}
+
+/// Blocks are shorter than 4 GiB: `limits::BLOCK_BYTES_MAX` and the longest record are.
+#[inline(always)]
+fn place(start: usize, len: usize) -> u64 {
+    start as u64 | (len as u64) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::{Rule, Splitter, Visit};
+    use crate::table::Table;
+    use crate::table::hot::HotWords;
+    use crate::table::keys::Seed;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    /// What every implementation is compared with: a chunk's tokens and the slots, in the plainest words.
+    struct Compare<'t> {
+        around: &'t [u8],
+        packs: Vec<(&'static str, Pack, HotWords, Lists)>,
+        tables: Vec<Table<u64>>,
+    }
+
+    impl<'b> Visit<'b> for Compare<'_> {
+        fn run(&mut self, run: &Run<'b, '_>) -> usize {
+            let mut tokens = Vec::new();
+            let start = run.start;
+            run.ends.iter().fold(start, |start, &end| {
+                let end = run.base + usize::from(end);
+                tokens.push((start, end - start));
+                end + 1
+            });
+            for ((name, pack, hot, lists), table) in self.packs.iter_mut().zip(&mut self.tables) {
+                let slots = hot.slots(tokens.len(), table);
+                let short = tokens.iter().filter(|(_, len)| (1..=8).contains(len));
+                let keys: Vec<u64> = short
+                    .map(|&(start, len)| load(self.around, start) & (u64::MAX >> (64 - 8 * len)))
+                    .collect();
+                let hot_keys: HashSet<u64> = slots.keys.iter().copied().collect();
+                let is_hot = |key: &&u64| hot_keys.contains(key);
+                let mut misses: Vec<u64> =
+                    keys.iter().filter(|key| !is_hot(key)).copied().collect();
+                let long = tokens.iter().filter(|(_, len)| *len > 8);
+                let mut long: Vec<u64> = long.map(|&(start, len)| place(start, len)).collect();
+
+                let sorted = pack(run, self.around, slots, lists);
+                let expected = Sorted {
+                    short: keys.len(),
+                    misses: misses.len(),
+                    long: long.len(),
+                };
+                assert_eq!(sorted, expected, "{name}");
+                // Lists need not be in the order of the text.
+                let mut found = lists.misses[..sorted.misses].to_vec();
+                found.sort_unstable();
+                misses.sort_unstable();
+                assert_eq!(found, misses, "{name}");
+                let mut found = lists.long[..sorted.long].to_vec();
+                found.sort_unstable();
+                long.sort_unstable();
+                assert_eq!(found, long, "{name}");
+                hot.count_misses(&misses, table);
+            }
+            tokens.len()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn all_implementations_sort_as_the_words_say(
+            words in proptest::collection::vec(0usize..60, 1..4000),
+            rows in proptest::collection::vec(0usize..40, 1..200),
+        ) {
+            let mut block = Vec::new();
+            for (index, word) in words.iter().enumerate() {
+                // Few words often, so that some become hot; lengths around the class borders; empty rows.
+                block.extend(std::iter::repeat_n(b'a' + (*word % 23) as u8, *word % 19));
+                let blanks = rows[index % rows.len()].saturating_sub(25);
+                block.extend(std::iter::repeat_n(b' ', blanks));
+                block.push(if index % 11 == 0 { b'\n' } else { b' ' });
+            }
+            block.push(b'\n');
+            let len = block.len();
+            block.extend_from_slice(&[b'#'; crate::limits::GUARD_BYTES]);
+            let (seed, rule) = (Seed::from_words(5, 6, 7), Rule::Split(b' '));
+            let kernels: Vec<Kernel> = Kernel::available().collect();
+            let mut compare = Compare {
+                around: &block,
+                packs: kernels
+                    .iter()
+                    .map(|&kernel| (kernel.name(), pack_for(kernel), HotWords::new(seed), Lists::new()))
+                    .collect(),
+                tables: kernels.iter().map(|_| Table::new(seed)).collect(),
+            };
+            // Twice: the second time words are hot.
+            for _ in 0..2 {
+                Splitter::new(rule, kernels[0]).visit(&block[..len], &mut compare);
+            }
+            let mut contents = Vec::new();
+            for ((_, _, hot, _), table) in compare.packs.iter_mut().zip(&mut compare.tables) {
+                hot.flush(table);
+                let mut content: Vec<(Vec<u8>, u64)> =
+                    table.iter().map(|(key, count)| (key.to_vec(), count)).collect();
+                content.sort();
+                contents.push(content);
+            }
+            let short = |content: &[(Vec<u8>, u64)]| content.iter().map(|(_, n)| n).sum::<u64>();
+            let expected = words.iter().filter(|word| (1..=8).contains(&(**word % 19))).count();
+            prop_assert_eq!(short(&contents[0]), 2 * expected as u64);
+            for content in &contents {
+                prop_assert_eq!(content, &contents[0]);
+            }
+        }
+    }
+}
