@@ -14,6 +14,9 @@
 //! repeats. A sender therefore pays for generation once and for memory reads afterwards, and a
 //! period holds a fixed set of words: the tail of a large vocabulary may not occur in it.
 
+#[doc(hidden)]
+pub mod corpora;
+
 use std::f64::consts::{LN_2, SQRT_2};
 use std::hint::select_unpredictable;
 use std::ops::RangeInclusive;
