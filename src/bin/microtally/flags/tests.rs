@@ -1,0 +1,245 @@
+//! Tests of the parser: defaults, every option, every message, help, and that nothing panics.
+
+use super::*;
+use proptest::prelude::*;
+
+fn error(line: &str) -> String {
+    parse(line.split('|')).expect_err(line).to_string()
+}
+
+fn words(line: &str) -> Words {
+    match parse(
+        format!("microtally|words|{line}")
+            .trim_end_matches('|')
+            .split('|'),
+    ) {
+        Ok(Command::Words(words)) => words,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_manual() {
+    let results = Results {
+        top: Top::First(10),
+        format: Format::Pyspark,
+    };
+    let threads = Threads {
+        workers: Workers::Auto,
+        pin: true,
+    };
+    let load = Load {
+        rate: Rate::Max,
+        seed: 1,
+        vocabulary: 50_000,
+        zipf_exponent: 1.0,
+    };
+    assert_eq!(
+        words(""),
+        Words {
+            source: SourceSpec::Stdin,
+            reconnect: Reconnect::After(Duration::from_secs(2)),
+            split: Split::Byte(b' '),
+            record_bytes_max: 16 << 20,
+            interval: Duration::from_secs(5),
+            batches: None,
+            results: results.clone(),
+            stats: None,
+            threads: threads.clone(),
+        }
+    );
+    let demo = Demo {
+        load: load.clone(),
+        interval: Duration::from_secs(1),
+        batches: 5,
+        results,
+        threads,
+    };
+    assert_eq!(parse(["microtally", "demo"]).unwrap(), Command::Demo(demo));
+    let generate = Gen {
+        load,
+        listen: None,
+        total_bytes: None,
+    };
+    assert_eq!(
+        parse(["microtally", "gen"]).unwrap(),
+        Command::Gen(generate)
+    );
+}
+
+#[test]
+fn every_option_is_read() {
+    let all = words(
+        "h:1|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
+         --max-record|1KiB|--stats=json",
+    );
+    assert_eq!(
+        all.source,
+        SourceSpec::Tcp {
+            host: "h".into(),
+            port: 1
+        }
+    );
+    assert_eq!(
+        (all.interval, all.batches),
+        (Duration::from_millis(500), Some(7))
+    );
+    assert_eq!(
+        all.results,
+        Results {
+            top: Top::All,
+            format: Format::Json
+        }
+    );
+    assert_eq!(
+        (all.split, all.reconnect),
+        (Split::Byte(b','), Reconnect::Never)
+    );
+    assert_eq!(
+        all.threads,
+        Threads {
+            workers: Workers::Exactly(3),
+            pin: false
+        }
+    );
+    assert_eq!(
+        (all.record_bytes_max, all.stats),
+        (1_024, Some(Stats::Json))
+    );
+    // Without an equals sign, what follows --stats is the source.
+    let text = words("--split-whitespace|--stats|-");
+    assert_eq!(
+        (text.split, text.stats),
+        (Split::Whitespace, Some(Stats::Text))
+    );
+    let line = "microtally gen --listen [::]:0 --rate 1MB/s --total 2G --seed 9 \
+                --vocabulary 10 --zipf 0";
+    let load = Load {
+        rate: Rate::BytesPerSecond(1_000_000),
+        seed: 9,
+        vocabulary: 10,
+        zipf_exponent: 0.0,
+    };
+    let listen = Some(Endpoint {
+        host: "::".into(),
+        port: 0,
+    });
+    let generate = Gen {
+        load,
+        listen,
+        total_bytes: Some(2 << 30),
+    };
+    assert_eq!(
+        parse(line.split_whitespace()).unwrap(),
+        Command::Gen(generate)
+    );
+}
+
+#[test]
+fn errors_name_the_option_the_value_and_what_is_allowed() {
+    for (line, parts) in [
+        (
+            "words|localhost",
+            "[SOURCE]|'localhost'|no :PORT|HOST:PORT|< FILE",
+        ),
+        ("words|", "[SOURCE]|no :PORT|allowed are"),
+        ("words|:9999", "':9999'|no host name"),
+        ("words|a b:1", "no host name|allowed are"),
+        ("words|h:0", "port 0"),
+        ("words|h:65536", "1 to 65535"),
+        ("words|h:+1", "1 to 65535"),
+        ("words|h:", "1 to 65535"),
+        ("words|::1:9999", "needs brackets"),
+        ("words|[::1]", "no ]:PORT"),
+        ("words|[1.2.3.4]:5", "no IPv6 address"),
+        ("words|tcp://tcp", "no :PORT"),
+        ("words|tcp://tcp://h:1", "[SOURCE]|allowed are"),
+        (
+            "words|udp-listen://h:1",
+            "udp-listen:// is not supported yet|allowed are",
+        ),
+        ("words|kafka://x/y", "kafka:// is not supported yet"),
+        ("words|http://h:1", "unknown kind of source|allowed are"),
+        ("words|-|-", "unexpected argument"),
+        ("words|-i|5", "--interval|'5'|write 5s"),
+        ("words|-i|0s", "--interval|'0s'|1ms"),
+        ("words|-i|0.5ms", "whole milliseconds"),
+        ("words|-i", "a value is required|--interval"),
+        ("words|-n|-1", "unexpected argument '-1'"),
+        ("words|-n|ten", "--top|'ten'|or all"),
+        ("words|--split|", "--split|0 bytes|exactly one"),
+        (
+            "words|--split|ab",
+            "--split|'ab'|2 bytes|--split-whitespace",
+        ),
+        ("words|--split|é", "2 bytes"),
+        ("words|--split|\\xg0", "exactly one"),
+        ("words|--split|,|--split-whitespace", "cannot be used with"),
+        ("words|-o|xml", "--format|'xml'|pyspark, tsv, json"),
+        (
+            "words|--reconnect|soon",
+            "--reconnect|'soon'|or write never",
+        ),
+        ("words|--reconnect|0s", "1ms; or write never"),
+        ("words|--batches|0", "--batches|'0'|from 1"),
+        ("words|-j|0", "--workers|'0'|1 to 256, or auto"),
+        ("words|-j|257", "1 to 256, or auto"),
+        (
+            "words|--max-record|1023",
+            "--max-record|1023B is outside|1KiB to 1GiB",
+        ),
+        ("words|--max-record|1.1GiB", "1KiB to 1GiB"),
+        ("words|--stats=xml", "--stats|'xml'|text, json"),
+        ("words|--interva|1s", "--interval"),
+        ("demo|--rate|10", "--rate|'10'|100MB/s|or write max"),
+        ("demo|--rate|0/s", "or more; or write max"),
+        ("demo|--seed|-1", "unexpected argument"),
+        (
+            "demo|--seed|18446744073709551616",
+            "--seed|18446744073709551615",
+        ),
+        ("demo|--vocabulary|0", "--vocabulary|'0'|1 to 10000000"),
+        ("demo|--zipf|nan", "--zipf|'nan'|0 to 4"),
+        ("demo|--zipf|4.01", "0 to 4"),
+        ("gen|--total|0", "--total|'0'|leave --total out"),
+        (
+            "gen|--listen|9999",
+            "--listen|'9999'|no :PORT|127.0.0.1:9999",
+        ),
+        ("top|-", "unrecognized subcommand"),
+    ] {
+        let error = error(&format!("microtally|{line}"));
+        for part in parts.split('|') {
+            assert!(error.contains(part), "{line} lacks {part}:\n{error}");
+        }
+    }
+}
+
+#[test]
+fn short_help_fits_a_screen_and_long_help_has_examples() {
+    for command in ["words", "demo", "gen"] {
+        let help = parse(["microtally", command, "-h"]).unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+        let help = help.to_string();
+        assert!(help.lines().count() <= 24, "{help}");
+        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+        assert!(error(&format!("microtally|{command}|--help")).contains("\nExamples:\n"));
+    }
+    assert!(error("microtally|--version").starts_with("microtally "));
+    assert_eq!(parse(["microtally"]).unwrap_err().exit_code(), 2);
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(command in "words|demo|gen|\\PC*", args in prop::collection::vec(
+        prop_oneof![
+            any::<String>(),
+            "(-[injoh]|--(split|stats|rate|total|zipf|seed|listen|max-record)=?)\\PC{0,6}",
+            "[0-9.]{0,25}[kKmMgGsh]?(iB|b|s|/s)?",
+            "(tcp://)?\\[?[0-9a-z:%.]{0,9}\\]?:?[0-9]{0,6}",
+        ],
+        0..6,
+    )) {
+        let _ = parse(["microtally".to_owned(), command].into_iter().chain(args));
+    }
+}
