@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::split::Kernel;
 
 /// Settings of an engine. The default is right for most programs.
 ///
@@ -20,6 +21,8 @@ pub struct Config {
     pub(crate) pin: bool,
     pub(crate) block_bytes: usize,
     pub(crate) record_bytes_max: usize,
+    /// A kernel's name, as it was given.
+    pub(crate) kernel: Option<String>,
 }
 
 impl Default for Config {
@@ -29,6 +32,7 @@ impl Default for Config {
             pin: true,
             block_bytes: limits::BLOCK_BYTES_DEFAULT,
             record_bytes_max: limits::RECORD_BYTES_DEFAULT,
+            kernel: None,
         }
     }
 }
@@ -67,6 +71,44 @@ impl Config {
         self
     }
 
+    /// Splits with the kernel of this name, one of [`kernels`](Self::kernels); the fastest by default.
+    ///
+    /// All kernels give the same results: the choice is for comparing them, and for tests of the ones
+    /// that this CPU would not take by itself.
+    ///
+    /// ```
+    /// use microtally::Config;
+    /// assert!(Config::default().kernel("portable").validate().is_ok());
+    /// assert!(Config::default().kernel("abacus").validate().is_err());
+    /// ```
+    pub fn kernel(mut self, name: impl Into<String>) -> Self {
+        self.kernel = Some(name.into());
+        self
+    }
+
+    /// Names of the kernels that this CPU can run. The last one is the fastest, and the default.
+    pub fn kernels() -> impl Iterator<Item = &'static str> {
+        Kernel::available().map(Kernel::name)
+    }
+
+    /// The kernel that was asked for, or the fastest.
+    ///
+    /// # Errors
+    ///
+    /// There is no kernel of that name, or this CPU cannot run it.
+    pub(crate) fn chosen_kernel(&self) -> Result<Kernel> {
+        let Some(name) = &self.kernel else {
+            return Ok(Kernel::detect());
+        };
+        Kernel::by_name(name).ok_or_else(|| {
+            let names: Vec<_> = Config::kernels().collect();
+            Error::refused(format!(
+                "kernel {name:?} is not one of those this CPU can run: {}",
+                names.join(", ")
+            ))
+        })
+    }
+
     /// The size blocks really have. One that is larger than the record limit would let tokens above
     /// the limit through wherever the reads happen to leave room for them.
     pub(crate) fn block_bytes_within_limit(&self) -> usize {
@@ -93,7 +135,8 @@ impl Config {
             self.record_bytes_max,
             limits::RECORD_BYTES_MIN,
             limits::RECORD_BYTES_MAX,
-        )
+        )?;
+        self.chosen_kernel().map(|_| ())
     }
 }
 
@@ -159,6 +202,20 @@ mod tests {
             error.to_string(),
             "record_bytes_max 1 is outside 64 to 1073741824"
         );
+    }
+
+    #[test]
+    fn a_kernel_is_one_that_the_cpu_can_run() {
+        for name in Config::kernels() {
+            let config = Config::default().kernel(name);
+            config.validate().unwrap();
+            assert_eq!(config.chosen_kernel().unwrap().name(), name);
+        }
+        let fastest = Config::default().chosen_kernel().unwrap();
+        assert_eq!(Config::kernels().last(), Some(fastest.name()));
+        let error = Config::default().kernel("abacus").validate().unwrap_err();
+        let start = "kernel \"abacus\" is not one of those this CPU can run: scalar, portable";
+        assert!(error.to_string().starts_with(start), "{error}");
     }
 
     #[test]

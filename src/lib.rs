@@ -64,8 +64,8 @@
 //!  5  shard           source         sink
 //!  4  epoch
 //!  3  table
-//!  2  ring
-//!  1  split           sys            config         metrics        generate
+//!  2  ring            config
+//!  1  split           sys            metrics        generate
 //!  0  limits          error
 //! ```
 //!
@@ -87,13 +87,13 @@
 
 pub mod limits;
 
-mod config;
 mod error;
 pub mod generate;
 mod metrics;
 mod split;
 mod sys;
 
+mod config;
 mod ring;
 mod table;
 

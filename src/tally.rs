@@ -65,13 +65,14 @@ impl Tally {
         .expect("there is memory for one block of the default size")
     }
 
-    /// A tally with the block size and record limit of `config`; the other settings are about threads.
+    /// A tally with the block size, record limit and kernel of `config`; the other settings are about
+    /// threads.
     ///
     /// # Errors
     ///
     /// A setting that is out of its range, or no memory for a block.
     pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
-        Tally::with_kernel(rule, config, Kernel::detect())
+        Tally::with_kernel(rule, config, config.chosen_kernel()?)
     }
 
     /// As [`with_config`](Self::with_config), with a kernel of the caller's choice: for tests that

@@ -41,7 +41,6 @@ use crate::shard::worker::Worker;
 use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
-use crate::split::Kernel;
 use crate::sys;
 use crate::table::keys::Seed;
 
@@ -91,7 +90,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         block_count(shard_count, feeds.len()),
     )?;
     let seed = Seed::random();
-    let kernel = Kernel::detect();
+    let kernel = config.chosen_kernel()?;
     let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
     let mut handed_over = Vec::new();
     let mut shard = || {
