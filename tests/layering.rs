@@ -54,6 +54,7 @@ const CLOCKS: &[&str] = &[
     "epoch/clock.rs",
     "bin/microtally/report.rs",
     "bin/microtally/load.rs",
+    "bin/microtally/bench/clock.rs",
 ];
 
 const LINES_MAX: usize = 600;

@@ -17,10 +17,11 @@ struct Input<'a> {
     arguments: Vec<(u8, &'a [u8])>,
 }
 
-const COMMANDS: &[&str] = &["words", "demo", "gen", ""];
+const COMMANDS: &[&str] = &["words", "demo", "gen", "bench", ""];
 /// An argument is one of these and bytes behind it, or, with a space, the bytes as the next argument.
 const OPTIONS: &str = ",-i ,-n ,-o,-j,--split ,--split=,--split-whitespace,--interval=,--top=,--format ,\
-    --reconnect ,--batches ,--stats=,--max-record ,--rate ,--zipf ,--vocabulary ,--seed=,--listen ,--total ";
+    --reconnect ,--batches ,--stats=,--max-record ,--rate ,--zipf ,--vocabulary ,--seed=,--listen ,--total ,\
+    --kernel ,--rounds ,--size ,--only ";
 
 fuzz_target!(|input: Input<'_>| {
     let options: Vec<&str> = OPTIONS.split(',').collect();

@@ -69,7 +69,29 @@ fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
             &["demo", "-i", "1us"],
             &["--interval", "'1us'", "ms, s, m, h"],
         ),
-        (&[], &["Usage", "words", "demo", "gen"]),
+        (
+            &["words", "--kernel", "abacus"],
+            &["kernel", "\"abacus\"", "can run: scalar, portable"],
+        ),
+        (&["demo", "--kernel", "abacus"], &["kernel", "\"abacus\""]),
+        (&["bench", "--kernel", "abacus"], &["kernel", "\"abacus\""]),
+        (
+            &["bench", "--only", "english,englisch"],
+            &[
+                "--only",
+                "\"englisch\"",
+                "there are king-james, gcide, english, ",
+            ],
+        ),
+        (
+            &["bench", "--rounds", "0"],
+            &["--rounds", "'0'", "1 to 1000"],
+        ),
+        (
+            &["bench", "--size", "1"],
+            &["--size", "1B is outside", "64KiB to 512MiB"],
+        ),
+        (&[], &["Usage", "words", "demo", "gen", "bench"]),
     ] {
         let ended = microtally(args).run().exits_with(2).says(parts);
         assert_eq!(ended.stdout, "", "{args:?}");
@@ -80,7 +102,7 @@ fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
 fn help_and_version_go_to_standard_output() {
     let version = microtally(&["--version"]).run().quietly();
     assert!(version.stdout.starts_with("microtally "), "{version:?}");
-    for command in ["words", "demo", "gen"] {
+    for command in ["words", "demo", "gen", "bench"] {
         let short = microtally(&[command, "-h"]).run().quietly().stdout;
         assert!(
             short.lines().count() <= 40,

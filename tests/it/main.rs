@@ -14,9 +14,11 @@
 mod util;
 
 mod batch_clock;
+mod bench;
 mod flags;
 mod formats;
 mod generator;
+mod kernels;
 mod pyspark;
 mod signals;
 mod sink_stdout;

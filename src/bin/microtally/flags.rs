@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Generate lines of words, to standard output or to whoever connects
     Gen(Gen),
+    /// Measure this machine: how fast it counts, and what limits it
+    Bench(Bench),
 }
 
 const TOP_EXAMPLES: &str = "\
@@ -81,6 +83,12 @@ Examples:
   microtally gen --total 1GB > words.txt       the same seed gives the same bytes
   microtally gen --listen 127.0.0.1:9999 --rate 100MB/s
   microtally words 127.0.0.1:9999              in another terminal, counts them";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  microtally bench > figures.md                everything: some minutes
+  microtally bench --only english,log --rounds 15
+  microtally bench --quick                     whether it works: seconds, and no figure to quote";
 
 /// Options of `microtally words`.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -163,6 +171,36 @@ pub(crate) struct Gen {
     pub total_bytes: Option<u64>,
 }
 
+/// Options of `microtally bench`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(disable_help_flag = true, arg = help("Running"), after_long_help = BENCH_EXAMPLES)]
+pub(crate) struct Bench {
+    /// How often everything is measured, 1 to 1000 [default: 5]
+    ///
+    /// Whatever is compared is measured in turns within a round. A figure is the median of the rounds,
+    /// a ratio the median of the rounds' ratios.
+    #[arg(long, value_name = "N", value_parser = units::rounds, help_heading = "Measuring")]
+    pub rounds: Option<u64>,
+    /// Bytes of each text, 64KiB to 512MiB [default: 64MB]
+    #[arg(long = "size", value_name = "SIZE", value_parser = units::text_bytes)]
+    #[arg(help_heading = "Measuring")]
+    pub text_bytes: Option<usize>,
+    /// Only these texts, separated by commas; a wrong name lists them
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Measuring"
+    )]
+    pub only: Vec<String>,
+    /// One round of 1MB where nothing else is asked for: shows that it works
+    #[arg(long, help_heading = "Measuring")]
+    pub quick: bool,
+    /// How input is split.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
 /// How many results are shown, and how.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
@@ -188,6 +226,27 @@ pub(crate) struct Threads {
     /// Leave it to the system which core a thread runs on
     #[arg(long = "no-pin", action = ArgAction::SetFalse, help_heading = "Running")]
     pub pin: bool,
+    /// How input is split.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// The code that finds separators.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Kernel {
+    /// Find separators with this kernel instead of the fastest one
+    ///
+    /// One of scalar, portable, avx2 and avx512, as far as this CPU has them; the results are the
+    /// same. The environment variable MICROTALLY_KERNEL does the same.
+    #[arg(
+        long = "kernel",
+        value_name = "NAME",
+        env = "MICROTALLY_KERNEL",
+        hide_env = true
+    )]
+    #[arg(hide_short_help = true, help_heading = "Running")]
+    pub name: Option<String>,
 }
 
 /// What the load generator makes, and how fast it sends.

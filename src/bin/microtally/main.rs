@@ -4,10 +4,11 @@
 //! standard error. Refuses to know: how the library works inside.
 //!
 //! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `load` is the
-//! generator, `signals` what ends a run early, `report` counts batches for `--stats`, `allocations`
-//! counts what the allocator does.
+//! generator, `bench` measures, `signals` is what ends a run early, `report` counts batches for `--stats`,
+//! `allocations` counts what the allocator does.
 
 mod allocations;
+mod bench;
 mod flags;
 mod load;
 mod report;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         flags::Command::Words(words) => wire::words(&words),
         flags::Command::Demo(demo) => wire::demo(&demo),
         flags::Command::Gen(options) => load::generate(&options),
+        flags::Command::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,12 @@ const SCHEMES_LATER: [&str; 8] = [
     "flume-avro-listen",
 ];
 
+/// Rounds `--rounds` allows.
+const ROUNDS: RangeInclusive<u64> = 1..=1000;
+
+/// Least and most bytes `bench --size` allows.
+const TEXT_BYTES: RangeInclusive<u64> = 64 << 10..=512 << 20;
+
 const SOURCE_ALLOWED: &str = "allowed are tcp://HOST:PORT, HOST:PORT and - (standard input); \
                               to count a file, write: microtally words - < FILE";
 
@@ -260,14 +266,26 @@ pub(crate) fn zipf(text: &str) -> Result<f64, String> {
 
 /// `--max-record`: a size within its range.
 pub(crate) fn record_bytes_max(text: &str) -> Result<usize, String> {
+    size_in(text, RECORD_BYTES)
+}
+
+/// `bench --size`: a size within its range.
+pub(crate) fn text_bytes(text: &str) -> Result<usize, String> {
+    size_in(text, TEXT_BYTES)
+}
+
+/// `--rounds`: a number within its range.
+pub(crate) fn rounds(text: &str) -> Result<u64, String> {
+    number_in(text, ROUNDS)
+}
+
+/// A size within `range`, which is below what an address space holds.
+fn size_in(text: &str, range: RangeInclusive<u64>) -> Result<usize, String> {
     let bytes = parse_size(text)?;
-    if RECORD_BYTES.contains(&bytes) {
+    if range.contains(&bytes) {
         return Ok(bytes as usize);
     }
-    let (min, max) = (
-        format_bytes(*RECORD_BYTES.start()),
-        format_bytes(*RECORD_BYTES.end()),
-    );
+    let (min, max) = (format_bytes(*range.start()), format_bytes(*range.end()));
     Err(format!(
         "{} is outside what is allowed: {min} to {max}",
         format_bytes(bytes)

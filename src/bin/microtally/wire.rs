@@ -75,10 +75,19 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
 }
 
 fn config(threads: &Threads) -> Config {
-    let config = Config::default().pin(threads.pin);
+    let config = with_kernel(Config::default().pin(threads.pin), &threads.kernel);
     match threads.workers {
         Workers::Auto => config,
         Workers::Exactly(count) => config.workers(count),
+    }
+}
+
+/// `config` with the kernel that was asked for, if one was. Whether there is one of that name is for the
+/// library to say.
+pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
+    match &kernel.name {
+        Some(name) => config.kernel(name),
+        None => config,
     }
 }
 

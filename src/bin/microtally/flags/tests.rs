@@ -18,6 +18,12 @@ fn words(line: &str) -> Words {
     }
 }
 
+/// What no `--kernel` means: tests may run with the environment variable set.
+fn kernel() -> Kernel {
+    let name = std::env::var("MICROTALLY_KERNEL").ok();
+    Kernel { name }
+}
+
 #[test]
 fn defaults_are_those_of_the_manual() {
     let results = Results {
@@ -27,6 +33,7 @@ fn defaults_are_those_of_the_manual() {
     let threads = Threads {
         workers: Workers::Auto,
         pin: true,
+        kernel: kernel(),
     };
     let load = Load {
         rate: Rate::Max,
@@ -65,13 +72,24 @@ fn defaults_are_those_of_the_manual() {
         parse(["microtally", "gen"]).unwrap(),
         Command::Gen(generate)
     );
+    let bench = Bench {
+        rounds: None,
+        text_bytes: None,
+        only: Vec::new(),
+        quick: false,
+        kernel: kernel(),
+    };
+    assert_eq!(
+        parse(["microtally", "bench"]).unwrap(),
+        Command::Bench(bench)
+    );
 }
 
 #[test]
 fn every_option_is_read() {
     let all = words(
         "h:1|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
-         --max-record|1KiB|--stats=json",
+         --max-record|1KiB|--stats=json|--kernel|avx2",
     );
     assert_eq!(
         all.source,
@@ -99,7 +117,10 @@ fn every_option_is_read() {
         all.threads,
         Threads {
             workers: Workers::Exactly(3),
-            pin: false
+            pin: false,
+            kernel: Kernel {
+                name: Some("avx2".into())
+            },
         }
     );
     assert_eq!(
@@ -132,6 +153,20 @@ fn every_option_is_read() {
     assert_eq!(
         parse(line.split_whitespace()).unwrap(),
         Command::Gen(generate)
+    );
+    let line = "microtally bench --rounds 3 --size 1MB --only english,log --quick --kernel scalar";
+    let bench = Bench {
+        rounds: Some(3),
+        text_bytes: Some(1_000_000),
+        only: vec!["english".into(), "log".into()],
+        quick: true,
+        kernel: Kernel {
+            name: Some("scalar".into()),
+        },
+    };
+    assert_eq!(
+        parse(line.split_whitespace()).unwrap(),
+        Command::Bench(bench)
     );
 }
 
@@ -206,6 +241,12 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
             "gen|--listen|9999",
             "--listen|'9999'|no :PORT|127.0.0.1:9999",
         ),
+        ("bench|--rounds|0", "--rounds|'0'|1 to 1000"),
+        (
+            "bench|--size|1KiB",
+            "--size|1KiB is outside|64KiB to 512MiB",
+        ),
+        ("bench|--kernel", "a value is required|--kernel"),
         ("top|-", "unrecognized subcommand"),
     ] {
         let error = error(&format!("microtally|{line}"));
@@ -217,7 +258,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
 
 #[test]
 fn short_help_fits_a_screen_and_long_help_has_examples() {
-    for command in ["words", "demo", "gen"] {
+    for command in ["words", "demo", "gen", "bench"] {
         let help = parse(["microtally", command, "-h"]).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         let help = help.to_string();
@@ -231,10 +272,10 @@ fn short_help_fits_a_screen_and_long_help_has_examples() {
 
 proptest! {
     #[test]
-    fn nothing_panics(command in "words|demo|gen|\\PC*", args in prop::collection::vec(
+    fn nothing_panics(command in "words|demo|gen|bench|\\PC*", args in prop::collection::vec(
         prop_oneof![
             any::<String>(),
-            "(-[injoh]|--(split|stats|rate|total|zipf|seed|listen|max-record)=?)\\PC{0,6}",
+            "(-[injoh]|--(split|stats|rate|total|zipf|seed|listen|max-record|kernel|size|only)=?)\\PC{0,6}",
             "[0-9.]{0,25}[kKmMgGsh]?(iB|b|s|/s)?",
             "(tcp://)?\\[?[0-9a-z:%.]{0,9}\\]?:?[0-9]{0,6}",
         ],

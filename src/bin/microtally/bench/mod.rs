@@ -1,0 +1,234 @@
+//! `microtally bench`: measures the user's machine and prints what PERF.md prints.
+//!
+//! Promise: everything compared is measured in turns, every figure's answer is checked, and what was left
+//! out is said. Refuses to know: how the library counts.
+//!
+//! `texts` and the library's corpora are what is counted, `matrix` counts it in memory, `loopback` over
+//! TCP, `calibrate` measures the limits, `machine` says what it ran on. `clock` times, `figures` sums up.
+
+mod calibrate;
+mod clock;
+mod figures;
+mod loopback;
+mod machine;
+mod matrix;
+mod texts;
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+use microtally::generate::corpora::Kind;
+use microtally::{Config, Error, Result};
+
+use self::calibrate::{Calibrators, Readings};
+use self::figures::Figures;
+use self::loopback::Program;
+use self::matrix::{Row, Text};
+use self::texts::Installed;
+use crate::flags::Bench;
+use crate::{say, wire};
+
+/// Rounds and bytes without options, and with `--quick`.
+const DEFAULT: (u64, usize) = (5, 64_000_000);
+const QUICK: (u64, usize) = (1, 1_000_000);
+
+/// Copies of a text that are sent in one connection: long enough that the first batches, in which tables
+/// grow, do not decide the figure.
+const COPIES: u64 = 4;
+
+/// A text that can be asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Choice {
+    Installed(Installed),
+    Made(Kind),
+}
+
+/// `microtally bench`.
+pub(crate) fn run(options: &Bench) -> Result<()> {
+    let choices = choices(&options.only)?;
+    let config = wire::with_kernel(Config::default(), &options.kernel);
+    config.validate()?;
+    let (rounds, bytes) = if options.quick { QUICK } else { DEFAULT };
+    let rounds = options.rounds.unwrap_or(rounds);
+    let bytes = options.text_bytes.unwrap_or(bytes);
+
+    let kernel = match &options.kernel.name {
+        Some(name) => name.as_str(),
+        None => Config::kernels().last().unwrap_or("none"),
+    };
+    print("# Measured by `microtally bench`\n\n")?;
+    let mut machine = machine::rows(kernel);
+    machine.push((
+        "measured",
+        format!("{rounds} rounds, texts of {} MB", bytes as f64 / 1e6),
+    ));
+    print("## Machine\n\n")?;
+    print(&table(
+        &["what", "on this machine"],
+        machine.into_iter().map(|(a, b)| [a.to_owned(), b]),
+    ))?;
+
+    let mut calibrators = Calibrators::new(options.quick);
+    let mut readings = Readings::default();
+    let (mut in_memory, mut over_tcp, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, &choice) in choices.iter().enumerate() {
+        if stderr().is_terminal() {
+            say(&format_args!(
+                "{} ({} of {})",
+                choice.name(),
+                index + 1,
+                choices.len()
+            ));
+        }
+        let text = match choice.text(bytes) {
+            Ok(text) => text,
+            Err(missing) => {
+                say(&format_args!("left out: {missing}"));
+                left_out.push(missing);
+                continue;
+            }
+        };
+        let row = matrix::measure(&text, &config, rounds, &mut calibrators, &mut readings)?;
+        let name = format!("`{}`: {}", text.name, text.what);
+        in_memory.push([vec![name], row.cells().to_vec()].concat());
+        let copies = if options.quick { 1 } else { COPIES };
+        for &program in choice.programs() {
+            over_tcp.push(measure_over_tcp(program, &text, &config, rounds, copies)?);
+        }
+    }
+
+    print("\n## What the machine can do\n\n")?;
+    let limits = readings
+        .rows()
+        .map(|(what, figure, use_)| [what.to_owned(), figure, use_]);
+    print(&table(
+        &["calibrator", "median (least to most)", "note"],
+        limits,
+    ))?;
+    print("\n## Counting words in memory\n\n")?;
+    print(&table(&Row::HEAD, in_memory))?;
+    print(MEMORY_NOTES)?;
+    if !over_tcp.is_empty() {
+        print("\n## Counting over loopback TCP\n\n")?;
+        print(&table(&TCP_HEAD, over_tcp))?;
+        print(TCP_NOTES)?;
+    }
+    for missing in left_out {
+        print(&format!("\nLeft out: {missing}\n"))?;
+    }
+    Ok(())
+}
+
+const MEMORY_NOTES: &str = "
+`Tally` in the calling thread; two of them on the halves of the text, cut at a line end, not merged. The
+rival is `HashMap<&[u8], u64>` over `memchr`, one thread. Tables are warm, but for `grow`. A figure is the
+median of the rounds (least to most), a ratio the median of the ratios within rounds.
+";
+
+const TCP_HEAD: [&str; 4] = ["text", "program", "GB/s", "of receiving and discarding it"];
+
+const TCP_NOTES: &str = "
+The whole engine, with the sender on the same cores; tables grow within the time.
+";
+
+/// One row: `program` on `copies` copies of `text`, and receiving as much without looking at it, in turns.
+fn measure_over_tcp(
+    program: Program,
+    text: &Text,
+    config: &Config,
+    rounds: u64,
+    copies: u64,
+) -> Result<Vec<String>> {
+    let expected = program.expected(&text.bytes);
+    loopback::check(program, config, &text.bytes, &expected)?;
+    let gigabytes = text.bytes.len() as f64 * copies as f64 / 1e9;
+    let (mut gb_per_s, mut of_discarding) = (Figures::default(), Figures::default());
+    for round in 0..rounds {
+        let discard = || loopback::discard(&text.bytes, copies);
+        let run = || loopback::run(program, config, &text.bytes, copies, &expected);
+        let (discard_s, run_s) = if round % 2 == 0 {
+            (discard()?, run()?)
+        } else {
+            let run_s = run()?;
+            (discard()?, run_s)
+        };
+        gb_per_s.push(gigabytes / run_s);
+        of_discarding.push(discard_s / run_s);
+    }
+    let name = format!("`{}`", text.name);
+    let what = program.what().to_owned();
+    Ok(vec![name, what, gb_per_s.cell(""), of_discarding.cell("")])
+}
+
+/// The texts that were asked for, in the order of the table; all of them if none was.
+fn choices(only: &[String]) -> Result<Vec<Choice>> {
+    let all = || {
+        let installed = Installed::ALL.into_iter().map(Choice::Installed);
+        installed.chain(Kind::ALL.into_iter().map(Choice::Made))
+    };
+    for name in only {
+        if all().all(|choice| choice.name() != name) {
+            let names: Vec<_> = all().map(Choice::name).collect();
+            let names = names.join(", ");
+            return Err(Error::refused(format!(
+                "there is no text called {name:?} for --only; there are {names}"
+            )));
+        }
+    }
+    let is_wanted = |choice: &Choice| only.is_empty() || only.iter().any(|n| n == choice.name());
+    Ok(all().filter(is_wanted).collect())
+}
+
+impl Choice {
+    fn name(self) -> &'static str {
+        match self {
+            Choice::Installed(installed) => installed.name(),
+            Choice::Made(kind) => kind.name(),
+        }
+    }
+
+    /// The text, or what is missing to have it.
+    fn text(self, bytes: usize) -> std::result::Result<Text, String> {
+        let (what, bytes) = match self {
+            Choice::Installed(installed) => (installed.what(), installed.read(bytes)?),
+            Choice::Made(kind) => (kind.what(), kind.make(bytes)),
+        };
+        Ok(Text {
+            name: self.name(),
+            what,
+            bytes,
+            is_cold: self == Choice::Made(Kind::Grow),
+        })
+    }
+
+    /// What is worth running over TCP on it: the rest says in memory what it has to say.
+    fn programs(self) -> &'static [Program] {
+        match self {
+            Choice::Made(Kind::English) => &[Program::Words, Program::Closures],
+            Choice::Made(Kind::Log) => &[Program::Words, Program::Field],
+            _ => &[],
+        }
+    }
+}
+
+/// A table in Markdown.
+fn table<R: AsRef<[String]>>(head: &[&str], rows: impl IntoIterator<Item = R>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        // A bar would end the cell, also in code.
+        let cells: Vec<_> = row
+            .as_ref()
+            .iter()
+            .map(|cell| cell.replace('|', "\\|"))
+            .collect();
+        text.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    text
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut stdout = stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|cause| Error::output("stdout", &cause))
+}
