@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use microtally::generate::corpora::Kind;
 use microtally::internals::{Seed, Table};
 use microtally::{BatchTime, Rule, Tally};
 
@@ -83,7 +84,7 @@ fn assert_holds<'k>(table: &Table<u64>, entries: impl Iterator<Item = (&'k [u8],
 }
 
 fn top(criterion: &mut Criterion) {
-    let corpus = Corpus::zipf_million(corpus::sized(256 << 10, 16 << 20));
+    let corpus = Corpus::of(Kind::ZipfMillion, corpus::sized(256 << 10, 16 << 20));
     let expected = corpus.expected();
     let mut ranked: Vec<(&[u8], u64)> = expected.counts.iter().map(|(k, n)| (*k, *n)).collect();
     // Stable, and the map's order is that of bytes: equal counts stay in it.

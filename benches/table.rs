@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use microtally::generate::corpora::Kind;
 use microtally::internals::{Seed, Table};
 
 use corpus::{Corpus, SEPARATOR};
@@ -25,18 +26,28 @@ fn add(a: u64, b: u64) -> u64 {
     a + b
 }
 
-/// The key classes of a table with keys of each, at the lengths where a class begins and ends.
-fn classes(count: usize) -> [(&'static str, Vec<Vec<u8>>); 3] {
+/// The key classes of a table with keys of each, at the lengths where a class begins and ends; then keys
+/// of one length, and keys that collide in hash functions without a secret.
+fn classes(count: usize) -> [(&'static str, Vec<Vec<u8>>); 6] {
     [
         ("short-7-8", corpus::keys(count, 7..=8)),
         ("medium-9-16", corpus::keys(count, 9..=16)),
         ("long-17-40", corpus::keys(count, 17..=40)),
+        ("uuid-36", corpus::distinct(Kind::Uuid, 40 * count, count)),
+        (
+            "collide-fx-8",
+            corpus::distinct(Kind::CollideFx, 64 * count, count),
+        ),
+        (
+            "collide-fold-16",
+            corpus::distinct(Kind::CollideFold, 64 * count, count),
+        ),
     ]
 }
 
 /// Keys that the table has, the first ones more often, as in text.
 fn known(criterion: &mut Criterion) {
-    let text = Corpus::english(corpus::sized(64 << 10, 4 << 20));
+    let text = Corpus::of(Kind::English, corpus::sized(64 << 10, 4 << 20));
     let words = text.bytes.split(|&byte| byte == SEPARATOR || byte == b'\n');
     let mut streams = vec![("english", words.map(<[u8]>::to_vec).collect::<Vec<_>>())];
     for (name, keys) in classes(corpus::sized(2000, 20_000)) {

@@ -1,7 +1,9 @@
 //! What the benches count, the obvious count of it, and how criterion is set up.
 //!
-//! Promise: the same bytes in every run; every corpus is whole lines without a `\r`. Refuses to know: what
-//! is measured.
+//! Promise: the same bytes in every run; every corpus is whole lines. Refuses to know: what is measured.
+//!
+//! The texts are those of `microtally bench`: the generated ones are the library's, the real ones are
+//! read by the program's own module. A real one that is not installed is left out, with a message.
 //!
 //! `cargo bench` passes `--bench` and gets the large sizes; `cargo test --benches` does not, runs each body
 //! once on the small ones, and so shows that the benches still build, run and get the right answers.
@@ -9,21 +11,20 @@
 // Each bench is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+#[path = "../../src/bin/microtally/bench/texts.rs"]
+mod texts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use criterion::Criterion;
 use microtally::Batch;
-use microtally::generate::Words;
+use microtally::generate::corpora::Kind;
+
+use texts::Installed;
 
 /// One separator for all benches: the tutorial's.
-pub(crate) const SEPARATOR: u8 = b' ';
-
-/// A word that is much longer than a block and a quarter of the record limit.
-const GIANT_BYTES_MAX: usize = 4 << 20;
-
-/// Distinct keys of the uniform corpus: their table does not fit a second-level cache.
-const UNIFORM_KEYS: u64 = 1 << 20;
+pub(crate) use microtally::generate::corpora::SEPARATOR;
 
 /// Text of one kind.
 pub(crate) struct Corpus {
@@ -59,129 +60,53 @@ pub(crate) fn criterion(measurement: Duration) -> Criterion {
 }
 
 impl Corpus {
-    /// Every corpus, of about `bytes` bytes each.
+    /// Every corpus, of about `bytes` bytes each: the real ones that are installed, and the generated ones.
     pub(crate) fn all(bytes: usize) -> Vec<Corpus> {
-        vec![
-            Corpus::english(bytes),
-            Corpus::zipf_million(bytes),
-            Corpus::uniform(bytes),
-            Corpus::letters(bytes),
-            Corpus::blanks(bytes),
-            Corpus::giant(bytes),
-            Corpus::log(bytes),
-        ]
-    }
-
-    /// English-like words: a vocabulary of 50 000 with Zipf's distribution.
-    pub(crate) fn english(bytes: usize) -> Corpus {
-        Corpus {
-            name: "english",
-            bytes: generated(bytes, 50_000),
-        }
-    }
-
-    /// The same with a vocabulary of a million: the tail makes keys that were never seen before. A test
-    /// is too short to meet the tail and saves the time to make it.
-    pub(crate) fn zipf_million(bytes: usize) -> Corpus {
-        Corpus {
-            name: "zipf-1m",
-            bytes: generated(bytes, sized(50_000, 1_000_000)),
-        }
-    }
-
-    /// Keys of 8 bytes, all equally frequent: no branch of the table is predicted, no key is in a cache.
-    pub(crate) fn uniform(bytes: usize) -> Corpus {
-        let mut random = Random(7);
-        let lines = fill(bytes, |line| {
-            for _ in 0..8 {
-                let key = scatter(random.below(UNIFORM_KEYS)) as u32;
-                line.extend_from_slice(format!("{key:08x}").as_bytes());
-                line.push(SEPARATOR);
+        let real = Installed::ALL.into_iter().filter_map(|installed| {
+            let name = installed.name();
+            match installed.read(bytes) {
+                Ok(bytes) => Some(Corpus { name, bytes }),
+                Err(missing) => {
+                    eprintln!("left out: {missing}");
+                    None
+                }
             }
-            *line.last_mut().expect("eight keys") = b'\n';
         });
+        let made = Kind::ALL.map(|kind| Corpus::of(kind, bytes));
+        real.chain(made).collect()
+    }
+
+    /// A generated corpus.
+    pub(crate) fn of(kind: Kind, bytes: usize) -> Corpus {
         Corpus {
-            name: "uniform-8",
-            bytes: lines,
+            name: kind.name(),
+            bytes: kind.make(bytes),
         }
     }
 
-    /// Words of one letter: a token every two bytes.
-    pub(crate) fn letters(bytes: usize) -> Corpus {
-        let mut random = Random(8);
-        let lines = fill(bytes, |line| {
-            for _ in 0..40 {
-                line.extend_from_slice(&[b'a' + random.below(26) as u8, SEPARATOR]);
-            }
-            *line.last_mut().expect("forty letters") = b'\n';
-        });
-        Corpus {
-            name: "one-letter",
-            bytes: lines,
-        }
-    }
-
-    /// One line of blanks: an empty token a byte, the most tokens that text can have.
-    pub(crate) fn blanks(bytes: usize) -> Corpus {
-        let mut line = vec![SEPARATOR; bytes];
-        line[bytes - 1] = b'\n';
-        Corpus {
-            name: "blanks",
-            bytes: line,
-        }
-    }
-
-    /// One word, as long as may be, over and over: nearly no token at all.
-    pub(crate) fn giant(bytes: usize) -> Corpus {
-        let giant_bytes = bytes.min(GIANT_BYTES_MAX);
-        let lines = fill(bytes, |line| {
-            line.resize(line.len() + giant_bytes - 1, b'x');
-            line.push(b'\n');
-        });
-        Corpus {
-            name: "giant-word",
-            bytes: lines,
-        }
-    }
-
-    /// Lines of a web server's log: long words, many digits, nearly every time stamp a new key.
-    pub(crate) fn log(bytes: usize) -> Corpus {
-        const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
-        const STATUSES: [u16; 5] = [200, 204, 301, 404, 500];
-        let mut random = Random(9);
-        let mut ms: u64 = 0;
-        let lines = fill(bytes, |line| {
-            ms += random.below(40);
-            let text = format!(
-                "2026-11-22T{:02}:{:02}:{:02}.{:03}Z INFO web-{} request={:016x} {} \
-                 /api/v1/items/{}/details {} {}ms\n",
-                ms / 3_600_000 % 24,
-                ms / 60_000 % 60,
-                ms / 1000 % 60,
-                ms % 1000,
-                random.below(16),
-                scatter(ms),
-                METHODS[random.below(4) as usize],
-                random.below(5000),
-                STATUSES[random.below(5) as usize],
-                random.below(300),
-            );
-            line.extend_from_slice(text.as_bytes());
-        });
-        Corpus {
-            name: "log",
-            bytes: lines,
-        }
-    }
-
-    /// Counts as one would write it first. It shares no code with what is measured.
+    /// Counts words as one would write it first. It shares no code with what is measured.
     pub(crate) fn expected(&self) -> Expected<'_> {
+        self.count(|line| line.split(|&byte| byte == SEPARATOR))
+    }
+
+    /// As [`expected`](Self::expected), of the numbered field of each line.
+    pub(crate) fn expected_fields(&self, number: usize) -> Expected<'_> {
+        self.count(|line| {
+            let field = line.split(|&byte| byte == SEPARATOR).nth(number);
+            [field.unwrap_or_default()]
+        })
+    }
+
+    fn count<'c, I: IntoIterator<Item = &'c [u8]>>(
+        &'c self,
+        keys: impl Fn(&'c [u8]) -> I,
+    ) -> Expected<'c> {
         let lines = self.bytes.strip_suffix(b"\n").expect("whole lines");
         let mut counts = BTreeMap::new();
         let mut tokens = 0;
         for line in lines.split(|&byte| byte == b'\n') {
-            for token in line.split(|&byte| byte == SEPARATOR) {
-                *counts.entry(token).or_insert(0) += 1;
+            for key in keys(line.strip_suffix(b"\r").unwrap_or(line)) {
+                *counts.entry(key).or_insert(0) += 1;
                 tokens += 1;
             }
         }
@@ -246,24 +171,14 @@ pub(crate) fn skewed(count: usize, below: usize) -> Vec<usize> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// Whole lines of generated text, about `bytes` bytes.
-fn generated(bytes: usize, vocabulary: usize) -> Vec<u8> {
-    let words = Words::new(1).vocabulary(vocabulary).period_bytes(2 * bytes);
-    let mut text = words.build().expect("the options are in range");
-    let mut made = vec![0; bytes];
-    text.fill(&mut made);
-    let line_end = made.iter().rposition(|&byte| byte == b'\n');
-    made.truncate(line_end.expect("lines are short") + 1);
-    made
-}
-
-/// Calls `append` until there are `bytes` bytes.
-fn fill(bytes: usize, mut append: impl FnMut(&mut Vec<u8>)) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(bytes + 4096);
-    while lines.len() < bytes {
-        append(&mut lines);
-    }
-    lines
+/// The different keys of a corpus that has about `count`, in byte order.
+pub(crate) fn distinct(kind: Kind, text_bytes: usize, count: usize) -> Vec<Vec<u8>> {
+    let corpus = Corpus::of(kind, text_bytes);
+    let words = corpus
+        .bytes
+        .split(|&byte| byte == SEPARATOR || byte == b'\n');
+    let different: BTreeSet<&[u8]> = words.filter(|word| !word.is_empty()).collect();
+    different.into_iter().take(count).map(Vec::from).collect()
 }
 
 /// A generator of the benches' own: nothing measured here depends on its quality.
