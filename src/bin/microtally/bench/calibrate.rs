@@ -9,8 +9,11 @@ use std::hint::black_box;
 use microtally::Result;
 
 use super::clock::{timed, timed_both};
-use super::figures::Figures;
+use super::figures::{Figures, three_digits};
 use super::loopback;
+
+/// How much longer an addition may take in one round than in another on a quiet machine.
+const ADDITION_SPREAD_MAX: f64 = 1.1;
 
 /// The calibrators and their memory.
 pub(super) struct Calibrators {
@@ -83,6 +86,19 @@ impl Readings {
         self.copy_gb_per_s.push(reading.copy_gb_per_s);
         self.discard_gb_per_s.push(reading.discard_gb_per_s);
         self.two_threads.push(reading.two_threads);
+    }
+
+    /// What there is to say when the machine did something else meanwhile: an addition takes as long in
+    /// every round, unless the clock changes or others have the core.
+    pub(super) fn warning(&self) -> Option<String> {
+        let spread = self.addition_ns.spread();
+        (spread > ADDITION_SPREAD_MAX).then(|| {
+            format!(
+                "**The machine was not quiet**: an addition took up to {} times as long as at best. Rates \
+                 are too low, and ratios are better than rates.",
+                three_digits(spread)
+            )
+        })
     }
 
     /// The rows of the table: name, figures, and what they are good for.

@@ -25,7 +25,7 @@ pub(super) fn timed_both<A, B: Send>(
             start.wait();
             there()
         });
-        // Let it reach the barrier first: then the barrier opens at once for this thread.
+        // So that it mostly reaches the barrier first, and this thread need not sleep there.
         thread::yield_now();
         timed(|| {
             start.wait();

@@ -30,6 +30,13 @@ impl Figures {
         }
     }
 
+    /// How many times the least the most is; 1 if nothing was measured.
+    pub(super) fn spread(&self) -> f64 {
+        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.0.iter().copied().fold(0.0, f64::max);
+        if self.0.is_empty() { 1.0 } else { most / least }
+    }
+
     /// The median; 0 if nothing was measured.
     pub(super) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
@@ -49,6 +56,9 @@ fn median(sorted: &[f64]) -> f64 {
 
 /// Three digits that say something, without an exponent: 0.0086, 1.06, 164.
 pub(super) fn three_digits(figure: f64) -> String {
+    if figure == 0.0 {
+        return "0".to_owned();
+    }
     let magnitude = figure.abs().max(1e-9).log10().floor() as i32;
     let decimals = usize::try_from(2 - magnitude).unwrap_or(0);
     format!("{figure:.decimals$}")
@@ -66,6 +76,7 @@ mod tests {
         assert_eq!(cell(&[3.0, 1.0, 2.0]), "2.00x (1.00x to 3.00x)");
         assert_eq!(cell(&[163.6, 152.0]), "158x (152x to 164x)");
         assert_eq!(three_digits(1234.5), "1234");
-        assert_eq!(three_digits(0.0), "0.00000000000");
+        assert_eq!(three_digits(0.0), "0");
+        assert_eq!(Figures(vec![2.0, 1.0, 3.0]).spread(), 3.0);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     let mut machine = machine::rows(kernel);
     machine.push((
         "measured",
-        format!("{rounds} rounds, texts of {} MB", bytes as f64 / 1e6),
+        format!("rounds: {rounds}, bytes a text: {} MB", bytes as f64 / 1e6),
     ));
     print("## Machine\n\n")?;
     print(&table(
@@ -68,6 +68,8 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     ))?;
 
     let mut calibrators = Calibrators::new(options.quick);
+    // The first time, memory and sockets are new to the system.
+    calibrators.read()?;
     let mut readings = Readings::default();
     let (mut in_memory, mut over_tcp, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for (index, &choice) in choices.iter().enumerate() {
@@ -104,6 +106,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         &["calibrator", "median (least to most)", "note"],
         limits,
     ))?;
+    if let Some(warning) = readings.warning() {
+        print(&format!("\n{warning}\n"))?;
+    }
     print("\n## Counting words in memory\n\n")?;
     print(&table(&Row::HEAD, in_memory))?;
     print(MEMORY_NOTES)?;
