@@ -73,7 +73,7 @@ def first_line_of(*command):
     return (output_of(*command).splitlines() or ["not found"])[0]
 
 
-def print_machine(options):
+def print_machine(options, command="benches/compare.py"):
     model, flags = "unknown", ""
     with contextlib.suppress(OSError):
         info = pathlib.Path("/proc/cpuinfo").read_text()
@@ -101,7 +101,7 @@ def print_machine(options):
         "pyspark": spark,
         "mawk": first_line_of("mawk", "-W", "version"),
         "sort": first_line_of("sort", "--version"),
-        "command": " ".join(["python3", "benches/compare.py", *sys.argv[1:]]),
+        "command": " ".join(["python3", command, *sys.argv[1:]]),
     }
     for name, value in rows.items():
         print(f"{name + ':':12}{value}")
