@@ -21,8 +21,16 @@ const GROUP_KEYS: usize = 2048;
 pub(super) struct Deferred<K> {
     /// `GROUPS` times `GROUP_KEYS` keys; empty until the first push.
     keys: Vec<K>,
-    /// Waiting keys of each group, fewer than `GROUP_KEYS`.
-    lens: Box<[u16]>,
+    groups: Box<[Group]>,
+}
+
+/// The keys of a group that wait: from place `first` to place `end`.
+#[derive(Clone, Copy)]
+struct Group {
+    end: u16,
+    /// Groups begin at different places, so that not all of them are full at the same time, which would
+    /// be a pause. Once a group was full it begins at 0.
+    first: u16,
 }
 
 impl<K: Copy + Default> Deferred<K> {
@@ -30,7 +38,7 @@ impl<K: Copy + Default> Deferred<K> {
     pub(super) fn new() -> Self {
         Deferred {
             keys: Vec::new(),
-            lens: vec![0; GROUPS].into_boxed_slice(),
+            groups: (0..GROUPS).map(Group::staggered).collect(),
         }
     }
 
@@ -43,23 +51,32 @@ impl<K: Copy + Default> Deferred<K> {
         for &key in keys {
             // The seven bits above are the tag: they do not choose a leaf.
             let group = (hash(key) << 7 >> (64 - GROUPS_LOG2)) as usize;
-            let len = &mut self.lens[group];
             let waiting = &mut self.keys[group * GROUP_KEYS..][..GROUP_KEYS];
-            waiting[usize::from(*len)] = key;
-            *len += 1;
-            if usize::from(*len) == GROUP_KEYS {
-                *len = 0;
-                full(waiting);
+            let Group { end, first } = &mut self.groups[group];
+            waiting[usize::from(*end)] = key;
+            *end += 1;
+            if usize::from(*end) == GROUP_KEYS {
+                full(&waiting[usize::from(*first)..]);
+                (*end, *first) = (0, 0);
             }
         }
     }
 
     /// Gives all keys that wait to `each`, group by group.
     pub(super) fn drain(&mut self, mut each: impl FnMut(&[K])) {
-        for (len, waiting) in self.lens.iter_mut().zip(self.keys.chunks(GROUP_KEYS)) {
-            each(&waiting[..usize::from(*len)]);
-            *len = 0;
+        let waiting = self.keys.chunks(GROUP_KEYS);
+        for ((number, group), waiting) in self.groups.iter_mut().enumerate().zip(waiting) {
+            each(&waiting[usize::from(group.first)..usize::from(group.end)]);
+            *group = Group::staggered(number);
         }
+    }
+}
+
+impl Group {
+    /// The empty group of that number.
+    fn staggered(number: usize) -> Group {
+        let first = (number * GROUP_KEYS / GROUPS) as u16;
+        Group { end: first, first }
     }
 }
 
@@ -75,7 +92,7 @@ mod tests {
         let keys: Vec<u64> = (0..3_000_000).map(|n| n % 1_700_000).collect();
         for some in keys.chunks(1000) {
             deferred.push(some, hash, |group| {
-                assert_eq!(group.len(), GROUP_KEYS);
+                assert!((1..=GROUP_KEYS).contains(&group.len()));
                 out.extend_from_slice(group);
             });
         }
