@@ -3,6 +3,8 @@
 //! Promise: a [`Config`] that passed [`Config::validate`] describes an engine that can be built.
 //! Refuses to know: argv, the environment, files, threads.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::split::Kernel;
@@ -23,6 +25,14 @@ pub struct Config {
     pub(crate) record_bytes_max: usize,
     /// A kernel's name, as it was given.
     pub(crate) kernel: Option<String>,
+    pub(crate) low_latency: Option<LowLatency>,
+}
+
+/// Small batches as soon as can be, instead of large ones at least cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LowLatency {
+    /// How long the reading thread looks for input without sleeping.
+    pub(crate) spin: Duration,
 }
 
 impl Default for Config {
@@ -33,6 +43,7 @@ impl Default for Config {
             block_bytes: limits::BLOCK_BYTES_DEFAULT,
             record_bytes_max: limits::RECORD_BYTES_DEFAULT,
             kernel: None,
+            low_latency: None,
         }
     }
 }
@@ -109,6 +120,23 @@ impl Config {
         })
     }
 
+    /// For small batches whose result is wanted within microseconds. Off by default.
+    ///
+    /// The thread that reads (of an [`Engine`](crate::Engine): that cuts or flushes) counts what is
+    /// there itself instead of waking a shard, and the thread that completes a batch puts it out itself
+    /// instead of waking the publisher: nobody is waited for. The price: outputs run on those threads,
+    /// so a slow one holds up reading, and one core does the work of small batches. Blocks that fill
+    /// up go to the shards as ever.
+    ///
+    /// `spin`, up to 1 s, is how long a [`StreamingContext`](crate::StreamingContext) that has read
+    /// something looks for more without sleeping. A core is busy meanwhile; when nothing comes for
+    /// that long, it sleeps. A batch that holds something is cut on time to the microsecond, with up to
+    /// 1 ms of looking at the clock; without this mode the event queue rounds up to whole milliseconds.
+    pub fn low_latency(mut self, spin: Duration) -> Self {
+        self.low_latency = Some(LowLatency { spin });
+        self
+    }
+
     /// The size blocks really have. One that is larger than the record limit would let tokens above
     /// the limit through wherever the reads happen to leave room for them.
     pub(crate) fn block_bytes_within_limit(&self) -> usize {
@@ -136,12 +164,21 @@ impl Config {
             limits::RECORD_BYTES_MIN,
             limits::RECORD_BYTES_MAX,
         )?;
-        self.chosen_kernel().map(|_| ())
+        self.chosen_kernel()?;
+        match self.low_latency {
+            Some(LowLatency { spin }) if spin > Duration::from_millis(limits::SPIN_MS_MAX) => {
+                let max_ms = limits::SPIN_MS_MAX;
+                Err(Error::refused(format!(
+                    "spin {spin:?} is above {max_ms} ms"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Checks a batch interval and gives it in milliseconds.
-pub(crate) fn interval_ms(interval: std::time::Duration) -> Result<u64> {
+pub(crate) fn interval_ms(interval: Duration) -> Result<u64> {
     let whole = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     if !interval.subsec_nanos().is_multiple_of(1_000_000) {
         return Err(Error::refused(format!(
@@ -170,7 +207,6 @@ fn within(name: &str, value: usize, min: usize, max: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn ranges_are_checked_at_their_edges() {
@@ -202,6 +238,10 @@ mod tests {
             error.to_string(),
             "record_bytes_max 1 is outside 64 to 1073741824"
         );
+        for (spin, good) in [(0, true), (1_000_000, true), (1_000_001, false)] {
+            let config = Config::default().low_latency(Duration::from_micros(spin));
+            assert_eq!(config.validate().is_ok(), good, "{spin}");
+        }
     }
 
     #[test]

@@ -39,6 +39,17 @@ pub const READ_SHARE_MIN: usize = 4;
 /// mark: counting 32 KiB then costs some 40 us.
 pub const EAGER_BYTES_MIN: usize = 32 * KIB;
 
+/// Complete bytes of a small batch that the reading thread counts itself when the batch is cut and no
+/// shard is at work: counting them takes about as long as waking a parked shard, some 50 us.
+pub const COUNT_HERE_BYTES_MAX: usize = 64 * KIB;
+
+/// Complete bytes that are counted at once in low-latency mode while the input pauses; for less, what a
+/// call costs beside the counting shows.
+pub const COUNT_NOW_BYTES_MIN: usize = 4 * KIB;
+
+/// Longest time a thread may spin for work in low-latency mode, in milliseconds.
+pub const SPIN_MS_MAX: u64 = 1000;
+
 /// Blocks one source may fill before the next source and the clock get their turn.
 pub const FILLS_PER_TURN: usize = 4;
 

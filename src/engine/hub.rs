@@ -9,6 +9,10 @@
 //!   feeds ─▶ blocks ──┼▶ ring 1 ═▶ shard 1      the ring with the fewest blocks under way
 //!                     └▶ helper                 when all are full: counted right here
 //! ```
+//! A small batch takes the short way: what is left when it is cut is counted right here while no shard is
+//! at work, and a shard that was given nothing is told nothing. In low-latency mode that goes for whatever
+//! is there whenever the input pauses.
+//!
 //! The helper is why two cores are both busy: reading costs a fifth of what counting does, so a reader
 //! that only waits for room would leave most of its core idle.
 
@@ -17,8 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
-use crate::epoch::{BatchTime, Mark};
-use crate::limits::{BLOCKS_PER_RING, EAGER_BYTES_MIN, EPOCHS_IN_FLIGHT_MAX};
+use crate::epoch::{BatchTime, Cut, Mark, Roll};
+use crate::limits::{
+    BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
+    EPOCHS_IN_FLIGHT_MAX,
+};
 use crate::metrics::Intake;
 use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
@@ -34,15 +41,27 @@ pub(crate) struct Hub {
     helper: ShardCore,
     /// Marks the helper has met and not sealed; while there are any it may not count.
     helper_marks: VecDeque<Mark>,
-    /// For each epoch what each stream had read at its mark, so that the publisher compares readers and
-    /// shards over exactly the same bytes. Pushed before the marks, which make it visible.
-    intakes: rtrb::Producer<Intake>,
-    stream_count: usize,
+    outbox: Outbox,
+    /// The shards that were given something since the last mark.
+    roll: Roll,
+    /// Something was read since the last mark.
+    has_input: bool,
+    low_latency: bool,
     /// Epochs cut so far.
     epoch: u64,
     /// Epochs put out so far, told by the publisher.
     published: Arc<AtomicU64>,
     publisher: Option<Thread>,
+}
+
+/// What is told of each epoch to whoever publishes it, before its marks are pushed.
+pub(crate) struct Outbox {
+    /// For each epoch what each stream had read at its mark, so that the publisher compares readers and
+    /// shards over exactly the same bytes.
+    pub(crate) intakes: rtrb::Producer<Intake>,
+    /// Pushed behind the intakes, which it makes visible.
+    pub(crate) cuts: rtrb::Producer<Cut>,
+    pub(crate) stream_count: usize,
 }
 
 /// A feed and the stream it belongs to.
@@ -62,8 +81,8 @@ impl Hub {
         arena: &Arena,
         helper: ShardCore,
         published: Arc<AtomicU64>,
-        intakes: rtrb::Producer<Intake>,
-        stream_count: usize,
+        outbox: Outbox,
+        low_latency: bool,
     ) -> Self {
         let free = (0..block_count(rings.len(), feeds.len()))
             .map(|_| arena.block())
@@ -82,8 +101,10 @@ impl Hub {
             free,
             helper,
             helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
-            intakes,
-            stream_count,
+            outbox,
+            roll: Roll::default(),
+            has_input: false,
+            low_latency,
             epoch: 0,
             published,
             publisher: None,
@@ -98,6 +119,11 @@ impl Hub {
     /// Tells which thread reads the numbered ring.
     pub(crate) fn set_reader(&mut self, index: usize, reader: Thread) {
         self.rings[index].set_reader(reader);
+    }
+
+    /// Whether something was read since the last cut.
+    pub(crate) fn has_input(&self) -> bool {
+        self.has_input
     }
 
     /// Number of feeds.
@@ -115,7 +141,7 @@ impl Hub {
     pub(crate) fn space(&mut self, index: usize) -> Option<&mut [u8]> {
         while !self.feeds[index].feed.has_space() {
             if self.feeds[index].feed.has_block() {
-                self.place_complete(index)?;
+                self.place_complete(index, 0)?;
             } else {
                 let block = self.take_free();
                 self.feeds[index].feed.provide(block);
@@ -127,11 +153,12 @@ impl Hub {
     /// The first `count` bytes of the feed's `space` were read.
     pub(crate) fn filled(&mut self, index: usize, count: usize) {
         self.feeds[index].feed.filled(count);
+        self.has_input = true;
     }
 
     /// The feed's connection is over. `None` when there is no room now: call again.
     pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Option<()> {
-        while self.place_complete(index)? {}
+        while self.place_complete(index, 0)? {}
         if !self.feeds[index].ending {
             self.feeds[index].feed.end(ending);
             self.feeds[index].ending = true;
@@ -139,38 +166,50 @@ impl Hub {
                 let block = self.take_free();
                 self.feeds[index].feed.provide(block);
             }
-            while self.place_complete(index)? {}
+            while self.place_complete(index, 0)? {}
         }
         self.feeds[index].ending = false;
         Some(())
     }
 
-    /// The input pauses: gives an idle shard what is complete, if it is worth waking it.
+    /// The input pauses: gives an idle shard what is complete, if it is worth waking it; in low-latency
+    /// mode counts it here, if no shard is at work.
     pub(crate) fn offer(&mut self) {
+        let (bytes_min, here_bytes_max) = if self.low_latency {
+            (COUNT_NOW_BYTES_MIN, usize::MAX)
+        } else {
+            (EAGER_BYTES_MIN, 0)
+        };
         for index in 0..self.feeds.len() {
-            if self.feeds[index].feed.held_bytes() >= EAGER_BYTES_MIN {
+            if self.feeds[index].feed.held_bytes() >= bytes_min {
                 self.take_back();
                 if self.rings.iter().any(|ring| ring.outstanding() == 0) {
-                    let _ = self.place_complete(index);
+                    let _ = self.place_complete(index, here_bytes_max);
                 }
             }
         }
     }
 
-    /// Ends an epoch behind everything that was read. `None` when there is no room for what is complete
+    /// Ends an epoch behind everything that was read. In low-latency mode the caller then puts out what
+    /// is complete, for the publisher is not woken. `None` when there is no room for what is complete
     /// or too many epochs are under way: call again, and read nothing until it worked.
     pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Option<()> {
         // Acquire: pairs with the publisher's Release; what it freed for the epoch is visible.
         if self.epoch - self.published.load(Ordering::Acquire) >= EPOCHS_IN_FLIGHT_MAX as u64 {
             return None;
         }
+        let here_bytes_max = if self.low_latency {
+            usize::MAX
+        } else {
+            COUNT_HERE_BYTES_MAX
+        };
         for index in 0..self.feeds.len() {
-            while self.place_complete(index)? {}
+            while self.place_complete(index, here_bytes_max)? {}
         }
-        for stream in 0..self.stream_count {
+        for stream in 0..self.outbox.stream_count {
             let feeds = self.feeds.iter().filter(|port| port.stream == stream);
             let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()));
-            let pushed = self.intakes.push(intake);
+            let pushed = self.outbox.intakes.push(intake);
             assert!(pushed.is_ok(), "epochs under way keep to their limit");
         }
         self.epoch += 1;
@@ -179,26 +218,55 @@ impl Hub {
             time,
             last,
         };
-        for ring in &mut self.rings {
-            ring.push_mark(mark);
+        let mut roll = std::mem::take(&mut self.roll);
+        if last {
+            // Every shard ends with it.
+            (0..self.rings.len()).for_each(|index| roll.add(index));
         }
+        let pushed = self.outbox.cuts.push(Cut { mark, roll });
+        assert!(pushed.is_ok(), "epochs under way keep to their limit");
+        for (index, ring) in self.rings.iter_mut().enumerate() {
+            if roll.has(index) {
+                ring.push_mark(mark);
+            }
+        }
+        self.has_input = false;
         self.helper_marks.push_back(mark);
-        self.seal_helper();
+        if self.low_latency {
+            while self.try_seal_helper() {}
+        } else {
+            self.seal_helper();
+        }
         Some(())
     }
 
     /// Hands the helper's tables over, as far as its spare ones are back. Gives whether it is done.
     pub(crate) fn seal_helper(&mut self) -> bool {
-        while let Some(&mark) = self.helper_marks.front() {
-            if !self.helper.try_seal(mark) {
+        while !self.helper_marks.is_empty() {
+            if !self.try_seal_helper() {
                 return false;
             }
-            self.helper_marks.pop_front();
-            if let Some(publisher) = &self.publisher {
-                publisher.unpark();
-            }
+            self.wake_publisher();
         }
         true
+    }
+
+    /// Hands the helper's tables over for the oldest mark it has not sealed.
+    fn try_seal_helper(&mut self) -> bool {
+        let Some(&mark) = self.helper_marks.front() else {
+            return false;
+        };
+        let is_sealed = self.helper.try_seal(mark);
+        if is_sealed {
+            self.helper_marks.pop_front();
+        }
+        is_sealed
+    }
+
+    fn wake_publisher(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.unpark();
+        }
     }
 
     /// What the numbered feed has read so far.
@@ -206,20 +274,27 @@ impl Hub {
         self.feeds[index].feed.intake()
     }
 
-    /// Takes the complete records of a feed out of it and has them counted. Gives whether there were
-    /// any; `None` when there is no room for them now.
-    fn place_complete(&mut self, index: usize) -> Option<bool> {
-        if !self.feeds[index].feed.has_block() {
+    /// Takes the complete records of a feed out of it and has them counted, here if they are no more
+    /// than `here_bytes_max` and no shard is at work. Gives whether there were any; `None` when there is
+    /// no room for them now.
+    fn place_complete(&mut self, index: usize, here_bytes_max: usize) -> Option<bool> {
+        let Port { feed, .. } = &self.feeds[index];
+        if !feed.has_block() {
             return Some(false);
         }
-        let target = self.room(self.feeds[index].feed.is_spilled())?;
+        let is_small = feed.held_bytes() <= here_bytes_max;
+        let is_spilled = feed.is_spilled();
+        let target = self.room(is_spilled, is_small)?;
         let Port { feed, stream, .. } = &mut self.feeds[index];
         let Some(block) = feed.cut() else {
             return Some(false);
         };
         let stream = *stream;
         match target {
-            Target::Ring(ring) => self.rings[ring].push_block(block, stream),
+            Target::Ring(ring) => {
+                self.roll.add(ring);
+                self.rings[ring].push_block(block, stream);
+            }
             Target::Helper => self.count_here(block, stream),
         }
         Some(true)
@@ -227,9 +302,13 @@ impl Hub {
 
     /// Where the next block goes. One that outgrew the arena is counted here, so that there is never
     /// more than one such block for each feed.
-    fn room(&mut self, is_spilled: bool) -> Option<Target> {
+    fn room(&mut self, is_spilled: bool, is_small: bool) -> Option<Target> {
         self.take_back();
         let helper_free = self.seal_helper();
+        let is_quiet = || self.rings.iter().all(|ring| ring.outstanding() == 0);
+        if is_small && helper_free && is_quiet() {
+            return Some(Target::Helper);
+        }
         let (index, ring) = self
             .rings
             .iter()

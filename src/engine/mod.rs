@@ -7,11 +7,13 @@
 //! |---|---|---|
 //! | `mt-reactor` | `reactor`: sources, feeds, `hub`, batch clock | `Poll::poll` |
 //! | `mt-shard-N` | `shard::worker`, pinned | spin, then park |
-//! | `mt-publisher` | `publisher`: merge, check, outputs | park |
+//! | `mt-publisher` | `desk`, `publisher`: merge, check, outputs | park |
 //!
 //! The push door has no reactor: the threads that write own the `hub` in turns, and `mt-clock` cuts.
+//! In low-latency mode whoever completes a batch puts it out, and `mt-publisher` helps out (`desk`).
 
 pub(crate) mod control;
+pub(crate) mod desk;
 pub(crate) mod hub;
 pub(crate) mod plan;
 pub(crate) mod publisher;
@@ -27,7 +29,8 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use self::control::{Control, Stop};
-use self::hub::{Hub, block_count};
+use self::desk::Desk;
+use self::hub::{Hub, Outbox, block_count};
 use self::plan::Plan;
 use self::publisher::{Inbox, Publisher};
 use crate::config::Config;
@@ -50,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Vec<Worker>,
     pub(crate) publisher: Publisher,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) low_latency: bool,
 }
 
 /// What an engine is built from.
@@ -110,6 +114,8 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         workers.push(Worker::new(shard(), reader));
     }
     let helper = shard();
+    let helper_end = handed_over.pop().expect("the helper's was pushed last");
+    let low_latency = config.low_latency.is_some();
     let feeds: Vec<(Feed, usize)> = feeds
         .into_iter()
         .map(|stream| {
@@ -126,20 +132,27 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         .max()
         .unwrap_or(0);
     let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * stream_count);
+    let (cuts_in, cuts_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX);
     let hub = Hub::new(
         feeds,
         rings,
         &arena,
         helper,
         Arc::clone(&published),
-        intakes_in,
-        stream_count,
+        Outbox {
+            intakes: intakes_in,
+            cuts: cuts_in,
+            stream_count,
+        },
+        low_latency,
     );
     let publisher = Publisher::new(
         plan,
         Inbox {
             shards: handed_over,
+            helper: helper_end,
             intakes: intakes_out,
+            cuts: cuts_out,
             stream_count,
         },
         interval,
@@ -153,6 +166,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         workers,
         publisher,
         wake,
+        low_latency,
     })
 }
 
@@ -175,6 +189,7 @@ fn arena(block_bytes: usize, block_count: usize) -> Result<Arena> {
 /// The threads of a running engine, the reading ones aside. Dropping it stops them.
 pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
+    pub(crate) desk: Arc<Desk>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -190,9 +205,12 @@ pub(crate) fn launch(
         workers,
         publisher,
         wake,
+        low_latency,
     } = parts;
+    let desk = Desk::new(publisher, wake, Arc::clone(&control), low_latency);
     let mut runtime = Runtime {
         control,
+        desk: Arc::clone(&desk),
         threads: Vec::new(),
     };
     let cores = if pin {
@@ -207,35 +225,29 @@ pub(crate) fn launch(
     // One shard that cannot be pinned is worth a word, the others would repeat it.
     let unpinned_told = Arc::new(AtomicBool::new(false));
 
-    // Shards need the publisher's thread to wake it, the publisher needs theirs: each end is handed
-    // over through a channel as soon as the thread exists.
-    let (publisher_slot, shard_threads) = std::sync::mpsc::channel::<Vec<Thread>>();
-    let publisher_thread = runtime.spawn("mt-publisher".to_owned(), move || {
-        // Nobody sends when a shard could not be started: then there is nothing to publish.
-        if let Ok(shards) = shard_threads.recv() {
-            publisher::run(publisher, &shards, &wake);
-        }
-    })?;
+    let publisher_thread = {
+        let desk = Arc::clone(&desk);
+        runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
+    };
+    desk.set_owner(publisher_thread.clone());
     let mut shards = Vec::new();
     for (index, worker) in workers.into_iter().enumerate() {
         // From the last core downwards: the first ones serve interrupts and the reading thread.
         let core = cores.iter().rev().nth(index).copied();
         let (control, notices) = (Arc::clone(&runtime.control), notices.clone());
-        let (publisher, told) = (publisher_thread.clone(), Arc::clone(&unpinned_told));
+        let (desk, told) = (Arc::clone(&desk), Arc::clone(&unpinned_told));
         let thread = runtime.spawn(format!("mt-shard-{index}"), move || {
             let failed = core.is_some_and(|core| !sys::pin_to(core));
             if failed && !told.swap(true, Ordering::Relaxed) {
                 notices.tell(Notice::Unpinned { shard: index });
             }
-            worker::run(worker, &control.abort, || publisher.unpark());
+            worker::run(worker, &control.abort, || desk.handed_over());
         })?;
         hub.set_reader(index, thread.clone());
         shards.push(thread);
     }
     hub.set_publisher(publisher_thread);
-    publisher_slot
-        .send(shards)
-        .map_err(|_| Error::internal("the publisher ended before it began"))?;
+    desk.set_shards(shards);
     Ok((hub, runtime))
 }
 

@@ -1,12 +1,11 @@
 //! Merges what the shards hand over, checks it, puts it out and gives the tables back.
 //!
 //! Promise: epochs come out in order, complete or not at all; a batch whose ledger does not close ends
-//! the run. Refuses to know: formats, sockets, what a pipeline computes.
+//! the run. Refuses to know: formats, sockets, what a pipeline computes, which thread it is on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::engine::control::Control;
@@ -14,10 +13,9 @@ use crate::engine::plan::{Output, Plan};
 use crate::epoch::clock::Clock;
 use crate::epoch::merge::merge_nodes;
 use crate::epoch::swap::{Sealed, SealedIn, Tables};
-use crate::epoch::{BatchStats, Mark};
+use crate::epoch::{BatchStats, Cut, Mark, Roll};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Counted, Intake, close_ledger};
-use crate::ring::Wake;
 use crate::shard::panic_message;
 use crate::source::{Notice, Notices};
 
@@ -28,25 +26,28 @@ const BEHIND_MIN: Duration = Duration::from_millis(100);
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A batch was put out.
-    Published,
-    /// Not all shards have handed over.
+    /// A batch was put out; the tables of these shards are back.
+    Published(Roll),
+    /// No batch was cut, or not all of its shards have handed over.
     Waiting,
     /// The last batch was put out.
     Done,
 }
 
-/// See the module. Stepped by [`run`] on its own thread, or by a test.
+/// See the module. Stepped by a `Desk`, or by a test.
 pub(crate) struct Publisher {
     plan: Plan,
-    /// One end for each shard, the helper's last.
     shards: Vec<SealedIn>,
-    /// The epoch at hand, one entry for each shard; empty between two steps.
+    /// Of the reading side, which has a part in every epoch.
+    helper: SealedIn,
+    /// The epoch at hand, one entry for each shard on its roll and one for the helper; empty between
+    /// two steps.
     tables: Vec<Tables>,
     /// Statistics of the epoch at hand, one entry for each node.
     stats: Vec<BatchStats>,
     /// What each stream had read at the mark before and at the one at hand.
     intakes: rtrb::Consumer<Intake>,
+    cuts: rtrb::Consumer<Cut>,
     before: Vec<Intake>,
     now: Vec<Intake>,
     interval: Duration,
@@ -55,14 +56,19 @@ pub(crate) struct Publisher {
     control: Arc<Control>,
     notices: Notices,
     is_behind: bool,
+    /// The last batch was put out.
+    is_done: bool,
 }
 
 /// Where a publisher's epochs come from.
 pub(crate) struct Inbox {
-    /// One end for each shard, the helper's last.
     pub(crate) shards: Vec<SealedIn>,
+    /// Of the reading side, which has a part in every epoch.
+    pub(crate) helper: SealedIn,
     /// What each of `stream_count` streams had read at each mark.
     pub(crate) intakes: rtrb::Consumer<Intake>,
+    /// The epochs that were cut.
+    pub(crate) cuts: rtrb::Consumer<Cut>,
     pub(crate) stream_count: usize,
 }
 
@@ -79,65 +85,79 @@ impl Publisher {
     ) -> Self {
         let Inbox {
             shards,
+            helper,
             intakes,
+            cuts,
             stream_count,
         } = inbox;
         Publisher {
-            tables: Vec::with_capacity(shards.len()),
+            tables: Vec::with_capacity(shards.len() + 1),
             before: vec![Intake::default(); stream_count],
             now: vec![Intake::default(); stream_count],
             intakes,
+            cuts,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             plan,
             shards,
+            helper,
             interval,
             clock,
             published,
             control,
             notices,
             is_behind: false,
+            is_done: false,
         }
     }
 
-    /// Puts the next batch out, if every shard has handed it over.
+    /// Puts the next batch out, if every shard that has a part in it has handed it over.
     ///
     /// # Errors
     ///
     /// An output that cannot be written, or a ledger that does not close: the run ends.
     pub(crate) fn step(&mut self) -> Result<Step> {
-        if !self.shards.iter().all(SealedIn::is_ready) {
+        if self.is_done {
+            return Ok(Step::Done);
+        }
+        let Ok(&Cut { mark, roll }) = self.cuts.peek() else {
+            return Ok(Step::Waiting);
+        };
+        let on_roll = |&(index, _): &(usize, &mut SealedIn)| roll.has(index);
+        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        if !self.helper.is_ready() || !shards.map(|(_, shard)| shard).all(|s| s.is_ready()) {
             return Ok(Step::Waiting);
         }
-        let mut mark: Option<Mark> = None;
-        for shard in &mut self.shards {
-            let Sealed { mark: this, tables } = shard.take().expect("`is_ready` said so");
-            assert!(
-                mark.is_none_or(|mark| mark.epoch == this.epoch),
-                "epochs out of step"
-            );
-            mark = Some(this);
+        self.cuts.pop().expect("it was looked at");
+        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        let shards = shards.map(|(_, shard)| shard);
+        for shard in shards.chain([&mut self.helper]) {
+            let sealed = shard.take().expect("`is_ready` said so");
+            let Sealed { mark: this, tables } = sealed;
+            assert_eq!(mark.epoch, this.epoch, "epochs out of step");
             self.tables.push(tables);
         }
-        let mark = mark.expect("there is at least one shard");
         for intake in &mut self.now {
             *intake = self
                 .intakes
                 .pop()
-                .expect("intakes are pushed before their mark");
+                .expect("intakes are pushed before their cut");
         }
         let outcome = self.publish(&mark);
         std::mem::swap(&mut self.before, &mut self.now);
-        for (shard, mut tables) in self.shards.iter_mut().zip(self.tables.drain(..)) {
+        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        let shards = shards.map(|(_, shard)| shard).chain([&mut self.helper]);
+        for (shard, mut tables) in shards.zip(self.tables.drain(..)) {
             tables.clear();
             shard.give_back(tables);
         }
         // Release: pairs with the Acquire in `Hub::cut`.
         self.published.store(mark.epoch, Ordering::Release);
         outcome?;
+        self.is_done = mark.last;
         Ok(if mark.last {
             Step::Done
         } else {
-            Step::Published
+            Step::Published(roll)
         })
     }
 
@@ -166,7 +186,7 @@ impl Publisher {
         let (first, others) = self
             .tables
             .split_first_mut()
-            .expect("there is at least one shard");
+            .expect("the helper has a part in every epoch");
         for (index, node) in self.plan.nodes.iter().enumerate() {
             // The fold calls a function of the user's.
             let merged = catch_unwind(AssertUnwindSafe(|| {
@@ -244,30 +264,4 @@ fn failed_batch(mark: &Mark, message: &str) -> Error {
         ErrorKind::UserFunction,
         format!("batch {ms} ms failed: {message}"),
     )
-}
-
-/// Steps `publisher` until it is done or the engine is aborted. `shards` are woken when their tables
-/// come back, `wake` is for the reading side.
-pub(crate) fn run(mut publisher: Publisher, shards: &[Thread], wake: &Wake) {
-    let control = Arc::clone(&publisher.control);
-    while !control.abort.load(Ordering::Relaxed) {
-        match publisher.step() {
-            Ok(Step::Waiting) => {
-                // A shard or the reader that hands tables over unparks this thread.
-                thread::park();
-                continue;
-            }
-            Ok(Step::Published) => {}
-            Ok(Step::Done) => break,
-            Err(error) => {
-                control.fail(error);
-                break;
-            }
-        }
-        for shard in shards {
-            shard.unpark();
-        }
-        wake.notify();
-    }
-    control.stopped();
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
+use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
 use crate::engine::plan::{CountTokens, Output, Plan};
 use crate::engine::{Order, Runtime, build, launch};
@@ -84,6 +85,8 @@ struct Shared {
     room: Arc<Condvar>,
     wake: Arc<Wake>,
     control: Arc<Control>,
+    desk: Arc<Desk>,
+    low_latency: bool,
     clock: Clock,
     /// Says which batch is next, if the engine cuts by itself. Held while it does.
     batches: Mutex<Option<BatchClock>>,
@@ -130,7 +133,7 @@ impl EngineBuilder {
     }
 
     /// Takes the memory and starts the threads. `on_batch` is called with each batch, in order, on the
-    /// publisher thread.
+    /// publisher thread; in [low-latency mode](Config::low_latency) on whichever thread completes it.
     ///
     /// # Errors
     ///
@@ -179,6 +182,7 @@ impl EngineBuilder {
         };
         let clock = Clock::system();
         let pin = self.config.pin;
+        let low_latency = self.config.low_latency.is_some();
         let parts = build(Order {
             config: self.config,
             plan,
@@ -199,6 +203,8 @@ impl EngineBuilder {
             room,
             wake,
             control,
+            desk: Arc::clone(&runtime.desk),
+            low_latency,
             clock,
             batches: Mutex::new(batches),
         });
@@ -247,7 +253,9 @@ impl Engine {
     }
 
     /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch is
-    /// cut; it is put out soon after, on the publisher thread.
+    /// cut; it is put out soon after, on the publisher thread. In [low-latency
+    /// mode](Config::low_latency) it has been put out before `cut` returns, on the calling thread, unless
+    /// shards have a part in it: it was larger than a block.
     ///
     /// # Errors
     ///
@@ -366,6 +374,8 @@ impl Shared {
         while !self.is_aborted() {
             is_cut = is_cut || gate.hub.cut(time, last).is_some();
             if is_cut && gate.hub.seal_helper() {
+                drop(gate);
+                self.desk.has_cut();
                 return true;
             }
             gate = self.wait(gate);
@@ -397,8 +407,13 @@ impl io::Write for Input {
         }
     }
 
-    /// Does nothing: complete lines are in the batch that is cut next, flushed or not.
+    /// Complete lines are in the batch that is cut next, flushed or not. In [low-latency
+    /// mode](Config::low_latency) those written so far are counted now, if they are some kilobytes, so
+    /// that less is left to do when the batch is cut.
     fn flush(&mut self) -> io::Result<()> {
+        if self.shared.low_latency {
+            self.shared.lock().hub.offer();
+        }
         Ok(())
     }
 }

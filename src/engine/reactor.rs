@@ -1,6 +1,7 @@
 //! The thread that reads: sources on one side, the hub on the other, the batch clock in between.
 //!
-//! Promise: a batch is cut at its time whatever sources and sinks do; a source that stopped for want of
+//! Promise: a batch is cut at its time whatever sources and sinks do (in low-latency mode sinks run here,
+//! so one that is slow delays the next cut); a source that stopped for want of
 //! room goes on by itself, though an edge-triggered event queue will not tell again. Refuses to know:
 //! protocols, tokens, formats.
 //!
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
+use crate::config::LowLatency;
 use crate::engine::control::{Control, Stop};
+use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::error::{Error, ErrorKind};
@@ -30,6 +33,9 @@ pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 /// How long the reactor sleeps at most while there is no room. It is woken much earlier; this is the
 /// backstop that makes progress independent of any wake-up.
 const STALL_MAX: Duration = Duration::from_millis(10);
+
+/// What the event queue rounds waiting times up to.
+const POLL_STEP: Duration = Duration::from_millis(1);
 
 /// Sources that another thread has something for.
 #[derive(Clone, Default)]
@@ -236,6 +242,11 @@ impl ReactorCore {
         }
     }
 
+    /// Whether the open batch holds something.
+    fn has_input(&self) -> bool {
+        self.hub.has_input()
+    }
+
     /// Epochs cut so far.
     #[cfg(test)]
     pub(crate) fn epochs_cut(&self) -> u64 {
@@ -348,24 +359,54 @@ impl ReactorCore {
     }
 }
 
+/// What a reactor's thread works with, besides the reactor.
+pub(crate) struct Shell {
+    pub(crate) poll: Poll,
+    pub(crate) clock: Clock,
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) signals: Signals,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) low_latency: Option<LowLatency>,
+}
+
 /// Runs `core` on the calling thread until its last epoch is cut.
-pub(crate) fn run(
-    mut core: ReactorCore,
-    mut poll: Poll,
-    clock: &Clock,
-    wake: &Wake,
-    signals: &Signals,
-) {
+pub(crate) fn run(mut core: ReactorCore, shell: Shell) {
+    let Shell {
+        mut poll,
+        clock,
+        wake,
+        signals,
+        desk,
+        low_latency,
+    } = shell;
     let mut events = Events::with_capacity(128);
     let control = Arc::clone(&core.control);
+    // A manual clock stands still: one would spin until a test moves it.
+    let low_latency = low_latency.filter(|_| !clock.is_manual());
+    let mut spin_until = Duration::ZERO;
     while !control.abort.load(Ordering::Relaxed) {
-        let timeout = match core.turn(clock.now()) {
+        let now = clock.now();
+        let next = core.turn(now);
+        desk.has_cut();
+        let timeout = match next {
             Next::Again => Duration::ZERO,
+            Next::Sleep(wait) if low_latency.is_some() => {
+                if now < spin_until {
+                    Duration::ZERO
+                } else if core.has_input() {
+                    // The last step is looked at the clock, so that the cut is not late.
+                    wait.saturating_sub(POLL_STEP)
+                } else {
+                    wait
+                }
+            }
             Next::Sleep(wait) => wait,
             Next::Stalled(_) => {
                 wake.want();
                 // Once more after the announcement: what was given back in between wakes nobody.
-                match core.turn(clock.now()) {
+                let next = core.turn(clock.now());
+                desk.has_cut();
+                match next {
                     Next::Stalled(wait) => wait.min(STALL_MAX),
                     Next::Sleep(wait) => wait,
                     Next::Again => Duration::ZERO,
@@ -392,6 +433,11 @@ pub(crate) fn run(
                 ));
                 break;
             }
+        }
+        if let Some(LowLatency { spin }) = low_latency
+            && !events.is_empty()
+        {
+            spin_until = clock.now() + spin;
         }
         for event in &events {
             if event.token() == WAKE_TOKEN {

@@ -212,10 +212,15 @@ impl World {
         };
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
+        let config = Config::default()
+            .workers(1 + random.below(4))
+            .block_bytes(64 << random.below(4));
+        let config = match random.below(2) {
+            0 => config,
+            _ => config.low_latency(Duration::ZERO),
+        };
         let parts = built(Order {
-            config: Config::default()
-                .workers(1 + random.below(4))
-                .block_bytes(64 << random.below(4)),
+            config,
             plan,
             feeds: (0..source_count).collect(),
             interval: Duration::from_millis(INTERVAL_MS),

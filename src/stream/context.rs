@@ -10,7 +10,7 @@ use mio::{Poll, Waker};
 use crate::config::{Config, interval_ms};
 use crate::engine::control::{Control, RunStats, Stop};
 use crate::engine::plan::{Node, Output, Plan};
-use crate::engine::reactor::{ReactorCore, Signals, WAKE_TOKEN};
+use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
 use crate::engine::{Order, Runtime, build, launch, reactor};
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::error::{Error, ErrorKind, Result, describe};
@@ -214,6 +214,7 @@ impl StreamingContext {
             Wake::new(move || wake_reactor())
         };
         let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
+        let low_latency = draft.config.low_latency;
         let (clock, notices) = (draft.clock, draft.notices);
         let parts = build(Order {
             config: draft.config,
@@ -253,9 +254,15 @@ impl StreamingContext {
             notices,
             record_bytes_max,
         );
-        runtime.spawn("mt-reactor".to_owned(), move || {
-            reactor::run(core, poll, &clock, &wake, &signals);
-        })?;
+        let shell = Shell {
+            poll,
+            clock,
+            wake,
+            signals,
+            desk: Arc::clone(&runtime.desk),
+            low_latency,
+        };
+        runtime.spawn("mt-reactor".to_owned(), move || reactor::run(core, shell))?;
         Ok(RunningContext { runtime, control })
     }
 }

@@ -1,0 +1,150 @@
+//! Where batches are put out: the publisher, and who may step it.
+//!
+//! Promise: one thread at a time puts batches out, in order; a batch that is complete is put out by
+//! whoever looks next, and somebody always looks. Refuses to know: what a batch holds, formats.
+//!
+//! Throughput mode: `mt-publisher` does it, woken by whoever hands tables over. In low-latency mode the
+//! thread that hands the last tables of a batch over does it itself, since waking another costs more than
+//! a small batch; `mt-publisher` steps in where two meet:
+//!
+//! ```text
+//!   has handed over                    is at the desk
+//!   try the lock                       step until nothing is complete
+//!   taken? unpark mt-publisher         leave
+//! ```
+//! What the one at the desk did not see any more, `mt-publisher` sees: it takes the lock by waiting.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{self, Thread};
+
+use crate::engine::control::Control;
+use crate::engine::publisher::{Publisher, Step};
+use crate::error::Error;
+use crate::ring::Wake;
+use crate::shard::panic_message;
+
+/// See the module.
+pub(crate) struct Desk {
+    /// Gone when the run is over, and with it the outputs: who waits for their end must not wait for
+    /// that of the engine's handle.
+    publisher: Mutex<Option<Publisher>>,
+    /// Woken when their tables come back.
+    shards: OnceLock<Vec<Thread>>,
+    /// Wakes the reading side.
+    wake: Arc<Wake>,
+    control: Arc<Control>,
+    /// `mt-publisher`.
+    owner: OnceLock<Thread>,
+    low_latency: bool,
+}
+
+impl Desk {
+    /// A desk for `publisher`. In low-latency mode every thread puts out what it completes.
+    pub(crate) fn new(
+        publisher: Publisher,
+        wake: Arc<Wake>,
+        control: Arc<Control>,
+        low_latency: bool,
+    ) -> Arc<Self> {
+        Arc::new(Desk {
+            publisher: Mutex::new(Some(publisher)),
+            shards: OnceLock::new(),
+            wake,
+            control,
+            owner: OnceLock::new(),
+            low_latency,
+        })
+    }
+
+    /// Tells which threads run the shards, before anything is cut.
+    pub(crate) fn set_shards(&self, shards: Vec<Thread>) {
+        let set = self.shards.set(shards);
+        assert!(set.is_ok(), "shards are started once");
+    }
+
+    /// Tells which thread is [`run`](Self::run)'s, before anything is cut.
+    pub(crate) fn set_owner(&self, owner: Thread) {
+        let set = self.owner.set(owner);
+        assert!(set.is_ok(), "the publisher is started once");
+    }
+
+    /// A shard has handed tables over.
+    pub(crate) fn handed_over(&self) {
+        if self.low_latency {
+            self.help();
+        } else {
+            self.wake_owner();
+        }
+    }
+
+    /// The reading side has cut epochs: puts out what is complete, in low-latency mode. Otherwise the
+    /// hub has woken `mt-publisher`.
+    pub(crate) fn has_cut(&self) {
+        if self.low_latency {
+            self.help();
+        }
+    }
+
+    fn help(&self) {
+        let is_left_over = match self.publisher.try_lock() {
+            Ok(mut publisher) => self.serve(publisher.as_mut()),
+            // Somebody is at it, or has panicked there and ended the engine.
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => true,
+        };
+        if is_left_over {
+            self.wake_owner();
+        }
+    }
+
+    fn wake_owner(&self) {
+        if let Some(owner) = self.owner.get() {
+            owner.unpark();
+        }
+    }
+
+    /// Puts out what is complete, until the run is over or aborted. The body of `mt-publisher`.
+    pub(crate) fn run(&self) {
+        while !self.serve(self.lock().as_mut()) {
+            thread::park();
+        }
+        drop(self.lock().take());
+        self.control.stopped();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Publisher>> {
+        self.publisher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Steps until nothing is complete. Gives whether the run is over.
+    fn serve(&self, publisher: Option<&mut Publisher>) -> bool {
+        let Some(publisher) = publisher else {
+            return true;
+        };
+        // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
+        while !self.control.abort.load(Ordering::Relaxed) {
+            match catch_unwind(AssertUnwindSafe(|| publisher.step())) {
+                Ok(Ok(Step::Published(roll))) => {
+                    for (index, shard) in self.shards.get().into_iter().flatten().enumerate() {
+                        if roll.has(index) {
+                            shard.unpark();
+                        }
+                    }
+                    self.wake.notify();
+                }
+                Ok(Ok(Step::Waiting)) => return false,
+                Ok(Ok(Step::Done)) => return true,
+                Ok(Err(error)) => self.control.fail(error),
+                Err(panic) => self.control.fail(Error::internal(format!(
+                    "bug while publishing: {}; results put out before are complete, later input was \
+                     not counted",
+                    panic_message(panic.as_ref())
+                ))),
+            }
+        }
+        true
+    }
+}
