@@ -12,6 +12,8 @@ mod definition;
 mod batches;
 #[path = "oracle/failures.rs"]
 mod failures;
+#[path = "oracle/latency.rs"]
+mod latency;
 #[path = "oracle/lengths.rs"]
 mod lengths;
 #[path = "oracle/live.rs"]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use microtally::internals::Kernel;
 use microtally::{BatchTime, Config, Engine, Rule, Tally};
@@ -177,8 +178,12 @@ proptest! {
         push_bytes in push_bytes(),
         steps in prop::collection::vec((0usize..3, step()), 0..16),
         drop_inputs in any::<bool>(),
+        low_latency in any::<bool>(),
     ) {
-        let config = Config::default().workers(workers).pin(false).block_bytes(block_bytes);
+        let mut config = Config::default().workers(workers).pin(false).block_bytes(block_bytes);
+        if low_latency {
+            config = config.low_latency(Duration::from_micros(50));
+        }
         let builder = Engine::builder(rule).config(config).inputs(input_count);
         let (sender, batches) = mpsc::channel();
         let engine = builder.start(move |batch| {
@@ -196,6 +201,8 @@ proptest! {
                     for piece in bytes.chunks(push_bytes) {
                         inputs[index].write_all(piece).expect("the engine runs");
                     }
+                    // A hint, in any place.
+                    inputs[index].flush().expect("the engine runs");
                     definitions[index].push(bytes);
                 }
                 Step::Cut | Step::End => {
