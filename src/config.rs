@@ -130,8 +130,23 @@ impl Config {
     ///
     /// `spin`, up to 1 s, is how long a [`StreamingContext`](crate::StreamingContext) that has read
     /// something looks for more without sleeping. A core is busy meanwhile; when nothing comes for
-    /// that long, it sleeps. A batch that holds something is cut on time to the microsecond, with up to
-    /// 1 ms of looking at the clock; without this mode the event queue rounds up to whole milliseconds.
+    /// that long, it sleeps. A batch that holds something is cut on time to some microseconds, with up
+    /// to 1.2 ms of looking at the clock; without this mode the event queue rounds up to whole
+    /// milliseconds.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::time::Duration;
+    /// use microtally::{BatchTime, Config, Engine, Rule};
+    ///
+    /// let mut engine = Engine::builder(Rule::Split(b' '))
+    ///     .config(Config::default().low_latency(Duration::ZERO))
+    ///     .start(|batch| println!("{} keys", batch.len()))?;
+    /// let mut input = engine.input().expect("there is one input unless more are asked for");
+    /// input.write_all(b"the cat\nthe dog\n")?;
+    /// engine.cut(BatchTime::from_millis(1))?; // Prints, on this thread.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn low_latency(mut self, spin: Duration) -> Self {
         self.low_latency = Some(LowLatency { spin });
         self

@@ -1,9 +1,9 @@
 //! The thread that reads: sources on one side, the hub on the other, the batch clock in between.
 //!
-//! Promise: a batch is cut at its time whatever sources and sinks do (in low-latency mode sinks run here,
-//! so one that is slow delays the next cut); a source that stopped for want of
-//! room goes on by itself, though an edge-triggered event queue will not tell again. Refuses to know:
-//! protocols, tokens, formats.
+//! Promise: a batch is cut at its time whatever sources and sinks do (but in low-latency mode sinks run
+//! here, and one that is slow delays the next cut); a source that stopped for want of room goes on by
+//! itself, though an edge-triggered event queue will not tell again. Refuses to know: protocols, tokens,
+//! formats.
 //!
 //! `ReactorCore` is the whole logic without a clock or a file descriptor; `run` is the thin shell that
 //! owns the `mio` loop.
@@ -34,8 +34,8 @@ pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 /// backstop that makes progress independent of any wake-up.
 const STALL_MAX: Duration = Duration::from_millis(10);
 
-/// What the event queue rounds waiting times up to.
-const POLL_STEP: Duration = Duration::from_millis(1);
+/// How late a thread that slept may be awake, on a virtual machine that is not overloaded.
+const AWAKE_LATE_MAX: Duration = Duration::from_micros(200);
 
 /// Sources that another thread has something for.
 #[derive(Clone, Default)]
@@ -359,6 +359,13 @@ impl ReactorCore {
     }
 }
 
+/// How long to sleep at most so as to be awake in time, the event queue taking whole milliseconds: the
+/// rest is spun away.
+fn sleep_short_of(wait: Duration) -> Duration {
+    let ms = wait.saturating_sub(AWAKE_LATE_MAX).as_millis();
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
 /// What a reactor's thread works with, besides the reactor.
 pub(crate) struct Shell {
     pub(crate) poll: Poll,
@@ -391,11 +398,11 @@ pub(crate) fn run(mut core: ReactorCore, shell: Shell) {
         let timeout = match next {
             Next::Again => Duration::ZERO,
             Next::Sleep(wait) if low_latency.is_some() => {
-                if now < spin_until {
+                let then = clock.now();
+                if then < spin_until {
                     Duration::ZERO
                 } else if core.has_input() {
-                    // The last step is looked at the clock, so that the cut is not late.
-                    wait.saturating_sub(POLL_STEP)
+                    sleep_short_of(wait.saturating_sub(then - now))
                 } else {
                     wait
                 }
