@@ -22,7 +22,7 @@
 //!
 //! Whoever knows the seed can choose keys whose hashes agree, and every look-up would walk over all of
 //! them. Two things happen then that do not happen to good hashes: an insertion has to step over many
-//! full groups, or leaves are split again and again without effect. [`Leaves::insert`] tells.
+//! full groups in a leaf that has room, or leaves are split again and again without effect. [`Leaves::insert`] tells.
 
 use hashbrown::HashTable;
 
@@ -40,8 +40,12 @@ const DEPTH_MAX: u32 = 20;
 const DEPTH_SLACK: u32 = 5;
 
 /// Full groups an insertion may step over. Leaves are filled to 7/8 at most, where a group of 16 is full
-/// with a chance of 0.12; seventeen in a row come once in 10^15 insertions.
-const STEPS_MAX: usize = 16;
+/// with a chance of 0.12; nine in a row come once in 10^8 insertions.
+///
+/// Keys that come in the order of another table, as in a merge, are not spread evenly while it lasts: they
+/// fill a leaf from one end. So the first answer is more room, and only where that should have been
+/// enough it is a flood.
+const STEPS_MAX: usize = 8;
 
 /// Positions hashbrown looks at together, on machines with 16-byte vectors. On others it is less, and
 /// the steps counted here are too few, never too many.
@@ -167,32 +171,61 @@ impl<T> Leaves<T> {
     }
 
     /// Inserts an entry that is not there yet.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub(super) fn insert(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) -> Strain {
         let mut strain = Strain::None;
+        let mut leaf = self.leaf_mut(hash);
+        if leaf.table.len() == leaf.table.capacity() {
+            strain = self.make_room(hash, &hasher);
+            leaf = self.leaf_mut(hash);
+        }
+        if leaf.insert(hash, entry, &hasher) > STEPS_MAX && !self.thin_out(hash, hasher) {
+            strain = Strain::Flood;
+        }
+        strain
+    }
+
+    /// The leaf of `hash` is full: splits it, or lets it double while it is smaller than a leaf should be.
+    #[cold]
+    fn make_room(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) -> Strain {
         loop {
             let leaf_count = self.leaves.len();
             let leaf = self.leaf_mut(hash);
             if leaf.table.len() < leaf.table.capacity() {
-                break;
+                return Strain::None;
             }
-            let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < DEPTH_MAX;
             let is_deep = leaf.depth > leaf_count.ilog2() + DEPTH_SLACK;
+            let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < DEPTH_MAX;
             self.growths += 1;
-            if !may_split || is_deep {
-                // The table doubles. Beyond a leaf's size that is the way out of a flood.
-                if is_deep {
-                    strain = Strain::Flood;
-                }
-                break;
+            if is_deep {
+                // It doubles beyond a leaf's size, which is the way out of a flood.
+                return Strain::Flood;
             }
+            if !may_split {
+                return Strain::None;
+            }
+            self.split(hash, hasher);
+        }
+    }
+
+    /// Makes more places where there were too few. Gives whether that should have been needed.
+    #[cold]
+    fn thin_out(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) -> bool {
+        let leaf_count = self.leaves.len();
+        let leaf = self.leaf_mut(hash);
+        let len = leaf.table.len();
+        if leaf.table.num_buckets() < LEAF_BUCKETS {
+            leaf.table.reserve(LEAF_KEYS_MAX - len, hasher);
+        } else if len >= LEAF_KEYS_MAX / 2
+            && leaf.depth < DEPTH_MAX
+            && leaf.depth <= leaf_count.ilog2() + DEPTH_SLACK
+        {
             self.split(hash, &hasher);
+        } else {
+            return false;
         }
-        if self.leaf_mut(hash).insert(hash, entry, hasher) > STEPS_MAX {
-            strain = Strain::Flood;
-        }
-        strain
+        self.growths += 1;
+        true
     }
 
     /// Splits the leaf of `hash` by the next bit.

@@ -493,6 +493,33 @@ mod tests {
     }
 
     #[test]
+    fn merging_is_no_flood() {
+        let keys: Vec<String> = (0..150_000).map(|n| format!("{n:x}")).collect();
+        let seed = Seed::random();
+        let (mut ours, mut theirs) = (Table::new(seed), Table::new(seed));
+        for (index, key) in keys.iter().enumerate() {
+            let table = if index % 3 == 0 {
+                &mut ours
+            } else {
+                &mut theirs
+            };
+            table.add(key.as_bytes(), 1u64, sum);
+        }
+        let mut into = Table::new(seed);
+        for _ in 0..2 {
+            into.merge_from(&theirs, sum);
+            into.merge_from(&ours, sum);
+            assert_eq!(into.len(), keys.len());
+            assert_eq!(
+                into.reseeds(),
+                0,
+                "the order of another table is not an attack"
+            );
+            into.clear();
+        }
+    }
+
+    #[test]
     fn values_are_reduced_in_the_order_they_came() {
         let mut table = Table::new(Seed::random());
         for value in [3i64, 9, 4] {
