@@ -125,8 +125,9 @@ impl Config {
     /// The thread that reads (of an [`Engine`](crate::Engine): that cuts or flushes) counts what is
     /// there itself instead of waking a shard, and the thread that completes a batch puts it out itself
     /// instead of waking the publisher: nobody is waited for. The price: outputs run on those threads,
-    /// so a slow one holds up reading, and one core does the work of small batches. Blocks that fill
-    /// up go to the shards as ever.
+    /// so a slow one holds up reading, and one core does the work of small batches. An output must not
+    /// wait for a lock that is held around [`Engine::cut`](crate::Engine::cut), nor write to the engine
+    /// that calls it. Blocks that fill up go to the shards as ever.
     ///
     /// `spin`, up to 1 s, is how long a [`StreamingContext`](crate::StreamingContext) that has read
     /// something looks for more without sleeping. A core is busy meanwhile; when nothing comes for

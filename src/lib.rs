@@ -49,8 +49,8 @@
 //! # Follow one word
 //!
 //! Ten symbols, in this order: `reactor::run` → `Source::fill` → `Feed::cut` → `Writer::push_block` →
-//! `Reader::pop` → `Splitter::tokens` → `Table::add_within` → `SealedOut::try_swap` → `publisher::run` →
-//! `Sink::emit`.
+//! `Reader::pop` → `Splitter::visit` → `shard::pack` → `HotWords` → `SealedOut::try_swap` →
+//! `Publisher::step` → `Sink::emit`.
 //!
 //! # Layers
 //!

@@ -20,3 +20,5 @@ mod lengths;
 mod live;
 #[path = "oracle/properties.rs"]
 mod properties;
+#[path = "oracle/vocabulary.rs"]
+mod vocabulary;

@@ -290,12 +290,15 @@ impl Runtime {
 
     /// Waits for the threads to end; somebody asked them to.
     pub(crate) fn join(&mut self) {
+        // One of the engine's own threads, in a function of the user's, cannot wait for itself, nor for
+        // those that may be waiting for what it holds: they end when it returns.
+        let me = thread::current().id();
+        if self.threads.iter().any(|handle| handle.thread().id() == me) {
+            self.threads.clear();
+        }
         for handle in self.threads.drain(..) {
-            // One of the engine's own threads, in a function of the user's, cannot wait for itself.
-            if handle.thread().id() != thread::current().id() {
-                // A panic was reported by the thread itself.
-                let _ = handle.join();
-            }
+            // A panic was reported by the thread itself.
+            let _ = handle.join();
         }
     }
 }

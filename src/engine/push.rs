@@ -255,7 +255,8 @@ impl Engine {
     /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch is
     /// cut; it is put out soon after, on the publisher thread. In [low-latency
     /// mode](Config::low_latency) it has been put out before `cut` returns, on the calling thread, unless
-    /// shards have a part in it: it was larger than a block.
+    /// shards have a part in it (it was larger than a block, or they are busy with an earlier one) or
+    /// another thread is putting batches out: then that one does it.
     ///
     /// # Errors
     ///

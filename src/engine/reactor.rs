@@ -235,7 +235,8 @@ impl ReactorCore {
         let timer = self.slots.iter().filter_map(|slot| slot.wake_at).min();
         let until_timer = timer.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let wait = self.clock.remaining(now).min(until_timer);
-        if helper_done {
+        // Asked again: the cut above may have left the helper with a mark and without spare tables.
+        if helper_done && self.hub.seal_helper() {
             Next::Sleep(wait)
         } else {
             Next::Stalled(wait)

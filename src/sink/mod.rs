@@ -28,8 +28,9 @@ use crate::error::{Error, Result};
 /// Implement it for an output of one's own, or hand a closure to
 /// [`for_each_batch`](crate::stream::Reduced::for_each_batch).
 pub trait Sink<V>: Send {
-    /// Puts one batch out. Called on the publisher thread, in batch order; while it runs, reading and
-    /// counting go on until the rings are full.
+    /// Puts one batch out, in batch order. Called on the publisher thread: while it runs, reading and
+    /// counting go on until the rings are full. In [low-latency mode](crate::Config::low_latency) it is
+    /// called on whichever thread completed the batch, which does nothing else meanwhile.
     ///
     /// # Errors
     ///

@@ -10,9 +10,10 @@
 //!    tokens of 1 to 8 bytes it holds 96 % in the King James Bible, 93 % in our generator's text, 88 %
 //!    in a dictionary, 85 % in Zipf text of a million words. Half the slots: 93, 88, 83 and 79 %, and 5 %
 //!    slower.
-//! 2. Whoever splits a chunk looks its tokens up here (`shard::pack`), without a branch: a token that is not
-//!    hot gets a slot that counts nothing, and goes on a list of misses.
-//! 3. The counts of a chunk are added up in a loop of their own, which does nothing else.
+//! 2. Whoever splits a chunk looks its tokens up here (`shard::pack`), without a branch: what is not hot adds
+//!    nothing to a count, and goes on a list of misses.
+//! 3. With vectors the look-up gives the numbers of slots, those that count nothing included, and the counts
+//!    are added up in a loop of their own.
 //! 4. Misses go to the table many at a time, so that their cache misses overlap; in a table that outgrew
 //!    the caches they wait (`deferred`) until their corner of it is worth fetching. There a key takes its slot over once it has been seen
 //!    more than twice as often as the key that has it. Both counts are of the same epoch, so a slot

@@ -1,7 +1,7 @@
 //! A hash table that grows in small steps.
 //!
 //! Promise: what was inserted is found; no insertion moves more than `LEAF_KEYS_MAX` entries, however many
-//! there are. Refuses to know: what an entry is; hash and equality come from the caller.
+//! there are, while hashes are good. Refuses to know: what an entry is; hash and equality come from the caller.
 //!
 //! One [`HashTable`] doubles by moving every entry at once: a tenth of a second at ten million keys, during
 //! which a shard counts nothing. Here the entries lie in many small ones, the leaves, found by a directory
@@ -40,7 +40,7 @@ const DEPTH_MAX: u32 = 20;
 const DEPTH_SLACK: u32 = 5;
 
 /// Full groups an insertion may step over. Leaves are filled to 7/8 at most, where a group of 16 is full
-/// with a chance of 0.12; nine in a row come once in 10^8 insertions.
+/// with a chance of 0.12, and its neighbours more often than that: nine in a row are seldom, not impossible.
 ///
 /// Keys that come in the order of another table, as in a merge, are not spread evenly while it lasts: they
 /// fill a leaf from one end. So the first answer is more room, and only where that should have been
@@ -62,6 +62,8 @@ pub(super) struct Leaves<T> {
     /// An empty table from the last split, for the next one.
     spare: HashTable<T>,
     growths: u64,
+    /// Room there was in the beginning.
+    initial: usize,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,7 @@ impl<T> Leaves<T> {
             depth: 0,
             spare: HashTable::new(),
             growths: 0,
+            initial: capacity,
         }
     }
 
@@ -276,7 +279,8 @@ impl<T> Leaves<T> {
     /// Puts every entry where its new hash says, which `hasher` makes.
     #[cold]
     pub(super) fn rebuild(&mut self, hasher: impl Fn(&mut T) -> u64, kept: impl Fn(&T) -> u64) {
-        let mut rebuilt = Leaves::with_capacity(self.len());
+        let mut rebuilt = Leaves::with_capacity(self.len().max(self.initial));
+        rebuilt.initial = self.initial;
         for leaf in &mut self.leaves {
             for mut entry in leaf.table.drain() {
                 let hash = hasher(&mut entry);

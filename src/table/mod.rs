@@ -63,7 +63,7 @@ const RESEEDS_MAX: u64 = 64;
 const LEAVES_NEAR: usize = 16;
 
 /// Look-ups under way at once: the line of one is asked for while the 16 before it are still on their
-/// way. Cores have 16 to 24 such lines in flight; 64 was no better than 16 (`PERF.md`).
+/// way. Cores have 16 to 24 such lines in flight; 8, 32 and 64 could not be told apart from 16.
 const LOOKAHEAD: usize = 16;
 
 /// The sum of two counts. 2^64 words are out of reach: at one a nanosecond that takes 584 years.
@@ -307,7 +307,7 @@ impl<V: Copy> Table<V> {
         }
         self.reseeds += 1;
         if self.reseeds > RESEEDS_MAX {
-            return; // A chain of bad luck of that length is a fault of ours; counting goes on, slowly.
+            return; // Sixty-four leaked seeds, or a fault of ours: counting goes on, slowly.
         }
         let seed = Seed::random();
         self.seed = seed;

@@ -2,7 +2,7 @@
 //! blocks, several writers at once, and whole programs.
 
 use std::io::Write;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -159,5 +159,34 @@ fn a_stop_ends_it_all() {
         let stats = running.stop(how).expect("nothing failed");
         assert_eq!(batches.iter().sum::<u64>(), 0);
         assert_eq!(stats.records, 2);
+    }
+}
+
+/// An output may end the run it is part of by dropping the handle, on whichever thread it is called.
+#[test]
+fn dropping_the_handle_inside_an_output_ends_the_run() {
+    let plain = Config::default().workers(2).pin(false);
+    for config in [plain, low_latency(2)] {
+        let (listener, port) = listen();
+        let ssc = StreamingContext::with_config(Duration::from_millis(10), config);
+        let ssc = ssc.expect("it is made");
+        let handle = Arc::new(Mutex::new(None::<RunningContext>));
+        let (sender, dropped) = mpsc::channel();
+        let lines = ssc.socket_text_stream_with("127.0.0.1", port, Reconnect::Never);
+        let words = lines.expect("it is added").flat_map(split(b' '));
+        let in_output = Arc::clone(&handle);
+        words.count_by_value().for_each_batch(move |_, _| {
+            if let Some(running) = in_output.lock().expect("nobody panicked").take() {
+                drop(running);
+                // Nobody listens when a later batch comes.
+                let _ = sender.send(());
+            }
+        });
+        let running = ssc.start().expect("it starts");
+        let mut client = accept(listener);
+        *handle.lock().expect("nobody panicked") = Some(running);
+        client.write_all(b"to be or not\n").expect("it reads");
+        let outcome = dropped.recv_timeout(PATIENCE);
+        outcome.expect("the output comes back from dropping the handle");
     }
 }

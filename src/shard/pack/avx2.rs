@@ -11,7 +11,10 @@ use crate::table::hot::Slots;
 
 /// The implementation, if this CPU can run it.
 pub(super) fn pack() -> Option<Pack> {
-    let supported = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
+    let supported = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt");
     // SAFETY: the CPU has the features that `sort` enables.
     supported.then_some(|run, around, slots, lists| unsafe { sort(run, around, slots, lists) })
 }
@@ -19,7 +22,7 @@ pub(super) fn pack() -> Option<Pack> {
 /// # Safety
 ///
 /// The CPU has the features named below.
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
     let mut sorted = Sorted::default();
     by_length(run, around, lists, &mut sorted);

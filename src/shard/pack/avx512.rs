@@ -23,7 +23,7 @@
 #![allow(unsafe_code)]
 // Why unsafe: code compiled for CPU features; loads and stores through pointers. The obligations: `pack`
 // asks the CPU; `sort` asserts where the last load ends; lists have a vector's room behind them.
-// Attacked by: the property tests of `shard::count`, the fuzz targets `cuts_do_not_matter` and
+// Attacked by: the property tests of this module and of `tests/oracle`, the fuzz targets `cuts_do_not_matter` and
 // `chunks_do_not_matter`.
 
 use std::arch::x86_64::*;
@@ -34,6 +34,9 @@ use crate::table::hot::{HOT_SLOTS_LOG2, NO_SLOT, Slots};
 
 /// Tokens a step.
 const LANES: usize = 8;
+
+/// Empty tokens that are passed over at once where there are as many.
+const LONG_ROW: usize = 64;
 
 const _: () = assert!(LIST_LEN >= CHUNK_BYTES_MAX + LANES && EMPTY_ROW == LANES);
 
@@ -51,7 +54,8 @@ pub(super) fn pack() -> Option<Pack> {
 
 /// # Safety
 ///
-/// The CPU has the features named below, and `run.ends` ascends, as a `Run` promises.
+/// The CPU has the features named below. `run.ends` ascends, as a `Run` promises, and `around` is the run's
+/// block with its guard.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
     let mut sorted = Sorted::default();
@@ -61,6 +65,7 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     };
     // Every token begins at or before the last delimiter, and eight bytes are loaded from its start.
     assert!(base + usize::from(last) + 8 <= around.len() && ends.len() <= CHUNK_BYTES_MAX);
+    debug_assert!(ends.is_sorted());
     // The first token may have begun in an earlier chunk. It and what is left behind the last whole group
     // go one by one.
     let groups = (ends.len() - 1) / LANES;
@@ -90,11 +95,16 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     let eight = _mm512_set1_epi64(8);
     let all = _mm512_set1_epi64(-1);
     let bases = _mm512_set1_epi64(base as i64 + 1);
-    for group in 0..groups {
+    let mut group = 0;
+    while group < groups {
         let at = group * LANES;
         if usize::from(ends[at + LANES] - ends[at]) == EMPTY_ROW {
+            let far = at + LONG_ROW;
+            let is_long = far < ends.len() && usize::from(ends[far] - ends[at]) == LONG_ROW;
+            group += if is_long { LONG_ROW / LANES } else { 1 };
             continue;
         }
+        group += 1;
         // SAFETY: `at + 8` is below `ends.len()`: the nine positions from `at` on exist.
         let (before, end) = unsafe {
             let from = ends.as_ptr().add(at);

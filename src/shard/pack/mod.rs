@@ -224,8 +224,14 @@ mod tests {
                 block.extend(std::iter::repeat_n(b'a' + (*word % 23) as u8, *word % 19));
                 let blanks = rows[index % rows.len()].saturating_sub(25);
                 block.extend(std::iter::repeat_n(b' ', blanks));
-                block.push(if index % 11 == 0 { b'\n' } else { b' ' });
+                block.extend_from_slice(match index % 11 {
+                    0 => &b"\n"[..],
+                    1 => b"\r\n",
+                    _ => b" ",
+                });
             }
+            // A token that begins in one chunk and ends in another.
+            block.extend(std::iter::repeat_n(b'x', CHUNK_BYTES_MAX + rows[0]));
             block.push(b'\n');
             let len = block.len();
             block.extend_from_slice(&[b'#'; crate::limits::GUARD_BYTES]);

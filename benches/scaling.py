@@ -1,0 +1,124 @@
+"""What a second core brings: whole programs on one core and on two, in interleaved rounds.
+
+    cargo build --release --examples
+    python3 benches/scaling.py [--rounds 5] [--size 1GB]
+
+Standard library only, Linux (it sets affinity masks). In each round, in random order, on one core and on two:
+
+arithmetic   N processes that only add and multiply, N being the number of cores: what any program can gain.
+file         `microtally words - < file`.
+sockets      examples/sockets.rs: four connections, each with a quarter of the size; the senders share the cores.
+
+The gain is the median of the ratios within rounds. Numbers of words are checked. For two threads that
+share nothing, see `microtally bench`, column "two threads".
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BIN = ROOT / "target" / "release"
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+CONNECTIONS = 4
+ARITHMETIC = "x = 1\nfor i in range(12_000_000): x = (x * 31 + i) & 0xffffffff"
+
+
+def size(text):
+    for unit, factor in UNITS.items():
+        if text.upper().endswith(unit):
+            return int(float(text[: -len(unit)]) * factor)
+    return int(text)
+
+
+def on(cores, command, **how):
+    mask = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
+    return subprocess.Popen([str(part) for part in command], preexec_fn=mask, **how)
+
+
+def arithmetic(cores, _):
+    """Work done a second: as many processes as cores, each the same piece of work."""
+    start = time.perf_counter()
+    running = [on({core}, ["python3", "-c", ARITHMETIC]) for core in cores]
+    for process in running:
+        if process.wait() != 0:
+            raise SystemExit("the arithmetic failed")
+    return len(cores) / (time.perf_counter() - start)
+
+
+def file(cores, path):
+    command = [BIN / "microtally", "words", "-", "-i", "1h", "--stats=json"]
+    start = time.perf_counter()
+    with open(path, "rb") as text:
+        process = on(cores, command, stdin=text, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        _, errors = process.communicate()
+    seconds = time.perf_counter() - start
+    if process.returncode != 0:
+        raise SystemExit(f"words failed: {errors.decode()}")
+    stats = json.loads(errors.decode().splitlines()[-1])
+    check(path, stats["tokens"])
+    return os.path.getsize(path) / seconds
+
+
+def sockets(cores, path):
+    quarter = path + ".quarter"
+    command = [BIN / "examples" / "sockets", CONNECTIONS, quarter]
+    process = on(cores, command, stdout=subprocess.PIPE)
+    out, _ = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit("sockets failed")
+    result = json.loads(out)
+    check(quarter, result["tokens"] / CONNECTIONS)
+    return result["bytes"] / result["seconds"]
+
+
+WORDS = {}
+
+
+def check(path, tokens):
+    """Every run over a file must find as many words, and as many as there are blanks and line ends."""
+    if path not in WORDS:
+        text = pathlib.Path(path).read_bytes()
+        WORDS[path] = text.count(b" ") + text.count(b"\n")
+    if tokens != WORDS[path]:
+        raise SystemExit(f"{tokens} words in {path}, not {WORDS[path]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=size, default=size("1GB"))
+    options = parser.parse_args()
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise SystemExit("this needs two cores")
+    one, two = {usable[-1]}, set(usable[-2:])
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        path = os.path.join(folder, "text")
+        for name, total in ((path, options.size), (path + ".quarter", options.size // CONNECTIONS)):
+            with open(name, "wb") as text:
+                command = [BIN / "microtally", "gen", "--seed", "1", "--total", str(total)]
+                subprocess.run(command, stdout=text, check=True)
+        programs = {"arithmetic": arithmetic, "file": file, "sockets": sockets}
+        rates = {(name, cores): [] for name in programs for cores in (1, 2)}
+        for _ in range(options.rounds):
+            for name, program in random.sample(list(programs.items()), len(programs)):
+                for cores in random.sample((1, 2), 2):
+                    rates[name, cores].append(program(one if cores == 1 else two, path))
+    print("| | one core | two cores | gain (least to most) |\n|---|---|---|---|")
+    for name in programs:
+        gains = [b / a for a, b in zip(rates[name, 1], rates[name, 2])]
+        single, double = (statistics.median(rates[name, cores]) for cores in (1, 2))
+        unit, scale = ("pieces/s", 1) if name == "arithmetic" else ("GB/s", 1e9)
+        spread = f"{statistics.median(gains):.2f}x ({min(gains):.2f}x to {max(gains):.2f}x)"
+        print(f"| {name} | {single / scale:.3g} {unit} | {double / scale:.3g} {unit} | {spread} |")
+
+
+if __name__ == "__main__":
+    main()
