@@ -1,24 +1,28 @@
 //! `merge`: what the publisher pays at the end of a batch, by distinct key.
 //!
 //! `same` merges a table with the keys that the other has already: two shards that counted one vocabulary.
-//! `disjoint` merges keys that are all new: the first shard's table into the empty result. `top` ranks.
+//! `disjoint` merges keys that are all new: the first shard's table into the empty result. `share`
+//! is what it comes to in batches of several sizes. `top` ranks.
 
 mod corpus;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::io::Write;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::Kind;
 use microtally::internals::{Seed, Table};
-use microtally::{BatchTime, Rule, Tally};
+use microtally::{BatchTime, Engine, Rule, Tally};
 
 use corpus::{Corpus, SEPARATOR};
 
 fn main() {
     let mut criterion = corpus::criterion(Duration::from_secs(2));
     merge(&mut criterion);
+    share(&mut criterion);
     top(&mut criterion);
     criterion.final_summary();
 }
@@ -81,6 +85,48 @@ fn assert_holds<'k>(table: &Table<u64>, entries: impl Iterator<Item = (&'k [u8],
     let found: BTreeMap<&[u8], u64> = table.iter().collect();
     assert!(found == expected, "the merged table counts wrong");
     assert_eq!(table.len(), expected.len(), "a key stands twice");
+}
+
+/// What merging takes of a batch: `batch` is from the first byte written until the result is there, `merge`
+/// the part of it behind the hand-over. One shard and the writing thread count, so there are two tables.
+fn share(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("share");
+    let corpus = Corpus::of(Kind::English, corpus::sized(256 << 10, 64 << 20));
+    for mib in [1, 4, 16, 64] {
+        let part = &corpus.bytes[..corpus::sized(mib << 12, mib << 20).min(corpus.bytes.len())];
+        let end = memchr::memrchr(b'\n', part).expect("many lines") + 1;
+        let bytes = &part[..end];
+        let tokens = memchr::memchr2_iter(SEPARATOR, b'\n', bytes).count() as u64;
+        let (sender, batches) = mpsc::channel();
+        let builder = Engine::builder(Rule::Split(SEPARATOR)).workers(1);
+        let engine = builder.start(move |batch| {
+            // Nobody listens when the engine finishes.
+            let _ = sender.send((batch.stats().tokens, batch.stats().processing));
+        });
+        let mut engine = engine.expect("the engine starts");
+        let mut input = engine.input().expect("one input");
+        let mut time_ms = 0;
+        let mut once = || {
+            let start = Instant::now();
+            input.write_all(bytes).expect("the engine runs");
+            time_ms += 1;
+            let time = BatchTime::from_millis(time_ms);
+            engine.cut(time).expect("the engine runs");
+            let (counted, processing) = batches.recv().expect("each cut gives a batch");
+            assert_eq!(counted, tokens);
+            (start.elapsed(), processing)
+        };
+        once();
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(BenchmarkId::new("batch", format!("{mib}MiB")), |bencher| {
+            bencher.iter_custom(|iterations| (0..iterations).map(|_| once().0).sum());
+        });
+        group.bench_function(BenchmarkId::new("merge", format!("{mib}MiB")), |bencher| {
+            bencher.iter_custom(|iterations| (0..iterations).map(|_| once().1).sum());
+        });
+        drop(input);
+        engine.finish().expect("the engine ends well");
+    }
 }
 
 fn top(criterion: &mut Criterion) {
