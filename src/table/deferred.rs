@@ -9,13 +9,9 @@
 //! It is a radix partition by the bits that also choose the leaf, with a fixed number of groups: the memory
 //! is bounded by `GROUPS * GROUP_KEYS`, whatever the stream. Streams without a large table never touch it.
 
-/// Groups. With ten million keys, which is two thousand leaves, a group's leaves are 540 KB.
-const GROUPS: usize = 1 << GROUPS_LOG2;
-const GROUPS_LOG2: u32 = 9;
+use crate::limits::{GROUP_KEYS, GROUPS_LOG2};
 
-/// Keys of a group that wait: 16 KiB of the shortest ones. More make the walk through a group's leaves
-/// pay better, but come out all at once, and a batch is late by them: `PERF.md` has the figures.
-const GROUP_KEYS: usize = 2048;
+const GROUPS: usize = 1 << GROUPS_LOG2;
 
 /// See the module.
 pub(super) struct Deferred<K> {

@@ -23,13 +23,12 @@
 //! the whole table (a pause, and blind in between); taking whatever key comes first (in a stream whose
 //! vocabulary drifts the slots are worthless after a while).
 
+use crate::limits::HOT_SLOTS_LOG2;
 use crate::table::Table;
 use crate::table::deferred::Deferred;
 use crate::table::keys::Seed;
 
-/// Slots: 256 KiB of keys, 128 KiB of counts and 128 KiB of floors.
 const HOT_SLOTS: usize = 1 << HOT_SLOTS_LOG2;
-pub(crate) const HOT_SLOTS_LOG2: u32 = 15;
 
 /// The first of the slots that count nothing, for tokens that are not hot.
 pub(crate) const NO_SLOT: u16 = HOT_SLOTS as u16;

@@ -26,14 +26,11 @@
 
 use hashbrown::HashTable;
 
+use crate::limits::{LEAF_BUCKETS, LEAF_DEPTH_MAX};
 use crate::sys::prefetch::prefetch;
 
 /// Entries of a leaf before it is split: what hashbrown holds in `LEAF_BUCKETS`.
 const LEAF_KEYS_MAX: usize = LEAF_BUCKETS / 8 * 7;
-const LEAF_BUCKETS: usize = 1 << 13;
-
-/// Bits of the directory at most: 2^20 leaves hold some five billion keys. Leaves of that depth grow.
-const DEPTH_MAX: u32 = 20;
 
 /// A leaf may be this much deeper than all leaves are on average before that is taken for a flood. With
 /// good hashes leaves differ by one or two.
@@ -198,7 +195,7 @@ impl<T> Leaves<T> {
                 return Strain::None;
             }
             let is_deep = leaf.depth > leaf_count.ilog2() + DEPTH_SLACK;
-            let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < DEPTH_MAX;
+            let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < LEAF_DEPTH_MAX;
             self.growths += 1;
             if is_deep {
                 // It doubles beyond a leaf's size, which is the way out of a flood.
@@ -220,7 +217,7 @@ impl<T> Leaves<T> {
         if leaf.table.num_buckets() < LEAF_BUCKETS {
             leaf.table.reserve(LEAF_KEYS_MAX - len, hasher);
         } else if len >= LEAF_KEYS_MAX / 2
-            && leaf.depth < DEPTH_MAX
+            && leaf.depth < LEAF_DEPTH_MAX
             && leaf.depth <= leaf_count.ilog2() + DEPTH_SLACK
         {
             self.split(hash, &hasher);
@@ -244,7 +241,7 @@ impl<T> Leaves<T> {
                 .collect();
             self.depth += 1;
         }
-        let number = u32::try_from(self.leaves.len()).expect("2^DEPTH_MAX leaves at most");
+        let number = u32::try_from(self.leaves.len()).expect("the depth has a limit");
         let fresh = || HashTable::with_capacity(LEAF_KEYS_MAX);
         let mut zeros = std::mem::take(&mut self.spare);
         if zeros.capacity() < LEAF_KEYS_MAX {

@@ -56,9 +56,6 @@ struct Long<V> {
     value: V,
 }
 
-/// New seeds a table takes at most.
-const RESEEDS_MAX: u64 = 64;
-
 /// Leaves that lie in a second-level cache together, or nearly: 2 MiB of the shortest keys.
 const LEAVES_NEAR: usize = 16;
 
@@ -306,7 +303,7 @@ impl<V: Copy> Table<V> {
             return;
         }
         self.reseeds += 1;
-        if self.reseeds > RESEEDS_MAX {
+        if self.reseeds > limits::RESEEDS_MAX {
             return; // Sixty-four leaked seeds, or a fault of ours: counting goes on, slowly.
         }
         let seed = Seed::random();

@@ -29,8 +29,9 @@
 use std::arch::x86_64::*;
 
 use super::{EMPTY_ROW, LIST_LEN, Lists, Pack, Run, Sorted, by_length, look_up};
+use crate::limits::HOT_SLOTS_LOG2;
 use crate::split::CHUNK_BYTES_MAX;
-use crate::table::hot::{HOT_SLOTS_LOG2, NO_SLOT, Slots};
+use crate::table::hot::{NO_SLOT, Slots};
 
 /// Tokens a step.
 const LANES: usize = 8;
