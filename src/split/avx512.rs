@@ -123,7 +123,12 @@ unsafe fn scan<const KIND: u8>(separator: u8, chunk: &[u8], ends: &mut [u16]) ->
         };
 
         let count = delimiters.count_ones() as usize;
-        let packed = _mm512_maskz_compress_epi8(delimiters, lanes);
+        // A row of delimiters has nothing to compress.
+        let packed = if count == 64 {
+            lanes
+        } else {
+            _mm512_maskz_compress_epi8(delimiters, lanes)
+        };
         let low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(packed));
         debug_assert!(found.delimiters <= offset && offset + 64 <= ends.len());
         // SAFETY: at most one position was written for each byte before `offset`, `offset` is a
