@@ -1,6 +1,7 @@
 //! One text, counted in memory by everybody in turns.
 //!
-//! Promise: who counts wrong ends the program; nobody is timed before his counts were compared key by key.
+//! Promise: who counts wrong ends the program; counts are compared key by key before anybody is timed, those of
+//! the two halves in sum.
 //! Refuses to know: where texts come from, how tables are printed.
 //!
 //! The rival is the program one would write instead: the standard library's map over words found with
@@ -37,10 +38,11 @@ pub(super) struct Row {
     of_two_threads: Figures,
     rival_gb_per_s: Figures,
     times_rival: Figures,
+    longest_push_ms: Figures,
 }
 
 impl Row {
-    pub(super) const HEAD: [&'static str; 9] = [
+    pub(super) const HEAD: [&'static str; 10] = [
         "text",
         "one thread, GB/s",
         "ns a word",
@@ -50,10 +52,11 @@ impl Row {
         "of arithmetic's gain",
         "rival, GB/s",
         "faster than the rival by",
+        "longest push, ms",
     ];
 
     /// The cells behind the name.
-    pub(super) fn cells(&self) -> [String; 8] {
+    pub(super) fn cells(&self) -> [String; 9] {
         [
             self.gb_per_s.cell(""),
             self.word_ns.cell(""),
@@ -63,6 +66,7 @@ impl Row {
             self.of_two_threads.cell(""),
             self.rival_gb_per_s.cell(""),
             self.times_rival.cell("x"),
+            self.longest_push_ms.cell(""),
         ]
     }
 
@@ -133,6 +137,8 @@ pub(super) fn measure(
             seconds[who] = elapsed;
         }
         row.push(bytes.len() as f64, words as f64, seconds, &reading);
+        row.longest_push_ms
+            .push(longest_push(&mut new()?, bytes) * 1e3);
     }
     Ok(row)
 }
@@ -144,6 +150,15 @@ fn count(tally: &mut Tally, bytes: &[u8]) -> u64 {
         .cut(BatchTime::from_millis(1))
         .expect("the ledger closes");
     batch.stats().tokens
+}
+
+/// Counts `bytes` with a tally that knows no word yet, in pieces as a reader would bring them, and gives the
+/// seconds of the longest push: the longest time nothing else is counted, because a table grows.
+fn longest_push(tally: &mut Tally, bytes: &[u8]) -> f64 {
+    let pieces = bytes.chunks(microtally::limits::BLOCK_BYTES_DEFAULT);
+    pieces
+        .map(|piece| timed(|| tally.push(black_box(piece))).1)
+        .fold(0.0, f64::max)
 }
 
 /// Counts `bytes` and gives how many words there were. A line ends with `\n` or `\r\n`.
