@@ -114,3 +114,15 @@ fn a_map_function_that_panics_fails_its_batch_only() {
     };
     fails_one_batch(program, "assertion `left != right` failed");
 }
+
+#[test]
+fn a_filter_function_that_panics_fails_its_batch_only() {
+    let program = |words: DStream<'_, Tokens>, sender| {
+        let words = words.filter(|word| {
+            assert_ne!(word, b"boom", "this word is not looked at");
+            word != b"bystander"
+        });
+        forward(&words.count_by_value(), sender);
+    };
+    fails_one_batch(program, "this word is not looked at");
+}
