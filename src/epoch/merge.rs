@@ -17,6 +17,11 @@ impl<V: Copy + Send + 'static> Partial for Table<V> {
         Table::clear(self);
     }
 
+    fn follow(&mut self, leader: &dyn Partial) {
+        Table::clear(self);
+        self.set_seed(table_of::<V>(leader).seed());
+    }
+
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }
@@ -44,7 +49,8 @@ pub(crate) fn table_of_mut<V: Copy + Send + 'static>(partial: &mut dyn Partial) 
 
 /// Merges one pipeline's tables of all shards into the first one, with `fold` for a pair of tables.
 ///
-/// The largest table takes the first place before, so that as few keys as possible move.
+/// The largest table takes the first place before, so that as few keys as possible move. The others are
+/// empty afterwards.
 pub(crate) fn merge_nodes<'a>(
     first: &mut NodeTable,
     others: impl Iterator<Item = &'a mut NodeTable>,
@@ -55,6 +61,7 @@ pub(crate) fn merge_nodes<'a>(
             std::mem::swap(&mut first.partial, &mut other.partial);
         }
         fold(first.partial.as_mut(), other.partial.as_ref());
+        other.partial.follow(first.partial.as_ref());
         first.block_bytes += other.block_bytes;
         first.tallied = sum(first.tallied, other.tallied);
     }
@@ -124,5 +131,34 @@ mod tests {
         assert!(check_counts(&table, bytes, Tallied { tokens: 5, ..good }).is_err());
         table.add(b"planted", 1, |a, b| a + b);
         assert!(check_counts(&table, bytes, good).is_err());
+    }
+
+    #[test]
+    fn merged_tables_have_one_seed_afterwards() {
+        let node = |words: usize| {
+            let mut table = Table::new(Seed::random());
+            for word in 0..words {
+                table.add(format!("{word}").as_bytes(), 1u64, |a, b| a + b);
+            }
+            NodeTable {
+                partial: Box::new(table),
+                block_bytes: 0,
+                tallied: Tallied::default(),
+            }
+        };
+        let (mut first, mut other) = (node(10), node(30));
+        merge_nodes(&mut first, [&mut other].into_iter(), |into, from| {
+            table_of_mut::<u64>(into).merge_from(table_of(from), |a, b| a + b);
+        });
+        let (merged, other) = (
+            table_of::<u64>(first.partial.as_ref()),
+            table_of::<u64>(other.partial.as_ref()),
+        );
+        assert_eq!(
+            (merged.len(), merged.get(b"7"), merged.get(b"29")),
+            (30, Some(2), Some(1))
+        );
+        assert_eq!(merged.seed(), other.seed());
+        assert!(other.is_empty());
     }
 }

@@ -18,6 +18,9 @@ pub(crate) trait Partial: Any + Send {
     fn len(&self) -> usize;
     /// Forgets the content, keeps the memory.
     fn clear(&mut self);
+    /// Forgets the content, and keeps its keys from now on as `leader` does, with which it was merged: a
+    /// table that took a new seed after a flood would otherwise never again be in the others' order.
+    fn follow(&mut self, leader: &dyn Partial);
     /// For the pipeline that made it, which knows its type.
     fn as_any(&self) -> &dyn Any;
     /// For the pipeline that made it, which knows its type.

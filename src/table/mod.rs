@@ -378,6 +378,12 @@ impl<V: Copy> Table<V> {
         self.seed
     }
 
+    /// Takes another table's seed. Only for an empty table: keys would not be found any more.
+    pub(crate) fn set_seed(&mut self, seed: Seed) {
+        assert!(self.is_empty(), "a table with keys keeps its seed");
+        self.seed = seed;
+    }
+
     /// Number of distinct keys.
     pub fn len(&self) -> usize {
         self.short.len() + self.medium.len() + self.long.len()
