@@ -10,17 +10,14 @@ use microtally::{Config, Engine, ErrorKind, Reconnect, Rule};
 use crate::definition::Definition;
 use crate::live::{
     INTERVAL_MS, PATIENCE, START_MS, accept, advance_until, context, forward, listen, ms,
-    multiples, rest, sum, take_due, times, watch,
+    multiples, one_connection, rest, sum, take_due, times, watch,
 };
 
 /// Moves the clock by every one of `steps_ms` while lines come in, and ends the stream behind the last.
 /// A slow output holds its first batch until then. Gives the times of the batches and the clock's.
 fn run(steps_ms: &[u64], is_slow: bool) -> (Vec<u64>, u64) {
     let (context, clock) = context();
-    let (listener, port) = listen();
-    let lines = context
-        .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)
-        .expect("a good address");
+    let (lines, listener) = one_connection(&context);
     let counts = lines.flat_map(split(b' ')).count_by_value();
     let (release, gate) = mpsc::channel::<()>();
     counts.for_each_batch(move |_, _| {

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use microtally::prelude::*;
-use microtally::{Config, Engine, Reconnect, Rule};
+use microtally::{Config, Engine, Rule};
 
 use crate::definition::{Definition, Expected};
-use crate::live::{PATIENCE, accept, listen};
+use crate::live::{PATIENCE, accept, one_connection};
 
 fn low_latency(workers: usize) -> Config {
     Config::default()
@@ -37,6 +37,8 @@ fn a_small_batch_is_out_when_the_cut_returns() {
         });
     let mut engine = engine.expect("it starts");
     let mut input = engine.input().expect("there is one");
+    // The publisher's thread looks once when it starts, and would put out what it finds then.
+    thread::sleep(Duration::from_millis(100));
     for n in 0..500 {
         let text = text(n, n % 50);
         input.write_all(&text).expect("the engine runs");
@@ -104,10 +106,7 @@ fn writers_cutters_and_shards_may_meet() {
 fn a_program_counts_every_word_once() {
     let context = StreamingContext::with_config(Duration::from_millis(1), low_latency(1));
     let context = context.expect("in range");
-    let (listener, port) = listen();
-    let lines = context
-        .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)
-        .expect("a good address");
+    let (lines, listener) = one_connection(&context);
     let (sender, batches) = mpsc::channel();
     let counts = lines.flat_map(split(b' ')).count_by_value();
     counts.for_each_batch(move |batch, _| {
@@ -139,10 +138,7 @@ fn a_stop_ends_it_all() {
     for how in [Stop::Graceful, Stop::Immediate] {
         let context = StreamingContext::with_config(Duration::from_millis(1), low_latency(2));
         let context = context.expect("in range");
-        let (listener, port) = listen();
-        let lines = context
-            .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)
-            .expect("a good address");
+        let (lines, listener) = one_connection(&context);
         let (sender, batches) = mpsc::channel();
         lines.count_by_value().for_each_batch(move |batch, _| {
             sender
@@ -167,13 +163,12 @@ fn a_stop_ends_it_all() {
 fn dropping_the_handle_inside_an_output_ends_the_run() {
     let plain = Config::default().workers(2).pin(false);
     for config in [plain, low_latency(2)] {
-        let (listener, port) = listen();
         let ssc = StreamingContext::with_config(Duration::from_millis(10), config);
         let ssc = ssc.expect("it is made");
         let handle = Arc::new(Mutex::new(None::<RunningContext>));
         let (sender, dropped) = mpsc::channel();
-        let lines = ssc.socket_text_stream_with("127.0.0.1", port, Reconnect::Never);
-        let words = lines.expect("it is added").flat_map(split(b' '));
+        let (lines, listener) = one_connection(&ssc);
+        let words = lines.flat_map(split(b' '));
         let in_output = Arc::clone(&handle);
         words.count_by_value().for_each_batch(move |_, _| {
             if let Some(running) = in_output.lock().expect("nobody panicked").take() {

@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use microtally::stream::Reduced;
-use microtally::{Clock, Config, StreamingContext};
+use microtally::stream::{DStream, Reduced};
+use microtally::{Clock, Config, Reconnect, StreamingContext, Tokens};
 
 use crate::definition::Expected;
 
@@ -39,6 +39,15 @@ pub(crate) fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
     let port = listener.local_addr().expect("it is bound").port();
     (listener, port)
+}
+
+/// The lines of one connection, which ends the stream with it, and where that connection comes from.
+pub(crate) fn one_connection(context: &StreamingContext) -> (DStream<'_, Tokens>, TcpListener) {
+    let (listener, port) = listen();
+    let lines = context
+        .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)
+        .expect("a good address");
+    (lines, listener)
 }
 
 /// The connection the context makes.
