@@ -23,18 +23,11 @@ import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from compare import ROOT, size
+
 BIN = ROOT / "target" / "release"
-UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 CONNECTIONS = 4
 ARITHMETIC = "x = 1\nfor i in range(12_000_000): x = (x * 31 + i) & 0xffffffff"
-
-
-def size(text):
-    for unit, factor in UNITS.items():
-        if text.upper().endswith(unit):
-            return int(float(text[: -len(unit)]) * factor)
-    return int(text)
 
 
 def on(cores, command, **how):

@@ -189,12 +189,12 @@ impl<T> Leaves<T> {
     #[cold]
     fn make_room(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) -> Strain {
         loop {
-            let leaf_count = self.leaves.len();
+            let depth_max = self.good_depth_max();
             let leaf = self.leaf_mut(hash);
             if leaf.table.len() < leaf.table.capacity() {
                 return Strain::None;
             }
-            let is_deep = leaf.depth > leaf_count.ilog2() + DEPTH_SLACK;
+            let is_deep = leaf.depth > depth_max;
             let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < LEAF_DEPTH_MAX;
             self.growths += 1;
             if is_deep {
@@ -208,17 +208,20 @@ impl<T> Leaves<T> {
         }
     }
 
+    /// The depth that no leaf exceeds while hashes are good.
+    fn good_depth_max(&self) -> u32 {
+        self.leaves.len().ilog2() + DEPTH_SLACK
+    }
+
     /// Makes more places where there were too few. Gives whether that should have been needed.
     #[cold]
     fn thin_out(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) -> bool {
-        let leaf_count = self.leaves.len();
+        let depth_max = self.good_depth_max();
         let leaf = self.leaf_mut(hash);
         let len = leaf.table.len();
         if leaf.table.num_buckets() < LEAF_BUCKETS {
             leaf.table.reserve(LEAF_KEYS_MAX - len, hasher);
-        } else if len >= LEAF_KEYS_MAX / 2
-            && leaf.depth < LEAF_DEPTH_MAX
-            && leaf.depth <= leaf_count.ilog2() + DEPTH_SLACK
+        } else if len >= LEAF_KEYS_MAX / 2 && leaf.depth < LEAF_DEPTH_MAX && leaf.depth <= depth_max
         {
             self.split(hash, &hasher);
         } else {
