@@ -5,6 +5,8 @@
 //! `loopback/discard` receives the same and looks at nothing, which no counting can be faster than;
 //! `loopback/field` counts one field of each log line instead of words.
 //! The two stream programs, `count_by_value` and the closures of the tutorial, should cost the same.
+//! `closures` has one shard's share of such programs, without TCP and threads, on the same text: the tutorial's
+//! closures, a value of another type, a filter, and closures that nothing can be known about.
 
 mod corpus;
 
@@ -20,8 +22,9 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::{Kind, LOG_FIELD, field};
+use microtally::internals::{Arena, Block, Kernel, Pipeline, Seed};
 use microtally::stream::{DStream, Reduced, split};
-use microtally::{BatchTime, Engine, Reconnect, Rule, StreamingContext, Tally, Tokens};
+use microtally::{BatchTime, Engine, Lines, Reconnect, Rule, StreamingContext, Tally, Tokens};
 
 use corpus::{Corpus, Expected, SEPARATOR};
 
@@ -36,8 +39,75 @@ type Content = Vec<(Vec<u8>, u64)>;
 fn main() {
     let mut criterion = corpus::criterion(Duration::from_secs(2));
     in_memory(&mut criterion);
+    closures(&mut criterion);
     loopback(&mut criterion);
     criterion.final_summary();
+}
+
+fn closures(criterion: &mut Criterion) {
+    let corpus = Corpus::of(Kind::English, corpus::sized(128 << 10, 16 << 20));
+    let mut group = criterion.benchmark_group("closures");
+    group.throughput(Throughput::Bytes(corpus.bytes.len() as u64));
+    let blocks = blocks(&corpus.bytes);
+    let (kernel, seed) = (Kernel::detect(), Seed::random());
+    let words = || Tokens::new(RULE);
+    let distinct = corpus.expected().counts.len();
+    let add = |a: u64, b: u64| a + b;
+    let mut run = |name: &str, mut pipeline: Pipeline<u64>, keys: Option<usize>| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for block in &blocks {
+                    pipeline.block(black_box(block));
+                }
+                let found = pipeline.cut().len();
+                assert!(keys.is_none_or(|keys| keys == found), "{name}");
+                pipeline.clear();
+            });
+        });
+    };
+    let counting = Pipeline::counting(RULE, kernel, seed);
+    run("count_by_value", counting, Some(distinct));
+    let tutorial = Pipeline::keyed(words(), |word| (word, 1u64), add, kernel, seed);
+    run("map_reduce_by_key", tutorial, Some(distinct));
+    let maximum = Pipeline::keyed(words(), |word| (word, 1u64), u64::max, kernel, seed);
+    run("of_ones_the_greatest", maximum, Some(distinct));
+    let prefixes = Pipeline::keyed(
+        words(),
+        |word| (&word[..word.len().min(3)], word.len() as u64),
+        add,
+        kernel,
+        seed,
+    );
+    run("lengths_by_prefix", prefixes, None);
+    let lines = Pipeline::keyed(
+        Lines,
+        |line| (&line[..0], line.len() as u64),
+        add,
+        kernel,
+        seed,
+    );
+    run("line_lengths", lines, Some(1));
+    group.finish();
+}
+
+/// The text in blocks as the engine cuts them: 256 KiB at most, behind a line.
+fn blocks(text: &[u8]) -> Vec<Block> {
+    const BLOCK_BYTES: usize = 256 << 10;
+    let arena = Arena::new(BLOCK_BYTES, text.len() / (BLOCK_BYTES / 2) + 2).expect("memory");
+    let (mut blocks, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let most = &rest[..rest.len().min(BLOCK_BYTES)];
+        let end = most
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .expect("lines are short")
+            + 1;
+        let mut block = arena.block();
+        block.append(&rest[..end]);
+        blocks.push(block);
+        rest = &rest[end..];
+    }
+    blocks
 }
 
 fn in_memory(criterion: &mut Criterion) {
@@ -173,7 +243,7 @@ fn stream(
     program: &str,
     corpus: &Corpus,
     expected: &Expected<'_>,
-    count: impl for<'c> Fn(DStream<'c, Tokens>) -> Reduced<'c, u64>,
+    count: impl for<'c> Fn(DStream<'c, Lines>) -> Reduced<'c, u64>,
 ) {
     let shared: Arc<[u8]> = Arc::from(&corpus.bytes[..]);
     let counts = Arc::new(Mutex::new(BTreeMap::<Vec<u8>, u64>::new()));
@@ -207,7 +277,7 @@ fn run_stream(
     bytes: &Arc<[u8]>,
     times: u64,
     expected: &Expected<'_>,
-    attach: impl Fn(DStream<'_, Tokens>),
+    attach: impl Fn(DStream<'_, Lines>),
 ) -> Duration {
     let (port, start) = send(bytes, times);
     let ssc = StreamingContext::new(INTERVAL).expect("the interval is in range");

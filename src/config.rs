@@ -220,6 +220,23 @@ fn within(name: &str, value: usize, min: usize, max: usize) -> Result<()> {
     )))
 }
 
+/// Whose rule holds where Spark's Scala API and PySpark differ.
+///
+/// | | `Scala` | `PySpark` |
+/// |---|---|---|
+/// | `count` of a batch in which nothing came | `0` | nothing |
+/// | window with inverse function shorter than 5 slides | incremental: keys whose values left stay, as `0` | computed anew: they go |
+/// | `update_state_by_key` in a batch in which the parent gave nothing | the function is called for every key | the states come out unchanged |
+/// | `transform_with`, joins of streams with different slides | refused | a side without a batch counts as empty |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// The Scala and Java API's rules.
+    #[default]
+    Scala,
+    /// The Python API's rules.
+    PySpark,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

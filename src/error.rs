@@ -33,7 +33,7 @@ pub enum ErrorKind {
     /// The reader of an output went away (`EPIPE`): not a failure for most programs.
     SinkClosed,
     /// A function of the user's panicked. In a pipeline: the batch was not put out. In an output: the
-    /// other outputs of the batch got it all the same.
+    /// other outputs of the batch got it all the same. In a source: it is over, the others go on.
     UserFunction,
     /// The operating system refused something the engine needs (a thread, an event queue).
     System,
@@ -68,6 +68,22 @@ impl Error {
         Error::new(
             kind,
             format!("cannot write results to {place}: {}", describe(cause)),
+        )
+    }
+
+    /// An error of a source's own: `place` cannot be opened or read any more.
+    ///
+    /// ```
+    /// use microtally::{Error, ErrorKind};
+    /// let cause = std::io::Error::other("the queue was deleted");
+    /// let error = Error::input("queue://orders", &cause);
+    /// assert_eq!(error.kind(), ErrorKind::Source);
+    /// assert_eq!(error.to_string(), "cannot read queue://orders: the queue was deleted");
+    /// ```
+    pub fn input(place: &str, cause: &io::Error) -> Self {
+        Error::new(
+            ErrorKind::Source,
+            format!("cannot read {place}: {}", describe(cause)),
         )
     }
 

@@ -65,7 +65,7 @@
 //!  4  epoch
 //!  3  table
 //!  2  ring            config
-//!  1  split           sys            metrics        generate
+//!  1  split           sys            metrics        generate       repr
 //!  0  limits          error
 //! ```
 //!
@@ -90,6 +90,7 @@ pub mod limits;
 mod error;
 pub mod generate;
 mod metrics;
+mod repr;
 mod split;
 mod sys;
 
@@ -115,9 +116,11 @@ pub use crate::epoch::clock::Clock;
 pub use crate::epoch::snapshot::{Batch, Ranking, Value};
 pub use crate::epoch::{BatchStats, BatchTime};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::shard::stage::{Records, Tokens};
-pub use crate::source::Notice;
+pub use crate::repr::Repr;
+pub use crate::shard::stage::{Lines, Records, Tokens};
+pub use crate::source::directory::FileOptions;
 pub use crate::source::tcp_client::Reconnect;
+pub use crate::source::{Fill, Notice, Port, Source, Waker};
 pub use crate::split::Rule;
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
@@ -133,10 +136,13 @@ pub mod prelude {
 /// What benches, fuzz targets and tests of this crate look into. No promise is made about it.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
+    pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
-    pub use crate::sink::repr::{write_escaped, write_repr};
+    pub use crate::shard::alone::Pipeline;
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;
+    pub use crate::table::past::Past;
 }

@@ -74,6 +74,10 @@ pub const INTERVAL_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 /// `spark.streaming.receiverRestartDelay`.
 pub const RECONNECT_MS_DEFAULT: u64 = 2000;
 
+/// How long a file source remembers which files it has read, at least, in milliseconds; Spark's
+/// `spark.streaming.fileStream.minRememberDuration`.
+pub const REMEMBER_MS_DEFAULT: u64 = 60_000;
+
 /// Time one attempt to connect may take, in milliseconds. Spark sets none; the kernel's own limit is
 /// about two minutes, too long to leave a user without a word.
 pub const CONNECT_MS_MAX: u64 = 10_000;

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("sys", 1),
     ("metrics", 1),
     ("generate", 1),
+    ("repr", 1),
     ("config", 2),
     ("ring", 2),
     ("table", 3),

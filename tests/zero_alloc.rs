@@ -8,15 +8,19 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use microtally::internals::{InverseWindow, ReduceWindow, Seed, Shape, Table};
 use microtally::prelude::*;
 use microtally::sink::{Pyspark, Tsv};
+use microtally::stream::Dialect;
 use microtally::{Config, Engine, Reconnect, Rule, Tally};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that were asked for and not given back.
+static HELD: AtomicI64 = AtomicI64::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -27,18 +31,21 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::SeqCst);
+        HELD.fetch_add(layout.size() as i64, Ordering::SeqCst);
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::SeqCst);
+        HELD.fetch_add(new_size as i64 - layout.size() as i64, Ordering::SeqCst);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(block, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         CALLS.fetch_add(1, Ordering::SeqCst);
+        HELD.fetch_sub(layout.size() as i64, Ordering::SeqCst);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(block, layout) }
     }
@@ -70,6 +77,8 @@ const PIECE_BYTES: usize = 1777;
 #[test]
 fn steady_state_asks_the_allocator_for_nothing() {
     tally();
+    windows();
+    windows_of_ever_new_keys();
     engine();
     streaming_context();
 }
@@ -94,6 +103,86 @@ fn tally() {
         assert_eq!(batch(n), tokens);
     }
     assert_eq!(calls() - before, 0, "Tally");
+}
+
+/// A batch of keys of every class, with counts that differ from batch to batch.
+fn fill(batch: &mut Table<u64>, number: u64) {
+    batch.clear();
+    for key in 0..300 {
+        let key = ["{}", "number {}", "a rather long key, its number is {}"][key % 3]
+            .replace("{}", &key.to_string());
+        batch.add(key.as_bytes(), number, u64::wrapping_add);
+    }
+}
+
+fn windows() {
+    let mut batch = Table::new(Seed::random());
+    // Several batches a pane; one; windows of part panes; windows that are folded anew.
+    for (length, slide) in [(60, 10), (30, 1), (31, 4), (7, 4), (2, 1), (2, 3)] {
+        let shape = Shape::new(length, slide);
+        let mut scala = InverseWindow::new(shape, Dialect::Scala);
+        let mut pyspark = InverseWindow::new(shape, Dialect::PySpark);
+        let mut reduced = ReduceWindow::new(shape);
+        let mut asked = 0;
+        for number in 0..500u64 {
+            fill(&mut batch, number);
+            let before = calls();
+            scala.enter(&batch, u64::wrapping_add);
+            pyspark.enter(&batch, u64::wrapping_add);
+            reduced.enter(&batch, u64::wrapping_add);
+            if reduced.is_due() {
+                let sum = (0..length as u64)
+                    .map(|back| number.saturating_sub(back))
+                    .sum();
+                let keep = Some(|_: &[u8], sum| sum != 0);
+                for window in [
+                    scala.slide(u64::wrapping_add, u64::wrapping_sub, keep),
+                    pyspark.slide(u64::wrapping_add, u64::wrapping_sub, keep),
+                    reduced.slide(u64::wrapping_add),
+                ] {
+                    let window = window.expect("no batch fails");
+                    // The first batch's counts are zero: what a filter drops.
+                    assert!(number == 0 || window.get(b"297") == Some(sum), "{shape:?}");
+                }
+            }
+            // Twice the length: every pane was used again.
+            if number > 150 {
+                asked += calls() - before;
+            }
+        }
+        assert_eq!(asked, 0, "{shape:?}");
+    }
+}
+
+/// A million long keys that are each in one batch, through a window of ten batches: memory is flat.
+fn windows_of_ever_new_keys() {
+    let shape = Shape::new(10, 1);
+    let mut batch = Table::new(Seed::random());
+    let mut taken_off = InverseWindow::new(shape, Dialect::Scala);
+    let mut reduced = ReduceWindow::new(shape);
+    let mut key = Vec::new();
+    let (mut least, mut most) = (i64::MAX, 0);
+    for number in 0..2000 {
+        batch.clear();
+        for n in 0..500 {
+            key.clear();
+            write!(key, "a long key that is new, number {n} of batch {number}").expect("memory");
+            batch.add(&key, 1, u64::wrapping_add);
+        }
+        taken_off.enter(&batch, u64::wrapping_add);
+        reduced.enter(&batch, u64::wrapping_add);
+        let keep = Some(|_: &[u8], count| count != 0);
+        let window = taken_off.slide(u64::wrapping_add, u64::wrapping_sub, keep);
+        let keys = 500 * 10.min(number + 1);
+        assert_eq!(window.expect("no batch fails").len(), keys);
+        let window = reduced.slide(u64::wrapping_add);
+        assert_eq!(window.expect("no batch fails").len(), keys);
+        if number > 100 {
+            let held = HELD.load(Ordering::SeqCst);
+            (least, most) = (least.min(held), most.max(held));
+        }
+    }
+    assert!(most - least < 2 << 20, "{least} to {most} bytes");
 }
 
 fn engine() {
@@ -169,6 +258,27 @@ fn streaming_context() {
         .map(|line| (&line[..line.len().min(2)], line.len()))
         .reduce_by_key(usize::max);
     longest.output(Pyspark::new(Null, 5));
+    // Closures of every way through a shard: the words as they are, with a value of the counts' type and of
+    // another one; some of the words; one value for other keys; values that differ.
+    let words = lines.flat_map(split(b' '));
+    let recognised = words.map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
+    recognised.output(Pyspark::new(Null, 5));
+    let narrow = words
+        .map(|word| (word, 1i32))
+        .reduce_by_key(i32::wrapping_add);
+    narrow.output(Pyspark::new(Null, 5));
+    let filtered = words.filter(|word| word.len() > 4);
+    let filtered = filtered
+        .map(|word| (word, 1u64))
+        .reduce_by_key(|a, b| a + b);
+    filtered.output(Pyspark::new(Null, 5));
+    let prefixes = words.map(|word| (&word[..word.len().min(3)], 1u32));
+    let prefixes = prefixes.reduce_by_key(u32::wrapping_add);
+    prefixes.output(Pyspark::new(Null, 5));
+    let lengths = words
+        .map(|word| (word, word.len() as u64))
+        .reduce_by_key(u64::wrapping_add);
+    lengths.output(Pyspark::new(Null, 5));
     let (tell, batches) = mpsc::sync_channel(1 << 10);
     counts.for_each_batch(move |batch, _| {
         let _ = tell.send((batch.stats().tokens, calls()));

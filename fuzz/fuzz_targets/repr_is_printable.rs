@@ -1,9 +1,9 @@
-//! Whatever a key holds, what is written of it is one line of UTF-8 without control characters, and the
-//! escaped form can be read back.
+//! Whatever a key or a record holds, what is written of it is one line of UTF-8 without control characters
+//! (but for tabs in whole records), and the escaped form can be read back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use microtally::internals::{write_escaped, write_repr};
+use microtally::internals::{escape_unprintable, write_escaped, write_repr};
 use microtally_fuzz::unescape;
 
 fn checked(text: &[u8]) -> &str {
@@ -24,4 +24,13 @@ fuzz_target!(|key: &[u8]| {
     text.clear();
     write_escaped(key, &mut text);
     assert_eq!(unescape(checked(&text)), key);
+    let mut text = [b"before\n", key].concat();
+    escape_unprintable(&mut text, 7, &mut Vec::new());
+    let shown = text.strip_prefix(b"before\n").expect("it stays");
+    checked(
+        &shown
+            .iter()
+            .map(|&byte| if byte == b'\t' { b' ' } else { byte })
+            .collect::<Vec<_>>(),
+    );
 });

@@ -47,6 +47,8 @@ pub(crate) struct Hub {
     /// Something was read since the last mark.
     has_input: bool,
     low_latency: bool,
+    /// Blocks handed over so far.
+    block: u64,
     /// Epochs cut so far.
     epoch: u64,
     /// Epochs put out so far, told by the publisher.
@@ -105,6 +107,7 @@ impl Hub {
             roll: Roll::default(),
             has_input: false,
             low_latency,
+            block: 0,
             epoch: 0,
             published,
             publisher: None,
@@ -286,9 +289,11 @@ impl Hub {
         let is_spilled = feed.is_spilled();
         let target = self.room(is_spilled, is_small)?;
         let Port { feed, stream, .. } = &mut self.feeds[index];
-        let Some(block) = feed.cut() else {
+        let Some(mut block) = feed.cut() else {
             return Some(false);
         };
+        block.set_number(self.block);
+        self.block += 1;
         let stream = *stream;
         match target {
             Target::Ring(ring) => {

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use crate::epoch::BatchStats;
+use crate::engine::control::Control;
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::epoch::swap::{NodeTable, Partial};
-use crate::error::Result;
+use crate::epoch::{BatchStats, BatchTime, Mark};
+use crate::error::{Error, ErrorKind, Result};
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
@@ -32,10 +33,36 @@ pub(crate) trait Node: Send + Sync {
     fn check(&self, merged: &NodeTable) -> Result<()>;
 }
 
+/// An epoch as the batch plane gets it: every shard's part in one.
+pub(crate) struct Merged<'a> {
+    pub(crate) mark: Mark,
+    /// One for each node. What they hold means nothing when the epoch has failed.
+    pub(crate) nodes: &'a mut [NodeTable],
+    /// One for each node.
+    pub(crate) stats: &'a [BatchStats],
+    /// What a function of the user's said when it panicked in a shard or while tables were merged.
+    pub(crate) failure: Option<&'a str>,
+    pub(crate) control: &'a Control,
+}
+
 /// What is done with each batch.
 pub(crate) trait Output: Send {
-    /// Called once a batch with the merged tables and their statistics, one a node.
-    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()>;
+    /// Called once an epoch, in order, also for those that have failed.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run. A batch that failed is none: it is told to `control`.
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()>;
+}
+
+/// The error of a batch in which a function of the user's panicked.
+#[cold]
+pub(crate) fn failed_batch(time: BatchTime, message: &str) -> Error {
+    let ms = time.as_millis();
+    Error::new(
+        ErrorKind::UserFunction,
+        format!("batch {ms} ms failed: {message}"),
+    )
 }
 
 /// Everything an engine computes.

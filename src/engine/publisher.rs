@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::engine::control::Control;
-use crate::engine::plan::{Output, Plan};
+use crate::engine::plan::{Merged, Plan, failed_batch};
 use crate::epoch::clock::Clock;
 use crate::epoch::merge::merge_nodes;
 use crate::epoch::swap::{Sealed, SealedIn, Tables};
 use crate::epoch::{BatchStats, Cut, Mark, Roll};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::shard::panic_message;
 use crate::source::{Notice, Notices};
@@ -173,8 +173,7 @@ impl Publisher {
         let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
         close_ledger(&sum(&self.before), &sum(&self.now), &counted)?;
         if let Some(message) = failure {
-            self.control.report(failed_batch(mark, &message));
-            return Ok(());
+            return self.put_out_failed(mark, &message);
         }
 
         // Where the caller names batches, their times need not be times of day.
@@ -197,9 +196,7 @@ impl Publisher {
                 );
             }));
             if let Err(panic) = merged {
-                self.control
-                    .report(failed_batch(mark, &panic_message(panic.as_ref())));
-                return Ok(());
+                return self.put_out_failed(mark, &panic_message(panic.as_ref()));
             }
             node.check(&first.nodes[index])?;
         }
@@ -219,12 +216,51 @@ impl Publisher {
                 ..BatchStats::of(&delta, node.block_bytes, node.tallied, keys)
             };
         }
-        for output in &mut self.plan.outputs {
-            emit(output.as_mut(), first, &self.stats, mark, &self.control)?;
-        }
+        self.put_out(mark, None)?;
         // Of each stream its first pipeline: others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
+        Ok(())
+    }
+
+    /// Reports a batch that a function of the user's has failed, and tells the outputs: what they keep of
+    /// batches must not go on as if there had been none.
+    #[cold]
+    fn put_out_failed(&mut self, mark: &Mark, message: &str) -> Result<()> {
+        self.control.report(failed_batch(mark.time, message));
+        for stats in &mut self.stats {
+            *stats = BatchStats {
+                batch: mark.epoch,
+                time: mark.time,
+                interval: self.interval,
+                last: mark.last,
+                ..BatchStats::default()
+            };
+        }
+        self.put_out(mark, Some(message))
+    }
+
+    /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
+    fn put_out(&mut self, mark: &Mark, failure: Option<&str>) -> Result<()> {
+        let first = self
+            .tables
+            .first_mut()
+            .expect("the helper has a part in every epoch");
+        let mut epoch = Merged {
+            mark: *mark,
+            nodes: &mut first.nodes,
+            stats: &self.stats,
+            failure,
+            control: &self.control,
+        };
+        for output in &mut self.plan.outputs {
+            match catch_unwind(AssertUnwindSafe(|| output.emit(&mut epoch))) {
+                Ok(outcome) => outcome?,
+                Err(panic) => self
+                    .control
+                    .report(failed_batch(mark.time, &panic_message(panic.as_ref()))),
+            }
+        }
         Ok(())
     }
 
@@ -238,30 +274,4 @@ impl Publisher {
         }
         self.is_behind = behind;
     }
-}
-
-/// Calls one output. A panic in it is the user's and fails the batch, not the run.
-fn emit(
-    output: &mut dyn Output,
-    merged: &Tables,
-    stats: &[BatchStats],
-    mark: &Mark,
-    control: &Control,
-) -> Result<()> {
-    match catch_unwind(AssertUnwindSafe(|| output.emit(&merged.nodes, stats))) {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            control.report(failed_batch(mark, &panic_message(panic.as_ref())));
-            Ok(())
-        }
-    }
-}
-
-#[cold]
-fn failed_batch(mark: &Mark, message: &str) -> Error {
-    let ms = mark.time.as_millis();
-    Error::new(
-        ErrorKind::UserFunction,
-        format!("batch {ms} ms failed: {message}"),
-    )
 }

@@ -13,12 +13,11 @@ use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
-use crate::engine::plan::{CountTokens, Output, Plan};
+use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::{Order, Runtime, build, launch};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::epoch::merge::table_of;
 use crate::epoch::snapshot::Batch;
-use crate::epoch::swap::NodeTable;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::ring::Wake;
@@ -439,9 +438,11 @@ impl<F> Output for OnBatch<F>
 where
     F: FnMut(&Batch<'_, u64>, &Table<u64>) + Send,
 {
-    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()> {
-        let table = table_of::<u64>(nodes[0].partial.as_ref());
-        (self.0)(&Batch::new(table, &stats[0]), table);
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
+        if epoch.failure.is_none() {
+            let table = table_of::<u64>(epoch.nodes[0].partial.as_ref());
+            (self.0)(&Batch::new(table, &epoch.stats[0]), table);
+        }
         Ok(())
     }
 }

@@ -1,50 +1,52 @@
 //! The thread that reads: sources on one side, the hub on the other, the batch clock in between.
 //!
 //! Promise: a batch is cut at its time whatever sources and sinks do (but in low-latency mode sinks run
-//! here, and one that is slow delays the next cut); a source that stopped for want of room goes on by
-//! itself, though an edge-triggered event queue will not tell again. Refuses to know: protocols, tokens,
-//! formats.
+//! here, and one that is slow delays the next cut; and a batched source is waited for); a source that
+//! stopped for want of room goes on by itself, though an edge-triggered event queue will not tell again.
+//! Refuses to know: protocols, tokens, formats.
 //!
-//! `ReactorCore` is the whole logic without a clock or a file descriptor; `run` is the thin shell that
+//! `ReactorCore` is the whole logic without a clock or a file descriptor; `shell` is the thin part that
 //! owns the `mio` loop.
 
+mod shell;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::Token;
 
-use crate::config::LowLatency;
+pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
-use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
-use crate::epoch::clock::{BatchClock, Clock};
+use crate::epoch::clock::BatchClock;
 use crate::error::{Error, ErrorKind};
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN};
 use crate::metrics::Intake;
-use crate::ring::Wake;
+use crate::shard::panic_message;
 use crate::source::feed::Ending;
 use crate::source::{Fill, Notice, Notices, Source};
 
 /// Token of the event that other threads wake the reactor with; sources have smaller ones.
 pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 
-/// How long the reactor sleeps at most while there is no room. It is woken much earlier; this is the
-/// backstop that makes progress independent of any wake-up.
-const STALL_MAX: Duration = Duration::from_millis(10);
-
-/// How late a thread that slept may be awake, on a virtual machine that is not overloaded.
-const AWAKE_LATE_MAX: Duration = Duration::from_micros(200);
-
 /// Sources that another thread has something for.
 #[derive(Clone, Default)]
 pub(crate) struct Signals(Arc<Mutex<Vec<usize>>>);
 
 impl Signals {
-    /// The numbered source is to be called.
-    pub(crate) fn raise(&self, index: usize) {
-        self.lock().push(index);
+    /// The numbered source is to be called. Gives whether the reactor has to be woken: not when it has
+    /// yet to see an earlier call.
+    pub(crate) fn raise(&self, index: usize) -> bool {
+        let mut raised = self.lock();
+        let is_new = !raised.contains(&index);
+        if is_new {
+            raised.push(index);
+        }
+        is_new
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<usize>> {
@@ -67,6 +69,17 @@ pub(crate) enum Next {
     Done,
 }
 
+impl Next {
+    /// The same, waiting no longer than that.
+    fn at_most(self, wait_max: Duration) -> Self {
+        match self {
+            Next::Sleep(wait) => Next::Sleep(wait.min(wait_max)),
+            Next::Stalled(wait) => Next::Stalled(wait.min(wait_max)),
+            Next::Again | Next::Done => self,
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct ReactorCore {
     hub: Hub,
@@ -76,6 +89,10 @@ pub(crate) struct ReactorCore {
     ready: VecDeque<usize>,
     clock: BatchClock,
     batches_left: Option<u64>,
+    /// The end of every source is not the end of the run.
+    is_endless: bool,
+    /// The sources were asked what belongs to the batch that the clock names, and it is not cut yet.
+    is_asked: bool,
     control: Arc<Control>,
     notices: Notices,
     phase: Phase,
@@ -84,11 +101,14 @@ pub(crate) struct ReactorCore {
 
 struct Slot {
     source: Box<dyn Source>,
+    name: String,
     is_ready: bool,
     wake_at: Option<Duration>,
     /// The connection is over and what is left of it has not found room yet.
     ending: Option<(Ending, Intake)>,
     is_over: bool,
+    /// A batched source that has not given all of the batch that it was asked for.
+    owes: bool,
     /// Bytes that may still be read after a graceful stop.
     drain_left: usize,
     oversize_told: bool,
@@ -106,12 +126,18 @@ enum Phase {
 }
 
 impl ReactorCore {
-    /// A reactor for `sources`; the hub has one feed for each.
+    /// A reactor for `sources`; the hub has one feed for each. `is_endless`: batches go on when every
+    /// source has ended, and without any, for there is input that does not come through a source.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is of a type of its own and named at the two calls"
+    )]
     pub(crate) fn new(
         hub: Hub,
         sources: Vec<Box<dyn Source>>,
         clock: BatchClock,
         batches: Option<u64>,
+        is_endless: bool,
         control: Arc<Control>,
         notices: Notices,
         record_bytes_max: usize,
@@ -119,11 +145,13 @@ impl ReactorCore {
         let slots: Vec<Slot> = sources
             .into_iter()
             .map(|source| Slot {
+                name: source.name().to_owned(),
                 source,
                 is_ready: true,
                 wake_at: None,
                 ending: None,
                 is_over: false,
+                owes: false,
                 drain_left: 0,
                 oversize_told: false,
             })
@@ -134,6 +162,8 @@ impl ReactorCore {
             slots,
             clock,
             batches_left: batches,
+            is_endless,
+            is_asked: false,
             control,
             notices,
             phase: Phase::Running,
@@ -175,11 +205,17 @@ impl ReactorCore {
                 return Next::Stalled(Duration::MAX);
             }
         }
+        self.raise_timers(now);
         while self.clock.is_due(now) {
-            let last = self.batches_left == Some(1);
+            if let Some(next) = self.gather(now) {
+                return next;
+            }
+            // When there is nobody left to read from, the batch that is due is the last one.
+            let last = self.batches_left == Some(1) || self.is_over();
             if self.hub.cut(self.clock.next(), last).is_none() {
                 return Next::Stalled(Duration::MAX);
             }
+            self.is_asked = false;
             self.clock.step();
             self.batches_left = self.batches_left.map(|left| left - 1);
             if last {
@@ -187,13 +223,9 @@ impl ReactorCore {
                 return Next::Again;
             }
         }
-        if self.phase == Phase::Running || self.phase == Phase::Draining {
-            for index in 0..self.slots.len() {
-                if self.slots[index].wake_at.is_some_and(|at| at <= now) {
-                    self.slots[index].wake_at = None;
-                    self.on_ready(index);
-                }
-            }
+        let is_reading = matches!(self.phase, Phase::Running | Phase::Draining);
+        // While the last batch of a graceful stop is gathered, what others have is too late.
+        if is_reading && !self.is_asked {
             for _ in 0..self.ready.len() {
                 let Some(index) = self.ready.pop_front() else {
                     break;
@@ -207,7 +239,10 @@ impl ReactorCore {
                 }
             }
         }
-        if self.phase == Phase::Draining && self.ready.is_empty() {
+        if self.phase == Phase::Draining && (self.is_asked || self.ready.is_empty()) {
+            if let Some(next) = self.gather(now) {
+                return next.at_most(self.clock.remaining(now));
+            }
             for index in 0..self.slots.len() {
                 self.end_slot(index, Ending::Clean);
                 let Some(()) = self.finish_ending(index) else {
@@ -215,11 +250,7 @@ impl ReactorCore {
                 };
             }
         }
-        if self
-            .slots
-            .iter()
-            .all(|slot| slot.is_over && slot.ending.is_none())
-        {
+        if self.is_over() {
             self.phase = Phase::Finishing;
             // The batch the end belongs to is complete: nobody waits for its time.
             if self.hub.cut(self.clock.next(), true).is_none() {
@@ -231,16 +262,78 @@ impl ReactorCore {
         if !self.ready.is_empty() {
             return Next::Again;
         }
-        self.hub.offer();
         let timer = self.slots.iter().filter_map(|slot| slot.wake_at).min();
+        self.rest(self.clock.remaining(now), timer, now)
+    }
+
+    /// Nothing to do before `wait` has passed or it is the time of `timer`.
+    fn rest(&mut self, wait: Duration, timer: Option<Duration>, now: Duration) -> Next {
+        self.hub.offer();
         let until_timer = timer.map_or(Duration::MAX, |at| at.saturating_sub(now));
-        let wait = self.clock.remaining(now).min(until_timer);
-        // Asked again: the cut above may have left the helper with a mark and without spare tables.
-        if helper_done && self.hub.seal_helper() {
+        let wait = wait.min(until_timer);
+        // Asked here: what was cut before may have left the helper with a mark and without spare tables.
+        if self.hub.seal_helper() {
             Next::Sleep(wait)
         } else {
             Next::Stalled(wait)
         }
+    }
+
+    /// Whether there is nobody left to read from, now or later.
+    fn is_over(&self) -> bool {
+        let is_ended = |slot: &Slot| slot.is_over && slot.ending.is_none();
+        self.slots.iter().all(is_ended) && (!self.is_endless || self.phase != Phase::Running)
+    }
+
+    /// Calls the sources whose time has come.
+    fn raise_timers(&mut self, now: Duration) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].wake_at.is_some_and(|at| at <= now) {
+                self.slots[index].wake_at = None;
+                self.on_ready(index);
+            }
+        }
+    }
+
+    /// Reads what batched sources have for the batch that the clock names, and nothing else. `None` when
+    /// all of it is there: the batch may be cut.
+    fn gather(&mut self, now: Duration) -> Option<Next> {
+        if !self.is_asked {
+            self.is_asked = true;
+            let time = self.clock.next();
+            for index in 0..self.slots.len() {
+                let due = |source: &mut dyn Source| source.batch_due(time);
+                if !self.slots[index].is_over && self.guarded(index, due) == Some(true) {
+                    self.slots[index].owes = true;
+                    self.on_ready(index);
+                }
+            }
+        }
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            if !slot.owes || !std::mem::take(&mut slot.is_ready) {
+                continue;
+            }
+            // The others keep their turns.
+            self.ready.retain(|&other| other != index);
+            if self.read(index, now).is_none() {
+                self.slots[index].is_ready = true;
+                self.ready.push_front(index);
+                return Some(Next::Stalled(Duration::MAX));
+            }
+        }
+        // What a connection that has ended left belongs to the batch as well; the next turn places it.
+        let is_open = |slot: &&Slot| slot.owes || slot.ending.is_some();
+        let mut open = self.slots.iter().filter(is_open).peekable();
+        open.peek()?;
+        let mut timer = None;
+        for slot in open {
+            if slot.is_ready || slot.ending.is_some() {
+                return Some(Next::Again);
+            }
+            timer = timer.into_iter().chain(slot.wake_at).min();
+        }
+        Some(self.rest(Duration::MAX, timer, now))
     }
 
     /// Whether the open batch holds something.
@@ -268,7 +361,8 @@ impl ReactorCore {
             if slot.is_over {
                 return Some(());
             }
-            let draining = self.phase == Phase::Draining;
+            // What a batched source owes is bounded by what it has for the batch.
+            let draining = self.phase == Phase::Draining && !slot.owes;
             if draining && slot.drain_left == 0 {
                 return Some(());
             }
@@ -276,26 +370,33 @@ impl ReactorCore {
             if draining && space.len() > slot.drain_left {
                 space = &mut space[..slot.drain_left];
             }
-            match slot.source.fill(space, now) {
-                Fill::Bytes(count) => {
+            let room = space.len();
+            // A panic can only come from a source of the user's: it costs that source, not the run.
+            let filled = catch_unwind(AssertUnwindSafe(|| slot.source.fill(space, now)));
+            match filled {
+                Ok(Fill::Bytes(count)) if (1..=room).contains(&count) => {
                     slot.drain_left = slot.drain_left.saturating_sub(count);
                     self.hub.filled(index, count);
                     self.tell_oversize(index);
                 }
-                Fill::Pending(wake_at) => {
+                Ok(Fill::Bytes(count)) => self.refuse(index, count, room),
+                Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
                     return Some(());
                 }
-                Fill::Break { clean } => {
+                Ok(Fill::Break { clean }) => {
                     let ending = if clean { Ending::Clean } else { Ending::Reset };
                     slot.ending = Some((ending, self.hub.intake_of(index)));
                     slot.drain_left = 0;
                 }
-                Fill::End => self.end_slot(index, Ending::Clean),
-                Fill::Failed(error) => {
-                    self.control.report_at_end(error);
-                    self.end_slot(index, Ending::Reset);
+                Ok(Fill::Complete) => {
+                    slot.owes = false;
+                    slot.wake_at = None;
+                    return Some(());
                 }
+                Ok(Fill::End) => self.end_slot(index, Ending::Clean),
+                Ok(Fill::Failed(error)) => self.lose(index, error),
+                Err(panic) => self.lose_to_panic(index, panic.as_ref()),
             }
         }
         // There may be more: the next turn, after the clock and the other sources.
@@ -304,10 +405,59 @@ impl ReactorCore {
         Some(())
     }
 
+    /// Calls a source, which is over if it panics.
+    fn guarded<T>(&mut self, index: usize, call: impl FnOnce(&mut dyn Source) -> T) -> Option<T> {
+        let source = self.slots[index].source.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| call(source))) {
+            Ok(answer) => Some(answer),
+            Err(panic) => {
+                self.lose_to_panic(index, panic.as_ref());
+                None
+            }
+        }
+    }
+
+    /// A source gave an answer that cannot be.
+    #[cold]
+    fn refuse(&mut self, index: usize, count: usize, room: usize) {
+        let name = &self.slots[index].name;
+        let message = if count == 0 {
+            format!("source {name} gave no bytes: to pause or to end it has other answers")
+        } else {
+            format!("source {name} says it put {count} bytes into room for {room}")
+        };
+        self.lose(index, Error::new(ErrorKind::Source, message));
+    }
+
+    #[cold]
+    fn lose_to_panic(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
+        let (name, panic) = (&self.slots[index].name, panic_message(panic));
+        let message = format!("source {name} panicked and is read no more: {panic}");
+        let error = Error::new(ErrorKind::UserFunction, message);
+        self.control.report(error.clone());
+        self.lose(index, error);
+    }
+
+    /// A source is over that should not be.
+    #[cold]
+    fn lose(&mut self, index: usize, error: Error) {
+        self.end_slot(index, Ending::Reset);
+        if self.is_endless || self.slots.iter().any(|slot| !slot.is_over) {
+            // The error may be a long time coming.
+            self.notices.tell(Notice::Lost {
+                source: self.slots[index].name.clone(),
+                reason: error.to_string(),
+            });
+        }
+        self.control.report_at_end(error);
+    }
+
     fn end_slot(&mut self, index: usize, ending: Ending) {
         let slot = &mut self.slots[index];
         if !slot.is_over {
             slot.is_over = true;
+            slot.owes = false;
+            slot.wake_at = None;
             // A break that has found no room yet ends the line already.
             slot.ending
                 .get_or_insert((ending, self.hub.intake_of(index)));
@@ -323,7 +473,7 @@ impl ReactorCore {
         self.slots[index].ending = None;
         let lost = self.hub.intake_of(index).since(&before);
         if lost.truncated_records > 0 {
-            let source = self.slots[index].source.name().to_owned();
+            let source = self.slots[index].name.clone();
             self.notices.tell(Notice::Truncated {
                 source,
                 bytes: lost.truncated_bytes,
@@ -336,7 +486,7 @@ impl ReactorCore {
         let slot = &mut self.slots[index];
         if !slot.oversize_told && self.hub.intake_of(index).oversize_tokens > 0 {
             slot.oversize_told = true;
-            let source = slot.source.name().to_owned();
+            let source = slot.name.clone();
             let record_bytes_max = self.record_bytes_max;
             self.notices.tell(Notice::Oversize {
                 source,
@@ -350,111 +500,18 @@ impl ReactorCore {
     fn begin_drain(&mut self) {
         self.phase = Phase::Draining;
         for index in 0..self.slots.len() {
+            if self.slots[index].is_over {
+                continue;
+            }
+            let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
             let slot = &mut self.slots[index];
-            slot.drain_left = slot.source.drain().min(DRAIN_BYTES_MAX);
-            slot.wake_at = None;
+            slot.drain_left = drain_max.min(DRAIN_BYTES_MAX);
+            // One that is in the middle of a batch waits for its own time still.
+            if !slot.owes {
+                slot.wake_at = None;
+            }
             if slot.drain_left > 0 {
                 self.on_ready(index);
-            }
-        }
-    }
-}
-
-/// How long to sleep at most so as to be awake in time, the event queue taking whole milliseconds: the
-/// rest is spun away.
-fn sleep_short_of(wait: Duration) -> Duration {
-    let ms = wait.saturating_sub(AWAKE_LATE_MAX).as_millis();
-    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
-}
-
-/// What a reactor's thread works with, besides the reactor.
-pub(crate) struct Shell {
-    pub(crate) poll: Poll,
-    pub(crate) clock: Clock,
-    pub(crate) wake: Arc<Wake>,
-    pub(crate) signals: Signals,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) low_latency: Option<LowLatency>,
-}
-
-/// Runs `core` on the calling thread until its last epoch is cut.
-pub(crate) fn run(mut core: ReactorCore, shell: Shell) {
-    let Shell {
-        mut poll,
-        clock,
-        wake,
-        signals,
-        desk,
-        low_latency,
-    } = shell;
-    let mut events = Events::with_capacity(128);
-    let control = Arc::clone(&core.control);
-    // A manual clock stands still: one would spin until a test moves it.
-    let low_latency = low_latency.filter(|_| !clock.is_manual());
-    let mut spin_until = Duration::ZERO;
-    while !control.abort.load(Ordering::Relaxed) {
-        let now = clock.now();
-        let next = core.turn(now);
-        desk.has_cut();
-        let timeout = match next {
-            Next::Again => Duration::ZERO,
-            Next::Sleep(wait) if low_latency.is_some() => {
-                let then = clock.now();
-                if then < spin_until {
-                    Duration::ZERO
-                } else if core.has_input() {
-                    sleep_short_of(wait.saturating_sub(then - now))
-                } else {
-                    wait
-                }
-            }
-            Next::Sleep(wait) => wait,
-            Next::Stalled(_) => {
-                wake.want();
-                // Once more after the announcement: what was given back in between wakes nobody.
-                let next = core.turn(clock.now());
-                desk.has_cut();
-                match next {
-                    Next::Stalled(wait) => wait.min(STALL_MAX),
-                    Next::Sleep(wait) => wait,
-                    Next::Again => Duration::ZERO,
-                    Next::Done => break,
-                }
-            }
-            Next::Done => break,
-        };
-        // A manual clock moves without telling anybody, so it is looked at often.
-        let cap = if clock.is_manual() {
-            Duration::from_millis(1)
-        } else {
-            Duration::from_secs(3600)
-        };
-        // Rounded up to whole milliseconds by the event queue: never early, at most 1 ms late.
-        match poll.poll(&mut events, Some(timeout.min(cap))) {
-            Ok(()) => {}
-            Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(cause) => {
-                let cause = crate::error::describe(&cause);
-                control.fail(Error::new(
-                    ErrorKind::System,
-                    format!("event queue failed: {cause}"),
-                ));
-                break;
-            }
-        }
-        if let Some(LowLatency { spin }) = low_latency
-            && !events.is_empty()
-        {
-            spin_until = clock.now() + spin;
-        }
-        for event in &events {
-            if event.token() == WAKE_TOKEN {
-                signals
-                    .lock()
-                    .drain(..)
-                    .for_each(|index| core.on_ready(index));
-            } else {
-                core.on_ready(event.token().0);
             }
         }
     }

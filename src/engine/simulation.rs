@@ -8,33 +8,39 @@
 //!
 //! Sources are edge-triggered, as the event queue is: readiness is reported once when bytes arrive at a
 //! source that had been read empty, and never for bytes that were left because the rings were full.
+//!
+//! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from. What
+//! its batches must hold follows from that alone, whenever the reactor comes to cut them.
 
-use std::collections::{BTreeMap, VecDeque};
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, Node, Output, Plan};
+use crate::engine::plan::{CountTokens, Merged, Node, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
 use crate::engine::{Order, Parts, build};
+use crate::epoch::BatchTime;
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::epoch::merge::table_of;
 use crate::epoch::swap::{NodeTable, Partial};
-use crate::epoch::{BatchStats, BatchTime};
 use crate::error::Result;
 use crate::generate::SplitMix64;
 use crate::ring::Wake;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::shard::worker::{self, Worker};
-use crate::source::{Fill, Notices, Port, Source};
+use crate::source::{Notices, Source};
 use crate::split::{Kernel, Rule, Tallied, scalar};
 use crate::table::keys::Seed;
 
-type Counts = BTreeMap<Vec<u8>, u64>;
+pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
 
 const INTERVAL_MS: u64 = 10;
 
@@ -54,110 +60,14 @@ impl Random {
     }
 }
 
-/// What a simulated kernel holds for a source.
-#[derive(Default)]
-struct Backlog {
-    arrived: VecDeque<Arrival>,
-    /// The source read everything and waits for an edge.
-    waits: bool,
-    /// Records whose last byte was read, by the rules of the definition.
-    complete: Vec<u8>,
-    /// What was read of the record that is not complete.
-    partial: Vec<u8>,
-    after_return: bool,
-    is_over: bool,
-}
-
-enum Arrival {
-    Bytes(Vec<u8>),
-    Break { clean: bool },
-    End,
-}
-
-struct SimSource {
-    kernel: Arc<Mutex<Backlog>>,
-    random: Random,
-}
-
-impl Backlog {
-    /// The definition of which records are complete, byte by byte. A `\r` completes a record at once and
-    /// swallows a `\n` behind it; every end is kept as `\n`.
-    fn read(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            let swallowed =
-                std::mem::replace(&mut self.after_return, byte == b'\r') && byte == b'\n';
-            match byte {
-                b'\n' if swallowed => {}
-                b'\n' | b'\r' => self.complete_record(),
-                _ => self.partial.push(byte),
-            }
-        }
-    }
-
-    fn complete_record(&mut self) {
-        self.complete.append(&mut self.partial);
-        self.complete.push(b'\n');
-    }
-
-    fn end_line(&mut self, clean: bool) {
-        if clean && !self.partial.is_empty() {
-            self.complete_record();
-        }
-        self.partial.clear();
-        self.after_return = false;
-    }
-}
-
-impl Source for SimSource {
-    fn start(&mut self, _port: Port) {}
-
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        let mut kernel = self.kernel.lock().unwrap();
-        match kernel.arrived.pop_front() {
-            None => {
-                kernel.waits = true;
-                Fill::Pending(None)
-            }
-            Some(Arrival::Bytes(mut bytes)) => {
-                // Short reads: the system may give less than it has.
-                let count = (1 + self.random.below(bytes.len())).min(buf.len());
-                let rest = bytes.split_off(count);
-                buf[..count].copy_from_slice(&bytes);
-                kernel.read(&bytes);
-                if !rest.is_empty() {
-                    kernel.arrived.push_front(Arrival::Bytes(rest));
-                }
-                Fill::Bytes(count)
-            }
-            Some(Arrival::Break { clean }) => {
-                kernel.end_line(clean);
-                Fill::Break { clean }
-            }
-            Some(Arrival::End) => {
-                kernel.end_line(true);
-                kernel.is_over = true;
-                Fill::End
-            }
-        }
-    }
-
-    fn drain(&mut self) -> usize {
-        usize::MAX
-    }
-
-    fn name(&self) -> &str {
-        "simulated"
-    }
-}
-
 /// Keeps what was put out.
 #[derive(Clone, Default)]
-struct Keep(Arc<Mutex<Vec<(u64, Counts)>>>);
+pub(super) struct Keep(pub(super) Arc<Mutex<Vec<(u64, Counts)>>>);
 
 impl Output for Keep {
-    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()> {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
         let mut counts = Counts::new();
-        for node in nodes {
+        for node in epoch.nodes.iter() {
             for (key, count) in table_of::<u64>(node.partial.as_ref()).iter() {
                 *counts.entry(key.to_vec()).or_default() += count;
             }
@@ -165,12 +75,12 @@ impl Output for Keep {
         self.0
             .lock()
             .unwrap()
-            .push((stats[0].time.as_millis(), counts));
+            .push((epoch.mark.time.as_millis(), counts));
         Ok(())
     }
 }
 
-fn built(order: Order) -> Parts {
+pub(super) fn built(order: Order) -> Parts {
     build(order).expect("little memory")
 }
 
@@ -189,6 +99,10 @@ struct World {
     workers: Vec<Option<Worker>>,
     publisher: Option<Publisher>,
     kernels: Vec<Arc<Mutex<Backlog>>>,
+    /// Of the batched source, which is the last one.
+    shelf: Option<Arc<Mutex<Shelf>>>,
+    /// Everything that was ever on it.
+    shelved: Vec<(u64, Vec<u8>)>,
     control: Arc<Control>,
     kept: Keep,
     rule: Rule,
@@ -198,13 +112,15 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, is_batched: bool) -> World {
         let mut random = Random(SplitMix64(seed));
         let rules = [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines];
         let rule = rules[random.below(3)];
         let source_count = 1 + random.below(2);
+        let shelf = is_batched.then(Arc::<Mutex<Shelf>>::default);
+        let stream_count = source_count + usize::from(shelf.is_some());
         let kept = Keep::default();
-        let nodes = (0..source_count)
+        let nodes = (0..stream_count)
             .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Node>);
         let plan = Plan {
             nodes: nodes.collect(),
@@ -222,7 +138,7 @@ impl World {
         let parts = built(Order {
             config,
             plan,
-            feeds: (0..source_count).collect(),
+            feeds: (0..stream_count).collect(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
             notices: Notices::default(),
@@ -232,6 +148,12 @@ impl World {
         let kernels: Vec<_> = (0..source_count)
             .map(|_| Arc::<Mutex<Backlog>>::default())
             .collect();
+        let batched = shelf.as_ref().map(|shelf| {
+            Box::new(SimBatched {
+                shelf: Arc::clone(shelf),
+                random: Random(SplitMix64(random.next())),
+            }) as Box<dyn Source>
+        });
         let sources = kernels.iter().map(|kernel| {
             let random = Random(SplitMix64(random.next()));
             Box::new(SimSource {
@@ -241,9 +163,10 @@ impl World {
         });
         let reactor = ReactorCore::new(
             parts.hub,
-            sources.collect(),
+            sources.chain(batched).collect(),
             BatchClock::new(INTERVAL_MS, clock.now()),
             None,
+            false,
             Arc::clone(&control),
             Notices::default(),
             1 << 20,
@@ -255,6 +178,8 @@ impl World {
             workers: parts.workers.into_iter().map(Some).collect(),
             publisher: Some(parts.publisher),
             kernels,
+            shelf,
+            shelved: Vec::new(),
             control,
             kept,
             rule,
@@ -276,8 +201,51 @@ impl World {
         }
     }
 
+    /// A piece is put where the batched source looks, if there is one. It is from the next millisecond:
+    /// a batch of this one may have been read already.
+    fn shelve(&mut self) {
+        let Some(shelf) = self.shelf.clone() else {
+            return;
+        };
+        let bytes = self.text_of(b"AAAB  \n\n\r\t\0");
+        let from_ms = self.clock.now().as_millis() as u64 + 1;
+        let mut shelf = shelf.lock().unwrap();
+        if !shelf.is_over {
+            shelf.pieces.push((from_ms, bytes.clone()));
+            self.shelved.push((from_ms, bytes));
+        }
+    }
+
+    /// The batched source has something, or is called for nothing.
+    fn poke(&mut self) {
+        if self.shelf.is_some() {
+            self.reactor.on_ready(self.kernels.len());
+        }
+    }
+
+    fn is_gathering(&self) -> bool {
+        let shelf = self.shelf.as_ref();
+        shelf.is_some_and(|shelf| shelf.lock().unwrap().is_open)
+    }
+
+    /// What the batched source owes to the batch at `time_ms`: each piece by itself, for it is ended.
+    fn owed(&self, time_ms: u64) -> Counts {
+        let is_of = |from_ms: u64| (time_ms - INTERVAL_MS..time_ms).contains(&(from_ms - 1));
+        let mut complete = Vec::new();
+        for (_, bytes) in self.shelved.iter().filter(|(from_ms, _)| is_of(*from_ms)) {
+            let mut piece = Backlog::default();
+            piece.read(bytes);
+            piece.end_line(true);
+            complete.append(&mut piece.complete);
+        }
+        oracle(&complete, self.rule)
+    }
+
     fn text(&mut self) -> Vec<u8> {
-        let alphabet = b"aaab  \n\n\r\t\0\xff";
+        self.text_of(b"aaab  \n\n\r\t\0\xff")
+    }
+
+    fn text_of(&mut self, alphabet: &[u8]) -> Vec<u8> {
         let len_max = if self.random.one_in(8) { 900 } else { 60 };
         let len = 1 + self.random.below(len_max);
         (0..len)
@@ -297,9 +265,19 @@ impl World {
             .map(|kernel| kernel.lock().unwrap().complete.clone())
             .collect();
         let epochs = self.reactor.epochs_cut();
+        let was_gathering = self.is_gathering();
+        let read = |kernel: &Arc<Mutex<Backlog>>| {
+            let kernel = kernel.lock().unwrap();
+            (kernel.complete.len(), kernel.partial.len())
+        };
+        let read_before: Vec<_> = self.kernels.iter().map(read).collect();
         let outcome = self.reactor.turn(self.clock.now());
         let cut = (self.reactor.epochs_cut() - epochs) as usize;
         let is_last = self.reactor.is_finished();
+        if was_gathering && self.is_gathering() && cut == 0 {
+            let read_after: Vec<_> = self.kernels.iter().map(read).collect();
+            assert_eq!(read_before, read_after, "others are not read meanwhile");
+        }
         for number in 0..cut {
             let behind_everything = is_last && number + 1 == cut;
             let mut counts = Counts::new();
@@ -345,7 +323,7 @@ impl World {
 }
 
 fn run(seed: u64) {
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, seed.is_multiple_of(2));
     // Swarm: what this seed does at all, and how long parts sleep.
     let has_breaks = world.random.one_in(2);
     let has_jumps = world.random.one_in(3);
@@ -369,6 +347,10 @@ fn run(seed: u64) {
                 let index = world.random.below(world.workers.len());
                 world.step_worker(index);
             }
+            3 => match world.random.below(4) {
+                0 => world.shelve(),
+                _ => world.poke(),
+            },
             8 if !lazy_publisher || world.random.one_in(20) => world.step_publisher(),
             9 => {
                 let ms = if has_jumps && world.random.one_in(40) {
@@ -390,10 +372,18 @@ fn run(seed: u64) {
         for index in 0..world.kernels.len() {
             world.arrive(index, Arrival::End);
         }
+        if let Some(shelf) = &world.shelf {
+            shelf.lock().unwrap().is_last = true;
+        }
     }
     let mut steps = 0;
     while world.publisher.is_some() || !world.is_done {
         world.turn();
+        world.poke();
+        if world.shelf.is_some() && steps % 8 == 0 {
+            // A batched source ends at a batch time only.
+            world.clock.advance(Duration::from_millis(1));
+        }
         (0..world.workers.len()).for_each(|index| world.step_worker(index));
         world.step_publisher();
         steps += 1;
@@ -412,8 +402,18 @@ fn run(seed: u64) {
     assert_eq!(times, expected, "batch times are consecutive multiples");
     assert_eq!(kept.len(), world.expected.len());
     for (number, ((time, counts), expected)) in kept.iter().zip(&world.expected).enumerate() {
-        assert_eq!(counts, expected, "batch {number} at {time}");
+        let mut expected = expected.clone();
+        for (key, count) in world.owed(*time) {
+            *expected.entry(key).or_default() += count;
+        }
+        assert_eq!(counts, &expected, "batch {number} at {time}");
     }
+    let times: BTreeSet<u64> = kept.iter().map(|(time, _)| *time).collect();
+    let in_time = |from_ms: u64| times.contains(&from_ms.next_multiple_of(INTERVAL_MS));
+    assert!(
+        world.shelved.iter().all(|(from_ms, _)| in_time(*from_ms)),
+        "every piece has a batch"
+    );
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn every_order_of_steps_gives_the_defined_batches_and_drains() {
 /// event will come any more; the reactor has to go on by itself.
 #[test]
 fn case_31_a_reader_that_stopped_for_want_of_room_goes_on_without_an_event() {
-    let mut world = World::new(7);
+    let mut world = World::new(7, false);
     let text = b"some words on a line\n".repeat(4000);
     for index in 0..world.kernels.len() {
         world.arrive(index, Arrival::Bytes(text.clone()));
@@ -465,7 +465,7 @@ fn case_31_a_reader_that_stopped_for_want_of_room_goes_on_without_an_event() {
 #[test]
 fn an_aborted_worker_ends_while_its_spare_tables_are_away() {
     let abort = AtomicBool::new(true);
-    let mut world = World::new(1);
+    let mut world = World::new(1, false);
     let worker = world.workers[0].take().expect("not run yet");
     worker::run(worker, &abort, || ());
 }

@@ -10,12 +10,14 @@
 //! ```
 //!
 //! `clock` is the only place that reads the time and decides when a batch is due; `swap` is how a shard
-//! hands a table over by pointer; `merge` makes one of many; `snapshot` is what people get to see.
+//! hands a table over by pointer; `merge` makes one of many; `window` folds finished batches; `snapshot` is what
+//! people get to see.
 
 pub(crate) mod clock;
 pub(crate) mod merge;
 pub(crate) mod snapshot;
 pub(crate) mod swap;
+pub(crate) mod window;
 
 use std::time::Duration;
 

@@ -7,60 +7,56 @@
 use std::cmp::Ordering;
 
 use crate::epoch::{BatchStats, BatchTime};
+use crate::repr::Repr;
 use crate::table::Table;
 
-/// A value that can be reduced, ranked and printed. Implemented for the integers and floats.
-pub trait Value: Copy + Send + Sync + 'static {
-    /// Total order of values; ranking puts the greatest first.
+/// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and tuples of
+/// two and three of them, which are ordered by their first part, then by the next.
+///
+/// A struct of one's own can be reduced and looked up without it; to be ranked or printed it needs this
+/// trait and [`Repr`].
+///
+/// ```
+/// use std::cmp::Ordering;
+/// use microtally::{Repr, Value};
+///
+/// #[derive(Clone, Copy)]
+/// struct Mean { sum: f64, count: u64 }
+///
+/// impl Repr for Mean {
+///     fn write_repr(&self, out: &mut Vec<u8>) {
+///         (self.sum / self.count as f64).write_repr(out);
+///     }
+/// }
+///
+/// impl Value for Mean {
+///     fn order(&self, other: &Self) -> Ordering {
+///         (self.sum / self.count as f64).order(&(other.sum / other.count as f64))
+///     }
+/// }
+/// ```
+pub trait Value: Copy + Repr + Send + Sync + 'static {
+    /// Total order of values; ranking puts the greatest first. Floats are in the order of
+    /// [`f64::total_cmp`].
     fn order(&self, other: &Self) -> Ordering;
-
-    /// Appends the value as Python prints it (`3`, `2.5`, `1.0`).
-    fn write_repr(&self, out: &mut Vec<u8>);
 }
 
-macro_rules! integers {
+macro_rules! ordered {
     ($($t:ty),*) => {$(
         impl Value for $t {
             fn order(&self, other: &Self) -> Ordering {
                 self.cmp(other)
             }
-
-            fn write_repr(&self, out: &mut Vec<u8>) {
-                use std::io::Write;
-                write!(out, "{self}").expect("writing to memory succeeds");
-            }
         }
     )*};
 }
-integers!(
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+ordered!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char
 );
 
 impl Value for f64 {
     fn order(&self, other: &Self) -> Ordering {
         self.total_cmp(other)
-    }
-
-    fn write_repr(&self, out: &mut Vec<u8>) {
-        use std::io::Write;
-        // Python: the shortest digits that read back, an exponent below 1e-4 and from 1e16 on.
-        let magnitude = self.abs();
-        let written = if self.is_nan() {
-            write!(out, "nan")
-        } else if self.is_infinite() {
-            write!(out, "{}", if *self > 0.0 { "inf" } else { "-inf" })
-        } else if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
-            let text = format!("{self:e}");
-            let (digits, exponent) = text.split_once('e').expect("`{:e}` writes an exponent");
-            let (sign, number) = match exponent.strip_prefix('-') {
-                Some(number) => ('-', number),
-                None => ('+', exponent),
-            };
-            write!(out, "{digits}e{sign}{number:0>2}")
-        } else {
-            write!(out, "{self:?}")
-        };
-        written.expect("writing to memory succeeds");
     }
 }
 
@@ -68,9 +64,20 @@ impl Value for f32 {
     fn order(&self, other: &Self) -> Ordering {
         self.total_cmp(other)
     }
+}
 
-    fn write_repr(&self, out: &mut Vec<u8>) {
-        f64::from(*self).write_repr(out);
+impl<A: Value, B: Value> Value for (A, B) {
+    fn order(&self, other: &Self) -> Ordering {
+        let first = self.0.order(&other.0);
+        first.then_with(|| self.1.order(&other.1))
+    }
+}
+
+impl<A: Value, B: Value, C: Value> Value for (A, B, C) {
+    fn order(&self, other: &Self) -> Ordering {
+        let first = self.0.order(&other.0);
+        let second = first.then_with(|| self.1.order(&other.1));
+        second.then_with(|| self.2.order(&other.2))
     }
 }
 
@@ -93,7 +100,7 @@ pub struct Batch<'a, V> {
     stats: &'a BatchStats,
 }
 
-impl<'a, V: Value> Batch<'a, V> {
+impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
     pub(crate) fn new(table: &'a Table<V>, stats: &'a BatchStats) -> Self {
         Batch { table, stats }
     }
@@ -127,7 +134,9 @@ impl<'a, V: Value> Batch<'a, V> {
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], V)> {
         self.table.iter()
     }
+}
 
+impl<'a, V: Value> Batch<'a, V> {
     /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
     /// [`Ranking`] does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
@@ -273,24 +282,61 @@ mod tests {
         assert!(top.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
     }
 
+    /// Every tuple of two and three small parts against every other: `std` orders the same way.
     #[test]
-    fn floats_are_printed_as_python_prints_them() {
-        for (value, text) in [
-            (1.0, "1.0"),
-            (0.1, "0.1"),
-            (-2.5, "-2.5"),
-            (1e16, "1e+16"),
-            (1.5e300, "1.5e+300"),
-            (1e15, "1000000000000000.0"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (f64::NAN, "nan"),
-            (f64::NEG_INFINITY, "-inf"),
-            (0.0, "0.0"),
-        ] {
-            let mut out = Vec::new();
-            value.write_repr(&mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
+    fn tuples_are_ordered_part_by_part() {
+        let parts = [(0u8, 'a'), (0, 'b'), (1, 'a'), (1, 'b')];
+        for first in parts {
+            for second in parts {
+                assert_eq!(first.order(&second), first.cmp(&second));
+                for flags in [[false, false], [false, true], [true, false]] {
+                    let (a, b) = ((first.0, first.1, flags[0]), (second.0, second.1, flags[1]));
+                    assert_eq!(a.order(&b), a.cmp(&b));
+                }
+            }
         }
+        // Not a number is a number like any other for ranking: above infinity.
+        assert_eq!((f64::NAN, 1).order(&(f64::INFINITY, 2)), Ordering::Greater);
+        assert_eq!((f64::NAN, 1).order(&(f64::NAN, 2)), Ordering::Less);
+        assert_eq!((-0.0f32).order(&0.0), Ordering::Less);
+    }
+
+    #[test]
+    fn tuples_are_ranked() {
+        let mut table = Table::new(Seed::random());
+        for (key, value) in [("a", (1u64, 2.5)), ("b", (2, 0.5)), ("c", (1, 3.5))] {
+            table.add(key.as_bytes(), value, |_, last| last);
+        }
+        let stats = BatchStats::default();
+        let top = Batch::new(&table, &stats).top(3);
+        let keys: Vec<_> = top.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [b"b", b"c", b"a"]);
+    }
+
+    /// A struct that cannot be ranked can be had all the same.
+    #[test]
+    fn a_batch_of_values_without_an_order_is_looked_into() {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        struct Span {
+            first: u32,
+            last: u32,
+        }
+        let join = |a: Span, b: Span| Span {
+            first: a.first.min(b.first),
+            last: a.last.max(b.last),
+        };
+        let mut table = Table::new(Seed::random());
+        for (key, at) in [("a", 3), ("b", 4), ("a", 9)] {
+            let here = Span {
+                first: at,
+                last: at,
+            };
+            table.add(key.as_bytes(), here, join);
+        }
+        let stats = BatchStats::default();
+        let batch = Batch::new(&table, &stats);
+        assert_eq!(batch.get(b"a"), Some(Span { first: 3, last: 9 }));
+        assert_eq!((batch.len(), batch.iter().count()), (2, 2));
+        assert_eq!((batch.time(), batch.is_empty()), (stats.time, false));
     }
 }

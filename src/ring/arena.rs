@@ -36,6 +36,8 @@ pub struct Block {
     start: usize,
     /// Bytes filled; always ≤ the capacity in use.
     len: usize,
+    /// Place in the order in which blocks were handed over.
+    number: u64,
     _arena: Arc<Mutex<Bump>>,
 }
 
@@ -70,6 +72,7 @@ impl Arena {
             spill: Vec::new(),
             start: 0,
             len: 0,
+            number: 0,
             _arena: Arc::clone(&self.bump),
         }
     }
@@ -111,6 +114,16 @@ impl Block {
     /// The bytes that count and the guard behind them (whose content means nothing).
     pub fn guarded(&self) -> &[u8] {
         &self.memory()[self.start..self.len + GUARD_BYTES]
+    }
+
+    /// Place in the order in which blocks were handed over: shards finish them in any.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Gives the block its place in the order.
+    pub fn set_number(&mut self, number: u64) {
+        self.number = number;
     }
 
     /// Number of bytes filled, including what `skip` took off the front.

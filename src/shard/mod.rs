@@ -4,10 +4,13 @@
 //! that mark, and nothing else is. Refuses to know: sockets, sinks, wall time, other shards.
 //!
 //! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
-//! every ring is full. `stage` is what a pipeline does with a block, `count` the
-//! fastest of them; `worker` is the pinned thread.
+//! every ring is full. `stage` is what a pipeline may do with a block, `count` counts tokens as
+//! they are, `keyed` reduces what closures made of records; `worker` is the pinned thread,
+//! `alone` a pipeline without one.
 
+pub(crate) mod alone;
 pub(crate) mod count;
+pub(crate) mod keyed;
 mod pack;
 pub(crate) mod stage;
 pub(crate) mod worker;
@@ -66,8 +69,16 @@ impl ShardCore {
         if !self.out.has_spare() {
             return false;
         }
-        for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
-            stage.flush(node.partial.as_mut());
+        let Tables { nodes, failure, .. } = &mut self.tables;
+        for ((_, stage), node) in self.stages.iter_mut().zip(nodes) {
+            let partial = node.partial.as_mut();
+            if failure.is_none() {
+                let flushed = catch_unwind(AssertUnwindSafe(|| stage.flush(partial)));
+                *failure = flushed.err().map(|panic| panic_message(panic.as_ref()));
+            }
+            if failure.is_some() {
+                stage.abandon(partial);
+            }
         }
         self.out.try_swap(&mut self.tables, mark)
     }

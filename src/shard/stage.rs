@@ -1,14 +1,11 @@
-//! What a pipeline does with a block: records, then a key and a value of each, then the table.
+//! What a pipeline does with a block, and how a block becomes records.
 //!
 //! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one per block.
-//! Refuses to know: where blocks come from, when an epoch ends.
+//! Refuses to know: where blocks come from, when an epoch ends, what is done with records.
 
-use std::sync::Arc;
-
-use crate::epoch::merge::table_of_mut;
 use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
-use crate::split::{Kernel, Rule, Splitter, Tallied};
+use crate::split::{Rule, Splitter, Tallied};
 
 /// One pipeline in one shard.
 pub(crate) trait Stage: Send {
@@ -17,6 +14,12 @@ pub(crate) trait Stage: Send {
 
     /// Puts everything that was counted and not yet added into the tables: their epoch ends.
     fn flush(&mut self, into: &mut dyn Partial);
+
+    /// Leaves nothing of this epoch for the next one. A function of the user's panicked in `block` or
+    /// `flush`: the tables are only ever cleared, whatever they hold.
+    fn abandon(&mut self, into: &mut dyn Partial) {
+        self.flush(into);
+    }
 }
 
 /// The record plane of a pipeline: how a block becomes records. Every operator in front of the first
@@ -34,15 +37,22 @@ pub trait Records: Clone + Send + Sync + 'static {
     fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
     where
         F: FnMut(&'b [u8]);
+
+    /// The rule, if the records are its tokens and nothing else: such records may be taken by whole
+    /// chunks. `None` is always right.
+    #[doc(hidden)]
+    fn plain(&self) -> Option<Rule> {
+        None
+    }
 }
 
-/// The records a rule makes of a stream: lines, or the words of lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tokens(pub Rule);
+/// The lines of a stream, without their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines;
 
-impl Records for Tokens {
+impl Records for Lines {
     fn rule(&self) -> Rule {
-        self.0
+        Rule::Lines
     }
 
     #[inline]
@@ -52,45 +62,59 @@ impl Records for Tokens {
     {
         splitter.tokens(block, f)
     }
+
+    fn plain(&self) -> Option<Rule> {
+        Some(Rule::Lines)
+    }
 }
 
-/// A pipeline that ends in a reduction by key.
-pub(crate) struct KeyedStage<R, M, F> {
+/// The records that a rule makes of records: the words of lines, unless something else is said.
+///
+/// Lines are split by vector code, whole blocks at once; other records one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens<R = Lines> {
     records: R,
-    map: Arc<M>,
-    reduce: Arc<F>,
-    splitter: Splitter,
+    rule: Rule,
 }
 
-impl<R: Records, M, F> KeyedStage<R, M, F> {
-    /// `map` gives a record's key and value, `reduce` folds the values of a key.
-    pub(crate) fn new(records: R, map: Arc<M>, reduce: Arc<F>, kernel: Kernel) -> Self {
-        let splitter = Splitter::new(records.rule(), kernel);
-        KeyedStage {
-            records,
-            map,
-            reduce,
-            splitter,
+impl Tokens {
+    /// The tokens of lines.
+    pub fn new(rule: Rule) -> Self {
+        Tokens::of(Lines, rule)
+    }
+}
+
+impl<R: Records> Tokens<R> {
+    /// The tokens of `records`.
+    pub fn of(records: R, rule: Rule) -> Self {
+        Tokens { records, rule }
+    }
+}
+
+impl<R: Records> Records for Tokens<R> {
+    fn rule(&self) -> Rule {
+        self.plain().unwrap_or_else(|| self.records.rule())
+    }
+
+    #[inline]
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], mut f: F) -> Tallied
+    where
+        F: FnMut(&'b [u8]),
+    {
+        if self.plain().is_some() {
+            return splitter.tokens(block, f);
         }
-    }
-}
-
-impl<R, M, V, F> Stage for KeyedStage<R, M, F>
-where
-    R: Records,
-    V: Copy + Send + 'static,
-    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync,
-    F: Fn(V, V) -> V + Send + Sync,
-{
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
-        let table = table_of_mut::<V>(into);
-        let (map, reduce, around) = (&*self.map, &*self.reduce, block.guarded());
-        self.records
-            .for_each(&mut self.splitter, block.bytes(), |record| {
-                let (key, value) = map(record);
-                table.add_within(around, key, value, reduce);
-            })
+        let mut tokens = 0;
+        let tallied = self.records.for_each(splitter, block, |record| {
+            for token in self.rule.parts(record) {
+                tokens += 1;
+                f(token);
+            }
+        });
+        Tallied { tokens, ..tallied }
     }
 
-    fn flush(&mut self, _into: &mut dyn Partial) {}
+    fn plain(&self) -> Option<Rule> {
+        (self.records.plain() == Some(Rule::Lines)).then_some(self.rule)
+    }
 }

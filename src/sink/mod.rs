@@ -1,23 +1,23 @@
 //! Results out.
 //!
 //! Promise: one call a batch, all formatting here, each batch written and flushed as a whole, nothing a
-//! stream contains is written unescaped. Refuses to know: rings, shards, table layout.
+//! stream contains is written unescaped, but in text files, which hold records as they are. Refuses to know: rings, shards, table layout.
 //!
 //! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for programs that
-//! want the statistics too. `repr` writes a key as Python would.
+//! want the statistics too, `text_files` is `saveAsTextFiles`.
 
 #[cfg(feature = "json")]
 mod json;
-mod printable;
 mod pyspark;
-pub(crate) mod repr;
+mod text_files;
 mod tsv;
 
 use std::io::Write;
 
 #[cfg(feature = "json")]
 pub use self::json::Json;
-pub use self::pyspark::Pyspark;
+pub use self::pyspark::{Printer, Pyspark};
+pub use self::text_files::{KeyedTextFiles, TextFiles};
 pub use self::tsv::Tsv;
 
 use crate::epoch::snapshot::Batch;

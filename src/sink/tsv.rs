@@ -7,7 +7,7 @@ use std::io::Write;
 
 use crate::epoch::snapshot::{Batch, Ranking, Value};
 use crate::error::Result;
-use crate::sink::repr::write_escaped;
+use crate::repr::text::write_escaped;
 use crate::sink::{Out, Sink};
 
 /// Writes `batch_ms<TAB>key<TAB>value` lines, highest value first.

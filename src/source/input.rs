@@ -15,7 +15,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::error::{Error, ErrorKind, describe};
+use crate::error::{Error, describe};
 use crate::source::{Fill, Port, Source};
 
 /// Bytes a pipe may hold, at most, unless root made it larger (`/proc/sys/fs/pipe-max-size`).
@@ -51,8 +51,7 @@ impl Input {
 
     fn failed(&mut self, cause: &io::Error) -> Fill {
         self.is_over = true;
-        let message = format!("cannot read {}: {}", self.name(), describe(cause));
-        Fill::Failed(Error::new(ErrorKind::Source, message))
+        Fill::Failed(Error::input(self.name(), cause))
     }
 }
 
@@ -81,14 +80,12 @@ fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(cause) => return Err(cause),
     }
-    if let Some(registry) = &port.registry {
-        registry.register(&mut SourceFd(&fd), port.token, Interest::READABLE)?;
-    }
+    port.register_fd(file)?;
     Ok(Some(poll))
 }
 
 impl Source for Input {
-    fn start(&mut self, port: Port) {
+    fn start(&mut self, port: Port, _now: Duration) {
         let Ok(file) = &self.file else { return };
         match watch(file, &port) {
             Ok(Some(poll)) => {

@@ -3,177 +3,390 @@
 //! Promise: a source fills the memory it is given and says how it wants to be woken. Refuses to know:
 //! rings, records, separators, epochs.
 //!
-//! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends. Every
-//! other file is one kind of source: `tcp_client`, `input` (standard input, files, pipes).
+//! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends;
+//! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `input`
+//! (standard input, files, pipes), `text_files` (lines of the files that are put into a directory).
+//! `directory` is the rule which file belongs to which batch, `pattern` finds directories by their names.
 
+pub(crate) mod directory;
 pub(crate) mod feed;
 pub(crate) mod input;
+pub(crate) mod notice;
+mod pattern;
 pub(crate) mod tcp_client;
+pub(crate) mod text_files;
 
 use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mio::Interest;
+use mio::unix::SourceFd;
+
+pub use self::notice::Notice;
+pub(crate) use self::notice::Notices;
+use crate::epoch::BatchTime;
 use crate::error::Error;
 
-/// One kind of source, driven by the reactor.
+/// A source of bytes of one's own.
 ///
-/// A source is called at its start, when the operating system signals readiness for its token, and at
-/// the time it asked for. Time comes in as an argument.
-pub(crate) trait Source: Send {
-    /// Called once, before the first `fill`, on the reactor thread.
-    fn start(&mut self, port: Port);
+/// A source is a state machine without a thread: the reading thread of a context calls it, gives it
+/// memory to fill and is told when to call again. What it fills in is one stream of bytes; lines, words
+/// and batches are made of it elsewhere. It may keep a thread of its own, which hands bytes over and
+/// wakes the reading thread; see the second example.
+///
+/// # What is called when
+///
+/// | call | when | on which thread |
+/// |---|---|---|
+/// | [`name`](Self::name) | once, before anything else | the one that calls `StreamingContext::start` |
+/// | [`start`](Self::start) | once, after `name` | the same |
+/// | [`fill`](Self::fill) | soon after the start; then as the last [`Fill`] asked for, when what was registered with the [`Port`] is readable, and when its [`Waker`] was used | `mt-reactor` |
+/// | [`batch_due`](Self::batch_due) | at each batch time, before the batch is cut | `mt-reactor` |
+/// | [`drain`](Self::drain) | at most once, when a graceful stop was asked for | `mt-reactor` |
+///
+/// A source is dropped when the run has ended, whatever way it ended: a thread of its own sees that its
+/// channel is closed.
+///
+/// All sources of a context share `mt-reactor`, and batches are cut on it, so no call may wait: not for a
+/// socket, a lock that is held long, or a child. Readiness is reported as edges: once something is readable,
+/// read until there is nothing (a `read` that would block) before giving [`Fill::Pending`]. `fill` may be
+/// called without a reason, and then gives `Pending` again.
+///
+/// # What a record belongs to
+///
+/// A record is in the batch in which its last byte was filled in. A record that is not complete at the end
+/// of a batch waits for the rest of it, and [`Fill::Break`] and [`Fill::End`] end it.
+///
+/// # When it goes wrong
+///
+/// What can be tried again is the source's own affair: it gives `Pending` until the time of the next
+/// attempt, and tells people with [`Port::tell`]. [`Fill::Failed`] ends the source. So does a panic in any
+/// of its methods, and an answer that cannot be (more bytes than there was room for, or none): the rest of
+/// the run goes on, the line that was not complete is dropped, and `await_termination` gives the error, at
+/// once for a panic, when the run has ended for the others.
+///
+/// # Examples
+///
+/// Numbers, as many as are asked for: there is nothing to wait for, so every call gives bytes. Where `buf`
+/// ends means nothing, so a line that does not fit goes on in the next call.
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::io::Read;
+/// use std::ops::Range;
+/// use std::sync::mpsc::channel;
+/// use microtally::prelude::*;
+/// use microtally::{Fill, Source};
+///
+/// struct Numbers {
+///     left: Range<u32>,
+///     /// What of a line found no room yet.
+///     rest: VecDeque<u8>,
+/// }
+///
+/// impl Source for Numbers {
+///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+///         let mut filled = 0;
+///         while filled < buf.len() {
+///             if self.rest.is_empty() {
+///                 let Some(number) = self.left.next() else { break };
+///                 self.rest.extend(format!("{number}\n").bytes());
+///             }
+///             filled += self.rest.read(&mut buf[filled..]).expect("it is memory");
+///         }
+///         if filled == 0 { Fill::End } else { Fill::Bytes(filled) }
+///     }
+///
+///     fn name(&self) -> &str {
+///         "numbers"
+///     }
+/// }
+///
+/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let (sender, counts) = channel();
+/// ssc.source_stream(Numbers { left: 0..10_000, rest: VecDeque::new() })
+///     .count_by_value()
+///     .for_each_batch(move |batch, _time| {
+///         let _ = sender.send(batch.stats().records);
+///     });
+/// ssc.start()?.await_termination()?;
+/// assert_eq!(counts.iter().sum::<u64>(), 10_000);
+/// # Ok::<(), microtally::Error>(())
+/// ```
+///
+/// A client library that blocks, on a thread of its own: the thread hands over what it gets and wakes the
+/// reading thread. The channel is bounded, so when the engine is slow the library is not read from.
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::io::Read;
+/// use std::sync::mpsc::{Receiver, TryRecvError, channel, sync_channel};
+/// use microtally::prelude::*;
+/// use microtally::{Fill, Port, Source};
+///
+/// #[derive(Default)]
+/// struct Client {
+///     messages: Option<Receiver<Vec<u8>>>,
+///     /// What of a message found no room yet.
+///     rest: VecDeque<u8>,
+/// }
+///
+/// impl Source for Client {
+///     fn start(&mut self, port: Port, _now: Duration) {
+///         let (sender, messages) = sync_channel(16);
+///         self.messages = Some(messages);
+///         let waker = port.waker();
+///         std::thread::spawn(move || {
+///             for number in 0..100 {
+///                 // Where a real client waits for its server.
+///                 let message = format!("message {number}\n").into_bytes();
+///                 if sender.send(message).is_err() {
+///                     return; // The run is over.
+///                 }
+///                 waker.wake();
+///             }
+///             drop(sender);
+///             waker.wake(); // So that the end is seen.
+///         });
+///     }
+///
+///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+///         if self.rest.is_empty() {
+///             let messages = self.messages.as_ref().expect("it was started");
+///             match messages.try_recv() {
+///                 Ok(message) => self.rest = message.into(),
+///                 Err(TryRecvError::Empty) => return Fill::Pending(None),
+///                 Err(TryRecvError::Disconnected) => return Fill::End,
+///             }
+///         }
+///         Fill::Bytes(self.rest.read(buf).expect("it is memory"))
+///     }
+///
+///     fn drain(&mut self) -> usize {
+///         usize::MAX // What the channel holds was received.
+///     }
+///
+///     fn name(&self) -> &str {
+///         "client"
+///     }
+/// }
+///
+/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let (sender, counts) = channel();
+/// ssc.source_stream(Client::default())
+///     .flat_map(split(b' '))
+///     .count_by_value()
+///     .for_each_batch(move |batch, _time| {
+///         let _ = sender.send(batch.get(b"message"));
+///     });
+/// ssc.start()?.await_termination()?;
+/// assert_eq!(counts.iter().flatten().sum::<u64>(), 100);
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub trait Source: Send {
+    /// The run begins. `port` is what the source is woken through; keep it, or what is needed of it.
+    /// `now` is the time since 1970-01-01 00:00 UTC by the run's clock, from which its batch times are
+    /// counted. Does nothing unless it is written.
+    ///
+    /// What cannot be opened is found out here and told by the first [`fill`](Self::fill), with
+    /// [`Fill::Failed`]. A panic here goes to the caller of `StreamingContext::start`.
+    fn start(&mut self, port: Port, now: Duration) {
+        let _ = (port, now);
+    }
 
-    /// Reads into `buf`, which is not empty.
+    /// Puts bytes at the front of `buf`, which has room for at least one and usually for tens of
+    /// kilobytes, and says how it went. `now` is the time since 1970-01-01 00:00 UTC by the run's clock:
+    /// it never goes back, and in tests it may stand still.
+    ///
+    /// What `buf` holds at first means nothing.
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill;
 
-    /// A graceful stop: no new connections. `fill` is called until it gives anything but bytes, so that
-    /// what the kernel still holds is read. Gives the number of bytes that may be, zero when nothing is
-    /// connected.
-    fn drain(&mut self) -> usize;
+    /// The batch of this `time` is due. A source whose bytes arrive by themselves leaves this alone, and
+    /// they are in the batch that is open when they arrive.
+    ///
+    /// `true` is the answer of a *batched* source, one that decides at the batch's time what belongs to
+    /// it, as files in a directory do. It is then called until it gives [`Fill::Complete`] (or
+    /// [`Fill::End`], or fails); then the batch is cut. No other source is read meanwhile, and everybody
+    /// waits, so what is complete must be so soon: batches are late otherwise, though none is skipped.
+    /// `false`: nothing of this source belongs to the batch.
+    ///
+    /// Each batch time is asked for once, in order, however late; at a graceful stop once more, for the
+    /// last batch, whose time is then a little ahead of the clock. Between its batches such a source gives
+    /// [`Fill::Pending`].
+    fn batch_due(&mut self, time: BatchTime) -> bool {
+        let _ = time;
+        false
+    }
 
-    /// What to call the source in messages: its URL.
+    /// A graceful stop was asked for: how many bytes the source holds that count as received, at most.
+    /// [`fill`](Self::fill) is called until that many were given, or it gives anything but bytes; then the
+    /// last batch is cut. Zero, unless it is written: nothing is read any more.
+    ///
+    /// It is a bound, not a promise: one too large costs nothing, and more than
+    /// [`DRAIN_BYTES_MAX`](crate::limits::DRAIN_BYTES_MAX) are not read. A socket answers with what a
+    /// receive buffer may hold. A source that can always give more answers zero, or its run does not stop
+    /// before the bound.
+    fn drain(&mut self) -> usize {
+        0
+    }
+
+    /// What to call the source in messages: a URL, or a noun. Asked once.
     fn name(&self) -> &str;
 }
 
-/// What a call of [`Source::fill`] did.
+/// What a call of [`Source::fill`] did, and when to call again.
 #[derive(Debug)]
-pub(crate) enum Fill {
-    /// That many bytes, at least one, were put at the front of the buffer. Call again.
+#[non_exhaustive]
+pub enum Fill {
+    /// That many bytes, at least one, were put at the front of the buffer. Call again at once.
     Bytes(usize),
-    /// Nothing now. Call again on readiness, or at the given time if there is one.
+    /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at the given time (since
+    /// 1970, as `now` is) if there is one. A time that has passed means at once, after the other sources.
     Pending(Option<Duration>),
-    /// The connection is over; the next bytes begin a new line. Call again.
+    /// The connection is over; the next bytes begin a new line. Call again at once.
+    Break {
+        /// `true`: an unterminated last line is a record. `false`: it is dropped and reported.
+        clean: bool,
+    },
+    /// What belongs to the batch that [`Source::batch_due`] told of was given. Call again at the next
+    /// batch. Outside a batch it is the same as `Pending(None)`.
     ///
-    /// `clean`: an unterminated last line is a record. Not clean: it is dropped and reported.
-    Break { clean: bool },
-    /// There will never be more.
+    /// It ends no line: one that is not complete waits for the next batch, unless there was a
+    /// [`Break`](Fill::Break) behind it.
+    Complete,
+    /// There will never be more; an unterminated last line is a record. When every source has ended, so
+    /// does the run, unless something else keeps it going.
     End,
-    /// The source could not be opened or was lost for good.
+    /// The source could not be opened or was lost for good; an unterminated last line is dropped. See
+    /// [`Error::input`].
     Failed(Error),
 }
 
-/// What the reactor lends a source: its registration with the operating system's event queue, and a
-/// way to tell people something.
-pub(crate) struct Port {
-    /// Absent in tests that simulate readiness.
-    pub(crate) registry: Option<mio::Registry>,
-    pub(crate) token: mio::Token,
-    /// Makes the reactor call `fill`, from any thread.
-    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
-    pub(crate) notices: Notices,
+/// What a started source is lent: its place in the operating system's event queue, a waker, and a way to
+/// tell people something.
+pub struct Port {
+    /// Absent where readiness is simulated.
+    registry: Option<mio::Registry>,
+    token: mio::Token,
+    waker: Waker,
+    notices: Notices,
 }
 
-/// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
+/// Has the reading thread call [`Source::fill`]; from any thread, as often as one likes.
 ///
-/// `Display` gives one sentence in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Notice {
-    /// A source has no connection. Told once a change of state, not once an attempt.
-    Waiting {
-        /// The source's URL.
-        source: String,
-        /// What the last attempt ended with.
-        reason: String,
-        /// When the next attempt is made, from now.
-        retry_in: Duration,
-    },
-    /// A source got its connection after it had to wait, or again.
-    Connected {
-        /// The source's URL.
-        source: String,
-    },
-    /// A connection was reset in the middle of a line.
-    Truncated {
-        /// The source's URL.
-        source: String,
-        /// Bytes of the partial line, which was dropped.
-        bytes: u64,
-    },
-    /// A token was longer than the record limit and was not counted.
-    Oversize {
-        /// The source's URL.
-        source: String,
-        /// The limit in bytes.
-        record_bytes_max: usize,
-    },
-    /// A shard thread could not be pinned; it runs unpinned.
-    Unpinned {
-        /// Number of the shard, from 0.
-        shard: usize,
-    },
-    /// Batches are processed later than the interval: said when it begins.
-    Behind {
-        /// The batch interval.
-        interval: Duration,
-        /// How late the batch was.
-        delay: Duration,
-    },
-}
+/// What was done before [`wake`](Self::wake) is seen by the call that follows it. Wake-ups that come
+/// before that call are one. After the end of the run they do nothing.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Notice::Waiting {
-                source,
-                reason,
-                retry_in,
-            } => {
-                let s = retry_in.as_secs_f64();
-                write!(f, "waiting for {source}: {reason} (next try in {s} s)")
-            }
-            Notice::Connected { source } => write!(f, "connected to {source}"),
-            Notice::Truncated { source, bytes } => write!(
-                f,
-                "connection to {source} was reset in the middle of a line: {bytes} bytes dropped"
-            ),
-            Notice::Oversize {
-                source,
-                record_bytes_max,
-            } => write!(
-                f,
-                "token longer than {record_bytes_max} bytes from {source}: counted as oversize, not kept"
-            ),
-            Notice::Unpinned { shard } => {
-                write!(
-                    f,
-                    "worker {shard} could not be pinned to a core and runs unpinned"
-                )
-            }
-            Notice::Behind { interval, delay } => write!(
-                f,
-                "processing falls behind: a batch of {interval:?} began {delay:?} late; reading slows \
-                 down, nothing is dropped"
-            ),
+impl Port {
+    /// A port for one source. `wake` makes the reading thread call it.
+    pub(crate) fn new(
+        registry: Option<mio::Registry>,
+        token: mio::Token,
+        wake: impl Fn() + Send + Sync + 'static,
+        notices: Notices,
+    ) -> Self {
+        Port {
+            registry,
+            token,
+            waker: Waker(Arc::new(wake)),
+            notices,
         }
     }
-}
 
-/// Where notices go. The library itself never prints.
-#[derive(Clone)]
-pub(crate) struct Notices(Arc<dyn Fn(&Notice) + Send + Sync>);
-
-impl Notices {
-    /// Gives notices to `handler`, which may be called from any thread of the engine.
-    pub(crate) fn to(handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
-        Notices(Arc::new(handler))
+    /// A port that leads nowhere: for tests that call a source of one's own without an engine.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::{Fill, Port, Source};
+    ///
+    /// struct Nothing;
+    ///
+    /// impl Source for Nothing {
+    ///     fn fill(&mut self, _buf: &mut [u8], _now: Duration) -> Fill {
+    ///         Fill::End
+    ///     }
+    ///
+    ///     fn name(&self) -> &str {
+    ///         "nothing"
+    ///     }
+    /// }
+    ///
+    /// let mut source = Nothing;
+    /// source.start(Port::detached(), Duration::ZERO);
+    /// assert!(matches!(source.fill(&mut [0; 64], Duration::ZERO), Fill::End));
+    /// ```
+    pub fn detached() -> Self {
+        Port::new(None, mio::Token(0), || (), Notices::default())
     }
 
-    /// Tells.
-    pub(crate) fn tell(&self, notice: Notice) {
-        (self.0)(&notice);
+    /// Has the source called when `io`, something of the `mio` crate such as its `TcpStream`, is readable
+    /// or its other side is gone. Closing it ends that.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; a second registration of the same thing is refused.
+    pub fn register(&self, io: &mut impl mio::event::Source) -> io::Result<()> {
+        self.register_for(io, Interest::READABLE)
+    }
+
+    /// As [`register`](Self::register), saying what for.
+    pub(crate) fn register_for(
+        &self,
+        io: &mut impl mio::event::Source,
+        interest: Interest,
+    ) -> io::Result<()> {
+        match &self.registry {
+            Some(registry) => registry.register(io, self.token, interest),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`register`](Self::register) for a file descriptor: a socket, a pipe, an eventfd. It should be
+    /// in non-blocking mode, for readiness may be gone by the time of the read.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; a regular file, which is always ready, is refused with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    pub fn register_fd(&self, fd: &impl AsFd) -> io::Result<()> {
+        self.register(&mut SourceFd(&fd.as_fd().as_raw_fd()))
+    }
+
+    /// What wakes the source from other threads.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Tells whoever set `StreamingContext::on_notice`, on the calling thread.
+    ///
+    /// Tell of changes, not of attempts: a source that tries again every second has one thing to say.
+    pub fn tell(&self, notice: Notice) {
+        self.notices.tell(notice);
     }
 }
 
-impl Default for Notices {
-    fn default() -> Self {
-        Notices::to(|_| ())
+impl Waker {
+    /// Has [`Source::fill`] called soon.
+    pub fn wake(&self) {
+        (self.0)();
     }
 }
 
-impl fmt::Debug for Notices {
+impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Notices")
+        f.debug_struct("Port")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
     }
 }

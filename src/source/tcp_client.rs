@@ -13,7 +13,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
@@ -103,7 +102,7 @@ impl TcpClient {
     fn resolve(&self, now: Duration) -> State {
         let (sender, answer) = channel();
         let target = (self.host.clone(), self.port_number);
-        let wake = self.port.as_ref().map(|port| Arc::clone(&port.wake));
+        let waker = self.port.as_ref().map(Port::waker);
         let deadline = now + Duration::from_millis(limits::CONNECT_MS_MAX);
         if let Ok(address) = self.host.parse::<IpAddr>() {
             // The receiver is two lines below, so sending cannot fail.
@@ -115,8 +114,8 @@ impl TcpClient {
             let addresses = target.to_socket_addrs().map(Iterator::collect);
             // Nobody listens when the attempt was given up.
             let _ = sender.send(addresses);
-            if let Some(wake) = wake {
-                wake();
+            if let Some(waker) = waker {
+                waker.wake();
             }
         };
         let spawned = thread::Builder::new()
@@ -159,13 +158,8 @@ impl TcpClient {
             .with_retries(6);
         // Without it only that notice is missing.
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        if let Some(Port {
-            registry: Some(registry),
-            token,
-            ..
-        }) = &self.port
-        {
-            registry.register(&mut stream, *token, Interest::READABLE | Interest::WRITABLE)?;
+        if let Some(port) = &self.port {
+            port.register_for(&mut stream, Interest::READABLE | Interest::WRITABLE)?;
         }
         Ok(stream)
     }
@@ -213,7 +207,7 @@ impl TcpClient {
             self.told = Some(reason.clone());
             if let Some(port) = &self.port {
                 let source = self.name.clone();
-                port.notices.tell(Notice::Waiting {
+                port.tell(Notice::Waiting {
                     source,
                     reason,
                     retry_in,
@@ -224,7 +218,7 @@ impl TcpClient {
 }
 
 impl Source for TcpClient {
-    fn start(&mut self, port: Port) {
+    fn start(&mut self, port: Port, _now: Duration) {
         self.port = Some(port);
     }
 
@@ -294,7 +288,7 @@ impl Source for TcpClient {
                                 && let Some(port) = &self.port
                             {
                                 let source = self.name.clone();
-                                port.notices.tell(Notice::Connected { source });
+                                port.tell(Notice::Connected { source });
                             }
                             State::Connected { stream, reset }
                         }

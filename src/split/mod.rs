@@ -21,11 +21,13 @@
 //! without `\r` skip all thought about `\r\n`.
 //!
 //! Reading order: `scalar` is the definition, `portable` runs everywhere, `avx2` and `avx512` are
-//! faster spellings. This file holds the rules, the choice of kernel and the cutting.
+//! faster spellings. This file holds the rules, the choice of kernel and the cutting; `record` splits what
+//! is not a block.
 
 pub mod scalar;
 
 mod portable;
+mod record;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

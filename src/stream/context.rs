@@ -2,24 +2,30 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Poll, Waker};
+use mio::{Poll, Token, Waker};
 
-use crate::config::{Config, interval_ms};
-use crate::engine::control::{Control, RunStats, Stop};
-use crate::engine::plan::{Node, Output, Plan};
+use crate::config::{Config, Dialect, interval_ms};
+use crate::engine::control::Control;
+use crate::engine::plan::{Node, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
-use crate::engine::{Order, Runtime, build, launch, reactor};
-use crate::epoch::clock::{BatchClock, Clock};
+use crate::engine::{Order, build, launch, reactor};
+use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::ring::Wake;
-use crate::shard::stage::Tokens;
+use crate::shard::stage::Lines;
+use crate::source::directory::FileOptions;
 use crate::source::input::Input;
 use crate::source::tcp_client::{Reconnect, TcpClient};
+use crate::source::text_files::TextFiles;
 use crate::source::{Notice, Notices, Port, Source};
-use crate::split::Rule;
+use crate::stream::graph::{self, Graph, NodeId, OutputNode, Starting, Step};
+use crate::stream::listener::{Bus, Reporter, StreamingListener};
+use crate::stream::receiver::{Overheard, Receiver};
+use crate::stream::running::RunningContext;
 
 /// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
 ///
@@ -50,7 +56,21 @@ struct Draft {
     /// The index is the number of the stream.
     sources: Vec<Box<dyn Source>>,
     nodes: Vec<Arc<dyn Node>>,
-    outputs: Vec<Box<dyn Output>>,
+    /// The number of each source among all input streams.
+    byte_inputs: Vec<usize>,
+    /// Input streams so far, of bytes and others.
+    input_count: usize,
+    /// The batch plane.
+    graph: Vec<graph::Node>,
+    outputs: Vec<OutputNode>,
+    /// The streams that outputs, or programs that slice, depend on.
+    wanted: Vec<NodeId>,
+    /// An input stream that is none of bytes never ends.
+    is_endless: bool,
+    dialect: Dialect,
+    fails_fast: bool,
+    remember_ms: Option<u64>,
+    bus: Bus,
 }
 
 /// A stream of records: slices of the bytes as they arrived, one batch after another.
@@ -61,6 +81,17 @@ pub struct DStream<'c, R> {
     pub(super) context: &'c StreamingContext,
     pub(super) stream: usize,
     pub(super) records: R,
+}
+
+impl<'c, R> DStream<'c, R> {
+    /// Other records of the same bytes.
+    pub(super) fn with<S>(&self, records: S) -> DStream<'c, S> {
+        DStream {
+            context: self.context,
+            stream: self.stream,
+            records,
+        }
+    }
 }
 
 impl StreamingContext {
@@ -90,7 +121,16 @@ impl StreamingContext {
                 batches: None,
                 sources: Vec::new(),
                 nodes: Vec::new(),
+                byte_inputs: Vec::new(),
+                input_count: 0,
+                graph: Vec::new(),
                 outputs: Vec::new(),
+                wanted: Vec::new(),
+                is_endless: false,
+                dialect: Dialect::default(),
+                fails_fast: false,
+                remember_ms: None,
+                bus: Bus::default(),
             }),
         })
     }
@@ -120,6 +160,53 @@ impl StreamingContext {
         self.draft.borrow_mut().clock = clock;
     }
 
+    /// Chooses whose rule holds where Scala and Python differ, for the streams made from here on.
+    pub fn set_dialect(&self, dialect: Dialect) {
+        self.draft.borrow_mut().dialect = dialect;
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.draft.borrow().dialect
+    }
+
+    /// The first batch that fails ends the run at once. Without it later batches are made all the same, as
+    /// Spark does, and the first error comes out of [`RunningContext::await_termination`].
+    pub fn fail_fast(&self) {
+        self.draft.borrow_mut().fails_fast = true;
+    }
+
+    /// Every stream keeps its batches for at least that long, for [`slice`](crate::stream::Remembered::slice):
+    /// Spark's `remember`. Windows keep what they need by themselves.
+    ///
+    /// # Errors
+    ///
+    /// It was said before.
+    pub fn remember(&self, duration: Duration) -> Result<()> {
+        let mut draft = self.draft.borrow_mut();
+        if let Some(before) = draft.remember_ms {
+            return Err(Error::refused(format!(
+                "requirement failed: Remember duration already set as {before} ms. Cannot set it again."
+            )));
+        }
+        draft.remember_ms = Some(as_ms(duration));
+        Ok(())
+    }
+
+    /// Tells `listener` what happens while the context runs.
+    pub fn add_streaming_listener(&self, listener: impl StreamingListener + 'static) {
+        self.draft.borrow().bus.add(Box::new(listener));
+    }
+
+    /// The batch interval.
+    pub(super) fn interval(&self) -> Duration {
+        self.draft.borrow().interval
+    }
+
+    /// The batch interval in milliseconds: the slide of streams that have no other.
+    pub(super) fn interval_ms(&self) -> u64 {
+        self.draft.borrow().interval_ms
+    }
+
     /// Lines of text received from a host and port, as Spark's `socketTextStream`: connects as a
     /// client, and again every 2 seconds when there is no connection. `start` does not wait for it;
     /// batches are empty meanwhile.
@@ -127,7 +214,7 @@ impl StreamingContext {
     /// # Errors
     ///
     /// An empty host, or port 0.
-    pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<'_, Tokens>> {
+    pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<'_, Lines>> {
         self.socket_text_stream_with(host, port, Reconnect::default())
     }
 
@@ -141,7 +228,7 @@ impl StreamingContext {
         host: &str,
         port: u16,
         reconnect: Reconnect,
-    ) -> Result<DStream<'_, Tokens>> {
+    ) -> Result<DStream<'_, Lines>> {
         if let Reconnect::After(pause) = reconnect {
             // The same range: a pause of zero would be a loop, one beyond a year is a mistake.
             interval_ms(pause).map_err(|_| {
@@ -157,18 +244,53 @@ impl StreamingContext {
     }
 
     /// Lines of standard input. Its end ends the stream.
-    pub fn stdin_text_stream(&self) -> DStream<'_, Tokens> {
+    pub fn stdin_text_stream(&self) -> DStream<'_, Lines> {
         self.add_source(Box::new(Input::stdin()))
     }
 
-    fn add_source(&self, source: Box<dyn Source>) -> DStream<'_, Tokens> {
+    /// Lines of a source of one's own; see [`Source`].
+    pub fn source_stream(&self, source: impl Source + 'static) -> DStream<'_, Lines> {
+        self.add_source(Box::new(source))
+    }
+
+    /// Lines of the files that are put into a directory, as Spark's `textFileStream`: see
+    /// [`FileOptions`] for which ones, and when. `path` may name several directories, with `*`, `?`,
+    /// `[a-z]` and `{in,out}` in its names; directories below them are not looked into. A directory that
+    /// is not there is looked for in every batch.
+    ///
+    /// # Errors
+    ///
+    /// A path that is empty, or has a bracket or a brace without an end.
+    pub fn text_file_stream(&self, path: impl AsRef<Path>) -> Result<DStream<'_, Lines>> {
+        self.text_file_stream_with(path, FileOptions::default())
+    }
+
+    /// As [`text_file_stream`](Self::text_file_stream), saying which files.
+    ///
+    /// # Errors
+    ///
+    /// As [`text_file_stream`](Self::text_file_stream); a time to remember files that is not whole
+    /// milliseconds from 1 ms to 366 days.
+    pub fn text_file_stream_with(
+        &self,
+        path: impl AsRef<Path>,
+        options: FileOptions,
+    ) -> Result<DStream<'_, Lines>> {
+        let interval = self.draft.borrow().interval;
+        let files = TextFiles::new(path.as_ref(), interval, options)?;
+        Ok(self.add_source(Box::new(files)))
+    }
+
+    fn add_source(&self, source: Box<dyn Source>) -> DStream<'_, Lines> {
+        let input = self.add_input();
         let mut draft = self.draft.borrow_mut();
         draft.sources.push(source);
+        draft.byte_inputs.push(input);
         let stream = draft.sources.len() - 1;
         DStream {
             context: self,
             stream,
-            records: Tokens(Rule::Lines),
+            records: Lines,
         }
     }
 
@@ -178,7 +300,44 @@ impl StreamingContext {
         draft.nodes.len() - 1
     }
 
-    pub(super) fn add_output(&self, output: Box<dyn Output>) {
+    /// The number of one more input stream.
+    fn add_input(&self) -> usize {
+        let mut draft = self.draft.borrow_mut();
+        draft.input_count += 1;
+        draft.input_count - 1
+    }
+
+    /// The number of one more input stream that is not of bytes: a context with one never ends by itself.
+    pub(super) fn add_endless_input(&self) -> usize {
+        self.draft.borrow_mut().is_endless = true;
+        self.add_input()
+    }
+
+    /// A stream of the batch plane, made of streams that exist.
+    pub(super) fn add_graph_node(
+        &self,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        step: Box<dyn Step>,
+    ) -> NodeId {
+        let mut draft = self.draft.borrow_mut();
+        draft.graph.push(graph::Node {
+            slide_ms,
+            parents,
+            step,
+            is_wanted: false,
+        });
+        draft.graph.len() - 1
+    }
+
+    /// The stream is made in every batch, whether or not an output needs it.
+    pub(super) fn want(&self, id: NodeId) {
+        self.draft.borrow_mut().wanted.push(id);
+    }
+
+    /// An output of the numbered stream.
+    pub(super) fn add_output(&self, id: NodeId, output: OutputNode) {
+        self.want(id);
         self.draft.borrow_mut().outputs.push(output);
     }
 
@@ -189,7 +348,7 @@ impl StreamingContext {
     ///
     /// No output was registered, or the system refuses a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
-        let draft = self.draft.into_inner();
+        let mut draft = self.draft.into_inner();
         if draft.outputs.is_empty() {
             let message = "no output operations registered, so nothing to execute";
             return Err(Error::new(ErrorKind::NoOutput, message));
@@ -216,12 +375,34 @@ impl StreamingContext {
         let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
         let low_latency = draft.config.low_latency;
         let (clock, notices) = (draft.clock, draft.notices);
+        graph::want(&mut draft.graph, draft.wanted);
+        let now = clock.now();
+        for node in &mut draft.graph {
+            node.step.start(&Starting {
+                remember_ms: draft.remember_ms.unwrap_or(0),
+                now,
+                notices: &notices,
+            });
+        }
+        let mut plan = Plan {
+            nodes: draft.nodes,
+            outputs: Vec::new(),
+        };
+        let byte_inputs = plan.first_nodes().map(|node| {
+            let stream = plan.nodes[node].stream();
+            (node, draft.byte_inputs[stream])
+        });
+        plan.outputs = vec![Box::new(Graph::new(
+            draft.graph,
+            draft.outputs,
+            draft.interval_ms,
+            draft.fails_fast,
+            Reporter::new(draft.bus.clone(), clock.clone()),
+            byte_inputs.collect(),
+        ))];
         let parts = build(Order {
             config: draft.config,
-            plan: Plan {
-                nodes: draft.nodes,
-                outputs: draft.outputs,
-            },
+            plan,
             feeds: (0..draft.sources.len()).collect(),
             interval: draft.interval,
             clock: clock.clone(),
@@ -230,26 +411,43 @@ impl StreamingContext {
             wake: Arc::clone(&wake),
         })?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
-        let mut sources = draft.sources;
+        let bus = draft.bus;
+        bus.tell(|listener| listener.on_streaming_started(clock.now()));
+        let receivers: Vec<Option<Receiver>> = (draft.sources.iter().zip(&draft.byte_inputs))
+            .map(|(source, &input)| {
+                let is_heard = !bus.is_silent();
+                is_heard.then(|| Receiver::new(bus.clone(), clock.clone(), input, source.name()))
+            })
+            .collect();
+        let overheard = |(source, receiver): (_, &Option<Receiver>)| match receiver {
+            Some(receiver) => Box::new(Overheard::new(source, receiver.clone())),
+            None => source,
+        };
+        let sources = draft.sources.into_iter().zip(&receivers);
+        let mut sources: Vec<Box<dyn Source>> = sources.map(overheard).collect();
         let signals = Signals::default();
         for (index, source) in sources.iter_mut().enumerate() {
             let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
-            source.start(Port {
-                registry: Some(poll.registry().try_clone().map_err(refused)?),
-                token: mio::Token(index),
-                wake: Arc::new(move || {
-                    signals.raise(index);
+            let wake = move || {
+                if signals.raise(index) {
                     wake_reactor();
-                }),
-                notices: notices.clone(),
-            });
+                }
+            };
+            let registry = poll.registry().try_clone().map_err(refused)?;
+            let notices = match &receivers[index] {
+                Some(receiver) => receiver.overhear(notices.clone()),
+                None => notices.clone(),
+            };
+            let port = Port::new(Some(registry), Token(index), wake, notices);
+            source.start(port, now);
         }
-        let batch_clock = BatchClock::new(draft.interval_ms, clock.now());
+        let batch_clock = BatchClock::new(draft.interval_ms, now);
         let core = ReactorCore::new(
             hub,
             sources,
             batch_clock,
             draft.batches,
+            draft.is_endless,
             Arc::clone(&control),
             notices,
             record_bytes_max,
@@ -267,88 +465,6 @@ impl StreamingContext {
     }
 }
 
-/// A started context.
-///
-/// ```no_run
-/// # use microtally::prelude::*;
-/// # fn f(running: RunningContext) -> Result<(), microtally::Error> {
-/// if !running.await_termination_or_timeout(Duration::from_secs(60))? {
-///     let sums = running.stop(Stop::Graceful)?;
-///     println!("{} tokens in {} batches", sums.tokens, sums.batches);
-/// }
-/// # Ok(()) }
-/// ```
-pub struct RunningContext {
-    runtime: Runtime,
-    control: Arc<Control>,
-}
-
-/// Stops a running context from another thread or a signal handler's thread.
-#[derive(Clone)]
-pub struct StopHandle {
-    control: Arc<Control>,
-}
-
-impl StopHandle {
-    /// Asks for a stop and returns at once; [`RunningContext::await_termination`] returns when it is
-    /// done.
-    pub fn stop(&self, how: Stop) {
-        self.control.stop(how);
-    }
-}
-
-impl RunningContext {
-    /// Waits until the run has ended.
-    ///
-    /// # Errors
-    ///
-    /// A user function that panicked, as soon as it did (later batches go on until the handle is
-    /// dropped); a source that was lost for good or an output that could not be written, when the run
-    /// has ended.
-    pub fn await_termination(&self) -> Result<()> {
-        self.control.wait(None).map(|_| ())
-    }
-
-    /// As [`await_termination`](Self::await_termination), for at most that long. `Ok(false)` when the
-    /// time ran out.
-    ///
-    /// # Errors
-    ///
-    /// As [`await_termination`](Self::await_termination).
-    pub fn await_termination_or_timeout(&self, at_most: Duration) -> Result<bool> {
-        self.control.wait(Some(at_most))
-    }
-
-    /// Stops and waits until it is done. Graceful: everything received is counted and the last batch
-    /// put out. Immediate: the batch being filled is dropped, and the call returns as soon as an output
-    /// that is being written is done.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the run, if there was one.
-    pub fn stop(mut self, how: Stop) -> Result<RunStats> {
-        self.control.stop(how);
-        self.runtime.join();
-        match self.control.error() {
-            Some(error) => Err(error),
-            None => Ok(self.control.stats()),
-        }
-    }
-
-    /// A handle to stop the run with, from anywhere: also from a function that is called with batches,
-    /// which could not wait for the end of the thread it runs on.
-    pub fn stop_handle(&self) -> StopHandle {
-        StopHandle {
-            control: Arc::clone(&self.control),
-        }
-    }
-
-    /// Sums over the batches put out so far.
-    pub fn stats(&self) -> RunStats {
-        self.control.stats()
-    }
-}
-
 impl fmt::Debug for StreamingContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let draft = self.draft.borrow();
@@ -357,19 +473,5 @@ impl fmt::Debug for StreamingContext {
             .field("sources", &draft.sources.len())
             .field("outputs", &draft.outputs.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for RunningContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningContext")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for StopHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StopHandle").finish_non_exhaustive()
     }
 }

@@ -1,12 +1,14 @@
 //! `count_by_value`: how often each record occurs.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use crate::engine::plan::{CountTokens, Node};
-use crate::shard::stage::{Records, Tokens};
+use crate::shard::stage::Records;
 use crate::stream::context::DStream;
+use crate::stream::group::Groups;
 use crate::stream::lower::KeyedNode;
+use crate::stream::rdd::{Key, Rdd};
+use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduce_by_key::Reduced;
 use crate::table::add;
 
@@ -23,8 +25,8 @@ impl<'c, R: Records> DStream<'c, R> {
     /// ```
     pub fn count_by_value(&self) -> Reduced<'c, u64> {
         // Lines and words as they are have a faster stage than records some function made.
-        let node: Arc<dyn Node> = match (&self.records as &dyn Any).downcast_ref::<Tokens>() {
-            Some(tokens) => Arc::new(CountTokens::new(self.stream, tokens.0)),
+        let node: Arc<dyn Node> = match self.records.plain() {
+            Some(rule) => Arc::new(CountTokens::new(self.stream, rule)),
             None => Arc::new(KeyedNode {
                 stream: self.stream,
                 records: self.records.clone(),
@@ -32,12 +34,29 @@ impl<'c, R: Records> DStream<'c, R> {
                 reduce: Arc::new(add),
             }),
         };
-        let node = self.context.add_node(node);
-        Reduced {
-            context: self.context,
-            node,
-            value: std::marker::PhantomData,
+        self.context.reduced(node)
+    }
+}
+
+impl<'c, T: Key> RddStream<'c, T> {
+    /// Counts equal records of a batch: Spark's `countByValue`. They come out in the order in which they
+    /// were first seen.
+    pub fn count_by_value(&self) -> RddStream<'c, (T, u64)> {
+        self.derive(Rdd::count_by_value)
+    }
+}
+
+impl<T: Key> Rdd<T> {
+    /// Counts equal records. They come out in the order in which they were first seen, in one partition.
+    pub fn count_by_value(&self) -> Rdd<(T, u64)> {
+        let mut counts: Groups<'_, T, u64> = Groups::new();
+        for record in self.iter() {
+            *counts.of(record) += 1;
         }
+        let counts = counts.into_iter();
+        counts
+            .map(|(record, count)| (record.clone(), count))
+            .collect()
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::shard::stage::Records;
 use crate::split::{Rule, Splitter, Tallied};
 use crate::stream::context::DStream;
+use crate::stream::rdd::{Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
 
 impl<'c, R: Records> DStream<'c, R> {
     /// Keeps the records for which `is_wanted` holds: Spark's `filter`. Nothing is copied, and the call is
@@ -20,15 +22,25 @@ impl<'c, R: Records> DStream<'c, R> {
     where
         P: Fn(&[u8]) -> bool + Clone + Send + Sync + 'static,
     {
-        let records = Filter {
-            records: self.records.clone(),
-            is_wanted,
-        };
-        DStream {
-            context: self.context,
-            stream: self.stream,
-            records,
-        }
+        let records = self.records.clone();
+        self.with(Filter { records, is_wanted })
+    }
+}
+
+impl<'c, T: Record + Clone> RddStream<'c, T> {
+    /// Keeps the records for which `is_wanted` holds: Spark's `filter`.
+    pub fn filter(&self, is_wanted: impl Fn(&T) -> bool + Send + 'static) -> RddStream<'c, T> {
+        self.derive(move |rdd| rdd.filter(&is_wanted))
+    }
+}
+
+impl<T: Clone> Rdd<T> {
+    /// The records for which `is_wanted` holds.
+    pub fn filter(&self, is_wanted: impl Fn(&T) -> bool) -> Rdd<T> {
+        self.each_partition(|records| {
+            let wanted = records.iter().filter(|record| is_wanted(record));
+            wanted.cloned().collect()
+        })
     }
 }
 
@@ -80,7 +92,7 @@ mod tests {
 
             // One around the other: the inner one's records are all that the outer one sees.
             let with_b = Filter {
-                records: Tokens(Rule::Split(b' ')),
+                records: Tokens::new(Rule::Split(b' ')),
                 is_wanted: |word: &[u8]| word.contains(&b'b'),
             };
             let long = Filter { records: with_b, is_wanted: |word: &[u8]| word.len() > 2 };

@@ -3,6 +3,8 @@
 use crate::shard::stage::{Records, Tokens};
 use crate::split::{Rule, Splitter, Tallied};
 use crate::stream::context::DStream;
+use crate::stream::rdd::{Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
 
 /// Python's `line.split(" ")` for one separator byte: every separator separates, empty words count, and
 /// an empty line is one empty word.
@@ -26,11 +28,9 @@ pub fn split_whitespace() -> Rule {
     Rule::SplitWhitespace
 }
 
-impl<'c> DStream<'c, Tokens> {
-    /// Splits lines into words: Spark's `flatMap(lambda line: line.split(" "))`. Runs as vector code
-    /// over whole blocks.
-    ///
-    /// On a stream of words it splits their lines by the new rule.
+impl<'c, R: Records> DStream<'c, R> {
+    /// Splits each record: Spark's `flatMap(lambda line: line.split(" "))`. Lines are split by vector code,
+    /// whole blocks at once; other records one by one, which costs a search for each word.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -38,18 +38,46 @@ impl<'c> DStream<'c, Tokens> {
     /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
     /// let lines = ssc.socket_text_stream("localhost", 9999)?;
     /// lines.flat_map(split(b' ')).count_by_value().pprint(10);
+    /// // Of lines such as `x,y z`: the words of the first field, then of those what dashes separate.
+    /// let words = lines.field(0, b',').flat_map(split_whitespace());
+    /// words.flat_map(split(b'-')).count_by_value().pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
-    pub fn flat_map(&self, rule: Rule) -> DStream<'c, Tokens> {
-        DStream {
-            context: self.context,
-            stream: self.stream,
-            records: Tokens(rule),
-        }
+    ///
+    /// A record that is no line may hold a line end, if [`map_slice`](Self::map_slice) or
+    /// [`flat_map_with`](Self::flat_map_with) brought one in. Python's methods of `bytes` say what is made
+    /// of it: `split(separator)` and `split()`, and for [`Rule::Lines`] `splitlines()`, but that an empty
+    /// record is one empty line.
+    pub fn flat_map(&self, rule: Rule) -> DStream<'c, Tokens<R>> {
+        self.with(Tokens::of(self.records.clone(), rule))
     }
-}
 
-impl<'c, R: Records> DStream<'c, R> {
+    /// Splits each record at every `separator`: [`flat_map`](Self::flat_map) with [`split`].
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// ssc.socket_text_stream("localhost", 9999)?.split(b' ').count_by_value().pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn split(&self, separator: u8) -> DStream<'c, Tokens<R>> {
+        self.flat_map(split(separator))
+    }
+
+    /// Splits each record at runs of blanks: [`flat_map`](Self::flat_map) with [`split_whitespace`].
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// ssc.socket_text_stream("localhost", 9999)?.split_whitespace().count_by_value().pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn split_whitespace(&self) -> DStream<'c, Tokens<R>> {
+        self.flat_map(split_whitespace())
+    }
+
     /// Calls `f` with each record; what it emits are the records of the new stream. They are slices of
     /// the record, so nothing is copied; emitting costs one indirect call.
     ///
@@ -70,15 +98,25 @@ impl<'c, R: Records> DStream<'c, R> {
     where
         F: for<'b> Fn(&'b [u8], &mut Emitter<'_, 'b>) + Clone + Send + Sync + 'static,
     {
-        let records = FlatMapWith {
-            records: self.records.clone(),
-            f,
-        };
-        DStream {
-            context: self.context,
-            stream: self.stream,
-            records,
-        }
+        let records = self.records.clone();
+        self.with(FlatMapWith { records, f })
+    }
+}
+
+impl<'c, T: Record> RddStream<'c, T> {
+    /// Makes any number of records of each record: Spark's `flatMap`.
+    pub fn flat_map<U: Record, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(&T) -> I + Send + 'static,
+    ) -> RddStream<'c, U> {
+        self.derive(move |rdd| rdd.flat_map(&f))
+    }
+}
+
+impl<T> Rdd<T> {
+    /// Makes any number of records of each record.
+    pub fn flat_map<U, I: IntoIterator<Item = U>>(&self, f: impl Fn(&T) -> I) -> Rdd<U> {
+        self.each_partition(|records| records.iter().flat_map(&f).collect())
     }
 }
 

@@ -1,19 +1,27 @@
 //! Makes of operators what the engine runs.
 //!
 //! Promise: one place knows both vocabularies. A chain of record-plane operators becomes one
-//! monomorphised stage, whatever its length. Refuses to know: what an operator computes.
+//! monomorphised stage, whatever its length, and its merged result the first node of the batch plane.
+//! Refuses to know: what an operator computes.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use crate::engine::plan::{Node, Output};
-use crate::epoch::BatchStats;
+use crate::engine::plan::Node;
+use crate::epoch::BatchTime;
 use crate::epoch::merge::{table_of, table_of_mut};
-use crate::epoch::snapshot::{Batch, Value};
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
-use crate::shard::stage::{KeyedStage, Records, Stage};
-use crate::sink::Sink;
-use crate::split::{Kernel, Rule};
+use crate::ring::arena::Block;
+use crate::shard::keyed::KeyedStage;
+use crate::shard::stage::{Records, Stage};
+use crate::split::{Kernel, Rule, Splitter, Tallied};
+use crate::stream::cell::{Failure, Held, Made};
+use crate::stream::context::StreamingContext;
+use crate::stream::graph::{Now, Step, shards_failed};
+use crate::stream::rdd::{Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
+use crate::stream::reduce_by_key::Reduced;
 use crate::table::Table;
 use crate::table::keys::Seed;
 
@@ -28,7 +36,7 @@ pub(super) struct KeyedNode<R, M, F> {
 impl<R, M, F, V> Node for KeyedNode<R, M, F>
 where
     R: Records,
-    V: Value,
+    V: Copy + Send + Sync + 'static,
     M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
@@ -40,9 +48,10 @@ where
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
         let (map, reduce) = (Arc::clone(&self.map), Arc::clone(&self.reduce));
-        Box::new(KeyedStage::new(self.records.clone(), map, reduce, kernel))
+        let records = self.records.clone();
+        Box::new(KeyedStage::new(records, map, reduce, kernel, seed))
     }
 
     fn partial(&self, seed: Seed) -> Box<dyn Partial> {
@@ -59,16 +68,185 @@ where
     }
 }
 
-/// A sink on the numbered node.
-pub(super) struct SinkOutput<V, S> {
-    pub(super) node: usize,
-    pub(super) sink: S,
-    pub(super) value: std::marker::PhantomData<fn(V)>,
+/// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.
+struct FromTable<V> {
+    node: usize,
+    held: Arc<Held<Table<V>>>,
 }
 
-impl<V: Value, S: Sink<V>> Output for SinkOutput<V, S> {
-    fn emit(&mut self, nodes: &[NodeTable], stats: &[BatchStats]) -> Result<()> {
-        let table = table_of::<V>(nodes[self.node].partial.as_ref());
-        self.sink.emit(&Batch::new(table, &stats[self.node]))
+impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+        if let Some(failure) = shards_failed(now) {
+            return Err(failure);
+        }
+        let merged = table_of_mut::<V>(now.epoch.nodes[self.node].partial.as_mut());
+        let stats = now.epoch.stats[self.node];
+        self.held.make(now.time, |table| {
+            std::mem::swap(table, merged);
+            Ok(Some(stats))
+        })
+    }
+
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        self.held.fail(time, failure);
+    }
+
+    fn leave(&mut self, now: &mut Now<'_, '_>) {
+        let merged = table_of_mut::<V>(now.epoch.nodes[self.node].partial.as_mut());
+        self.held.forget(|table| std::mem::swap(table, merged));
+    }
+}
+
+impl StreamingContext {
+    /// A stream of one value a key and batch, made in the shards by `node`.
+    pub(super) fn reduced<V: Copy + Send + Sync + 'static>(
+        &self,
+        node: Arc<dyn Node>,
+    ) -> Reduced<'_, V> {
+        // Takes the place of the merged table while that is lent, and is never written to.
+        let held = Held::new(Table::<V>::new(Seed::random()));
+        let step = FromTable {
+            node: self.add_node(node),
+            held: Arc::clone(&held),
+        };
+        let slide_ms = self.interval_ms();
+        Reduced {
+            context: self,
+            id: self.add_graph_node(Vec::new(), slide_ms, Box::new(step)),
+            slide_ms,
+            held,
+        }
+    }
+
+    /// A stream of what the shards gather of the records of a stream of bytes.
+    ///
+    /// `finish` makes a batch of their sum and of the number of records that `gather` was given.
+    pub(super) fn gathered<R: Records, G: Gather, T: Record>(
+        &self,
+        stream: usize,
+        records: R,
+        gather: G,
+        mut finish: impl FnMut(G::Sum, u64) -> Option<Rdd<T>> + Send + 'static,
+    ) -> RddStream<'_, T> {
+        let node = self.add_node(Arc::new(GatherNode {
+            stream,
+            records,
+            gather: Arc::new(gather),
+        }));
+        self.rdd_stream(
+            Vec::new(),
+            self.interval_ms(),
+            move |now: &mut Now<'_, '_>| -> Made<_> {
+                if let Some(failure) = shards_failed(now) {
+                    return Err(failure);
+                }
+                let tokens = now.epoch.stats[node].tokens;
+                let sum = sum_of_mut::<G::Sum>(now.epoch.nodes[node].partial.as_mut());
+                Ok(finish(std::mem::take(sum), tokens))
+            },
+        )
+    }
+}
+
+/// What shards gather of records, where it is not a table.
+pub(super) trait Gather: Send + Sync + 'static {
+    /// What a shard has of a batch.
+    type Sum: Default + Send + 'static;
+
+    /// Takes the records of `block` in.
+    fn block<R: Records>(
+        &self,
+        sum: &mut Self::Sum,
+        records: &R,
+        splitter: &mut Splitter,
+        block: &Block,
+    ) -> Tallied;
+
+    /// Adds what another shard has.
+    fn merge(&self, into: &mut Self::Sum, from: &Self::Sum);
+}
+
+/// A chain that ends in a [`Gather`].
+struct GatherNode<R, G> {
+    stream: usize,
+    records: R,
+    gather: Arc<G>,
+}
+
+impl<R: Records, G: Gather> Node for GatherNode<R, G> {
+    fn stream(&self) -> usize {
+        self.stream
+    }
+
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
+        Box::new(GatherStage {
+            splitter: Splitter::new(self.records.rule(), kernel),
+            records: self.records.clone(),
+            gather: Arc::clone(&self.gather),
+        })
+    }
+
+    fn partial(&self, _seed: Seed) -> Box<dyn Partial> {
+        Box::new(Gathered(G::Sum::default()))
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        let from = from.as_any().downcast_ref::<Gathered<G::Sum>>();
+        let Gathered(from) = from.expect("a pipeline makes all of its sums itself");
+        self.gather.merge(sum_of_mut(into), from);
+    }
+
+    fn check(&self, _merged: &NodeTable) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct GatherStage<R, G> {
+    records: R,
+    gather: Arc<G>,
+    splitter: Splitter,
+}
+
+impl<R: Records, G: Gather> Stage for GatherStage<R, G> {
+    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+        let sum = sum_of_mut(into);
+        self.gather
+            .block(sum, &self.records, &mut self.splitter, block)
+    }
+
+    fn flush(&mut self, _into: &mut dyn Partial) {}
+}
+
+struct Gathered<S>(S);
+
+fn sum_of_mut<S: 'static>(partial: &mut dyn Partial) -> &mut S {
+    let gathered = partial.as_any_mut().downcast_mut::<Gathered<S>>();
+    &mut gathered.expect("a pipeline makes all of its sums itself").0
+}
+
+impl<S: Default + Send + 'static> Partial for Gathered<S> {
+    /// No sum is larger than another.
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn clear(&mut self) {
+        self.0 = S::default();
+    }
+
+    fn follow(&mut self, _leader: &dyn Partial) {
+        self.clear();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
     }
 }

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::epoch::snapshot::Value;
 use crate::shard::stage::Records;
+use crate::stream::cell::TableAt;
 use crate::stream::context::StreamingContext;
+use crate::stream::graph::NodeId;
+use crate::stream::group::Groups;
 use crate::stream::lower::KeyedNode;
 use crate::stream::map::Pairs;
+use crate::stream::rdd::{Key, Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
 
 impl<'c, R: Records, M> Pairs<'c, R, M> {
     /// Folds the values of each key of a batch: Spark's `reduceByKey(add)`. `reduce` must be associative
@@ -22,28 +26,81 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
     /// ```
     pub fn reduce_by_key<V, F>(self, reduce: F) -> Reduced<'c, V>
     where
-        V: Value,
+        V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let Pairs { stream, map } = self;
-        let node = stream.context.add_node(Arc::new(KeyedNode {
+        stream.context.reduced(Arc::new(KeyedNode {
             stream: stream.stream,
             records: stream.records,
             map: Arc::new(map),
             reduce: Arc::new(reduce),
-        }));
-        Reduced {
-            context: stream.context,
-            node,
-            value: std::marker::PhantomData,
-        }
+        }))
     }
 }
 
 /// One value a key and batch: what outputs are attached to.
 pub struct Reduced<'c, V> {
     pub(super) context: &'c StreamingContext,
-    pub(super) node: usize,
-    pub(super) value: std::marker::PhantomData<fn() -> V>,
+    pub(super) id: NodeId,
+    /// Every how many milliseconds there is a batch.
+    pub(super) slide_ms: u64,
+    pub(super) held: Arc<dyn TableAt<V>>,
+}
+
+impl<V> Clone for Reduced<'_, V> {
+    fn clone(&self) -> Self {
+        Reduced {
+            context: self.context,
+            id: self.id,
+            slide_ms: self.slide_ms,
+            held: Arc::clone(&self.held),
+        }
+    }
+}
+
+impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
+    /// The keys and values as a stream of records: the way to joins, states and everything else the batch
+    /// plane has. Each key is copied, once a batch.
+    pub fn pairs(&self) -> RddStream<'c, (Vec<u8>, V)> {
+        let held = Arc::clone(&self.held);
+        self.context
+            .rdd_stream(vec![self.id], self.slide_ms, move |now| {
+                held.map(now.time, |table, _| {
+                    let entries = table.iter();
+                    entries.map(|(key, value)| (key.to_vec(), value)).collect()
+                })
+            })
+    }
+}
+
+impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+    /// Folds the values of each key of a batch, in their order: Spark's `reduceByKey`. Keys come out in the
+    /// order in which they were first seen.
+    pub fn reduce_by_key(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+    ) -> RddStream<'c, (K, V)> {
+        self.derive(move |rdd| rdd.reduce_by_key(&reduce))
+    }
+}
+
+impl<K: Key, V: Record + Clone> Rdd<(K, V)> {
+    /// Folds the values of each key, in their order. Keys come out in the order in which they were first
+    /// seen, in one partition.
+    pub fn reduce_by_key(&self, reduce: impl Fn(V, V) -> V) -> Rdd<(K, V)> {
+        let mut folded: Groups<'_, K, Option<V>> = Groups::new();
+        for (key, value) in self.iter() {
+            let sum = folded.of(key);
+            *sum = Some(match sum.take() {
+                Some(before) => reduce(before, value.clone()),
+                None => value.clone(),
+            });
+        }
+        let pairs = folded
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.clone(), value?)));
+        pairs.collect()
+    }
 }

@@ -15,6 +15,9 @@
 //!   leaves               #0  #2    #1              #1 has depth 1: two places of the directory show it
 //! ```
 //!
+//! Where entries are removed, a leaf that became nearly empty is joined with the one it was split from, so
+//! that after a burst no more places remain than some sixteen an entry, and one leaf.
+//!
 //! A leaf also fits the second-level cache, so that splitting it and merging into it is fast, and two
 //! tables of one seed agree about which keys lie together.
 //!
@@ -31,6 +34,16 @@ use crate::sys::prefetch::prefetch;
 
 /// Entries of a leaf before it is split: what hashbrown holds in `LEAF_BUCKETS`.
 const LEAF_KEYS_MAX: usize = LEAF_BUCKETS / 8 * 7;
+
+/// A leaf that is full, removed entries' places included, is split if it holds this many entries; else it is
+/// swept, which frees at least a quarter of its places.
+const LEAF_KEYS_SPLIT: usize = LEAF_KEYS_MAX / 4 * 3;
+
+/// A leaf with fewer entries than this looks for a neighbour to join, after an entry was removed.
+const LEAF_KEYS_FEW: usize = LEAF_KEYS_MAX / 8;
+
+/// Entries of a joined leaf, at most: far from where it would be split again.
+const LEAF_KEYS_JOINED: usize = LEAF_KEYS_MAX / 4;
 
 /// A leaf may be this much deeper than all leaves are on average before that is taken for a flood. With
 /// good hashes leaves differ by one or two.
@@ -58,6 +71,9 @@ pub(super) struct Leaves<T> {
     depth: u32,
     /// An empty table from the last split, for the next one.
     spare: HashTable<T>,
+    /// The most leaves there were since the last rebuild: after leaves were joined, what is left of the
+    /// others may be deep without being a flood.
+    leaves_most: usize,
     growths: u64,
     /// Room there was in the beginning.
     initial: usize,
@@ -72,6 +88,14 @@ struct Leaf<T> {
     /// the number of positions less one.
     control: usize,
     mask: usize,
+}
+
+/// What [`Leaves::alter`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Altered {
+    Absent,
+    Kept,
+    Removed,
 }
 
 /// Whether an insertion met what good hashes do not bring about.
@@ -123,6 +147,7 @@ impl<T> Leaves<T> {
             leaves: vec![Leaf::new(table, 0)],
             depth: 0,
             spare: HashTable::new(),
+            leaves_most: 1,
             growths: 0,
             initial: capacity,
         }
@@ -194,8 +219,12 @@ impl<T> Leaves<T> {
             if leaf.table.len() < leaf.table.capacity() {
                 return Strain::None;
             }
+            if leaf.table.len() < LEAF_KEYS_SPLIT && leaf.table.num_buckets() >= LEAF_BUCKETS {
+                self.sweep(hash, hasher);
+                return Strain::None;
+            }
             let is_deep = leaf.depth > depth_max;
-            let may_split = leaf.table.len() >= LEAF_KEYS_MAX && leaf.depth < LEAF_DEPTH_MAX;
+            let may_split = leaf.table.len() >= LEAF_KEYS_SPLIT && leaf.depth < LEAF_DEPTH_MAX;
             self.growths += 1;
             if is_deep {
                 // It doubles beyond a leaf's size, which is the way out of a flood.
@@ -210,7 +239,7 @@ impl<T> Leaves<T> {
 
     /// The depth that no leaf exceeds while hashes are good.
     fn good_depth_max(&self) -> u32 {
-        self.leaves.len().ilog2() + DEPTH_SLACK
+        self.leaves_most.ilog2() + DEPTH_SLACK
     }
 
     /// Makes more places where there were too few. Gives whether that should have been needed.
@@ -245,12 +274,8 @@ impl<T> Leaves<T> {
             self.depth += 1;
         }
         let number = u32::try_from(self.leaves.len()).expect("the depth has a limit");
-        let fresh = || HashTable::with_capacity(LEAF_KEYS_MAX);
-        let mut zeros = std::mem::take(&mut self.spare);
-        if zeros.capacity() < LEAF_KEYS_MAX {
-            zeros = fresh();
-        }
-        let (mut zeros, mut ones) = (Leaf::new(zeros, depth), Leaf::new(fresh(), depth));
+        let (zeros, ones) = (self.empty_table(), HashTable::with_capacity(LEAF_KEYS_MAX));
+        let (mut zeros, mut ones) = (Leaf::new(zeros, depth), Leaf::new(ones, depth));
         let bit = 57 - depth;
         let old = &mut self.leaves[at as usize].table;
         for entry in old.drain() {
@@ -265,10 +290,135 @@ impl<T> Leaves<T> {
         }
         self.spare = std::mem::replace(&mut self.leaves[at as usize], zeros).table;
         self.leaves.push(ones);
+        self.leaves_most = self.leaves_most.max(self.leaves.len());
         // The places of the old leaf are neighbours; the upper half of them shows the new one.
         let span = 1 << (self.depth - depth);
         let first = (self.place(hash) / (2 * span)) * 2 * span;
         self.directory[first + span..first + 2 * span].fill(number);
+    }
+
+    /// The spare table or a new one, with the places of a leaf.
+    fn empty_table(&mut self) -> HashTable<T> {
+        let spare = std::mem::take(&mut self.spare);
+        if spare.num_buckets() == LEAF_BUCKETS {
+            spare
+        } else {
+            HashTable::with_capacity(LEAF_KEYS_MAX)
+        }
+    }
+
+    /// Moves the entries of the leaf of `hash` into a table in which nothing was removed yet.
+    #[cold]
+    fn sweep(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) {
+        let mut swept = Leaf::new(self.empty_table(), 0);
+        let leaf = self.leaf_mut(hash);
+        swept.depth = leaf.depth;
+        for entry in leaf.table.drain() {
+            swept.insert(hasher(&entry), entry, hasher);
+        }
+        self.spare = std::mem::replace(leaf, swept).table;
+    }
+
+    /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
+    /// `change` says false.
+    #[inline(always)]
+    pub(super) fn alter(
+        &mut self,
+        hash: u64,
+        is_it: impl Fn(&T) -> bool,
+        hasher: impl Fn(&T) -> u64,
+        change: impl FnOnce(&mut T) -> bool,
+    ) -> Altered {
+        let leaf = self.leaf_mut(hash);
+        let Ok(mut found) = leaf.table.find_entry(hash, is_it) else {
+            return Altered::Absent;
+        };
+        if change(found.get_mut()) {
+            return Altered::Kept;
+        }
+        found.remove();
+        if leaf.depth > 0 && leaf.table.len() < LEAF_KEYS_FEW {
+            self.join(hash, hasher);
+        }
+        Altered::Removed
+    }
+
+    /// Joins the leaf of `hash` with the one it was split from, as often as both hold little.
+    #[cold]
+    fn join(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) {
+        loop {
+            let place = self.place(hash);
+            let at = self.directory[place];
+            let depth = self.leaves[at as usize].depth;
+            let len = self.leaves[at as usize].table.len();
+            if depth == 0 {
+                return;
+            }
+            let span = 1 << (self.depth - depth);
+            let first = place / (2 * span) * 2 * span;
+            let other = self.directory[(place / span * span) ^ span];
+            let sibling = &mut self.leaves[other as usize];
+            if sibling.depth != depth || sibling.table.len() + len > LEAF_KEYS_JOINED {
+                return;
+            }
+            let mut emptied = std::mem::take(&mut sibling.table);
+            let leaf = &mut self.leaves[at as usize];
+            leaf.depth -= 1;
+            for entry in emptied.drain() {
+                leaf.insert(hasher(&entry), entry, &hasher);
+            }
+            self.spare = emptied;
+            self.directory[first..first + 2 * span].fill(at);
+            // The last leaf takes the number that became free.
+            let last = (self.leaves.len() - 1) as u32;
+            self.leaves.swap_remove(other as usize);
+            for number in &mut self.directory {
+                if *number == last {
+                    *number = other;
+                }
+            }
+            while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
+                self.directory = self.directory.iter().copied().step_by(2).collect();
+                self.depth -= 1;
+            }
+        }
+    }
+
+    /// Removes the entries for which `keep` says false, and then the leaves that are not needed, if most are
+    /// not.
+    pub(super) fn retain(
+        &mut self,
+        hasher: impl Fn(&T) -> u64,
+        mut keep: impl FnMut(&mut T) -> bool,
+    ) {
+        for leaf in &mut self.leaves {
+            leaf.table.retain(&mut keep);
+        }
+        if self.is_sparse() {
+            self.rebuild(|entry| hasher(entry), &hasher);
+        }
+    }
+
+    /// Whether entries take less than a sixteenth of the places of several leaves.
+    fn is_sparse(&self) -> bool {
+        self.leaves.len() > 1 && self.len() * 16 < self.leaves.len() * LEAF_BUCKETS
+    }
+
+    /// All entries, to be changed; their hashes may not.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.leaves
+            .iter_mut()
+            .flat_map(|leaf| leaf.table.iter_mut())
+    }
+
+    /// Forgets all entries, and gives memory back if there was much more than they needed.
+    pub(super) fn recycle(&mut self) {
+        if self.is_sparse() {
+            let growths = self.growths;
+            *self = Leaves::with_capacity(self.initial);
+            self.growths = growths;
+        }
+        self.clear();
     }
 
     /// All entries, leaf by leaf, in each in the order of the hashes' low bits.

@@ -2,22 +2,26 @@
 //!
 //! Promise: after any sequence of `add`s a table holds, for each distinct key, the fold of its values;
 //! a key that is known costs no allocation, a new one costs a place in a hashbrown table and, when it is
-//! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator.
-//! Refuses to know: threads, epochs, where keys come from.
+//! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
+//! keys does. Refuses to know: threads, epochs, where keys come from.
 //!
-//! `keys` is how a key is packed and hashed, `leaves` the hashbrown tables and how they grow, `hot` counts
-//! the most frequent keys in front of the table. There is one set of leaves for each key class, because a
+//! `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
+//! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `hot`
+//! counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
 //! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
 //! every hit.
 
+mod arena;
+mod change;
 mod deferred;
 pub(crate) mod hot;
 pub(crate) mod keys;
 mod leaves;
+mod many;
+pub(crate) mod past;
 
-use bumpalo::Bump;
-
+use self::arena::KeyArena;
 use self::keys::{LongKey, Packed, Seed};
 use self::leaves::{Leaves, Strain};
 use crate::limits;
@@ -29,20 +33,20 @@ pub struct Table<V> {
     short: Leaves<Short<V>>,
     medium: Leaves<Medium<V>>,
     long: Leaves<Long<V>>,
-    /// Bytes of the keys in `long`. Reset only by `clear`, after `long` was emptied.
-    arena: Bump,
+    /// Bytes of the keys in `long`.
+    arena: KeyArena,
     reseeds: u64,
 }
 
 /// 16 bytes for counts, four to a cache line. The bytes are those of the `u64`, in memory order, so
 /// that a key can be lent out as a slice.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Short<V> {
     key: [u8; 8],
     value: V,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Medium<V> {
     key: [u8; 16],
     value: V,
@@ -207,6 +211,12 @@ impl Table<u64> {
     }
 }
 
+impl<V> AsRef<Table<V>> for Table<V> {
+    fn as_ref(&self) -> &Table<V> {
+        self
+    }
+}
+
 impl<V: Copy> Table<V> {
     /// An empty table with room for the keys of a small vocabulary. Tables that will be merged should
     /// have the same seed.
@@ -216,7 +226,7 @@ impl<V: Copy> Table<V> {
             short: Leaves::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
             medium: Leaves::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
             long: Leaves::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
-            arena: Bump::with_capacity(limits::KEY_ARENA_BYTES_INITIAL),
+            arena: KeyArena::new(),
             reseeds: 0,
         }
     }
@@ -289,7 +299,7 @@ impl<V: Copy> Table<V> {
     #[cold]
     #[inline(never)]
     fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
-        let key = LongKey::copy_into(&self.arena, key);
+        let key = self.arena.copy(key);
         let strain = self
             .long
             .insert(hash, Long { hash, key, value }, |entry| entry.hash);
@@ -322,24 +332,7 @@ impl<V: Copy> Table<V> {
     /// Folds every key of `other` into this table. If both have the same seed, the other table's order is
     /// nearly this one's order, and the merge walks memory forwards.
     pub fn merge_from(&mut self, other: &Table<V>, reduce: impl Fn(V, V) -> V) {
-        for entry in other.short.iter() {
-            let packed = Packed::Short(u64::from_le_bytes(entry.key));
-            self.add_hashed(self.seed.hash(packed), packed, entry.value, &reduce);
-        }
-        for entry in other.medium.iter() {
-            let packed = Packed::Medium(u128::from_le_bytes(entry.key));
-            self.add_hashed(self.seed.hash(packed), packed, entry.value, &reduce);
-        }
-        for entry in other.long.iter() {
-            let key = long_bytes(entry);
-            let is_same = self.seed == other.seed;
-            let hash = if is_same {
-                entry.hash
-            } else {
-                self.seed.hash_long(key)
-            };
-            self.add_hashed(hash, Packed::Long(key), entry.value, &reduce);
-        }
+        self.merge_mapped(other, |value| value, reduce);
     }
 
     /// Every key with its value, in no particular order.
@@ -399,8 +392,7 @@ impl<V: Copy> Table<V> {
         self.short.clear();
         self.medium.clear();
         self.long.clear();
-        // Keeps the largest chunk: after the first epochs one chunk holds what an epoch needs.
-        self.arena.reset();
+        self.arena.clear();
     }
 
     /// How often a part of the table had to grow since it was made.
@@ -418,9 +410,10 @@ impl<V: Copy> Table<V> {
 #[inline]
 #[allow(unsafe_code)]
 fn long_bytes<V>(entry: &Long<V>) -> &[u8] {
-    // SAFETY: entries are private to a `Table`, are never copied out of `long`, and `clear`, the only
-    // place that resets the arena, empties `long` first; so a borrowed entry's key is in the arena, and
-    // the lifetime returned is that of the borrow of the entry, hence of the table.
+    // SAFETY: entries are private to a `Table` and are never copied out of `long`. The arena is reset in two
+    // places: `clear` empties `long` first, and `KeyArena::compact` has moved every key of `long` before. So
+    // a borrowed entry's key is in the arena, and the lifetime returned is that of the borrow of the entry,
+    // hence of the table.
     unsafe { entry.key.bytes() }
 }
 

@@ -25,3 +25,4 @@ mod sink_stdout;
 mod source_stdin;
 mod source_tcp_client;
 mod source_tcp_reconnect;
+mod source_text_files;

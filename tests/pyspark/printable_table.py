@@ -1,4 +1,4 @@
-"""Prints the table of src/sink/printable.rs: where `str.isprintable` changes its answer.
+"""Prints the table of src/repr/printable.rs: where `str.isprintable` changes its answer.
 
 Run it with Python 3.11 (Unicode 14.0.0), the newest Python that the PySpark 3.5 package names,
 and put the output in place of the lines between the two marks in printable.rs.

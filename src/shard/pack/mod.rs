@@ -22,6 +22,9 @@ use crate::table::hot::{Slots, zeros};
 /// stored without asking how many lanes count.
 const LIST_LEN: usize = CHUNK_BYTES_MAX + 64;
 
+/// Tokens of 9 to 16 bytes that a chunk may have: one of nine bytes and its end take ten.
+pub(super) const MEDIUM_LEN: usize = CHUNK_BYTES_MAX / 10 + 2;
+
 /// Changes no index into a list, there being at most one token a byte of a chunk; spares the check.
 const INDEX: usize = CHUNK_BYTES_MAX - 1;
 
@@ -36,8 +39,8 @@ pub(super) struct Lists {
     pub(super) misses: Box<[u64; LIST_LEN]>,
     /// Longer tokens: start in the block in the low, length in the high 32 bits.
     pub(super) long: Box<[u64; LIST_LEN]>,
-    /// For who sorts the long ones further. A token of nine bytes and its end take ten.
-    pub(super) medium: Box<[u128; CHUNK_BYTES_MAX / 10 + 2]>,
+    /// For who sorts the long ones further.
+    pub(super) medium: Box<[u128; MEDIUM_LEN]>,
     /// For `portable`: all tokens of 1 to 8 bytes.
     short: Box<[u64; LIST_LEN]>,
     /// For `avx512`: the slot of each token, or one that counts nothing.
@@ -108,11 +111,7 @@ fn by_length(run: &Run<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut S
     let mut each = |ends: &[u16], start: &mut usize| {
         for &end in ends {
             let end = run.base + usize::from(end);
-            let (len, key) = (end - *start, load(around, *start));
-            lists.short[sorted.short & INDEX] = key & MASKS[len.min(9)];
-            lists.long[sorted.long & INDEX] = place(*start, len);
-            sorted.short += usize::from(len.wrapping_sub(1) < 8);
-            sorted.long += usize::from(len > 8);
+            list(around, *start, end - *start, lists, sorted);
             *start = end + 1;
         }
     };
@@ -127,9 +126,26 @@ fn by_length(run: &Run<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut S
     each(rest, &mut start);
 }
 
+/// Puts the `len` bytes of `around` from `start` on, behind which 8 can be read, on the list they belong
+/// on. Without a branch: they are written to both, and one of them grows, or none for no bytes.
+#[inline(always)]
+pub(super) fn list(
+    around: &[u8],
+    start: usize,
+    len: usize,
+    lists: &mut Lists,
+    sorted: &mut Sorted,
+) {
+    let key = load(around, start);
+    lists.short[sorted.short & INDEX] = key & MASKS[len.min(9)];
+    lists.long[sorted.long & INDEX] = place(start, len);
+    sorted.short += usize::from(len.wrapping_sub(1) < 8);
+    sorted.long += usize::from(len > 8);
+}
+
 /// Counts the hot ones of the short tokens, and lists the others.
 #[inline(always)]
-fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted) {
+pub(super) fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted) {
     for &key in &lists.short[..sorted.short] {
         let is_hot = slots.count(key);
         lists.misses[sorted.misses & INDEX] = key;
@@ -146,7 +162,7 @@ fn load(around: &[u8], start: usize) -> u64 {
 
 /// Blocks are shorter than 4 GiB: `limits::BLOCK_BYTES_MAX` and the longest record are.
 #[inline(always)]
-fn place(start: usize, len: usize) -> u64 {
+pub(super) fn place(start: usize, len: usize) -> u64 {
     start as u64 | (len as u64) << 32
 }
 

@@ -15,7 +15,7 @@ use microtally::generate::CHUNK_BYTES_MAX;
 use microtally::generate::corpora::{LOG_FIELD, SEPARATOR, field};
 use microtally::limits::BLOCK_BYTES_DEFAULT;
 use microtally::stream::{DStream, Reduced, split};
-use microtally::{Config, Error, Reconnect, Result, StreamingContext, Tokens};
+use microtally::{Config, Error, Lines, Reconnect, Result, StreamingContext};
 
 use super::clock::timed;
 
@@ -43,7 +43,7 @@ impl Program {
         }
     }
 
-    fn attach<'c>(self, lines: &DStream<'c, Tokens>) -> Reduced<'c, u64> {
+    fn attach<'c>(self, lines: &DStream<'c, Lines>) -> Reduced<'c, u64> {
         let words = || lines.flat_map(split(SEPARATOR));
         match self {
             Program::Words => words().count_by_value(),

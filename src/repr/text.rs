@@ -1,8 +1,10 @@
-//! Writes a key so that people and programs can read it: Python's `repr`, and TSV escapes.
+//! Writes a key so that people and programs can read it: Python's `repr`, TSV escapes, and whole
+//! records for the screen.
 //!
 //! Promise: what is appended is valid UTF-8 and every character of it is printable, whatever the
 //! key holds. So no key can end a line, move a cursor or turn the direction of writing around.
-//! [`write_repr`] writes what Python 3.11 writes; [`write_escaped`] can be undone byte for byte.
+//! [`write_repr`] writes what Python 3.11 writes; [`write_escaped`] can be undone byte for byte;
+//! [`escape_unprintable`] leaves alone what does no harm.
 //! Refuses to know: where the bytes go, and what stands before and behind the key.
 //!
 //! Nothing is allocated but by `out` growing.
@@ -40,6 +42,41 @@ pub fn write_escaped(key: &[u8], out: &mut Vec<u8>) {
     } else {
         write_escaped_careful(key, out);
     }
+}
+
+/// Makes the text behind `start`, which may be anything, one line that does a screen no harm.
+///
+/// Printable characters, tabs and the spaces of all scripts stay; every other character and each byte
+/// that is not UTF-8 is written as [`write_repr`] writes it. Backslashes and quotes stay as well: this
+/// cannot be undone, it is for reading. `scratch` is memory to work in; what it held is lost.
+pub fn escape_unprintable(out: &mut Vec<u8>, start: usize, scratch: &mut Vec<u8>) {
+    // As in `is_plain`: no early exit, so that it becomes vector code.
+    let printable_ascii = |&byte: &u8| matches!(byte, 0x20..=0x7e);
+    if out[start..]
+        .iter()
+        .fold(true, |plain, byte| plain & printable_ascii(byte))
+    {
+        return;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(&out[start..]);
+    out.truncate(start);
+    copy_printable(scratch, out, |odd, out| match odd {
+        Odd::Character(character) => match character {
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\\' | '\'' | '\t' => out.push(character as u8),
+            // Whitespace that ends no line, such as U+3000 between Japanese words.
+            _ if character.is_whitespace()
+                && !character.is_control()
+                && !matches!(character, '\u{2028}' | '\u{2029}') =>
+            {
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            _ => push_code(character, out),
+        },
+        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+    });
 }
 
 /// Undoes [`write_escaped`]; `None` when `text` holds an escape that it never writes.
@@ -99,11 +136,7 @@ fn write_repr_careful(key: &[u8], out: &mut Vec<u8>) {
             // The other kind of quote needs no backslash.
             '\'' if quote == '\'' => out.extend_from_slice(b"\\'"),
             '\'' => out.push(b'\''),
-            _ => match u32::from(character) {
-                code @ 0..=0xff => push_hex(b'x', 2, code, out),
-                code @ 0x100..=0xffff => push_hex(b'u', 4, code, out),
-                code => push_hex(b'U', 8, code, out),
-            },
+            _ => push_code(character, out),
         },
         Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
     });
@@ -156,6 +189,15 @@ fn copy_printable(key: &[u8], out: &mut Vec<u8>, write_odd: impl Fn(Odd, &mut Ve
     }
 }
 
+/// Appends the shortest of Python's escapes that hold `character`'s code point.
+fn push_code(character: char, out: &mut Vec<u8>) {
+    match u32::from(character) {
+        code @ 0..=0xff => push_hex(b'x', 2, code, out),
+        code @ 0x100..=0xffff => push_hex(b'u', 4, code, out),
+        code => push_hex(b'U', 8, code, out),
+    }
+}
+
 /// Appends a backslash, `letter` and the `digit_count` lowest hexadecimal digits of `code`.
 fn push_hex(letter: u8, digit_count: u32, code: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', letter]);
@@ -166,7 +208,7 @@ fn push_hex(letter: u8, digit_count: u32, code: u32, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{unescape, write_escaped, write_repr};
+    use super::{escape_unprintable, unescape, write_escaped, write_repr};
     use proptest::prelude::*;
 
     fn repr(key: &[u8]) -> String {
@@ -272,6 +314,43 @@ mod tests {
         }
     }
 
+    fn shown(record: &[u8]) -> String {
+        let mut out = b"before\n".to_vec();
+        let start = out.len();
+        out.extend_from_slice(record);
+        escape_unprintable(&mut out, start, &mut b"old".to_vec());
+        let text = String::from_utf8(out).expect("shown text is UTF-8");
+        text.strip_prefix("before\n").expect("it stays").to_owned()
+    }
+
+    #[test]
+    fn harmless_records_are_shown_as_they_are() {
+        for record in [
+            "",
+            "GET /a\t200",
+            "it's C:\\x \"so\"",
+            "汉字\u{3000}é\u{a0}!",
+            "('a\\n', 1)",
+        ] {
+            assert_eq!(shown(record.as_bytes()), record);
+        }
+    }
+
+    #[test]
+    fn harm_in_records_is_shown() {
+        for (record, text) in [
+            (&b"a\nTime: b\r"[..], "a\\nTime: b\\r"),
+            (b"\x1b[2J\x07\0\x7f", "\\x1b[2J\\x07\\x00\\x7f"),
+            (
+                "\u{85}\u{2028}\u{202e}\u{e0001}".as_bytes(),
+                "\\x85\\u2028\\u202e\\U000e0001",
+            ),
+            (b"a\xff\xe2\x82", "a\\xff\\xe2\\x82"),
+        ] {
+            assert_eq!(shown(record), text);
+        }
+    }
+
     /// Every byte alone and every pair: the cuts between the plain path and the careful one, and
     /// both quotes together.
     #[test]
@@ -321,6 +400,23 @@ mod tests {
             let text = escaped(&key);
             assert_printable(&text);
             prop_assert_eq!(unescape(text.as_bytes()), Some(key));
+        }
+
+        #[test]
+        fn shown_records_do_no_harm(record in hostile_key()) {
+            let text = shown(&record);
+            for character in text.chars() {
+                let space = character == '\t' || character.is_whitespace() && !character.is_control();
+                prop_assert!(super::is_printable(character) || space, "{:?}", text);
+                prop_assert!(character != '\u{2028}' && character != '\u{2029}', "{:?}", text);
+            }
+            // Showing what was shown changes nothing.
+            prop_assert_eq!(&shown(text.as_bytes()), &text);
+            if let Ok(record) = std::str::from_utf8(&record)
+                && record.chars().all(super::is_printable)
+            {
+                prop_assert_eq!(text, record);
+            }
         }
 
         #[test]

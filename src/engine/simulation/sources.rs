@@ -1,0 +1,175 @@
+//! Simulated sources: one whose bytes arrive by themselves, one that decides at each batch time what
+//! belongs to the batch.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::Random;
+use crate::epoch::BatchTime;
+use crate::source::{Fill, Source};
+
+/// What a simulated kernel holds for a source.
+#[derive(Default)]
+pub(super) struct Backlog {
+    pub(super) arrived: VecDeque<Arrival>,
+    /// The source read everything and waits for an edge.
+    pub(super) waits: bool,
+    /// Records whose last byte was read, by the rules of the definition.
+    pub(super) complete: Vec<u8>,
+    /// What was read of the record that is not complete.
+    pub(super) partial: Vec<u8>,
+    after_return: bool,
+    pub(super) is_over: bool,
+}
+
+pub(super) enum Arrival {
+    Bytes(Vec<u8>),
+    Break { clean: bool },
+    End,
+}
+
+pub(super) struct SimSource {
+    pub(super) kernel: Arc<Mutex<Backlog>>,
+    pub(super) random: Random,
+}
+
+impl Backlog {
+    /// The definition of which records are complete, byte by byte. A `\r` completes a record at once and
+    /// swallows a `\n` behind it; every end is kept as `\n`.
+    pub(super) fn read(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            let swallowed =
+                std::mem::replace(&mut self.after_return, byte == b'\r') && byte == b'\n';
+            match byte {
+                b'\n' if swallowed => {}
+                b'\n' | b'\r' => self.complete_record(),
+                _ => self.partial.push(byte),
+            }
+        }
+    }
+
+    fn complete_record(&mut self) {
+        self.complete.append(&mut self.partial);
+        self.complete.push(b'\n');
+    }
+
+    pub(super) fn end_line(&mut self, clean: bool) {
+        if clean && !self.partial.is_empty() {
+            self.complete_record();
+        }
+        self.partial.clear();
+        self.after_return = false;
+    }
+}
+
+impl Source for SimSource {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        let mut kernel = self.kernel.lock().unwrap();
+        match kernel.arrived.pop_front() {
+            None => {
+                kernel.waits = true;
+                Fill::Pending(None)
+            }
+            Some(Arrival::Bytes(mut bytes)) => {
+                // Short reads: the system may give less than it has.
+                let count = (1 + self.random.below(bytes.len())).min(buf.len());
+                let rest = bytes.split_off(count);
+                buf[..count].copy_from_slice(&bytes);
+                kernel.read(&bytes);
+                if !rest.is_empty() {
+                    kernel.arrived.push_front(Arrival::Bytes(rest));
+                }
+                Fill::Bytes(count)
+            }
+            Some(Arrival::Break { clean }) => {
+                kernel.end_line(clean);
+                Fill::Break { clean }
+            }
+            Some(Arrival::End) => {
+                kernel.end_line(true);
+                kernel.is_over = true;
+                Fill::End
+            }
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        usize::MAX
+    }
+
+    fn name(&self) -> &str {
+        "simulated"
+    }
+}
+
+/// What a simulated directory holds.
+#[derive(Default)]
+pub(super) struct Shelf {
+    /// Pieces that no batch has taken, each with the millisecond it is from.
+    pub(super) pieces: Vec<(u64, Vec<u8>)>,
+    /// Pieces of the batch that is being read.
+    taken: VecDeque<Vec<u8>>,
+    /// A batch is being read: no other source may be.
+    pub(super) is_open: bool,
+    /// Nothing will be put here any more: the source ends when all of it was taken.
+    pub(super) is_last: bool,
+    pub(super) is_over: bool,
+}
+
+/// A batched source: a batch holds the pieces that are from no later than its time.
+pub(super) struct SimBatched {
+    pub(super) shelf: Arc<Mutex<Shelf>>,
+    pub(super) random: Random,
+}
+
+impl Source for SimBatched {
+    fn batch_due(&mut self, time: BatchTime) -> bool {
+        let mut shelf = self.shelf.lock().unwrap();
+        assert!(!shelf.is_open, "one batch at a time");
+        let pieces = std::mem::take(&mut shelf.pieces);
+        let (taken, left): (Vec<_>, Vec<_>) = pieces
+            .into_iter()
+            .partition(|(from_ms, _)| *from_ms <= time.as_millis());
+        shelf.pieces = left;
+        shelf.taken = taken.into_iter().map(|(_, bytes)| bytes).collect();
+        shelf.is_open = !shelf.taken.is_empty() || shelf.is_last || self.random.one_in(2);
+        shelf.is_open
+    }
+
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+        let mut shelf = self.shelf.lock().unwrap();
+        if !shelf.is_open {
+            return Fill::Pending(None);
+        }
+        if self.random.one_in(8) {
+            // A slow disk. It wakes us at a time, or the test does.
+            let at = now + Duration::from_millis(self.random.below(2) as u64);
+            return Fill::Pending(self.random.one_in(2).then_some(at));
+        }
+        match shelf.taken.pop_front() {
+            Some(bytes) if bytes.is_empty() => Fill::Break { clean: true },
+            Some(mut bytes) => {
+                let count = (1 + self.random.below(bytes.len())).min(buf.len());
+                buf[..count].copy_from_slice(&bytes[..count]);
+                bytes.drain(..count);
+                // Empty in the end, which is the break behind it.
+                shelf.taken.push_front(bytes);
+                Fill::Bytes(count)
+            }
+            None => {
+                shelf.is_open = false;
+                shelf.is_over = shelf.is_last && shelf.pieces.is_empty();
+                if shelf.is_over {
+                    Fill::End
+                } else {
+                    Fill::Complete
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "simulated directory"
+    }
+}

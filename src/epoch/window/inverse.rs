@@ -1,0 +1,254 @@
+//! Windows with an inverse function.
+//!
+//! Promise: Spark's order of operations, so that floats come out the same to the last bit. For a key with the
+//! value `p` in the window before, what leaves folded to `old` and what enters folded to `new`, oldest
+//! first, the value is `reduce(inverse(p, old), new)`, without the step for which there is no value; for a key
+//! the window before did not have it is `new`. Refuses to know: see the module above.
+//!
+//! Where the slide is longer than the window, Spark folds the batches between windows in and takes some of
+//! them off again at the wrong time. Here they are in no window.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::panes::Panes;
+use super::{NoWindow, Shape};
+use crate::config::Dialect;
+use crate::table::Table;
+use crate::table::keys::Seed;
+use crate::table::past::Past;
+
+/// PySpark takes off what leaves from this many slides on; below, folding the window anew is less work.
+const PYSPARK_SLIDES_MIN: usize = 5;
+
+/// A window from which what leaves is taken off by an inverse function.
+///
+/// # Cost
+///
+/// A slide takes one look-up for each key of each pane that leaves or enters, one more for each key that
+/// leaves if there is a filter; it does not depend on the window's length. The first window without a failed
+/// batch is filtered whole. Memory: the batches, packed, and a table of the keys of the window. Under
+/// [`Dialect::Scala`] that is every key there ever was, unless a filter drops those whose batches left.
+///
+/// # Examples
+///
+/// ```
+/// use microtally::internals::{InverseWindow, Seed, Shape, Table};
+/// use microtally::stream::Dialect;
+///
+/// let mut last_two = InverseWindow::new(Shape::new(2, 1), Dialect::Scala);
+/// let seed = Seed::random();
+/// let mut counts = Vec::new();
+/// for word in ["a", "b", "b", "b"] {
+///     let mut batch = Table::new(seed);
+///     batch.add(word.as_bytes(), 1u64, u64::wrapping_add);
+///     last_two.enter(&batch, u64::wrapping_add);
+///     let keep = Some(|_: &[u8], count| count != 0);
+///     let window = last_two.slide(u64::wrapping_add, u64::wrapping_sub, keep)?;
+///     counts.push((window.get(b"a"), window.get(b"b")));
+/// }
+/// assert_eq!(counts, [(Some(1), None), (Some(1), Some(1)), (None, Some(2)), (None, Some(2))]);
+/// # Ok::<(), microtally::internals::NoWindow>(())
+/// ```
+pub struct InverseWindow<V> {
+    panes: Panes<V>,
+    /// Whether every window is folded anew.
+    is_anew: bool,
+    /// Whether a leaving key that the window does not have is an error.
+    is_strict: bool,
+    /// The last window, or while none can be made, the fold of the panes since it could not.
+    state: Table<V>,
+    /// How many of the kept panes, the oldest ones, are folded into `state`.
+    applied: usize,
+    /// Whether nothing has left `state` yet, and no filter was applied to it.
+    is_growing: bool,
+    /// Whether the last slide went through; else `state` is in between.
+    is_intact: bool,
+    /// Several panes, folded among themselves before they meet the window.
+    fold: Table<V>,
+    leaving: Past<V>,
+    entering: Past<V>,
+}
+
+impl<V: Copy> InverseWindow<V> {
+    /// A window over no batch yet.
+    pub fn new(shape: Shape, dialect: Dialect) -> Self {
+        // Where the slide does not divide the window, the batches that leave together did not enter
+        // together, so no fold of theirs was made that is the one Spark makes.
+        let singly = shape.window > shape.slide && !shape.window.is_multiple_of(shape.slide);
+        let is_short = shape.window / PYSPARK_SLIDES_MIN < shape.slide;
+        let seed = Seed::random();
+        InverseWindow {
+            panes: Panes::new(shape, singly),
+            is_anew: dialect == Dialect::PySpark && is_short,
+            is_strict: dialect == Dialect::Scala,
+            state: Table::new(seed),
+            applied: 0,
+            is_growing: true,
+            is_intact: true,
+            fold: Table::new(seed),
+            leaving: Past::new(),
+            entering: Past::new(),
+        }
+    }
+
+    /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
+    /// panics, the batch has entered as a failed one.
+    pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+        self.panes.enter(Some(batch), reduce);
+    }
+
+    /// Takes in that a batch has no result.
+    pub fn enter_failed(&mut self) {
+        self.panes.enter(None, |_, new| new);
+    }
+
+    /// Whether a window ends with the batch that entered last.
+    pub fn is_due(&self) -> bool {
+        self.panes.is_due()
+    }
+
+    /// Makes the window that is due.
+    ///
+    /// `reduce(older, newer)` folds, `inverse(window, leaving)` takes off, and `keep`, if there is one, says
+    /// whether a key stays. `keep` is asked about the keys that leave or enter only, so its answer must depend
+    /// on the key and the value alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NoWindow`]. After [`NoWindow::KeyVanished`], and after one of the functions panicked, the next window
+    /// is computed from its batches alone.
+    ///
+    /// # Panics
+    ///
+    /// Panics if no window is due.
+    pub fn slide(
+        &mut self,
+        reduce: impl Fn(V, V) -> V,
+        inverse: impl Fn(V, V) -> V,
+        keep: Option<impl Fn(&[u8], V) -> bool>,
+    ) -> Result<&Table<V>, NoWindow> {
+        let is_cut_off = self.panes.begin_slide();
+        let leaving = self.panes.leaving();
+        // Where slides were left out, panes may leave that were folded in and have nothing to be taken off from.
+        let is_late = self.is_growing && leaving > 0;
+        if is_cut_off || is_late || self.is_anew || !self.is_intact {
+            self.state.recycle();
+            self.state.set_seed(self.panes.seed());
+            self.applied = 0;
+            self.is_growing = true;
+        }
+        self.is_intact = false;
+        if self.is_growing {
+            self.panes.drop_oldest(leaving);
+            let new = self.panes.kept().range(self.applied..);
+            for pane in new {
+                self.state
+                    .alter_each(pane, |_, _, new, old| folded(old, new, &reduce));
+            }
+            if self.panes.is_sound() {
+                if let Some(keep) = keep {
+                    self.state.retain(keep);
+                }
+                self.is_growing = false;
+            }
+        } else {
+            self.exchange(leaving, reduce, inverse, keep)?;
+            self.panes.drop_oldest(leaving);
+        }
+        self.applied = self.panes.kept().len();
+        self.is_intact = true;
+        if self.panes.is_sound() {
+            Ok(&self.state)
+        } else {
+            Err(NoWindow::BatchFailed)
+        }
+    }
+
+    /// Takes the oldest `leaving` panes off and folds the new ones in.
+    fn exchange(
+        &mut self,
+        leaving: usize,
+        reduce: impl Fn(V, V) -> V,
+        inverse: impl Fn(V, V) -> V,
+        keep: Option<impl Fn(&[u8], V) -> bool>,
+    ) -> Result<(), NoWindow> {
+        self.fold.recycle();
+        self.fold.set_seed(self.panes.seed());
+        let (kept, fold) = (self.panes.kept(), &mut self.fold);
+        // Panes that leave without ever having been in a window are possible where a slide was left out.
+        let old = 0..leaving.min(self.applied);
+        let new = self.applied.max(leaving)..kept.len();
+        let old = fold_of(kept, old, fold, &mut self.leaving, &reduce);
+        let new = fold_of(kept, new, fold, &mut self.entering, &reduce);
+
+        let mut is_missing = false;
+        self.state.alter_each(old, |_, _, old, window| {
+            is_missing |= window.is_none();
+            window.map(|window| inverse(window, old))
+        });
+        if is_missing && self.is_strict && lacks(&self.state, old, new, fold) {
+            return Err(NoWindow::KeyVanished);
+        }
+        let Some(keep) = keep else {
+            self.state
+                .alter_each(new, |_, _, new, window| folded(window, new, &reduce));
+            return Ok(());
+        };
+        self.state.alter_each(new, |_, key, new, window| {
+            folded(window, new, &reduce).filter(|&value| keep(key, value))
+        });
+        // Not before the entering values are there: the filter is asked about final values only.
+        self.state.alter_each(old, |_, key, _, window| {
+            window.filter(|&value| keep(key, value))
+        });
+        Ok(())
+    }
+}
+
+impl<V> AsRef<Table<V>> for InverseWindow<V> {
+    /// The window made last.
+    fn as_ref(&self) -> &Table<V> {
+        &self.state
+    }
+}
+
+#[inline(always)]
+fn folded<V>(old: Option<V>, new: V, reduce: impl Fn(V, V) -> V) -> Option<V> {
+    Some(match old {
+        Some(old) => reduce(old, new),
+        None => new,
+    })
+}
+
+/// The fold of some panes: the pane itself if there is one, else made in `fold` and put into `into`.
+fn fold_of<'p, V: Copy>(
+    kept: &'p VecDeque<Past<V>>,
+    range: Range<usize>,
+    fold: &mut Table<V>,
+    into: &'p mut Past<V>,
+    reduce: impl Fn(V, V) -> V,
+) -> &'p Past<V> {
+    if range.len() == 1 {
+        return &kept[range.start];
+    }
+    fold.clear();
+    for pane in kept.range(range) {
+        fold.alter_each(pane, |_, _, new, old| folded(old, new, &reduce));
+    }
+    into.fill_from(fold);
+    into
+}
+
+/// Whether a key of `old` is neither in `window` nor in `new`. `lacking` is room for it.
+#[cold]
+fn lacks<V: Copy>(window: &Table<V>, old: &Past<V>, new: &Past<V>, lacking: &mut Table<V>) -> bool {
+    lacking.clear();
+    for (key, value) in old.iter() {
+        if window.get(key).is_none() {
+            lacking.add(key, value, |_, new| new);
+        }
+    }
+    lacking.alter_each(new, |_, _, _, _| None);
+    !lacking.is_empty()
+}

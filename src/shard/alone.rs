@@ -1,0 +1,61 @@
+//! One pipeline without an engine, for benches and tests: blocks in, a table out.
+//!
+//! Promise: what a shard does with a block and at a mark, no more. Refuses to know: threads, sources.
+
+use std::sync::Arc;
+
+use crate::ring::arena::Block;
+use crate::shard::count::CountStage;
+use crate::shard::keyed::KeyedStage;
+use crate::shard::stage::{Records, Stage};
+use crate::split::{Kernel, Rule, Tallied};
+use crate::table::Table;
+use crate::table::keys::Seed;
+
+/// See the module.
+pub struct Pipeline<V> {
+    stage: Box<dyn Stage>,
+    table: Table<V>,
+}
+
+impl Pipeline<u64> {
+    /// What `count_by_value` makes of lines and words.
+    pub fn counting(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
+        Pipeline {
+            stage: Box::new(CountStage::new(rule, kernel, seed)),
+            table: Table::new(seed),
+        }
+    }
+}
+
+impl<V: Copy + Send + 'static> Pipeline<V> {
+    /// What `map` and `reduce_by_key` make of `records`.
+    pub fn keyed<R, M, F>(records: R, map: M, reduce: F, kernel: Kernel, seed: Seed) -> Self
+    where
+        R: Records,
+        M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Send + Sync + 'static,
+    {
+        let (map, reduce) = (Arc::new(map), Arc::new(reduce));
+        Pipeline {
+            stage: Box::new(KeyedStage::new(records, map, reduce, kernel, seed)),
+            table: Table::new(seed),
+        }
+    }
+
+    /// Takes one block in, which ends with a record.
+    pub fn block(&mut self, block: &Block) -> Tallied {
+        self.stage.block(block, &mut self.table)
+    }
+
+    /// Ends the epoch. Its table stays until `clear`.
+    pub fn cut(&mut self) -> &Table<V> {
+        self.stage.flush(&mut self.table);
+        &self.table
+    }
+
+    /// Forgets the epoch that was cut.
+    pub fn clear(&mut self) {
+        self.table.clear();
+    }
+}

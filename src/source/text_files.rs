@@ -1,0 +1,110 @@
+//! `text-files`: the lines of the files that are put into a directory, as Spark's `textFileStream`.
+//!
+//! Promise: a batch holds the files that `directory` says belong to it, each read once from beginning to
+//! end; lines of two files never mix. Refuses to know: which files those are, what the bytes mean.
+//!
+//! Each file is a connection of its own: its end ends the last line. Files are read one after another on
+//! the reading thread, straight into the blocks; what is in them is counted on all cores.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::epoch::BatchTime;
+use crate::error::Result;
+use crate::source::directory::{Directory, FileOptions};
+use crate::source::{Fill, Port, Source};
+
+/// See the module.
+pub(crate) struct TextFiles {
+    directory: Directory,
+    port: Port,
+    /// Files of the batch that were not begun.
+    left: VecDeque<PathBuf>,
+    open: Option<(PathBuf, File)>,
+    /// The batch that was asked for is not complete.
+    is_due: bool,
+}
+
+impl TextFiles {
+    /// The files put into the directories that `path` names, for batches `interval` apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::new`].
+    pub(crate) fn new(path: &Path, interval: Duration, options: FileOptions) -> Result<Self> {
+        Ok(TextFiles {
+            directory: Directory::new(path, interval, options)?,
+            port: Port::detached(),
+            left: VecDeque::new(),
+            open: None,
+            is_due: false,
+        })
+    }
+
+    /// Opens the next file that can be.
+    fn open_next(&mut self) -> Option<(PathBuf, File)> {
+        while let Some(path) = self.left.pop_front() {
+            match File::open(&path) {
+                Ok(file) => return Some((path, file)),
+                Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
+            }
+        }
+        None
+    }
+}
+
+impl Source for TextFiles {
+    fn start(&mut self, port: Port, now: Duration) {
+        self.port = port;
+        self.directory.start(now);
+    }
+
+    fn batch_due(&mut self, time: BatchTime) -> bool {
+        let port = &self.port;
+        self.left = self
+            .directory
+            .files_for(time, |notice| port.tell(notice))
+            .into();
+        self.is_due = !self.left.is_empty();
+        self.is_due
+    }
+
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        if !self.is_due {
+            return Fill::Pending(None);
+        }
+        if self.open.is_none() {
+            self.open = self.open_next();
+        }
+        let Some((path, file)) = &mut self.open else {
+            self.is_due = false;
+            return Fill::Complete;
+        };
+        loop {
+            match file.read(buf) {
+                Ok(0) => {
+                    self.open = None;
+                    return Fill::Break { clean: true };
+                }
+                Ok(count) => return Fill::Bytes(count),
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => {
+                    self.port.tell(self.directory.unreadable(path, &cause));
+                    self.open = None;
+                    // What came before it was read; the line it stopped in is not one.
+                    return Fill::Break { clean: false };
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.directory.name()
+    }
+}

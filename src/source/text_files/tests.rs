@@ -1,0 +1,100 @@
+//! Whole batches of real files, read with room of every size.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::source::Notices;
+
+fn put(path: &Path, content: &[u8], modified_ms: u64) {
+    fs::write(path, content).unwrap();
+    let file = File::options().append(true).open(path).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_millis(modified_ms))
+        .unwrap();
+}
+
+struct Reading {
+    files: TextFiles,
+    told: Arc<Mutex<Vec<String>>>,
+    room: usize,
+}
+
+impl Reading {
+    fn new(path: &Path, room: usize) -> Self {
+        let interval = Duration::from_secs(1);
+        let mut files = TextFiles::new(path, interval, FileOptions::default()).unwrap();
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let notices = {
+            let told = Arc::clone(&told);
+            Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
+        };
+        let port = Port::new(None, mio::Token(0), || (), notices);
+        files.start(port, Duration::from_secs(10));
+        Reading { files, told, room }
+    }
+
+    /// What a batch holds; `|` is the end of a file, `!` one in the middle of which it broke off.
+    fn batch(&mut self, time_ms: u64) -> String {
+        let mut out = Vec::new();
+        let mut buf = vec![0; self.room];
+        assert!(matches!(
+            self.files.fill(&mut buf, Duration::ZERO),
+            Fill::Pending(None)
+        ));
+        if !self.files.batch_due(BatchTime::from_millis(time_ms)) {
+            return "nothing".to_owned();
+        }
+        loop {
+            match self.files.fill(&mut buf, Duration::ZERO) {
+                Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
+                Fill::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
+                Fill::Complete => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        String::from_utf8(out).unwrap()
+    }
+}
+
+#[test]
+fn files_are_read_whole_and_one_after_another() {
+    for room in [1, 3, 4096] {
+        let root = tempfile::tempdir().unwrap();
+        let mut reading = Reading::new(root.path(), room);
+        assert_eq!(reading.batch(11_000), "nothing");
+        put(&root.path().join("b"), b"first\nhalf", 11_500);
+        put(&root.path().join("a"), b"second\n", 11_600);
+        put(&root.path().join("c"), b"", 11_700);
+        put(&root.path().join("d"), b"later", 12_001);
+        assert_eq!(reading.batch(12_000), "first\nhalf|second\n||");
+        put(&root.path().join("a"), b"again\n", 12_500);
+        assert_eq!(reading.batch(13_000), "later|");
+        assert_eq!(reading.batch(14_000), "nothing");
+        assert!(reading.told.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_vanishes_costs_a_notice_and_not_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 4096);
+    for (name, modified_ms) in [("1", 11_100), ("2", 11_200), ("3", 11_300)] {
+        put(&root.path().join(name), name.as_bytes(), modified_ms);
+    }
+    let gone = root.path().join("2");
+    assert!(reading.files.batch_due(BatchTime::from_millis(12_000)));
+    fs::remove_file(&gone).unwrap();
+    let mut buf = [0; 64];
+    let mut out = Vec::new();
+    loop {
+        match reading.files.fill(&mut buf, Duration::ZERO) {
+            Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
+            Fill::Complete => break,
+            _ => {}
+        }
+    }
+    assert_eq!(out, b"13");
+    let expected = format!("cannot read {gone:?}: No such file or directory");
+    assert_eq!(*reading.told.lock().unwrap(), [expected]);
+}

@@ -1,0 +1,133 @@
+//! `field`, `field_whitespace`: one part of each record.
+
+use crate::shard::stage::Records;
+use crate::split::{Rule, Splitter, Tallied};
+use crate::stream::context::DStream;
+
+impl<'c, R: Records> DStream<'c, R> {
+    /// The numbered field of each record, the first one being 0: Spark's
+    /// `map(lambda line: line.split(",")[number])`. Every separator separates, so fields may be empty.
+    ///
+    /// A record with fewer fields has none and gives nothing, where Spark's batch would fail. What is
+    /// behind the field is not looked at.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
+    /// lines.field(2, b',').count_by_value().pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn field(&self, number: usize, separator: u8) -> DStream<'c, Field<R>> {
+        self.with(Field {
+            records: self.records.clone(),
+            number,
+            separator,
+        })
+    }
+
+    /// The numbered field of each record, the first one being 0, where runs of blanks separate: `$1` of
+    /// awk is number 0, and Spark's `map(lambda line: line.split()[number])`.
+    ///
+    /// Blanks are space, `\t`, `\n`, `\v`, `\f` and `\r`; there are no empty fields. A record with fewer
+    /// fields gives nothing.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
+    /// lines.field_whitespace(0).count_by_value().pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn field_whitespace(&self, number: usize) -> DStream<'c, FieldWhitespace<R>> {
+        self.with(FieldWhitespace {
+            records: self.records.clone(),
+            number,
+        })
+    }
+}
+
+/// The records of [`field`](DStream::field).
+#[derive(Clone)]
+pub struct Field<R> {
+    records: R,
+    number: usize,
+    separator: u8,
+}
+
+impl<R: Records> Records for Field<R> {
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    #[inline]
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
+    where
+        F: FnMut(&'b [u8]),
+    {
+        let &Field {
+            ref records,
+            number,
+            separator,
+        } = self;
+        some_of_each(records, splitter, block, f, |record| {
+            field(record, number, separator)
+        })
+    }
+}
+
+/// The records of [`field_whitespace`](DStream::field_whitespace).
+#[derive(Clone)]
+pub struct FieldWhitespace<R> {
+    records: R,
+    number: usize,
+}
+
+impl<R: Records> Records for FieldWhitespace<R> {
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    #[inline]
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
+    where
+        F: FnMut(&'b [u8]),
+    {
+        some_of_each(&self.records, splitter, block, f, |record| {
+            Rule::SplitWhitespace.parts(record).nth(self.number)
+        })
+    }
+}
+
+/// Calls `f` with what `part` finds in each record.
+#[inline]
+fn some_of_each<'b, R: Records>(
+    records: &R,
+    splitter: &mut Splitter,
+    block: &'b [u8],
+    mut f: impl FnMut(&'b [u8]),
+    part: impl Fn(&'b [u8]) -> Option<&'b [u8]>,
+) -> Tallied {
+    let mut tokens = 0;
+    let tallied = records.for_each(splitter, block, |record| {
+        if let Some(part) = part(record) {
+            tokens += 1;
+            f(part);
+        }
+    });
+    Tallied { tokens, ..tallied }
+}
+
+/// The numbered part of `record`. One search that counts goes over the parts in front of it.
+#[inline]
+fn field(record: &[u8], number: usize, separator: u8) -> Option<&[u8]> {
+    let mut separators = memchr::memchr_iter(separator, record);
+    let start = match number.checked_sub(1) {
+        None => 0,
+        Some(before) => separators.nth(before)? + 1,
+    };
+    let end = separators.next().unwrap_or(record.len());
+    Some(&record[start..end])
+}

@@ -1,0 +1,286 @@
+//! The batch plane: what is computed of each batch, in which order, and what a failure takes with it.
+//!
+//! Promise: each batch is made once for every stream that an output needs, parents before children, then
+//! the outputs run in registration order; a function that panics fails what depends on it and nothing
+//! else, and later batches are made. Refuses to know: what an operator computes, threads, bytes.
+//!
+//! A stream with a slide of k batches is made at every k-th batch, counted from the batch before the first
+//! one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::plan::{Merged, Output, failed_batch};
+use crate::epoch::BatchTime;
+use crate::error::{Error, Result};
+use crate::shard::panic_message;
+use crate::source::notice::Notices;
+use crate::stream::cell::{Cell, Failure, Made};
+use crate::stream::listener::{Reporter, StreamInputInfo};
+use crate::stream::rdd::Rdd;
+
+/// Number of a stream in its graph; parents have smaller ones than their children.
+pub(super) type NodeId = usize;
+
+/// The batch at hand.
+pub(super) struct Now<'a, 'e> {
+    pub(super) time: BatchTime,
+    /// The batch before the first one.
+    pub(super) zero: BatchTime,
+    pub(super) epoch: &'a mut Merged<'e>,
+    /// What came in over the streams that are no streams of bytes.
+    pub(super) inputs: Vec<StreamInputInfo>,
+}
+
+impl Now<'_, '_> {
+    /// Whether a stream with that slide is made at the batch at hand.
+    pub(super) fn is_due(&self, slide_ms: u64) -> bool {
+        (self.time.as_millis() - self.zero.as_millis()).is_multiple_of(slide_ms)
+    }
+}
+
+/// What operators are told when their context starts.
+pub(super) struct Starting<'a> {
+    /// Batches are to be kept for that long at least.
+    pub(super) remember_ms: u64,
+    /// The time, since 1970.
+    pub(super) now: Duration,
+    pub(super) notices: &'a Notices,
+}
+
+/// What an operator does with each batch.
+pub(super) trait Step: Send {
+    /// The context starts.
+    fn start(&mut self, _starting: &Starting<'_>) {}
+
+    /// Makes the batch at hand and keeps it for those that use it.
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure>;
+
+    /// The batch could not be made: tells those that use it.
+    fn fail(&mut self, time: BatchTime, failure: &Failure);
+
+    /// The batch has been put out.
+    fn leave(&mut self, _now: &mut Now<'_, '_>) {}
+}
+
+/// A [`Step`] that makes an [`Rdd`].
+pub(super) struct MakeRdd<T, F> {
+    pub(super) cell: Cell<T>,
+    pub(super) make: F,
+}
+
+impl<T, F> Step for MakeRdd<T, F>
+where
+    T: Send + Sync + 'static,
+    F: FnMut(&mut Now<'_, '_>) -> Made<Rdd<T>> + Send,
+{
+    fn start(&mut self, starting: &Starting<'_>) {
+        self.cell.start(starting.remember_ms);
+    }
+
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+        let made = (self.make)(now)?;
+        self.cell.put(now.time, Ok(made));
+        Ok(())
+    }
+
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        self.cell.put(time, Err(failure.clone()));
+    }
+}
+
+/// A stream as the graph sees it.
+pub(super) struct Node {
+    /// Every how many milliseconds it is made.
+    pub(super) slide_ms: u64,
+    pub(super) parents: Vec<NodeId>,
+    pub(super) step: Box<dyn Step>,
+    /// An output depends on it.
+    pub(super) is_wanted: bool,
+}
+
+/// Why an output gave nothing.
+pub(super) enum OutputError {
+    /// The batch failed.
+    Failed(Failure),
+    /// The place it writes to is gone: the run ends.
+    Broken(Error),
+}
+
+impl From<Failure> for OutputError {
+    fn from(failure: Failure) -> Self {
+        OutputError::Failed(failure)
+    }
+}
+
+/// What an output does with a batch.
+pub(super) type Emit =
+    Box<dyn FnMut(&mut Now<'_, '_>) -> std::result::Result<(), OutputError> + Send>;
+
+/// An output operation.
+pub(super) struct OutputNode {
+    /// The operation's name, as listeners are told.
+    pub(super) name: &'static str,
+    pub(super) slide_ms: u64,
+    /// Whether its stream has given something for a batch, if only a failure.
+    pub(super) has_batch: Box<dyn Fn(BatchTime) -> bool + Send>,
+    pub(super) emit: Emit,
+}
+
+/// See the module.
+pub(super) struct Graph {
+    nodes: Vec<Node>,
+    /// In registration order.
+    outputs: Vec<OutputNode>,
+    interval_ms: u64,
+    zero: Option<BatchTime>,
+    /// The first batch that fails ends the run.
+    fails_fast: bool,
+    reporter: Reporter,
+    /// The node and the number of each stream of bytes that is read by one.
+    byte_inputs: Vec<(usize, usize)>,
+}
+
+impl Graph {
+    /// A graph whose `nodes` stand behind their parents.
+    pub(super) fn new(
+        nodes: Vec<Node>,
+        outputs: Vec<OutputNode>,
+        interval_ms: u64,
+        fails_fast: bool,
+        reporter: Reporter,
+        byte_inputs: Vec<(usize, usize)>,
+    ) -> Self {
+        Graph {
+            nodes,
+            outputs,
+            interval_ms,
+            zero: None,
+            fails_fast,
+            reporter,
+            byte_inputs,
+        }
+    }
+
+    /// Makes every stream that is due. Gives a failure that leaves the batch without any output.
+    fn make(&mut self, now: &mut Now<'_, '_>) -> Option<Failure> {
+        let mut spoilt = None;
+        for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
+            if !now.is_due(node.slide_ms) {
+                continue;
+            }
+            let failure = match catch_unwind(AssertUnwindSafe(|| node.step.run(now))) {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure,
+                Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
+            };
+            node.step.fail(now.time, &failure);
+            if failure.spoils_batch && spoilt.is_none() {
+                spoilt = Some(failure);
+            }
+        }
+        spoilt
+    }
+
+    /// Runs the outputs that are due, one after the other. An output that is broken ends the run, after
+    /// the others had their batch.
+    fn put_out(&mut self, now: &mut Now<'_, '_>) -> Result<()> {
+        let time = now.time;
+        let (mut broken, mut has_begun) = (Ok(()), false);
+        for (id, output) in self.outputs.iter_mut().enumerate() {
+            if !now.is_due(output.slide_ms) || !(output.has_batch)(now.time) {
+                continue;
+            }
+            if !std::mem::replace(&mut has_begun, true) {
+                let inputs = || inputs(now, &self.byte_inputs);
+                self.reporter.batch_started(time, inputs);
+            }
+            self.reporter.output_started(id, output.name);
+            let outcome = match catch_unwind(AssertUnwindSafe(|| (output.emit)(now))) {
+                Ok(outcome) => outcome,
+                Err(panic) => Err(Failure::of_records(panic_message(panic.as_ref())).into()),
+            };
+            match outcome {
+                Ok(()) => self.reporter.output_completed(None),
+                Err(OutputError::Failed(failure)) => {
+                    self.reporter.output_completed(Some(&failure.message));
+                    tell(now, &failure, self.fails_fast);
+                }
+                Err(OutputError::Broken(error)) => {
+                    self.reporter.output_completed(Some(&error.to_string()));
+                    broken = broken.and(Err(error));
+                }
+            }
+        }
+        self.reporter.batch_completed();
+        broken
+    }
+}
+
+/// What came in over every stream, by its number.
+fn inputs(now: &mut Now<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamInputInfo> {
+    let stats = now.epoch.stats;
+    let bytes = byte_inputs.iter().map(|&(node, input)| StreamInputInfo {
+        input_stream_id: input,
+        num_records: stats[node].records,
+    });
+    let mut inputs: Vec<_> = now.inputs.drain(..).chain(bytes).collect();
+    inputs.sort_by_key(|input| input.input_stream_id);
+    inputs
+}
+
+/// Reports a failed batch.
+#[cold]
+fn tell(now: &Now<'_, '_>, failure: &Failure, fails_fast: bool) {
+    let error = failed_batch(now.time, &failure.message);
+    if fails_fast {
+        now.epoch.control.fail(error);
+    } else {
+        now.epoch.control.report(error);
+    }
+}
+
+impl Output for Graph {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
+        let time = epoch.mark.time;
+        let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
+        let zero = *self.zero.get_or_insert_with(before);
+        let inputs = Vec::new();
+        let mut now = Now {
+            time,
+            zero,
+            epoch,
+            inputs,
+        };
+        let outcome = match self.make(&mut now) {
+            None => self.put_out(&mut now),
+            Some(failure) => {
+                tell(&now, &failure, self.fails_fast);
+                Ok(())
+            }
+        };
+        for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
+            if now.is_due(node.slide_ms) {
+                node.step.leave(&mut now);
+            }
+        }
+        outcome
+    }
+}
+
+/// Marks the streams that `wanted` ones depend on, those included.
+pub(super) fn want(nodes: &mut [Node], wanted: impl IntoIterator<Item = NodeId>) {
+    let mut open: Vec<NodeId> = wanted.into_iter().collect();
+    while let Some(id) = open.pop() {
+        if !std::mem::replace(&mut nodes[id].is_wanted, true) {
+            open.extend_from_slice(&nodes[id].parents);
+        }
+    }
+}
+
+/// A failure that came from the shards.
+pub(super) fn shards_failed(now: &Now<'_, '_>) -> Option<Failure> {
+    let message = now.epoch.failure?;
+    Some(Failure::of_records(Arc::from(message)))
+}

@@ -1,0 +1,116 @@
+//! `map_partitions`, `glom`, `repartition`: operators that see how records lie in memory.
+
+use std::sync::Arc;
+
+use crate::ring::arena::Block;
+use crate::shard::stage::Records;
+use crate::split::{Splitter, Tallied};
+use crate::stream::context::DStream;
+use crate::stream::lower::Gather;
+use crate::stream::map::{Blocks, in_order};
+use crate::stream::rdd::{Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
+
+impl<'c, R: Records> DStream<'c, R> {
+    /// Makes records of the records of each block: Spark's `mapPartitions`. A block is what was read at
+    /// once, cut behind a line: 256 KiB at most unless [`Config::block_bytes`](crate::Config::block_bytes)
+    /// says otherwise. `f` is called in the shards, with the records in their order, which are borrowed.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
+    /// let bytes = lines.map_partitions(|lines| [lines.iter().map(|line| line.len()).sum::<usize>()]);
+    /// bytes.reduce(|a, b| a + b).pprint(1);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn map_partitions<T, I>(
+        &self,
+        f: impl Fn(&[&[u8]]) -> I + Send + Sync + 'static,
+    ) -> RddStream<'c, T>
+    where
+        T: Record,
+        I: IntoIterator<Item = T> + 'static,
+    {
+        let gather = MapPartitions(move |records: &[&[u8]]| f(records).into_iter().collect());
+        self.context
+            .gathered(self.stream, self.records.clone(), gather, |blocks, _| {
+                Some(in_order(blocks))
+            })
+    }
+}
+
+struct MapPartitions<F>(F);
+
+impl<T, F> Gather for MapPartitions<F>
+where
+    T: Record,
+    F: Fn(&[&[u8]]) -> Vec<T> + Send + Sync + 'static,
+{
+    type Sum = Blocks<T>;
+
+    fn block<R: Records>(
+        &self,
+        sum: &mut Blocks<T>,
+        records: &R,
+        splitter: &mut Splitter,
+        block: &Block,
+    ) -> Tallied {
+        let mut all = Vec::new();
+        let tallied = records.for_each(splitter, block.bytes(), |record| all.push(record));
+        sum.push((block.number(), Arc::new((self.0)(&all))));
+        tallied
+    }
+
+    fn merge(&self, into: &mut Blocks<T>, from: &Blocks<T>) {
+        into.extend_from_slice(from);
+    }
+}
+
+impl<'c, T: Record> RddStream<'c, T> {
+    /// Makes records of the records of each partition: Spark's `mapPartitions`.
+    pub fn map_partitions<U: Record, I: IntoIterator<Item = U>>(
+        &self,
+        f: impl Fn(&[T]) -> I + Send + 'static,
+    ) -> RddStream<'c, U> {
+        self.derive(move |rdd| rdd.map_partitions(&f))
+    }
+
+    /// Makes one record of each partition: Spark's `glom`. The partitions are shared, not copied.
+    pub fn glom(&self) -> RddStream<'c, Arc<Vec<T>>> {
+        self.derive(Rdd::glom)
+    }
+
+    /// Puts the records into `partition_count` partitions of about the same size, at least one: Spark's
+    /// `repartition`. Their order is kept.
+    ///
+    /// There is one machine and the batch plane works on one batch at a time, so nothing becomes faster by
+    /// it; it says what `glom`, `map_partitions` and the files of `save_as_text_files` see.
+    pub fn repartition(&self, partition_count: usize) -> RddStream<'c, T>
+    where
+        T: Clone,
+    {
+        self.derive(move |rdd| rdd.repartition(partition_count))
+    }
+}
+
+impl<T> Rdd<T> {
+    /// Makes records of the records of each partition.
+    pub fn map_partitions<U, I: IntoIterator<Item = U>>(&self, f: impl Fn(&[T]) -> I) -> Rdd<U> {
+        self.each_partition(|records| f(records).into_iter().collect())
+    }
+
+    /// Makes one record of each partition. The partitions are shared, not copied.
+    pub fn glom(&self) -> Rdd<Arc<Vec<T>>> {
+        Rdd::new(self.parts().iter().map(|part| vec![Arc::clone(part)]))
+    }
+
+    /// Copies of the records in `partition_count` partitions of about the same size, at least one.
+    pub fn repartition(&self, partition_count: usize) -> Rdd<T>
+    where
+        T: Clone,
+    {
+        Rdd::split_into(self.to_vec(), partition_count)
+    }
+}

@@ -1,0 +1,316 @@
+//! Windows over one value a key and batch: `reduce_by_key_and_window` on tables, at the cost of what came and
+//! what left.
+
+use std::sync::Arc;
+
+use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
+use crate::epoch::{BatchStats, BatchTime};
+use crate::error::Result;
+use crate::shard::stage::Records;
+use crate::stream::cell::{Failure, Held, TableAt};
+use crate::stream::context::DStream;
+use crate::stream::graph::{Now, Step};
+use crate::stream::map::Pairs;
+use crate::stream::rdd_stream::RddStream;
+use crate::stream::reduce_by_key::Reduced;
+use crate::stream::window::{Kind, Span, Window};
+use crate::table::Table;
+
+impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
+    /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`. Keys that
+    /// have left are gone. A window costs a few look-ups for each key that came or left, however long it is,
+    /// though no inverse function is known.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+    /// let busiest = words.count_by_value().reduce_by_key_and_window(u64::max, Duration::from_secs(60))?;
+    /// busiest.pprint(10); // of each word the most in any second of the last minute
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of this stream's slide.
+    pub fn reduce_by_key_and_window(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+        window: impl Into<Window>,
+    ) -> Result<Reduced<'c, V>> {
+        let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
+        let windows = ReduceWindow::new(self.shape(&span));
+        Ok(
+            self.windowed(span, windows, move |windows: &mut ReduceWindow<V>, step| {
+                match step {
+                    Enter::Batch(batch) => windows.enter(batch, &reduce),
+                    Enter::Failed => windows.enter_failed(),
+                    Enter::Slide => return windows.slide(&reduce).map(Table::len),
+                }
+                Ok(0)
+            }),
+        )
+    }
+
+    /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window), each window made of the one before:
+    /// `inverse(a, b)` takes `b`, folded of values that left, out of `a`. One look-up for each key that came
+    /// or left.
+    ///
+    /// Keys whose values have all left stay, with what `inverse` made of them (`0`, say), as in Spark;
+    /// [`..._and_filter`](Self::reduce_by_key_and_window_with_inverse_and_filter) drops them. In the
+    /// PySpark [`Dialect`](crate::stream::Dialect) a window shorter than five slides is folded anew each time, and they go. Values
+    /// that are floats drift, since what is added and taken away again is rounded twice.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+    /// let (minute, ten) = (Duration::from_secs(60), Duration::from_secs(10));
+    /// let counts = words.map(|word| (word, 1i64)).reduce_by_key(|a, b| a + b);
+    /// counts.reduce_by_key_and_window_with_inverse(|a, b| a + b, |a, b| a - b, (minute, ten))?.pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of this stream's slide.
+    pub fn reduce_by_key_and_window_with_inverse(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+        inverse: impl Fn(V, V) -> V + Send + 'static,
+        window: impl Into<Window>,
+    ) -> Result<Reduced<'c, V>> {
+        self.inverse_window(reduce, inverse, window.into(), None::<fn(&[u8], V) -> bool>)
+    }
+
+    /// As [`reduce_by_key_and_window_with_inverse`](Self::reduce_by_key_and_window_with_inverse), keeping
+    /// only the keys for which `is_wanted(key, value)` holds. It is asked about keys whose value a slide
+    /// has changed, so it must depend on nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of this stream's slide.
+    pub fn reduce_by_key_and_window_with_inverse_and_filter(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+        inverse: impl Fn(V, V) -> V + Send + 'static,
+        window: impl Into<Window>,
+        is_wanted: impl Fn(&[u8], V) -> bool + Send + 'static,
+    ) -> Result<Reduced<'c, V>> {
+        self.inverse_window(reduce, inverse, window.into(), Some(is_wanted))
+    }
+
+    fn inverse_window(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+        inverse: impl Fn(V, V) -> V + Send + 'static,
+        window: Window,
+        is_wanted: Option<impl Fn(&[u8], V) -> bool + Send + 'static>,
+    ) -> Result<Reduced<'c, V>> {
+        let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
+        let windows = InverseWindow::new(self.shape(&span), self.context.dialect());
+        Ok(self.windowed(
+            span,
+            windows,
+            move |windows: &mut InverseWindow<V>, step| {
+                match step {
+                    Enter::Batch(batch) => windows.enter(batch, &reduce),
+                    Enter::Failed => windows.enter_failed(),
+                    Enter::Slide => {
+                        let slid = windows.slide(&reduce, &inverse, is_wanted.as_ref());
+                        return slid.map(Table::len);
+                    }
+                }
+                Ok(0)
+            },
+        ))
+    }
+
+    fn shape(&self, span: &Span) -> Shape {
+        let batches = |ms: u64| usize::try_from(ms / self.slide_ms).unwrap_or(usize::MAX);
+        Shape::new(batches(span.length_ms), batches(span.slide_ms))
+    }
+
+    /// A stream of the windows `step` makes; it gives the number of keys.
+    fn windowed<H>(
+        &self,
+        span: Span,
+        windows: H,
+        step: impl FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send + 'static,
+    ) -> Reduced<'c, V>
+    where
+        H: AsRef<Table<V>> + Send + 'static,
+    {
+        let held = Held::new(windows);
+        let step = WindowStep {
+            parent: Arc::clone(&self.held),
+            slide_ms: span.slide_ms,
+            held: Arc::clone(&held),
+            step,
+        };
+        // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
+        let id = (self.context).add_graph_node(vec![self.id], self.slide_ms, Box::new(step));
+        Reduced {
+            context: self.context,
+            id,
+            slide_ms: span.slide_ms,
+            held,
+        }
+    }
+}
+
+/// What happens to a window.
+enum Enter<'a, V> {
+    Batch(&'a Table<V>),
+    Failed,
+    Slide,
+}
+
+struct WindowStep<V, H, F> {
+    parent: Arc<dyn TableAt<V>>,
+    slide_ms: u64,
+    held: Arc<Held<H>>,
+    step: F,
+}
+
+impl<V, H, F> Step for WindowStep<V, H, F>
+where
+    V: Copy + Send + Sync + 'static,
+    H: AsRef<Table<V>> + Send,
+    F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
+{
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+        let step = &mut self.step;
+        self.held.make(now.time, |windows| {
+            let entered = self.parent.map(now.time, |batch, stats| {
+                let _ = step(windows, Enter::Batch(batch));
+                *stats
+            });
+            let (stats, failure) = match entered {
+                Ok(stats) => (stats, None),
+                Err(failure) => {
+                    let _ = step(windows, Enter::Failed);
+                    (None, Some(failure))
+                }
+            };
+            if !now.is_due(self.slide_ms) {
+                return Ok(None);
+            }
+            let slid = step(windows, Enter::Slide);
+            let keys = slid.map_err(|why| match failure {
+                Some(failure) => failure,
+                None => Failure::of_records(why.to_string()),
+            })?;
+            Ok(Some(BatchStats {
+                time: now.time,
+                keys: keys as u64,
+                ..stats.unwrap_or_default()
+            }))
+        })
+    }
+
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        self.held.fail(time, failure);
+    }
+
+    fn leave(&mut self, _now: &mut Now<'_, '_>) {
+        self.held.forget(|_| ());
+    }
+}
+
+impl<'c, R: Records, M> Pairs<'c, R, M> {
+    /// Folds the values of each key of a window; see [`Reduced::reduce_by_key_and_window`]. The values of a
+    /// batch are folded in the shards.
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of the batch interval.
+    pub fn reduce_by_key_and_window<V, F>(
+        self,
+        reduce: F,
+        window: impl Into<Window>,
+    ) -> Result<Reduced<'c, V>>
+    where
+        V: Copy + Send + Sync + 'static,
+        M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Clone + Send + Sync + 'static,
+    {
+        let batches = self.reduce_by_key(reduce.clone());
+        batches.reduce_by_key_and_window(reduce, window)
+    }
+
+    /// Folds the values of each key of a window, each made of the one before; see
+    /// [`Reduced::reduce_by_key_and_window_with_inverse`].
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of the batch interval.
+    pub fn reduce_by_key_and_window_with_inverse<V, F>(
+        self,
+        reduce: F,
+        inverse: impl Fn(V, V) -> V + Send + 'static,
+        window: impl Into<Window>,
+    ) -> Result<Reduced<'c, V>>
+    where
+        V: Copy + Send + Sync + 'static,
+        M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Clone + Send + Sync + 'static,
+    {
+        let batches = self.reduce_by_key(reduce.clone());
+        batches.reduce_by_key_and_window_with_inverse(reduce, inverse, window)
+    }
+}
+
+impl<'c, R: Records> DStream<'c, R> {
+    /// Counts equal records of a window: Spark's `countByValueAndWindow`. Records that have left are gone. A
+    /// window costs one look-up for each different record of the batches that came and left.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+    /// words.count_by_value_and_window(Duration::from_secs(3600))?.pprint(10); // an hour, every second
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of the batch interval.
+    pub fn count_by_value_and_window(&self, window: impl Into<Window>) -> Result<Reduced<'c, u64>> {
+        // Also in PySpark's dialect, whose filter behind the window shows the same.
+        let is_there = |_: &[u8], count| count != 0;
+        self.count_by_value()
+            .reduce_by_key_and_window_with_inverse_and_filter(
+                |a, b| a + b,
+                |a, b| a - b,
+                window,
+                is_there,
+            )
+    }
+
+    /// Counts the records of a window: Spark's `countByWindow`. Nothing before the first record, then a
+    /// number at each slide, `0` when all have left (in the PySpark [`Dialect`](crate::stream::Dialect) only if the window is at
+    /// least five slides long).
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of the batch interval.
+    pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<'c, u64>> {
+        let counts = self.count().filter(|count| *count > 0);
+        counts.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, window)
+    }
+
+    /// The records of all batches of a window, oldest first: Spark's `window`. They are copied out of the
+    /// shards and held in memory: where they are only counted or folded, the operators that do it by
+    /// window keep a table instead.
+    ///
+    /// # Errors
+    ///
+    /// Length or slide are no multiple of the batch interval.
+    pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<'c, Vec<u8>>> {
+        self.records().window(window)
+    }
+}

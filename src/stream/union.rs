@@ -1,0 +1,76 @@
+//! `union`: the records of several streams in one.
+
+use crate::config::Dialect;
+use crate::error::{Error, Result};
+use crate::stream::cell::Failure;
+use crate::stream::context::StreamingContext;
+use crate::stream::graph::Now;
+use crate::stream::rdd::{Rdd, Record};
+use crate::stream::rdd_stream::RddStream;
+
+impl<'c, T: Record> RddStream<'c, T> {
+    /// The records of both streams, this one's first: Spark's `union`. Duplicates stay.
+    ///
+    /// When one of them gives nothing the batch fails, as in Spark.
+    ///
+    /// # Errors
+    ///
+    /// The streams have different slides.
+    pub fn union(&self, other: &RddStream<'c, T>) -> Result<RddStream<'c, T>> {
+        self.context.union(&[self.clone(), other.clone()])
+    }
+}
+
+impl StreamingContext {
+    /// The records of several streams, in their order: Spark's `ssc.union`. One stream is given back as it
+    /// is.
+    ///
+    /// Streams of bytes are united by `records` or `map_to` first; what only counts is faster counted
+    /// stream by stream and united then.
+    ///
+    /// # Errors
+    ///
+    /// No stream, or streams with different slides.
+    pub fn union<'c, T: Record>(
+        &'c self,
+        streams: &[RddStream<'c, T>],
+    ) -> Result<RddStream<'c, T>> {
+        let [first, others @ ..] = streams else {
+            return Err(Error::refused(match self.dialect() {
+                Dialect::Scala => "requirement failed: List of DStreams to union is empty",
+                Dialect::PySpark => "should have at least one DStream to union",
+            }));
+        };
+        if others.is_empty() {
+            return Ok(first.clone());
+        }
+        if others.iter().any(|other| other.slide_ms != first.slide_ms) {
+            return Err(Error::refused(match self.dialect() {
+                Dialect::Scala => {
+                    "requirement failed: Some of the DStreams have different slide durations"
+                }
+                Dialect::PySpark => "All DStreams should have same slide duration",
+            }));
+        }
+        let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
+        let parents = streams.iter().map(|stream| stream.id).collect();
+        let make = move |now: &mut Now<'_, '_>| {
+            let mut parts = Vec::new();
+            for cell in &cells {
+                let missing = "Could not generate RDD from a parent for unifying";
+                let rdd = cell.at(now.time)?;
+                let rdd = rdd.ok_or_else(|| Failure::no_parent(missing, now))?;
+                parts.extend_from_slice(rdd.parts());
+            }
+            Ok(Some(Rdd::shared(parts)))
+        };
+        Ok(self.rdd_stream(parents, first.slide_ms, make))
+    }
+}
+
+impl<T> Rdd<T> {
+    /// The records of both, these first. Duplicates stay; records are shared, not copied.
+    pub fn union(&self, other: &Rdd<T>) -> Rdd<T> {
+        Rdd::shared(self.parts().iter().chain(other.parts()).cloned())
+    }
+}

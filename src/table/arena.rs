@@ -1,0 +1,97 @@
+//! Where the bytes of long keys lie.
+//!
+//! Promise: what the arena holds of the allocator is bounded by the live keys, however keys come and go.
+//! Refuses to know: hashes, values.
+//!
+//! A key that is removed leaves its bytes behind. When more than half of all bytes are dead, the live ones
+//! are copied into a second arena, and the first one is the second the next time. A copy of n live bytes comes
+//! after at least n dead ones, so that a removal pays for at most its own length.
+
+use bumpalo::Bump;
+
+use super::keys::LongKey;
+use super::leaves::Leaves;
+use super::{Long, long_bytes};
+use crate::limits::KEY_ARENA_BYTES_INITIAL;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct KeyArena {
+    bytes: Bump,
+    /// Empty, for the next compaction; none before the first one.
+    spare: Option<Bump>,
+    /// Bytes of keys that are in the table.
+    live: usize,
+    /// Bytes of keys that were removed since the last compaction.
+    dead: usize,
+}
+
+impl KeyArena {
+    pub(super) fn new() -> Self {
+        KeyArena {
+            bytes: Bump::with_capacity(KEY_ARENA_BYTES_INITIAL),
+            spare: None,
+            live: 0,
+            dead: 0,
+        }
+    }
+
+    /// Copies a key that becomes a key of the table.
+    pub(super) fn copy(&mut self, key: &[u8]) -> LongKey {
+        self.live += key.len();
+        LongKey::copy_into(&self.bytes, key)
+    }
+
+    /// A key of `len` bytes was removed from the table. Gives whether [`compact`](Self::compact) is due.
+    pub(super) fn forget(&mut self, len: usize) -> bool {
+        self.live -= len;
+        self.dead += len;
+        self.dead > self.live && self.dead > KEY_ARENA_BYTES_INITIAL
+    }
+
+    /// Moves the keys of all entries of the table into memory without gaps.
+    #[cold]
+    pub(super) fn compact<V>(&mut self, long: &mut Leaves<Long<V>>) {
+        // All keys fit into the chunk that is there, so that nothing can fail half-way: until the last key
+        // was moved, some are in the one arena and some in the other.
+        let room = self.live..4 * self.live + 2 * KEY_ARENA_BYTES_INITIAL;
+        let target = match self.spare.take() {
+            Some(spare) if room.contains(&spare.chunk_capacity()) => spare,
+            _ => Bump::with_capacity(2 * self.live + KEY_ARENA_BYTES_INITIAL),
+        };
+        for entry in long.iter_mut() {
+            entry.key = LongKey::copy_into(&target, long_bytes(entry));
+        }
+        let mut emptied = std::mem::replace(&mut self.bytes, target);
+        emptied.reset();
+        // What a burst left behind is given back.
+        self.spare = room.contains(&emptied.chunk_capacity()).then_some(emptied);
+        self.dead = 0;
+    }
+
+    /// Forgets all keys and keeps the memory. The table has no entry any more.
+    pub(super) fn clear(&mut self) {
+        // Keeps the largest chunk: after the first epochs one chunk holds what an epoch needs.
+        self.bytes.reset();
+        (self.live, self.dead) = (0, 0);
+    }
+
+    /// As [`clear`](Self::clear), and gives memory back if the keys took less than a sixteenth of it.
+    pub(super) fn recycle(&mut self) {
+        if self.held() > 16 * self.live.max(KEY_ARENA_BYTES_INITIAL) {
+            *self = KeyArena::new();
+        }
+        self.clear();
+    }
+
+    /// Bytes of all keys of the table.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Bytes held of the allocator.
+    pub(super) fn held(&self) -> usize {
+        let spare = self.spare.as_ref().map_or(0, Bump::allocated_bytes);
+        self.bytes.allocated_bytes() + spare
+    }
+}

@@ -1,0 +1,140 @@
+//! What is done to many keys of a table at once: pairs that were gathered, another table, all values.
+//!
+//! Promise: the same table as one `add` after the other gives. Refuses to know: where the keys come from.
+
+use super::keys::{self, Packed};
+use super::{GROUP, LEAVES_NEAR, Long, Medium, Short, Table, long_bytes};
+
+impl<V: Copy> Table<V> {
+    /// Whether keys of some class have outgrown the second-level cache.
+    pub(crate) fn is_large(&self) -> bool {
+        let leaves = [
+            self.short.leaf_count(),
+            self.medium.leaf_count(),
+            self.long.leaf_count(),
+        ];
+        leaves.into_iter().any(|count| count > LEAVES_NEAR)
+    }
+
+    /// Folds each value into what its key has. A key is its place in `around`, 16 bytes of which follow the
+    /// key's first: start in the low, length in the high 32 bits.
+    ///
+    /// As in `count_each_long` the lines of a group are asked for before the first is needed.
+    pub(crate) fn add_each_within(
+        &mut self,
+        around: &[u8],
+        pairs: &[(u64, V)],
+        reduce: impl Fn(V, V) -> V,
+    ) {
+        for group in pairs.chunks(GROUP) {
+            let mut begun = [(0, Packed::Short(0)); GROUP];
+            for (begun, &(place, _)) in begun.iter_mut().zip(group) {
+                let key = &around[place as u32 as usize..][..(place >> 32) as usize];
+                let packed = keys::pack(around, key);
+                let hash = self.seed.hash(packed);
+                *begun = (hash, packed);
+                match packed {
+                    Packed::Short(_) => self.short.prefetch(hash),
+                    Packed::Medium(_) => self.medium.prefetch(hash),
+                    Packed::Long(_) => self.long.prefetch(hash),
+                }
+            }
+            if self.long.leaf_count() > LEAVES_NEAR {
+                for &(hash, packed) in &begun[..group.len()] {
+                    if matches!(packed, Packed::Long(_))
+                        && let Some(entry) = self.long.find(hash, |entry| entry.hash == hash)
+                    {
+                        entry.key.prefetch();
+                    }
+                }
+            }
+            let reseeds = self.reseeds;
+            for (&(hash, packed), &(_, value)) in begun.iter().zip(group) {
+                // A flood may change the seed in between; then the hash is made again.
+                let hash = if reseeds == self.reseeds {
+                    hash
+                } else {
+                    self.seed.hash(packed)
+                };
+                self.add_hashed(hash, packed, value, &reduce);
+            }
+        }
+    }
+
+    /// As [`merge_from`](Self::merge_from), with `value_of` each value of the other table, which may be of
+    /// another type.
+    pub(crate) fn merge_mapped<W: Copy>(
+        &mut self,
+        other: &Table<W>,
+        mut value_of: impl FnMut(W) -> V,
+        reduce: impl Fn(V, V) -> V,
+    ) {
+        for entry in other.short.iter() {
+            let packed = Packed::Short(u64::from_le_bytes(entry.key));
+            let value = value_of(entry.value);
+            self.add_hashed(self.seed.hash(packed), packed, value, &reduce);
+        }
+        for entry in other.medium.iter() {
+            let packed = Packed::Medium(u128::from_le_bytes(entry.key));
+            let value = value_of(entry.value);
+            self.add_hashed(self.seed.hash(packed), packed, value, &reduce);
+        }
+        for entry in other.long.iter() {
+            let key = long_bytes(entry);
+            let is_same = self.seed == other.seed;
+            let hash = if is_same {
+                entry.hash
+            } else {
+                self.seed.hash_long(key)
+            };
+            let value = value_of(entry.value);
+            self.add_hashed(hash, Packed::Long(key), value, &reduce);
+        }
+    }
+
+    /// Every value, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        let short = self.short.iter_mut().map(|Short { value, .. }| value);
+        let medium = self.medium.iter_mut().map(|Medium { value, .. }| value);
+        let long = self.long.iter_mut().map(|Long { value, .. }| value);
+        short.chain(medium).chain(long)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::keys::Seed;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn many_at_once_are_as_one_by_one(
+            words in proptest::collection::vec((0usize..40, 0usize..45, any::<u32>()), 1..300),
+        ) {
+            let around: Vec<u8> = (0..200u32).map(|n| (n.wrapping_mul(97) % 5) as u8).collect();
+            let reduce = |a: u32, b: u32| a.wrapping_mul(31).wrapping_add(b);
+            let seed = Seed::from_words(1, 2, 3);
+            let (mut one_by_one, mut at_once) = (Table::new(seed), Table::new(seed));
+            let mut pairs = Vec::new();
+            for &(start, len, value) in &words {
+                one_by_one.add(&around[start..start + len], value, reduce);
+                pairs.push((start as u64 | (len as u64) << 32, value));
+            }
+            at_once.add_each_within(&around, &pairs, reduce);
+            prop_assert_eq!(at_once.len(), one_by_one.len());
+            for (key, value) in one_by_one.iter() {
+                prop_assert_eq!(at_once.get(key), Some(value));
+            }
+            for value in at_once.values_mut() {
+                *value = !*value;
+            }
+            let mut other = Table::<u64>::new(Seed::from_words(4, 5, 6));
+            other.merge_mapped(&at_once, |value| u64::from(!value) + 1, |_, _| unreachable!());
+            prop_assert_eq!(other.len(), one_by_one.len());
+            for (key, value) in one_by_one.iter() {
+                prop_assert_eq!(other.get(key), Some(u64::from(value) + 1));
+            }
+        }
+    }
+}
