@@ -125,6 +125,12 @@ pub use crate::split::Rule;
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
 
+/// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
+pub mod sources {
+    pub use crate::source::input::Input;
+    pub use crate::source::tcp_client::TcpClient;
+}
+
 /// What a DStream program needs.
 pub mod prelude {
     pub use std::time::Duration;

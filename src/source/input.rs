@@ -7,6 +7,7 @@
 //! only edges. So before each read a queue of the source's own is asked whether there is anything: arming
 //! it anew gives the present state. The reactor's queue is registered with as well and does the waking.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,8 +22,8 @@ use crate::source::{Fill, Port, Source};
 /// Bytes a pipe may hold, at most, unless root made it larger (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES_MAX: usize = 1 << 20;
 
-/// See the module.
-pub(crate) struct Input {
+/// An open file descriptor, read to its end.
+pub struct Input {
     file: io::Result<File>,
     readiness: Readiness,
     is_over: bool,
@@ -40,7 +41,7 @@ enum Readiness {
 
 impl Input {
     /// Standard input. That it is closed is found out at the first read.
-    pub(crate) fn stdin() -> Self {
+    pub fn stdin() -> Self {
         let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
         Input {
             file,
@@ -82,6 +83,12 @@ fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
     }
     port.register_fd(file)?;
     Ok(Some(poll))
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input").finish_non_exhaustive()
+    }
 }
 
 impl Source for Input {

@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -41,8 +42,8 @@ impl Default for Reconnect {
     }
 }
 
-/// See the module.
-pub(crate) struct TcpClient {
+/// A TCP connection made as a client, made again when it is lost.
+pub struct TcpClient {
     host: String,
     port_number: u16,
     name: String,
@@ -80,7 +81,7 @@ enum State {
 
 impl TcpClient {
     /// A client of `host`, a name or an address, and `port`.
-    pub(crate) fn new(host: &str, port: u16, reconnect: Reconnect) -> Self {
+    pub fn new(host: &str, port: u16, reconnect: Reconnect) -> Self {
         let shown = if host.contains(':') {
             format!("[{host}]")
         } else {
@@ -214,6 +215,14 @@ impl TcpClient {
                 });
             }
         }
+    }
+}
+
+impl fmt::Debug for TcpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpClient")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -53,10 +53,11 @@ struct Draft {
     clock: Clock,
     notices: Notices,
     batches: Option<u64>,
-    /// The index is the number of the stream.
     sources: Vec<Box<dyn Source>>,
+    /// The stream of each source.
+    feeds: Vec<usize>,
     nodes: Vec<Arc<dyn Node>>,
-    /// The number of each source among all input streams.
+    /// The number of each stream of bytes among all input streams.
     byte_inputs: Vec<usize>,
     /// Input streams so far, of bytes and others.
     input_count: usize,
@@ -120,6 +121,7 @@ impl StreamingContext {
                 notices: Notices::default(),
                 batches: None,
                 sources: Vec::new(),
+                feeds: Vec::new(),
                 nodes: Vec::new(),
                 byte_inputs: Vec::new(),
                 input_count: 0,
@@ -253,6 +255,43 @@ impl StreamingContext {
         self.add_source(Box::new(source))
     }
 
+    /// Lines of several sources as one stream, at the speed of one: Spark's `ssc.union` of input streams,
+    /// before anything is copied. Lines of two sources never mix; which comes first is not said. The stream
+    /// ends when all of them have.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use microtally::prelude::*;
+    /// # use microtally::{Fill, Source};
+    /// # struct Text(&'static [u8]);
+    /// # impl Source for Text {
+    /// #     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    /// #         let text = std::mem::take(&mut self.0);
+    /// #         buf[..text.len()].copy_from_slice(text);
+    /// #         if text.is_empty() { Fill::End } else { Fill::Bytes(text.len()) }
+    /// #     }
+    /// #     fn name(&self) -> &str { "text" }
+    /// # }
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// // `Text` gives what it holds, once. The first one's last line has no end.
+    /// let lines = ssc.union_sources(vec![Box::new(Text(b"a\nb")), Box::new(Text(b"b\nc\n"))])?;
+    /// let (sender, counts) = channel();
+    /// lines.count_by_value().for_each_batch(move |batch, _| drop(sender.send(batch.get(b"b"))));
+    /// ssc.start()?.await_termination()?;
+    /// assert_eq!(counts.iter().flatten().sum::<u64>(), 2);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no source.
+    pub fn union_sources(&self, sources: Vec<Box<dyn Source>>) -> Result<DStream<'_, Lines>> {
+        if sources.is_empty() {
+            return Err(Error::refused("there is no source to read from"));
+        }
+        Ok(self.add_sources(sources))
+    }
+
     /// Lines of the files that are put into a directory, as Spark's `textFileStream`: see
     /// [`FileOptions`] for which ones, and when. `path` may name several directories, with `*`, `?`,
     /// `[a-z]` and `{in,out}` in its names; directories below them are not looked into. A directory that
@@ -282,11 +321,16 @@ impl StreamingContext {
     }
 
     fn add_source(&self, source: Box<dyn Source>) -> DStream<'_, Lines> {
+        self.add_sources(vec![source])
+    }
+
+    fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<'_, Lines> {
         let input = self.add_input();
         let mut draft = self.draft.borrow_mut();
-        draft.sources.push(source);
         draft.byte_inputs.push(input);
-        let stream = draft.sources.len() - 1;
+        let stream = draft.byte_inputs.len() - 1;
+        draft.feeds.extend(sources.iter().map(|_| stream));
+        draft.sources.extend(sources);
         DStream {
             context: self,
             stream,
@@ -403,7 +447,7 @@ impl StreamingContext {
         let parts = build(Order {
             config: draft.config,
             plan,
-            feeds: (0..draft.sources.len()).collect(),
+            feeds: draft.feeds.clone(),
             interval: draft.interval,
             clock: clock.clone(),
             notices: notices.clone(),
@@ -413,8 +457,9 @@ impl StreamingContext {
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
-        let receivers: Vec<Option<Receiver>> = (draft.sources.iter().zip(&draft.byte_inputs))
-            .map(|(source, &input)| {
+        let receivers: Vec<Option<Receiver>> = (draft.sources.iter().zip(&draft.feeds))
+            .map(|(source, &stream)| {
+                let input = draft.byte_inputs[stream];
                 let is_heard = !bus.is_silent();
                 is_heard.then(|| Receiver::new(bus.clone(), clock.clone(), input, source.name()))
             })
