@@ -17,11 +17,11 @@ struct Input<'a> {
     arguments: Vec<(u8, &'a [u8])>,
 }
 
-const COMMANDS: &[&str] = &["words", "demo", "gen", "bench", ""];
+const COMMANDS: &[&str] = &["words", "top", "count", "demo", "gen", "bench", "man", ""];
 /// An argument is one of these and bytes behind it, or, with a space, the bytes as the next argument.
 const OPTIONS: &str = ",-i ,-n ,-o,-j,--split ,--split=,--split-whitespace,--interval=,--top=,--format ,\
     --reconnect ,--batches ,--stats=,--max-record ,--rate ,--zipf ,--vocabulary ,--seed=,--listen ,--total ,\
-    --kernel ,--rounds ,--size ,--only ";
+    --kernel ,--rounds ,--size ,--only ,-k ,-a ,-v ,-g ,-G ,-F,-w ,--slide ,--max-memory ,--on-limit ,--color ";
 
 fuzz_target!(|input: Input<'_>| {
     let options: Vec<&str> = OPTIONS.split(',').collect();

@@ -240,6 +240,7 @@ impl ReactorCore {
             }
         }
         if self.phase == Phase::Draining && (self.is_asked || self.ready.is_empty()) {
+            self.clock.close(now);
             if let Some(next) = self.gather(now) {
                 return next.at_most(self.clock.remaining(now));
             }
@@ -252,6 +253,7 @@ impl ReactorCore {
         }
         if self.is_over() {
             self.phase = Phase::Finishing;
+            self.clock.close(now);
             // The batch the end belongs to is complete: nobody waits for its time.
             if self.hub.cut(self.clock.next(), true).is_none() {
                 return Next::Stalled(self.clock.remaining(now));

@@ -99,6 +99,21 @@ impl BatchClock {
         }
     }
 
+    /// A clock of one batch that is never due: it ends with its input, at [`close`](Self::close).
+    pub(crate) fn at_end() -> Self {
+        BatchClock {
+            interval_ms: 1,
+            next_ms: u64::MAX,
+        }
+    }
+
+    /// The input has ended: a batch that had no time yet is named by this one.
+    pub(crate) fn close(&mut self, now: Duration) {
+        if self.next_ms == u64::MAX {
+            self.next_ms = as_ms(now);
+        }
+    }
+
     /// The time of the batch that is being filled.
     pub(crate) fn next(&self) -> BatchTime {
         BatchTime::from_millis(self.next_ms)
@@ -166,6 +181,16 @@ mod tests {
         assert_eq!(times, expected);
         assert_eq!(clock.remaining(ms(203)), ms(2));
         assert_eq!(clock.remaining(ms(300)), ms(0));
+    }
+
+    #[test]
+    fn a_batch_that_ends_with_its_input_is_never_due_before() {
+        let mut clock = BatchClock::at_end();
+        assert!(!clock.is_due(ms(u64::MAX - 1)));
+        assert!(clock.remaining(ms(5)) > Duration::from_secs(1 << 40));
+        clock.close(ms(1234));
+        clock.close(ms(5678));
+        assert_eq!(clock.next().as_millis(), 1234);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) mod snapshot;
 pub(crate) mod swap;
 pub(crate) mod window;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::limits::SHARDS_MAX;
@@ -128,9 +129,78 @@ impl BatchStats {
     }
 }
 
+/// What the batches of a window hold together: the sums a window's statistics tell.
+#[derive(Debug)]
+pub(crate) struct WindowSums {
+    /// Batches a window has; absent where none ever leaves.
+    length: Option<usize>,
+    /// Those of the window, oldest first; none where none ever leaves.
+    batches: VecDeque<BatchStats>,
+    sum: BatchStats,
+}
+
+impl WindowSums {
+    /// Sums over the last `length` batches, or over all of them.
+    pub(crate) fn new(length: Option<usize>) -> Self {
+        WindowSums {
+            length,
+            batches: VecDeque::new(),
+            sum: BatchStats::default(),
+        }
+    }
+
+    /// One more batch: a failed one holds nothing.
+    pub(crate) fn enter(&mut self, batch: BatchStats) {
+        self.sum.sum_with(&batch, u64::wrapping_add);
+        let Some(length) = self.length else { return };
+        self.batches.push_back(batch);
+        if self.batches.len() > length
+            && let Some(left) = self.batches.pop_front()
+        {
+            self.sum.sum_with(&left, u64::wrapping_sub);
+        }
+    }
+
+    /// `last`, the statistics of the last batch, with the sums in place of what that batch held.
+    pub(crate) fn of(&self, last: &BatchStats) -> BatchStats {
+        let mut stats = *last;
+        stats.sum_with(&self.sum, |_, sum| sum);
+        stats
+    }
+}
+
+impl BatchStats {
+    /// Puts each number that tells how much there was, and `other`'s, through `f`.
+    fn sum_with(&mut self, other: &BatchStats, f: impl Fn(u64, u64) -> u64) {
+        self.records = f(self.records, other.records);
+        self.tokens = f(self.tokens, other.tokens);
+        self.bytes = f(self.bytes, other.bytes);
+        self.oversize_tokens = f(self.oversize_tokens, other.oversize_tokens);
+        self.oversize_bytes = f(self.oversize_bytes, other.oversize_bytes);
+        self.truncated_records = f(self.truncated_records, other.truncated_records);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sums_of_a_window_are_those_of_its_batches() {
+        let batch = |tokens| BatchStats {
+            tokens,
+            keys: 9,
+            ..BatchStats::default()
+        };
+        let (mut two, mut all) = (WindowSums::new(Some(2)), WindowSums::new(None));
+        for (tokens, of_two, of_all) in [(5, 5, 5), (7, 12, 12), (1, 8, 13), (0, 1, 13)] {
+            two.enter(batch(tokens));
+            all.enter(batch(tokens));
+            let stats = two.of(&batch(tokens));
+            assert_eq!((stats.tokens, stats.keys), (of_two, 9));
+            assert_eq!(all.of(&batch(tokens)).tokens, of_all);
+        }
+    }
 
     #[test]
     fn a_roll_holds_every_shard_there_may_be() {

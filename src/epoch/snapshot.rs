@@ -39,6 +39,12 @@ pub trait Value: Copy + Repr + Send + Sync + 'static {
     /// Total order of values; ranking puts the greatest first. Floats are in the order of
     /// [`f64::total_cmp`].
     fn order(&self, other: &Self) -> Ordering;
+
+    /// The value as a number of records, if it is one: what is left out of a result and shares of the whole
+    /// can be told then. `None` unless it is written.
+    fn as_count(&self) -> Option<u64> {
+        None
+    }
 }
 
 macro_rules! ordered {
@@ -51,8 +57,18 @@ macro_rules! ordered {
     )*};
 }
 ordered!(
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char
+    u8, u16, u32, u128, usize, i8, i16, i32, i64, i128, isize, bool, char
 );
+
+impl Value for u64 {
+    fn order(&self, other: &Self) -> Ordering {
+        self.cmp(other)
+    }
+
+    fn as_count(&self) -> Option<u64> {
+        Some(*self)
+    }
+}
 
 impl Value for f64 {
     fn order(&self, other: &Self) -> Ordering {

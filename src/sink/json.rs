@@ -10,22 +10,23 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::epoch::snapshot::{Batch, Ranking};
+use crate::epoch::snapshot::{Batch, Ranking, Value};
 use crate::error::Result;
 use crate::sink::{Out, Sink};
 
 /// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
 ///
-/// A key that is not UTF-8 is `{"k_b64":"…"}`. `dropped` counts tokens above the record limit and
+/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts tokens above the record limit and
 /// partial lines of reset connections. `processing_ms` ends where writing begins.
-pub struct Json {
+pub struct Json<V: 'static> {
     out: Out,
     count: usize,
-    ranking: Ranking<u64>,
+    ranking: Ranking<V>,
     base64: Vec<u8>,
+    value: Vec<u8>,
 }
 
-impl Json {
+impl<V: Value> Json<V> {
     /// Writes the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {
         Json::with(Out::stdout(), count)
@@ -43,14 +44,16 @@ impl Json {
             count,
             ranking,
             base64: Vec::new(),
+            value: Vec::new(),
         }
     }
 }
 
-impl Sink<u64> for Json {
-    fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<()> {
+impl<V: Value> Sink<V> for Json<V> {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let stats = batch.stats();
         let (text, base64) = (self.out.begin(), &mut self.base64);
+        let number = &mut self.value;
         let ms = i64::try_from(stats.time.as_millis()).unwrap_or(i64::MAX);
         let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
         let t = TimeZone::UTC.to_datetime(time);
@@ -79,23 +82,42 @@ impl Sink<u64> for Json {
         )
         .expect("writing to memory succeeds");
         self.ranking.top(batch, self.count, |rows| {
-            let mut shown = 0;
-            for (index, (key, count)) in rows.iter().enumerate() {
+            let mut shown = Some(0);
+            for (index, (key, value)) in rows.iter().enumerate() {
                 if index > 0 {
                     text.push(b',');
                 }
                 write_key(key, text, base64);
-                write!(text, ",\"n\":{count}}}").expect("writing to memory succeeds");
-                shown += count;
+                text.extend_from_slice(b",\"n\":");
+                write_value(value, text, number);
+                text.push(b'}');
+                shown = shown.and_then(|sum: u64| Some(sum + value.as_count()?));
             }
-            let (keys, n) = (
-                stats.keys - rows.len() as u64,
-                stats.tokens.saturating_sub(shown),
-            );
-            writeln!(text, "],\"other\":{{\"keys\":{keys},\"n\":{n}}}}}")
-                .expect("writing to memory succeeds");
+            let keys = batch.len() - rows.len();
+            write!(text, "],\"other\":{{\"keys\":{keys}").expect("writing to memory succeeds");
+            if let Some(shown) = shown {
+                let n = stats.tokens.saturating_sub(shown);
+                write!(text, ",\"n\":{n}").expect("writing to memory succeeds");
+            }
+            text.extend_from_slice(b"}}\n");
         });
         self.out.send()
+    }
+}
+
+/// Writes a value as Python shows it where that is a number of JSON, else a string of it.
+fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
+    if let Some(count) = value.as_count() {
+        write!(text, "{count}").expect("writing to memory succeeds");
+        return;
+    }
+    number.clear();
+    value.write_repr(number);
+    if serde_json::from_slice::<serde_json::Number>(number).is_ok() {
+        text.extend_from_slice(number);
+    } else {
+        let shown = String::from_utf8_lossy(number);
+        serde_json::to_writer(text, &shown).expect("writing a string to memory succeeds");
     }
 }
 
@@ -137,6 +159,18 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn values_are_numbers_or_strings() {
+        for (value, expected) in [(2.5, "2.5"), (1e300, "1e+300"), (f64::NAN, "\"nan\"")] {
+            let mut text = Vec::new();
+            write_value(&value, &mut text, &mut Vec::new());
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
+        let mut text = Vec::new();
+        write_value(&true, &mut text, &mut Vec::new());
+        assert_eq!(text, b"\"True\"");
     }
 
     #[test]

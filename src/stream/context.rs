@@ -71,6 +71,8 @@ struct Draft {
     dialect: Dialect,
     fails_fast: bool,
     remember_ms: Option<u64>,
+    /// There is one batch, and it ends with the input.
+    is_one_batch: bool,
     bus: Bus,
 }
 
@@ -132,9 +134,31 @@ impl StreamingContext {
                 dialect: Dialect::default(),
                 fails_fast: false,
                 remember_ms: None,
+                is_one_batch: false,
                 bus: Bus::default(),
             }),
         })
+    }
+
+    /// A context that makes one batch of everything there is: it is cut when every source has ended, or at a
+    /// graceful stop, and named by the time at which it was.
+    ///
+    /// ```no_run
+    /// use microtally::{Config, StreamingContext};
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::one_batch(Config::default())?;
+    /// ssc.stdin_text_stream().count_by_value().pprint(10);
+    /// ssc.start()?.await_termination()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A setting that is out of range.
+    pub fn one_batch(config: Config) -> Result<Self> {
+        let context = StreamingContext::with_config(Duration::from_millis(1), config)?;
+        context.draft.borrow_mut().is_one_batch = true;
+        Ok(context)
     }
 
     /// Calls `handler` with everything a person may want to know while the context runs, from any of
@@ -448,7 +472,11 @@ impl StreamingContext {
             config: draft.config,
             plan,
             feeds: draft.feeds.clone(),
-            interval: draft.interval,
+            interval: if draft.is_one_batch {
+                Duration::ZERO
+            } else {
+                draft.interval
+            },
             clock: clock.clone(),
             notices: notices.clone(),
             control: Arc::clone(&control),
@@ -486,7 +514,11 @@ impl StreamingContext {
             let port = Port::new(Some(registry), Token(index), wake, notices);
             source.start(port, now);
         }
-        let batch_clock = BatchClock::new(draft.interval_ms, now);
+        let batch_clock = if draft.is_one_batch {
+            BatchClock::at_end()
+        } else {
+            BatchClock::new(draft.interval_ms, now)
+        };
         let core = ReactorCore::new(
             hub,
             sources,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
-use crate::epoch::{BatchStats, BatchTime};
+use crate::epoch::{BatchStats, BatchTime, WindowSums};
 use crate::error::Result;
 use crate::shard::stage::Records;
 use crate::stream::cell::{Failure, Held, TableAt};
@@ -15,6 +15,7 @@ use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduce_by_key::Reduced;
 use crate::stream::window::{Kind, Span, Window};
 use crate::table::Table;
+use crate::table::keys::Seed;
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`. Keys that
@@ -40,17 +41,21 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         window: impl Into<Window>,
     ) -> Result<Reduced<'c, V>> {
         let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
-        let windows = ReduceWindow::new(self.shape(&span));
-        Ok(
-            self.windowed(span, windows, move |windows: &mut ReduceWindow<V>, step| {
+        let shape = self.shape(&span);
+        let (windows, batches) = (ReduceWindow::new(shape), self.batches(span.length_ms));
+        Ok(self.windowed(
+            span.slide_ms,
+            Some(batches),
+            windows,
+            move |windows: &mut ReduceWindow<V>, step| {
                 match step {
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => return windows.slide(&reduce).map(Table::len),
                 }
                 Ok(0)
-            }),
-        )
+            },
+        ))
     }
 
     /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window), each window made of the one before:
@@ -112,7 +117,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
         let windows = InverseWindow::new(self.shape(&span), self.context.dialect());
         Ok(self.windowed(
-            span,
+            span.slide_ms,
+            Some(self.batches(span.length_ms)),
             windows,
             move |windows: &mut InverseWindow<V>, step| {
                 match step {
@@ -128,15 +134,48 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         ))
     }
 
-    fn shape(&self, span: &Span) -> Shape {
-        let batches = |ms: u64| usize::try_from(ms / self.slide_ms).unwrap_or(usize::MAX);
-        Shape::new(batches(span.length_ms), batches(span.slide_ms))
+    /// Folds the values each key had in all batches so far: a window that nothing leaves. A batch costs a
+    /// look-up for each of its keys; the memory grows with the number of keys there ever were.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+    /// words.count_by_value().reduce_by_key_so_far(|a, b| a + b).pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn reduce_by_key_so_far(
+        &self,
+        reduce: impl Fn(V, V) -> V + Send + 'static,
+    ) -> Reduced<'c, V> {
+        let all = SoFar(Table::new(Seed::random()));
+        self.windowed(self.slide_ms, None, all, move |all: &mut SoFar<V>, step| {
+            if let Enter::Batch(batch) = step {
+                if all.0.is_empty() {
+                    // Tables of one seed are merged leaf by leaf.
+                    all.0 = Table::new(batch.seed());
+                }
+                all.0.merge_from(batch, &reduce);
+            }
+            Ok(all.0.len())
+        })
     }
 
-    /// A stream of the windows `step` makes; it gives the number of keys.
+    fn shape(&self, span: &Span) -> Shape {
+        Shape::new(self.batches(span.length_ms), self.batches(span.slide_ms))
+    }
+
+    /// How many batches of this stream there are in so many milliseconds.
+    fn batches(&self, ms: u64) -> usize {
+        usize::try_from(ms / self.slide_ms).unwrap_or(usize::MAX)
+    }
+
+    /// A stream of the windows `step` makes, of so many batches or of all; it gives the number of keys.
     fn windowed<H>(
         &self,
-        span: Span,
+        slide_ms: u64,
+        batches: Option<usize>,
         windows: H,
         step: impl FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send + 'static,
     ) -> Reduced<'c, V>
@@ -146,8 +185,9 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         let held = Held::new(windows);
         let step = WindowStep {
             parent: Arc::clone(&self.held),
-            slide_ms: span.slide_ms,
+            slide_ms,
             held: Arc::clone(&held),
+            sums: WindowSums::new(batches),
             step,
         };
         // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
@@ -155,9 +195,18 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         Reduced {
             context: self.context,
             id,
-            slide_ms: span.slide_ms,
+            slide_ms,
             held,
         }
+    }
+}
+
+/// A window that nothing leaves.
+struct SoFar<V>(Table<V>);
+
+impl<V> AsRef<Table<V>> for SoFar<V> {
+    fn as_ref(&self) -> &Table<V> {
+        &self.0
     }
 }
 
@@ -172,6 +221,7 @@ struct WindowStep<V, H, F> {
     parent: Arc<dyn TableAt<V>>,
     slide_ms: u64,
     held: Arc<Held<H>>,
+    sums: WindowSums,
     step: F,
 }
 
@@ -182,7 +232,7 @@ where
     F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
-        let step = &mut self.step;
+        let (step, sums) = (&mut self.step, &mut self.sums);
         self.held.make(now.time, |windows| {
             let entered = self.parent.map(now.time, |batch, stats| {
                 let _ = step(windows, Enter::Batch(batch));
@@ -195,6 +245,7 @@ where
                     (None, Some(failure))
                 }
             };
+            sums.enter(stats.unwrap_or_default());
             if !now.is_due(self.slide_ms) {
                 return Ok(None);
             }
@@ -206,7 +257,7 @@ where
             Ok(Some(BatchStats {
                 time: now.time,
                 keys: keys as u64,
-                ..stats.unwrap_or_default()
+                ..sums.of(&stats.unwrap_or_default())
             }))
         })
     }

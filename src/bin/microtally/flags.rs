@@ -6,6 +6,8 @@
 //!
 //! Doc comments on fields are help texts: the first paragraph is all that `-h` shows of them.
 
+#[path = "flags/groups.rs"]
+mod groups;
 #[path = "units.rs"]
 pub(crate) mod units;
 
@@ -17,9 +19,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::StyledStr;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub(crate) use units::{Endpoint, Rate, Reconnect, SourceSpec, Top, Workers};
+pub(crate) use groups::{
+    Aggregate, Color, Counting, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
+};
+pub(crate) use units::{Endpoint, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
 
 /// Reads the arguments, the program's own name first as in `std::env::args_os`.
 ///
@@ -35,7 +40,13 @@ where
     Cli::try_parse_from(args).map(|cli| cli.command)
 }
 
-/// Counts words in streams, batch by batch, as Spark Streaming does, without Spark
+/// The whole command line, for completions and manual pages.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Counts what streams and files hold, by key, at memory speed: word counts as Spark Streaming makes them,
+/// and what sort, uniq -c and head are used for
 #[derive(Debug, Parser)]
 #[command(name = "microtally", version, after_long_help = TOP_EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -49,20 +60,35 @@ struct Cli {
 pub(crate) enum Command {
     /// Count the words of a stream in every batch interval
     Words(Words),
+    /// Show the most frequent keys, live: a table on a terminal, a stream of tables in a pipe
+    Top(Live),
+    /// Count to the end of the input and print once: sort | uniq -c | sort -rn
+    Count(Count),
     /// Count words from a built-in source on loopback: nothing to install or set up
     Demo(Demo),
     /// Generate lines of words, to standard output or to whoever connects
     Gen(Gen),
     /// Measure this machine: how fast it counts, and what limits it
     Bench(Bench),
+    /// Print what completes this program's options in a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man(Man),
 }
+
+/// One line less than clap's own, so that `-h` fits a screen of 24.
+const TEMPLATE: &str = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
   microtally demo                              see it work
   microtally words localhost:9999              the tutorial's program
-  microtally words - < access.log              count a file in batches
-  microtally gen --total 1GB | microtally words -";
+  microtally count -n 10 access.log            the lines that occur most
+  microtally top -F -k field:1 access.log      who asks, live
+  microtally gen --total 1GB | microtally words -
+
+Exit codes: 0 done, also after Ctrl-C; 1 failed while running; 2 wrong usage; 3 a source could not be
+opened or was lost; 5 the memory limit was reached with --on-limit error.";
 
 const WORDS_EXAMPLES: &str = "\
 Examples:
@@ -70,7 +96,23 @@ Examples:
   microtally words localhost:9999              and see them counted every 5 s
   microtally words -i 500ms -n all tcp://[::1]:9999
   microtally words --split '\\t' -o tsv - < table.tsv
+  microtally words -w 1m -i 5s tcp-listen://127.0.0.1:9999
   microtally words --reconnect never --stats=json -o json localhost:9999 > counts.json";
+
+const LIVE_EXAMPLES: &str = "\
+Examples:
+  microtally top -F access.log                 whole lines, as they come
+  microtally top -F -k field:1 -w 5m access.log    hosts of the last five minutes
+  microtally top -k json:/user/id tcp-listen://127.0.0.1:9999 udp-listen://127.0.0.1:9999
+  microtally top -k 're:status=(?P<key>\\d+)' -g POST -F app.log | tee table.tsv";
+
+const COUNT_EXAMPLES: &str = "\
+Examples:
+  microtally count *.log                       sort *.log | uniq -c | sort -rn
+  microtally count -n 10 -k word book.txt.gz
+  microtally count -k csv:3 -a sum -v csv:7 orders.csv
+  microtally count -k field:1,field:9 -g ' 404 ' access.log
+  zcat old.gz | microtally count --max-memory 1GiB --on-limit approx -";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -93,42 +135,64 @@ Examples:
 /// Options of `microtally words`.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(disable_help_flag = true, arg = help("Running"), after_long_help = WORDS_EXAMPLES)]
+#[command(help_template = TEMPLATE)]
 pub(crate) struct Words {
-    /// tcp://HOST:PORT, HOST:PORT, or - for standard input
-    ///
-    /// The program connects to HOST:PORT as a client. An IPv6 address goes in brackets:
-    /// [::1]:9999.
-    #[arg(value_name = "SOURCE", default_value = "-", value_parser = units::source)]
-    pub source: SourceSpec,
-    /// Wait before connecting again, or never: end instead
-    #[arg(long, value_name = "DUR|never", default_value = "2s", value_parser = units::reconnect)]
-    #[arg(help_heading = "Input")]
-    pub reconnect: Reconnect,
-    /// How lines become words: `--split` and `--split-whitespace`.
+    /// What is read, counted and shown.
     #[command(flatten)]
-    pub split: Split,
-    /// Longest line that is kept whole, 1KiB to 1GiB
-    #[arg(long = "max-record", value_name = "SIZE", default_value = "16MiB")]
-    #[arg(value_parser = units::record_bytes_max, help_heading = "Input")]
-    pub record_bytes_max: usize,
-    /// Batch interval, from 1ms: 500ms, 5s, 2m, 1h
-    #[arg(short, long, value_name = "DUR", default_value = "5s", value_parser = units::interval)]
-    #[arg(help_heading = "Batches and results")]
-    pub interval: Duration,
-    /// Stop after N batches [default: no end]
-    #[arg(long, value_name = "N", value_parser = units::batches, help_heading = "Batches and results")]
-    pub batches: Option<u64>,
-    /// How many results, and in which format.
+    pub counting: Counting,
+    /// When results come.
     #[command(flatten)]
-    pub results: Results,
-    /// Statistics on standard error at the end: text or json
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "text", hide_possible_values = true)]
-    #[arg(help_heading = "Batches and results")]
-    pub stats: Option<Stats>,
-    /// How many threads, and whether they are pinned.
+    pub slides: Slides,
+}
+
+/// Options of `microtally top`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(disable_help_flag = true, arg = help("Running"), after_long_help = LIVE_EXAMPLES)]
+#[command(help_template = TEMPLATE)]
+pub(crate) struct Live {
+    /// What is read, counted and shown.
     #[command(flatten)]
-    pub threads: Threads,
+    pub counting: Counting,
+    /// When results come.
+    #[command(flatten)]
+    pub slides: Slides,
+}
+
+/// Options of `microtally count`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(disable_help_flag = true, arg = help("Running"), after_long_help = COUNT_EXAMPLES)]
+#[command(help_template = TEMPLATE)]
+pub(crate) struct Count {
+    /// What is read, counted and shown.
+    #[command(flatten)]
+    pub counting: Counting,
+}
+
+/// Options of `microtally completions`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(disable_help_flag = true, arg = help("Options"))]
+pub(crate) struct Completions {
+    /// The shell; what is printed goes where it looks for completions
+    pub shell: Shell,
+}
+
+/// A shell that can complete.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+#[allow(missing_docs)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}
+
+/// Options of `microtally man`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(disable_help_flag = true, arg = help("Options"))]
+pub(crate) struct Man {
+    /// The page of this command [default: of the program]
+    pub command: Option<String>,
 }
 
 /// Options of `microtally demo`.
@@ -146,9 +210,15 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", default_value = "5", value_parser = units::batches)]
     #[arg(help_heading = "Batches and results")]
     pub batches: u64,
-    /// How many results, and in which format.
-    #[command(flatten)]
-    pub results: Results,
+    /// Results per batch, the most frequent first
+    #[arg(short = 'n', long, value_name = "N|all", default_value = "10", value_parser = units::top)]
+    #[arg(help_heading = "Batches and results")]
+    pub top: Top,
+    /// pyspark, table, tsv or json
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "pyspark")]
+    #[arg(hide_possible_values = true)]
+    #[arg(help_heading = "Batches and results")]
+    pub format: Format,
     /// How many threads, and whether they are pinned.
     #[command(flatten)]
     pub threads: Threads,
@@ -201,104 +271,6 @@ pub(crate) struct Bench {
     pub kernel: Kernel,
 }
 
-/// How many results are shown, and how.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(about = None, long_about = None)]
-pub(crate) struct Results {
-    /// Results per batch, the most frequent first
-    #[arg(short = 'n', long, value_name = "N|all", default_value = "10", value_parser = units::top)]
-    #[arg(help_heading = "Batches and results")]
-    pub top: Top,
-    /// Output format
-    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "pyspark")]
-    #[arg(help_heading = "Batches and results")]
-    pub format: Format,
-}
-
-/// The threads that count.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(about = None, long_about = None)]
-pub(crate) struct Threads {
-    /// Counting threads, 1 to 256; auto: usable cores less one
-    #[arg(short = 'j', long, value_name = "N|auto", default_value = "auto")]
-    #[arg(value_parser = units::workers, help_heading = "Running")]
-    pub workers: Workers,
-    /// Leave it to the system which core a thread runs on
-    #[arg(long = "no-pin", action = ArgAction::SetFalse, help_heading = "Running")]
-    pub pin: bool,
-    /// How input is split.
-    #[command(flatten)]
-    pub kernel: Kernel,
-}
-
-/// The code that finds separators.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(about = None, long_about = None)]
-pub(crate) struct Kernel {
-    /// Find separators with this kernel instead of the fastest one
-    ///
-    /// One of scalar, portable, avx2 and avx512, as far as this CPU has them; the results are the
-    /// same. The environment variable MICROTALLY_KERNEL does the same.
-    #[arg(
-        long = "kernel",
-        value_name = "NAME",
-        env = "MICROTALLY_KERNEL",
-        hide_env = true
-    )]
-    #[arg(hide_short_help = true, help_heading = "Running")]
-    pub name: Option<String>,
-}
-
-/// What the load generator makes, and how fast it sends.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(about = None, long_about = None)]
-pub(crate) struct Load {
-    /// Bytes per second: 100MB/s, 1GiB/s, or max
-    #[arg(long, value_name = "SIZE/s|max", default_value = "max", value_parser = units::rate)]
-    #[arg(help_heading = "Load")]
-    pub rate: Rate,
-    /// The same seed gives the same text
-    #[arg(long, value_name = "N", default_value = "1", value_parser = units::seed, help_heading = "Load")]
-    pub seed: u64,
-    /// Number of different words, 1 to 10000000
-    #[arg(long, value_name = "N", default_value = "50000", value_parser = units::vocabulary)]
-    #[arg(help_heading = "Load")]
-    pub vocabulary: usize,
-    /// How unequal words are, 0 to 4; natural text: about 1
-    #[arg(long = "zipf", value_name = "EXPONENT", default_value = "1.0", value_parser = units::zipf)]
-    #[arg(help_heading = "Load")]
-    pub zipf_exponent: f64,
-}
-
-/// What separates words.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Split {
-    /// This byte, and empty words count: Python's `split(" ")`.
-    Byte(u8),
-    /// Runs of white space: Python's `split()`.
-    Whitespace,
-}
-
-/// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Format {
-    /// As PySpark's pprint writes them
-    Pyspark,
-    /// One line a result: batch time in milliseconds, key, count
-    Tsv,
-    /// One object a line and a batch
-    Json,
-}
-
-/// How statistics are written.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Stats {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 /// `-h` and `--help` under one of our headings: under its own it would cost `-h` three lines.
 fn help(heading: &'static str) -> Arg {
     let text = StyledStr::from("Print help (-h: one screen, --help: with examples)");
@@ -307,46 +279,4 @@ fn help(heading: &'static str) -> Arg {
         .long("help")
         .action(ArgAction::Help);
     arg.help(text).help_heading(heading).display_order(1_000)
-}
-
-impl Args for Split {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let split = Arg::new("split")
-            .long("split")
-            .value_name("CHAR")
-            .default_value(" ")
-            .value_parser(units::split_byte)
-            .help("One byte that separates words: , or \\t or \\x1f")
-            .long_help(
-                "Words are separated by this one byte, as by Python's split(\" \"): two separators \
-                 in a row have an empty word between them. Escapes: \\0 \\t \\n \\v \\f \\r \\\\ \\xNN",
-            );
-        let whitespace = Arg::new("split_whitespace")
-            .long("split-whitespace")
-            .action(ArgAction::SetTrue)
-            .conflicts_with("split")
-            .help("Separate words by runs of white space, as Python's split()");
-        command.args([
-            split.help_heading("Input"),
-            whitespace.help_heading("Input"),
-        ])
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Split {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        match matches.get_one("split") {
-            Some(&byte) if !matches.get_flag("split_whitespace") => Ok(Self::Byte(byte)),
-            _ => Ok(Self::Whitespace),
-        }
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
 }

@@ -4,13 +4,15 @@
 //! standard error. Refuses to know: how the library works inside.
 //!
 //! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `load` is the
-//! generator, `bench` measures, `signals` is what ends a run early, `report` counts batches for `--stats`,
+//! generator, `bench` measures, `manual` prints completions and the manual page, `memory` is how much there is, `signals` is what ends a run early, `report` counts batches for `--stats`,
 //! `allocations` counts what the allocator does.
 
 mod allocations;
 mod bench;
 mod flags;
 mod load;
+mod manual;
+mod memory;
 mod report;
 mod signals;
 mod wire;
@@ -31,10 +33,14 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match command {
-        flags::Command::Words(words) => wire::words(&words),
-        flags::Command::Demo(demo) => wire::demo(&demo),
+        flags::Command::Words(options) => wire::words(&options),
+        flags::Command::Top(options) => wire::top(&options),
+        flags::Command::Count(options) => wire::count(&options),
+        flags::Command::Demo(options) => wire::demo(&options),
         flags::Command::Gen(options) => load::generate(&options),
         flags::Command::Bench(options) => bench::run(&options),
+        flags::Command::Completions(options) => manual::completions(&options),
+        flags::Command::Man(options) => manual::page(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

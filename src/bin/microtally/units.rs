@@ -3,6 +3,8 @@
 //! Promise: exact integer arithmetic, no rounding of durations, and for everything else an error
 //! that says what may be written instead. Refuses to know: option names, defaults, clap.
 
+#[path = "units/source.rs"]
+mod source;
 #[cfg(test)]
 #[path = "units/tests.rs"]
 mod tests;
@@ -11,6 +13,11 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub(crate) use source::{SourceSpec, source};
+
+/// Least bytes `--max-memory` allows.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// Least and most bytes `--max-record` allows.
 const RECORD_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
@@ -24,35 +31,11 @@ const VOCABULARY: RangeInclusive<u64> = 1..=10_000_000;
 /// Steepest exponent `--zipf` allows.
 const ZIPF_MAX: f64 = 4.0;
 
-/// Source schemes that are planned: they deserve a better answer than "unknown".
-const SCHEMES_LATER: [&str; 8] = [
-    "tcp-listen",
-    "udp-listen",
-    "unix",
-    "unix-listen",
-    "dir",
-    "kafka",
-    "kinesis",
-    "flume-avro-listen",
-];
-
 /// Rounds `--rounds` allows.
 const ROUNDS: RangeInclusive<u64> = 1..=1000;
 
 /// Least and most bytes `bench --size` allows.
 const TEXT_BYTES: RangeInclusive<u64> = 64 << 10..=512 << 20;
-
-const SOURCE_ALLOWED: &str = "allowed are tcp://HOST:PORT, HOST:PORT and - (standard input); \
-                              to count a file, write: microtally words - < FILE";
-
-/// Where lines come from.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum SourceSpec {
-    /// Standard input.
-    Stdin,
-    /// A connection made as a client. An IPv6 host has no brackets; the port is not 0.
-    Tcp { host: String, port: u16 },
-}
 
 /// A place to listen. An IPv6 host has no brackets; port 0 means any free one.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +73,15 @@ pub(crate) enum Workers {
     Exactly(usize),
 }
 
+/// How much memory there is for everything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Memory {
+    /// This many bytes.
+    Bytes(u64),
+    /// As much as it takes.
+    Unlimited,
+}
+
 /// How fast the load generator sends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rate {
@@ -109,29 +101,6 @@ const PREFIXES: [(char, u64, u64); 4] = [
     ('G', 1 << 30, 1_000_000_000),
     ('T', 1 << 40, 1_000_000_000_000),
 ];
-
-/// `SOURCE`: where lines come from.
-pub(crate) fn source(text: &str) -> Result<SourceSpec, String> {
-    if text == "-" {
-        return Ok(SourceSpec::Stdin);
-    }
-    let address = match text.split_once("://") {
-        None | Some(("tcp", _)) => text.strip_prefix("tcp://").unwrap_or(text),
-        Some((scheme, _)) if SCHEMES_LATER.contains(&scheme) => {
-            return Err(format!(
-                "{scheme}:// is not supported yet; {SOURCE_ALLOWED}"
-            ));
-        }
-        Some(_) => return Err(format!("unknown kind of source; {SOURCE_ALLOWED}")),
-    };
-    match endpoint(address) {
-        Ok(Endpoint { port: 0, .. }) => {
-            Err("port 0 cannot be connected to; write 1 to 65535".into())
-        }
-        Ok(Endpoint { host, port }) => Ok(SourceSpec::Tcp { host, port }),
-        Err(reason) => Err(format!("{reason}; {SOURCE_ALLOWED}")),
-    }
-}
 
 /// `--listen`: where to listen.
 pub(crate) fn listen(text: &str) -> Result<Endpoint, String> {
@@ -267,6 +236,21 @@ pub(crate) fn zipf(text: &str) -> Result<f64, String> {
 /// `--max-record`: a size within its range.
 pub(crate) fn record_bytes_max(text: &str) -> Result<usize, String> {
     size_in(text, RECORD_BYTES)
+}
+
+/// `--max-memory`: a size that is enough to begin with, or `none`.
+pub(crate) fn memory(text: &str) -> Result<Memory, String> {
+    if text == "none" {
+        return Ok(Memory::Unlimited);
+    }
+    match parse_size(text).map_err(|reason| format!("{reason}; or write none"))? {
+        bytes if bytes >= MEMORY_BYTES_MIN => Ok(Memory::Bytes(bytes)),
+        bytes => Err(format!(
+            "{} is too little to begin with; write {} or more, or none",
+            format_bytes(bytes),
+            format_bytes(MEMORY_BYTES_MIN)
+        )),
+    }
 }
 
 /// `bench --size`: a size within its range.

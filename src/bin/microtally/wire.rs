@@ -1,47 +1,174 @@
 //! Connects what the user typed to the library.
 //!
-//! Promise: nothing is started before everything was checked. Refuses to know: how stages work.
+//! Promise: nothing is started before everything was checked; a source or a format is one line here.
+//! Refuses to know: how stages work.
 
 use std::io::{IsTerminal, Write};
 
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
-use microtally::stream::Reduced;
-use microtally::{Config, Error, Notice, Reconnect, Result, Rule};
+use microtally::sources::{Input, TcpClient};
+use microtally::stream::{DStream, Reduced};
+use microtally::{Config, Error, Lines, Notice, Reconnect, Result, Rule, Source, Value};
 
 use crate::flags::{
-    self, Demo, Format, Results, SourceSpec, Split, Stats, Threads, Top, Words, Workers,
+    self, Count, Counting, Demo, Format, Live, Slides, SourceSpec, Split, Stats, Threads, Top,
+    Words, Workers,
 };
 use crate::report::Report;
 use crate::{load, say, signals};
 
+/// What a command takes where the user said nothing.
+struct Defaults {
+    interval: Duration,
+    key: &'static str,
+    /// How `-k word` splits.
+    rule: Rule,
+    top: Top,
+    format: Format,
+    /// Without a window, results are of everything so far.
+    adds_up: bool,
+}
+
 /// `microtally words`.
 pub(crate) fn words(options: &Words) -> Result<()> {
-    let config = config(&options.threads).record_bytes_max(options.record_bytes_max);
-    let ssc = StreamingContext::with_config(options.interval, config)?;
-    ssc.on_notice(tell);
-    if let Some(batches) = options.batches {
+    let defaults = Defaults {
+        interval: Duration::from_secs(5),
+        key: "word",
+        rule: Rule::Split(b' '),
+        top: Top::First(10),
+        format: Format::Pyspark,
+        adds_up: false,
+    };
+    batches(&options.counting, &options.slides, &defaults)
+}
+
+/// `microtally top`.
+pub(crate) fn top(options: &Live) -> Result<()> {
+    let defaults = Defaults {
+        interval: Duration::from_secs(1),
+        key: "line",
+        rule: Rule::SplitWhitespace,
+        top: Top::First(10),
+        format: table_or_tsv(),
+        adds_up: true,
+    };
+    batches(&options.counting, &options.slides, &defaults)
+}
+
+/// `microtally count`.
+pub(crate) fn count(options: &Count) -> Result<()> {
+    let defaults = Defaults {
+        interval: Duration::ZERO,
+        key: "line",
+        rule: Rule::SplitWhitespace,
+        top: Top::All,
+        format: table_or_tsv(),
+        adds_up: false,
+    };
+    let counting = &options.counting;
+    let ssc = StreamingContext::one_batch(config(counting))?;
+    let report = Report::new();
+    let counts = keyed(&connect(&ssc, counting)?, counting, &defaults)?;
+    counts.output(report.clone());
+    attach(&counts, counting, &defaults);
+    finish(ssc, counting, &report)
+}
+
+/// A command that gives results again and again.
+fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
+    let interval = slides.interval.unwrap_or(defaults.interval);
+    let ssc = StreamingContext::with_config(interval, config(counting))?;
+    if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
     }
-    let lines = match &options.source {
-        SourceSpec::Stdin => ssc.stdin_text_stream(),
-        SourceSpec::Tcp { host, port } => {
-            let reconnect = match options.reconnect {
-                flags::Reconnect::After(pause) => Reconnect::After(pause),
-                flags::Reconnect::Never => Reconnect::Never,
-            };
-            ssc.socket_text_stream_with(host, *port, reconnect)?
+    let report = Report::new();
+    let counts = keyed(&connect(&ssc, counting)?, counting, defaults)?;
+    counts.output(report.clone());
+    let shown = match slides.window {
+        None if defaults.adds_up => counts.reduce_by_key_so_far(|a, b| a + b),
+        None => counts,
+        Some(length) => {
+            let window = (length, slides.slide.unwrap_or(interval));
+            counts.reduce_by_key_and_window_with_inverse_and_filter(
+                |a, b| a + b,
+                |a, b| a - b,
+                window,
+                |_, count| count != 0,
+            )?
         }
     };
-    let rule = match options.split {
+    attach(&shown, counting, defaults);
+    finish(ssc, counting, &report)
+}
+
+/// The lines of every source.
+fn connect<'c>(ssc: &'c StreamingContext, counting: &Counting) -> Result<DStream<'c, Lines>> {
+    ssc.on_notice(tell);
+    let stdin = [SourceSpec::Stdin];
+    let specs = match &counting.sources[..] {
+        [] => &stdin,
+        specs => specs,
+    };
+    let mut sources = Vec::new();
+    for spec in specs {
+        sources.push(source(spec, counting)?);
+    }
+    ssc.union_sources(sources)
+}
+
+fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
+    let reconnect = match counting.reconnect {
+        flags::Reconnect::After(pause) => Reconnect::After(pause),
+        flags::Reconnect::Never => Reconnect::Never,
+    };
+    Ok(match spec {
+        SourceSpec::Stdin => Box::new(Input::stdin()),
+        SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
+        other => return Err(Error::refused(format!("{other:?} is not there yet"))),
+    })
+}
+
+/// The counts of what the user wants counted.
+fn keyed<'c>(
+    lines: &DStream<'c, Lines>,
+    counting: &Counting,
+    defaults: &Defaults,
+) -> Result<Reduced<'c, u64>> {
+    let rule = match counting.split {
+        Split::Default => defaults.rule,
         Split::Byte(separator) => Rule::Split(separator),
         Split::Whitespace => Rule::SplitWhitespace,
     };
-    let counts = lines.flat_map(rule).count_by_value();
-    let report = Report::new();
-    attach(&counts, &options.results, &report);
+    let key = counting.keys.first().map_or(defaults.key, |key| &key[..]);
+    Ok(match key {
+        "word" => lines.clone().flat_map(rule).count_by_value(),
+        _ => lines.count_by_value(),
+    })
+}
+
+/// Puts results out as the user wants them.
+fn attach<V: Value>(results: &Reduced<'_, V>, counting: &Counting, defaults: &Defaults) {
+    let top = match counting.top.unwrap_or(defaults.top) {
+        Top::First(count) => count,
+        Top::All => usize::MAX,
+    };
+    put_out(results, counting.format.unwrap_or(defaults.format), top);
+}
+
+fn put_out<V: Value>(results: &Reduced<'_, V>, format: Format, top: usize) {
+    match format {
+        Format::Pyspark => results.output(Pyspark::stdout(top)),
+        Format::Tsv => results.output(Tsv::stdout(top)),
+        Format::Json => results.output(Json::stdout(top)),
+        Format::Table => results.output(Pyspark::stdout(top)),
+    }
+}
+
+/// Runs to the end, and tells the statistics if they are wanted.
+fn finish(ssc: StreamingContext, counting: &Counting, report: &Report) -> Result<()> {
     let outcome = run(ssc);
-    let stats = match options.stats {
+    let stats = match counting.stats {
         None if std::io::stderr().is_terminal() => Some(Stats::Text),
         asked => asked,
     };
@@ -57,15 +184,20 @@ pub(crate) fn words(options: &Words) -> Result<()> {
 /// `microtally demo`.
 pub(crate) fn demo(options: &Demo) -> Result<()> {
     let port = load::serve_one(&options.load)?;
-    let ssc = StreamingContext::with_config(options.interval, config(&options.threads))?;
+    let ssc = StreamingContext::with_config(options.interval, of_threads(&options.threads))?;
     ssc.on_notice(tell);
     ssc.stop_after(options.batches)?;
     let lines = ssc.socket_text_stream_with("127.0.0.1", port, Reconnect::Never)?;
     let counts = lines.flat_map(split(b' ')).count_by_value();
     let report = Report::new();
-    attach(&counts, &options.results, &report);
+    let top = match options.top {
+        Top::First(count) => count,
+        Top::All => usize::MAX,
+    };
+    put_out(&counts, options.format, top);
+    counts.output(report.clone());
     run(ssc)?;
-    if options.results.format != Format::Pyspark {
+    if options.format != Format::Pyspark {
         // Programs read these formats: no line for people among the results.
         say(&report.summary().text());
         return Ok(());
@@ -74,7 +206,12 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
 }
 
-fn config(threads: &Threads) -> Config {
+/// The settings of a command that counts.
+fn config(counting: &Counting) -> Config {
+    of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max)
+}
+
+fn of_threads(threads: &Threads) -> Config {
     let config = with_kernel(Config::default().pin(threads.pin), &threads.kernel);
     match threads.workers {
         Workers::Auto => config,
@@ -91,17 +228,12 @@ pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
     }
 }
 
-fn attach(counts: &Reduced<'_, u64>, results: &Results, report: &Report) {
-    let top = match results.top {
-        Top::First(count) => count,
-        Top::All => usize::MAX,
-    };
-    match results.format {
-        Format::Pyspark => counts.output(Pyspark::stdout(top)),
-        Format::Tsv => counts.output(Tsv::stdout(top)),
-        Format::Json => counts.output(Json::stdout(top)),
+fn table_or_tsv() -> Format {
+    if std::io::stdout().is_terminal() {
+        Format::Table
+    } else {
+        Format::Tsv
     }
-    counts.output(report.clone());
 }
 
 fn run(ssc: StreamingContext) -> Result<()> {

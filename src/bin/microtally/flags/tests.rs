@@ -26,10 +26,6 @@ fn kernel() -> Kernel {
 
 #[test]
 fn defaults_are_those_of_the_manual() {
-    let results = Results {
-        top: Top::First(10),
-        format: Format::Pyspark,
-    };
     let threads = Threads {
         workers: Workers::Auto,
         pin: true,
@@ -41,25 +37,55 @@ fn defaults_are_those_of_the_manual() {
         vocabulary: 50_000,
         zipf_exponent: 1.0,
     };
+    let counting = Counting {
+        sources: Vec::new(),
+        follow: false,
+        reconnect: Reconnect::After(Duration::from_secs(2)),
+        split: Split::Default,
+        record_bytes_max: 16 << 20,
+        greps: Vec::new(),
+        nots: Vec::new(),
+        keys: Vec::new(),
+        aggregate: Aggregate::Count,
+        value: None,
+        top: None,
+        format: None,
+        stats: None,
+        color: Color::Auto,
+        memory: None,
+        on_limit: OnLimit::Approx,
+        threads: threads.clone(),
+    };
+    let slides = Slides {
+        interval: None,
+        batches: None,
+        window: None,
+        slide: None,
+    };
+    let words = Words {
+        counting: counting.clone(),
+        slides: slides.clone(),
+    };
     assert_eq!(
-        words(""),
-        Words {
-            source: SourceSpec::Stdin,
-            reconnect: Reconnect::After(Duration::from_secs(2)),
-            split: Split::Byte(b' '),
-            record_bytes_max: 16 << 20,
-            interval: Duration::from_secs(5),
-            batches: None,
-            results: results.clone(),
-            stats: None,
-            threads: threads.clone(),
-        }
+        parse(["microtally", "words"]).unwrap(),
+        Command::Words(words)
+    );
+    let top = Live {
+        counting: counting.clone(),
+        slides,
+    };
+    assert_eq!(parse(["microtally", "top"]).unwrap(), Command::Top(top));
+    let count = Count { counting };
+    assert_eq!(
+        parse(["microtally", "count"]).unwrap(),
+        Command::Count(count)
     );
     let demo = Demo {
         load: load.clone(),
         interval: Duration::from_secs(1),
         batches: 5,
-        results,
+        top: Top::First(10),
+        format: Format::Pyspark,
         threads,
     };
     assert_eq!(parse(["microtally", "demo"]).unwrap(), Command::Demo(demo));
@@ -88,27 +114,44 @@ fn defaults_are_those_of_the_manual() {
 #[test]
 fn every_option_is_read() {
     let all = words(
-        "h:1|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
-         --max-record|1KiB|--stats=json|--kernel|avx2",
+        "h:1|a.log|-F|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
+         --max-record|1KiB|--stats=json|--kernel|avx2|-k|field:2|-k|csv:1|-g|a|-g|b|-G|c|-a|mean|\
+         -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|-w|5m|--slide|1s",
     );
+    let Words {
+        counting: all,
+        slides,
+    } = all;
+    let tcp = SourceSpec::Tcp {
+        host: "h".into(),
+        port: 1,
+    };
+    assert_eq!(all.sources, [tcp, SourceSpec::Files("a.log".into())]);
+    assert!(all.follow);
     assert_eq!(
-        all.source,
-        SourceSpec::Tcp {
-            host: "h".into(),
-            port: 1
+        slides,
+        Slides {
+            interval: Some(Duration::from_millis(500)),
+            batches: Some(7),
+            window: Some(Duration::from_secs(300)),
+            slide: Some(Duration::from_secs(1)),
         }
     );
+    assert_eq!((all.top, all.format), (Some(Top::All), Some(Format::Json)));
+    assert_eq!(all.keys, ["field:2", "csv:1"]);
     assert_eq!(
-        (all.interval, all.batches),
-        (Duration::from_millis(500), Some(7))
+        (&all.greps[..], &all.nots[..]),
+        (&["a".into(), "b".into()][..], &["c".into()][..])
     );
     assert_eq!(
-        all.results,
-        Results {
-            top: Top::All,
-            format: Format::Json
-        }
+        (all.aggregate, all.value),
+        (Aggregate::Mean, Some("field:3".into()))
     );
+    assert_eq!(
+        (all.memory, all.on_limit),
+        (Some(Memory::Bytes(1 << 30)), OnLimit::Other)
+    );
+    assert_eq!(all.color, Color::Never);
     assert_eq!(
         (all.split, all.reconnect),
         (Split::Byte(b','), Reconnect::Never)
@@ -128,7 +171,8 @@ fn every_option_is_read() {
         (1_024, Some(Stats::Json))
     );
     // Without an equals sign, what follows --stats is the source.
-    let text = words("--split-whitespace|--stats|-");
+    let text = words("--split-whitespace|--stats|-").counting;
+    assert_eq!(text.sources, [SourceSpec::Stdin]);
     assert_eq!(
         (text.split, text.stats),
         (Split::Whitespace, Some(Stats::Text))
@@ -173,29 +217,38 @@ fn every_option_is_read() {
 #[test]
 fn errors_name_the_option_the_value_and_what_is_allowed() {
     for (line, parts) in [
-        (
-            "words|localhost",
-            "[SOURCE]|'localhost'|no :PORT|HOST:PORT|< FILE",
-        ),
-        ("words|", "[SOURCE]|no :PORT|allowed are"),
-        ("words|:9999", "':9999'|no host name"),
-        ("words|a b:1", "no host name|allowed are"),
-        ("words|h:0", "port 0"),
-        ("words|h:65536", "1 to 65535"),
-        ("words|h:+1", "1 to 65535"),
-        ("words|h:", "1 to 65535"),
-        ("words|::1:9999", "needs brackets"),
-        ("words|[::1]", "no ]:PORT"),
-        ("words|[1.2.3.4]:5", "no IPv6 address"),
+        ("words|", "[SOURCE]|a source has a name|allowed are"),
+        ("words|tcp://:9999", "'tcp://:9999'|no host name"),
+        ("words|tcp://a b:1", "no host name|allowed are"),
+        ("words|tcp://h:0", "port 0"),
+        ("words|tcp://h:65536", "1 to 65535"),
+        ("words|tcp://h:+1", "1 to 65535"),
+        ("words|tcp://h:", "1 to 65535"),
+        ("words|tcp://::1:9999", "needs brackets"),
+        ("words|tcp://[::1]", "no ]:PORT"),
+        ("words|tcp://[1.2.3.4]:5", "no IPv6 address"),
         ("words|tcp://tcp", "no :PORT"),
         ("words|tcp://tcp://h:1", "[SOURCE]|allowed are"),
+        ("words|udp-listen://h", "no :PORT|udp-listen://HOST:PORT"),
+        ("words|unix://", "no path|unix:///PATH"),
+        ("top|--slide|1s", "--window"),
+        ("top|-w|0s", "--window|'0s'|1ms"),
+        ("count|-i|1s", "unexpected argument '-i'"),
         (
-            "words|udp-listen://h:1",
-            "udp-listen:// is not supported yet|allowed are",
+            "count|--max-memory|1KiB",
+            "--max-memory|'1KiB'|64MiB or more, or none",
         ),
+        (
+            "count|--on-limit|die",
+            "--on-limit|'die'|approx, other, error",
+        ),
+        (
+            "count|-a|median",
+            "--aggregate|'median'|count, sum, min, max, mean",
+        ),
+        ("completions|tcsh", "'tcsh'|bash"),
         ("words|kafka://x/y", "kafka:// is not supported yet"),
         ("words|http://h:1", "unknown kind of source|allowed are"),
-        ("words|-|-", "unexpected argument"),
         ("words|-i|5", "--interval|'5'|write 5s"),
         ("words|-i|0s", "--interval|'0s'|1ms"),
         ("words|-i|0.5ms", "whole milliseconds"),
@@ -210,7 +263,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
         ("words|--split|é", "2 bytes"),
         ("words|--split|\\xg0", "exactly one"),
         ("words|--split|,|--split-whitespace", "cannot be used with"),
-        ("words|-o|xml", "--format|'xml'|pyspark, tsv, json"),
+        ("words|-o|xml", "--format|'xml'|pyspark, table, tsv, json"),
         (
             "words|--reconnect|soon",
             "--reconnect|'soon'|or write never",
@@ -247,7 +300,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
             "--size|1KiB is outside|64KiB to 512MiB",
         ),
         ("bench|--kernel", "a value is required|--kernel"),
-        ("top|-", "unrecognized subcommand"),
+        ("tops|-", "unrecognized subcommand|top"),
     ] {
         let error = error(&format!("microtally|{line}"));
         for part in parts.split('|') {
@@ -258,7 +311,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
 
 #[test]
 fn short_help_fits_a_screen_and_long_help_has_examples() {
-    for command in ["words", "demo", "gen", "bench"] {
+    for command in ["words", "top", "count", "demo", "gen", "bench"] {
         let help = parse(["microtally", command, "-h"]).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         let help = help.to_string();
@@ -272,12 +325,12 @@ fn short_help_fits_a_screen_and_long_help_has_examples() {
 
 proptest! {
     #[test]
-    fn nothing_panics(command in "words|demo|gen|bench|\\PC*", args in prop::collection::vec(
+    fn nothing_panics(command in "words|top|count|demo|gen|bench|man|\\PC*", args in prop::collection::vec(
         prop_oneof![
             any::<String>(),
-            "(-[injoh]|--(split|stats|rate|total|zipf|seed|listen|max-record|kernel|size|only)=?)\\PC{0,6}",
+            "(-[injohkgGavwF]|--(split|stats|rate|total|zipf|seed|listen|max-record|max-memory|kernel|size|only)=?)\\PC{0,6}",
             "[0-9.]{0,25}[kKmMgGsh]?(iB|b|s|/s)?",
-            "(tcp://)?\\[?[0-9a-z:%.]{0,9}\\]?:?[0-9]{0,6}",
+            "((tcp|unix|udp-listen)://)?\\[?[0-9a-z:%.]{0,9}\\]?:?[0-9]{0,6}",
         ],
         0..6,
     )) {

@@ -130,7 +130,25 @@ fn formatted_bytes_are_exact_and_can_be_typed() {
 
 #[test]
 fn sources() {
+    let source = |text: &str| source(text.as_ref());
     assert_eq!(source("-"), Ok(SourceSpec::Stdin));
+    for name in [
+        "access.log",
+        "a:b",
+        "h:0",
+        "h:65536",
+        "::1:9",
+        "./h:80",
+        "*.log",
+        "a b",
+    ] {
+        assert_eq!(source(name), Ok(SourceSpec::Files(name.into())));
+    }
+    let (host, port) = ("h".to_owned(), 0);
+    let listen = SourceSpec::TcpListen { host, port };
+    assert_eq!(source("tcp-listen://h:0"), Ok(listen));
+    assert_eq!(source("unix:///a/b"), Ok(SourceSpec::Unix("/a/b".into())));
+    assert_eq!(source("dir://in"), Ok(SourceSpec::Dir("in".into())));
     for (text, host, port) in [
         ("localhost:9999", "localhost", 9_999),
         ("tcp://a-b.example:65535", "a-b.example", 65_535),

@@ -1,0 +1,340 @@
+//! Options that several commands share.
+//!
+//! Promise: an option means the same everywhere; where its default depends on the command, it is absent
+//! here and its help says so. Refuses to know: which command it stands in.
+
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
+
+use super::units::{self, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
+
+/// File names need not be UTF-8.
+fn source() -> impl TypedValueParser<Value = SourceSpec> {
+    OsStringValueParser::new().try_map(|text| units::source(&text))
+}
+
+/// Options of every command that counts.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Counting {
+    /// Files, globs or URLs; - or nothing: standard input
+    ///
+    /// PATH, or a pattern with * ? [a-z] {a,b}; - for standard input; HOST:PORT or tcp://HOST:PORT to
+    /// connect; tcp-listen://HOST:PORT and udp-listen://HOST:PORT to be connected to;
+    /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
+    /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
+    #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
+    #[arg(display_order = 0)]
+    pub sources: Vec<SourceSpec>,
+    /// Follow files as they grow, through rotation (tail -F)
+    #[arg(short = 'F', long, help_heading = "Input")]
+    pub follow: bool,
+    /// Wait before connecting again, or never: end instead
+    #[arg(long, value_name = "DUR|never", default_value = "2s", value_parser = units::reconnect)]
+    #[arg(help_heading = "Input", hide_short_help = true)]
+    pub reconnect: Reconnect,
+    /// How lines are split: `--split` and `--split-whitespace`.
+    #[command(flatten)]
+    pub split: Split,
+    /// Longest line that is kept whole, 1KiB to 1GiB
+    #[arg(long = "max-record", value_name = "SIZE", default_value = "16MiB")]
+    #[arg(value_parser = units::record_bytes_max, help_heading = "Input", hide_short_help = true)]
+    pub record_bytes_max: usize,
+    /// Only lines this regex matches (-G: does not match)
+    ///
+    /// The syntax is that of the regex crate. Given several times, all have to match.
+    #[arg(
+        short = 'g',
+        long = "grep",
+        value_name = "REGEX",
+        help_heading = "Input"
+    )]
+    pub greps: Vec<String>,
+    /// Only lines this regex does not match
+    ///
+    /// Given several times, none may match.
+    #[arg(
+        short = 'G',
+        long = "not",
+        value_name = "REGEX",
+        help_heading = "Input"
+    )]
+    #[arg(hide_short_help = true)]
+    pub nots: Vec<String>,
+    /// line, word, field:N, csv:N, json:/PTR or re:REGEX
+    ///
+    /// By default the command words counts words, the others lines.
+    /// field:N is the Nth field, from 1, as $N in awk: between runs of blanks, or between separators if
+    /// --split says which. csv:N is the Nth column of a line of quoted CSV. json:/PTR is what a JSON
+    /// pointer finds in a line that is a JSON object. re:REGEX is the group named key, else the first
+    /// group, else the match. Several keys, separated by commas or given several times, are counted
+    /// together, joined by tabs. Lines that have no such key are passed over, and their number is told.
+    #[arg(
+        short = 'k',
+        long = "key",
+        value_name = "KEY",
+        help_heading = "What is counted"
+    )]
+    pub keys: Vec<String>,
+    /// count, or sum, min, max, mean of -v
+    #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
+    #[arg(help_heading = "What is counted", hide_possible_values = true)]
+    pub aggregate: Aggregate,
+    /// The number: field:N, csv:N, json:/PTR or re:REGEX
+    #[arg(
+        short = 'v',
+        long,
+        value_name = "KEY",
+        help_heading = "What is counted"
+    )]
+    pub value: Option<String>,
+    /// How many, the greatest first [default: 10; count: all]
+    #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
+    #[arg(help_heading = "Results")]
+    pub top: Option<Top>,
+    /// pyspark, table, tsv or json
+    ///
+    /// By default pyspark for words; for the others a table on a terminal, tsv in a pipe.
+    #[arg(short = 'o', long, value_name = "FORMAT", help_heading = "Results")]
+    #[arg(hide_possible_values = true)]
+    pub format: Option<Format>,
+    /// Statistics on standard error at the end: text or json
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "text", hide_possible_values = true)]
+    #[arg(help_heading = "Results", hide_short_help = true)]
+    pub stats: Option<Stats>,
+    /// Colours and the live view: auto, always or never
+    ///
+    /// auto: on a terminal, unless NO_COLOR is set or TERM is dumb.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    #[arg(help_heading = "Results", hide_short_help = true)]
+    pub color: Color,
+    /// For everything: 512MiB, none [default: half]
+    ///
+    /// Half of what the control group allows or the machine has free. The environment variable
+    /// MICROTALLY_MAX_MEMORY does the same.
+    #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
+    #[arg(
+        env = "MICROTALLY_MAX_MEMORY",
+        hide_env = true,
+        help_heading = "Running"
+    )]
+    pub memory: Option<Memory>,
+    /// What to do when keys no longer fit: approx, other, error
+    ///
+    /// approx: counts become upper bounds, and the results say how far off they may be at most. other:
+    /// keys that are there stay exact, what others have is summed up. error: end, with exit code 5.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "approx",
+        hide_possible_values = true
+    )]
+    #[arg(help_heading = "Running", hide_short_help = true)]
+    pub on_limit: OnLimit,
+    /// How many threads, and whether they are pinned.
+    #[command(flatten)]
+    pub threads: Threads,
+}
+
+/// When results come, for commands that give them again and again.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Slides {
+    /// Batch interval, from 1ms: 500ms, 2m [default: 5s; top: 1s]
+    #[arg(short, long, value_name = "DUR", value_parser = units::interval)]
+    #[arg(help_heading = "Results")]
+    pub interval: Option<Duration>,
+    /// Stop after N batches [default: no end]
+    #[arg(long, value_name = "N", value_parser = units::batches)]
+    #[arg(help_heading = "Results", hide_short_help = true)]
+    pub batches: Option<u64>,
+    /// Count the last DUR only: keys that left are gone
+    #[arg(short, long, value_name = "DUR", value_parser = units::interval)]
+    #[arg(help_heading = "Results")]
+    pub window: Option<Duration>,
+    /// How often a window is shown [default: every batch]
+    #[arg(long, value_name = "DUR", requires = "window", value_parser = units::interval)]
+    #[arg(help_heading = "Results", hide_short_help = true)]
+    pub slide: Option<Duration>,
+}
+
+/// The threads that count.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Threads {
+    /// Counting threads, 1 to 256
+    ///
+    /// auto: one less than the process may use cores, since the reading thread counts too. The environment variable MICROTALLY_WORKERS does the same.
+    #[arg(short = 'j', long, value_name = "N|auto", default_value = "auto")]
+    #[arg(env = "MICROTALLY_WORKERS", hide_env = true)]
+    #[arg(value_parser = units::workers, help_heading = "Running")]
+    pub workers: Workers,
+    /// Leave it to the system which core a thread runs on
+    #[arg(long = "no-pin", action = ArgAction::SetFalse, help_heading = "Running")]
+    #[arg(hide_short_help = true)]
+    pub pin: bool,
+    /// How input is split.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// The code that finds separators.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Kernel {
+    /// Find separators with this kernel instead of the fastest one
+    ///
+    /// One of scalar, portable, avx2 and avx512, as far as this CPU has them; the results are the
+    /// same. The environment variable MICROTALLY_KERNEL does the same.
+    #[arg(
+        long = "kernel",
+        value_name = "NAME",
+        env = "MICROTALLY_KERNEL",
+        hide_env = true
+    )]
+    #[arg(hide_short_help = true, help_heading = "Running")]
+    pub name: Option<String>,
+}
+
+/// What the load generator makes, and how fast it sends.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Load {
+    /// Bytes per second: 100MB/s, 1GiB/s, or max
+    #[arg(long, value_name = "SIZE/s|max", default_value = "max", value_parser = units::rate)]
+    #[arg(help_heading = "Load")]
+    pub rate: Rate,
+    /// The same seed gives the same text
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::seed, help_heading = "Load")]
+    pub seed: u64,
+    /// Number of different words, 1 to 10000000
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = units::vocabulary)]
+    #[arg(help_heading = "Load")]
+    pub vocabulary: usize,
+    /// How unequal words are, 0 to 4; natural text: about 1
+    #[arg(long = "zipf", value_name = "EXPONENT", default_value = "1.0", value_parser = units::zipf)]
+    #[arg(help_heading = "Load")]
+    pub zipf_exponent: f64,
+}
+
+/// What separates words and fields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Split {
+    /// What the command and the key take by themselves.
+    Default,
+    /// This byte, and empty words count: Python's `split(" ")`.
+    Byte(u8),
+    /// Runs of white space: Python's `split()`.
+    Whitespace,
+}
+
+/// What is made of the records of a key.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Aggregate {
+    /// Their number
+    Count,
+    /// The sum of their values
+    Sum,
+    /// The least value
+    Min,
+    /// The greatest value
+    Max,
+    /// The arithmetic mean of their values
+    Mean,
+}
+
+/// What happens when the keys no longer fit into the memory there is.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum OnLimit {
+    /// Counts become upper bounds with a known error
+    Approx,
+    /// New keys are counted together
+    Other,
+    /// The run ends
+    Error,
+}
+
+/// When there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal that has them
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// As PySpark's pprint writes them
+    Pyspark,
+    /// In columns, for people
+    Table,
+    /// One line a result: batch time in milliseconds, key, count
+    Tsv,
+    /// One object a line and a batch
+    Json,
+}
+
+/// How statistics are written.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Stats {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl Args for Split {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let split = Arg::new("split")
+            .long("split")
+            .value_name("CHAR")
+            .value_parser(units::split_byte)
+            .help("One byte that separates words or fields: , or \\t or \\x1f")
+            .long_help(
+                "Words and fields are separated by this one byte, as by Python's split(\" \"): two separators \
+                 in a row have an empty word between them. Escapes: \\0 \\t \\n \\v \\f \\r \\\\ \\xNN. \
+                 By default the command words separates at every blank, the others at runs of white space.",
+            );
+        let whitespace = Arg::new("split_whitespace")
+            .long("split-whitespace")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("split")
+            .hide_short_help(true)
+            .help("Separate words by runs of white space, as Python's split()");
+        command.args([
+            split.help_heading("Input"),
+            whitespace.help_heading("Input"),
+        ])
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Split {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match matches.get_one("split") {
+            _ if matches.get_flag("split_whitespace") => Self::Whitespace,
+            Some(&byte) => Self::Byte(byte),
+            None => Self::Default,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

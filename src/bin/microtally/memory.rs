@@ -1,0 +1,61 @@
+//! How much memory there is: what `--max-memory` is by default.
+//!
+//! Promise: the answer is never more than half of what the control group allows or the machine has free.
+//! Refuses to know: what the memory is for.
+
+use std::fs;
+use std::path::Path;
+
+/// Half of the smallest of: the limits of the control groups (version 2 and 1), and what the machine could
+/// hand out without swapping. `None` where nothing can be found out.
+pub(crate) fn half_of_what_there_is() -> Option<u64> {
+    let limits = [
+        cgroup_limit(),
+        number(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
+        available(&fs::read_to_string("/proc/meminfo").ok()?),
+    ];
+    limits.into_iter().flatten().min().map(|bytes| bytes / 2)
+}
+
+/// The least `memory.max` of the process's control group and those around it.
+fn cgroup_limit() -> Option<u64> {
+    let of_process = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = of_process
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))?;
+    let group = Path::new("/sys/fs/cgroup").join(path);
+    let around = group
+        .ancestors()
+        .take_while(|path| path.starts_with("/sys/fs/cgroup"));
+    around
+        .filter_map(|group| number(&group.join("memory.max")))
+        .min()
+}
+
+/// The number in a file; `max` is none.
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_available_is_read() {
+        let text = "MemTotal:       24632456 kB\nMemFree:  1 kB\nMemAvailable:   23000000 kB\n";
+        assert_eq!(available(text), Some(23_000_000 * 1024));
+        assert_eq!(available("MemTotal: 5 kB\n"), None);
+        let half = half_of_what_there_is().expect("Linux tells");
+        assert!(half > 1 << 20, "{half}");
+    }
+}
