@@ -12,11 +12,11 @@ too, microtally counts the same bytes. A ratio is of such a pair. What counts as
 what favours it: the second query in a process that is warm, Spark's own processing time. Of microtally
 it is always the whole process: start, reading, counting, sorting and writing all counts.
 
-Three inputs, and `microtally words` on each:
+Three inputs:
 
-text    --size bytes of whole lines, in a file: `microtally words - < file`.
-lines   The same, one word a line, for tools that count lines: `microtally words - < file` as well.
-stream  The first --stream-size bytes of text: to microtally and the DStream over loopback TCP, from a thread
+text    --size bytes of whole lines, in a file: `microtally count -k word --split ' ' file`.
+lines   The same, one word a line, for whoever counts lines: `microtally count file`.
+stream  The first --stream-size bytes of text: to `microtally words` and the DStream over loopback TCP, from a thread
         of Python; to Bytewax, which has no TCP source, and Spark's structured stream, whose socket source
         is for tests only, as a file.
 
@@ -26,7 +26,7 @@ what stands between two separators, a blank or a line end, and may be empty.
 `GB/s` is the median of the rates, with the least and the greatest. `cold` counts from the start of the
 process until its first answer, with imports: for rivals that live in Python. `cpu s/GB` is user and
 system time; for Spark it is that of all its processes, waiting and receiving included. `faster by` is the
-median of the ratios of pairs with a bootstrap interval of 95 %.
+median of the ratios of pairs with a bootstrap interval of 95 %; `by cpu` that of processor seconds.
 """
 
 import argparse
@@ -53,6 +53,7 @@ from compare import Feed, first_line_of, processor_seconds, size  # noqa: E402
 MAWK = r"""BEGIN { RS = "[ \n]" } { count[$0]++ }
 END { for (word in count) print count[word], word }"""
 SORT = r"tr ' ' '\n' < text | sort --parallel=2 -S 4G | uniq -c"
+AGRIND = r'* | parse regex "^(?P<line>.*)$" | count by line'
 SECONDS_MAX = compare.SECONDS_MAX
 BOOTSTRAP = 10_000
 
@@ -243,15 +244,18 @@ class Bench:
         self.streams = {}
 
     def ours(self, which):
-        """`microtally words` to the end of its input, in one batch, all counts written."""
-        command = [self.options.bin / "microtally", "words", "-i", "1h", "-n", "all", "-o", "tsv"]
+        """To the end of the input, all counts written."""
+        program = self.options.bin / "microtally"
         if which == "stream":
             feed = Feed(self.inputs.stream, end=True)
+            command = [program, "words", "-i", "1h", "-n", "all", "-o", "tsv"]
             command += ["--reconnect", "never", f"127.0.0.1:{feed.port}"]
             run = run_process(command, self.out, self.inputs.folder)
             feed.close()
         else:
-            run = run_process(command, self.out, self.inputs.folder, self.inputs.paths[which])
+            command = [program, "count", "-n", "all", "-o", "tsv", which]
+            command += ["-k", "word", "--split", " "] if which == "text" else ["-k", "line"]
+            run = run_process(command, self.out, self.inputs.folder)
         check("microtally", self.out, tsv, self.inputs.expected[which])
         return run
 
@@ -314,6 +318,14 @@ class Bench:
                 count_blank_word,
                 "-c, two threads",
             ),
+            (
+                "agrind",
+                "ag",
+                ["-f", "lines", "-o", "format={_count} {line}", AGRIND],
+                False,
+                count_blank_word,
+                "parse regex, count by",
+            ),
         ):
             program = self.options.tools / "bin" / name if self.options.tools else None
             if program and program.exists():
@@ -328,6 +340,9 @@ class Bench:
             ("polars", "text", "scan_csv, str.split, explode, group_by; streaming engine"),
             ("duckdb", "text", "read_csv, string_split, unnest, GROUP BY"),
             ("chdb", "text", "LineAsString, splitByChar, arrayJoin, GROUP BY"),
+            ("polars-lines", "lines", "scan_csv, group_by; streaming engine"),
+            ("duckdb-lines", "lines", "read_csv, GROUP BY"),
+            ("chdb-lines", "lines", "LineAsString, GROUP BY"),
             ("bytewax", "stream", "FileSource, a Counter a batch, reduce_final; one worker"),
             ("dstream", "stream", "PySpark, the tutorial's program, local[2]"),
             ("structured", "stream", "PySpark, file source, foreachBatch, local[2]"),
@@ -338,9 +353,7 @@ class Bench:
             elif name in ("dstream", "structured") and not shutil.which("java"):
                 yield f"{name} is left out: no java on PATH"
             else:
-                measure = (
-                    self.query if name in ("polars", "duckdb", "chdb", "bytewax") else self.spark
-                )
+                measure = self.spark if name in ("dstream", "structured") else self.query
                 run = functools.partial(measure, python, name, which)
                 yield Rival(name, which, what, version, run, count_blank_word)
 
@@ -472,9 +485,10 @@ def print_table(bench, rivals, pairs):
         "cold GB/s",
         "cpu s/GB",
         "microtally is faster by",
+        "by cpu",
         "how",
     )
-    row(*["---"] * 8)
+    row(*["---"] * 9)
     ours = collections.defaultdict(list)
     for rival in rivals:
         ours[rival.input] += [one for one, _ in pairs[rival.name]]
@@ -483,23 +497,27 @@ def print_table(bench, rivals, pairs):
         how = (
             "over TCP, the whole process"
             if which == "stream"
-            else "standard input, the whole process"
+            else "count, the whole process"
         )
-        lines.append(("**microtally**", bench.version, which, runs, "", how))
+        lines.append(("**microtally**", bench.version, which, runs, "", "", how))
     for rival in rivals:
         ratios = [theirs.seconds / ours.seconds for ours, theirs in pairs[rival.name]]
         low, high = interval(ratios)
         ratio = f"{digits(statistics.median(ratios))}x ({digits(low)} to {digits(high)})"
         runs = [theirs for _, theirs in pairs[rival.name]]
-        lines.append((rival.name, rival.version, rival.input, runs, ratio, rival.what))
-    for name, version, which, runs, ratio, how in lines:
+        by_cpu = ""
+        if runs[0].cpu is not None:
+            by_cpu = statistics.median(theirs.cpu / ours.cpu for ours, theirs in pairs[rival.name])
+            by_cpu = f"{digits(by_cpu)}x"
+        lines.append((rival.name, rival.version, rival.input, runs, ratio, by_cpu, rival.what))
+    for name, version, which, runs, ratio, by_cpu, how in lines:
         count = bench.inputs.bytes[which]
         median, low, high = rates([run.seconds for run in runs], count)
         cold = rates([run.cold for run in runs], count)[0] if runs[0].cold else ""
         cpu = ""
         if runs[0].cpu is not None:
             cpu = digits(statistics.median(run.cpu for run in runs) / count * 1e9)
-        row(name, version, which, f"{median} ({low} to {high})", cold, cpu, ratio, how)
+        row(name, version, which, f"{median} ({low} to {high})", cold, cpu, ratio, by_cpu, how)
 
 
 def digits(value):

@@ -1,6 +1,7 @@
 """One rival that is a Python library, in a process of its own; rivals.py starts it and talks to it.
 
-    python worker.py NAME     NAME: polars, duckdb, chdb, bytewax, dstream, structured, version
+    python worker.py NAME     NAME: polars, duckdb, chdb, bytewax, dstream, structured, version; polars, duckdb
+                            and chdb with -lines behind it count whole lines
 
 A request is a line of JSON on standard input, {"file": PATH, "out": PATH}: count the words of `file`. The
 answer is a line of JSON on standard output, {"seconds": S, "cpu": S or null}; counting is timed, writing
@@ -43,7 +44,7 @@ class Polars:
 
         self.polars = polars
 
-    def count(self, path):
+    def count(self, path, split=True):
         pl = self.polars
         lines = pl.scan_csv(
             path,
@@ -53,7 +54,7 @@ class Polars:
             empty_string_is_null=False,
             schema={"word": pl.String},
         )
-        words = lines.select(pl.col("word").str.split(" ").explode())
+        words = lines.select(pl.col("word").str.split(" ").explode()) if split else lines
         return words.group_by("word").agg(pl.len()).collect(engine="streaming")
 
     def rows(self, counted):
@@ -70,14 +71,14 @@ class DuckDB:
         self.connection.execute(f"SET threads={THREADS}")
         self.connection.execute("SET preserve_insertion_order=false")
 
-    def count(self, path):
+    def count(self, path, split=True):
         lines = (
             f"read_csv('{path}', header=false, auto_detect=false, delim='{NO_COLUMN}', quote='', "
             "escape='', columns={'line': 'VARCHAR'})"
         )
         # A line without anything is NULL to this reader.
-        split = "string_split(coalesce(line, ''), ' ')"
-        query = f"SELECT word, count(*) FROM (SELECT unnest({split}) AS word FROM {lines}) GROUP BY word"
+        words = "unnest(string_split(coalesce(line, ''), ' '))" if split else "coalesce(line, '')"
+        query = f"SELECT word, count(*) FROM (SELECT {words} AS word FROM {lines}) GROUP BY word"
         return self.connection.sql(query).to_arrow_table()
 
     def rows(self, counted):
@@ -92,9 +93,10 @@ class Chdb:
 
         self.session = Session()
 
-    def count(self, path):
+    def count(self, path, split=True):
         lines = f"file('{path}', 'LineAsString', 'line String')"
-        words = f"SELECT arrayJoin(splitByChar(' ', line)) AS word, count() AS n FROM {lines}"
+        word = "arrayJoin(splitByChar(' ', line))" if split else "line"
+        words = f"SELECT {word} AS word, count() AS n FROM {lines}"
         return self.session.query(f"{words} GROUP BY word SETTINGS max_threads={THREADS}", "Arrow")
 
     def rows(self, counted):
@@ -272,19 +274,21 @@ RIVALS = {
 def main():
     if sys.argv[1] == "version":
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            print(importlib.metadata.version(RIVALS[sys.argv[2]][1]))
+            print(importlib.metadata.version(RIVALS[sys.argv[2].removesuffix("-lines")][1]))
         return
     # Answers go where standard output was; what a library prints must not be taken for one.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    rival = RIVALS[sys.argv[1]][0]()
+    name = sys.argv[1].removesuffix("-lines")
+    rival = RIVALS[name][0]()
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(rival, Spark):
             answer = {"seconds": rival.stream(request["file"], request["out"]), "cpu": None}
         else:
             start, before = time.perf_counter(), time.process_time()
-            counted = rival.count(request["file"])
+            whole_lines = {} if name == sys.argv[1] else {"split": False}
+            counted = rival.count(request["file"], **whole_lines)
             seconds, cpu = time.perf_counter() - start, time.process_time() - before
             write_counts(request["out"], rival.rows(counted))
             answer = {"seconds": seconds, "cpu": cpu}
