@@ -9,7 +9,7 @@ use crate::stream::group::Groups;
 use crate::stream::lower::KeyedNode;
 use crate::stream::rdd::{Key, Rdd};
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 use crate::table::add;
 
 impl<'c, R: Records> DStream<'c, R> {

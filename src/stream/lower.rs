@@ -21,7 +21,7 @@ use crate::stream::context::StreamingContext;
 use crate::stream::graph::{Now, Step, shards_failed};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 use crate::table::Table;
 use crate::table::keys::Seed;
 

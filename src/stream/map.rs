@@ -33,6 +33,7 @@ impl<'c, R: Records> DStream<'c, R> {
             map,
         }
     }
+
     /// Makes a record of any type of each record of bytes: Spark's `map(lambda line: len(line))`. `f` is
     /// called in the shards; what it gives is gathered, a partition for each block that was read, in the
     /// order of arrival.

@@ -10,7 +10,7 @@ use crate::sink::{Printer, Pyspark, Sink};
 use crate::stream::graph::{Now, OutputError, OutputNode};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 
 impl<V: Value> Reduced<'_, V> {
     /// Prints the first `count` keys of each batch on standard output, exactly as PySpark's `pprint`

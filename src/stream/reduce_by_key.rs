@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use crate::shard::stage::Records;
-use crate::stream::cell::TableAt;
-use crate::stream::context::StreamingContext;
-use crate::stream::graph::NodeId;
 use crate::stream::group::Groups;
 use crate::stream::lower::KeyedNode;
 use crate::stream::map::Pairs;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::stream::reduced::Reduced;
 
 impl<'c, R: Records, M> Pairs<'c, R, M> {
     /// Folds the values of each key of a batch: Spark's `reduceByKey(add)`. `reduce` must be associative
@@ -37,41 +35,6 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
             map: Arc::new(map),
             reduce: Arc::new(reduce),
         }))
-    }
-}
-
-/// One value a key and batch: what outputs are attached to.
-pub struct Reduced<'c, V> {
-    pub(super) context: &'c StreamingContext,
-    pub(super) id: NodeId,
-    /// Every how many milliseconds there is a batch.
-    pub(super) slide_ms: u64,
-    pub(super) held: Arc<dyn TableAt<V>>,
-}
-
-impl<V> Clone for Reduced<'_, V> {
-    fn clone(&self) -> Self {
-        Reduced {
-            context: self.context,
-            id: self.id,
-            slide_ms: self.slide_ms,
-            held: Arc::clone(&self.held),
-        }
-    }
-}
-
-impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
-    /// The keys and values as a stream of records: the way to joins, states and everything else the batch
-    /// plane has. Each key is copied, once a batch.
-    pub fn pairs(&self) -> RddStream<'c, (Vec<u8>, V)> {
-        let held = Arc::clone(&self.held);
-        self.context
-            .rdd_stream(vec![self.id], self.slide_ms, move |now| {
-                held.map(now.time, |table, _| {
-                    let entries = table.iter();
-                    entries.map(|(key, value)| (key.to_vec(), value)).collect()
-                })
-            })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::repr::Repr;
 use crate::sink::{KeyedTextFiles, TextFiles};
 use crate::stream::rdd::Record;
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 
 impl<T: Record + Repr> RddStream<'_, T> {
     /// Writes each batch into the directory `PREFIX-TIME.SUFFIX` (`PREFIX-TIME`, if the suffix is empty):

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::epoch::snapshot::{Batch, Value};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 
 impl<'c, V: Value> Reduced<'c, V> {
     /// The `count` keys with the highest values of each batch, highest first, equal values in byte order.

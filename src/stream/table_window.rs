@@ -12,7 +12,7 @@ use crate::stream::context::DStream;
 use crate::stream::graph::{Now, Step};
 use crate::stream::map::Pairs;
 use crate::stream::rdd_stream::RddStream;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 use crate::stream::window::{Kind, Span, Window};
 use crate::table::Table;
 use crate::table::keys::Seed;
