@@ -53,6 +53,10 @@ pub const SPIN_MS_MAX: u64 = 1000;
 /// Blocks one source may fill before the next source and the clock get their turn.
 pub const FILLS_PER_TURN: usize = 4;
 
+/// Bytes of a file that one of several workers takes at once: finding where its records begin and end
+/// costs some microseconds, counting them some milliseconds, and a stop waits for no more than that.
+pub const PIECE_BYTES: usize = 4 * MIB;
+
 /// Longest record that is kept whole before it is cut into tokens as it streams. Semantics: see
 /// [`Config::record_bytes_max`](crate::Config).
 pub const RECORD_BYTES_DEFAULT: usize = 16 * MIB;

@@ -10,10 +10,12 @@
 //! | `mt-publisher` | `desk`, `publisher`: merge, check, outputs | park |
 //!
 //! The push door has no reactor: the threads that write own the `hub` in turns, and `mt-clock` cuts.
+//! Where the input is files and the batch all of them, there is no reactor either: `files`.
 //! In low-latency mode whoever completes a batch puts it out, and `mt-publisher` helps out (`desk`).
 
 pub(crate) mod control;
 pub(crate) mod desk;
+pub(crate) mod files;
 pub(crate) mod hub;
 pub(crate) mod plan;
 pub(crate) mod publisher;
@@ -208,43 +210,20 @@ pub(crate) fn launch(
         low_latency,
     } = parts;
     let desk = Desk::new(publisher, wake, Arc::clone(&control), low_latency);
-    let mut runtime = Runtime {
-        control,
-        desk: Arc::clone(&desk),
-        threads: Vec::new(),
-    };
-    let cores = if pin {
-        sys::cores_to_pin(workers.len())
-    } else {
-        Some(Vec::new())
-    };
-    if cores.is_none() {
-        notices.tell(Notice::Unpinned { shard: 0 });
-    }
-    let cores = cores.unwrap_or_default();
-    // One shard that cannot be pinned is worth a word, the others would repeat it.
-    let unpinned_told = Arc::new(AtomicBool::new(false));
-
+    let mut runtime = Runtime::new(control, Arc::clone(&desk));
     let publisher_thread = {
         let desk = Arc::clone(&desk);
         runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
     };
     desk.set_owner(publisher_thread.clone());
-    let mut shards = Vec::new();
-    for (index, worker) in workers.into_iter().enumerate() {
-        // From the last core downwards: the first ones serve interrupts and the reading thread.
-        let core = cores.iter().rev().nth(index).copied();
-        let (control, notices) = (Arc::clone(&runtime.control), notices.clone());
-        let (desk, told) = (Arc::clone(&desk), Arc::clone(&unpinned_told));
-        let thread = runtime.spawn(format!("mt-shard-{index}"), move || {
-            let failed = core.is_some_and(|core| !sys::pin_to(core));
-            if failed && !told.swap(true, Ordering::Relaxed) {
-                notices.tell(Notice::Unpinned { shard: index });
-            }
-            worker::run(worker, &control.abort, || desk.handed_over());
-        })?;
+    let bodies = workers.into_iter().map(|worker| {
+        let (control, desk) = (Arc::clone(&runtime.control), Arc::clone(&desk));
+        move || worker::run(worker, &control.abort, || desk.handed_over())
+    });
+    let bodies = bodies.collect();
+    let shards = runtime.spawn_pinned("mt-shard", bodies, pin, notices)?;
+    for (index, thread) in shards.iter().enumerate() {
         hub.set_reader(index, thread.clone());
-        shards.push(thread);
     }
     hub.set_publisher(publisher_thread);
     desk.set_shards(shards);
@@ -252,6 +231,51 @@ pub(crate) fn launch(
 }
 
 impl Runtime {
+    /// The threads of an engine, none so far, whose batches are put out at `desk`.
+    fn new(control: Arc<Control>, desk: Arc<Desk>) -> Self {
+        Runtime {
+            control,
+            desk,
+            threads: Vec::new(),
+        }
+    }
+
+    /// Starts a thread for each of `bodies`, named by `kind` and a number, each pinned to a core of its
+    /// own if `pin` says so and there are enough.
+    fn spawn_pinned<F: FnOnce() + Send + 'static>(
+        &mut self,
+        kind: &str,
+        bodies: Vec<F>,
+        pin: bool,
+        notices: &Notices,
+    ) -> Result<Vec<Thread>> {
+        let cores = if pin {
+            sys::cores_to_pin(bodies.len())
+        } else {
+            Some(Vec::new())
+        };
+        if cores.is_none() {
+            notices.tell(Notice::Unpinned { shard: 0 });
+        }
+        let cores = cores.unwrap_or_default();
+        // One shard that cannot be pinned is worth a word, the others would repeat it.
+        let unpinned_told = Arc::new(AtomicBool::new(false));
+        let bodies = bodies.into_iter().enumerate();
+        let threads = bodies.map(|(index, body)| {
+            // From the last core downwards: the first ones serve interrupts and the reading thread.
+            let core = cores.iter().rev().nth(index).copied();
+            let (notices, told) = (notices.clone(), Arc::clone(&unpinned_told));
+            self.spawn(format!("{kind}-{index}"), move || {
+                let failed = core.is_some_and(|core| !sys::pin_to(core));
+                if failed && !told.swap(true, Ordering::Relaxed) {
+                    notices.tell(Notice::Unpinned { shard: index });
+                }
+                body();
+            })
+        });
+        threads.collect()
+    }
+
     /// Starts a thread that ends the engine when it panics.
     pub(crate) fn spawn(
         &mut self,

@@ -250,12 +250,9 @@ impl Directory {
     /// Lists, and gives the files that belong to the batch of this time, oldest first. Each time is asked
     /// for once, in order. A directory that is not there gives none.
     pub(crate) fn files_for(&mut self, time: BatchTime, tell: impl FnOnce(Notice)) -> Vec<PathBuf> {
-        let Matched {
-            directories,
-            mut trouble,
-        } = self.pattern.directories();
+        let Matched { paths, mut trouble } = self.pattern.directories();
         let mut listing = Vec::new();
-        for directory in &directories {
+        for directory in &paths {
             if let Err(why) = list(directory, &self.selection, &mut listing) {
                 trouble.get_or_insert(why);
             }

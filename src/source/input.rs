@@ -24,6 +24,7 @@ const PIPE_BYTES_MAX: usize = 1 << 20;
 
 /// An open file descriptor, read to its end.
 pub struct Input {
+    name: String,
     file: io::Result<File>,
     readiness: Readiness,
     is_over: bool,
@@ -43,16 +44,41 @@ impl Input {
     /// Standard input. That it is closed is found out at the first read.
     pub fn stdin() -> Self {
         let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        Input::new("standard input".to_owned(), file)
+    }
+
+    /// What was opened as `name`.
+    pub(crate) fn of(name: String, file: File) -> Self {
+        Input::new(name, Ok(file))
+    }
+
+    fn new(name: String, file: io::Result<File>) -> Self {
         Input {
+            name,
             file,
             readiness: Readiness::Unknown,
             is_over: false,
         }
     }
 
+    /// Has the source behind `port` woken when there is something to read.
+    pub(crate) fn watch(&mut self, port: &Port) {
+        let Ok(file) = &self.file else { return };
+        match watch(file, port) {
+            Ok(Some(poll)) => {
+                self.readiness = Readiness::Ask {
+                    poll,
+                    events: Events::with_capacity(1),
+                };
+            }
+            Ok(None) => self.readiness = Readiness::Always,
+            Err(cause) => self.file = Err(cause),
+        }
+    }
+
     fn failed(&mut self, cause: &io::Error) -> Fill {
         self.is_over = true;
-        Fill::Failed(Error::input(self.name(), cause))
+        Fill::Failed(Error::input(&self.name, cause))
     }
 }
 
@@ -87,23 +113,15 @@ fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
 
 impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Input").finish_non_exhaustive()
+        f.debug_struct("Input")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl Source for Input {
     fn start(&mut self, port: Port, _now: Duration) {
-        let Ok(file) = &self.file else { return };
-        match watch(file, &port) {
-            Ok(Some(poll)) => {
-                self.readiness = Readiness::Ask {
-                    poll,
-                    events: Events::with_capacity(1),
-                };
-            }
-            Ok(None) => self.readiness = Readiness::Always,
-            Err(cause) => self.file = Err(cause),
-        }
+        self.watch(&port);
     }
 
     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
@@ -149,6 +167,6 @@ impl Source for Input {
     }
 
     fn name(&self) -> &str {
-        "standard input"
+        &self.name
     }
 }

@@ -5,14 +5,16 @@
 //!
 //! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends;
 //! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `input`
-//! (standard input, files, pipes), `text_files` (lines of the files that are put into a directory).
-//! `directory` is the rule which file belongs to which batch, `pattern` finds directories by their names.
+//! (standard input, pipes, devices), `files` (files by their names, to their ends), `text_files` (lines of
+//! the files that are put into a directory). `directory` is the rule which file belongs to which batch,
+//! `pattern` finds directories and files by their names.
 
 pub(crate) mod directory;
 pub(crate) mod feed;
+pub(crate) mod files;
 pub(crate) mod input;
 pub(crate) mod notice;
-mod pattern;
+pub(crate) mod pattern;
 pub(crate) mod tcp_client;
 pub(crate) mod text_files;
 

@@ -1,18 +1,19 @@
-//! Finds directories by a path whose names may have wildcards in them.
+//! Finds directories and files by a path whose names may have wildcards in them.
 //!
 //! Promise: `matches` is a function of the pattern and a name alone; a path without wildcards is that
-//! path. Refuses to know: files, times.
+//! path. Refuses to know: what is in files, times.
 //!
 //! A name is matched whole: `?` is one character, `*` any number of them, `[a-c_]` one of those, `[^a-c]`
 //! one that is not, `{in,out}` either; `\` takes a character's meaning away. A leading dot is a character
-//! like any other. This is what Hadoop's file systems understand, but braces stay within one name.
+//! like any other where directories are looked for, and has to be written where [`expand`] looks for
+//! files. This is what Hadoop's file systems and shells understand, but braces stay within one name.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Error, Result, describe};
+use crate::error::{Error, ErrorKind, Result, describe};
 
 /// A path whose names may have wildcards in them.
 #[derive(Debug)]
@@ -40,8 +41,8 @@ enum Piece {
 
 /// What a pattern stands for at the moment.
 pub(crate) struct Matched {
-    /// Directories, in the order of their names.
-    pub(crate) directories: Vec<PathBuf>,
+    /// In the order of their names.
+    pub(crate) paths: Vec<PathBuf>,
     /// Why there are none, or perhaps not all.
     pub(crate) trouble: Option<String>,
 }
@@ -67,7 +68,7 @@ impl Pattern {
             });
             alternatives.flatten().map(Part::Wild).ok_or_else(|| {
                 Error::refused(format!(
-                    "directory {path:?}: a bracket, a brace or a backslash has no end in {text:?}"
+                    "pattern {path:?}: a bracket, a brace or a backslash has no end in {text:?}"
                 ))
             })
         });
@@ -78,21 +79,44 @@ impl Pattern {
 
     /// Looks for the directories.
     pub(crate) fn directories(&self) -> Matched {
+        let Matched {
+            mut paths,
+            mut trouble,
+        } = self.walk(|_, _| true);
+        paths.retain(|path| match fs::metadata(here(path)) {
+            Ok(metadata) => metadata.is_dir(),
+            Err(cause) if is_absent(&cause) => false,
+            Err(cause) => {
+                trouble = Some(reason(path, &cause));
+                false
+            }
+        });
+        if paths.is_empty() && trouble.is_none() {
+            trouble = Some("there is no such directory".to_owned());
+        }
+        Matched { paths, trouble }
+    }
+
+    /// Everything whose path fits, in the order of the paths. `takes` is asked about each name that fits
+    /// one of the alternatives.
+    fn walk(&self, takes: impl Fn(&[Piece], &OsStr) -> bool) -> Matched {
         let mut found = vec![PathBuf::new()];
         let mut trouble = None;
         for part in &self.parts {
             match part {
                 Part::Name(name) => found.iter_mut().for_each(|path| path.push(name)),
                 Part::Wild(wild) => {
+                    let fits = |name: &OsString| {
+                        let mut fitting = wild.iter().filter(|pieces| is_match(pieces, name));
+                        fitting.any(|pieces| takes(pieces, name))
+                    };
                     let mut below = Vec::new();
                     for path in &found {
                         // One that is not there, or no directory, has nothing to match.
                         match names(path) {
-                            Ok(names) => below.extend(
-                                names
-                                    .filter(|name| matches_any(wild, name))
-                                    .map(|name| path.join(name)),
-                            ),
+                            Ok(names) => {
+                                below.extend(names.filter(fits).map(|name| path.join(name)));
+                            }
                             Err(cause) if is_absent(&cause) => {}
                             Err(cause) => trouble = Some(reason(path, &cause)),
                         }
@@ -101,23 +125,66 @@ impl Pattern {
                 }
             }
         }
-        found.retain(|path| match fs::metadata(here(path)) {
-            Ok(metadata) => metadata.is_dir(),
-            Err(cause) if is_absent(&cause) => false,
-            Err(cause) => {
-                trouble = Some(reason(path, &cause));
-                false
-            }
-        });
         found.sort();
-        if found.is_empty() && trouble.is_none() {
-            trouble = Some("there is no such directory".to_owned());
-        }
         Matched {
-            directories: found,
+            paths: found,
             trouble,
         }
     }
+}
+
+/// The files that patterns stand for, as a shell has it: `*`, `?`, `[a-c]`, `[^a-c]` and `{in,out}` in
+/// any name of a path, `\` in front of a character that means itself. The files of one pattern come in
+/// the order of their paths, those of the next one behind them. A path that exists is that path, whatever
+/// its name looks like.
+///
+/// A wildcard stands for no name that begins with a dot, and patterns for no directories. A file that
+/// two patterns name comes twice.
+///
+/// ```
+/// use microtally::sources::expand;
+/// let sources = expand(["src/source/[f]*d.rs", "Cargo.toml"])?;
+/// assert_eq!(sources, [std::path::Path::new("src/source/feed.rs"), "Cargo.toml".as_ref()]);
+/// assert!(expand(["*.nothing"]).is_err());
+/// # Ok::<(), microtally::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// A pattern that no file fits, or that is none; a path without wildcards is left alone, whether or not
+/// there is such a file.
+pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for given in patterns {
+        let given = given.as_ref();
+        if !has_wildcard(given) || fs::symlink_metadata(given).is_ok() {
+            files.push(given.to_owned());
+            continue;
+        }
+        let shows_hidden = |pieces: &[Piece]| pieces.first() == Some(&Piece::Char('.'));
+        let Matched { mut paths, trouble } = Pattern::new(given)?.walk(|pieces, name| {
+            shows_hidden(pieces) || !name.as_encoded_bytes().starts_with(b".")
+        });
+        // A link that leads nowhere is left for whoever opens it to complain about.
+        paths.retain(|path| {
+            fs::symlink_metadata(path).is_ok()
+                && !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
+        });
+        if paths.is_empty() {
+            let why = trouble.unwrap_or_else(|| "no file has such a name".to_owned());
+            return Err(Error::new(
+                ErrorKind::Source,
+                format!("nothing fits the pattern {given:?}: {why}"),
+            ));
+        }
+        files.append(&mut paths);
+    }
+    Ok(files)
+}
+
+fn has_wildcard(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    text.iter().any(|byte| b"*?[{\\".contains(byte))
 }
 
 /// A path to open: an empty one is where we are.
@@ -140,14 +207,14 @@ pub(crate) fn reason(path: &Path, cause: &io::Error) -> String {
     format!("{path:?}: {}", describe(cause))
 }
 
-fn names(directory: &Path) -> io::Result<impl Iterator<Item = std::ffi::OsString>> {
+fn names(directory: &Path) -> io::Result<impl Iterator<Item = OsString>> {
     let entries = fs::read_dir(here(directory))?;
     Ok(entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())))
 }
 
-fn matches_any(wild: &[Vec<Piece>], name: &OsStr) -> bool {
+fn is_match(pieces: &[Piece], name: &OsStr) -> bool {
     let name: Vec<char> = name.to_string_lossy().chars().collect();
-    wild.iter().any(|pieces| matches(pieces, &name))
+    matches(pieces, &name)
 }
 
 /// Whether the whole name is what the pieces say.
@@ -284,13 +351,13 @@ mod tests {
 
     use super::*;
 
-    fn is_match(pattern: &str, name: &str) -> bool {
+    fn fits_name(pattern: &str, name: &str) -> bool {
         let parts = Pattern::new(Path::new(pattern))
             .expect("it has an end")
             .parts;
         match &parts[..] {
             [Part::Name(literal)] => literal == Path::new(name),
-            [Part::Wild(wild)] => matches_any(wild, OsStr::new(name)),
+            [Part::Wild(wild)] => wild.iter().any(|pieces| is_match(pieces, OsStr::new(name))),
             _ => panic!("one name"),
         }
     }
@@ -313,10 +380,10 @@ mod tests {
             ("*a*b*", &["ab", "xaybz", "aab"], &["ba", "xa"]),
         ] {
             for name in good {
-                assert!(is_match(pattern, name), "{pattern} {name}");
+                assert!(fits_name(pattern, name), "{pattern} {name}");
             }
             for name in bad {
-                assert!(!is_match(pattern, name), "{pattern} {name}");
+                assert!(!fits_name(pattern, name), "{pattern} {name}");
             }
         }
         for pattern in ["a[b", "a[", "{a", "{a,{b}", "a\\", "[a-"] {
@@ -343,7 +410,7 @@ mod tests {
         fn matching_is_the_definition(pattern in "[ab*?]{1,8}", name in "[abc]{0,8}") {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();
             let expected = defined(&chars(&pattern), &chars(&name));
-            prop_assert_eq!(is_match(&pattern, &name), expected);
+            prop_assert_eq!(fits_name(&pattern, &name), expected);
         }
 
         #[test]
@@ -351,7 +418,9 @@ mod tests {
             if let Ok(pattern) = Pattern::new(Path::new(&pattern)) {
                 for part in &pattern.parts {
                     if let Part::Wild(wild) = part {
-                        matches_any(wild, OsStr::new(&name));
+                        for pieces in wild {
+                            is_match(pieces, OsStr::new(&name));
+                        }
                     }
                 }
             }
@@ -376,17 +445,46 @@ mod tests {
                 .map(|name| root.path().join(name))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(find("sub*").directories, at(&["sub1", "sub2", "sub3"]));
-        assert_eq!(find("sub*/in").directories, at(&["sub1/in", "sub2/in"]));
-        assert_eq!(
-            find("{other,sub2}/i?").directories,
-            at(&["other/in", "sub2/in"])
-        );
-        assert_eq!(find("other").directories, at(&["other"]));
+        assert_eq!(find("sub*").paths, at(&["sub1", "sub2", "sub3"]));
+        assert_eq!(find("sub*/in").paths, at(&["sub1/in", "sub2/in"]));
+        assert_eq!(find("{other,sub2}/i?").paths, at(&["other/in", "sub2/in"]));
+        assert_eq!(find("other").paths, at(&["other"]));
         for nothing in ["none", "none*", "sub0", "none*/in", "sub0/in"] {
             let found = find(nothing);
-            assert!(found.directories.is_empty());
+            assert!(found.paths.is_empty());
             assert_eq!(found.trouble.as_deref(), Some("there is no such directory"));
         }
+    }
+
+    #[test]
+    fn files_are_found_as_a_shell_finds_them() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("logs/old.log")).unwrap();
+        for name in ["b.log", "a.log", ".hidden.log", "c.txt", "[x].log", "x.log"] {
+            fs::write(root.path().join("logs").join(name), "").unwrap();
+        }
+        let find = |pattern: &str| {
+            let found = expand([root.path().join(pattern)])?;
+            let names = found
+                .iter()
+                .map(|path| path.file_name().unwrap().to_owned());
+            Ok::<_, Error>(
+                names
+                    .map(|name| name.into_string().unwrap())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(find("logs/?.log").unwrap(), ["a.log", "b.log", "x.log"]);
+        assert_eq!(find("l*/*.{log,txt}").unwrap().len(), 5);
+        assert_eq!(find("logs/.*.log").unwrap(), [".hidden.log"]);
+        assert_eq!(find("logs/[x].log").unwrap(), ["[x].log"], "it exists");
+        assert_eq!(find("logs/[a]*").unwrap(), ["a.log"]);
+        assert_eq!(find("logs/none.log").unwrap(), ["none.log"], "no pattern");
+        for nothing in ["logs/*.gz", "none*/a.log", "logs/old*"] {
+            let error = find(nothing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Source);
+            assert!(error.to_string().contains(nothing), "{error}");
+        }
+        assert_eq!(find("logs/{a").unwrap_err().kind(), ErrorKind::Config);
     }
 }

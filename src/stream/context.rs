@@ -1,5 +1,7 @@
 //! Connect, transform, start, stop.
 
+mod files;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
@@ -10,6 +12,7 @@ use mio::{Poll, Token, Waker};
 
 use crate::config::{Config, Dialect, interval_ms};
 use crate::engine::control::Control;
+use crate::engine::files::FilesOf;
 use crate::engine::plan::{Node, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
 use crate::engine::{Order, build, launch, reactor};
@@ -56,6 +59,8 @@ struct Draft {
     sources: Vec<Box<dyn Source>>,
     /// The stream of each source.
     feeds: Vec<usize>,
+    /// Sources that are files, which can be read in another way as well.
+    files: Vec<FilesOf>,
     nodes: Vec<Arc<dyn Node>>,
     /// The number of each stream of bytes among all input streams.
     byte_inputs: Vec<usize>,
@@ -124,6 +129,7 @@ impl StreamingContext {
                 batches: None,
                 sources: Vec::new(),
                 feeds: Vec::new(),
+                files: Vec::new(),
                 nodes: Vec::new(),
                 byte_inputs: Vec::new(),
                 input_count: 0,
@@ -417,10 +423,11 @@ impl StreamingContext {
     /// No output was registered, or the system refuses a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
         let mut draft = self.draft.into_inner();
-        if draft.outputs.is_empty() {
-            let message = "no output operations registered, so nothing to execute";
-            return Err(Error::new(ErrorKind::NoOutput, message));
+        for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
+            draft.feeds.push(stream);
+            draft.sources.push(Box::new(files));
         }
+        draft.check_outputs()?;
         let refused = |cause: std::io::Error| {
             let cause = describe(&cause);
             Error::new(
@@ -442,46 +449,9 @@ impl StreamingContext {
         };
         let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
         let low_latency = draft.config.low_latency;
-        let (clock, notices) = (draft.clock, draft.notices);
-        graph::want(&mut draft.graph, draft.wanted);
+        let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
         let now = clock.now();
-        for node in &mut draft.graph {
-            node.step.start(&Starting {
-                remember_ms: draft.remember_ms.unwrap_or(0),
-                now,
-                notices: &notices,
-            });
-        }
-        let mut plan = Plan {
-            nodes: draft.nodes,
-            outputs: Vec::new(),
-        };
-        let byte_inputs = plan.first_nodes().map(|node| {
-            let stream = plan.nodes[node].stream();
-            (node, draft.byte_inputs[stream])
-        });
-        plan.outputs = vec![Box::new(Graph::new(
-            draft.graph,
-            draft.outputs,
-            draft.interval_ms,
-            draft.fails_fast,
-            Reporter::new(draft.bus.clone(), clock.clone()),
-            byte_inputs.collect(),
-        ))];
-        let parts = build(Order {
-            config: draft.config,
-            plan,
-            feeds: draft.feeds.clone(),
-            interval: if draft.is_one_batch {
-                Duration::ZERO
-            } else {
-                draft.interval
-            },
-            clock: clock.clone(),
-            notices: notices.clone(),
-            control: Arc::clone(&control),
-            wake: Arc::clone(&wake),
-        })?;
+        let parts = build(draft.order(Arc::clone(&control), Arc::clone(&wake), now))?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
@@ -539,6 +509,60 @@ impl StreamingContext {
         };
         runtime.spawn("mt-reactor".to_owned(), move || reactor::run(core, shell))?;
         Ok(RunningContext { runtime, control })
+    }
+}
+
+impl Draft {
+    fn check_outputs(&self) -> Result<()> {
+        if self.outputs.is_empty() {
+            let message = "no output operations registered, so nothing to execute";
+            return Err(Error::new(ErrorKind::NoOutput, message));
+        }
+        Ok(())
+    }
+
+    /// Starts the batch plane, at the time `now`, and gives what an engine is built from.
+    fn order(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Order {
+        let (clock, notices) = (self.clock.clone(), self.notices.clone());
+        let mut graph = std::mem::take(&mut self.graph);
+        graph::want(&mut graph, self.wanted.drain(..));
+        for node in &mut graph {
+            node.step.start(&Starting {
+                remember_ms: self.remember_ms.unwrap_or(0),
+                now,
+                notices: &notices,
+            });
+        }
+        let mut plan = Plan {
+            nodes: std::mem::take(&mut self.nodes),
+            outputs: Vec::new(),
+        };
+        let byte_inputs = plan.first_nodes().map(|node| {
+            let stream = plan.nodes[node].stream();
+            (node, self.byte_inputs[stream])
+        });
+        plan.outputs = vec![Box::new(Graph::new(
+            graph,
+            std::mem::take(&mut self.outputs),
+            self.interval_ms,
+            self.fails_fast,
+            Reporter::new(self.bus.clone(), clock.clone()),
+            byte_inputs.collect(),
+        ))];
+        Order {
+            config: self.config.clone(),
+            plan,
+            feeds: self.feeds.clone(),
+            interval: if self.is_one_batch {
+                Duration::ZERO
+            } else {
+                self.interval
+            },
+            clock,
+            notices,
+            control,
+            wake,
+        }
     }
 }
 

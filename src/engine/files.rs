@@ -1,0 +1,288 @@
+//! The door for files that are there: counted on all cores as one batch, without a reading thread.
+//!
+//! Promise: the batch holds every record of every file once, wherever the pieces begin and end; its
+//! ledger is checked like any other. Refuses to know: what is counted, what is put out, batch intervals
+//! that pass meanwhile.
+//!
+//! A file is taken in pieces, by whichever worker is free. A record belongs to the piece in which it
+//! begins, so a worker skips to the first record that begins in its piece and reads beyond it to the end
+//! of the last one. Both neighbours find the boundary in the bytes alone and agree without a word:
+//!
+//! ```text
+//!   piece k                      piece k + 1
+//!   ─ …  records ┐\n│ a record that begins in k and ends in k + 1 \n│ records … ─
+//!                    └───────── read by the worker of k ──────────┘
+//! ```
+//!
+//! A worker reads into a block of its own, through the same feed and the same stages that the shards
+//! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
+
+mod hand;
+mod work;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::hand::{Hand, Place};
+use self::work::{Task, Work};
+use crate::config::interval_ms;
+use crate::engine::control::{Control, Stop};
+use crate::engine::desk::Desk;
+use crate::engine::publisher::{Inbox, Publisher};
+use crate::engine::{Order, Runtime, arena};
+use crate::epoch::clock::{BatchClock, Clock};
+use crate::epoch::swap::{Tables, hand_over};
+use crate::epoch::{BatchTime, Cut, Mark, Roll};
+use crate::error::Result;
+use crate::limits::SHARDS_MAX;
+use crate::metrics::Intake;
+use crate::shard::ShardCore;
+use crate::source::Notices;
+use crate::source::feed::Feed;
+use crate::source::files::{Entry, Files, Opened, Trouble};
+use crate::sys;
+use crate::table::keys::Seed;
+
+/// The files of one stream.
+pub(crate) struct FilesOf {
+    pub(crate) stream: usize,
+    pub(crate) files: Files,
+}
+
+/// Starts the threads that count `sets` and put their one batch out. The feeds of `order` mean nothing.
+///
+/// # Errors
+///
+/// As [`build`](super::build), and a thread that cannot be started.
+pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
+    let Order {
+        config,
+        plan,
+        interval,
+        clock,
+        notices,
+        control,
+        wake,
+        ..
+    } = order;
+    let (work, piece_count) = Work::new(sets);
+    // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
+    let worker_count = config.workers.unwrap_or_else(sys::core_count);
+    let worker_count = worker_count.min(piece_count).clamp(1, SHARDS_MAX);
+    let stream_count = work.sets.iter().map(|set| set.stream + 1).max();
+    let stream_count = stream_count.unwrap_or(0);
+    let block_bytes = config.block_bytes_within_limit();
+    let arena = arena(block_bytes, worker_count * stream_count)?;
+    let seed = Seed::random();
+    let kernel = config.chosen_kernel()?;
+    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
+    let (mut hands, mut handed_over) = (Vec::new(), Vec::new());
+    for _ in 0..worker_count {
+        let stages = plan.nodes.iter();
+        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed)));
+        let (out, publisher_end) = hand_over(tables());
+        handed_over.push(publisher_end);
+        let feed = |stream| Feed::new(plan.rule_of(stream), config.record_bytes_max);
+        hands.push(Hand::new(
+            ShardCore::new(stages.collect(), tables(), out),
+            (0..stream_count).map(feed).collect(),
+            (0..stream_count).map(|_| arena.block()).collect(),
+        ));
+    }
+    let first = handed_over.pop().expect("there is at least one worker");
+    let (intakes_in, intakes_out) = rtrb::RingBuffer::new(stream_count);
+    let (cuts_in, cuts_out) = rtrb::RingBuffer::new(1);
+    let inbox = Inbox {
+        shards: handed_over,
+        // The publisher waits for one in every batch and for the others by the roll.
+        helper: first,
+        intakes: intakes_out,
+        cuts: cuts_out,
+        stream_count,
+    };
+    let closing = Closing {
+        left: worker_count,
+        intakes: vec![Intake::default(); stream_count],
+        trouble: Trouble::default(),
+        file_count: work.sets.iter().map(|set| set.progress.files()).sum(),
+        intakes_in,
+        cuts_in,
+        shard_count: worker_count - 1,
+        interval_ms: interval_ms(interval)?,
+        clock: clock.clone(),
+    };
+    let publisher = Publisher::new(
+        plan,
+        inbox,
+        interval,
+        clock,
+        Arc::new(AtomicU64::new(0)),
+        Arc::clone(&control),
+        notices.clone(),
+    );
+    let desk = Desk::new(publisher, wake, Arc::clone(&control), false);
+    let mut runtime = Runtime::new(Arc::clone(&control), Arc::clone(&desk));
+    let publisher_thread = {
+        let desk = Arc::clone(&desk);
+        runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
+    };
+    desk.set_owner(publisher_thread);
+    let crew = Arc::new(Crew {
+        work,
+        closing: Mutex::new(closing),
+        control,
+        desk,
+        notices: notices.clone(),
+    });
+    let bodies = hands.into_iter().map(|hand| {
+        let crew = Arc::clone(&crew);
+        move || crew.run(hand)
+    });
+    runtime.spawn_pinned("mt-files", bodies.collect(), config.pin, &notices)?;
+    Ok(runtime)
+}
+
+/// What the last worker does.
+struct Closing {
+    /// Workers that are not done.
+    left: usize,
+    /// Of each stream what the others have read.
+    intakes: Vec<Intake>,
+    trouble: Trouble,
+    file_count: usize,
+    intakes_in: rtrb::Producer<Intake>,
+    cuts_in: rtrb::Producer<Cut>,
+    shard_count: usize,
+    interval_ms: u64,
+    clock: Clock,
+}
+
+impl Closing {
+    /// Every worker has handed its tables over.
+    fn cut(&mut self, control: &Control) {
+        if let Some(error) = std::mem::take(&mut self.trouble).into_error(self.file_count) {
+            control.report_at_end(error);
+        }
+        for &intake in &self.intakes {
+            let pushed = self.intakes_in.push(intake);
+            assert!(pushed.is_ok(), "there is one batch");
+        }
+        let mut roll = Roll::default();
+        (0..self.shard_count).for_each(|shard| roll.add(shard));
+        let time = BatchClock::new(self.interval_ms, self.clock.now()).next();
+        let mark = mark(time);
+        let pushed = self.cuts_in.push(Cut { mark, roll });
+        assert!(pushed.is_ok(), "there is one batch");
+    }
+}
+
+/// The mark of the one batch.
+fn mark(time: BatchTime) -> Mark {
+    Mark {
+        epoch: 1,
+        time,
+        last: true,
+    }
+}
+
+/// What the workers share.
+struct Crew {
+    work: Work,
+    closing: Mutex<Closing>,
+    control: Arc<Control>,
+    desk: Arc<Desk>,
+    notices: Notices,
+}
+
+impl Crew {
+    /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
+    fn run(&self, mut hand: Hand) {
+        while self.control.requested().is_none()
+            && let Some(task) = self.work.take()
+        {
+            self.perform(task, &mut hand);
+        }
+        // What is cut at once would not be put out: the publisher is told to end.
+        if self.control.requested() == Some(Stop::Immediate) {
+            return;
+        }
+        // The batch's own time is in its cut.
+        let is_sealed = hand.core.try_seal(mark(BatchTime::default()));
+        assert!(is_sealed, "nobody has had the spare tables");
+        let mut closing = self.closing();
+        for (sum, feed) in closing.intakes.iter_mut().zip(&hand.feeds) {
+            *sum = sum.plus(&feed.intake());
+        }
+        closing.left -= 1;
+        if closing.left == 0 {
+            closing.cut(&self.control);
+            drop(closing);
+            self.desk.handed_over();
+        }
+    }
+
+    fn closing(&self) -> MutexGuard<'_, Closing> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn perform(&self, task: Task, hand: &mut Hand) {
+        match task {
+            Task::Entry(set, mut entry) => match entry.open() {
+                Ok(opened) => self.whole(set, &entry, opened, hand),
+                Err(cause) => {
+                    self.work.sets[set].progress.begin(entry.bytes, 0);
+                    self.failed(set, &entry, &cause);
+                }
+            },
+            Task::Whole(set, entry, opened) => self.whole(set, &entry, opened, hand),
+            Task::Failed(set, entry, cause) => {
+                self.work.sets[set].progress.begin(entry.bytes, 0);
+                self.failed(set, &entry, &cause);
+            }
+            Task::Piece(set, shared, range) => {
+                let place = Place {
+                    set: &self.work.sets[set],
+                    control: &self.control,
+                };
+                let outcome = hand.piece(&place, &shared.file, range, Some(shared.bytes));
+                if let Err(cause) = outcome
+                    && !shared.has_failed.swap(true, Ordering::Relaxed)
+                {
+                    self.failed(set, &shared.entry, &cause);
+                }
+            }
+        }
+    }
+
+    /// Counts a file that no other worker has a part in.
+    fn whole(&self, number: usize, entry: &Entry, opened: Opened, hand: &mut Hand) {
+        let set = &self.work.sets[number];
+        let place = Place {
+            set,
+            control: &self.control,
+        };
+        let outcome = match opened {
+            Opened::Regular(file, bytes) => {
+                set.progress.begin(entry.bytes, bytes.unwrap_or(0));
+                let range = 0..bytes.unwrap_or(u64::MAX);
+                hand.piece(&place, &file, range, bytes)
+            }
+            Opened::Stream(input) => {
+                set.progress.begin(entry.bytes, 0);
+                hand.stream(&place, input)
+            }
+        };
+        if let Err(cause) = outcome {
+            self.failed(number, entry, &cause);
+        }
+    }
+
+    /// A file could not be read, or not to its end.
+    #[cold]
+    fn failed(&self, set: usize, entry: &Entry, cause: &io::Error) {
+        self.closing().trouble.add(&entry.path, cause);
+        let notice = entry.unreadable(&self.work.sets[set].name, cause);
+        self.notices.tell(notice);
+    }
+}

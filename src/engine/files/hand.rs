@@ -1,0 +1,254 @@
+//! What one worker does with a piece of a file.
+//!
+//! Promise: a piece is the records that begin in it, found in the bytes alone; nothing of a piece is held
+//! when it is over. Refuses to know: other pieces, who took them, how the batch ends.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
+
+use crate::engine::control::Control;
+use crate::engine::files::work::Set;
+use crate::ring::arena::Block;
+use crate::shard::ShardCore;
+use crate::source::feed::{Ending, Feed};
+use crate::source::files::input_cause;
+use crate::source::input::Input;
+use crate::source::{Fill, Port, Source};
+
+/// Bytes read at once where the end of one record is looked for.
+const PROBE_BYTES: usize = 4096;
+
+/// How often a worker looks whether a pipe has something, and whether it is to stop waiting.
+const PIPE_POLL: Duration = Duration::from_millis(5);
+
+/// Where a piece is from, and who may stop it.
+pub(super) struct Place<'a> {
+    pub(super) set: &'a Set,
+    pub(super) control: &'a Control,
+}
+
+impl Place<'_> {
+    fn is_stopped(&self) -> bool {
+        self.control.requested().is_some()
+    }
+}
+
+/// What a worker counts with.
+pub(super) struct Hand {
+    pub(super) core: ShardCore,
+    /// One for each stream; each holds a block or has left one here.
+    pub(super) feeds: Vec<Feed>,
+    blocks: Vec<Block>,
+    probe: Box<[u8]>,
+}
+
+impl Hand {
+    /// A worker that counts with `core` what comes through `feeds`. There are as many blocks as feeds.
+    pub(super) fn new(core: ShardCore, feeds: Vec<Feed>, blocks: Vec<Block>) -> Self {
+        Hand {
+            core,
+            feeds,
+            blocks,
+            probe: vec![0; PROBE_BYTES].into(),
+        }
+    }
+
+    /// Counts the records that begin in `range` of `file`, which is `bytes` long or of unknown length.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of a read. What was read before it is counted, the record it stopped in
+    /// is not.
+    pub(super) fn piece(
+        &mut self,
+        place: &Place<'_>,
+        file: &File,
+        range: Range<u64>,
+        bytes: Option<u64>,
+    ) -> io::Result<()> {
+        let outcome = self.read_piece(place, file, range, bytes);
+        let ending = *outcome.as_ref().unwrap_or(&Ending::Reset);
+        self.end(place.set.stream, ending);
+        outcome.map(drop)
+    }
+
+    /// Gives how the last record ends, if its end was not found.
+    fn read_piece(
+        &mut self,
+        place: &Place<'_>,
+        file: &File,
+        range: Range<u64>,
+        bytes: Option<u64>,
+    ) -> io::Result<Ending> {
+        let stream = place.set.stream;
+        let mut at = range.start;
+        if at > 0 {
+            match self.record_start(file, &range)? {
+                Some(start) => at = start,
+                None => return Ok(Ending::Clean),
+            }
+        }
+        let file_end = bytes.unwrap_or(u64::MAX);
+        // Where the last record of the piece ends, once that is known.
+        let mut end = (range.end >= file_end).then_some(file_end);
+        loop {
+            if at >= range.end && place.is_stopped() {
+                return Ok(Ending::Reset);
+            }
+            let room = match end {
+                Some(end) => end - at,
+                // The last record ends soon behind the piece, as a rule.
+                None if at < range.end => range.end - at + PROBE_BYTES as u64,
+                None => u64::MAX,
+            };
+            if room == 0 {
+                break;
+            }
+            let space = self.space(stream);
+            let room = usize::try_from(room).unwrap_or(usize::MAX).min(space.len());
+            let mut count = read_at(file, &mut space[..room], at)?;
+            if count == 0 {
+                // It is shorter than it was.
+                break;
+            }
+            if end.is_none() {
+                // The record of the piece's last byte is its last one.
+                let from =
+                    usize::try_from((range.end - 1).saturating_sub(at)).unwrap_or(usize::MAX);
+                let behind = space[..count].get(from..).unwrap_or_default();
+                if let Some(found) = memchr::memchr2(b'\n', b'\r', behind) {
+                    let is_pair = behind[found] == b'\r'
+                        && match behind.get(found + 1) {
+                            Some(&next) => next == b'\n',
+                            None => is_line_feed(file, at + count as u64)?,
+                        };
+                    let behind_it = at + (from + found + 1 + usize::from(is_pair)) as u64;
+                    let behind_it = behind_it.min(file_end);
+                    count = count.min(usize::try_from(behind_it - at).unwrap_or(usize::MAX));
+                    end = Some(behind_it);
+                }
+            }
+            self.feeds[stream].filled(count);
+            place.set.progress.add_read(count);
+            if bytes.is_none() {
+                place.set.progress.correct(0, count as u64);
+            }
+            at += count as u64;
+        }
+        Ok(Ending::Clean)
+    }
+
+    /// Where the first record that begins in `range` does so; the range does not begin with the file.
+    /// No more than the range is looked at: behind it, others look.
+    fn record_start(&mut self, file: &File, range: &Range<u64>) -> io::Result<Option<u64>> {
+        // The byte before the range, if it ends a record, and all but its last one.
+        let (mut at, last) = (range.start - 1, range.end - 1);
+        while at < last {
+            let room = self
+                .probe
+                .len()
+                .min(usize::try_from(last - at).unwrap_or(usize::MAX));
+            let probe = &mut self.probe[..room];
+            let count = read_at(file, probe, at)?;
+            if count == 0 {
+                return Ok(None);
+            }
+            if let Some(found) = memchr::memchr2(b'\n', b'\r', &probe[..count]) {
+                let mut start = at + found as u64 + 1;
+                if probe[found] == b'\r' && is_line_feed(file, start)? {
+                    start += 1;
+                }
+                return Ok(Some(start).filter(|start| range.contains(start)));
+            }
+            at += count as u64;
+        }
+        Ok(None)
+    }
+
+    /// Counts what comes out of a pipe or a device, to its end.
+    pub(super) fn stream(&mut self, place: &Place<'_>, mut input: Input) -> io::Result<()> {
+        let stream = place.set.stream;
+        input.watch(&Port::detached());
+        while !place.is_stopped() {
+            let space = self.space(stream);
+            match input.fill(space, Duration::ZERO) {
+                Fill::Bytes(count) => {
+                    self.feeds[stream].filled(count);
+                    place.set.progress.add_read(count);
+                    place.set.progress.correct(0, count as u64);
+                }
+                // An immediate stop unparks.
+                Fill::Pending(_) => thread::park_timeout(PIPE_POLL),
+                Fill::Failed(error) => {
+                    self.end(stream, Ending::Reset);
+                    return Err(input_cause(&error));
+                }
+                _ => break,
+            }
+        }
+        self.end(stream, Ending::Clean);
+        Ok(())
+    }
+
+    /// Room to read into.
+    fn space(&mut self, stream: usize) -> &mut [u8] {
+        while !self.feeds[stream].has_space() {
+            if self.feeds[stream].has_block() {
+                self.count_complete(stream);
+            } else {
+                self.provide(stream);
+            }
+        }
+        self.feeds[stream].space()
+    }
+
+    fn provide(&mut self, stream: usize) {
+        let block = self.blocks.pop();
+        self.feeds[stream].provide(block.expect("each feed has a block or has left it"));
+    }
+
+    /// Counts what is complete. Gives whether anything was.
+    fn count_complete(&mut self, stream: usize) -> bool {
+        let feed = &mut self.feeds[stream];
+        if !feed.has_block() {
+            return false;
+        }
+        let Some(mut block) = feed.cut() else {
+            return false;
+        };
+        self.core.count(&block, stream);
+        block.recycle();
+        self.blocks.push(block);
+        true
+    }
+
+    /// What was read is over: nothing of it is held any more.
+    fn end(&mut self, stream: usize, ending: Ending) {
+        while self.count_complete(stream) {}
+        self.feeds[stream].end(ending);
+        if self.feeds[stream].carries_record() {
+            self.provide(stream);
+        }
+        while self.count_complete(stream) {}
+    }
+}
+
+/// Whether the byte there is a `\n`.
+fn is_line_feed(file: &File, at: u64) -> io::Result<bool> {
+    let mut next = [0];
+    Ok(read_at(file, &mut next, at)? == 1 && next[0] == b'\n')
+}
+
+/// Reads at a place; an interrupted read is made again.
+fn read_at(file: &File, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buf, at) {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What there is to do, and who does it: whoever asks next.
+//!
+//! Promise: every byte of every file is in one task; a file is opened once, whoever reads it. Refuses to
+//! know: records, threads.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::files::FilesOf;
+use crate::source::files::{Entry, Opened, Progress};
+
+/// What there is to do.
+pub(super) struct Work {
+    pub(super) sets: Vec<Set>,
+    cursor: Mutex<Cursor>,
+}
+
+/// What all files of a stream have in common.
+pub(super) struct Set {
+    pub(super) stream: usize,
+    pub(super) name: String,
+    pub(super) progress: Progress,
+    piece_bytes: u64,
+}
+
+/// What was not begun.
+struct Cursor {
+    /// With the number of their set.
+    entries: VecDeque<(usize, Entry)>,
+    /// The file that is being taken in pieces, and where the next one begins.
+    current: Option<(usize, Arc<Shared>, u64)>,
+}
+
+/// A regular file that several workers read.
+pub(super) struct Shared {
+    pub(super) entry: Entry,
+    pub(super) file: File,
+    pub(super) bytes: u64,
+    /// It could not be read, which was told.
+    pub(super) has_failed: AtomicBool,
+}
+
+/// Something for one worker.
+pub(super) enum Task {
+    /// A file that was not opened: opening it needs nobody else.
+    Entry(usize, Entry),
+    /// A file that can only be read from its beginning to its end.
+    Whole(usize, Entry, Opened),
+    Piece(usize, Arc<Shared>, Range<u64>),
+    /// A file that cannot be opened.
+    Failed(usize, Entry, io::Error),
+}
+
+impl Work {
+    /// With about how many pieces it is.
+    pub(super) fn new(sets: Vec<FilesOf>) -> (Self, usize) {
+        let (mut all, mut entries) = (Vec::new(), VecDeque::new());
+        let mut piece_count = 0;
+        for (number, FilesOf { stream, files }) in sets.into_iter().enumerate() {
+            let progress = files.progress();
+            let (of_set, name, piece_bytes) = files.into_parts();
+            let piece_bytes = piece_bytes as u64;
+            let pieces = of_set.iter().map(|entry| 1 + entry.bytes / piece_bytes);
+            piece_count += pieces.sum::<u64>();
+            entries.extend(of_set.into_iter().map(|entry| (number, entry)));
+            all.push(Set {
+                stream,
+                name,
+                progress,
+                piece_bytes,
+            });
+        }
+        let cursor = Mutex::new(Cursor {
+            entries,
+            current: None,
+        });
+        let piece_count = usize::try_from(piece_count).unwrap_or(usize::MAX);
+        (Work { sets: all, cursor }, piece_count)
+    }
+
+    /// The next thing to do, if there is one.
+    pub(super) fn take(&self) -> Option<Task> {
+        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((set, shared, at)) = &mut cursor.current {
+            let (set, begin) = (*set, *at);
+            let end = shared
+                .bytes
+                .min(begin.saturating_add(self.sets[set].piece_bytes));
+            *at = end;
+            let task = Task::Piece(set, Arc::clone(shared), begin..end);
+            if end == shared.bytes {
+                cursor.current = None;
+            }
+            return Some(task);
+        }
+        let (set, mut entry) = cursor.entries.pop_front()?;
+        let Set {
+            progress,
+            piece_bytes,
+            ..
+        } = &self.sets[set];
+        if entry.bytes <= *piece_bytes {
+            return Some(Task::Entry(set, entry));
+        }
+        // Opened under the lock: the others are to find its pieces.
+        match entry.open() {
+            Ok(Opened::Regular(file, Some(bytes))) => {
+                progress.begin(entry.bytes, bytes);
+                let end = bytes.min(*piece_bytes);
+                let shared = Arc::new(Shared {
+                    entry,
+                    file,
+                    bytes,
+                    has_failed: AtomicBool::new(false),
+                });
+                if end < bytes {
+                    cursor.current = Some((set, Arc::clone(&shared), end));
+                }
+                Some(Task::Piece(set, shared, 0..end))
+            }
+            Ok(opened) => Some(Task::Whole(set, entry, opened)),
+            Err(cause) => Some(Task::Failed(set, entry, cause)),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! `files`: files by their names, read one after another to their ends.
+//!
+//! Promise: every file that was named is read once, from its beginning to the end it had when it was
+//! opened; lines of two files never mix; one that cannot be read costs the others nothing, and is an error
+//! when they are done. Refuses to know: what the bytes mean, patterns, the clock.
+//!
+//! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, and that is all.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result, describe};
+use crate::limits::PIECE_BYTES;
+use crate::source::input::Input;
+use crate::source::{Fill, Notice, Port, Source};
+
+/// Files, read one after another: each is a connection of its own, whose end ends its last line.
+///
+/// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
+/// to its end. Named pipes and devices are read as they come.
+///
+/// ```
+/// use microtally::prelude::*;
+/// use microtally::sources::Files;
+///
+/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let files = Files::open(["Cargo.toml", "src/lib.rs"])?;
+/// let progress = files.progress();
+/// ssc.source_stream(files).count_by_value().for_each_batch(|batch, _| {
+///     println!("{} different lines", batch.len());
+/// });
+/// ssc.start()?.await_termination()?;
+/// assert_eq!(progress.read_bytes(), progress.total_bytes());
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct Files {
+    entries: Vec<Entry>,
+    /// The next one to open.
+    next: usize,
+    open: Option<Open>,
+    port: Port,
+    progress: Progress,
+    trouble: Trouble,
+    name: String,
+    piece_bytes: usize,
+}
+
+/// A file that was named.
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    /// Its size when it was named, if it is a regular file.
+    pub(crate) bytes: u64,
+    /// A pipe or a device, which can be opened once.
+    stream: Option<File>,
+}
+
+/// A file that was opened.
+pub(crate) enum Opened {
+    /// A regular file, and how many bytes of it there are: `None` where the system does not say.
+    Regular(File, Option<u64>),
+    /// Anything else: bytes come when they come.
+    Stream(Input),
+}
+
+enum Open {
+    Regular {
+        file: File,
+        left: Option<u64>,
+    },
+    /// Boxed: it is the larger one by far, and rare.
+    Stream(Box<Input>),
+}
+
+/// How far a reader of files has come. Cheap to clone and to ask, from any thread.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    read: AtomicU64,
+    total: AtomicU64,
+    begun: AtomicUsize,
+    count: usize,
+}
+
+/// Files that could not be read: the first one's error, and how many.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    first: Option<Error>,
+    count: usize,
+}
+
+impl Progress {
+    fn new(entries: &[Entry]) -> Self {
+        Progress(Arc::new(Counters {
+            total: AtomicU64::new(entries.iter().map(|entry| entry.bytes).sum()),
+            count: entries.len(),
+            ..Counters::default()
+        }))
+    }
+
+    /// Bytes read so far. Of compressed files those of the file, not of what is in it.
+    pub fn read_bytes(&self) -> u64 {
+        // Relaxed here and below: figures for people, which guard nothing.
+        self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all regular files: as many as will have been read at the end, as far as is known. What
+    /// comes out of pipes and devices is added as it is read.
+    pub fn total_bytes(&self) -> u64 {
+        self.0.total.load(Ordering::Relaxed)
+    }
+
+    /// Files whose turn has come.
+    pub fn files_begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Files there are.
+    pub fn files(&self) -> usize {
+        self.0.count
+    }
+
+    pub(crate) fn add_read(&self, bytes: usize) {
+        self.0.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A file's turn has come, and it has not the size that it was thought to have.
+    pub(crate) fn begin(&self, thought: u64, is: u64) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.correct(thought, is);
+    }
+
+    /// What was counted as `thought` bytes in the total is as many as `is`.
+    pub(crate) fn correct(&self, thought: u64, is: u64) {
+        // Wrapping, as atomics do: the sum comes out right.
+        self.0
+            .total
+            .fetch_add(is.wrapping_sub(thought), Ordering::Relaxed);
+    }
+}
+
+impl Trouble {
+    /// One more file could not be read, or not to its end.
+    pub(crate) fn add(&mut self, path: &Path, cause: &io::Error) {
+        self.count += 1;
+        self.first
+            .get_or_insert_with(|| Error::input(&format!("{path:?}"), cause));
+    }
+
+    /// What to say of it at the end, `of` so many files.
+    pub(crate) fn into_error(self, of: usize) -> Option<Error> {
+        let first = self.first?;
+        let count = self.count;
+        Some(if count == 1 {
+            first
+        } else {
+            let message =
+                format!("{count} of {of} files could not be read, the first one: {first}");
+            Error::new(ErrorKind::Source, message)
+        })
+    }
+}
+
+impl Entry {
+    fn new(path: PathBuf) -> Result<Self> {
+        let unreadable = |cause: &io::Error| Error::input(&format!("{path:?}"), cause);
+        let opened = open(&path).and_then(|file| Ok((metadata(&file)?, file)));
+        let (metadata, file) = opened.map_err(|cause| unreadable(&cause))?;
+        let is_file = metadata.is_file();
+        Ok(Entry {
+            path,
+            bytes: if is_file { metadata.len() } else { 0 },
+            // A pipe must not be closed again: whoever writes would be told that nobody reads.
+            stream: (!is_file).then_some(file),
+        })
+    }
+
+    /// Opens it, which can be done once.
+    pub(crate) fn open(&mut self) -> io::Result<Opened> {
+        let file = match self.stream.take() {
+            Some(stream) => stream,
+            None => open(&self.path)?,
+        };
+        let metadata = metadata(&file)?;
+        Ok(if metadata.is_file() {
+            // Files that are made up when they are read say that they are empty.
+            let size = Some(metadata.len()).filter(|&bytes| bytes > 0);
+            Opened::Regular(file, size)
+        } else {
+            Opened::Stream(Input::of(format!("{:?}", self.path), file))
+        })
+    }
+
+    /// What to tell when it cannot be read.
+    pub(crate) fn unreadable(&self, source: &str, cause: &io::Error) -> Notice {
+        Notice::Unreadable {
+            source: source.to_owned(),
+            path: self.path.clone(),
+            reason: describe(cause),
+        }
+    }
+}
+
+/// What an open file is: anything but a directory.
+fn metadata(file: &File) -> io::Result<Metadata> {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    Ok(metadata)
+}
+
+/// Opens a file without waiting: a named pipe without a writer would make one wait for it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+impl Files {
+    /// The files of these names, in this order. See [`expand`](crate::sources::expand) for patterns.
+    ///
+    /// # Errors
+    ///
+    /// No name at all, [`ErrorKind::Config`]; the first file that is not there, is a directory or may not
+    /// be read, [`ErrorKind::Source`].
+    pub fn open<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Result<Self> {
+        let entries = paths.into_iter().map(|path| Entry::new(path.into()));
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        let name = match &entries[..] {
+            [] => return Err(Error::refused("there is no file to read")),
+            [one] => format!("{:?}", one.path),
+            [first, ..] => format!("{:?} and {} more files", first.path, entries.len() - 1),
+        };
+        Ok(Files {
+            progress: Progress::new(&entries),
+            entries,
+            next: 0,
+            open: None,
+            port: Port::detached(),
+            trouble: Trouble::default(),
+            name,
+            piece_bytes: PIECE_BYTES,
+        })
+    }
+
+    /// What was named, for another reader, and its name.
+    pub(crate) fn into_parts(self) -> (Vec<Entry>, String, usize) {
+        (self.entries, self.name, self.piece_bytes)
+    }
+
+    /// Bytes that one of several workers takes at once, at least 1: small ones have every boundary happen in
+    /// tests.
+    #[doc(hidden)]
+    pub fn piece_bytes(mut self, bytes: usize) -> Self {
+        self.piece_bytes = bytes.max(1);
+        self
+    }
+
+    /// How far the reading has come, for another thread to ask.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Opens the next file that can be, if there is one.
+    fn open_next(&mut self) -> bool {
+        while let Some(entry) = self.entries.get_mut(self.next) {
+            self.next += 1;
+            match entry.open() {
+                Ok(Opened::Regular(file, left)) => {
+                    self.progress.begin(entry.bytes, left.unwrap_or(0));
+                    self.open = Some(Open::Regular { file, left });
+                    return true;
+                }
+                Ok(Opened::Stream(mut input)) => {
+                    self.progress.begin(entry.bytes, 0);
+                    input.watch(&self.port);
+                    self.open = Some(Open::Stream(Box::new(input)));
+                    return true;
+                }
+                Err(cause) => {
+                    self.progress.begin(entry.bytes, 0);
+                    self.trouble.add(&entry.path, &cause);
+                    self.port.tell(entry.unreadable(&self.name, &cause));
+                }
+            }
+        }
+        false
+    }
+
+    /// The file at hand broke off.
+    fn failed(&mut self, cause: &io::Error) -> Fill {
+        let entry = &self.entries[self.next - 1];
+        self.trouble.add(&entry.path, cause);
+        self.port.tell(entry.unreadable(&self.name, cause));
+        self.open = None;
+        // What came before it was read; the line it stopped in is not one.
+        Fill::Break { clean: false }
+    }
+
+    fn ended(&mut self) -> Fill {
+        self.open = None;
+        Fill::Break { clean: true }
+    }
+}
+
+/// Reads up to `left` bytes, and counts them off.
+fn read(mut file: &File, left: &mut Option<u64>, buf: &mut [u8]) -> io::Result<usize> {
+    let room = left.map_or(buf.len(), |left| {
+        buf.len().min(usize::try_from(left).unwrap_or(usize::MAX))
+    });
+    loop {
+        match file.read(&mut buf[..room]) {
+            Ok(count) => {
+                *left = left.map(|left| left - count as u64);
+                return Ok(count);
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
+/// The cause of an [`Input`]'s error, which names the file once more.
+pub(crate) fn input_cause(error: &Error) -> io::Error {
+    let message = error.to_string();
+    let cause = message
+        .rsplit_once(": ")
+        .map_or(&*message, |(_, cause)| cause);
+    io::Error::other(cause.to_owned())
+}
+
+impl Source for Files {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.port = port;
+    }
+
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+        if self.open.is_none() && !self.open_next() {
+            let trouble = std::mem::take(&mut self.trouble);
+            return match trouble.into_error(self.entries.len()) {
+                Some(error) => Fill::Failed(error),
+                None => Fill::End,
+            };
+        }
+        match self.open.as_mut().expect("it was opened") {
+            Open::Regular { file, left } => match read(file, left, buf) {
+                Ok(0) => {
+                    // It is shorter than it was.
+                    let missing = left.take().unwrap_or(0);
+                    self.progress.correct(missing, 0);
+                    self.ended()
+                }
+                Ok(count) => {
+                    self.progress.add_read(count);
+                    if left.is_none() {
+                        self.progress.correct(0, count as u64);
+                    }
+                    Fill::Bytes(count)
+                }
+                Err(cause) => self.failed(&cause),
+            },
+            Open::Stream(input) => match input.fill(buf, now) {
+                Fill::Bytes(count) => {
+                    self.progress.add_read(count);
+                    self.progress.correct(0, count as u64);
+                    Fill::Bytes(count)
+                }
+                Fill::End => self.ended(),
+                Fill::Failed(error) => self.failed(&input_cause(&error)),
+                other => other,
+            },
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        match &mut self.open {
+            Some(Open::Stream(input)) => input.drain(),
+            // The rest of a file has not been received.
+            _ => 0,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files")
+            .field("name", &self.name)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}

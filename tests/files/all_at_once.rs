@@ -1,0 +1,293 @@
+//! The door that counts files on all cores.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use microtally::prelude::*;
+use microtally::sources::Files;
+use microtally::{Config, ErrorKind, Rule};
+use proptest::prelude::*;
+
+use crate::definition::{Definition, Expected};
+use crate::util::{all_at_once, program, put};
+
+fn rules() -> impl Strategy<Value = Rule> {
+    prop_oneof![
+        Just(Rule::Lines),
+        Just(Rule::Split(b' ')),
+        Just(Rule::SplitWhitespace)
+    ]
+}
+
+/// Line ends in every arrangement, and words of every kind of length.
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        6 => "[ab ]{0,6}".prop_map(String::into_bytes),
+        3 => Just(b"\n".to_vec()),
+        3 => Just(b"\r\n".to_vec()),
+        2 => Just(b"\r".to_vec()),
+        1 => (0usize..90).prop_map(|n| vec![b'x'; n]),
+        1 => Just(vec![0, 0xff]),
+    ];
+    prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pieces_of_any_size_hold_every_record_once(
+        contents in prop::collection::vec(content(), 1..4),
+        rule in rules(),
+        piece_bytes in prop_oneof![1usize..20, 20usize..400],
+        workers in 1usize..5,
+        block_bytes in 64usize..200,
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::open(put(root.path(), &contents)).unwrap().piece_bytes(piece_bytes);
+        let progress = files.progress();
+        let config = Config::default().workers(workers).block_bytes(block_bytes).pin(false);
+        let outcome = all_at_once(files, rule, config);
+        prop_assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        let expected: Expected = contents.iter().map(|content| Definition::of(content, rule)).sum();
+        prop_assert_eq!(outcome.seen, expected);
+        prop_assert_eq!(outcome.batches, 1);
+        let bytes = contents.iter().map(Vec::len).sum::<usize>() as u64;
+        prop_assert_eq!((progress.read_bytes(), progress.total_bytes()), (bytes, bytes));
+    }
+}
+
+#[test]
+fn every_place_of_a_boundary_is_tried() {
+    let text = b"a\r\n\r\nb\n\nc\rd\r\r\n\n\re e\r\nlonger than a piece or two\r\n".to_vec();
+    for end in 0..=text.len() {
+        let content = &text[..end];
+        let root = tempfile::tempdir().unwrap();
+        let paths = put(root.path(), &[content.to_vec()]);
+        for piece_bytes in 1..=end + 1 {
+            let files = Files::open(&paths).unwrap().piece_bytes(piece_bytes);
+            let config = Config::default().workers(2).block_bytes(64).pin(false);
+            let outcome = all_at_once(files, Rule::Lines, config);
+            let expected = Definition::of(content, Rule::Lines);
+            assert_eq!(outcome.seen, expected, "{end} {piece_bytes}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_many_pieces_is_one_and_beyond_the_limit_it_is_words() {
+    let root = tempfile::tempdir().unwrap();
+    let line = [b"word ".repeat(2000), b"\nend\n".to_vec()].concat();
+    let paths = put(root.path(), std::slice::from_ref(&line));
+    for limit in [100, 1 << 20] {
+        let files = Files::open(&paths).unwrap().piece_bytes(1000);
+        let config = Config::default()
+            .workers(3)
+            .block_bytes(256)
+            .record_bytes_max(limit);
+        let outcome = all_at_once(files, Rule::Split(b' '), config);
+        assert_eq!(
+            outcome.seen,
+            Definition::of(&line, Rule::Split(b' ')),
+            "{limit}"
+        );
+    }
+}
+
+#[test]
+fn closures_and_other_operators_run_in_the_workers_too() {
+    let root = tempfile::tempdir().unwrap();
+    let content = (0..5000)
+        .map(|n| format!("{},{}\n", n % 7, n))
+        .collect::<String>();
+    let paths = put(root.path(), &[content.into_bytes(), b"3,1000000".to_vec()]);
+    let ssc = StreamingContext::with_config(Duration::from_secs(1), Config::default().workers(2))
+        .unwrap();
+    let lines = ssc.files_stream(Files::open(paths).unwrap().piece_bytes(1000));
+    let (sender, sums) = std::sync::mpsc::channel();
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().parse::<u64>().unwrap();
+    lines
+        .filter(|line| line[0] != b'0')
+        .map(move |line| (&line[..1], number(&line[2..])))
+        .reduce_by_key(u64::max)
+        .for_each_batch(move |batch, _| {
+            sender
+                .send((
+                    batch.get(b"0"),
+                    batch.get(b"3"),
+                    batch.get(b"6"),
+                    batch.stats().records,
+                ))
+                .unwrap();
+        });
+    let (count_sender, counted) = std::sync::mpsc::channel();
+    lines
+        .count()
+        .for_each_batch(move |rdd, _| count_sender.send(rdd.to_vec()).unwrap());
+    let running = ssc.start_files().unwrap();
+    running.await_termination().unwrap();
+    assert_eq!(
+        sums.iter().collect::<Vec<_>>(),
+        [(None, Some(1_000_000), Some(4997), 5001)]
+    );
+    assert_eq!(counted.iter().collect::<Vec<_>>(), [[5001]]);
+    assert_eq!(
+        (running.stats().batches, running.stats().records),
+        (1, 5001)
+    );
+}
+
+#[test]
+fn a_function_that_panics_fails_the_batch_and_nothing_hangs() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(root.path(), &[b"a\nb\n".repeat(1000)]);
+    let ssc = StreamingContext::with_config(Duration::from_secs(1), Config::default().workers(2))
+        .unwrap();
+    let lines = ssc.files_stream(Files::open(paths).unwrap().piece_bytes(100));
+    lines
+        .filter(|line| if line == b"b" { panic!("no b") } else { true })
+        .count_by_value()
+        .pprint(1);
+    let error = ssc.start_files().unwrap().await_termination().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UserFunction);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_costs_the_others_nothing_and_is_an_error_at_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(
+        root.path(),
+        &[
+            b"a\n".to_vec(),
+            b"b\n".to_vec(),
+            b"a\n".repeat(100),
+            b"d".to_vec(),
+        ],
+    );
+    for piece_bytes in [10, 1 << 20] {
+        let files = Files::open(&paths).unwrap().piece_bytes(piece_bytes);
+        fs::rename(&paths[1], root.path().join("away")).unwrap();
+        fs::rename(&paths[2], root.path().join("away too")).unwrap();
+        let outcome = all_at_once(files, Rule::Lines, Config::default().workers(2));
+        assert_eq!(outcome.seen, Definition::of(b"a\nd", Rule::Lines));
+        assert_eq!(outcome.notices.len(), 2, "{:?}", outcome.notices);
+        let error = outcome.error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert!(
+            error
+                .to_string()
+                .starts_with("2 of 4 files could not be read, the first one: cannot read"),
+            "{error}"
+        );
+        fs::rename(root.path().join("away"), &paths[1]).unwrap();
+        fs::rename(root.path().join("away too"), &paths[2]).unwrap();
+    }
+}
+
+#[test]
+fn case_77_a_file_that_shrinks_ends_sooner_and_one_that_grows_does_not_end_later() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(
+        root.path(),
+        &[b"kept\n".repeat(10), b"0123456789\n".to_vec()],
+    );
+    // Both change between the look at their sizes and the reading, one before and one after it is opened.
+    let files = Files::open(&paths).unwrap();
+    let progress = files.progress();
+    File::options()
+        .write(true)
+        .open(&paths[0])
+        .unwrap()
+        .set_len(13)
+        .unwrap();
+    File::options()
+        .append(true)
+        .open(&paths[1])
+        .unwrap()
+        .write_all(b"more\n")
+        .unwrap();
+    let outcome = all_at_once(files, Rule::Lines, Config::default().workers(1));
+    assert!(outcome.error.is_none());
+    let expected = Definition::of(b"kept\nkept\nkep", Rule::Lines);
+    assert_eq!(
+        outcome.seen,
+        expected.plus(Definition::of(b"0123456789\nmore\n", Rule::Lines))
+    );
+    assert_eq!((progress.read_bytes(), progress.total_bytes()), (29, 29));
+}
+
+#[test]
+fn files_without_a_size_and_pipes_are_read_to_their_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let pipe = root.path().join("pipe");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let files = Files::open([std::path::Path::new("/proc/version"), &pipe]).unwrap();
+    let progress = files.progress();
+    let writer = std::thread::spawn(move || {
+        let mut pipe = File::options().write(true).open(pipe).unwrap();
+        pipe.write_all(b"one\ntw").unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        pipe.write_all(b"o\nlast").unwrap();
+    });
+    let outcome = all_at_once(files, Rule::Lines, Config::default().workers(2));
+    writer.join().unwrap();
+    let version = fs::read("/proc/version").unwrap();
+    assert_eq!(
+        outcome.seen,
+        Definition::of(&version, Rule::Lines).plus(Definition::of(b"one\ntwo\nlast", Rule::Lines))
+    );
+    assert_eq!(progress.read_bytes(), version.len() as u64 + 12);
+    assert_eq!(progress.total_bytes(), progress.read_bytes());
+    assert_eq!((progress.files_begun(), progress.files()), (2, 2));
+}
+
+#[test]
+fn a_graceful_stop_puts_out_what_was_counted_and_an_immediate_one_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut paths = put(root.path(), &[b"a\n".to_vec()]);
+    // A writer that never comes: the run would wait for it for ever.
+    let pipe = root.path().join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    paths.push(pipe);
+    for (how, batches) in [(Stop::Graceful, 1), (Stop::Immediate, 0)] {
+        let files = Files::open(&paths).unwrap();
+        let progress = files.progress();
+        let (ssc, watch) = program(files, Rule::Lines, Config::default().workers(1));
+        let running = ssc.start_files().unwrap();
+        while progress.files_begun() < 2 {
+            std::thread::yield_now();
+        }
+        let begin = Instant::now();
+        let ended = running.stop(how);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        let outcome = watch.outcome(ended.map(drop));
+        assert!(outcome.error.is_none());
+        assert_eq!(outcome.batches, batches);
+        assert_eq!(outcome.seen.records, batches as u64);
+        assert_eq!(outcome.truncated_records, 0);
+    }
+}
+
+#[test]
+fn only_files_can_be_run_to_their_ends() {
+    let ssc = StreamingContext::new(Duration::from_secs(1)).unwrap();
+    ssc.socket_text_stream("localhost", 9)
+        .unwrap()
+        .count_by_value()
+        .pprint(1);
+    assert_eq!(ssc.start_files().unwrap_err().kind(), ErrorKind::Config);
+    let ssc = StreamingContext::new(Duration::from_secs(1)).unwrap();
+    ssc.files_stream(Files::open(["Cargo.toml"]).unwrap());
+    assert_eq!(ssc.start_files().unwrap_err().kind(), ErrorKind::NoOutput);
+}
