@@ -23,6 +23,7 @@ mod work;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use self::hand::{Hand, Place};
 use self::work::{Task, Work};
@@ -109,7 +110,11 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         intakes_in,
         cuts_in,
         shard_count: worker_count - 1,
-        interval_ms: interval_ms(interval)?,
+        // Without an interval the batch is named by the millisecond in which it ends.
+        interval_ms: match interval {
+            Duration::ZERO => 1,
+            interval => interval_ms(interval)?,
+        },
         clock: clock.clone(),
     };
     let publisher = Publisher::new(

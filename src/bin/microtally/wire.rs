@@ -3,11 +3,12 @@
 //! Promise: nothing is started before everything was checked; a source or a format is one line here.
 //! Refuses to know: how stages work.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
-use microtally::sources::{Input, TcpClient};
+use microtally::sources::{Files, Input, TcpClient, expand};
 use microtally::stream::{DStream, Reduced};
 use microtally::{Config, Error, Lines, Notice, Reconnect, Result, Rule, Source, Value};
 
@@ -68,17 +69,44 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     };
     let counting = &options.counting;
     let ssc = StreamingContext::one_batch(config(counting))?;
+    ssc.on_notice(tell);
     let report = Report::new();
-    let counts = keyed(&connect(&ssc, counting)?, counting, &defaults)?;
+    // Nothing but files is counted on all cores at once, without a thread that reads.
+    let patterns = only_files(counting);
+    let lines = match &patterns {
+        Some(patterns) => ssc.files_stream(open(patterns)?),
+        None => connect(&ssc, counting)?,
+    };
+    let counts = keyed(&lines, counting, &defaults)?;
     counts.output(report.clone());
     attach(&counts, counting, &defaults);
-    finish(ssc, counting, &report)
+    let start = match patterns {
+        Some(_) => StreamingContext::start_files,
+        None => StreamingContext::start,
+    };
+    finish(ssc, start, counting, &report)
+}
+
+/// The patterns of a command that reads files to their ends and nothing else.
+fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
+    let patterns = counting.sources.iter().map(|source| match source {
+        SourceSpec::Files(pattern) => Some(pattern.as_os_str()),
+        _ => None,
+    });
+    let patterns: Vec<_> = patterns.collect::<Option<_>>()?;
+    (!patterns.is_empty() && !counting.follow).then_some(patterns)
+}
+
+/// The files of some patterns.
+fn open(patterns: &[&OsStr]) -> Result<Files> {
+    Files::open(expand(patterns)?)
 }
 
 /// A command that gives results again and again.
 fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
     let interval = slides.interval.unwrap_or(defaults.interval);
     let ssc = StreamingContext::with_config(interval, config(counting))?;
+    ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
     }
@@ -99,12 +127,11 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         }
     };
     attach(&shown, counting, defaults);
-    finish(ssc, counting, &report)
+    finish(ssc, StreamingContext::start, counting, &report)
 }
 
 /// The lines of every source.
 fn connect<'c>(ssc: &'c StreamingContext, counting: &Counting) -> Result<DStream<'c, Lines>> {
-    ssc.on_notice(tell);
     let stdin = [SourceSpec::Stdin];
     let specs = match &counting.sources[..] {
         [] => &stdin,
@@ -125,6 +152,7 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
     Ok(match spec {
         SourceSpec::Stdin => Box::new(Input::stdin()),
         SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
+        SourceSpec::Files(pattern) => Box::new(open(&[pattern])?),
         other => return Err(Error::refused(format!("{other:?} is not there yet"))),
     })
 }
@@ -166,8 +194,13 @@ fn put_out<V: Value>(results: &Reduced<'_, V>, format: Format, top: usize) {
 }
 
 /// Runs to the end, and tells the statistics if they are wanted.
-fn finish(ssc: StreamingContext, counting: &Counting, report: &Report) -> Result<()> {
-    let outcome = run(ssc);
+fn finish(
+    ssc: StreamingContext,
+    start: fn(StreamingContext) -> Result<RunningContext>,
+    counting: &Counting,
+    report: &Report,
+) -> Result<()> {
+    let outcome = run(ssc, start);
     let stats = match counting.stats {
         None if std::io::stderr().is_terminal() => Some(Stats::Text),
         asked => asked,
@@ -196,7 +229,7 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     };
     put_out(&counts, options.format, top);
     counts.output(report.clone());
-    run(ssc)?;
+    run(ssc, StreamingContext::start)?;
     if options.format != Format::Pyspark {
         // Programs read these formats: no line for people among the results.
         say(&report.summary().text());
@@ -236,8 +269,8 @@ fn table_or_tsv() -> Format {
     }
 }
 
-fn run(ssc: StreamingContext) -> Result<()> {
-    let running = ssc.start()?;
+fn run(ssc: StreamingContext, start: fn(StreamingContext) -> Result<RunningContext>) -> Result<()> {
+    let running = start(ssc)?;
     signals::stop_on_signal(running.stop_handle());
     running.await_termination()
 }
