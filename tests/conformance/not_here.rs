@@ -104,15 +104,3 @@ pub(crate) const NOT_HERE: &[Listed] = &[
         JVM,
     ),
 ];
-
-/// What can be run as soon as something that is missing is there.
-pub(crate) const PENDING: &[Listed] = &[
-    (
-        "pyspark/test_context.StreamingContextTests/test_binary_records_stream",
-        "There is no binary_records_stream yet.",
-    ),
-    (
-        "scala/InputStreamsSuite/binary records stream",
-        "There is no binary_records_stream yet.",
-    ),
-];

@@ -33,6 +33,14 @@ pub(crate) const PROGRAMS: &[Program] = &[
         "pyspark/test_context.StreamingContextTests/test_text_file_stream",
         text_file_stream,
     ),
+    (
+        "pyspark/test_context.StreamingContextTests/test_binary_records_stream",
+        binary_records_unpacked,
+    ),
+    (
+        "scala/InputStreamsSuite/binary records stream",
+        binary_records,
+    ),
     ("scala/BasicOperationsSuite/transform", transform),
     (
         "scala/BasicOperationsSuite/StreamingContext.transform",
@@ -328,7 +336,7 @@ fn rows<'m>(states: impl Iterator<Item = (&'m i64, &'m i64, BatchTime)>) -> Valu
 }
 
 /// Writes a file and gives it a modification time.
-pub(crate) fn put_file(path: &Path, content: &str, modified_ms: u64) {
+pub(crate) fn put_file(path: &Path, content: impl AsRef<[u8]>, modified_ms: u64) {
     std::fs::write(path, content).expect("the directory is there");
     let file = std::fs::File::options().append(true).open(path);
     let modified = UNIX_EPOCH + ms(modified_ms);
@@ -355,4 +363,57 @@ fn text_file_stream(case: &Case) {
     }
     running.stop(Stop::Immediate).expect("nothing fails");
     case.check(seen, case.expected("expected_batches").expect("output"));
+}
+
+/// The records of files that are put into a directory one a batch, by name and content.
+fn records_of_files(
+    case: &Case,
+    record_bytes: usize,
+    existing: Option<&str>,
+    files: &[(String, Vec<u8>)],
+) -> Vec<Vec<Vec<u8>>> {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let (ssc, clock) = context(case);
+    if let Some(name) = existing {
+        // As Spark's test has it: too old to be read, until it is written again.
+        put_file(&directory.path().join(name), "0\n", 10_000);
+        clock.advance(ms(12_000));
+    }
+    let records = ssc.binary_records_stream(directory.path(), record_bytes);
+    let outputs = watch(&records.expect("a path and a length"));
+    let running = ssc.start().expect("it starts");
+    let mut seen = Vec::new();
+    for (name, content) in files {
+        let due_ms = now_ms(&clock) + case.batch_ms();
+        put_file(&directory.path().join(name), content, due_ms);
+        clock.advance(ms(case.batch_ms()));
+        seen.push(outputs.recv_timeout(PATIENCE).expect("a batch"));
+    }
+    running.stop(Stop::Immediate).expect("nothing fails");
+    seen
+}
+
+/// A file is one record, whose bytes are unpacked into numbers.
+fn binary_records_unpacked(case: &Case) {
+    let file = |name: &str| (name.to_owned(), (0..10).collect());
+    let batches = records_of_files(case, 10, None, &[file("a"), file("b")]);
+    let unpacked = batches.into_iter().map(|batch| {
+        let [record] = &batch[..] else {
+            panic!("{}: one record, not {batch:?}", case.id);
+        };
+        record.iter().map(|byte| json!(byte)).collect()
+    });
+    let expected = case.expected("expected_batches").expect("output");
+    case.check(unpacked.collect(), expected);
+}
+
+/// A byte is a record.
+fn binary_records(case: &Case) {
+    let record_bytes = number(case.param("record_length")).unsigned_abs();
+    let record_bytes = usize::try_from(record_bytes).expect("short");
+    let file = |i: u8| (i.to_string(), (1 + i..=5 + i).collect());
+    let batches = records_of_files(case, record_bytes, Some("0"), &[0, 1, 2].map(file));
+    let numbers = |batch: Vec<Vec<u8>>| batch.iter().map(|record| json!(record[0])).collect();
+    let expected = case.expected("expected_batches").expect("output");
+    case.check(batches.into_iter().map(numbers).collect(), expected);
 }
