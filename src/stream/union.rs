@@ -11,13 +11,22 @@ use crate::stream::rdd_stream::RddStream;
 impl<'c, T: Record> RddStream<'c, T> {
     /// The records of both streams, this one's first: Spark's `union`. Duplicates stay.
     ///
-    /// When one of them gives nothing the batch fails, as in Spark.
+    /// When one of them gives nothing the batch fails, as in Spark; in the PySpark [`Dialect`] that one counts
+    /// as empty.
     ///
     /// # Errors
     ///
     /// The streams have different slides.
     pub fn union(&self, other: &RddStream<'c, T>) -> Result<RddStream<'c, T>> {
-        self.context.union(&[self.clone(), other.clone()])
+        // PySpark builds it of `transformWith`, unlike `StreamingContext.union`, which is Scala's in both.
+        if self.context.dialect() == Dialect::Scala {
+            return self.context.union(&[self.clone(), other.clone()]);
+        }
+        if self.slide_ms != other.slide_ms {
+            let message = "the two DStream should have same slide duration";
+            return Err(Error::refused(message));
+        }
+        self.combine(other, false, |one, two, _| Some(one.union(two)))
     }
 }
 
@@ -26,7 +35,7 @@ impl StreamingContext {
     /// is.
     ///
     /// Streams of bytes are united by `records` or `map_to` first; what only counts is faster counted
-    /// stream by stream and united then.
+    /// stream by stream and united then. When one of several gives nothing the batch fails.
     ///
     /// # Errors
     ///

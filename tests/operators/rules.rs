@@ -1,0 +1,100 @@
+//! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
+
+use microtally::stream::{Dialect, Rdd, RddStream};
+use microtally::{Error, ErrorKind, StreamingContext};
+
+use crate::run::{Batches, Seen, Watched, input, run, seconds};
+
+/// Three batches of one record, the second of which is not there.
+fn one_missing() -> Batches<u8> {
+    vec![Some(vec![1].into()), None, Some(vec![3].into())]
+}
+
+fn all_there() -> Batches<u8> {
+    [10, 20, 30].map(|n| Some(Rdd::from(vec![n]))).into()
+}
+
+/// What comes out of a program, and the first error.
+fn outcome(
+    dialect: Dialect,
+    batches: &Batches<u8>,
+    program: impl for<'c> FnOnce(&'c StreamingContext, RddStream<'c, u8>) -> RddStream<'c, u8>,
+) -> (Seen<u8>, Option<String>) {
+    let (watched, ran) = run(dialect, batches.len(), |context| {
+        Watched::of(&program(context, input(context, batches)))
+    });
+    (watched.seen(), ran.err().map(|error| error.to_string()))
+}
+
+/// What a program is refused with while it is put together.
+fn refusal<T>(
+    dialect: Dialect,
+    program: impl for<'c> FnOnce(&'c StreamingContext, RddStream<'c, u8>) -> Result<T, Error>,
+) -> String {
+    let context = StreamingContext::new(seconds(1)).expect("in range");
+    context.set_dialect(dialect);
+    let refused = program(&context, input(&context, &all_there())).map(drop);
+    let refused = refused.expect_err("it is refused");
+    assert_eq!(refused.kind(), ErrorKind::Config);
+    refused.to_string()
+}
+
+#[test]
+fn a_union_in_python_takes_a_missing_batch_for_an_empty_one() {
+    let united = |dialect| {
+        outcome(dialect, &one_missing(), |context, stream| {
+            stream
+                .union(&input(context, &all_there()))
+                .expect("one slide")
+        })
+    };
+    let python = vec![(1, vec![1, 10]), (2, vec![20]), (3, vec![3, 30])];
+    assert_eq!(united(Dialect::PySpark), (python, None));
+    let (seen, error) = united(Dialect::Scala);
+    assert_eq!(seen, [(1, vec![1, 10]), (3, vec![3, 30])]);
+    let sentence = "Could not generate RDD from a parent for unifying at time 2000 ms";
+    assert_eq!(error, Some(format!("batch 2000 ms failed: {sentence}")));
+    // The context's own is Scala's in both.
+    let of_context = outcome(Dialect::PySpark, &one_missing(), |context, stream| {
+        context
+            .union(&[stream, input(context, &all_there())])
+            .expect("one slide")
+    });
+    assert_eq!(of_context, (seen, error));
+}
+
+#[test]
+fn streams_of_different_slides_are_not_united() {
+    let united = |dialect| {
+        refusal(dialect, |_, stream| {
+            let slow = stream.window((seconds(2), seconds(2)))?;
+            stream.union(&slow).map(drop)
+        })
+    };
+    let scala = "requirement failed: Some of the DStreams have different slide durations";
+    assert_eq!(united(Dialect::Scala), scala);
+    assert_eq!(
+        united(Dialect::PySpark),
+        "the two DStream should have same slide duration"
+    );
+    let of_context = |dialect| {
+        refusal(dialect, |context, stream| {
+            let slow = stream.window((seconds(2), seconds(2)))?;
+            context.union(&[stream, slow]).map(drop)
+        })
+    };
+    assert_eq!(of_context(Dialect::Scala), scala);
+    assert_eq!(
+        of_context(Dialect::PySpark),
+        "All DStreams should have same slide duration"
+    );
+    let nothing = |dialect| refusal(dialect, |context, _| context.union::<u8>(&[]).map(drop));
+    assert_eq!(
+        nothing(Dialect::Scala),
+        "requirement failed: List of DStreams to union is empty"
+    );
+    assert_eq!(
+        nothing(Dialect::PySpark),
+        "should have at least one DStream to union"
+    );
+}
