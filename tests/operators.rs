@@ -9,6 +9,8 @@
 //! `rules` has what is a single case: what is refused and in which words, what a missing batch does. How
 //! records are found in bytes, and windows over tables by themselves, have tests beside their code.
 
+#[path = "operators/joins.rs"]
+mod joins;
 #[path = "operators/rules.rs"]
 mod rules;
 #[path = "operators/run.rs"]

@@ -55,7 +55,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     }
 
     /// Makes each batch of the batches of two streams: Spark's `transformWith`. In the PySpark
-    /// [`Dialect`] a side that gave nothing counts as empty; else it fails the batch.
+    /// [`Dialect`] a side that gave nothing counts as empty, also when both did; else it fails the batch.
     ///
     /// # Errors
     ///
@@ -84,7 +84,6 @@ impl<'c, T: Record> RddStream<'c, T> {
         Ok(self.derive_with(other, move |one, two, now| {
             let (one, two) = match (one, two, dialect) {
                 (Some(one), Some(two), _) => (one, two),
-                (None, None, Dialect::PySpark) => return Ok(None),
                 (one, two, Dialect::PySpark) => (one.unwrap_or_default(), two.unwrap_or_default()),
                 _ => return Err(Failure::no_parent(MISSING, now)),
             };
@@ -98,7 +97,8 @@ impl<'c, T: Record> RddStream<'c, T> {
 }
 
 impl StreamingContext {
-    /// Makes each batch of the batches of several streams: Spark's `ssc.transform`.
+    /// Makes each batch of the batches of several streams: Spark's `ssc.transform`. When one of them gives
+    /// nothing the batch fails, in either dialect.
     ///
     /// # Errors
     ///
@@ -121,11 +121,8 @@ impl StreamingContext {
             self.rdd_stream(parents, slide_ms, move |now: &mut Now<'_, '_>| {
                 let mut rdds = Vec::with_capacity(cells.len());
                 for cell in &cells {
-                    match (cell.at(now.time)?, dialect) {
-                        (Some(rdd), _) => rdds.push(rdd),
-                        (None, Dialect::PySpark) => rdds.push(Rdd::empty()),
-                        (None, Dialect::Scala) => return Err(Failure::no_parent(MISSING, now)),
-                    }
+                    let rdd = cell.at(now.time)?;
+                    rdds.push(rdd.ok_or_else(|| Failure::no_parent(MISSING, now))?);
                 }
                 guarded(dialect, || Some(f(&rdds, now.time)))
             }),

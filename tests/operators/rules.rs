@@ -39,6 +39,15 @@ fn refusal<T>(
     refused.to_string()
 }
 
+/// What comes out where the second of three batches fails, and why it does.
+fn second_fails(sentence: &str, first: u8, third: u8) -> (Seen<u8>, Option<String>) {
+    let seen = vec![(1, vec![first]), (3, vec![third])];
+    (
+        seen,
+        Some(format!("batch 2000 ms failed: {sentence} at time 2000 ms")),
+    )
+}
+
 #[test]
 fn a_union_in_python_takes_a_missing_batch_for_an_empty_one() {
     let united = |dialect| {
@@ -96,5 +105,71 @@ fn streams_of_different_slides_are_not_united() {
     assert_eq!(
         nothing(Dialect::PySpark),
         "should have at least one DStream to union"
+    );
+}
+
+#[test]
+fn only_two_streams_of_python_may_lack_a_batch() {
+    let sentence = "Couldn't generate RDD from parent";
+    let all = |rdd: &Rdd<u8>| -> u8 { rdd.iter().sum() };
+    // Both streams lack the second batch.
+    let with = |dialect| {
+        outcome(dialect, &one_missing(), |context, stream| {
+            let other = input(context, &one_missing());
+            let sums = stream.transform_with(&other, move |a, b, _| vec![all(a) + all(b)].into());
+            sums.expect("one slide")
+        })
+    };
+    assert_eq!(
+        with(Dialect::PySpark),
+        (vec![(1, vec![2]), (2, vec![0]), (3, vec![6])], None)
+    );
+    assert_eq!(with(Dialect::Scala), second_fails(sentence, 2, 6));
+    for dialect in [Dialect::Scala, Dialect::PySpark] {
+        let of_context = outcome(dialect, &one_missing(), |context, stream| {
+            let streams = [stream, input(context, &all_there())];
+            let sums = context.transform(&streams, move |rdds, _| {
+                rdds.iter().map(all).rev().take(1).collect()
+            });
+            sums.expect("one slide")
+        });
+        assert_eq!(of_context, second_fails(sentence, 10, 30));
+    }
+}
+
+#[test]
+fn one_stream_is_transformed_where_it_has_a_batch() {
+    let same = |dialect| {
+        outcome(dialect, &one_missing(), |_, stream| {
+            stream.transform(|rdd, _| rdd.clone())
+        })
+    };
+    assert_eq!(
+        same(Dialect::PySpark),
+        (vec![(1, vec![1]), (3, vec![3])], None)
+    );
+    assert_eq!(
+        same(Dialect::Scala),
+        second_fails("Couldn't generate RDD from parent", 1, 3)
+    );
+    let none = |dialect| {
+        outcome(dialect, &all_there(), |_, stream| {
+            stream.transform_some(|rdd, time| (time.as_millis() != 2000).then(|| rdd.clone()))
+        })
+    };
+    let (seen, error) = none(Dialect::Scala);
+    assert_eq!(seen, [(1, vec![10]), (3, vec![30])]);
+    let sentence = "Transform function must not return null. Return SparkContext.emptyRDD() instead to \
+                    represent no element as the result of transformation.";
+    assert_eq!(error, Some(format!("batch 2000 ms failed: {sentence}")));
+    assert_eq!(none(Dialect::PySpark), (seen, None));
+    let nothing = refusal(Dialect::Scala, |context, _| {
+        context
+            .transform(&[], |_: &[Rdd<u8>], _| Rdd::<u8>::empty())
+            .map(drop)
+    });
+    assert_eq!(
+        nothing,
+        "requirement failed: List of DStreams to transform is empty"
     );
 }
