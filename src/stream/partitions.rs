@@ -91,7 +91,8 @@ impl<'c, T: Record> RddStream<'c, T> {
     where
         T: Clone,
     {
-        self.derive(move |rdd| rdd.repartition(partition_count))
+        // Spark builds it of `transform`.
+        self.transform(move |rdd, _| rdd.repartition(partition_count))
     }
 }
 

@@ -173,3 +173,40 @@ fn one_stream_is_transformed_where_it_has_a_batch() {
         "requirement failed: List of DStreams to transform is empty"
     );
 }
+
+/// Of the operators of one stream, Scala builds these of `transform`, and nothing else minds.
+#[test]
+fn count_and_repartition_mind_a_missing_batch_in_scala() {
+    let sentence = "Couldn't generate RDD from parent";
+    let repartitioned =
+        |dialect| outcome(dialect, &one_missing(), |_, stream| stream.repartition(2));
+    assert_eq!(repartitioned(Dialect::Scala), second_fails(sentence, 1, 3));
+    assert_eq!(
+        repartitioned(Dialect::PySpark),
+        (vec![(1, vec![1]), (3, vec![3])], None)
+    );
+    let counted = |dialect| {
+        outcome(dialect, &one_missing(), |_, stream| {
+            stream.count().map(|count| *count as u8)
+        })
+    };
+    assert_eq!(counted(Dialect::Scala), second_fails(sentence, 1, 1));
+    assert_eq!(
+        counted(Dialect::PySpark),
+        (vec![(1, vec![1]), (3, vec![1])], None)
+    );
+    for dialect in [Dialect::Scala, Dialect::PySpark] {
+        let others = outcome(dialect, &one_missing(), |_, stream| {
+            let pairs = stream
+                .glom()
+                .flat_map(|part| part.to_vec())
+                .map(|n| (*n, 1u8));
+            pairs
+                .group_by_key()
+                .flat_map_values(|ones| ones.clone())
+                .reduce_by_key(|a, b| a + b)
+                .map(|(n, _)| *n)
+        });
+        assert_eq!(others, (vec![(1, vec![1]), (3, vec![3])], None));
+    }
+}
