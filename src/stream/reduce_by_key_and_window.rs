@@ -101,12 +101,16 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
                     (Sums::default(), batches)
                 }
             };
+            // PySpark asks its filter only where something came.
             let is_filtered = dialect == Dialect::Scala || !entering.is_empty();
             sums.enter(fold(&entering, &reduce), &reduce);
-            sums.settle(
-                is_wanted.as_deref().filter(|_| is_filtered),
-                dialect == Dialect::Scala,
-            )?;
+            sums.meet_strangers(dialect == Dialect::Scala)?;
+            match &is_wanted {
+                None => sums.changed.clear(),
+                Some(is_wanted) if is_filtered => sums.filter(is_wanted),
+                // What changed is asked about at the next slide that filters.
+                Some(_) => {}
+            }
             let rdd = Rdd::from(sums.pairs.clone());
             before = Some(sums).filter(|_| is_incremental);
             Ok(Some(rdd))
@@ -137,7 +141,7 @@ fn fold<K: Key, V: Record + Clone>(
 struct Sums<K, V> {
     pairs: Vec<(K, V)>,
     places: HashMap<K, usize>,
-    /// Keys whose value the slide at hand has changed.
+    /// Keys whose value has changed since the filter was last asked.
     changed: Vec<K>,
     /// Keys that left and were not there.
     strangers: Vec<K>,
@@ -184,26 +188,27 @@ impl<K: Key, V: Record + Clone> Sums<K, V> {
         }
     }
 
-    /// Drops changed keys that are not wanted.
+    /// Looks at keys that left and were not there.
     ///
     /// # Errors
     ///
-    /// A key left that was not there and did not come either, if strangers are looked at.
-    fn settle(
-        &mut self,
-        is_wanted: Option<&IsWanted<K, V>>,
-        minds_strangers: bool,
-    ) -> std::result::Result<(), Failure> {
+    /// One of them did not come either, if that is an error.
+    fn meet_strangers(&mut self, is_error: bool) -> std::result::Result<(), Failure> {
         let strangers = std::mem::take(&mut self.strangers);
-        if minds_strangers && strangers.iter().any(|key| !self.places.contains_key(key)) {
+        if is_error && strangers.iter().any(|key| !self.places.contains_key(key)) {
             return Err(Failure::of_records(INCONSISTENT));
         }
+        Ok(())
+    }
+
+    /// Drops changed keys that are not wanted.
+    fn filter(&mut self, is_wanted: &IsWanted<K, V>) {
         for key in std::mem::take(&mut self.changed) {
             let Some(&place) = self.places.get(&key) else {
                 continue;
             };
             let (key, value) = &self.pairs[place];
-            if is_wanted.is_none_or(|is_wanted| is_wanted(key, value)) {
+            if is_wanted(key, value) {
                 continue;
             }
             self.places.remove(key);
@@ -212,6 +217,5 @@ impl<K: Key, V: Record + Clone> Sums<K, V> {
                 self.places.insert(moved.clone(), place);
             }
         }
-        Ok(())
     }
 }

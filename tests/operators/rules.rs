@@ -210,3 +210,29 @@ fn count_and_repartition_mind_a_missing_batch_in_scala() {
         assert_eq!(others, (vec![(1, vec![1]), (3, vec![3])], None));
     }
 }
+
+/// A key at zero is seen as long as PySpark does not ask the filter, which it does where a batch comes.
+#[test]
+fn a_filter_that_was_not_asked_is_asked_at_the_next_batch() {
+    let mut batches: Batches<u8> = vec![None; 7];
+    batches[0] = Some(vec![1, 1].into());
+    // The window has no batch of records any more when this one comes, without records.
+    batches[6] = Some(Rdd::empty());
+    let counts = |dialect| {
+        outcome(dialect, &batches, |_, stream| {
+            let ones = stream.map(|n| (*n, 1u8));
+            let sums = ones.reduce_by_key_and_window_with_inverse_and_filter(
+                |a, b| a + b,
+                |a, b| a - b,
+                seconds(5),
+                |_, sum| *sum != 0,
+            );
+            sums.expect("it fits").map(|(_, sum)| *sum)
+        })
+    };
+    let within = || (1..=5).map(|number| (number, vec![2]));
+    let python: Seen<u8> = within().chain([(6, vec![0]), (7, vec![])]).collect();
+    assert_eq!(counts(Dialect::PySpark), (python, None));
+    let scala: Seen<u8> = within().chain([(6, vec![]), (7, vec![])]).collect();
+    assert_eq!(counts(Dialect::Scala), (scala, None));
+}
