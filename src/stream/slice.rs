@@ -8,11 +8,18 @@ use crate::stream::rdd_stream::RddStream;
 
 /// The batches a stream remembers: from [`RddStream::remembered`]. Use it from any thread, while the
 /// context runs and after.
-pub struct Remembered<T>(Cell<T>);
+pub struct Remembered<T> {
+    cell: Cell<T>,
+    /// Every how many milliseconds the stream has a batch.
+    slide_ms: u64,
+}
 
 impl<T> Clone for Remembered<T> {
     fn clone(&self) -> Self {
-        Remembered(self.0.clone())
+        Remembered {
+            cell: self.cell.clone(),
+            slide_ms: self.slide_ms,
+        }
     }
 }
 
@@ -39,22 +46,27 @@ impl<T: Record> RddStream<'_, T> {
     /// ```
     pub fn remembered(&self) -> Remembered<T> {
         self.context.want(self.id);
-        Remembered(self.cell.clone())
+        Remembered {
+            cell: self.cell.clone(),
+            slide_ms: self.slide_ms,
+        }
     }
 }
 
 impl<T: Record> Remembered<T> {
     /// The batches with times from `begin` to `end`, both included, oldest first, as far as they are
-    /// remembered: Spark's `slice`.
+    /// remembered: Spark's `slice`. A time between two batches means the one before it, also as `begin`.
     ///
     /// # Errors
     ///
     /// The context has not started, or one of the batches has failed.
     pub fn slice(&self, begin: BatchTime, end: BatchTime) -> Result<Vec<(BatchTime, Rdd<T>)>> {
-        if !self.0.is_started() {
+        if !self.cell.is_started() {
             return Err(Error::refused("RddStream has not been initialized"));
         }
-        let batches = self.0.at_each(begin, end);
+        // The batch at or before `begin` is the only one in the slide that ends with it.
+        let first_ms = (begin.as_millis() + 1).saturating_sub(self.slide_ms);
+        let batches = self.cell.at_each(BatchTime::from_millis(first_ms), end);
         batches.map_err(|failure| Error::new(ErrorKind::UserFunction, &*failure.message))
     }
 }

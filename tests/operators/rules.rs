@@ -1,9 +1,9 @@
 //! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
 
 use microtally::stream::{Dialect, Rdd, RddStream};
-use microtally::{Error, ErrorKind, StreamingContext};
+use microtally::{BatchTime, Error, ErrorKind, StreamingContext};
 
-use crate::run::{Batches, Seen, Watched, input, run, seconds};
+use crate::run::{Batches, Seen, Watched, input, run, run_well, seconds};
 
 /// Three batches of one record, the second of which is not there.
 fn one_missing() -> Batches<u8> {
@@ -235,4 +235,40 @@ fn a_filter_that_was_not_asked_is_asked_at_the_next_batch() {
     assert_eq!(counts(Dialect::PySpark), (python, None));
     let scala: Seen<u8> = within().chain([(6, vec![]), (7, vec![])]).collect();
     assert_eq!(counts(Dialect::Scala), (scala, None));
+}
+
+#[test]
+fn a_slice_begins_with_the_batch_at_or_before_its_begin() {
+    let (remembered, slow) = run_well(Dialect::PySpark, 3, |context| {
+        context.remember(seconds(60)).expect("said once");
+        let stream = input(context, &all_there());
+        stream.for_each_batch(|_, _| ());
+        let slow = stream.window((seconds(1), seconds(2))).expect("it fits");
+        (stream.remembered(), slow.remembered())
+    });
+    let slice = |begin_ms, end_ms| {
+        let time = BatchTime::from_millis;
+        let batches = remembered
+            .slice(time(begin_ms), time(end_ms))
+            .expect("nothing fails");
+        batches
+            .iter()
+            .flat_map(|(_, rdd)| rdd.to_vec())
+            .collect::<Vec<u8>>()
+    };
+    assert_eq!(slice(1000, 2000), [10, 20]);
+    assert_eq!(slice(1500, 2500), [10, 20]);
+    assert_eq!(slice(1999, 1999), [10]);
+    assert_eq!(slice(2001, 3000), [20, 30]);
+    assert!(slice(0, 999).is_empty());
+    assert_eq!(slice(3999, 9000), [30]);
+    assert!(slice(2000, 1000).is_empty());
+    let (begin, end) = (BatchTime::from_millis(3000), BatchTime::from_millis(3500));
+    let slow = slow.slice(begin, end).expect("nothing fails");
+    assert_eq!(
+        slow.iter()
+            .map(|(time, _)| time.as_millis())
+            .collect::<Vec<_>>(),
+        [2000]
+    );
 }
