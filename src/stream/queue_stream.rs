@@ -73,7 +73,7 @@ impl<T> RddQueue<T> {
 impl StreamingContext {
     /// A stream of the batches in `queue`: Spark's `queueStream`. One a batch interval, or
     /// (`one_at_a_time` false) everything that waits, in one. While the queue is empty each batch is
-    /// `default`; without one it is an empty [`Rdd`].
+    /// `default`; without one it is an [`Rdd`] of one partition without records.
     ///
     /// A context with such a stream never ends by itself.
     ///
@@ -99,7 +99,7 @@ impl StreamingContext {
         one_at_a_time: bool,
         default: Option<Rdd<T>>,
     ) -> RddStream<'_, T> {
-        let (queue, default) = (queue.clone(), default.unwrap_or_default());
+        let (queue, default) = (queue.clone(), default.unwrap_or_else(|| Vec::new().into()));
         self.batch_stream(move |_| {
             let batch = queue.take(one_at_a_time);
             Some(batch.unwrap_or_else(|| default.clone()))

@@ -272,3 +272,33 @@ fn a_slice_begins_with_the_batch_at_or_before_its_begin() {
         [2000]
     );
 }
+
+#[test]
+fn an_exhausted_queue_gives_a_partition_without_records() {
+    let batches = |default: Option<Rdd<u8>>, one_at_a_time| {
+        run_well(Dialect::PySpark, 3, |context| {
+            let queue = [vec![1], vec![2]].into_iter().collect();
+            let stream = context.queue_stream(&queue, one_at_a_time, default);
+            (
+                Watched::of(&stream),
+                Watched::of(&stream.count()),
+                Watched::of(&stream.glom().map(|part| part.len())),
+            )
+        })
+    };
+    let (records, counts, lens) = batches(None, true);
+    assert_eq!(records.seen(), [(1, vec![1]), (2, vec![2]), (3, vec![])]);
+    assert_eq!(counts.seen(), [(1, vec![1]), (2, vec![1]), (3, vec![0])]);
+    assert_eq!(lens.seen(), [(1, vec![1]), (2, vec![1]), (3, vec![0])]);
+    let (records, counts, lens) = batches(Some(Rdd::empty()), false);
+    assert_eq!(records.seen(), [(1, vec![1, 2]), (2, vec![]), (3, vec![])]);
+    assert_eq!(
+        counts.seen(),
+        [(1, vec![2]), (2, vec![]), (3, vec![])],
+        "Python counts no partition"
+    );
+    assert_eq!(lens.seen(), [(1, vec![1, 1]), (2, vec![]), (3, vec![])]);
+    let (records, counts, _) = batches(Some(vec![7, 8].into()), true);
+    assert_eq!(records.seen()[2], (3, vec![7, 8]));
+    assert_eq!(counts.seen()[2], (3, vec![2]));
+}
