@@ -1,6 +1,6 @@
 //! `update_state_by_key`: a state a key that every batch goes over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::config::Dialect;
 use crate::epoch::BatchTime;
@@ -26,7 +26,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         self.update_state_by_key_from([], update)
     }
 
-    /// As [`update_state_by_key`](Self::update_state_by_key), with states before the first batch.
+    /// As [`update_state_by_key`](Self::update_state_by_key), with states before the first batch. Of several
+    /// states of a key the first one counts.
     pub fn update_state_by_key_from<S: Record + Clone>(
         &self,
         initial: impl IntoIterator<Item = (K, S)>,
@@ -42,10 +43,13 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         initial: impl IntoIterator<Item = (K, S)>,
         update: impl Fn(BatchTime, &K, &[V], Option<S>) -> Option<S> + Send + 'static,
     ) -> RddStream<'c, (K, S)> {
-        let initial: Vec<(K, S)> = initial.into_iter().collect();
-        let has_initial = !initial.is_empty();
+        let mut known = HashSet::new();
+        let initial = initial.into_iter();
         let mut states = Ok(States {
-            pairs: initial,
+            // Of a key's states the first one counts.
+            pairs: initial
+                .filter(|(key, _)| known.insert(key.clone()))
+                .collect(),
             is_begun: false,
         });
         let dialect = self.context.dialect();
@@ -61,7 +65,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
                 }
             };
             let is_updated = match dialect {
-                Dialect::Scala => rdd.is_some() || kept.is_begun || has_initial,
+                Dialect::Scala => rdd.is_some() || kept.is_begun,
                 Dialect::PySpark => rdd.is_some(),
             };
             if is_updated {

@@ -302,3 +302,39 @@ fn an_exhausted_queue_gives_a_partition_without_records() {
     assert_eq!(records.seen()[2], (3, vec![7, 8]));
     assert_eq!(counts.seen()[2], (3, vec![2]));
 }
+
+#[test]
+fn states_begin_with_the_first_batch_that_is_there() {
+    let batches: Batches<u8> = vec![None, Some(vec![1].into()), None];
+    let sums = |dialect, initial: &[(u8, u8)]| {
+        let initial = initial.to_vec();
+        outcome(dialect, &batches, |_, stream| {
+            let states = stream.map(|n| (*n, 1)).update_state_by_key_from(
+                initial,
+                |new, state: Option<u8>| {
+                    // One more where nothing came, to see who was asked.
+                    Some(state.unwrap_or(0) + new.iter().sum::<u8>() + u8::from(new.is_empty()))
+                },
+            );
+            states.map(|(key, state)| 10 * key + state)
+        })
+    };
+    assert_eq!(
+        sums(Dialect::Scala, &[]),
+        (vec![(2, vec![11]), (3, vec![12])], None)
+    );
+    assert_eq!(
+        sums(Dialect::PySpark, &[]),
+        (vec![(2, vec![11]), (3, vec![11])], None)
+    );
+    // Of two states of a key the first one counts.
+    let initial = [(1, 3), (2, 5), (1, 8)];
+    assert_eq!(
+        sums(Dialect::Scala, &initial),
+        (vec![(2, vec![14, 26]), (3, vec![15, 27])], None)
+    );
+    assert_eq!(
+        sums(Dialect::PySpark, &initial),
+        (vec![(2, vec![14, 26]), (3, vec![14, 26])], None)
+    );
+}
