@@ -17,3 +17,5 @@ mod rules;
 mod run;
 #[path = "operators/stateless.rs"]
 mod stateless;
+#[path = "operators/states.rs"]
+mod states;

@@ -233,11 +233,7 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
             if let Some(timeout_ms) = timeout_ms {
                 let oldest = now.time.as_millis().saturating_sub(timeout_ms);
                 for key in states.older_than(BatchTime::from_millis(oldest)) {
-                    // A key that was forgotten and came back at the same time is named twice.
-                    let Some(state) = states.remove(&key) else {
-                        continue;
-                    };
-                    let mut state = State::new(Some(state), true);
+                    let mut state = State::new(states.remove(&key), true);
                     mapped.extend(function(now.time, &key, None, &mut state));
                 }
             }

@@ -1,6 +1,6 @@
 //! `StateMap`: a state a key, with the time at which it was last touched.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::epoch::BatchTime;
 use crate::stream::rdd::Key;
@@ -64,7 +64,7 @@ impl<K: Key, S> StateMap<K, S> {
         self.states.remove(key)
     }
 
-    /// The keys whose state was last touched before `time`, the oldest first. Costs as much as there are,
+    /// The keys whose state was last touched before `time`, each once, the oldest first. Costs as much as there are,
     /// not as the map is large.
     pub fn older_than(&mut self, time: BatchTime) -> Vec<K> {
         let states = &self.states;
@@ -73,7 +73,9 @@ impl<K: Key, S> StateMap<K, S> {
             self.touched.pop_front();
         }
         let old = self.touched.iter().take_while(|(at, _)| *at < time);
-        let valid = old.filter(|(at, key)| is_valid(states, *at, key));
+        // A key that was forgotten and came back at the same time has two entries.
+        let mut named = HashSet::new();
+        let valid = old.filter(|(at, key)| is_valid(states, *at, key) && named.insert(key));
         valid.map(|(_, key)| key.clone()).collect()
     }
 
