@@ -83,7 +83,8 @@ impl Span {
             if is_whole && ms > 0 && ms.is_multiple_of(u128::from(parent_ms)) {
                 return Ok(u64::try_from(ms).unwrap_or(u64::MAX / parent_ms * parent_ms));
             }
-            let ms = duration.as_secs_f64() * 1000.0;
+            // A division of two whole numbers, so that whole milliseconds are printed as such.
+            let ms = duration.as_nanos() as f64 / 1e6;
             Err(Error::refused(match (dialect, kind) {
                 (Dialect::PySpark, _) => format!(
                     "{camel}Duration must be multiple of the parent dstream's slide (batch) duration \

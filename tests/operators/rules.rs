@@ -1,6 +1,6 @@
 //! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
 
-use microtally::stream::{Dialect, Rdd, RddStream};
+use microtally::stream::{Dialect, Rdd, RddStream, Window};
 use microtally::{BatchTime, Error, ErrorKind, StreamingContext};
 
 use crate::run::{Batches, Seen, Watched, input, run, run_well, seconds};
@@ -337,4 +337,71 @@ fn states_begin_with_the_first_batch_that_is_there() {
         sums(Dialect::PySpark, &initial),
         (vec![(2, vec![14, 26]), (3, vec![14, 26])], None)
     );
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused_in_spark_s_words() {
+    type Ask = for<'c> fn(RddStream<'c, u8>, Window) -> Result<(), Error>;
+    let windowed: [Ask; 3] = [
+        |stream, window| stream.window(window).map(drop),
+        |stream, window| stream.reduce_by_window(u8::max, window).map(drop),
+        |stream, window| {
+            stream
+                .map(|n| (*n, 1u8))
+                .reduce_by_key_and_window(u8::max, window)
+                .map(drop)
+        },
+    ];
+    let reduced: [Ask; 4] = [
+        |stream, window| stream.count_by_window(window).map(drop),
+        |stream, window| stream.count_by_value_and_window(window).map(drop),
+        |stream, window| {
+            stream
+                .reduce_by_window_with_inverse(u8::max, u8::min, window)
+                .map(drop)
+        },
+        |stream, window| {
+            let pairs = stream.map(|n| (*n, 1u8));
+            pairs
+                .reduce_by_key_and_window_with_inverse(u8::max, u8::min, window)
+                .map(drop)
+        },
+    ];
+    let ms = std::time::Duration::from_millis;
+    let (whole, torn) = (ms(2000), ms(1005));
+    let cases = [
+        ("window", (torn, whole)),
+        ("slide", (whole, torn)),
+        ("window", (torn, torn)),
+    ];
+    for (what, window) in cases {
+        for (index, ask) in windowed.iter().chain(&reduced).enumerate() {
+            let refused = |dialect| refusal(dialect, |_, stream| ask(stream, window.into()));
+            let scala = match index < windowed.len() {
+                true => format!(
+                    "The {what} duration of windowed DStream (1005 ms) must be a multiple of the slide \
+                     duration of parent DStream (1000 ms)"
+                ),
+                false => format!(
+                    "requirement failed: The {what} duration of ReducedWindowedDStream (1005 ms) must be \
+                     multiple of the slide duration of parent DStream (1000 ms)"
+                ),
+            };
+            assert_eq!(refused(Dialect::Scala), scala);
+            let python = format!(
+                "{what}Duration must be multiple of the parent dstream's slide (batch) duration (1000 ms)"
+            );
+            assert_eq!(refused(Dialect::PySpark), python);
+        }
+    }
+    // It is the parent's slide that counts, not the batch interval.
+    let of_slow = refusal(Dialect::Scala, |_, stream| {
+        stream
+            .window((seconds(2), seconds(2)))?
+            .window(seconds(3))
+            .map(drop)
+    });
+    assert!(of_slow.ends_with(
+        "(3000 ms) must be a multiple of the slide duration of parent DStream (2000 ms)"
+    ));
 }
