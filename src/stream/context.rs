@@ -208,7 +208,8 @@ impl StreamingContext {
     }
 
     /// Every stream keeps its batches for at least that long, for [`slice`](crate::stream::Remembered::slice):
-    /// Spark's `remember`. Windows keep what they need by themselves.
+    /// Spark's `remember`. Windows keep what they need by themselves; a stream of which one is made keeps the
+    /// window's length more, so that every window that is remembered has its batches there.
     ///
     /// # Errors
     ///
@@ -398,10 +399,16 @@ impl StreamingContext {
         draft.graph.push(graph::Node {
             slide_ms,
             parents,
+            reach_ms: 0,
             step,
             is_wanted: false,
         });
         draft.graph.len() - 1
+    }
+
+    /// The numbered stream is a window of that length.
+    pub(super) fn reach(&self, id: NodeId, length_ms: u64) {
+        self.draft.borrow_mut().graph[id].reach_ms = length_ms;
     }
 
     /// The stream is made in every batch, whether or not an output needs it.
@@ -526,9 +533,14 @@ impl Draft {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
         let mut graph = std::mem::take(&mut self.graph);
         graph::want(&mut graph, self.wanted.drain(..));
-        for node in &mut graph {
+        let remember_ms = match self.remember_ms {
+            Some(asked_ms) => graph::remember_ms(&graph, asked_ms),
+            // Each stream keeps what its windows need, and nothing else.
+            None => vec![0; graph.len()],
+        };
+        for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
             node.step.start(&Starting {
-                remember_ms: self.remember_ms.unwrap_or(0),
+                remember_ms,
                 now,
                 notices: &notices,
             });

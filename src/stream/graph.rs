@@ -95,6 +95,8 @@ pub(super) struct Node {
     /// Every how many milliseconds it is made.
     pub(super) slide_ms: u64,
     pub(super) parents: Vec<NodeId>,
+    /// How far back it looks into its parents' batches: a window's length.
+    pub(super) reach_ms: u64,
     pub(super) step: Box<dyn Step>,
     /// An output depends on it.
     pub(super) is_wanted: bool,
@@ -267,6 +269,19 @@ impl Output for Graph {
         }
         outcome
     }
+}
+
+/// How long each stream keeps its batches, where a program asked for `asked_ms`: Spark's rule is that who looks
+/// back finds as much for each batch that is remembered, so a window adds its length for its parents.
+pub(super) fn remember_ms(nodes: &[Node], asked_ms: u64) -> Vec<u64> {
+    let mut all = vec![asked_ms; nodes.len()];
+    for (id, node) in nodes.iter().enumerate().rev() {
+        let needed_ms = all[id].saturating_add(node.reach_ms);
+        for &parent in &node.parents {
+            all[parent] = all[parent].max(needed_ms);
+        }
+    }
+    all
 }
 
 /// Marks the streams that `wanted` ones depend on, those included.

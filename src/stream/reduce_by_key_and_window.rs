@@ -115,8 +115,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
             before = Some(sums).filter(|_| is_incremental);
             Ok(Some(rdd))
         };
-        let slide_ms = span.slide_ms;
-        Ok(self.context.rdd_stream(vec![batches.id], slide_ms, make))
+        let windows = (self.context).rdd_stream(vec![batches.id], span.slide_ms, make);
+        self.context.reach(windows.id, span.length_ms);
+        Ok(windows)
     }
 }
 

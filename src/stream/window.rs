@@ -142,8 +142,9 @@ impl<'c, T: Record> RddStream<'c, T> {
             let parts = batches.iter().flat_map(|(_, rdd)| rdd.parts()).cloned();
             Ok(Some(Rdd::shared(parts)))
         };
-        let slide_ms = span.slide_ms;
-        Ok(self.context.rdd_stream(vec![self.id], slide_ms, make))
+        let windows = self.context.rdd_stream(vec![self.id], span.slide_ms, make);
+        self.context.reach(windows.id, span.length_ms);
+        Ok(windows)
     }
 
     /// Folds the records of a window into one: Spark's `reduceByWindow`. Each batch is folded once; a

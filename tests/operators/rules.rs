@@ -1,6 +1,6 @@
 //! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
 
-use microtally::stream::{Dialect, Rdd, RddStream, Window};
+use microtally::stream::{Dialect, Rdd, RddStream, Remembered, Window};
 use microtally::{BatchTime, Error, ErrorKind, StreamingContext};
 
 use crate::run::{Batches, Seen, Watched, input, run, run_well, seconds};
@@ -404,4 +404,44 @@ fn windows_that_do_not_fit_are_refused_in_spark_s_words() {
     assert!(of_slow.ends_with(
         "(3000 ms) must be a multiple of the slide duration of parent DStream (2000 ms)"
     ));
+}
+
+#[test]
+fn a_context_refuses_in_spark_s_words() {
+    let context = StreamingContext::new(seconds(1)).expect("in range");
+    context.remember(seconds(3)).expect("said once");
+    let again = context
+        .remember(seconds(4))
+        .expect_err("said before")
+        .to_string();
+    let sentence = "Remember duration already set as 3000 ms. Cannot set it again.";
+    assert_eq!(again, format!("requirement failed: {sentence}"));
+    let nothing = context.start().map(drop).expect_err("there is no output");
+    assert_eq!(nothing.kind(), ErrorKind::NoOutput);
+    let sentence = "no output operations registered, so nothing to execute";
+    assert_eq!(nothing.to_string(), sentence);
+}
+
+/// As Scala's "rdd cleanup - map and window": every stream remembers what those behind it look back to.
+#[test]
+fn a_window_s_parent_remembers_its_length_more() {
+    let batches: Batches<u8> = (1..=10).map(|n| Some(vec![n].into())).collect();
+    let (mapped, inner, outer) = run_well(Dialect::Scala, 10, |context| {
+        context.remember(seconds(3)).expect("said once");
+        let mapped = input(context, &batches).map(|n| (n % 10, 1));
+        let inner = mapped.window((seconds(2), seconds(1))).expect("it fits");
+        let outer = inner.window((seconds(4), seconds(2))).expect("it fits");
+        outer.for_each_batch(|_, _| ());
+        (mapped.remembered(), inner.remembered(), outer.remembered())
+    });
+    let times = |remembered: &Remembered<(u8, i32)>| {
+        let all = remembered.slice(BatchTime::from_millis(0), BatchTime::from_millis(20_000));
+        let times = all.expect("nothing fails").into_iter();
+        times
+            .map(|(time, _)| time.as_millis() / 1000)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times(&outer), [8, 10]);
+    assert_eq!(times(&inner), (4..=10).collect::<Vec<_>>());
+    assert_eq!(times(&mapped), (2..=10).collect::<Vec<_>>());
 }
