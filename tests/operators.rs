@@ -19,3 +19,7 @@ mod run;
 mod stateless;
 #[path = "operators/states.rs"]
 mod states;
+#[path = "operators/tables.rs"]
+mod tables;
+#[path = "operators/windows.rs"]
+mod windows;

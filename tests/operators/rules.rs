@@ -1,6 +1,11 @@
 //! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
 
-use microtally::stream::{Dialect, Rdd, RddStream, Remembered, Window};
+use std::sync::{Arc, Mutex};
+
+use microtally::stream::{
+    BatchInfo, Dialect, OutputOperationInfo, Rdd, RddStream, Remembered, State, StateSpec,
+    StreamingListener, Window,
+};
 use microtally::{BatchTime, Error, ErrorKind, StreamingContext};
 
 use crate::run::{Batches, Seen, Watched, input, run, run_well, seconds};
@@ -420,6 +425,309 @@ fn a_context_refuses_in_spark_s_words() {
     assert_eq!(nothing.kind(), ErrorKind::NoOutput);
     let sentence = "no output operations registered, so nothing to execute";
     assert_eq!(nothing.to_string(), sentence);
+}
+
+/// Sums are zero though values are there, so the filter drops a key that will still leave.
+#[test]
+fn a_key_that_leaves_and_is_not_there_is_an_error_in_scala() {
+    let batches: Batches<i8> = vec![
+        Some(vec![1, -1].into()),
+        Some(Rdd::empty()),
+        Some(Rdd::empty()),
+        Some(vec![5].into()),
+        Some(Rdd::empty()),
+    ];
+    let sums = |dialect, length| {
+        let (watched, ran) = run(dialect, batches.len(), |context| {
+            let pairs = input(context, &batches).map(|n| ((), *n));
+            let sums = pairs.reduce_by_key_and_window_with_inverse_and_filter(
+                |a, b| a + b,
+                |a, b| a - b,
+                seconds(length),
+                |(), sum| *sum != 0,
+            );
+            Watched::of(&sums.expect("it fits").map(|((), sum)| *sum))
+        });
+        (watched.seen(), ran.err().map(|error| error.to_string()))
+    };
+    let (seen, error) = sums(Dialect::Scala, 2);
+    assert_eq!(seen, [(1, vec![]), (2, vec![]), (4, vec![5]), (5, vec![5])]);
+    let sentence = "Neither previous window has value for key, nor new values found. Are you sure your key \
+                    class hashes consistently?";
+    assert_eq!(error, Some(format!("batch 3000 ms failed: {sentence}")));
+    // It comes again in the batch with which it leaves.
+    let (seen, error) = sums(Dialect::Scala, 3);
+    assert_eq!(
+        seen,
+        [
+            (1, vec![]),
+            (2, vec![]),
+            (3, vec![]),
+            (4, vec![5]),
+            (5, vec![5])
+        ]
+    );
+    assert_eq!(error, None);
+    assert_eq!(sums(Dialect::PySpark, 2).1, None);
+}
+
+#[test]
+fn floats_drift_only_where_they_are_taken_off_again() {
+    let batches: Batches<f64> = [1e16, 1.0, 1.0, 1.0]
+        .map(|n| Some(Rdd::from(vec![n])))
+        .into();
+    let (with_inverse, anew) = run_well(Dialect::Scala, 4, |context| {
+        let stream = input(context, &batches);
+        let with = stream.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, seconds(2));
+        let anew = stream.reduce_by_window(|a, b| a + b, seconds(2));
+        (
+            Watched::of(&with.expect("it fits")),
+            Watched::of(&anew.expect("it fits")),
+        )
+    });
+    let sums = [1e16, 1e16, 1.0, 1.0].map(|sum| vec![sum]);
+    assert!(
+        with_inverse.seen().iter().map(|(_, sum)| sum).eq(&sums),
+        "two ones are one"
+    );
+    assert_eq!(anew.seen()[3], (4, vec![2.0]));
+}
+
+#[test]
+fn a_state_says_what_cannot_be_done_with_it() {
+    const REMOVED: &str = "requirement failed: Cannot update the state after it has been removed";
+    const REMOVED_TWICE: &str =
+        "requirement failed: Cannot remove the state that has already been removed";
+    const UPDATED_LATE: &str = "requirement failed: Cannot update the state that is timing out";
+    const REMOVED_LATE: &str = "requirement failed: Cannot remove the state that is timing out";
+    type Use = fn(&mut State<u8>);
+    let uses: [(Use, &str); 6] = [
+        (|state| assert_eq!(*state.get(), 1), "State is not set"),
+        (
+            |state| {
+                state.remove();
+                state.update(1);
+            },
+            REMOVED,
+        ),
+        (
+            |state| {
+                state.remove();
+                state.remove();
+            },
+            REMOVED_TWICE,
+        ),
+        (
+            |state| {
+                state.update(1);
+                state.remove();
+                assert_eq!(*state.get(), 1);
+            },
+            "State is not set",
+        ),
+        (|state| state.update(1), UPDATED_LATE),
+        (
+            |state| {
+                if state.is_timing_out() {
+                    state.remove()
+                } else {
+                    state.update(1)
+                }
+            },
+            REMOVED_LATE,
+        ),
+    ];
+    let batches: Batches<u8> = vec![Some(vec![1].into()), None, None];
+    for (index, (usage, sentence)) in uses.into_iter().enumerate() {
+        let (_, error) = outcome(Dialect::Scala, &batches, |_, stream| {
+            let spec =
+                StateSpec::function(move |_, _: &u8, _: Option<&u8>, state: &mut State<u8>| {
+                    usage(state);
+                    None::<u8>
+                });
+            let states = stream
+                .map(|n| (*n, 1))
+                .map_with_state(spec.timeout(seconds(1)));
+            (*states).clone()
+        });
+        let time_ms = if index < 4 { 1000 } else { 3000 };
+        assert_eq!(
+            error,
+            Some(format!("batch {time_ms} ms failed: {sentence}"))
+        );
+    }
+}
+
+#[test]
+fn a_state_that_is_read_and_not_updated_exists_all_the_same() {
+    let (seen, error) = outcome(Dialect::Scala, &all_there(), |_, stream| {
+        let spec = StateSpec::function(|_, _: &u8, new: Option<&u8>, state: &mut State<u8>| {
+            let (new, exists) = (*new?, state.exists());
+            match new {
+                10 => state.update(new),
+                20 => {}
+                _ => state.remove(),
+            }
+            // Before and behind what was done.
+            Some(
+                100 * u8::from(exists)
+                    + 10 * u8::from(state.exists())
+                    + state.get_option().map_or(0, |n| n / 10),
+            )
+        });
+        (*stream.map(|n| (0, *n)).map_with_state(spec)).clone()
+    });
+    assert_eq!(
+        (seen, error),
+        (vec![(1, vec![11]), (2, vec![111]), (3, vec![100])], None)
+    );
+}
+
+/// What a listener is told, as lines.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    fn say(&self, what: &str, batch: &BatchInfo) {
+        let outputs = batch.output_operation_infos.len();
+        self.note(format!(
+            "{what} {} {} {outputs}",
+            batch.batch_time.as_millis(),
+            batch.num_records()
+        ));
+    }
+
+    fn note(&self, line: String) {
+        self.0.lock().expect("no panic").push(line);
+    }
+}
+
+impl StreamingListener for Heard {
+    fn on_batch_submitted(&mut self, batch: &BatchInfo) {
+        assert_eq!(
+            (batch.scheduling_delay(), batch.processing_delay()),
+            (None, None)
+        );
+        self.say("submitted", batch);
+    }
+
+    fn on_batch_started(&mut self, batch: &BatchInfo) {
+        assert!(batch.scheduling_delay().is_some() && batch.total_delay().is_none());
+        self.say("started", batch);
+    }
+
+    fn on_batch_completed(&mut self, batch: &BatchInfo) {
+        let both = batch.scheduling_delay().zip(batch.processing_delay());
+        assert_eq!(batch.total_delay(), both.map(|(one, other)| one + other));
+        self.say("completed", batch);
+    }
+
+    fn on_output_operation_started(&mut self, output: &OutputOperationInfo) {
+        assert_eq!((output.duration(), &output.failure_reason), (None, &None));
+        self.note(format!("output {} {} started", output.id, output.name));
+    }
+
+    fn on_output_operation_completed(&mut self, output: &OutputOperationInfo) {
+        assert!(output.duration().is_some());
+        let reason = output.failure_reason.as_deref().unwrap_or("well");
+        self.note(format!("output {} {reason}", output.id));
+    }
+}
+
+/// As in StreamingListenerSuite: an output that fails says why, the others of its batch run; a batch without
+/// any output is not told of.
+#[test]
+fn listeners_hear_of_every_batch_and_output_in_order() {
+    let heard = Heard::default();
+    let (_, ran) = run(Dialect::Scala, 3, |context| {
+        context.add_streaming_listener(heard.clone());
+        let stream = input(context, &one_missing());
+        stream.for_each_batch(|_, time| assert!(time.as_millis() != 3000, "the third is too much"));
+        let slow = stream.window((seconds(3), seconds(3))).expect("it fits");
+        slow.map(|n| *n).for_each_batch(|_, _| ());
+        let failing = stream.map(|n| 10 / (*n - 1));
+        failing.for_each_batch(|_, _| ());
+    });
+    assert!(ran.is_err());
+    let heard = heard.0.lock().expect("no panic").clone();
+    let expected = [
+        "submitted 1000 1 0",
+        "started 1000 1 0",
+        "output 0 for_each_batch started",
+        "output 0 well",
+        "output 2 for_each_batch started",
+        "output 2 attempt to divide by zero",
+        "completed 1000 1 2",
+        "submitted 3000 1 0",
+        "started 3000 1 0",
+        "output 0 for_each_batch started",
+        "output 0 the third is too much",
+        "output 1 for_each_batch started",
+        "output 1 well",
+        "output 2 for_each_batch started",
+        "output 2 well",
+        "completed 3000 1 3",
+    ];
+    assert_eq!(heard, expected);
+}
+
+/// As Scala's tests of windows that tumble, that overlap and that leave batches out.
+#[test]
+fn the_first_windows_hold_what_there_is() {
+    let batches: Batches<u8> = (1..=6).map(|n| Some(vec![n].into())).collect();
+    let windows = |length, slide| {
+        let (seen, error) = outcome(Dialect::Scala, &batches, |_, stream| {
+            stream
+                .window((seconds(length), seconds(slide)))
+                .expect("it fits")
+        });
+        assert_eq!(error, None);
+        seen
+    };
+    assert_eq!(
+        windows(2, 2),
+        [(2, vec![1, 2]), (4, vec![3, 4]), (6, vec![5, 6])]
+    );
+    assert_eq!(
+        windows(4, 2),
+        [
+            (2, vec![1, 2]),
+            (4, vec![1, 2, 3, 4]),
+            (6, vec![3, 4, 5, 6])
+        ]
+    );
+    assert_eq!(
+        windows(3, 2),
+        [(2, vec![1, 2]), (4, vec![2, 3, 4]), (6, vec![4, 5, 6])]
+    );
+    assert_eq!(windows(1, 3), [(3, vec![3]), (6, vec![6])]);
+    assert_eq!(windows(9, 5), [(5, vec![1, 2, 3, 4, 5])]);
+}
+
+/// PySpark's joins take streams of different slides: the result has the first one's.
+#[test]
+fn streams_of_different_slides_join_in_python_only() {
+    let joined = outcome(Dialect::PySpark, &all_there(), |_, stream| {
+        let slow = stream
+            .window((seconds(2), seconds(2)))
+            .expect("it fits")
+            .map(|n| (0u8, *n));
+        let fast = stream.map(|n| (0u8, *n));
+        let joined = fast.left_outer_join(&slow).expect("it may");
+        joined.map(|(_, (fast, slow))| fast + slow.unwrap_or(0))
+    });
+    assert_eq!(
+        joined,
+        (vec![(1, vec![10]), (2, vec![30, 40]), (3, vec![30])], None)
+    );
+    let refused = refusal(Dialect::Scala, |_, stream| {
+        let slow = stream.window((seconds(2), seconds(2)))?.map(|n| (0u8, *n));
+        stream.map(|n| (0u8, *n)).join(&slow).map(drop)
+    });
+    assert_eq!(
+        refused,
+        "requirement failed: Some of the DStreams have different slide durations"
+    );
 }
 
 /// As Scala's "rdd cleanup - map and window": every stream remembers what those behind it look back to.
