@@ -11,6 +11,9 @@ use crate::run::{
 
 type Other = (u8, char);
 
+/// A row of any join.
+type Row = (u8, (Option<i64>, Option<char>));
+
 fn pairs() -> impl Strategy<Value = Pair> + Clone {
     (0u8..4, 0i64..3)
 }
@@ -59,12 +62,7 @@ fn both<T: Ord>(
 }
 
 /// Every combination with one key; with `keep_ones` also what has no partner there, with `keep_others` here.
-fn joined(
-    ones: &[Pair],
-    others: &[Other],
-    keep_ones: bool,
-    keep_others: bool,
-) -> Vec<(u8, (Option<i64>, Option<char>))> {
+fn joined(ones: &[Pair], others: &[Other], keep_ones: bool, keep_others: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for (key, v) in ones {
         for (other, w) in others {

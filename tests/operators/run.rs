@@ -61,7 +61,8 @@ pub(crate) fn input<'c, T: Record>(
     context: &'c StreamingContext,
     batches: &[Option<Rdd<T>>],
 ) -> RddStream<'c, T> {
-    let mut batches = batches.to_vec().into_iter();
+    let batches = batches.to_vec();
+    let mut batches = batches.into_iter();
     context.batch_stream(move |_| batches.next().flatten())
 }
 
@@ -107,11 +108,13 @@ pub(crate) fn run_well<R>(
 }
 
 /// The batches of a stream as they are put out.
-pub(crate) struct Watched<T>(Arc<Mutex<Seen<T>>>);
+pub(crate) struct Watched<T>(Kept<T>);
+
+type Kept<T> = Arc<Mutex<Seen<T>>>;
 
 impl<T: Record + Clone> Watched<T> {
     pub(crate) fn of(stream: &RddStream<'_, T>) -> Self {
-        let seen: Arc<Mutex<Seen<T>>> = Arc::default();
+        let seen: Kept<T> = Arc::default();
         let into = Arc::clone(&seen);
         stream.for_each_batch(move |rdd, time| {
             let number = time.as_millis() / INTERVAL_MS;
@@ -137,7 +140,7 @@ impl<T: Record + Clone + Ord> Watched<T> {
 impl<V: Copy + Record> Watched<(Vec<u8>, V)> {
     /// The tables of a stream of them.
     pub(crate) fn of_tables(tables: &Reduced<'_, V>) -> Self {
-        let seen: Arc<Mutex<Seen<(Vec<u8>, V)>>> = Arc::default();
+        let seen: Kept<(Vec<u8>, V)> = Arc::default();
         let into = Arc::clone(&seen);
         tables.for_each_batch(move |batch, time| {
             let number = time.as_millis() / INTERVAL_MS;

@@ -58,9 +58,9 @@ fn lines<'c>(
     texts: &[String],
     piece_bytes: usize,
 ) -> DStream<'c, Lines> {
-    let batches = texts.to_vec().into_iter();
+    let batches = texts.to_vec();
     context.source_stream(Texts {
-        batches,
+        batches: batches.into_iter(),
         rest: Vec::new(),
         piece_bytes,
     })

@@ -43,13 +43,16 @@ impl Shape {
 /// All values of each key of a window, oldest first.
 pub(crate) type Values<K, V> = BTreeMap<K, Vec<V>>;
 
+/// Whether a key with these values stays.
+type IsWanted<'a, V> = &'a dyn Fn(&[V]) -> bool;
+
 /// The windows of Spark's `reduceByKeyAndWindow` with an inverse function, as the values that are in them: a
 /// key whose values have all left has none, where it stays. `is_wanted` is the filter, if there is one.
 pub(crate) fn inverse_windows<K: Ord + Clone, V: Clone>(
     dialect: Dialect,
     shape: Shape,
     all: &[Option<Vec<(K, V)>>],
-    is_wanted: Option<&dyn Fn(&[V]) -> bool>,
+    is_wanted: Option<IsWanted<'_, V>>,
 ) -> Seen<(K, Vec<V>)> {
     // The keys of the window before, if this one is made of it.
     let mut before: Option<Vec<K>> = None;
