@@ -226,7 +226,8 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
                 mapped.extend(function(now.time, key, Some(value), &mut state));
                 let is_touched = state.is_updated || timeout_ms.is_some();
                 if let Some(kept) = state.state {
-                    let time = touched.filter(|_| !is_touched).unwrap_or(now.time);
+                    let time = touched.filter(|_| !is_touched);
+                    let time = time.map_or(now.time, |touched| touched.time);
                     states.put_back(key.clone(), kept, time, touched);
                 }
             }

@@ -8,10 +8,20 @@ use crate::stream::rdd::Key;
 /// States by key. What was not touched for a time is found without looking at the others.
 #[derive(Clone)]
 pub struct StateMap<K, S> {
-    states: HashMap<K, (S, BatchTime)>,
-    /// Keys in the order in which they were touched, with the time: an entry whose state has been touched
-    /// again since, or is gone, means nothing.
-    touched: VecDeque<(BatchTime, K)>,
+    states: HashMap<K, (S, Touch)>,
+    /// Keys in the order in which they were touched. At most one entry of a key means something: that with
+    /// the touch its state has.
+    touched: VecDeque<(Touch, K)>,
+    /// The number of the next touch.
+    next: u64,
+}
+
+/// When a state was last touched. No two are the same: a key may go and come back within one batch, and
+/// what it was touched by before must not count then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Touch {
+    pub(super) time: BatchTime,
+    number: u64,
 }
 
 impl<K, S> Default for StateMap<K, S> {
@@ -19,6 +29,7 @@ impl<K, S> Default for StateMap<K, S> {
         StateMap {
             states: HashMap::new(),
             touched: VecDeque::new(),
+            next: 0,
         }
     }
 }
@@ -35,22 +46,22 @@ impl<K: Key, S> StateMap<K, S> {
         self.put_back(key, state, time, touched);
     }
 
-    /// As [`put`](Self::put), for a state that was taken out when it was last touched at `before`.
-    pub(super) fn put_back(
-        &mut self,
-        key: K,
-        state: S,
-        time: BatchTime,
-        before: Option<BatchTime>,
-    ) {
-        if before != Some(time) {
-            self.touched.push_back((time, key.clone()));
-        }
-        self.states.insert(key, (state, time));
+    /// As [`put`](Self::put), for a state that was taken out when `before` was its last touch.
+    pub(super) fn put_back(&mut self, key: K, state: S, time: BatchTime, before: Option<Touch>) {
+        let touch = before.filter(|before| before.time == time);
+        let touch = touch.unwrap_or_else(|| {
+            let number = self.next;
+            self.next += 1;
+            let touch = Touch { time, number };
+            self.touched.push_back((touch, key.clone()));
+            touch
+        });
+        self.states.insert(key, (state, touch));
         // Entries that mean nothing are thrown out when they are the most: amortised, a step a call.
         if self.touched.len() > 2 * self.states.len() + 64 {
             let states = &self.states;
-            self.touched.retain(|(at, key)| is_valid(states, *at, key));
+            self.touched
+                .retain(|(touch, key)| is_valid(states, *touch, key));
         }
     }
 
@@ -59,8 +70,8 @@ impl<K: Key, S> StateMap<K, S> {
         self.take(key).map(|(state, _)| state)
     }
 
-    /// Takes the state of `key` out, with the time at which it was last touched.
-    pub(super) fn take(&mut self, key: &K) -> Option<(S, BatchTime)> {
+    /// Takes the state of `key` out, with its last touch.
+    pub(super) fn take(&mut self, key: &K) -> Option<(S, Touch)> {
         self.states.remove(key)
     }
 
@@ -68,14 +79,12 @@ impl<K: Key, S> StateMap<K, S> {
     /// not as the map is large.
     pub fn older_than(&mut self, time: BatchTime) -> Vec<K> {
         let states = &self.states;
-        let means_nothing = |(at, key): &(BatchTime, K)| !is_valid(states, *at, key);
+        let means_nothing = |(touch, key): &(Touch, K)| !is_valid(states, *touch, key);
         while self.touched.front().is_some_and(means_nothing) {
             self.touched.pop_front();
         }
-        let old = self.touched.iter().take_while(|(at, _)| *at < time);
-        // A key that was forgotten and came back at the same time has two entries.
-        let mut named = HashSet::new();
-        let valid = old.filter(|(at, key)| is_valid(states, *at, key) && named.insert(key));
+        let old = self.touched.iter().take_while(|(at, _)| at.time < time);
+        let valid = old.filter(|(touch, key)| is_valid(states, *touch, key));
         valid.map(|(_, key)| key.clone()).collect()
     }
 
@@ -83,7 +92,7 @@ impl<K: Key, S> StateMap<K, S> {
     pub fn iter(&self) -> impl Iterator<Item = (&K, &S, BatchTime)> {
         self.states
             .iter()
-            .map(|(key, (state, touched))| (key, state, *touched))
+            .map(|(key, (state, touched))| (key, state, touched.time))
     }
 
     /// Number of keys.
@@ -97,7 +106,26 @@ impl<K: Key, S> StateMap<K, S> {
     }
 }
 
-/// Whether the state of `key` was last touched at `at`.
-fn is_valid<K: Key, S>(states: &HashMap<K, (S, BatchTime)>, at: BatchTime, key: &K) -> bool {
-    states.get(key).is_some_and(|(_, touched)| *touched == at)
+/// Whether `touch` is the last one of the state of `key`.
+fn is_valid<K: Key, S>(states: &HashMap<K, (S, Touch)>, touch: Touch, key: &K) -> bool {
+    states.get(key).is_some_and(|(_, last)| *last == touch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_goes_and_comes_back_within_a_batch_leaves_nothing_behind() {
+        let mut map = StateMap::default();
+        let time = BatchTime::from_millis(1000);
+        for number in 0..1000 {
+            map.put("session", number, time);
+            assert_eq!(map.remove(&"session"), Some(number));
+        }
+        map.put("session", 0, time);
+        assert!(map.touched.len() <= 2 + 64, "{}", map.touched.len());
+        let later = BatchTime::from_millis(2000);
+        assert_eq!(map.older_than(later), ["session"], "once");
+    }
 }
