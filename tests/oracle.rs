@@ -12,6 +12,8 @@ mod definition;
 mod batches;
 #[path = "oracle/failures.rs"]
 mod failures;
+#[path = "oracle/isolation.rs"]
+mod isolation;
 #[path = "oracle/latency.rs"]
 mod latency;
 #[path = "oracle/lengths.rs"]

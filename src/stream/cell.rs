@@ -25,6 +25,12 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// States are not known any more since an earlier batch failed. It is the streams made of them that have
+    /// nothing from then on, whatever kind of failure it was.
+    pub(super) fn states_lost() -> Self {
+        Failure::of_records("the states were lost when an earlier batch failed")
+    }
+
     /// A function that was called for records failed.
     pub(super) fn of_records(message: impl Into<Arc<str>>) -> Self {
         Failure {

@@ -206,15 +206,8 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
             if let Some(failure) = &lost {
                 return Err(failure.clone());
             }
-            let message = "the states were lost when an earlier batch failed";
-            lost = Some(Failure::of_records(message));
-            let rdd = match cell.at(now.time) {
-                Ok(rdd) => rdd.unwrap_or_default(),
-                Err(failure) => {
-                    lost = Some(failure.clone());
-                    return Err(failure);
-                }
-            };
+            lost = Some(Failure::states_lost());
+            let rdd = cell.at(now.time)?.unwrap_or_default();
             let mut states = lock(&kept);
             for (key, state) in initial.drain(..) {
                 states.put(key, state, now.time);

@@ -55,15 +55,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         let dialect = self.context.dialect();
         let cell = self.cell.clone();
         let make = move |now: &mut crate::stream::graph::Now<'_, '_>| -> Made<Rdd<(K, S)>> {
-            let lost = Failure::of_records("the states were lost when an earlier batch failed");
-            let mut kept = std::mem::replace(&mut states, Err(lost))?;
-            let rdd = match cell.at(now.time) {
-                Ok(rdd) => rdd,
-                Err(failure) => {
-                    states = Err(failure.clone());
-                    return Err(failure);
-                }
-            };
+            let mut kept = std::mem::replace(&mut states, Err(Failure::states_lost()))?;
+            let rdd = cell.at(now.time)?;
             let is_updated = match dialect {
                 Dialect::Scala => rdd.is_some() || kept.is_begun,
                 Dialect::PySpark => rdd.is_some(),
