@@ -107,7 +107,8 @@ impl<T> Cell<T> {
     /// The batch at `time` was made. What is too old now is forgotten.
     pub(super) fn put(&self, time: BatchTime, made: Made<Rdd<T>>) {
         let mut kept = self.lock();
-        let too_old = |at: BatchTime| at.as_millis() + kept.keep_ms <= time.as_millis();
+        let too_old =
+            |at: BatchTime| at.as_millis().saturating_add(kept.keep_ms) <= time.as_millis();
         let old = kept
             .batches
             .iter()
@@ -276,6 +277,16 @@ mod tests {
         };
         assert_eq!(between(600, 900), [700, 800, 900]);
         assert_eq!(between(600, 800), [700, 800]);
+    }
+
+    #[test]
+    fn batches_may_be_kept_for_ever() {
+        let cell = Cell::new();
+        cell.keep_for(u64::MAX);
+        for time in 1..=3u64 {
+            cell.put(ms(time * 100), Ok(Some(Rdd::from(vec![time]))));
+        }
+        assert_eq!(cell.between(ms(0), ms(300)).unwrap().len(), 3);
     }
 
     #[test]

@@ -80,10 +80,10 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         let batches = self.reduce_by_key(reduce.clone());
         let cell = batches.cell.clone();
         // The batches that leave with a slide were in the window before.
-        cell.keep_for(span.length_ms + span.slide_ms);
+        cell.keep_for(span.length_ms.saturating_add(span.slide_ms));
         let dialect = self.context.dialect();
         // PySpark's rule: one fold of a short window is cheaper than two.
-        let is_incremental = dialect == Dialect::Scala || span.length_ms >= 5 * span.slide_ms;
+        let is_incremental = dialect == Dialect::Scala || span.length_ms / 5 >= span.slide_ms;
         let mut before: Option<Sums<K, V>> = None;
         let make = move |now: &mut Now<'_, '_>| -> Made<Rdd<(K, V)>> {
             // Gone until this slide has worked out: what follows a failure is folded anew.
