@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::control::Stop;
 use crate::engine::plan::{Merged, Output, failed_batch};
 use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
@@ -262,6 +263,10 @@ impl Output for Graph {
                 Ok(())
             }
         };
+        // It was told already; but where no output was due that would have had this batch, nothing ended yet.
+        if self.fails_fast && now.epoch.failure.is_some() {
+            now.epoch.control.stop(Stop::Immediate);
+        }
         for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
             if now.is_due(node.slide_ms) {
                 node.step.leave(&mut now);

@@ -114,3 +114,29 @@ fn lost_states_cost_later_batches_nothing_but_the_states() {
         assert_eq!(seen, [1, 3, 4, 5], "with map_with_state: {with_map}");
     }
 }
+
+#[test]
+fn failing_fast_does_not_wait_for_an_output_to_be_due() {
+    let (context, clock) = context();
+    context.fail_fast();
+    let (sender, mapped) = channel();
+    let lines = lines(&context, &[b"boom\n", b"good\n"]);
+    let pairs = lines.map(move |line| {
+        let _ = sender.send(line.to_vec());
+        assert_ne!(line, b"boom", "no room for this line");
+        (line, 1u64)
+    });
+    let window = ms(INTERVAL_MS * 100);
+    let sums = pairs
+        .reduce_by_key(|a, b| a + b)
+        .reduce_by_key_and_window(|a, b| a + b, (window, window));
+    sums.expect("a multiple").for_each_batch(|_, _| ());
+    let running = context.start().expect("it starts");
+    clock.advance(ms(INTERVAL_MS));
+    running.await_termination().expect_err("it fails");
+    assert_eq!(mapped.recv_timeout(PATIENCE), Ok(b"boom".to_vec()));
+    // Not asked to stop: the run ends by itself, and with it the function that holds the sender.
+    let disconnected = Err(std::sync::mpsc::RecvTimeoutError::Disconnected);
+    clock.advance(ms(INTERVAL_MS));
+    assert_eq!(mapped.recv_timeout(PATIENCE), disconnected);
+}
