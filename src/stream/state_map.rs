@@ -1,6 +1,6 @@
 //! `StateMap`: a state a key, with the time at which it was last touched.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::epoch::BatchTime;
 use crate::stream::rdd::Key;
