@@ -82,6 +82,7 @@
 //!
 //! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
 //! - `json`: the [`sink::Json`] output.
+//! - `table`: the [`sink::Table`] output.
 //!
 //! A feature only adds names; it never changes behaviour.
 

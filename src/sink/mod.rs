@@ -4,11 +4,13 @@
 //! stream contains is written unescaped, but in text files, which hold records as they are. Refuses to know: rings, shards, table layout.
 //!
 //! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for programs that
-//! want the statistics too, `text_files` is `saveAsTextFiles`.
+//! want the statistics too, `table` (feature `table`) for people, `text_files` is `saveAsTextFiles`.
 
 #[cfg(feature = "json")]
 mod json;
 mod pyspark;
+#[cfg(feature = "table")]
+pub mod table;
 mod text_files;
 mod tsv;
 
@@ -17,6 +19,8 @@ use std::io::Write;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 pub use self::pyspark::{Printer, Pyspark};
+#[cfg(feature = "table")]
+pub use self::table::Table;
 pub use self::text_files::{KeyedTextFiles, TextFiles};
 pub use self::tsv::Tsv;
 

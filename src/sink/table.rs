@@ -1,0 +1,472 @@
+//! The table for people: value, share, rate, key; one block a batch.
+//!
+//! Promise: columns line up by what a terminal makes of each character, no byte of a stream reaches the
+//! terminal raw, and what was left out is told in the last line. Refuses to know: whether it is a
+//! terminal, how the batch was made.
+//!
+//! ```text
+//! 2026-11-22 16:52:25   1 204 records, 312 keys
+//! 1 003   83.3 %  1 003/s  hello
+//!    12    1.0 %   12.0/s  tab\there
+//! … and 310 more keys, 15.7 % of the records
+//!
+//! ```
+//!
+//! The key stands last: a terminal and a library that differ about the width of a character then
+//! differ about nothing behind it. Numbers are grouped by spaces, which no country reads as a point.
+
+use std::io::Write;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::epoch::BatchTime;
+use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::error::Result;
+use crate::repr::Repr;
+use crate::repr::text::{escape_unprintable, write_escaped};
+use crate::sink::{Out, Sink};
+
+/// Columns that are left to keys, whatever the width: numbers go before that.
+const KEY_COLUMNS_MIN: usize = 12;
+
+/// Bytes of a key that are looked at for each column it may have. No character has more than four; the
+/// rest is for marks that take no column, of which one may put any number over another.
+const KEY_BYTES_PER_COLUMN: usize = 8;
+
+/// Columns of a share: `100.0 %`.
+const SHARE_COLUMNS: usize = 7;
+
+/// Prints batches as tables for people.
+///
+/// Counts have a share of the total and, where there is an interval, a rate. So have other values that
+/// add up ([`adds_up`](Self::adds_up)); least values or means have neither.
+///
+/// ```
+/// use microtally::sink::Table;
+/// use microtally::{BatchTime, Rule, Tally, sink::Sink};
+/// let mut tally = Tally::new(Rule::Split(b' '));
+/// tally.push(b"the cat and the dog\n");
+/// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
+/// Table::new(std::io::sink(), 10).width(Some(80)).emit(&batch)?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct Table<V: 'static> {
+    out: Out,
+    count: usize,
+    ranking: Ranking<V>,
+    addend: Option<fn(V) -> f64>,
+    whole: &'static str,
+    columns: Option<usize>,
+    is_repeated: bool,
+    period: Option<Duration>,
+    zone: TimeZone,
+}
+
+impl Table<u64> {
+    /// Prints the first `count` keys of each batch of counts on standard output.
+    pub fn stdout(count: usize) -> Self {
+        Table::with(Out::stdout(), count).of_counts()
+    }
+
+    /// Prints counts to `writer`.
+    pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
+        Table::with(Out::new(Box::new(writer), "the writer"), count).of_counts()
+    }
+
+    fn of_counts(mut self) -> Self {
+        self.addend = Some(|count| count as f64);
+        self.whole = "the records";
+        self
+    }
+}
+
+impl<V: Value> Table<V> {
+    /// Prints the first `count` keys of each batch of any values on standard output, without share and
+    /// rate.
+    pub fn of_values_stdout(count: usize) -> Self {
+        Table::with(Out::stdout(), count)
+    }
+
+    /// Prints any values to `writer`, without share and rate.
+    pub fn of_values(writer: impl Write + Send + 'static, count: usize) -> Self {
+        Table::with(Out::new(Box::new(writer), "the writer"), count)
+    }
+
+    fn with(out: Out, count: usize) -> Self {
+        Table {
+            out,
+            count,
+            ranking: Ranking::with_capacity(count.min(1 << 10)),
+            addend: None,
+            whole: "the sum",
+            columns: None,
+            is_repeated: false,
+            period: None,
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// The values of all keys together are a whole of which each is a part, and this is a value as a
+    /// number: gives them a share and a rate.
+    pub fn adds_up(mut self, number: fn(V) -> f64) -> Self {
+        self.addend = Some(number);
+        self
+    }
+
+    /// Columns of the terminal: keys are cut to fit, and where that leaves too little of them, the rate
+    /// and then the share go. `None`, the default, cuts nothing.
+    pub fn width(mut self, columns: Option<usize>) -> Self {
+        self.columns = columns;
+        self
+    }
+
+    /// Whether there will be many blocks: each then has its local time in front and an empty line behind.
+    pub fn is_repeated(mut self, is_repeated: bool) -> Self {
+        self.is_repeated = is_repeated;
+        self
+    }
+
+    /// The time over which values came together, where it is not the batch interval: a window's length.
+    /// Zero leaves the rate out.
+    pub fn period(mut self, period: Duration) -> Self {
+        self.period = Some(period);
+        self
+    }
+}
+
+impl<V: Value> Sink<V> for Table<V> {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+        let (stats, addend, whole) = (batch.stats(), self.addend, self.whole);
+        let (is_approximate, error_max, other_records) = limits(batch);
+        let text = self.out.begin();
+        if self.is_repeated {
+            write_time(batch.time(), &self.zone, text);
+            text.extend_from_slice(b"   ");
+            write_amount(stats.records, "record", text);
+            text.extend_from_slice(b", ");
+            write_amount(batch.len() as u64, "key", text);
+            text.push(b'\n');
+        }
+        // Summed here and not taken from the statistics: those are of a batch, and this may be a window.
+        let sum = addend.map(|addend| batch.iter().map(|(_, value)| addend(value)).sum::<f64>());
+        let total = sum.map_or(0.0, |sum| sum + other_records as f64);
+        let seconds = self.period.unwrap_or(stats.interval).as_secs_f64();
+        let columns = self.columns;
+        self.ranking.top(batch, self.count, |rows| {
+            let figures = |value| Figures::of(addend.map(|addend| addend(value)), total, seconds);
+            let lines = rows
+                .iter()
+                .map(|&(key, value)| (key, value, figures(value)));
+            write_rows(lines, columns, text);
+            let shown = addend.map(|addend| rows.iter().map(|row| addend(row.1)).sum::<f64>());
+            let left = sum.zip(shown).filter(|_| total > 0.0);
+            footer(
+                (batch.len() - rows.len()) as u64,
+                left.map(|(sum, shown)| ((sum - shown).max(0.0) / total, whole)),
+                is_approximate,
+                error_max,
+                other_records,
+                text,
+            );
+        });
+        if self.is_repeated {
+            text.push(b'\n');
+        }
+        self.out.send()
+    }
+}
+
+/// What a memory limit did to a batch: whether counts are approximate, by how much at most, and records
+/// whose keys were not kept.
+fn limits<V>(_batch: &Batch<'_, V>) -> (bool, u64, u64) {
+    (false, 0, 0)
+}
+
+/// What a row shows between its value and its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Part of the whole, 0 to 1.
+    pub share: Option<f64>,
+    /// Per second.
+    pub rate: Option<f64>,
+}
+
+impl Figures {
+    /// The figures of a row whose value is `number` of `total` and came together over `seconds`; those
+    /// that mean nothing are left out.
+    pub fn of(number: Option<f64>, total: f64, seconds: f64) -> Self {
+        Figures {
+            share: number.filter(|_| total > 0.0).map(|number| number / total),
+            rate: number
+                .filter(|_| seconds > 0.0)
+                .map(|number| number / seconds),
+        }
+    }
+}
+
+/// Appends one line a row, in columns; `columns` is the width of the terminal, if any.
+///
+/// A key or a value is arbitrary: both are escaped, as everywhere. Goes over the rows twice, to measure
+/// and to write, so that no row is held.
+pub fn write_rows<'a, T: Repr>(
+    rows: impl Iterator<Item = (&'a [u8], T, Figures)> + Clone,
+    columns: Option<usize>,
+    out: &mut Vec<u8>,
+) {
+    let mut widths = [0; 3];
+    let start = out.len();
+    for (_, value, figures) in rows.clone() {
+        write_value(&value, out);
+        widths[0] = widths[0].max(width_from(start, out));
+        out.truncate(start);
+        if figures.share.is_some() {
+            widths[1] = SHARE_COLUMNS;
+        }
+        if let Some(rate) = figures.rate {
+            write_rate(rate, out);
+            widths[2] = widths[2].max(width_from(start, out));
+            out.truncate(start);
+        }
+    }
+    let gap = |width: usize| if width > 0 { width + 2 } else { 0 };
+    for last in [2, 1] {
+        let numbers = widths.into_iter().map(gap).sum::<usize>();
+        if columns.is_some_and(|columns| columns < numbers + KEY_COLUMNS_MIN) {
+            widths[last] = 0;
+        }
+    }
+    let numbers = widths.into_iter().map(gap).sum::<usize>();
+    // Whatever the window: something of a key is there to see.
+    let key_columns = columns.map(|columns| columns.saturating_sub(numbers).max(2));
+    for (key, value, figures) in rows {
+        let mut cell = out.len();
+        write_value(&value, out);
+        for (index, width) in widths.into_iter().enumerate() {
+            match index {
+                1 if width > 0 => figures.share.iter().for_each(|&it| write_share(it, out)),
+                2 if width > 0 => figures.rate.iter().for_each(|&it| write_rate(it, out)),
+                0 => {}
+                _ => continue,
+            }
+            align_right(cell, width, out);
+            out.extend_from_slice(b"  ");
+            cell = out.len();
+        }
+        match key_columns {
+            Some(columns) => fit(key, columns, out),
+            None => write_escaped(key, out),
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Appends what has to be said below a table: `left` is how much of which whole the `more_keys` have
+/// that are not in it. Nothing when all is there and exact.
+///
+/// ```
+/// let mut text = Vec::new();
+/// microtally::sink::table::footer(48_213, Some((0.071, "the records")), false, 0, 0, &mut text);
+/// assert_eq!(text, "… and 48 213 more keys, 7.1 % of the records\n".as_bytes());
+/// ```
+pub fn footer(
+    more_keys: u64,
+    left: Option<(f64, &str)>,
+    is_approximate: bool,
+    error_max: u64,
+    other_records: u64,
+    out: &mut Vec<u8>,
+) {
+    if more_keys > 0 {
+        // Of keys that were pushed out nobody knows how many they were.
+        let least = if is_approximate { "at least " } else { "" };
+        write!(out, "… and {least}").expect(INFALLIBLE);
+        write_amount(more_keys, "more key", out);
+        if let Some((share, whole)) = left {
+            out.extend_from_slice(b", ");
+            write_share(share, out);
+            write!(out, " of {whole}").expect(INFALLIBLE);
+        }
+        out.push(b'\n');
+    }
+    if other_records > 0 {
+        write_amount(other_records, "record", out);
+        out.extend_from_slice(b" of other keys (memory limit)\n");
+    }
+    if is_approximate {
+        out.extend_from_slice(b"counts are at most ");
+        write_grouped(error_max, out);
+        out.extend_from_slice(b" too high (memory limit)\n");
+    }
+}
+
+/// Appends `key` escaped, reversibly, and cut to `columns` of a terminal; then `…` is the last of them.
+///
+/// ```
+/// let mut text = Vec::new();
+/// microtally::sink::table::fit("汉字\u{1b}".as_bytes(), 7, &mut text);
+/// assert_eq!(String::from_utf8(text).unwrap(), "汉字\\x…");
+/// ```
+pub fn fit(key: &[u8], columns: usize, out: &mut Vec<u8>) {
+    let bytes_max = columns.saturating_mul(KEY_BYTES_PER_COLUMN);
+    let mut end = key.len().min(bytes_max);
+    let is_cut = end < key.len();
+    // Not in the middle of a character, which would be shown as bytes.
+    while is_cut && end > bytes_max.saturating_sub(4) && key[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    let start = out.len();
+    write_escaped(&key[..end], out);
+    let text = text_from(start, out);
+    if !is_cut && text.width() <= columns {
+        return;
+    }
+    let room = columns.saturating_sub(1);
+    let mut width = 0;
+    let mut len = 0;
+    for character in text.chars() {
+        width += character.width().unwrap_or(0);
+        if width > room {
+            break;
+        }
+        len += character.len_utf8();
+    }
+    // A sequence may be wider than its characters.
+    while text[..len].width() > room {
+        len = text[..len]
+            .char_indices()
+            .next_back()
+            .map_or(0, |(at, _)| at);
+    }
+    out.truncate(start + len);
+    if columns > 0 {
+        out.extend_from_slice("…".as_bytes());
+    }
+}
+
+/// Columns a terminal gives to `text`, which is printable.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Appends a number in groups of three digits.
+///
+/// ```
+/// let mut text = Vec::new();
+/// microtally::sink::table::write_grouped(1_234_567, &mut text);
+/// assert_eq!(text, b"1 234 567");
+/// ```
+pub fn write_grouped(number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    write!(out, "{number}").expect(INFALLIBLE);
+    group_digits(start, out);
+}
+
+/// Appends a part of a whole, 0 to 1, as `12.3 %`. What is not nothing and not all never looks so.
+pub fn write_share(share: f64, out: &mut Vec<u8>) {
+    let percent = share * 100.0;
+    let written = if percent > 0.0 && percent < 0.05 {
+        write!(out, "<0.1 %")
+    } else if percent < 100.0 && percent >= 99.95 {
+        write!(out, ">99.9 %")
+    } else {
+        write!(out, "{percent:.1} %")
+    };
+    written.expect(INFALLIBLE);
+}
+
+/// Appends a rate as `12.3/s` or `1 234/s`.
+pub fn write_rate(rate: f64, out: &mut Vec<u8>) {
+    let start = out.len();
+    let written = match rate.abs() {
+        small if small > 0.0 && small < 0.05 => write!(out, "<0.1"),
+        small if small < 99.95 => write!(out, "{rate:.1}"),
+        _ => write!(out, "{rate:.0}"),
+    };
+    written.expect(INFALLIBLE);
+    group_digits(start, out);
+    out.extend_from_slice(b"/s");
+}
+
+/// Appends a value: what [`Repr::write_str`] writes, harmless, a decimal number in groups.
+pub fn write_value(value: &impl Repr, out: &mut Vec<u8>) {
+    let start = out.len();
+    value.write_str(out);
+    // Without memory until there is something to escape, which numbers never have.
+    escape_unprintable(out, start, &mut Vec::new());
+    group_digits(start, out);
+}
+
+/// Appends local time: `2026-11-22 16:52:25`, with milliseconds unless they are zero.
+fn write_time(time: BatchTime, zone: &TimeZone, out: &mut Vec<u8>) {
+    let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let t = zone.to_datetime(Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX));
+    write!(
+        out,
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        t.year(),
+        t.month(),
+        t.day(),
+        t.hour(),
+        t.minute(),
+        t.second()
+    )
+    .expect(INFALLIBLE);
+    if t.millisecond() != 0 {
+        write!(out, ".{:03}", t.millisecond()).expect(INFALLIBLE);
+    }
+}
+
+const INFALLIBLE: &str = "writing to memory succeeds";
+
+/// Appends `1 key` or `2 keys`.
+fn write_amount(number: u64, noun: &str, out: &mut Vec<u8>) {
+    write_grouped(number, out);
+    let plural = if number == 1 { "" } else { "s" };
+    write!(out, " {noun}{plural}").expect(INFALLIBLE);
+}
+
+/// Groups the digits before the point of the number behind `start`; leaves alone what is none.
+fn group_digits(start: usize, out: &mut Vec<u8>) {
+    let first = start + usize::from(out.get(start) == Some(&b'-'));
+    let len = out[first..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let is_number = match &out[first + len..] {
+        [] => true,
+        [b'.', decimals @ ..] => decimals.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !is_number {
+        return;
+    }
+    let mut at = first + len;
+    while at > first + 3 {
+        at -= 3;
+        out.insert(at, b' ');
+    }
+}
+
+/// Puts blanks before what is behind `start`, so that it ends in column `columns`.
+fn align_right(start: usize, columns: usize, out: &mut Vec<u8>) {
+    let blanks = columns.saturating_sub(width_from(start, out));
+    let end = out.len();
+    out.resize(end + blanks, b' ');
+    out.copy_within(start..end, start + blanks);
+    out[start..start + blanks].fill(b' ');
+}
+
+fn width_from(start: usize, out: &[u8]) -> usize {
+    text_from(start, out).width()
+}
+
+fn text_from(start: usize, out: &[u8]) -> &str {
+    std::str::from_utf8(&out[start..]).expect("what was escaped is UTF-8")
+}
+
+#[cfg(test)]
+#[path = "table/tests.rs"]
+mod tests;
