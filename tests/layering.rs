@@ -55,6 +55,7 @@ const CLOCKS: &[&str] = &[
     "epoch/clock.rs",
     "bin/microtally/report.rs",
     "bin/microtally/load.rs",
+    "bin/microtally/progress.rs",
     "bin/microtally/bench/clock.rs",
 ];
 

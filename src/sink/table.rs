@@ -116,6 +116,12 @@ impl<V: Value> Table<V> {
         self
     }
 
+    /// What the whole is called in the last line, instead of `the records` or `the sum`: `the words`.
+    pub fn whole(mut self, name: &'static str) -> Self {
+        self.whole = name;
+        self
+    }
+
     /// Columns of the terminal: keys are cut to fit, and where that leaves too little of them, the rate
     /// and then the share go. `None`, the default, cuts nothing.
     pub fn width(mut self, columns: Option<usize>) -> Self {
@@ -143,12 +149,13 @@ impl<V: Value> Sink<V> for Table<V> {
         let (is_approximate, error_max, other_records) = limits(batch);
         let text = self.out.begin();
         if self.is_repeated {
-            write_time(batch.time(), &self.zone, text);
-            text.extend_from_slice(b"   ");
-            write_amount(stats.records, "record", text);
-            text.extend_from_slice(b", ");
-            write_amount(batch.len() as u64, "key", text);
-            text.push(b'\n');
+            header(
+                batch.time(),
+                &self.zone,
+                stats.records,
+                batch.len() as u64,
+                text,
+            );
         }
         // Summed here and not taken from the statistics: those are of a batch, and this may be a window.
         let sum = addend.map(|addend| batch.iter().map(|(_, value)| addend(value)).sum::<f64>());
@@ -397,6 +404,20 @@ pub fn write_value(value: &impl Repr, out: &mut Vec<u8>) {
     // Without memory until there is something to escape, which numbers never have.
     escape_unprintable(out, start, &mut Vec::new());
     group_digits(start, out);
+}
+
+/// Appends the line above a table: local time, records and keys of the batch.
+pub fn write_header(time: BatchTime, records: u64, keys: u64, out: &mut Vec<u8>) {
+    header(time, &TimeZone::system(), records, keys, out);
+}
+
+fn header(time: BatchTime, zone: &TimeZone, records: u64, keys: u64, out: &mut Vec<u8>) {
+    write_time(time, zone, out);
+    out.extend_from_slice(b"   ");
+    write_amount(records, "record", out);
+    out.extend_from_slice(b", ");
+    write_amount(keys, "key", out);
+    out.push(b'\n');
 }
 
 /// Appends local time: `2026-11-22 16:52:25`, with milliseconds unless they are zero.

@@ -79,11 +79,14 @@ fn a_repeated_block_has_its_time_its_rates_and_what_was_left_out() {
 
 #[test]
 fn a_window_has_the_rate_of_its_whole_length() {
-    let windowed = |out| Table::new(out, 1).period(Duration::from_secs(10));
+    let windowed = |out| {
+        let table = Table::new(out, 1).whole("the words");
+        table.period(Duration::from_secs(10))
+    };
     let text = printed(&[(b"a", 20), (b"b", 20)], 1000, windowed);
     assert_eq!(
         text,
-        "20   50.0 %  2.0/s  a\n… and 1 more key, 50.0 % of the records\n"
+        "20   50.0 %  2.0/s  a\n… and 1 more key, 50.0 % of the words\n"
     );
 }
 

@@ -1,0 +1,385 @@
+//! Screens, to the cell.
+
+use super::*;
+use crate::live::frame::{Frame, Limit, Rows};
+use crate::live::model::Model;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn fixed(color: Color) -> Fixed {
+    Fixed {
+        sources: vec!["tcp://localhost:9999".into(), "evil\u{1b}[2J.log".into()],
+        value_name: "count".into(),
+        color,
+        zone: TimeZone::UTC,
+    }
+}
+
+const HOSTILE: &[&str] = &[
+    "\u{1b}]0;owned\u{7}",
+    "\u{1b}[2J",
+    "\u{9b}31m",
+    "left\u{202e}right",
+    "\u{2066}isolate\u{2069}",
+    "line\nline\r",
+    "tab\tnul\0",
+    "\u{e0041}tag",
+    "back\\slash",
+];
+
+fn rows(keys: &[&[u8]], head: Head) -> Arc<Rows> {
+    let mut rows = Rows::default();
+    let mut total = 0.0;
+    for (rank, key) in keys.iter().enumerate() {
+        let number = 1_000_000 / (rank as u64 + 1);
+        rows.push(key, number as f64, |out| table::write_value(&number, out));
+        total += number as f64;
+    }
+    rows.head = Head {
+        batch: 17,
+        time_ms: 1_763_830_345_000,
+        interval_s: 1.0,
+        records: 1_234_567,
+        bytes: 123_456_789,
+        lateness: Duration::from_millis(3),
+        total: Some(total),
+        keys: keys.len() as u64,
+        ..head
+    };
+    Arc::new(rows)
+}
+
+fn model_of(keys: &[&[u8]], head: Head) -> Model {
+    let mut model = Model::new(None);
+    model.show(Frame {
+        now: rows(keys, head),
+        before: Some(rows(&keys[keys.len() / 2..], head)),
+    });
+    model
+}
+
+fn wide_and_hostile() -> Model {
+    let wide = ["汉字かな交じり文", "👍🏽 emoji", "e\u{301}te\u{301}", "plain"];
+    let keys: Vec<&[u8]> = wide
+        .iter()
+        .chain(HOSTILE)
+        .map(|key| key.as_bytes())
+        .collect();
+    model_of(&keys, Head::default())
+}
+
+fn screen_of(model: &mut Model, width: u16, height: u16, said: &Said) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    let fixed = fixed(Color::Full);
+    terminal
+        .draw(|picture| {
+            let area = picture.area();
+            draw(picture.buffer_mut(), area, model, &fixed, said);
+        })
+        .unwrap();
+    terminal.backend().buffer().clone()
+}
+
+/// The lines of a screen; a wide character's second cell is left out, as a terminal does.
+fn lines(buffer: &Buffer) -> Vec<String> {
+    let area = buffer.area;
+    let line = |y| {
+        let mut text = String::new();
+        let mut x = 0;
+        while x < area.width {
+            let symbol = buffer[(x, y)].symbol();
+            text.push_str(symbol);
+            x += table::width(symbol).max(1) as u16;
+        }
+        text.trim_end().to_owned()
+    };
+    (0..area.height).map(line).collect()
+}
+
+fn screen(model: &mut Model, width: u16, height: u16) -> Vec<String> {
+    lines(&screen_of(model, width, height, &Said::default()))
+}
+
+fn press(model: &mut Model, keys: &str) {
+    for key in keys.chars() {
+        model.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
+    }
+}
+
+#[test]
+fn eighty_by_twenty_four() {
+    let mut model = wide_and_hostile();
+    assert_eq!(
+        screen(&mut model, 80, 24)[..10],
+        [
+            " microtally · tcp://localhost:9999 evil\\x1b[2J.log          16:52:25 · batch 17",
+            " 1.23 M records/s · 13 keys · 0.123 GB/s · 3 ms late · exact",
+            " by count ↓",
+            "     count    share         rate    change  key",
+            " 1 000 000   31.4 %  1 000 000/s       new  汉字かな交じり文",
+            "   500 000   15.7 %    500 000/s       new  👍🏽 emoji",
+            "   333 333   10.5 %    333 333/s       new  e\u{301}te\u{301}",
+            "   250 000    7.9 %    250 000/s       new  plain",
+            "   200 000    6.3 %    200 000/s       new  \\x1b]0;owned\\x07",
+            "   166 666    5.2 %    166 666/s       new  \\x1b[2J",
+        ]
+    );
+    assert_eq!(
+        screen(&mut model, 80, 24)[23],
+        " q quit  p pause  s sort  / filter  ? help  r reverse  ↑↓ scroll"
+    );
+}
+
+#[test]
+fn forty_by_ten() {
+    let mut model = wide_and_hostile();
+    assert_eq!(
+        screen(&mut model, 40, 10),
+        [
+            " tcp://localhost:…  16:52:25 · batch 17",
+            " 1.23 M records/s · 13 keys · 0.123 GB/s",
+            "     count    share  key",
+            " 1 000 000   31.4 %  汉字かな交じり文",
+            "   500 000   15.7 %  👍🏽 emoji",
+            "   333 333   10.5 %  e\u{301}te\u{301}",
+            "   250 000    7.9 %  plain",
+            "   200 000    6.3 %  \\x1b]0;owned\\x07",
+            "   166 666    5.2 %  \\x1b[2J",
+            " q quit  p pause  s sort  / filter",
+        ]
+    );
+}
+
+#[test]
+fn two_hundred_by_sixty_has_bars() {
+    let mut model = wide_and_hostile();
+    let lines = screen(&mut model, 200, 60);
+    assert_eq!(
+        lines[3..7],
+        [
+            "     count    share                     rate    change  key",
+            " 1 000 000   31.4 %  ██████████  1 000 000/s       new  汉字かな交じり文",
+            "   500 000   15.7 %  █████         500 000/s       new  👍🏽 emoji",
+            "   333 333   10.5 %  ███▍          333 333/s       new  e\u{301}te\u{301}",
+        ]
+    );
+    assert_eq!(lines.len(), 60);
+}
+
+/// Every window from nothing to large: nothing panics, nothing is wider than it.
+#[test]
+fn any_window_will_do_and_columns_go_in_order() {
+    let mut model = wide_and_hostile();
+    let mut before = 5;
+    for width in (1..130).rev() {
+        let lines = screen(&mut model, width, 16);
+        let heading = lines[3].split_whitespace().count();
+        assert!(heading <= before, "{width}: {}", lines[3]);
+        before = heading;
+        if width >= 40 {
+            assert!(lines[3].contains("count") && lines[3].ends_with("key"));
+            let has = |name| lines[3].contains(name);
+            assert!(has("share") || !has("rate"), "{}", lines[3]);
+            assert!(has("rate") || !has("change"), "{}", lines[3]);
+        }
+    }
+    for height in 0..30 {
+        for keys in ["", "?", "?/x", "\x1b"] {
+            press(&mut model, keys);
+            screen(&mut model, 45, height);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_steers_a_terminal_gets_into_a_cell() {
+    let mut model = wide_and_hostile();
+    let said = Said {
+        lines: vec!["a\u{1b}[31m\u{202e}b".into()],
+        is_new: true,
+    };
+    for (width, height) in [(40, 10), (80, 24), (200, 60)] {
+        for keys in ["", "?", "?", "/\u{202e}\u{1b}", "\u{9b}x"] {
+            press(&mut model, keys);
+            let buffer = screen_of(&mut model, width, height, &said);
+            for character in buffer
+                .content()
+                .iter()
+                .flat_map(|cell| cell.symbol().chars())
+            {
+                let turns = matches!(
+                    character,
+                    '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+                );
+                assert!(!character.is_control() && !turns, "{character:?}");
+                assert!(!('\u{e0000}'..='\u{e007f}').contains(&character));
+            }
+        }
+        press(&mut model, "");
+        model = wide_and_hostile();
+    }
+}
+
+#[test]
+fn keys_are_cut_at_the_edge() {
+    let long = "汉".repeat(100);
+    let mut model = model_of(&[long.as_bytes(), b"b"], Head::default());
+    let lines = screen(&mut model, 40, 10);
+    assert_eq!(lines[3], " 1 000 000   66.7 %  汉汉汉汉汉汉汉汉汉…");
+}
+
+#[test]
+fn the_state_is_told_with_what_it_is_of() {
+    let head = Head::default();
+    let mut model = model_of(&[b"apple", b"pear", b"fig"], head);
+    let mut frame = model.frame().unwrap().clone();
+    let mut cut = rows(&[b"apple", b"pear", b"fig"], head);
+    Arc::get_mut(&mut cut).unwrap().head.keys = 48_213;
+    frame.now = cut;
+    model.show(frame);
+    press(&mut model, "s/p");
+    let typing = screen(&mut model, 80, 24);
+    assert_eq!(
+        typing[2],
+        " by key ↑ · filter \"p\": 2 rows · of the first 3 of 48 213 keys"
+    );
+    assert_eq!(typing[23], " filter: p   Enter keeps · Esc clears");
+    model.press(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE));
+    press(&mut model, "p");
+    let paused = screen(&mut model, 40, 10);
+    assert!(paused[0].contains("PAUSED · 16:52:25"), "{}", paused[0]);
+    assert_eq!(paused[9], " by key ↑ · filter \"p\": 2 rows · of th…");
+    press(&mut model, "/xyz");
+    assert_eq!(screen(&mut model, 80, 24)[4], "  no row passes the filter");
+}
+
+#[test]
+fn the_memory_limit_is_told() {
+    let limited = |limit| {
+        let mut model = Model::new(None);
+        let mut now = rows(&[b"a"], Head::default());
+        Arc::get_mut(&mut now).unwrap().head.limit = limit;
+        model.show(Frame { now, before: None });
+        screen(&mut model, 80, 24)[1].clone()
+    };
+    let approximate = limited(Limit {
+        is_approximate: true,
+        error_max: 1200,
+        other_records: 0,
+    });
+    assert_eq!(
+        approximate,
+        " 1.23 M records/s · memory limit: at most 1 200 too high · 1 key · 0.123 GB/s"
+    );
+    let other = limited(Limit {
+        other_records: 98_765,
+        ..Limit::default()
+    });
+    assert!(
+        other.contains("memory limit: 98 765 of other keys"),
+        "{other}"
+    );
+    assert!(!other.contains("exact"));
+}
+
+#[test]
+fn values_that_stand_alone_have_no_share_and_no_rate() {
+    let mut model = Model::new(None);
+    let mut now = rows(&[b"a", b"b"], Head::default());
+    Arc::get_mut(&mut now).unwrap().head.total = None;
+    model.show(Frame { now, before: None });
+    let lines = screen(&mut model, 120, 24);
+    assert_eq!(lines[3], "     count  change  key");
+    assert_eq!(lines[4], " 1 000 000          a");
+}
+
+#[test]
+fn before_the_first_batch_messages_are_shown() {
+    let mut model = Model::new(None);
+    let said = Said {
+        lines: vec!["microtally: waiting for tcp://h:1: connection refused".into()],
+        is_new: false,
+    };
+    let lines = lines(&screen_of(&mut model, 80, 24, &said));
+    assert_eq!(lines[3], "  waiting for the first batch");
+    assert_eq!(
+        lines[5],
+        "  microtally: waiting for tcp://h:1: connection refused"
+    );
+}
+
+#[test]
+fn an_empty_batch_shows_them_as_well() {
+    let mut model = Model::new(None);
+    let now = rows(&[], Head::default());
+    model.show(Frame { now, before: None });
+    let said = Said {
+        lines: vec!["microtally: waiting for tcp://h:1: connection refused".into()],
+        is_new: false,
+    };
+    let lines = lines(&screen_of(&mut model, 80, 24, &said));
+    assert_eq!(lines[4], "  nothing in this batch");
+    assert_eq!(
+        lines[6],
+        "  microtally: waiting for tcp://h:1: connection refused"
+    );
+}
+
+#[test]
+fn lateness_beyond_the_interval_is_told_first() {
+    let mut now = rows(&[b"a"], Head::default());
+    Arc::get_mut(&mut now).unwrap().head.lateness = Duration::from_millis(1500);
+    let texts: Vec<_> = figures(&now.head);
+    assert_eq!(texts[1], ("1500 ms late".to_owned(), true));
+}
+
+#[test]
+fn help_fits_the_smallest_window() {
+    let mut model = wide_and_hostile();
+    press(&mut model, "?");
+    let lines = screen(&mut model, 40, 10);
+    for (line, (key, what)) in lines[1..].iter().zip(HELP) {
+        assert!(line.contains(key) && line.ends_with(what), "{line}");
+    }
+}
+
+#[test]
+fn without_colours_there_are_none() {
+    let mut model = wide_and_hostile();
+    let mut buffer = Buffer::empty(Rect::new(0, 0, 120, 30));
+    let area = buffer.area;
+    draw(
+        &mut buffer,
+        area,
+        &mut model,
+        &fixed(Color::None),
+        &Said::default(),
+    );
+    assert!(
+        buffer
+            .content()
+            .iter()
+            .all(|cell| cell.fg == Paint::Reset && cell.bg == Paint::Reset)
+    );
+    draw(
+        &mut buffer,
+        area,
+        &mut model,
+        &fixed(Color::Full),
+        &Said::default(),
+    );
+    assert!(buffer.content().iter().any(|cell| cell.fg != Paint::Reset));
+}
+
+#[test]
+fn figures_are_short() {
+    let texts = [0.0, 9999.0, 12_345.0, 123_456.0, 1_234_567.0, 98.7e9].map(metric);
+    assert_eq!(texts, ["0", "9999", "12.3 k", "123 k", "1.23 M", "98.7 G"]);
+    assert_eq!(
+        [0.0, 0.5, 1.0, 2.0].map(bar),
+        ["", "█████", "██████████", "██████████"]
+    );
+}

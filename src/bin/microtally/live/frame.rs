@@ -1,0 +1,330 @@
+//! Copies of batches on their way from counting to drawing.
+//!
+//! Promise: handing a batch over takes as long as copying its first rows; what nobody has looked at yet
+//! is replaced by what is newer. Refuses to know: what is done with the rows.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use microtally::sink::{Sink, table};
+use microtally::{Batch, Ranking, Result, Value};
+
+/// Bytes of a key that are copied: more than any terminal shows, and a stream may have keys of megabytes.
+const KEY_BYTES_MAX: usize = 4096;
+
+/// What a batch's values are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// Counts and sums: each is a part of the whole that is named here, `the records`. They have shares and
+    /// rates.
+    PartsOf(&'static str),
+    /// Each stands alone: least values, means.
+    Alone,
+}
+
+/// What is known of a batch as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Head {
+    /// The batch's number.
+    pub batch: u64,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Seconds over which records and bytes came; 0 when there is no interval.
+    pub interval_s: f64,
+    /// Records of the batch.
+    pub records: u64,
+    /// Bytes of the batch.
+    pub bytes: u64,
+    /// Distinct keys, of which the rows are the first.
+    pub keys: u64,
+    /// How long after its time the batch was processed.
+    pub lateness: Duration,
+    /// Sum of the values of all keys, where they are parts of it.
+    pub total: Option<f64>,
+    /// What the memory limit did.
+    pub limit: Limit,
+}
+
+/// What a memory limit did to a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Limit {
+    /// Whether values are approximate.
+    pub is_approximate: bool,
+    /// How much too high they are at most.
+    pub error_max: u64,
+    /// Records whose keys were not kept.
+    pub other_records: u64,
+}
+
+impl Limit {
+    fn of<V>(_batch: &Batch<'_, V>) -> Self {
+        Limit::default()
+    }
+}
+
+/// The first rows of a batch in its own order, and its head.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub head: Head,
+    /// Key and value of each row, one behind the other.
+    bytes: Vec<u8>,
+    rows: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: usize,
+    value: usize,
+    end: usize,
+    identity: u64,
+    is_cut: bool,
+    number: f64,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row<'a> {
+    /// The key, or its first bytes.
+    pub key: &'a [u8],
+    /// Whether the key is longer than that.
+    pub is_cut: bool,
+    /// Tells keys apart that begin with the same bytes.
+    pub identity: u64,
+    /// The value as text; any bytes.
+    pub value: &'a [u8],
+    /// The value as a number.
+    pub number: f64,
+}
+
+impl Rows {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Row by its rank, from 0.
+    pub(crate) fn row(&self, index: usize) -> Row<'_> {
+        let place = self.rows[index];
+        Row {
+            key: &self.bytes[place.key..place.value],
+            is_cut: place.is_cut,
+            identity: place.identity,
+            value: &self.bytes[place.value..place.end],
+            number: place.number,
+        }
+    }
+
+    /// All rows by rank.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        (0..self.len()).map(|index| self.row(index))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+    }
+
+    pub(crate) fn push(&mut self, key: &[u8], number: f64, value: impl FnOnce(&mut Vec<u8>)) {
+        let kept = &key[..key.len().min(KEY_BYTES_MAX)];
+        let is_cut = kept.len() < key.len();
+        let identity = if is_cut { hash(key) } else { 0 };
+        let key = self.bytes.len();
+        self.bytes.extend_from_slice(kept);
+        let at = self.bytes.len();
+        value(&mut self.bytes);
+        self.rows.push(Place {
+            key,
+            value: at,
+            end: self.bytes.len(),
+            identity,
+            is_cut,
+            number,
+        });
+    }
+}
+
+fn hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A batch and the one before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub now: Arc<Rows>,
+    pub before: Option<Arc<Rows>>,
+}
+
+/// Holds the newest frame until it is taken.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(Mutex<Option<Frame>>);
+
+impl Slot {
+    /// Replaces what is there.
+    fn put(&self, frame: Frame) {
+        let old = {
+            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            held.replace(frame)
+        };
+        drop(old);
+    }
+
+    /// Takes the newest frame, if there is one that was not taken.
+    pub(crate) fn take(&self) -> Option<Frame> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
+    }
+}
+
+/// Puts the first rows of each batch into a slot.
+pub(crate) struct LiveSink<V: 'static, F> {
+    slot: Arc<Slot>,
+    ranking: Ranking<V>,
+    rows_max: usize,
+    values: Values,
+    number: F,
+    before: Option<Arc<Rows>>,
+    /// Rows that were handed out; those that came back are filled again. Never more than the slot, the
+    /// view and this sink can hold at once: six.
+    pool: Vec<Arc<Rows>>,
+}
+
+impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
+    pub(crate) fn new(slot: Arc<Slot>, rows_max: usize, values: Values, number: F) -> Self {
+        LiveSink {
+            slot,
+            ranking: Ranking::with_capacity(rows_max),
+            rows_max,
+            values,
+            number,
+            before: None,
+            pool: Vec::new(),
+        }
+    }
+
+    /// Rows that nobody looks at.
+    fn spare(&mut self) -> Arc<Rows> {
+        let free = self
+            .pool
+            .iter_mut()
+            .position(|rows| Arc::get_mut(rows).is_some());
+        free.map_or_else(Arc::default, |index| self.pool.swap_remove(index))
+    }
+}
+
+impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+        let mut spare = self.spare();
+        let rows = Arc::get_mut(&mut spare).expect("nobody else looks at spare rows");
+        rows.clear();
+        let (stats, number) = (batch.stats(), &self.number);
+        let limit = Limit::of(batch);
+        let sum = || batch.iter().map(|(_, value)| number(value)).sum::<f64>();
+        rows.head = Head {
+            batch: stats.batch,
+            time_ms: stats.time.as_millis(),
+            interval_s: stats.interval.as_secs_f64(),
+            records: stats.records,
+            bytes: stats.bytes,
+            keys: batch.len() as u64,
+            lateness: stats.scheduling_delay,
+            total: match self.values {
+                Values::PartsOf(_) => Some(sum() + limit.other_records as f64),
+                Values::Alone => None,
+            },
+            limit,
+        };
+        self.ranking.top(batch, self.rows_max, |top| {
+            for &(key, value) in top {
+                rows.push(key, number(value), |out| table::write_value(&value, out));
+            }
+        });
+        let frame = Frame {
+            now: Arc::clone(&spare),
+            before: self.before.replace(Arc::clone(&spare)),
+        };
+        self.pool.push(spare);
+        self.slot.put(frame);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use microtally::{BatchTime, Rule, Tally};
+
+    fn emit(tally: &mut Tally, sink: &mut impl Sink<u64>, text: &[u8]) {
+        tally.push(text);
+        let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
+        sink.emit(&batch).unwrap();
+    }
+
+    #[test]
+    fn the_newest_frame_wins_and_knows_the_one_before_it() {
+        let slot = Arc::new(Slot::default());
+        let mut tally = Tally::new(Rule::Split(b' '));
+        let mut sink = LiveSink::new(
+            Arc::clone(&slot),
+            2,
+            Values::PartsOf("the words"),
+            |n: u64| n as f64,
+        );
+        emit(&mut tally, &mut sink, b"a a b\n");
+        emit(&mut tally, &mut sink, b"a b b\n");
+        emit(&mut tally, &mut sink, b"c c c b b a\n");
+        let frame = slot.take().unwrap();
+        assert!(slot.take().is_none());
+        let rows = |rows: &Rows| -> Vec<(Vec<u8>, Vec<u8>, f64)> {
+            rows.iter()
+                .map(|row| (row.key.to_vec(), row.value.to_vec(), row.number))
+                .collect()
+        };
+        let row = |key: &[u8], value: &[u8], number| (key.to_vec(), value.to_vec(), number);
+        assert_eq!(
+            rows(&frame.now),
+            [row(b"c", b"3", 3.0), row(b"b", b"2", 2.0)]
+        );
+        assert_eq!(
+            rows(frame.before.as_ref().unwrap()),
+            [row(b"b", b"2", 2.0), row(b"a", b"1", 1.0)]
+        );
+        assert_eq!((frame.now.head.keys, frame.now.head.total), (3, Some(6.0)));
+    }
+
+    #[test]
+    fn rows_are_filled_again_once_they_came_back() {
+        let slot = Arc::new(Slot::default());
+        let mut tally = Tally::new(Rule::Split(b' '));
+        let mut sink = LiveSink::new(Arc::clone(&slot), 10, Values::Alone, |n: u64| n as f64);
+        let mut held = None;
+        for turn in 0..100 {
+            emit(&mut tally, &mut sink, format!("w{turn} x\n").as_bytes());
+            if turn % 3 == 0 {
+                held = slot.take();
+            }
+        }
+        assert!(sink.pool.len() <= 6, "{}", sink.pool.len());
+        let held = held.unwrap();
+        assert_eq!(held.now.row(0).key, b"w99");
+        assert_eq!(held.before.unwrap().row(0).key, b"w98");
+    }
+
+    #[test]
+    fn long_keys_are_cut_and_told_apart() {
+        let mut rows = Rows::default();
+        let mut key = vec![b'x'; KEY_BYTES_MAX];
+        rows.push(&key, 1.0, |_| ());
+        for last in *b"ab" {
+            key.truncate(KEY_BYTES_MAX);
+            key.push(last);
+            rows.push(&key, 1.0, |_| ());
+        }
+        let cut: Vec<_> = rows.iter().map(|row| (row.is_cut, row.key.len())).collect();
+        let max = KEY_BYTES_MAX;
+        assert_eq!(cut, [(false, max), (true, max), (true, max)]);
+        assert_ne!(rows.row(1).identity, rows.row(2).identity);
+    }
+}

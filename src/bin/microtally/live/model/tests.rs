@@ -1,0 +1,226 @@
+//! Keys pressed one after the other, and what is to be seen then.
+
+use super::*;
+use crate::live::frame::{Head, Rows};
+use std::sync::Arc;
+
+/// Rows by rank; `keys` is how many there were in the batch.
+pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<Rows> {
+    let mut made = Rows::default();
+    for (key, number) in rows {
+        made.push(key, *number, |out| {
+            table::write_value(&(*number as u64), out)
+        });
+    }
+    made.head = Head {
+        batch: 17,
+        time_ms: 1_763_830_345_000,
+        interval_s: 1.0,
+        records: 1_234_567,
+        bytes: 123_456_789,
+        keys,
+        total: Some(rows.iter().map(|row| row.1).sum()),
+        ..Head::default()
+    };
+    Arc::new(made)
+}
+
+fn frame(now: &[(&[u8], f64)], before: Option<(&[(&[u8], f64)], u64)>) -> Frame {
+    Frame {
+        now: rows(now, now.len() as u64),
+        before: before.map(|(before, keys)| rows(before, keys)),
+    }
+}
+
+const FRUIT: &[(&[u8], f64)] = &[
+    (b"apple", 50.0),
+    (b"Pear", 40.0),
+    (b"fig\x1b", 30.0),
+    ("käse".as_bytes(), 20.0),
+    (b"plum", 10.0),
+];
+
+fn model() -> Model {
+    let mut model = Model::new(None);
+    model.set_height(3);
+    let before: &[(&[u8], f64)] = &[(b"apple", 60.0), (b"Pear", 40.0), (b"plum", 2.0)];
+    model.show(frame(FRUIT, Some((before, 3))));
+    model
+}
+
+fn press(model: &mut Model, codes: impl IntoIterator<Item = KeyCode>) -> Act {
+    let press = |code| model.press(KeyEvent::new(code, KeyModifiers::NONE));
+    codes.into_iter().map(press).last().expect("a key")
+}
+
+fn control(model: &mut Model, letter: char) -> Act {
+    model.press(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL))
+}
+
+fn type_text(model: &mut Model, text: &str) {
+    press(model, text.chars().map(KeyCode::Char));
+}
+
+/// First letters of the rows in the window.
+fn seen(model: &Model) -> String {
+    let first = |(row, _): (Row<'_>, Change)| String::from_utf8_lossy(row.key).chars().next();
+    model.window().filter_map(first).collect()
+}
+
+#[test]
+fn sorting_goes_around_and_can_be_reversed() {
+    let mut model = model();
+    model.set_height(10);
+    assert_eq!(seen(&model), "aPfkp");
+    type_text(&mut model, "s");
+    assert_eq!((seen(&model).as_str(), model.sort), ("Pafkp", Sort::Key));
+    type_text(&mut model, "r");
+    assert_eq!(seen(&model), "pkfaP");
+    type_text(&mut model, "rs");
+    // New keys gained what they have: fig 30, käse 20; plum 8, Pear nothing, apple lost.
+    assert_eq!((seen(&model).as_str(), model.sort), ("fkpPa", Sort::Change));
+    type_text(&mut model, "s");
+    assert_eq!((seen(&model).as_str(), model.sort), ("aPfkp", Sort::Value));
+}
+
+#[test]
+fn a_filter_is_typed_live_kept_and_cleared() {
+    let mut model = model();
+    type_text(&mut model, "/");
+    assert!(model.is_typing);
+    // Letters that are commands elsewhere.
+    type_text(&mut model, "p");
+    assert_eq!(seen(&model), "aPp");
+    type_text(&mut model, "l");
+    assert_eq!(seen(&model), "ap");
+    press(&mut model, [KeyCode::Backspace, KeyCode::Enter]);
+    assert!(!model.is_typing);
+    assert_eq!((seen(&model).as_str(), model.filter.as_str()), ("aPp", "p"));
+    // A capital letter is meant as one.
+    press(&mut model, [KeyCode::Char('/'), KeyCode::Backspace]);
+    type_text(&mut model, "P");
+    assert_eq!(seen(&model), "P");
+    // What is shown is searched: the escape and the accent.
+    control(&mut model, 'u');
+    type_text(&mut model, "\\x1");
+    assert_eq!(seen(&model), "f");
+    control(&mut model, 'w');
+    model.paste("KÄ\n".to_lowercase().as_str());
+    assert_eq!((seen(&model).as_str(), model.filter.as_str()), ("k", "kä"));
+    press(&mut model, [KeyCode::Esc]);
+    assert_eq!((model.len(), model.is_typing), (5, false));
+}
+
+#[test]
+fn escape_leaves_one_thing_after_the_other() {
+    let mut model = model();
+    type_text(&mut model, "/a");
+    press(&mut model, [KeyCode::Enter]);
+    type_text(&mut model, "?");
+    assert!(model.has_help);
+    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Nothing);
+    assert_eq!((model.has_help, model.filter.as_str()), (false, "a"));
+    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Nothing);
+    assert_eq!(model.filter, "");
+    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Quit);
+}
+
+#[test]
+fn quit_and_suspend_work_wherever_one_is() {
+    let mut model = model();
+    assert_eq!(press(&mut model, [KeyCode::Char('q')]), Act::Quit);
+    for before in ["", "/", "?", "p"] {
+        type_text(&mut model, &format!("/{before}"));
+        assert_eq!(control(&mut model, 'c'), Act::Quit);
+        assert_eq!(control(&mut model, 'z'), Act::Suspend);
+    }
+    let release = KeyEvent {
+        kind: KeyEventKind::Release,
+        ..KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)
+    };
+    assert_eq!(model.press(release), Act::Nothing);
+}
+
+#[test]
+fn what_is_typed_after_the_end_was_asked_for_changes_nothing() {
+    let mut model = model();
+    model.is_ending = true;
+    type_text(&mut model, "srp/x?jG");
+    assert_eq!((seen(&model).as_str(), model.is_typing), ("aPf", false));
+    assert!(!model.is_paused && !model.has_help);
+    assert_eq!(press(&mut model, [KeyCode::Char('q')]), Act::Quit);
+    assert_eq!(control(&mut model, 'c'), Act::Quit);
+}
+
+#[test]
+fn scrolling_stays_among_the_rows() {
+    let mut model = model();
+    press(&mut model, [KeyCode::Up]);
+    assert_eq!((model.first(), seen(&model).as_str()), (0, "aPf"));
+    press(&mut model, [KeyCode::Down]);
+    assert_eq!((model.first(), seen(&model).as_str()), (1, "Pfk"));
+    press(&mut model, [KeyCode::PageDown]);
+    assert_eq!((model.first(), seen(&model).as_str()), (2, "fkp"));
+    press(&mut model, [KeyCode::Home]);
+    press(&mut model, [KeyCode::End, KeyCode::PageUp]);
+    assert_eq!(model.first(), 0);
+    press(&mut model, [KeyCode::End]);
+    // The window grows, the rows get fewer.
+    model.set_height(4);
+    assert_eq!((model.first(), seen(&model).as_str()), (1, "Pfkp"));
+    model.show(frame(&FRUIT[..2], None));
+    assert_eq!((model.first(), seen(&model).as_str()), (0, "aP"));
+    model.set_height(0);
+    press(&mut model, [KeyCode::PageDown, KeyCode::End]);
+    assert_eq!(seen(&model), "");
+}
+
+#[test]
+fn changes_say_no_more_than_is_known() {
+    let before: &[(&[u8], f64)] = &[(b"apple", 60.0), (b"plum", 10.0)];
+    let known = changes(&frame(FRUIT, Some((before, 2))));
+    let (by, new) = (Change::By, Change::New);
+    assert_eq!(known, [by(-10.0), new, new, new, by(0.0)]);
+    // There were more keys than rows: they may have been among those.
+    let unknown = Change::Unknown;
+    let partly = changes(&frame(FRUIT, Some((before, 3))));
+    assert_eq!(partly, [by(-10.0), unknown, unknown, unknown, by(0.0)]);
+    assert_eq!(changes(&frame(FRUIT, None)), [Change::None; 5]);
+
+    let text = |change| {
+        let mut out = Vec::new();
+        write_change(change, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        [
+            by(0.0),
+            by(-1234.0),
+            by(1e6),
+            by(0.25),
+            by(f64::NAN),
+            new,
+            unknown
+        ]
+        .map(text),
+        ["=", "−1 234", "+1 000 000", "+0.250", "?", "new", "?"]
+    );
+}
+
+#[test]
+fn columns_never_get_narrower() {
+    let mut model = Model::new(None);
+    model.show(frame(&[(b"a", 1_000_000.0)], None));
+    assert_eq!(model.widths, [9, 11, 0]);
+    model.show(frame(&[(b"a", 1.0)], None));
+    assert_eq!(model.widths, [9, 11, 0]);
+}
+
+#[test]
+fn a_window_has_the_rate_of_its_length() {
+    let mut model = Model::new(Some(10.0));
+    model.show(frame(FRUIT, None));
+    let figures = model.figures(&model.frame().unwrap().now.row(0));
+    assert_eq!(figures.rate, Some(5.0));
+    assert_eq!(figures.share, Some(50.0 / 150.0));
+}

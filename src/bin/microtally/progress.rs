@@ -1,0 +1,307 @@
+//! How far a long finite input has got: one line on a terminal's standard error.
+//!
+//! Promise: nothing where standard error is no terminal, nothing in the first second, nothing left at the
+//! end, and no message in the middle of it. No escape code either: a carriage return and blanks do, also
+//! on a dumb terminal. Refuses to know: what is read and counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use microtally::sink::{Sink, table};
+use microtally::{Batch, Result};
+use ratatui::crossterm::terminal;
+
+/// A run that is over before needs no line.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// How often the line is drawn: some four times a second.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How much a new reading of the speed weighs against those before: it settles in some two seconds.
+const SPEED_WEIGHT: f64 = 0.2;
+
+/// There is one terminal, so this is the process's.
+static SHOWN: Mutex<Shown> = Mutex::new(Shown {
+    columns: 0,
+    is_over: false,
+});
+
+/// What is on the terminal now.
+struct Shown {
+    /// Columns of the line.
+    columns: usize,
+    /// Whether there will be no line any more.
+    is_over: bool,
+}
+
+/// A line that is drawn until this is dropped.
+pub(crate) struct Line {
+    stop: Option<Sender<()>>,
+    drawing: Option<JoinHandle<()>>,
+}
+
+/// Starts drawing, if standard error is a terminal. `progress` is asked for the bytes that were read and
+/// for those that there are, where that is known.
+pub(crate) fn start(progress: impl Fn() -> (u64, Option<u64>) + Send + 'static) -> Line {
+    let mut line = Line {
+        stop: None,
+        drawing: None,
+    };
+    if !io::stderr().is_terminal() {
+        return line;
+    }
+    let (stop, stopped) = mpsc::channel();
+    let drawing = thread::Builder::new()
+        .name("progress".into())
+        .spawn(move || {
+            let start = Instant::now();
+            let mut speed = Speed::default();
+            let mut patience = DELAY;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(patience) {
+                patience = TICK;
+                let (read_bytes, total_bytes) = progress();
+                let bytes_per_s = speed.at(start.elapsed(), read_bytes);
+                let (columns, _) = terminal::size().unwrap_or((80, 24));
+                let text = text(read_bytes, total_bytes, bytes_per_s, usize::from(columns));
+                let mut shown = shown();
+                if shown.is_over {
+                    break;
+                }
+                show(&text, &mut shown.columns, &mut io::stderr());
+            }
+        });
+    // Without a thread there is no line: a run does not fail for that.
+    if let Ok(drawing) = drawing {
+        (line.stop, line.drawing) = (Some(stop), Some(drawing));
+    }
+    line
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(drawing) = self.drawing.take() {
+            // It does not panic; and if it did, there is nothing to end.
+            let _ = drawing.join();
+        }
+        end();
+    }
+}
+
+/// Takes the line away, and keeps it away until the answer is dropped: for whoever writes a message.
+pub(crate) fn clear() -> Cleared {
+    let mut shown = shown();
+    show("", &mut shown.columns, &mut io::stderr());
+    Cleared(shown)
+}
+
+/// Keeps the line away.
+pub(crate) struct Cleared(
+    #[expect(dead_code, reason = "held for its lock")] MutexGuard<'static, Shown>,
+);
+
+/// Takes the line away for good: results come, or the end of the program. Does not wait for long: whoever
+/// writes a message may be stuck in it.
+pub(crate) fn end() {
+    for _ in 0..50 {
+        let mut shown = match SHOWN.try_lock() {
+            Ok(shown) => shown,
+            Err(TryLockError::Poisoned(shown)) => shown.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+        };
+        show("", &mut shown.columns, &mut io::stderr());
+        shown.is_over = true;
+        return;
+    }
+}
+
+/// A sink whose first batch is the end of the line: an input that is counted as a whole has only one.
+pub(crate) struct Ending<S>(pub(crate) S);
+
+impl<V, S: Sink<V>> Sink<V> for Ending<S> {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+        end();
+        self.0.emit(batch)
+    }
+}
+
+fn shown() -> MutexGuard<'static, Shown> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts `text` in the place of a line of `shown` columns.
+fn show(text: &str, shown: &mut usize, to: &mut impl Write) {
+    let columns = table::width(text);
+    if columns == 0 && *shown == 0 {
+        return;
+    }
+    let blanks = shown.saturating_sub(columns);
+    let back = if columns == 0 { "\r" } else { "" };
+    // Nobody is told that nothing can be told.
+    let _ = write!(to, "\r{text}{:blanks$}{back}", "").and_then(|()| to.flush());
+    // The blanks count: a cursor behind them may stand there when the line is shorter next time.
+    *shown = columns;
+}
+
+/// The speed of reading, smoothed.
+#[derive(Default)]
+struct Speed {
+    last: Option<(Duration, u64)>,
+    bytes_per_s: f64,
+}
+
+impl Speed {
+    /// The speed now that `read_bytes` were read after `elapsed`.
+    fn at(&mut self, elapsed: Duration, read_bytes: u64) -> f64 {
+        let (before, read_before) = self.last.unwrap_or_default();
+        let seconds = (elapsed - before).as_secs_f64();
+        if seconds > 0.0 {
+            let now = read_bytes.saturating_sub(read_before) as f64 / seconds;
+            self.bytes_per_s = match self.last {
+                None => now,
+                Some(_) => self.bytes_per_s + SPEED_WEIGHT * (now - self.bytes_per_s),
+            };
+            self.last = Some((elapsed, read_bytes));
+        }
+        self.bytes_per_s
+    }
+}
+
+/// The line, which leaves the last of `columns` free: a cursor behind it would begin a new one.
+fn text(read_bytes: u64, total_bytes: Option<u64>, bytes_per_s: f64, columns: usize) -> String {
+    // An input that has grown has no known end.
+    let total_bytes = total_bytes.filter(|&total| total > 0 && read_bytes <= total);
+    let speed = format!("{:.3} GB/s", bytes_per_s / 1e9);
+    let mut pieces = vec![match total_bytes {
+        Some(total) => {
+            let mut share = Vec::new();
+            table::write_share(read_bytes as f64 / total as f64, &mut share);
+            String::from_utf8_lossy(&share).into_owned()
+        }
+        None => format!("{:.3} GB", read_bytes as f64 / 1e9),
+    }];
+    pieces.push(speed);
+    if let Some(total) = total_bytes {
+        let left_bytes = total - read_bytes;
+        if bytes_per_s > 0.0 {
+            pieces.push(format!("{} left", period(left_bytes as f64 / bytes_per_s)));
+        }
+        pieces.push(format!(
+            "{:.3} of {:.3} GB",
+            read_bytes as f64 / 1e9,
+            total as f64 / 1e9
+        ));
+    }
+    let mut line = String::new();
+    for piece in pieces {
+        let gap = if line.is_empty() { "" } else { " · " };
+        if table::width(&line) + table::width(gap) + table::width(&piece) >= columns {
+            break;
+        }
+        line = line + gap + &piece;
+    }
+    line
+}
+
+/// Seconds as `9 s`, `3 min 05 s` or `2 h 07 min`, rounded up: something that is left is never nothing.
+fn period(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    match seconds {
+        0..100 => format!("{seconds} s"),
+        100..6000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => {
+            let minutes = seconds.div_ceil(60);
+            format!("{} h {:02} min", minutes / 60, minutes % 60)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn the_line_says_how_far_how_fast_and_how_long() {
+        assert_eq!(
+            text(GB, Some(4 * GB), 1.5e9, 80),
+            "25.0 % · 1.500 GB/s · 2 s left · 1.000 of 4.000 GB"
+        );
+        assert_eq!(text(GB, None, 1.5e9, 80), "1.000 GB · 1.500 GB/s");
+        // Nothing was read yet; the file has grown; there is nothing to read.
+        assert_eq!(
+            text(0, Some(GB), 0.0, 80),
+            "0.0 % · 0.000 GB/s · 0.000 of 1.000 GB"
+        );
+        assert_eq!(text(2 * GB, Some(GB), 1e9, 80), "2.000 GB · 1.000 GB/s");
+        assert_eq!(text(0, Some(0), 0.0, 80), "0.000 GB · 0.000 GB/s");
+    }
+
+    #[test]
+    fn the_line_is_shorter_than_the_terminal() {
+        for columns in 0..90 {
+            let line = text(GB, Some(4 * GB), 1e5, columns);
+            assert!(line.is_empty() || table::width(&line) < columns, "{line}");
+        }
+        assert_eq!(text(GB, Some(4 * GB), 1.5e9, 7), "25.0 %");
+    }
+
+    #[test]
+    fn time_left_is_rounded_up() {
+        let texts = [0.01, 59.5, 99.1, 185.0, 5999.5, 7_560.0, 1e9].map(period);
+        assert_eq!(
+            texts,
+            [
+                "1 s",
+                "60 s",
+                "1 min 40 s",
+                "3 min 05 s",
+                "1 h 40 min",
+                "2 h 06 min",
+                "277777 h 47 min"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_shorter_line_covers_a_longer_one_and_the_end_leaves_nothing() {
+        let (mut out, mut columns) = (Vec::new(), 0);
+        for line in ["", "long line", "short", "", ""] {
+            show(line, &mut columns, &mut out);
+        }
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "\rlong line\rshort    \r     \r");
+        // What a terminal makes of it.
+        let mut screen = [' '; 20];
+        let mut at = 0;
+        for character in text.chars() {
+            match character {
+                '\r' => at = 0,
+                other => (screen[at], at) = (other, at + 1),
+            }
+        }
+        assert_eq!((screen, at), ([' '; 20], 0));
+    }
+
+    #[test]
+    fn speed_settles_on_what_it_is_now() {
+        let mut speed = Speed::default();
+        let mut read = 10 * GB;
+        assert_eq!(speed.at(Duration::from_secs(1), read), 10e9);
+        let mut last = 0.0;
+        for tick in 1..=40 {
+            read += GB / 4;
+            last = speed.at(Duration::from_millis(1000 + 250 * tick), read);
+        }
+        assert!((1.0e9..1.01e9).contains(&last), "{last}");
+        // No time has passed: no division by nothing.
+        assert_eq!(speed.at(Duration::from_millis(11_000), read), last);
+    }
+}
