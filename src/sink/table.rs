@@ -376,7 +376,7 @@ pub fn write_share(share: f64, out: &mut Vec<u8>) {
     let percent = share * 100.0;
     let written = if percent > 0.0 && percent < 0.05 {
         write!(out, "<0.1 %")
-    } else if percent < 100.0 && percent >= 99.95 {
+    } else if (99.95..100.0).contains(&percent) {
         write!(out, ">99.9 %")
     } else {
         write!(out, "{percent:.1} %")

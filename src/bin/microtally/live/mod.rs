@@ -77,6 +77,7 @@ pub(crate) struct Options {
 pub(crate) struct Live {
     shared: Arc<Shared>,
     values: Values,
+    period_s: Option<f64>,
     rows_max: usize,
     drawing: Option<JoinHandle<Model>>,
 }
@@ -99,7 +100,9 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
         slot: Arc::default(),
         is_over: AtomicBool::new(false),
     });
+    let period_s = options.period.map(|period| period.as_secs_f64());
     let mut live = Live {
+        period_s,
         shared: Arc::clone(&shared),
         values: options.values,
         rows_max: options.rows_max,
@@ -107,14 +110,14 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
     };
     let view = View {
         shared,
-        model: Model::new(options.period.map(|period| period.as_secs_f64())),
+        model: Model::new(period_s),
         fixed: Fixed {
             sources: options.sources,
             value_name: options.value_name,
             color: options.color,
             zone: TimeZone::system(),
         },
-        on_quit: Some(Box::new(on_quit)),
+        on_quit: OnQuit(Some(Box::new(on_quit))),
         said: (0, 0),
     };
     let signals = Signals::register().map_err(|cause| cannot_draw(&cause))?;
@@ -149,11 +152,9 @@ impl Live {
     pub(crate) fn finish(mut self) -> Result<()> {
         let model = self.close();
         screen::give_back();
-        let Some(mut model) = model else {
-            return Ok(());
-        };
+        let mut model = model.unwrap_or_else(|| Model::new(self.period_s));
         // Who quits wants the table that was seen, not that of the short batch which ends the run.
-        if !(model.is_ending && model.frame().is_some())
+        if !model.is_left()
             && let Some(frame) = self.shared.slot.take()
         {
             model.show(frame);
@@ -242,12 +243,30 @@ impl Signals {
     }
 }
 
+/// Ends the run, once. A panic of the drawing thread ends it too: nobody could follow it any more.
+struct OnQuit(Option<Box<dyn FnOnce() + Send>>);
+
+impl OnQuit {
+    /// False when it was called before.
+    fn call(&mut self) -> bool {
+        self.0.take().map(|on_quit| on_quit()).is_some()
+    }
+}
+
+impl Drop for OnQuit {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.call();
+        }
+    }
+}
+
 /// The drawing thread's.
 struct View {
     shared: Arc<Shared>,
     model: Model,
     fixed: Fixed,
-    on_quit: Option<Box<dyn FnOnce() + Send>>,
+    on_quit: OnQuit,
     /// How many messages there were, and for how many ticks the last one is shown.
     said: (usize, u32),
 }
@@ -255,10 +274,8 @@ struct View {
 impl View {
     fn run(mut self, signals: Signals) -> Model {
         // A terminal that is gone ends the run as its user would; counting ends in its own way.
-        if self.follow(&signals).is_err()
-            && let Some(on_quit) = self.on_quit.take()
-        {
-            on_quit();
+        if self.follow(&signals).is_err() {
+            self.on_quit.call();
         }
         self.model
     }
@@ -278,7 +295,7 @@ impl View {
                 is_stale = true;
             }
             if !self.model.is_paused
-                && !(self.model.is_ending && self.model.frame().is_some())
+                && !self.model.is_left()
                 && let Some(frame) = self.shared.slot.take()
             {
                 self.model.show(frame);
@@ -323,12 +340,9 @@ impl View {
     /// The first time asks for the end, the second time is the end.
     fn quit(&mut self) {
         self.model.is_ending = true;
-        match self.on_quit.take() {
-            Some(on_quit) => on_quit(),
-            None => {
-                screen::give_back();
-                std::process::exit(130);
-            }
+        if !self.on_quit.call() {
+            screen::give_back();
+            std::process::exit(130);
         }
     }
 

@@ -102,6 +102,11 @@ impl Model {
         self.frame.as_ref()
     }
 
+    /// Whether the picture is the one that stays behind.
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_ending && self.frame.is_some()
+    }
+
     /// How many rows pass the filter.
     pub(crate) fn len(&self) -> usize {
         self.order.len()

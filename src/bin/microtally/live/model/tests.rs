@@ -25,7 +25,9 @@ pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<Rows> {
     Arc::new(made)
 }
 
-fn frame(now: &[(&[u8], f64)], before: Option<(&[(&[u8], f64)], u64)>) -> Frame {
+type Pairs = [(&'static [u8], f64)];
+
+fn frame(now: &Pairs, before: Option<(&Pairs, u64)>) -> Frame {
     Frame {
         now: rows(now, now.len() as u64),
         before: before.map(|(before, keys)| rows(before, keys)),
