@@ -245,13 +245,13 @@ impl Page<'_> {
 
         let best = model
             .window()
-            .filter_map(|(row, _)| model.figures(&row).share)
+            .filter_map(|(row, change)| model.figures(&row, change).share)
             .fold(0.0, f64::max);
         let room = self.columns().saturating_sub(columns.key);
         let mut text = Vec::new();
         for (index, (row, change)) in model.window().enumerate() {
             let y = heading + 1 + index as u16;
-            let figures = model.figures(&row);
+            let figures = model.figures(&row, change);
             self.put_right(
                 columns.value,
                 y,

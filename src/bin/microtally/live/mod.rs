@@ -36,6 +36,7 @@ pub(crate) use self::frame::Values;
 
 use self::draw::{Fixed, Said};
 use self::frame::{LiveSink, Slot};
+pub(crate) use self::model::Period;
 use self::model::{Act, Model};
 
 /// How often the drawing thread looks for a new batch: more often than people see.
@@ -43,6 +44,9 @@ const TICK: Duration = Duration::from_millis(40);
 
 /// Ticks a message stays on the screen: some six seconds.
 const MESSAGE_TICKS: u32 = 150;
+
+/// Quarters of a tick that the drawing thread has to end: a second.
+const PATIENCE_TICKS: u32 = 100;
 
 /// Lines around the rows of the table that is left behind: the header, what is below, and the prompt.
 const LINES_AROUND: usize = 5;
@@ -65,8 +69,8 @@ pub(crate) struct Options {
     pub value_name: String,
     /// What the values are to each other.
     pub values: Values,
-    /// The time over which values come together, where it is not the batch interval: a window's length.
-    pub period: Option<Duration>,
+    /// The time over which values come together.
+    pub period: Period,
     /// Rows that are held of each batch, at most, to be scrolled through, filtered and sorted.
     pub rows_max: usize,
     /// Whether there may be colours.
@@ -77,7 +81,7 @@ pub(crate) struct Options {
 pub(crate) struct Live {
     shared: Arc<Shared>,
     values: Values,
-    period_s: Option<f64>,
+    period: Period,
     rows_max: usize,
     drawing: Option<JoinHandle<Model>>,
 }
@@ -100,9 +104,8 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
         slot: Arc::default(),
         is_over: AtomicBool::new(false),
     });
-    let period_s = options.period.map(|period| period.as_secs_f64());
     let mut live = Live {
-        period_s,
+        period: options.period,
         shared: Arc::clone(&shared),
         values: options.values,
         rows_max: options.rows_max,
@@ -110,7 +113,7 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
     };
     let view = View {
         shared,
-        model: Model::new(period_s),
+        model: Model::new(options.period),
         fixed: Fixed {
             sources: options.sources,
             value_name: options.value_name,
@@ -152,7 +155,7 @@ impl Live {
     pub(crate) fn finish(mut self) -> Result<()> {
         let model = self.close();
         screen::give_back();
-        let mut model = model.unwrap_or_else(|| Model::new(self.period_s));
+        let mut model = model.unwrap_or_else(|| Model::new(self.period));
         // Who quits wants the table that was seen, not that of the short batch which ends the run.
         if !model.is_left()
             && let Some(frame) = self.shared.slot.take()
@@ -166,10 +169,18 @@ impl Live {
             .map_err(|cause| Error::output("stdout", &cause))
     }
 
-    /// Ends the drawing. Nothing is left of it when it panicked, which the hook has told.
+    /// Ends the drawing. Nothing is left of it when it panicked, which the hook has told, or when it cannot
+    /// be ended: on a terminal that is gone the library that reads keys goes round for ever.
     fn close(&mut self) -> Option<Model> {
         self.shared.is_over.store(true, Ordering::SeqCst);
-        self.drawing.take()?.join().ok()
+        let drawing = self.drawing.take()?;
+        for _ in 0..PATIENCE_TICKS {
+            if drawing.is_finished() {
+                return drawing.join().ok();
+            }
+            thread::sleep(TICK / 4);
+        }
+        None
     }
 }
 
@@ -203,7 +214,7 @@ fn last_table(model: &mut Model, values: Values, size: Option<(u16, u16)>) -> Ve
     table::write_header(time, head.records, head.keys, &mut text);
     let rows = model
         .window()
-        .map(|(row, _)| (row.key, Text(row.value), model.figures(&row)));
+        .map(|(row, change)| (row.key, Text(row.value), model.figures(&row, change)));
     table::write_rows(rows, Some(usize::from(columns)), &mut text);
     let shown = model.window().map(|(row, _)| row.number).sum::<f64>();
     let limit = head.limit;
@@ -381,7 +392,7 @@ mod tests {
             limit,
             ..Head::default()
         };
-        let mut model = Model::new(None);
+        let mut model = Model::new(Period::Interval);
         model.show(Frame {
             now: Arc::new(rows),
             before: None,
@@ -437,7 +448,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_where_nothing_was() {
-        let mut model = Model::new(None);
+        let mut model = Model::new(Period::Interval);
         assert_eq!(last_table(&mut model, Values::Alone, None), b"");
     }
 }

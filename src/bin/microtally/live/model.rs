@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use microtally::sink::table;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -23,6 +24,17 @@ pub(crate) enum Sort {
     Key,
     /// Greatest gain first.
     Change,
+}
+
+/// The time over which the values of a batch came together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Period {
+    /// The batch interval.
+    Interval,
+    /// A window of this length.
+    Window(Duration),
+    /// All the time so far: the rate is that of what came last.
+    SoFar,
 }
 
 /// A value against the same key's in the batch before.
@@ -62,14 +74,14 @@ pub(crate) struct Model {
     pub is_paused: bool,
     pub has_help: bool,
     pub is_ending: bool,
-    /// Seconds over which a value came together, where it is not the interval.
-    pub period_s: Option<f64>,
+    /// The time over which a value came together.
+    pub period: Period,
     first: usize,
     height: usize,
 }
 
 impl Model {
-    pub(crate) fn new(period_s: Option<f64>) -> Self {
+    pub(crate) fn new(period: Period) -> Self {
         Model {
             frame: None,
             changes: Vec::new(),
@@ -82,7 +94,7 @@ impl Model {
             is_paused: false,
             has_help: false,
             is_ending: false,
-            period_s,
+            period,
             first: 0,
             height: 0,
         }
@@ -132,17 +144,30 @@ impl Model {
         })
     }
 
-    /// Seconds over which values came together; 0 when there is no interval.
+    /// Seconds over which what rates are taken of came together; 0 when there is no interval.
     pub(crate) fn seconds(&self) -> f64 {
-        let interval_s = self.frame.as_ref().map_or(0.0, |it| it.now.head.interval_s);
-        self.period_s.unwrap_or(interval_s)
+        match self.period {
+            Period::Window(length) => length.as_secs_f64(),
+            Period::Interval | Period::SoFar => {
+                self.frame.as_ref().map_or(0.0, |it| it.now.head.interval_s)
+            }
+        }
     }
 
     /// Share and rate of a row.
-    pub(crate) fn figures(&self, row: &Row<'_>) -> table::Figures {
+    pub(crate) fn figures(&self, row: &Row<'_>, change: Change) -> table::Figures {
         let total = self.frame.as_ref().and_then(|frame| frame.now.head.total);
         let number = total.map(|_| row.number);
-        table::Figures::of(number, total.unwrap_or(0.0), self.seconds())
+        let mut figures = table::Figures::of(number, total.unwrap_or(0.0), self.seconds());
+        if self.period == Period::SoFar {
+            let came = match change {
+                Change::By(gain) => Some(gain),
+                Change::New => number,
+                Change::None | Change::Unknown => None,
+            };
+            figures.rate = table::Figures::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
+        }
+        figures
     }
 
     /// What a key does.
@@ -302,7 +327,7 @@ impl Model {
         for (row, &change) in frame.now.iter().zip(&self.changes) {
             text.extend_from_slice(row.value);
             widen(0, &mut text);
-            if let Some(rate) = self.figures(&row).rate {
+            if let Some(rate) = self.figures(&row, change).rate {
                 table::write_rate(rate, &mut text);
                 widen(1, &mut text);
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::live::frame::{Frame, Limit, Rows};
-use crate::live::model::Model;
+use crate::live::model::{Model, Period};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -53,7 +53,7 @@ fn rows(keys: &[&[u8]], head: Head) -> Arc<Rows> {
 }
 
 fn model_of(keys: &[&[u8]], head: Head) -> Model {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     model.show(Frame {
         now: rows(keys, head),
         before: Some(rows(&keys[keys.len() / 2..], head)),
@@ -259,7 +259,7 @@ fn the_state_is_told_with_what_it_is_of() {
 #[test]
 fn the_memory_limit_is_told() {
     let limited = |limit| {
-        let mut model = Model::new(None);
+        let mut model = Model::new(Period::Interval);
         let mut now = rows(&[b"a"], Head::default());
         Arc::get_mut(&mut now).unwrap().head.limit = limit;
         model.show(Frame { now, before: None });
@@ -287,7 +287,7 @@ fn the_memory_limit_is_told() {
 
 #[test]
 fn values_that_stand_alone_have_no_share_and_no_rate() {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     let mut now = rows(&[b"a", b"b"], Head::default());
     Arc::get_mut(&mut now).unwrap().head.total = None;
     model.show(Frame { now, before: None });
@@ -298,7 +298,7 @@ fn values_that_stand_alone_have_no_share_and_no_rate() {
 
 #[test]
 fn before_the_first_batch_messages_are_shown() {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     let said = Said {
         lines: vec!["microtally: waiting for tcp://h:1: connection refused".into()],
         is_new: false,
@@ -313,7 +313,7 @@ fn before_the_first_batch_messages_are_shown() {
 
 #[test]
 fn an_empty_batch_shows_them_as_well() {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     let now = rows(&[], Head::default());
     model.show(Frame { now, before: None });
     let said = Said {

@@ -43,7 +43,7 @@ const FRUIT: &[(&[u8], f64)] = &[
 ];
 
 fn model() -> Model {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     model.set_height(3);
     let before: &[(&[u8], f64)] = &[(b"apple", 60.0), (b"Pear", 40.0), (b"plum", 2.0)];
     model.show(frame(FRUIT, Some((before, 3))));
@@ -211,7 +211,7 @@ fn changes_say_no_more_than_is_known() {
 
 #[test]
 fn columns_never_get_narrower() {
-    let mut model = Model::new(None);
+    let mut model = Model::new(Period::Interval);
     model.show(frame(&[(b"a", 1_000_000.0)], None));
     assert_eq!(model.widths, [9, 11, 0]);
     model.show(frame(&[(b"a", 1.0)], None));
@@ -220,9 +220,21 @@ fn columns_never_get_narrower() {
 
 #[test]
 fn a_window_has_the_rate_of_its_length() {
-    let mut model = Model::new(Some(10.0));
+    let mut model = Model::new(Period::Window(Duration::from_secs(10)));
     model.show(frame(FRUIT, None));
-    let figures = model.figures(&model.frame().unwrap().now.row(0));
+    let figures = model.figures(&model.frame().unwrap().now.row(0), Change::By(7.0));
     assert_eq!(figures.rate, Some(5.0));
     assert_eq!(figures.share, Some(50.0 / 150.0));
+}
+
+#[test]
+fn a_sum_so_far_has_the_rate_of_what_came_last() {
+    let mut model = Model::new(Period::SoFar);
+    model.show(frame(FRUIT, None));
+    let seconds = model.seconds();
+    let rate = |change| model.figures(&model.frame().unwrap().now.row(0), change).rate;
+    let per_s = |number: f64| (seconds > 0.0).then_some(number / seconds);
+    assert_eq!(rate(Change::By(7.0)), per_s(7.0));
+    assert_eq!(rate(Change::New), per_s(50.0));
+    assert_eq!((rate(Change::None), rate(Change::Unknown)), (None, None));
 }
