@@ -111,7 +111,16 @@ struct Slot {
     owes: bool,
     /// Bytes that may still be read after a graceful stop.
     drain_left: usize,
+    /// The source said that a graceful stop has to wait for it.
+    is_finishing: bool,
     oversize_told: bool,
+}
+
+impl Slot {
+    /// Whether a graceful stop waits for more.
+    fn is_waited_for(&self) -> bool {
+        self.is_finishing && !self.is_over && self.drain_left > 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +162,7 @@ impl ReactorCore {
                 is_over: false,
                 owes: false,
                 drain_left: 0,
+                is_finishing: false,
                 oversize_told: false,
             })
             .collect();
@@ -239,7 +249,10 @@ impl ReactorCore {
                 }
             }
         }
-        if self.phase == Phase::Draining && (self.is_asked || self.ready.is_empty()) {
+        if self.phase == Phase::Draining
+            && (self.is_asked || self.ready.is_empty())
+            && (self.is_asked || !self.slots.iter().any(Slot::is_waited_for))
+        {
             self.clock.close(now);
             if let Some(next) = self.gather(now) {
                 return next.at_most(self.clock.remaining(now));
@@ -363,6 +376,7 @@ impl ReactorCore {
             if slot.is_over {
                 return Some(());
             }
+            slot.is_finishing = false;
             // What a batched source owes is bounded by what it has for the batch.
             let draining = self.phase == Phase::Draining && !slot.owes;
             if draining && slot.drain_left == 0 {
@@ -384,6 +398,11 @@ impl ReactorCore {
                 Ok(Fill::Bytes(count)) => self.refuse(index, count, room),
                 Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
+                    return Some(());
+                }
+                Ok(Fill::Finishing(wake_at)) => {
+                    slot.wake_at = Some(wake_at);
+                    slot.is_finishing = true;
                     return Some(());
                 }
                 Ok(Fill::Break { clean }) => {

@@ -225,7 +225,7 @@ pub trait Source: Send {
 
     /// A graceful stop was asked for: how many bytes the source holds that count as received, at most.
     /// [`fill`](Self::fill) is called until that many were given, or it gives anything but bytes; then the
-    /// last batch is cut. Zero, unless it is written: nothing is read any more.
+    /// last batch is cut. [`Fill::Finishing`] has the stop wait for more. Zero, unless it is written: nothing is read any more.
     ///
     /// It is a bound, not a promise: one too large costs nothing, and more than
     /// [`DRAIN_BYTES_MAX`](crate::limits::DRAIN_BYTES_MAX) are not read. A socket answers with what a
@@ -248,6 +248,10 @@ pub enum Fill {
     /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at the given time (since
     /// 1970, as `now` is) if there is one. A time that has passed means at once, after the other sources.
     Pending(Option<Duration>),
+    /// As `Pending` with a time; and a graceful stop waits for it, if bytes of [`Source::drain`] are
+    /// left. It is given for as long as the source waits for senders that were told to end, which is
+    /// therefore bounded.
+    Finishing(Duration),
     /// The connection is over; the next bytes begin a new line. Call again at once.
     Break {
         /// `true`: an unterminated last line is a record. `false`: it is dropped and reported.

@@ -402,6 +402,38 @@ fn an_immediate_stop_does_not_wait_for_a_batched_source() {
 }
 
 #[test]
+fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
+    let until = |ms: u64| Fill::Finishing(Duration::from_millis(1_000_003 + ms));
+    let acts = [Act::Say("before\n"), Act::Answer(Fill::Pending(None))];
+    let after = [
+        Act::Answer(until(30)),
+        Act::Say("after\n"),
+        Act::Answer(until(30)),
+        Act::Say("last"),
+        Act::Answer(Fill::End),
+    ];
+    let mut rig = Rig::new(vec![Script::of(acts.into_iter().chain(after))], None, false);
+    rig.settle();
+    rig.control.stop(Stop::Graceful);
+    assert_eq!(rig.settle(), Next::Sleep(Duration::from_millis(7)));
+    // Batches go on meanwhile; an edge has it called before its time.
+    rig.advance(INTERVAL_MS);
+    rig.core.on_ready(0);
+    rig.settle();
+    assert!(!rig.core.is_finished());
+    rig.advance(20);
+    assert_eq!(rig.settle(), Next::Done);
+    let expected: [(u64, &[&str]); 4] = [
+        (10, &["before"]),
+        (20, &["after"]),
+        (30, &[]),
+        (40, &["last"]),
+    ];
+    let expected = expected.map(|(time, texts)| (time, lines(texts)));
+    assert_eq!(rig.batches(), expected);
+}
+
+#[test]
 fn calls_from_threads_are_kept_once_each() {
     let signals = Signals::default();
     assert!(signals.raise(3) && signals.raise(1));
