@@ -132,6 +132,7 @@ pub mod sources {
     pub use crate::source::input::Input;
     pub use crate::source::pattern::expand;
     pub use crate::source::tcp_client::TcpClient;
+    pub use crate::source::tcp_listen::TcpListen;
 }
 
 /// What a DStream program needs.
@@ -150,6 +151,7 @@ pub mod internals {
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
     pub use crate::shard::alone::Pipeline;
+    pub use crate::source::clients::{Clients, Event, Filled, Long};
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;

@@ -122,6 +122,31 @@ pub const SPINS_BEFORE_PARK: u32 = 256;
 /// may hold. A sender that never pauses cannot keep a run alive with it.
 pub const DRAIN_BYTES_MAX: usize = 64 * MIB;
 
+/// Bytes read from one of many clients before the next one gets its turn.
+pub const CLIENT_READ_BYTES_MAX: usize = 256 * KIB;
+
+/// Memory for the unfinished lines of all clients of a listening source together. A line for which there
+/// is none is dropped and reported.
+pub const HELD_BYTES_DEFAULT: usize = 32 * MIB;
+
+/// Clients of a listening source at a time, unless the limit of descriptors is lower.
+pub const CONNECTIONS_DEFAULT: usize = 1024;
+/// Descriptors of the process that are left to others by a listening source: files, pipes, event queues.
+pub const DESCRIPTORS_SPARED: usize = 64;
+
+/// Connections that may wait to be accepted. The kernel may allow fewer (`net.core.somaxconn`).
+pub const BACKLOG: i32 = 1024;
+
+/// Pause before clients are accepted again after the system was out of descriptors, in milliseconds.
+pub const ACCEPT_AGAIN_MS: u64 = 100;
+
+/// How long a graceful stop waits for clients to end when they were told to, in milliseconds.
+pub const DRAIN_WAIT_MS_DEFAULT: u64 = 1000;
+
+/// Shortest time between two notices of the same kind from a source whose clients cause them, in
+/// milliseconds. What happens in between is told as a sum.
+pub const NOTICE_PAUSE_MS: u64 = 5000;
+
 const _: () = {
     assert!(GUARD_BYTES >= 16); // The longest packed key is loaded whole.
     assert!(BLOCK_BYTES_MIN <= BLOCK_BYTES_DEFAULT && BLOCK_BYTES_DEFAULT <= BLOCK_BYTES_MAX);

@@ -4,9 +4,12 @@
 //! files included. Refuses to know: who shows it, and where.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::limits::NOTICE_PAUSE_MS;
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///
@@ -85,6 +88,85 @@ pub enum Notice {
         /// What the system says.
         reason: String,
     },
+    /// Connections of a listening source were reset in the middle of a line: those since the last
+    /// notice of it, more than one.
+    Resets {
+        /// The source's URL.
+        source: String,
+        /// How many.
+        connections: u64,
+        /// Bytes of their partial lines, which were dropped.
+        bytes: u64,
+    },
+    /// Lines of clients were dropped up to their ends, because they are too long or there is no memory
+    /// for more unfinished lines.
+    LongLines {
+        /// The source's URL.
+        source: String,
+        /// The client whose line was the last one.
+        peer: String,
+        /// Lines since the source began.
+        lines: u64,
+        /// Their bytes, as far as they have come.
+        bytes: u64,
+        /// The limit of a line in bytes.
+        record_bytes_max: usize,
+    },
+    /// Clients were refused, because as many as may be are connected.
+    Refused {
+        /// The source's URL.
+        source: String,
+        /// The client that was refused last.
+        peer: String,
+        /// Clients refused since the last notice of it.
+        clients: u64,
+        /// How many may be connected.
+        connections_max: usize,
+    },
+    /// Clients cannot be accepted; they wait, and it is tried again all the time.
+    Unaccepted {
+        /// The source's URL.
+        source: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// Clients are accepted after they could not be.
+    Accepted {
+        /// The source's URL.
+        source: String,
+    },
+    /// The limit of connections that was asked for cannot be met.
+    Lowered {
+        /// The source's URL.
+        source: String,
+        /// What was asked for.
+        asked: usize,
+        /// What it is now.
+        connections_max: usize,
+        /// The limit of descriptors of the process.
+        descriptors: usize,
+    },
+    /// A source listens where others than the programs of this machine can reach it.
+    Exposed {
+        /// The source's URL.
+        source: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A graceful stop did not wait any longer for clients to end.
+    Unfinished {
+        /// The source's URL.
+        source: String,
+        /// How many were connected still.
+        clients: usize,
+    },
+    /// The kernel dropped datagrams, because they came faster than they were read.
+    DatagramsLost {
+        /// The source's URL.
+        source: String,
+        /// How many, since the source began.
+        datagrams: u64,
+    },
     /// What a source of one's own has to say.
     Message {
         /// The source's name.
@@ -137,8 +219,107 @@ impl fmt::Display for Notice {
             Notice::Unreadable { path, reason, .. } => {
                 write!(f, "cannot read {path:?}: {reason}")
             }
+            Notice::Resets {
+                source,
+                connections,
+                bytes,
+            } => write!(
+                f,
+                "{connections} connections to {source} were reset in the middle of a line: {bytes} bytes \
+                 dropped"
+            ),
+            Notice::LongLines {
+                source,
+                peer,
+                lines,
+                bytes,
+                record_bytes_max,
+            } => write!(
+                f,
+                "line longer than {record_bytes_max} bytes, or than there is memory for, from {peer} on \
+                 {source}: dropped ({lines} lines and {bytes} bytes so far)"
+            ),
+            Notice::Refused {
+                source,
+                peer,
+                clients,
+                connections_max,
+            } => {
+                write!(
+                    f,
+                    "{connections_max} clients of {source}, which is the limit: refused {peer}"
+                )?;
+                match clients {
+                    1 => Ok(()),
+                    _ => write!(f, " and {} others", clients - 1),
+                }
+            }
+            Notice::Unaccepted { source, reason } => {
+                write!(f, "new clients of {source} have to wait: {reason}")
+            }
+            Notice::Accepted { source } => write!(f, "new clients of {source} are accepted again"),
+            Notice::Lowered {
+                source,
+                asked,
+                connections_max,
+                descriptors,
+            } => write!(
+                f,
+                "{asked} clients of {source} are more than the limit of {descriptors} open files allows: \
+                 {connections_max} (raise ulimit -n)"
+            ),
+            Notice::Exposed { source, address } => write!(
+                f,
+                "{source} listens on {address}: whoever can reach it can send, nobody is asked who he is"
+            ),
+            Notice::Unfinished { source, clients } => write!(
+                f,
+                "{clients} clients of {source} did not end when they were told to: what they send now is \
+                 not counted"
+            ),
+            Notice::DatagramsLost { source, datagrams } => write!(
+                f,
+                "the kernel dropped {datagrams} datagrams for {source} so far: they came faster than they \
+                 were read"
+            ),
             Notice::Message { source, message } => write!(f, "{source}: {message}"),
         }
+    }
+}
+
+/// What happened and was not told yet, because the like of it was told a moment ago.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Untold {
+    times: u64,
+    bytes: u64,
+    /// When it may be told again.
+    next: Duration,
+}
+
+impl Untold {
+    /// It happened once more, and cost so many bytes.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.times += 1;
+        self.bytes += bytes;
+    }
+
+    /// How often it happened and what it cost, if it is time to tell.
+    pub(crate) fn take(&mut self, now: Duration) -> Option<(u64, u64)> {
+        if self.times == 0 || now < self.next {
+            return None;
+        }
+        let told = (self.times, self.bytes);
+        let next = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
+        *self = Untold {
+            next,
+            ..Untold::default()
+        };
+        Some(told)
+    }
+
+    /// When there is something to tell.
+    pub(crate) fn due_at(&self) -> Option<Duration> {
+        (self.times > 0).then_some(self.next)
     }
 }
 

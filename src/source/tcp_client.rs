@@ -82,15 +82,10 @@ enum State {
 impl TcpClient {
     /// A client of `host`, a name or an address, and `port`.
     pub fn new(host: &str, port: u16, reconnect: Reconnect) -> Self {
-        let shown = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
         TcpClient {
             host: host.to_owned(),
             port_number: port,
-            name: format!("tcp://{shown}:{port}"),
+            name: format!("tcp://{}:{port}", shown(host)),
             reconnect,
             port: None,
             state: State::Idle {
@@ -152,13 +147,7 @@ impl TcpClient {
 
     fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
-        // A peer whose cable was pulled is noticed after about two minutes.
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(10))
-            .with_retries(6);
-        // Without it only that notice is missing.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        keep_alive(&stream);
         if let Some(port) = &self.port {
             port.register_for(&mut stream, Interest::READABLE | Interest::WRITABLE)?;
         }
@@ -350,6 +339,25 @@ impl Source for TcpClient {
 
     fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// A peer whose cable was pulled is noticed after about two minutes.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
+    // Without it only that notice is missing.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// A host as URLs have it.
+pub(crate) fn shown(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 

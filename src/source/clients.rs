@@ -1,0 +1,419 @@
+//! Many connections as one stream of whole lines.
+//!
+//! Promise: lines of two connections never mix, whatever the cuts; each connection that has something is
+//! read at most one buffer a turn, in turn; a byte that ends no line costs the same however much of its
+//! line is held. Refuses to know: sockets, protocols, time, who is told.
+//!
+//! ```text
+//!   connection ──▶ [ room for what is held | new bytes … \n | unfinished ] ──▶ whole lines
+//!                    ▲ copied when the line ends                └──▶ held until then
+//! ```
+//!
+//! What is held of an unfinished line stays where it is until the line ends: new bytes are read behind
+//! the room for it, and only they are searched. A `\r` that is the last byte given out becomes a `\n`,
+//! for whoever reads the stream would take a `\n` behind it, which is another connection's empty line,
+//! for a part of the same end.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use memchr::{memchr2, memrchr2};
+
+use crate::limits::CLIENT_READ_BYTES_MAX;
+
+/// Reads of one call: between two of them nobody else gets a turn.
+const READS_PER_CALL: usize = 64;
+
+/// Memory for an unfinished line that a connection keeps between two lines.
+const KEPT_BYTES_MAX: usize = 4096;
+
+/// See the module.
+pub struct Clients<C> {
+    slots: Vec<Option<Client<C>>>,
+    /// Slots without a client.
+    free: Vec<usize>,
+    /// Clients that may have something, each at most once. The system tells of an edge only once, so
+    /// whoever was not read to the end stays here.
+    ready: VecDeque<usize>,
+    record_bytes_max: usize,
+    held_bytes_max: usize,
+    /// Memory for unfinished lines, of all clients.
+    held: usize,
+    /// A line, and maybe some behind it, that found no room in the memory to fill.
+    outbox: Vec<u8>,
+    /// How much of it was given.
+    given: usize,
+    is_ending: bool,
+    long: Long,
+}
+
+/// Lines that were dropped because they were too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Long {
+    /// How many.
+    pub lines: u64,
+    /// Their bytes so far, without what ends them.
+    pub bytes: u64,
+}
+
+struct Client<C> {
+    connection: C,
+    /// An unfinished line.
+    held: Vec<u8>,
+    is_ready: bool,
+    /// The last byte was a `\r`, which ended a line: a `\n` that comes next is a part of that end.
+    skip_line_feed: bool,
+    /// In the middle of a line that is too long.
+    is_dropping: bool,
+}
+
+/// Something happened to a client.
+#[derive(Debug)]
+pub enum Event<'c, C> {
+    /// A line of it is too long, or there is no memory for more unfinished lines: it is dropped up to its
+    /// end.
+    LongLine(&'c C),
+    /// Its connection is over.
+    Closed {
+        /// The connection.
+        connection: C,
+        /// What the system says, if it was no clean end.
+        cause: Option<io::Error>,
+        /// Bytes of an unfinished line that were dropped with it.
+        lost_bytes: usize,
+    },
+}
+
+/// What a call of [`Clients::fill`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// So many bytes were put at the front, at least one; the last one is `\n` unless a line that does
+    /// not fit goes on in the next call.
+    Bytes(usize),
+    /// A share of reading was done, and no line has ended: there may be more.
+    Again,
+    /// Nobody has anything.
+    Idle,
+}
+
+impl<C: Read> Clients<C> {
+    /// No clients yet. A line longer than `record_bytes_max` is dropped; so is one for which there is no
+    /// memory when all unfinished lines together take `held_bytes_max`, or more if one line may be longer.
+    pub fn new(record_bytes_max: usize, held_bytes_max: usize) -> Self {
+        Clients {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            record_bytes_max,
+            held_bytes_max: held_bytes_max.max(record_bytes_max),
+            held: 0,
+            outbox: Vec::new(),
+            given: 0,
+            is_ending: false,
+            long: Long::default(),
+        }
+    }
+
+    /// Clients whose connections are open.
+    pub fn count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Memory for unfinished lines, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.held
+    }
+
+    /// The lines that were too long, so far.
+    pub fn long(&self) -> Long {
+        self.long
+    }
+
+    /// The number that the next client gets.
+    pub(crate) fn next_number(&self) -> usize {
+        self.free.last().copied().unwrap_or(self.slots.len())
+    }
+
+    /// One more client, which may have something already. Gives its number, which is another's when its
+    /// connection is over.
+    pub fn add(&mut self, connection: C) -> usize {
+        let client = Client {
+            connection,
+            held: Vec::new(),
+            is_ready: false,
+            skip_line_feed: false,
+            is_dropping: false,
+        };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number] = Some(client);
+                number
+            }
+            None => {
+                self.slots.push(Some(client));
+                self.slots.len() - 1
+            }
+        };
+        self.on_ready(number);
+        number
+    }
+
+    /// The numbered client may have something. It does no harm if it has not, or is no more.
+    pub fn on_ready(&mut self, number: usize) {
+        if let Some(Some(client)) = self.slots.get_mut(number)
+            && !client.is_ready
+        {
+            client.is_ready = true;
+            self.ready.push_back(number);
+        }
+    }
+
+    /// The open connections.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &C> {
+        self.slots.iter().flatten().map(|client| &client.connection)
+    }
+
+    /// Nothing is read any more: [`fill`](Self::fill) ends the connections, as if each had ended cleanly,
+    /// and gives what they left. Gives whether it was not said before.
+    pub fn end(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_ending, true)
+    }
+
+    /// Puts whole lines at the front of `buf`, which has room for at least one byte.
+    pub fn fill(&mut self, buf: &mut [u8], on: &mut impl FnMut(Event<'_, C>)) -> Filled {
+        let mut filled = 0;
+        for _ in 0..READS_PER_CALL {
+            if !self.outbox.is_empty() {
+                filled += self.give(&mut buf[filled..]);
+            }
+            // Later reads of a call want some room, so that what is read is mostly given in place.
+            if filled == buf.len() || filled > buf.len() / 2 || !self.outbox.is_empty() {
+                return Filled::Bytes(filled);
+            }
+            if self.is_ending {
+                let Some(number) = self.slots.iter().position(Option::is_some) else {
+                    return bytes_or(filled, Filled::Idle);
+                };
+                self.close(number, None, on);
+                continue;
+            }
+            let Some(number) = self.ready.pop_front() else {
+                return bytes_or(filled, Filled::Idle);
+            };
+            filled += self.read(number, &mut buf[filled..], on);
+        }
+        bytes_or(filled, Filled::Again)
+    }
+
+    /// Gives of what is complete as much as there is room for.
+    fn give(&mut self, buf: &mut [u8]) -> usize {
+        let rest = &self.outbox[self.given..];
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        self.given += count;
+        if self.given == self.outbox.len() {
+            self.outbox = Vec::new();
+            self.given = 0;
+        }
+        count
+    }
+
+    /// Reads a client once. Gives how many bytes of whole lines are at the front of `buf`.
+    fn read(&mut self, number: usize, buf: &mut [u8], on: &mut impl FnMut(Event<'_, C>)) -> usize {
+        let Some(client) = &mut self.slots[number] else {
+            return 0;
+        };
+        client.is_ready = false;
+        let held = client.held.len();
+        // Behind the room for what is held, if that leaves enough.
+        let at = if held <= buf.len() / 2 { held } else { 0 };
+        // No more than the limit of a line, so that only the first line of a read can be above it.
+        let room = (buf.len() - at).min(CLIENT_READ_BYTES_MAX.min(self.record_bytes_max));
+        match client.connection.read(&mut buf[at..at + room]) {
+            Ok(0) => self.close(number, None, on),
+            Ok(count) => {
+                self.on_ready(number);
+                return self.take(number, buf, at, at + count, on);
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => self.on_ready(number),
+            Err(cause) => self.close(number, Some(cause), on),
+        }
+        0
+    }
+
+    /// Takes in what was read, `buf[from..end]`.
+    fn take(
+        &mut self,
+        number: usize,
+        buf: &mut [u8],
+        mut from: usize,
+        end: usize,
+        on: &mut impl FnMut(Event<'_, C>),
+    ) -> usize {
+        let client = self.slots[number].as_mut().expect("it was read");
+        if std::mem::take(&mut client.skip_line_feed) && buf[from] == b'\n' {
+            from += 1;
+        }
+        if client.is_dropping {
+            match memchr2(b'\n', b'\r', &buf[from..end]) {
+                Some(len) => {
+                    client.is_dropping = false;
+                    self.long.bytes += len as u64;
+                    from = client.behind_end(buf, from + len, end);
+                }
+                None => {
+                    self.long.bytes += (end - from) as u64;
+                    return 0;
+                }
+            }
+        }
+        let Some(last) = memrchr2(b'\n', b'\r', &buf[from..end]) else {
+            self.hold(number, &buf[from..end], on);
+            return 0;
+        };
+        if client.held.len() + last > self.record_bytes_max {
+            let first = memchr2(b'\n', b'\r', &buf[from..end]).expect("there is a last one");
+            if client.held.len() + first > self.record_bytes_max {
+                self.long.lines += 1;
+                self.long.bytes += (client.held.len() + first) as u64;
+                let behind = client.behind_end(buf, from + first, end);
+                let held = std::mem::take(&mut client.held);
+                self.held -= held.capacity();
+                on(Event::LongLine(&client.connection));
+                // Once more, for what is behind it: nothing is held now, so it is the last time. Where
+                // there is no end in it, its bytes were a part of this one.
+                return self.take_lines(number, buf, behind, end, on);
+            }
+        }
+        self.take_lines(number, buf, from, end, on)
+    }
+
+    /// Takes in `buf[from..end]`, which continues what is held and has no line in it that is too long.
+    /// What is before `from` is free.
+    fn take_lines(
+        &mut self,
+        number: usize,
+        buf: &mut [u8],
+        from: usize,
+        end: usize,
+        on: &mut impl FnMut(Event<'_, C>),
+    ) -> usize {
+        let Some(last) = memrchr2(b'\n', b'\r', &buf[from..end]) else {
+            self.hold(number, &buf[from..end], on);
+            return 0;
+        };
+        let client = self.slots[number].as_mut().expect("it was read");
+        let lines_end = from + last + 1;
+        if buf[lines_end - 1] == b'\r' {
+            client.skip_line_feed = lines_end == end;
+            // And those before it, or the last two would be one end.
+            let returns = buf[from..lines_end].iter_mut().rev();
+            (returns.take_while(|byte| **byte == b'\r')).for_each(|byte| *byte = b'\n');
+        }
+        let held = client.held.len();
+        let mut given = 0;
+        if held > from {
+            // They do not fit here together: they go out with the next calls, and then the next client.
+            let mut lines = std::mem::take(&mut client.held);
+            self.held -= lines.capacity();
+            lines.extend_from_slice(&buf[from..lines_end]);
+            self.outbox = lines;
+        } else {
+            buf[..held].copy_from_slice(&client.held);
+            if held != from {
+                buf.copy_within(from..lines_end, held);
+            }
+            given = held + lines_end - from;
+            client.held.clear();
+            if client.held.capacity() > KEPT_BYTES_MAX {
+                self.held -= client.held.capacity();
+                client.held = Vec::new();
+            }
+        }
+        // What is behind the lines was not overwritten: they moved to the front, if at all.
+        self.hold(number, &buf[lines_end..end], on);
+        given
+    }
+
+    /// Holds some more of an unfinished line.
+    fn hold(&mut self, number: usize, bytes: &[u8], on: &mut impl FnMut(Event<'_, C>)) {
+        if bytes.is_empty() {
+            return;
+        }
+        let client = self.slots[number].as_mut().expect("it was read");
+        let (len, before) = (client.held.len() + bytes.len(), client.held.capacity());
+        if len <= self.record_bytes_max {
+            let wanted = if len <= before {
+                before
+            } else {
+                len.max((before * 2).min(self.record_bytes_max))
+            };
+            if self.held - before + wanted <= self.held_bytes_max {
+                client.held.reserve_exact(wanted - client.held.len());
+                client.held.extend_from_slice(bytes);
+                self.held = self.held - before + client.held.capacity();
+                return;
+            }
+        }
+        client.is_dropping = true;
+        client.held = Vec::new();
+        self.held -= before;
+        self.long.lines += 1;
+        self.long.bytes += len as u64;
+        on(Event::LongLine(&client.connection));
+    }
+
+    /// The client's connection is over: with a `cause`, what it left unfinished is dropped.
+    fn close(
+        &mut self,
+        number: usize,
+        cause: Option<io::Error>,
+        on: &mut impl FnMut(Event<'_, C>),
+    ) {
+        let Some(client) = self.slots[number].take() else {
+            return;
+        };
+        self.free.push(number);
+        if client.is_ready {
+            self.ready.retain(|&other| other != number);
+        }
+        let mut held = client.held;
+        self.held -= held.capacity();
+        let lost_bytes = if cause.is_some() { held.len() } else { 0 };
+        if cause.is_none() && !held.is_empty() {
+            held.push(b'\n');
+            self.outbox = held;
+        }
+        on(Event::Closed {
+            connection: client.connection,
+            cause,
+            lost_bytes,
+        });
+    }
+}
+
+impl<C> Client<C> {
+    /// Where the line behind the one that ends at `at` begins.
+    fn behind_end(&mut self, buf: &[u8], at: usize, end: usize) -> usize {
+        match (buf[at], buf[at + 1..end].first()) {
+            (b'\r', Some(b'\n')) => at + 2,
+            (b'\r', None) => {
+                self.skip_line_feed = true;
+                at + 1
+            }
+            _ => at + 1,
+        }
+    }
+}
+
+fn bytes_or(filled: usize, otherwise: Filled) -> Filled {
+    if filled > 0 {
+        Filled::Bytes(filled)
+    } else {
+        otherwise
+    }
+}

@@ -1,0 +1,381 @@
+//! Scripted connections, and the model: each connection's bytes split into lines on their own.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many bytes are there, the first of what is left of the text.
+    Bytes(usize),
+    /// Nothing, until the next edge.
+    Nothing,
+    Interrupted,
+}
+
+#[derive(Clone, Debug)]
+struct Script {
+    text: Vec<u8>,
+    steps: Vec<Step>,
+    is_reset: bool,
+}
+
+struct Scripted {
+    name: usize,
+    text: VecDeque<u8>,
+    steps: VecDeque<Step>,
+    is_reset: bool,
+    reads: Rc<RefCell<Vec<(usize, usize)>>>,
+}
+
+impl Read for Scripted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        assert!(!buf.is_empty(), "a read without room looks like an end");
+        let there = match self.steps.pop_front() {
+            Some(Step::Nothing) => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(Step::Interrupted) => return Err(io::ErrorKind::Interrupted.into()),
+            Some(Step::Bytes(there)) => there,
+            None => usize::MAX,
+        };
+        let count = there.min(self.text.len()).min(buf.len());
+        if count == 0 && self.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        self.reads.borrow_mut().push((self.name, count));
+        self.text.read(&mut buf[..count])
+    }
+}
+
+/// The lines of a text: what is given, and how many are dropped for their length.
+fn model(text: &[u8], is_reset: bool, record_bytes_max: usize) -> (Vec<Vec<u8>>, Long, usize) {
+    let (mut lines, mut line, mut after_return) = (Vec::new(), Vec::new(), false);
+    for &byte in text {
+        match byte {
+            b'\n' if after_return => {}
+            b'\n' | b'\r' => lines.push(std::mem::take(&mut line)),
+            _ => line.push(byte),
+        }
+        after_return = byte == b'\r';
+    }
+    let mut lost = 0;
+    if !line.is_empty() {
+        if !is_reset || line.len() > record_bytes_max {
+            lines.push(line);
+        } else {
+            lost = line.len();
+        }
+    }
+    let is_long = |line: &Vec<u8>| line.len() > record_bytes_max;
+    let (long, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_long);
+    let long = Long {
+        lines: long.len() as u64,
+        bytes: long.iter().map(|line| line.len() as u64).sum(),
+    };
+    (lines, long, lost)
+}
+
+struct Ran {
+    output: Vec<u8>,
+    long: Long,
+    long_told: u64,
+    lost: usize,
+    /// Who was read, and how much it gave.
+    reads: Vec<(usize, usize)>,
+    held_max: usize,
+}
+
+fn run(scripts: &[Script], record_bytes_max: usize, held_bytes_max: usize, bufs: &[usize]) -> Ran {
+    let mut clients = Clients::new(record_bytes_max, held_bytes_max);
+    let reads = Rc::default();
+    for (name, script) in scripts.iter().enumerate() {
+        let number = clients.next_number();
+        let added = clients.add(Scripted {
+            name,
+            text: script.text.iter().copied().collect(),
+            steps: script.steps.iter().cloned().collect(),
+            is_reset: script.is_reset,
+            reads: Rc::clone(&reads),
+        });
+        assert_eq!(number, added);
+    }
+    let (mut output, mut lost, mut long_told, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
+    let mut bufs = bufs.iter().cycle();
+    while clients.count() > 0 || !clients.outbox.is_empty() {
+        calls += 1;
+        assert!(calls < 1_000_000, "stuck");
+        let mut buf = vec![b'?'; *bufs.next().expect("there are some")];
+        let filled = clients.fill(&mut buf, &mut |event| match event {
+            Event::LongLine(_) => long_told += 1,
+            Event::Closed {
+                connection,
+                cause,
+                lost_bytes,
+            } => {
+                assert!(connection.text.is_empty(), "read to its end");
+                assert_eq!(cause.is_some(), connection.is_reset);
+                lost += lost_bytes;
+            }
+        });
+        held_max = held_max.max(clients.held_bytes());
+        match filled {
+            Filled::Bytes(count) => {
+                assert!((1..=buf.len()).contains(&count));
+                output.extend_from_slice(&buf[..count]);
+                if clients.outbox.is_empty() {
+                    assert_eq!(output.last(), Some(&b'\n'), "whole lines");
+                }
+            }
+            Filled::Again => {}
+            // The next edge comes for everybody, those that are gone too.
+            Filled::Idle => (0..=scripts.len()).for_each(|number| clients.on_ready(number)),
+        }
+    }
+    assert_eq!(clients.held_bytes(), 0);
+    Ran {
+        output,
+        long: clients.long(),
+        long_told,
+        lost,
+        reads: reads.take(),
+        held_max,
+    }
+}
+
+fn assert_unmixed(scripts: &[Script], record_bytes_max: usize, bufs: &[usize]) {
+    let ran = run(scripts, record_bytes_max, usize::MAX, bufs);
+    let mut expected: Vec<Vec<u8>> = Vec::new();
+    let (mut long, mut lost) = (Long::default(), 0);
+    let (lines, none, _) = model(&ran.output, true, usize::MAX);
+    assert_eq!(none, Long::default());
+    for (name, script) in scripts.iter().enumerate() {
+        let (wanted, its_long, its_lost) = model(&script.text, script.is_reset, record_bytes_max);
+        long.lines += its_long.lines;
+        long.bytes += its_long.bytes;
+        lost += its_lost;
+        // Its lines are in order, those that say whose they are.
+        let is_its = |line: &&Vec<u8>| line.contains(&letter(name));
+        let got: Vec<_> = lines.iter().filter(is_its).collect();
+        assert_eq!(got, wanted.iter().filter(is_its).collect::<Vec<_>>());
+        expected.extend(wanted);
+    }
+    let mut lines = lines;
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+    assert_eq!((ran.long, ran.long_told), (long, long.lines));
+    assert_eq!(ran.lost, lost);
+}
+
+fn letter(name: usize) -> u8 {
+    b'a' + name as u8
+}
+
+fn script(name: usize) -> impl Strategy<Value = Script> {
+    let letter = letter(name);
+    let byte =
+        (0..9usize).prop_map(move |draw| [b'\n', b'\r', 0].get(draw).copied().unwrap_or(letter));
+    let step = (0..32usize).prop_map(|draw| match draw {
+        0..=3 => Step::Nothing,
+        4..=7 => Step::Interrupted,
+        8..=15 => Step::Bytes(1),
+        31 => Step::Bytes(500),
+        count => Step::Bytes(count - 14),
+    });
+    (
+        prop::collection::vec(byte, 0..200),
+        prop::collection::vec(step, 0..60),
+        any::<bool>(),
+    )
+        .prop_map(|(text, steps, is_reset)| Script {
+            text,
+            steps,
+            is_reset,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// P3, cases 26, 27, 31, 32.
+    #[test]
+    fn each_connection_is_split_on_its_own(
+        scripts in (script(0), script(1), script(2)),
+        record_bytes_max in prop_oneof![1..40usize, Just(1 << 20)],
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
+    ) {
+        assert_unmixed(&[scripts.0, scripts.1, scripts.2], record_bytes_max, &bufs);
+    }
+
+    #[test]
+    fn what_is_held_keeps_to_its_bound(
+        scripts in (script(0), script(1), script(2)),
+        held_bytes_max in 40..200usize,
+    ) {
+        let scripts = [scripts.0, scripts.1, scripts.2];
+        let ran = run(&scripts, 40, held_bytes_max, &[64]);
+        prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
+        // Every line is given or told of.
+        let given = model(&ran.output, true, usize::MAX).0.len();
+        let models = scripts.iter().map(|script| model(&script.text, script.is_reset, 40));
+        let (all, lost) = models.fold((0, 0), |(all, lost), (lines, long, its_lost)| {
+            (all + lines.len() + long.lines as usize, lost + its_lost)
+        });
+        if lost == 0 {
+            prop_assert_eq!(given + ran.long.lines as usize, all);
+        }
+        prop_assert_eq!(ran.long.lines, ran.long_told);
+    }
+}
+
+fn whole(text: &[u8]) -> Script {
+    Script {
+        text: text.to_vec(),
+        steps: Vec::new(),
+        is_reset: false,
+    }
+}
+
+#[test]
+fn a_return_at_the_end_of_one_does_not_swallow_the_first_line_of_the_next() {
+    for bufs in [&[64][..], &[1], &[3]] {
+        let ran = run(&[whole(b"a\r\r"), whole(b"\nb\n")], 64, 64, bufs);
+        let mut lines = model(&ran.output, false, 64).0;
+        lines.sort();
+        assert_eq!(lines, [&b""[..], b"", b"a", b"b"], "{bufs:?}");
+        // And what follows a `\r` of the same connection is a part of its end, in whatever read.
+        let pieces = Script {
+            steps: vec![Step::Bytes(2), Step::Nothing],
+            ..whole(b"a\r\nb\n")
+        };
+        let ran = run(&[pieces], 64, 64, bufs);
+        assert_eq!(ran.output, b"a\nb\n");
+    }
+}
+
+/// P10: whoever has much waits behind everybody who has little.
+#[test]
+fn a_firehose_gets_one_buffer_a_turn() {
+    let line = b"a line of the firehose\n";
+    let mut scripts = vec![whole(&line.repeat(100_000))];
+    scripts.extend((0..50).map(|_| whole(b"drop\n")));
+    let ran = run(&scripts, 1 << 20, 1 << 20, &[16 * 1024]);
+    let last_drop = ran
+        .reads
+        .iter()
+        .rposition(|&(name, count)| name > 0 && count > 0)
+        .expect("they were read");
+    let before: usize = ran.reads[..last_drop]
+        .iter()
+        .filter(|read| read.0 == 0)
+        .count();
+    assert_eq!(
+        before, 1,
+        "one read of the firehose before each of the others had its turn"
+    );
+}
+
+/// Case 20: what a segment costs does not depend on what is held of its line.
+#[test]
+fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
+    struct Trickle(usize);
+    impl Read for Trickle {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0 -= 1;
+            buf[0] = if self.0 == 0 { b'\n' } else { b'x' };
+            Ok(1)
+        }
+    }
+    let mut clients = Clients::new(1 << 22, 1 << 22);
+    clients.add(Trickle(1 << 20));
+    let mut buf = vec![0; 1 << 21];
+    let mut moved = 0;
+    let filled = loop {
+        match clients.fill(&mut buf, &mut |_| ()) {
+            Filled::Again => {
+                // A copy of what is held would be seen here: the front of the buffer is left alone.
+                moved += usize::from(buf[0] != 0);
+                // The first read of the call put one byte to the front, when nothing was held.
+                buf[0] = 0;
+            }
+            filled => break filled,
+        }
+    };
+    assert_eq!(filled, Filled::Bytes(1 << 20));
+    assert!(moved <= 1, "{moved} copies to the front");
+    assert!(buf[..(1 << 20) - 1].iter().all(|&byte| byte == b'x'));
+}
+
+#[test]
+fn ending_gives_what_is_unfinished_as_lines() {
+    let mut clients = Clients::new(64, 1 << 20);
+    let mut add = |text: &[u8]| {
+        clients.add(Scripted {
+            name: 0,
+            text: text.iter().copied().collect(),
+            steps: [Step::Bytes(text.len()), Step::Nothing].into(),
+            is_reset: false,
+            reads: Rc::default(),
+        });
+    };
+    (0..100).for_each(|_| add(b"one\ntwo"));
+    let mut output = Vec::new();
+    let mut closed = 0;
+    let mut buf = [0; 50];
+    let mut fill = |clients: &mut Clients<Scripted>| {
+        loop {
+            let filled = clients.fill(&mut buf, &mut |event| match event {
+                Event::Closed { cause: None, .. } => closed += 1,
+                event => panic!("{:?}", matches!(event, Event::LongLine(_))),
+            });
+            match filled {
+                Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
+                Filled::Again => {}
+                Filled::Idle => break,
+            }
+        }
+        (closed, output.clone())
+    };
+    let (before, output) = fill(&mut clients);
+    assert_eq!((before, output), (0, b"one\n".repeat(100)));
+    clients.end();
+    let (after, output) = fill(&mut clients);
+    assert_eq!((after, clients.count()), (100, 0));
+    assert_eq!(output[400..], b"two\n".repeat(100));
+}
+
+#[test]
+fn an_idle_client_holds_no_memory() {
+    let mut clients = Clients::new(1 << 20, 1 << 20);
+    for _ in 0..10 {
+        let text = [vec![b'x'; 10_000], vec![b'\n']].concat();
+        clients.add(Scripted {
+            name: 0,
+            steps: [
+                Step::Bytes(9_000),
+                Step::Nothing,
+                Step::Bytes(2_000),
+                Step::Nothing,
+            ]
+            .into(),
+            text: text.into(),
+            is_reset: false,
+            reads: Rc::default(),
+        });
+    }
+    let mut buf = vec![0; 1 << 16];
+    assert_eq!(clients.fill(&mut buf, &mut |_| ()), Filled::Idle);
+    assert!((90_000..200_000).contains(&clients.held_bytes()));
+    (0..10).for_each(|number| clients.on_ready(number));
+    let mut given = 0;
+    while let Filled::Bytes(count) = clients.fill(&mut buf, &mut |_| ()) {
+        given += count;
+    }
+    assert_eq!((given, clients.held_bytes()), (100_010, 0));
+}

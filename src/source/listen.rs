@@ -1,0 +1,456 @@
+//! A listening source of connections, whatever their kind.
+//!
+//! Promise: whoever connects is accepted or told so at once by an end, but when the system is out of
+//! descriptors: then clients wait, and are accepted soon after there are some; those that are connected
+//! never notice. Refuses to know: addresses, what bytes mean, the clock.
+//!
+//! All connections are in one event queue of the source's own, which is in the reactor's as one
+//! descriptor. Both report edges, so on each call the inner queue is emptied, and what it said is kept in
+//! lists: who may have bytes, which listeners may have clients. A listener that could not be accepted
+//! from stays in its list, and is tried again at a time.
+//!
+//! A graceful stop takes in who has connected, closes the listeners, ends our side of each connection,
+//! which its sender sees as an end, and reads until all have ended theirs, for a limited time.
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::error::{Error, ErrorKind, Result, describe};
+use crate::limits;
+use crate::source::clients::{Clients, Event, Filled};
+use crate::source::notice::Untold;
+use crate::source::{Fill, Notice, Port};
+
+/// Connections accepted in one call: reading gets its turn as well.
+const ACCEPTS_PER_CALL: usize = 64;
+
+/// Token of the first listener in the inner queue; connections have smaller ones.
+const DOOR_TOKEN: usize = usize::MAX / 2;
+
+/// What listens.
+pub(crate) trait Door: mio::event::Source + Send {
+    /// What it gives.
+    type Stream: Read + mio::event::Source + Send;
+
+    /// A connection that is waiting, and who it is.
+    fn accept(&mut self) -> io::Result<(Self::Stream, String)>;
+
+    /// Ends one side of a connection.
+    fn shutdown(stream: &Self::Stream, how: Shutdown) -> io::Result<()>;
+}
+
+/// What may be chosen for a listening source.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// `None`: [`limits::CONNECTIONS_DEFAULT`], or what descriptors allow.
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) held_bytes_max: usize,
+    pub(crate) drain_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            connections_max: None,
+            record_bytes_max: limits::RECORD_BYTES_DEFAULT,
+            held_bytes_max: limits::HELD_BYTES_DEFAULT,
+            drain_wait: Duration::from_millis(limits::DRAIN_WAIT_MS_DEFAULT),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Listen<D: Door> {
+    name: String,
+    /// Each with whether somebody may be waiting.
+    doors: Vec<(D, bool)>,
+    clients: Clients<Guest<D::Stream>>,
+    connections_max: usize,
+    /// The limit was chosen, so that it is told when it cannot be met.
+    is_chosen: bool,
+    record_bytes_max: usize,
+    queue: Poll,
+    events: Events,
+    port: Option<Port>,
+    failure: Option<io::Error>,
+    /// The system would not give a connection: when to ask again.
+    accept_again: Option<Duration>,
+    refused: Untold,
+    resets: Untold,
+    long: Untold,
+    /// Who caused the last of each.
+    last_peers: LastPeers,
+    drain_wait: Duration,
+    drain: Option<Drain>,
+}
+
+/// A graceful stop.
+struct Drain {
+    /// Known from the first call.
+    until: Option<Duration>,
+    /// Of what may be read.
+    bytes_left: usize,
+}
+
+#[derive(Default)]
+struct LastPeers {
+    refused: String,
+    reset: String,
+    long: String,
+}
+
+/// A connection and who it is.
+struct Guest<S> {
+    stream: S,
+    peer: Box<str>,
+}
+
+impl<S: Read> Read for Guest<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl<D: Door> Listen<D> {
+    /// Takes in who connects to `doors`.
+    pub(crate) fn new(name: String, doors: Vec<D>, options: &Options) -> Result<Self> {
+        let refused = |cause: io::Error| {
+            let message = format!("cannot listen on {name}: {}", describe(&cause));
+            Error::new(ErrorKind::System, message)
+        };
+        let queue = Poll::new().map_err(refused)?;
+        let mut doors: Vec<(D, bool)> = doors.into_iter().map(|door| (door, true)).collect();
+        for (index, (door, _)) in doors.iter_mut().enumerate() {
+            let token = Token(DOOR_TOKEN + index);
+            let registry = queue.registry();
+            (registry.register(door, token, Interest::READABLE)).map_err(refused)?;
+        }
+        let mut listen = Listen {
+            name,
+            doors,
+            clients: Clients::new(options.record_bytes_max, options.held_bytes_max),
+            connections_max: 0,
+            is_chosen: false,
+            record_bytes_max: options.record_bytes_max,
+            queue,
+            events: Events::with_capacity(256),
+            port: None,
+            failure: None,
+            accept_again: None,
+            refused: Untold::default(),
+            resets: Untold::default(),
+            long: Untold::default(),
+            last_peers: LastPeers::default(),
+            drain_wait: Duration::ZERO,
+            drain: None,
+        };
+        listen.set(options);
+        Ok(listen)
+    }
+
+    /// Other options: before the start.
+    pub(crate) fn set(&mut self, options: &Options) {
+        self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
+        self.record_bytes_max = options.record_bytes_max;
+        self.drain_wait = options.drain_wait;
+        self.is_chosen = options.connections_max.is_some();
+        self.connections_max = (options.connections_max).unwrap_or(limits::CONNECTIONS_DEFAULT);
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `descriptors` is how many the process may have.
+    pub(crate) fn start(&mut self, port: Port, descriptors: Option<usize>) {
+        if let Err(cause) = port.register(&mut SourceFd(&self.queue.as_raw_fd())) {
+            self.failure = Some(cause);
+        }
+        if let Some(descriptors) = descriptors {
+            let allowed = descriptors
+                .saturating_sub(limits::DESCRIPTORS_SPARED)
+                .max(1);
+            if allowed < self.connections_max {
+                if self.is_chosen {
+                    port.tell(Notice::Lowered {
+                        source: self.name.clone(),
+                        asked: self.connections_max,
+                        connections_max: allowed,
+                        descriptors,
+                    });
+                }
+                self.connections_max = allowed;
+            }
+        }
+        self.port = Some(port);
+    }
+
+    pub(crate) fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+        if let Err(cause) = self.failure.take().map_or_else(|| self.collect(), Err) {
+            return Fill::Failed(Error::input(&self.name, &cause));
+        }
+        self.accept(now);
+        self.end_in_time(now);
+        let filled = self.read(buf);
+        self.tell_due(now);
+        let at_once = match filled {
+            Filled::Bytes(count) => {
+                if let Some(drain) = &mut self.drain {
+                    drain.bytes_left = drain.bytes_left.saturating_sub(count);
+                }
+                return Fill::Bytes(count);
+            }
+            Filled::Again => true,
+            Filled::Idle => self.accept_again.is_none() && self.doors.iter().any(|door| door.1),
+        };
+        match self.drain.as_ref().and_then(|drain| drain.until) {
+            Some(_) if self.clients.count() == 0 => Fill::End,
+            Some(until) => Fill::Finishing(if at_once { now } else { until }),
+            None if at_once => Fill::Pending(Some(now)),
+            None => {
+                let untold = [&self.refused, &self.resets, &self.long];
+                let timers = untold.into_iter().filter_map(Untold::due_at);
+                Fill::Pending(timers.chain(self.accept_again).min())
+            }
+        }
+    }
+
+    /// In a graceful stop: ends who did not end in time.
+    fn end_in_time(&mut self, now: Duration) {
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        let until = *(drain.until).get_or_insert(now.saturating_add(self.drain_wait));
+        if (now >= until || drain.bytes_left == 0) && self.clients.count() > 0 && self.clients.end()
+        {
+            self.tell(Notice::Unfinished {
+                source: self.name.clone(),
+                clients: self.clients.count(),
+            });
+        }
+    }
+
+    /// A graceful stop: see [`Source::drain`](crate::Source::drain).
+    pub(crate) fn drain(&mut self) -> usize {
+        // Who is in the queue of a listener has connected, and may have sent all it has to send.
+        let waiting = self.doors.len() * limits::BACKLOG as usize;
+        let _ = self.collect();
+        for _ in 0..=waiting / ACCEPTS_PER_CALL {
+            if self.accept_again.take().is_none() {
+                self.accept(Duration::ZERO);
+            }
+        }
+        self.accept_again = None;
+        self.doors.clear();
+        for guest in self.clients.connections() {
+            // One that is gone is found out when it is read.
+            let _ = D::shutdown(&guest.stream, Shutdown::Write);
+        }
+        self.drain = Some(Drain {
+            until: None,
+            // The other half is for what is held of unfinished lines.
+            bytes_left: limits::DRAIN_BYTES_MAX / 2,
+        });
+        limits::DRAIN_BYTES_MAX
+    }
+
+    /// Takes everything out of the inner queue.
+    fn collect(&mut self) -> io::Result<()> {
+        loop {
+            match self.queue.poll(&mut self.events, Some(Duration::ZERO)) {
+                Ok(()) => {}
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+                Err(cause) => return Err(cause),
+            }
+            let mut count = 0;
+            for event in &self.events {
+                count += 1;
+                match event.token().0.checked_sub(DOOR_TOKEN) {
+                    None => self.clients.on_ready(event.token().0),
+                    Some(index) => {
+                        if let Some(door) = self.doors.get_mut(index) {
+                            door.1 = true;
+                        }
+                    }
+                }
+            }
+            if count < self.events.capacity() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes in who is waiting, a bounded number.
+    fn accept(&mut self, now: Duration) {
+        if self.accept_again.is_some_and(|at| now < at) {
+            return;
+        }
+        let mut doors = std::mem::take(&mut self.doors);
+        let mut left = ACCEPTS_PER_CALL;
+        'doors: for (door, may_have) in &mut doors {
+            while *may_have && left > 0 {
+                left -= 1;
+                match door.accept() {
+                    Ok((stream, peer)) => {
+                        if self.accept_again.take().is_some() {
+                            self.tell(Notice::Accepted {
+                                source: self.name.clone(),
+                            });
+                        }
+                        if let Err(cause) = self.admit(stream, peer) {
+                            self.wait(&cause, now);
+                            break 'doors;
+                        }
+                    }
+                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => *may_have = false,
+                    // It may be that every one has it.
+                    Err(cause) if is_of_one(&cause) && left > 0 => {}
+                    Err(cause) => {
+                        self.wait(&cause, now);
+                        break 'doors;
+                    }
+                }
+            }
+        }
+        self.doors = doors;
+    }
+
+    /// One more connection, if there may be one more.
+    fn admit(&mut self, stream: D::Stream, peer: String) -> io::Result<()> {
+        if self.clients.count() >= self.connections_max {
+            self.last_peers.refused = peer;
+            self.refused.add(0);
+            return Ok(()); // Closed here.
+        }
+        let mut stream = stream;
+        let token = Token(self.clients.next_number());
+        let registry = self.queue.registry();
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        self.clients.add(Guest {
+            stream,
+            peer: peer.into(),
+        });
+        Ok(())
+    }
+
+    /// The system cannot give a connection now.
+    fn wait(&mut self, cause: &io::Error, now: Duration) {
+        if self.accept_again.is_none() {
+            self.tell(Notice::Unaccepted {
+                source: self.name.clone(),
+                reason: describe(cause),
+            });
+        }
+        let pause = Duration::from_millis(limits::ACCEPT_AGAIN_MS);
+        self.accept_again = Some(now.saturating_add(pause));
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> Filled {
+        let (resets, long, last) = (&mut self.resets, &mut self.long, &mut self.last_peers);
+        let mut has_left = false;
+        let filled = self.clients.fill(buf, &mut |event| match event {
+            Event::LongLine(guest) => {
+                long.add(0);
+                last.long = guest.peer.to_string();
+            }
+            Event::Closed {
+                connection,
+                cause,
+                lost_bytes,
+            } => {
+                has_left = true;
+                if cause.is_some() && lost_bytes > 0 {
+                    resets.add(lost_bytes as u64);
+                    last.reset = connection.peer.into();
+                }
+            }
+        });
+        if has_left && let Some(at) = &mut self.accept_again {
+            // Its descriptor is free: who waits may have it at once.
+            *at = Duration::ZERO;
+        }
+        filled
+    }
+
+    /// Tells what happened since it was told last, if that is long enough ago.
+    fn tell_due(&mut self, now: Duration) {
+        if let Some((clients, _)) = self.refused.take(now) {
+            self.tell(Notice::Refused {
+                source: self.name.clone(),
+                peer: self.last_peers.refused.clone(),
+                clients,
+                connections_max: self.connections_max,
+            });
+        }
+        if let Some((connections, bytes)) = self.resets.take(now) {
+            let name = &self.name;
+            self.tell(match connections {
+                1 => Notice::Truncated {
+                    source: format!("{name} from {}", self.last_peers.reset),
+                    bytes,
+                },
+                _ => Notice::Resets {
+                    source: name.clone(),
+                    connections,
+                    bytes,
+                },
+            });
+        }
+        if self.long.take(now).is_some() {
+            let long = self.clients.long();
+            self.tell(Notice::LongLines {
+                source: self.name.clone(),
+                peer: self.last_peers.long.clone(),
+                lines: long.lines,
+                bytes: long.bytes,
+                record_bytes_max: self.record_bytes_max,
+            });
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(port) = &self.port {
+            port.tell(notice);
+        }
+    }
+}
+
+impl<D: Door> Drop for Listen<D> {
+    /// What was not told for the sake of the pause is told now.
+    fn drop(&mut self) {
+        self.tell_due(Duration::MAX);
+    }
+}
+
+/// Whether an error of `accept` is about the connection it would have given, which is gone with it:
+/// the next one may be better. These are what Linux says of a connection that has an error already.
+fn is_of_one(cause: &io::Error) -> bool {
+    const EPROTO: i32 = 71;
+    const ENOPROTOOPT: i32 = 92;
+    const EOPNOTSUPP: i32 = 95;
+    const EHOSTDOWN: i32 = 112;
+    const ENONET: i32 = 64;
+    matches!(
+        cause.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::PermissionDenied
+    ) || matches!(
+        cause.raw_os_error(),
+        Some(EPROTO | ENOPROTOOPT | EOPNOTSUPP | EHOSTDOWN | ENONET)
+    )
+}

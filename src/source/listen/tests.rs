@@ -1,0 +1,295 @@
+//! Listeners whose every answer is scripted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use mio::Registry;
+
+use super::*;
+use crate::source::Notices;
+
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const ENOBUFS: i32 = 105;
+const ENOMEM: i32 = 12;
+const ECONNABORTED: i32 = 103;
+const EPROTO: i32 = 71;
+const EINTR: i32 = 4;
+const EPERM: i32 = 1;
+
+/// What is in the queue of a listener: connections with what they send, and errors.
+#[derive(Clone, Default)]
+struct Queue(Arc<Mutex<VecDeque<Answer>>>);
+
+/// What a client sends, or an error number.
+type Answer = std::result::Result<Vec<u8>, i32>;
+
+struct ScriptedDoor(Queue);
+
+/// Gives what it has and then, once it was told to end or from the start, its end.
+struct ScriptedStream {
+    bytes: VecDeque<u8>,
+    ends: bool,
+    is_told: Arc<Mutex<bool>>,
+}
+
+macro_rules! is_never_registered {
+    ($($kind:ty),*) => {$(
+        impl mio::event::Source for $kind {
+            fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                Ok(())
+            }
+            fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                Ok(())
+            }
+            fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+is_never_registered!(ScriptedDoor, ScriptedStream);
+
+impl Read for ScriptedStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() && !self.ends {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.read(buf)
+    }
+}
+
+impl Door for ScriptedDoor {
+    type Stream = ScriptedStream;
+
+    fn accept(&mut self) -> io::Result<(ScriptedStream, String)> {
+        match self.0.0.lock().unwrap().pop_front() {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Ok(text)) => {
+                let ends = !text.ends_with(b"...");
+                let stream = ScriptedStream {
+                    bytes: text.into(),
+                    ends,
+                    is_told: Arc::default(),
+                };
+                Ok((stream, "somebody".to_owned()))
+            }
+        }
+    }
+
+    fn shutdown(stream: &ScriptedStream, how: Shutdown) -> io::Result<()> {
+        assert_eq!(how, Shutdown::Write);
+        *stream.is_told.lock().unwrap() = true;
+        Ok(())
+    }
+}
+
+struct Bench {
+    queue: Queue,
+    listen: Listen<ScriptedDoor>,
+    told: Arc<Mutex<Vec<String>>>,
+    output: Vec<u8>,
+}
+
+impl Bench {
+    fn new(options: &Options, descriptors: usize) -> Bench {
+        let queue = Queue::default();
+        let doors = vec![ScriptedDoor(queue.clone())];
+        let mut listen = Listen::new("test://".to_owned(), doors, options).expect("a queue");
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let tells = Arc::clone(&told);
+        let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
+        let port = Port::new(None, Token(0), || (), notices);
+        listen.start(port, Some(descriptors));
+        Bench {
+            queue,
+            listen,
+            told,
+            output: Vec::new(),
+        }
+    }
+
+    fn arrive(&mut self, what: impl IntoIterator<Item = Answer>) {
+        self.queue.0.lock().unwrap().extend(what);
+        self.listen.doors[0].1 = true;
+    }
+
+    /// Fills until there is nothing, and gives what it was that is not bytes.
+    fn fill(&mut self, now: Duration) -> Fill {
+        let mut buf = [0; 64];
+        for _ in 0..10_000 {
+            match self.listen.fill(&mut buf, now) {
+                Fill::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
+                Fill::Pending(Some(at)) if at <= now => {}
+                Fill::Finishing(at) if at <= now => {}
+                other => return other,
+            }
+        }
+        panic!("it spins")
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap())
+    }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn hello() -> Answer {
+    Ok(b"hello\n".to_vec())
+}
+
+#[test]
+fn case_25_an_error_of_one_connection_costs_nobody_else() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    let errors = [ECONNABORTED, EPROTO, EINTR, EPERM].map(Err);
+    bench.arrive([hello()].into_iter().chain(errors).chain([hello()]));
+    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
+    assert_eq!(bench.output, b"hello\nhello\n");
+    assert_eq!(bench.told(), [""; 0]);
+}
+
+#[test]
+fn case_25_an_error_that_all_of_them_have_does_not_spin() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive((0..1000).map(|_| Err(EPERM)));
+    let pause = ms(limits::ACCEPT_AGAIN_MS);
+    let fill = bench.fill(ms(0));
+    assert!(
+        matches!(fill, Fill::Pending(Some(at)) if at == pause),
+        "{fill:?}"
+    );
+    assert_eq!(bench.told().len(), 1);
+}
+
+#[test]
+fn case_24_clients_wait_for_descriptors_and_are_told_of_once() {
+    for errno in [EMFILE, ENFILE, ENOBUFS, ENOMEM] {
+        let mut bench = Bench::new(&Options::default(), 1024);
+        // The answers to four attempts; the listener reports nothing in between.
+        bench.arrive([Err(errno), Err(errno), Err(errno), hello(), hello()]);
+        let pause = ms(limits::ACCEPT_AGAIN_MS);
+        for attempt in 0..3 {
+            let now = pause * attempt;
+            let fill = bench.fill(now);
+            assert!(
+                matches!(fill, Fill::Pending(Some(at)) if at == now + pause),
+                "{fill:?}"
+            );
+            // Called for another reason: the pause holds.
+            let fill = bench.fill(now + ms(1));
+            assert!(
+                matches!(fill, Fill::Pending(Some(at)) if at == now + pause),
+                "{fill:?}"
+            );
+        }
+        assert!(matches!(bench.fill(pause * 3), Fill::Pending(None)));
+        assert_eq!(bench.output, b"hello\nhello\n");
+        let told = bench.told();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].starts_with("new clients of test:// have to wait: "),
+            "{told:?}"
+        );
+        assert_eq!(told[1], "new clients of test:// are accepted again");
+    }
+}
+
+#[test]
+fn case_24_whoever_waits_gets_the_place_of_one_who_leaves_at_once() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Ok(b"first".to_vec()), Err(EMFILE), hello()]);
+    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
+    assert_eq!(bench.output, b"first\nhello\n");
+}
+
+#[test]
+fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
+    let options = Options {
+        connections_max: Some(2),
+        ..Options::default()
+    };
+    let mut bench = Bench::new(&options, 1024);
+    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
+    bench.fill(ms(0));
+    bench.arrive((0..3).map(|_| hello()));
+    let fill = bench.fill(ms(1));
+    assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
+    bench.arrive((0..7).map(|_| hello()));
+    let fill = bench.fill(ms(2));
+    assert!(matches!(fill, Fill::Pending(Some(at)) if at == ms(1 + limits::NOTICE_PAUSE_MS)));
+    bench.fill(ms(1 + limits::NOTICE_PAUSE_MS));
+    let expected = ["somebody and 2 others", "somebody and 6 others"]
+        .map(|who| format!("2 clients of test://, which is the limit: refused {who}"));
+    assert_eq!(bench.told(), expected);
+    assert_eq!(
+        (bench.listen.clients.count(), &bench.output[..]),
+        (2, &b""[..])
+    );
+}
+
+#[test]
+fn the_limit_of_connections_is_what_descriptors_allow() {
+    let bench = Bench::new(&Options::default(), 1024);
+    assert_eq!((bench.listen.connections_max, bench.told().len()), (960, 0));
+    let asked = Options {
+        connections_max: Some(5000),
+        ..Options::default()
+    };
+    let bench = Bench::new(&asked, 256);
+    assert_eq!(bench.listen.connections_max, 192);
+    let expected = "5000 clients of test:// are more than the limit of 256 open files allows: 192 \
+                    (raise ulimit -n)";
+    assert_eq!(bench.told(), [expected]);
+    assert_eq!(Bench::new(&asked, 10).listen.connections_max, 1);
+}
+
+#[test]
+fn a_graceful_stop_takes_in_who_waits_and_what_is_unfinished() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Ok(b"begun...".to_vec())]);
+    bench.fill(ms(0));
+    bench.arrive([hello(), Ok(b"more\nto come...".to_vec())]);
+    assert!(bench.listen.drain() > 0);
+    for guest in bench.listen.clients.connections() {
+        assert!(*guest.stream.is_told.lock().unwrap());
+    }
+    let until = ms(10 + limits::DRAIN_WAIT_MS_DEFAULT);
+    let fill = bench.fill(ms(10));
+    assert!(
+        matches!(fill, Fill::Finishing(at) if at == until),
+        "{fill:?}"
+    );
+    assert_eq!(bench.output, b"hello\nmore\n");
+    assert!(matches!(bench.fill(until), Fill::End));
+    assert_eq!(bench.output, b"hello\nmore\nbegun...\nto come...\n");
+    let told = bench.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("2 clients of test:// did not end"),
+        "{told:?}"
+    );
+    // With nobody there is nothing to wait for.
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.listen.drain();
+    assert!(matches!(bench.fill(ms(0)), Fill::End));
+}
+
+#[test]
+fn long_lines_are_told_of_with_numbers() {
+    let options = Options {
+        record_bytes_max: 8,
+        ..Options::default()
+    };
+    let mut bench = Bench::new(&options, 1024);
+    bench.arrive([Ok(b"0123456789\nshort\n".to_vec())]);
+    bench.fill(ms(0));
+    assert_eq!(bench.output, b"short\n");
+    let expected = "line longer than 8 bytes, or than there is memory for, from somebody on test://: \
+                    dropped (1 lines and 10 bytes so far)";
+    assert_eq!(bench.told(), [expected]);
+}

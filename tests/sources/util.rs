@@ -1,0 +1,116 @@
+//! A run that counts the lines of a source, and patience.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use microtally::prelude::*;
+use microtally::{Config, Notice, Source};
+
+/// Longest wait for anything: far beyond what a busy machine needs, so that only a hang reaches it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+const INTERVAL: Duration = Duration::from_millis(20);
+
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// A context that runs.
+pub(crate) struct Run {
+    running: RunningContext,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Seen {
+    counts: Counts,
+    notices: Vec<String>,
+}
+
+/// Counts the lines of `source`.
+pub(crate) fn count(source: impl Source + 'static) -> Run {
+    count_with(source, Config::default())
+}
+
+pub(crate) fn count_with(source: impl Source + 'static, config: Config) -> Run {
+    let ssc = StreamingContext::with_config(INTERVAL, config).unwrap();
+    let seen = Arc::<(Mutex<Seen>, Condvar)>::default();
+    let told = Arc::clone(&seen);
+    ssc.on_notice(move |notice: &Notice| {
+        // A busy machine is late.
+        if !matches!(notice, Notice::Behind { .. }) {
+            told.0.lock().unwrap().notices.push(notice.to_string());
+            told.1.notify_all();
+        }
+    });
+    let counted = Arc::clone(&seen);
+    ssc.source_stream(source)
+        .count_by_value()
+        .for_each_batch(move |batch, _| {
+            let mut seen = counted.0.lock().unwrap();
+            for (line, count) in batch.iter() {
+                let line = String::from_utf8_lossy(line).into_owned();
+                *seen.counts.entry(line).or_default() += count;
+            }
+            counted.1.notify_all();
+        });
+    Run {
+        running: ssc.start().unwrap(),
+        seen,
+    }
+}
+
+impl Run {
+    fn wait_until(&self, what: &str, is_so: impl Fn(&Seen) -> bool) {
+        let seen = self.seen.0.lock().unwrap();
+        let waits = |seen: &mut Seen| !is_so(seen);
+        let (seen, timeout) = self
+            .seen
+            .1
+            .wait_timeout_while(seen, PATIENCE, waits)
+            .unwrap();
+        let (counts, notices) = (&seen.counts, &seen.notices);
+        assert!(
+            !timeout.timed_out(),
+            "waited for {what}: {} different lines, {notices:?}",
+            counts.len()
+        );
+    }
+
+    /// Waits until so many of this line were counted.
+    pub(crate) fn wait_for(&self, line: &str, count: u64) {
+        self.wait_until(&format!("{count} of {line:?}"), |seen| {
+            seen.counts.get(line).is_some_and(|&so_far| so_far >= count)
+        });
+    }
+
+    /// Waits for a notice with these words.
+    pub(crate) fn wait_for_notice(&self, words: &str) {
+        let has = |seen: &Seen| seen.notices.iter().any(|notice| notice.contains(words));
+        self.wait_until(words, has);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.seen.0.lock().unwrap().counts.clone()
+    }
+
+    /// Stops, and gives what was counted and told.
+    pub(crate) fn stop(self) -> (Counts, Vec<String>) {
+        self.running.stop(Stop::Graceful).unwrap();
+        let seen = std::mem::take(&mut *self.seen.0.lock().unwrap());
+        (seen.counts, seen.notices)
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn counts<const N: usize>(of: [(&str, u64); N]) -> Counts {
+    of.map(|(line, count)| (line.to_owned(), count)).into()
+}
