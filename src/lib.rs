@@ -119,8 +119,8 @@ pub use crate::epoch::{BatchStats, BatchTime};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
+pub use crate::source::dial::Reconnect;
 pub use crate::source::directory::FileOptions;
-pub use crate::source::tcp_client::Reconnect;
 pub use crate::source::{Fill, Notice, Port, Source, Waker};
 pub use crate::split::Rule;
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
@@ -133,6 +133,8 @@ pub mod sources {
     pub use crate::source::pattern::expand;
     pub use crate::source::tcp_client::TcpClient;
     pub use crate::source::tcp_listen::TcpListen;
+    pub use crate::source::unix_client::UnixClient;
+    pub use crate::source::unix_listen::UnixListen;
 }
 
 /// What a DStream program needs.

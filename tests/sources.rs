@@ -8,5 +8,7 @@
 
 #[path = "sources/tcp_listen.rs"]
 mod tcp_listen;
+#[path = "sources/unix.rs"]
+mod unix;
 #[path = "sources/util.rs"]
 mod util;

@@ -68,6 +68,45 @@ impl Default for Options {
     }
 }
 
+/// The methods that choose the `options` of a source with a `listen`.
+macro_rules! listening_options {
+    () => {
+        /// How many clients may be connected at a time, at least one; others are ended at once. Lowered, with
+        /// a notice, if the process may not have that many descriptors and 64 for other things. Without it,
+        /// 1024 or as many as there can be.
+        pub fn connections_max(mut self, connections: usize) -> Self {
+            self.options.connections_max = Some(connections.max(1));
+            self.listen.set(&self.options);
+            self
+        }
+
+        /// The longest line in bytes, from 1; longer ones are dropped, with a notice. Without it 16 MiB, as
+        /// for all records.
+        pub fn record_bytes_max(mut self, bytes: usize) -> Self {
+            self.options.record_bytes_max = bytes.max(1);
+            self.listen.set(&self.options);
+            self
+        }
+
+        /// Memory for the unfinished lines of all clients, in bytes, at least that of one line: a line for
+        /// which there is none is dropped, with a notice. Without it 32 MiB.
+        pub fn held_bytes_max(mut self, bytes: usize) -> Self {
+            self.options.held_bytes_max = bytes;
+            self.listen.set(&self.options);
+            self
+        }
+
+        /// How long a graceful stop waits for clients to end after it ended its own side of their connections.
+        /// Without it a second.
+        pub fn drain_wait(mut self, wait: Duration) -> Self {
+            self.options.drain_wait = wait;
+            self.listen.set(&self.options);
+            self
+        }
+    };
+}
+pub(crate) use listening_options;
+
 /// See the module.
 pub(crate) struct Listen<D: Door> {
     name: String,

@@ -5,12 +5,14 @@
 //!
 //! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends;
 //! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `tcp_listen`,
-//! `input` (standard input, pipes, devices), `files` (files by their names, to their ends), `text_files` (lines of
-//! the files that are put into a directory); or what some of them have in common: `listen` accepts connections,
-//! `clients` makes one stream of many. `directory` is the rule which file belongs to which batch, `pattern` finds
-//! directories and files by their names, `proc` is what the kernel says of this process.
+//! `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their names, to their
+//! ends), `text_files` (lines of the files that are put into a directory); or what some of them have in common:
+//! `dial` connects, `listen` accepts connections, `clients` makes one stream of many. `directory` is the rule which
+//! file belongs to which batch, `pattern` finds directories and files by their names, `proc` is what the kernel says
+//! of this process.
 
 pub(crate) mod clients;
+pub(crate) mod dial;
 pub(crate) mod directory;
 pub(crate) mod feed;
 pub(crate) mod files;
@@ -22,6 +24,8 @@ mod proc;
 pub(crate) mod tcp_client;
 pub(crate) mod tcp_listen;
 pub(crate) mod text_files;
+pub(crate) mod unix_client;
+pub(crate) mod unix_listen;
 
 use std::fmt;
 use std::io;

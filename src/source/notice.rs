@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -285,6 +285,12 @@ impl fmt::Display for Notice {
             Notice::Message { source, message } => write!(f, "{source}: {message}"),
         }
     }
+}
+
+/// The URL of something at a path, which is escaped as `Debug` does.
+pub(crate) fn url_of_path(scheme: &str, path: &Path) -> String {
+    let quoted = format!("{path:?}");
+    format!("{scheme}://{}", &quoted[1..quoted.len() - 1])
 }
 
 /// What happened and was not told yet, because the like of it was told a moment ago.

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::error::{Error, Result, describe};
 use crate::limits;
-use crate::source::listen::{Door, Listen, Options};
+use crate::source::listen::{Door, Listen, Options, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
 use crate::source::{Fill, Notice, Port, Source, proc};
 
@@ -103,38 +103,7 @@ impl TcpListen {
         &self.addresses
     }
 
-    /// How many clients may be connected at a time, at least one; others are ended at once. Lowered, with
-    /// a notice, if the process may not have that many descriptors and 64 for other things. Without it,
-    /// 1024 or as many as there can be.
-    pub fn connections_max(mut self, connections: usize) -> Self {
-        self.options.connections_max = Some(connections.max(1));
-        self.listen.set(&self.options);
-        self
-    }
-
-    /// The longest line in bytes, from 1; longer ones are dropped, with a notice. Without it 16 MiB, as
-    /// for all records.
-    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
-        self.options.record_bytes_max = bytes.max(1);
-        self.listen.set(&self.options);
-        self
-    }
-
-    /// Memory for the unfinished lines of all clients, in bytes, at least that of one line: a line for
-    /// which there is none is dropped, with a notice. Without it 32 MiB.
-    pub fn held_bytes_max(mut self, bytes: usize) -> Self {
-        self.options.held_bytes_max = bytes;
-        self.listen.set(&self.options);
-        self
-    }
-
-    /// How long a graceful stop waits for clients to end after it ended its own side of their connections.
-    /// Without it a second.
-    pub fn drain_wait(mut self, wait: Duration) -> Self {
-        self.options.drain_wait = wait;
-        self.listen.set(&self.options);
-        self
-    }
+    listening_options!();
 }
 
 /// The addresses of a host, each once.
