@@ -147,6 +147,15 @@ pub const DRAIN_WAIT_MS_DEFAULT: u64 = 1000;
 /// milliseconds. What happens in between is told as a sum.
 pub const NOTICE_PAUSE_MS: u64 = 5000;
 
+/// Longest datagram, with some to spare: 16 bits have no more.
+pub const DATAGRAM_BYTES_MAX: usize = 64 * KIB;
+
+/// Receive buffer that is asked for a socket of datagrams: some ten milliseconds at 1 GB/s.
+pub const UDP_BUFFER_BYTES_DEFAULT: usize = 8 * MIB;
+
+/// Shortest time between two looks at how many datagrams the kernel dropped, in milliseconds.
+pub const DROPS_LOOK_MS: u64 = 1000;
+
 const _: () = {
     assert!(GUARD_BYTES >= 16); // The longest packed key is loaded whole.
     assert!(BLOCK_BYTES_MIN <= BLOCK_BYTES_DEFAULT && BLOCK_BYTES_DEFAULT <= BLOCK_BYTES_MAX);

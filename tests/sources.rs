@@ -8,6 +8,8 @@
 
 #[path = "sources/tcp_listen.rs"]
 mod tcp_listen;
+#[path = "sources/udp_listen.rs"]
+mod udp_listen;
 #[path = "sources/unix.rs"]
 mod unix;
 #[path = "sources/util.rs"]

@@ -310,9 +310,7 @@ impl<C: Read> Clients<C> {
         let lines_end = from + last + 1;
         if buf[lines_end - 1] == b'\r' {
             client.skip_line_feed = lines_end == end;
-            // And those before it, or the last two would be one end.
-            let returns = buf[from..lines_end].iter_mut().rev();
-            (returns.take_while(|byte| **byte == b'\r')).for_each(|byte| *byte = b'\n');
+            end_with_line_feed(&mut buf[from..lines_end]);
         }
         let held = client.held.len();
         let mut given = 0;
@@ -408,6 +406,13 @@ impl<C> Client<C> {
             _ => at + 1,
         }
     }
+}
+
+/// Makes the `\r` at the end of `lines`, if there is one, a `\n`. And those before it, or the last two
+/// would be one end.
+pub(crate) fn end_with_line_feed(lines: &mut [u8]) {
+    let returns = lines.iter_mut().rev().take_while(|byte| **byte == b'\r');
+    returns.for_each(|byte| *byte = b'\n');
 }
 
 fn bytes_or(filled: usize, otherwise: Filled) -> Filled {

@@ -7,10 +7,11 @@
 //! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `tcp_listen`,
 //! `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their names, to their
 //! ends), `text_files` (lines of the files that are put into a directory); or what some of them have in common:
-//! `dial` connects, `listen` accepts connections, `clients` makes one stream of many. `directory` is the rule which
+//! `dial` connects, `bind` has addresses, `listen` accepts connections, `clients` makes one stream of many. `directory` is the rule which
 //! file belongs to which batch, `pattern` finds directories and files by their names, `proc` is what the kernel says
 //! of this process.
 
+mod bind;
 pub(crate) mod clients;
 pub(crate) mod dial;
 pub(crate) mod directory;
@@ -24,6 +25,7 @@ mod proc;
 pub(crate) mod tcp_client;
 pub(crate) mod tcp_listen;
 pub(crate) mod text_files;
+pub(crate) mod udp_listen;
 pub(crate) mod unix_client;
 pub(crate) mod unix_listen;
 

@@ -33,6 +33,11 @@ impl Row<'_> {
     fn inode(&self) -> Option<u64> {
         self.0.get(9)?.parse().ok()
     }
+
+    /// Datagrams dropped, which only the tables of `udp` have.
+    fn drops(&self) -> Option<u64> {
+        self.0.get(12)?.parse().ok()
+    }
 }
 
 /// The first answer that `of` gives for a row of the table and its IPv6 sister.
@@ -42,6 +47,11 @@ fn find<T>(protocol: &str, of: impl Fn(&Row<'_>) -> Option<T>) -> Option<T> {
         let mut rows = table.lines().skip(1);
         rows.find_map(|row| of(&Row(row.split_whitespace().collect())))
     })
+}
+
+/// Datagrams the kernel has dropped for the UDP socket with this inode.
+pub(crate) fn datagrams_dropped(inode: u64) -> Option<u64> {
+    find("udp", |row| (row.inode()? == inode).then(|| row.drops())?)
 }
 
 /// Who has the port of `address`, as far as this process may see: a process and its name.

@@ -5,20 +5,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
-use crate::error::{Error, Result, describe};
+use crate::error::Result;
 use crate::limits;
+use crate::source::bind::{self, Protocol};
 use crate::source::listen::{Door, Listen, Options, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
-use crate::source::{Fill, Notice, Port, Source, proc};
-
-/// Ports that are tried when any will do and a name has several addresses.
-const PORTS_TRIED: usize = 8;
+use crate::source::{Fill, Port, Source, proc};
 
 /// Many TCP clients as one stream of lines.
 ///
@@ -67,24 +65,8 @@ impl TcpListen {
     ///
     /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
     pub fn bind(host: &str, port: u16) -> Result<Self> {
-        let shown_host = shown(host);
-        let refused = |message: String| {
-            Error::refused(format!("cannot listen on {shown_host}:{port}: {message}"))
-        };
-        let addresses = resolve(host, port).map_err(|cause| refused(describe(&cause)))?;
-        let mut tries = if port == 0 { PORTS_TRIED } else { 1 };
-        let doors = loop {
-            tries -= 1;
-            match bind_all(&addresses) {
-                Ok(doors) => break doors,
-                Err((_, cause)) if tries > 0 && cause.kind() == io::ErrorKind::AddrInUse => {}
-                Err((address, cause)) => return Err(refused(why_not("tcp", address, &cause))),
-            }
-        };
-        let local = |door: &TcpListener| door.local_addr();
-        let addresses = doors.iter().map(local).collect::<io::Result<Vec<_>>>();
-        let addresses = addresses.map_err(|cause| refused(describe(&cause)))?;
-        let name = format!("tcp-listen://{shown_host}:{}", addresses[0].port());
+        let (doors, addresses) = bind::every(Protocol::Tcp, host, port, bind_one)?;
+        let name = format!("tcp-listen://{}:{}", shown(host), addresses[0].port());
         let options = Options::default();
         Ok(TcpListen {
             listen: Listen::new(name, doors, &options)?,
@@ -106,72 +88,16 @@ impl TcpListen {
     listening_options!();
 }
 
-/// The addresses of a host, each once.
-pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in (host, port).to_socket_addrs()? {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
-}
-
-/// Why there can be no socket of this address, and whose fault it is.
-pub(crate) fn why_not(protocol: &str, address: SocketAddr, cause: &io::Error) -> String {
-    let reason = describe(cause).to_lowercase();
-    let holder = match cause.kind() {
-        io::ErrorKind::AddrInUse => proc::holder(protocol, address),
-        _ => None,
-    };
-    match holder {
-        Some((pid, name)) => format!("{reason} (pid {pid} {name:?} has it)"),
-        None => reason,
-    }
-}
-
-/// Whether a machine without this address can do with the others.
-pub(crate) fn is_not_here(cause: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    cause.kind() == io::ErrorKind::AddrNotAvailable || cause.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-/// Listens on all addresses that this machine has, on one port.
-fn bind_all(
-    addresses: &[SocketAddr],
-) -> std::result::Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let mut doors: Vec<TcpListener> = Vec::new();
-    let mut missing = None;
-    for &address in addresses {
-        let mut address = address;
-        if let Some(first) = doors.first() {
-            // Any port was asked for: it is the one that the first has.
-            let port = first.local_addr().map_err(|cause| (address, cause))?.port();
-            address.set_port(port);
-        }
-        match bind_one(address) {
-            Ok(door) => doors.push(door),
-            Err(cause) if is_not_here(&cause) => missing = Some((address, cause)),
-            Err(cause) => return Err((address, cause)),
-        }
-    }
-    match missing {
-        Some(missing) if doors.is_empty() => Err(missing),
-        _ => Ok(doors),
-    }
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Connections of an earlier run that are not quite over do not keep the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(limits::BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(socket.into()))
+    let listener = TcpListener::from_std(socket.into());
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 impl Door for TcpListener {
@@ -198,7 +124,7 @@ impl fmt::Debug for TcpListen {
 
 impl Source for TcpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        tell_exposed(&self.addresses, self.listen.name(), &port);
+        bind::tell_exposed(&self.addresses, self.listen.name(), &port);
         self.listen.start(port, proc::descriptors_max());
     }
 
@@ -212,17 +138,5 @@ impl Source for TcpListen {
 
     fn name(&self) -> &str {
         self.listen.name()
-    }
-}
-
-/// Tells of each address that not only this machine can reach.
-pub(crate) fn tell_exposed(addresses: &[SocketAddr], source: &str, port: &Port) {
-    for address in addresses {
-        if !address.ip().to_canonical().is_loopback() {
-            port.tell(Notice::Exposed {
-                source: source.to_owned(),
-                address: *address,
-            });
-        }
     }
 }

@@ -1,0 +1,305 @@
+//! `udp-listen`: lines that come in datagrams.
+//!
+//! Promise: a datagram is whole lines, its end ends its last one; none is cut short for want of room; what
+//! the kernel had to drop is counted and told. Refuses to know: who sends, what bytes mean, the clock.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use mio::net::UdpSocket;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::error::{Error, Result};
+use crate::limits::{
+    DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
+};
+use crate::source::bind::{self, Protocol};
+use crate::source::clients::end_with_line_feed;
+use crate::source::tcp_client::shown;
+use crate::source::{Fill, Notice, Port, Source, proc};
+
+/// Datagrams received in one call: between two of them nobody else gets a turn.
+const DATAGRAMS_PER_CALL: usize = 256;
+
+/// Room for a datagram and the end of its last line.
+const ROOM: usize = DATAGRAM_BYTES_MAX + 1;
+
+/// Datagrams as lines.
+///
+/// Nobody waits for the receiver of a datagram: when they come faster than they are read, the kernel
+/// drops some. How many is told as [`Notice::DatagramsLost`], a little later and at the end. An empty
+/// datagram is no line.
+///
+/// ```
+/// use std::net::UdpSocket;
+/// use std::sync::mpsc::channel;
+/// use microtally::prelude::*;
+/// use microtally::sources::UdpListen;
+///
+/// let source = UdpListen::bind("127.0.0.1", 0)?;
+/// let address = source.local_addr();
+/// let ssc = StreamingContext::new(Duration::from_millis(50))?;
+/// let (sender, counts) = channel();
+/// ssc.source_stream(source).count_by_value().for_each_batch(move |batch, _| {
+///     let _ = sender.send(batch.get(b"hello"));
+/// });
+/// let running = ssc.start()?;
+/// let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+/// socket.send_to(b"hello\nhello", address).unwrap();
+/// assert_eq!(counts.iter().flatten().next(), Some(2));
+/// running.stop(Stop::Immediate)?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct UdpListen {
+    name: String,
+    sockets: Vec<Bound>,
+    addresses: Vec<SocketAddr>,
+    port: Option<Port>,
+    failure: Option<io::Error>,
+    /// Lines that found no room in the memory to fill.
+    outbox: Vec<u8>,
+    given: usize,
+    is_draining: bool,
+    drops: Drops,
+}
+
+struct Bound {
+    socket: UdpSocket,
+    inode: Option<u64>,
+}
+
+/// What the kernel dropped.
+#[derive(Default)]
+struct Drops {
+    told: u64,
+    /// Something was received since the last look: only then can there be new ones.
+    is_stale: bool,
+    look_at: Duration,
+    tell_at: Duration,
+}
+
+impl UdpListen {
+    /// Receives on `port` of `host`, a name or an address of this machine; 0 is any port that is free. A
+    /// name may have several addresses: see [`TcpListen::bind`](crate::sources::TcpListen::bind).
+    ///
+    /// # Errors
+    ///
+    /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
+    pub fn bind(host: &str, port: u16) -> Result<Self> {
+        let (sockets, addresses) = bind::every(Protocol::Udp, host, port, bind_one)?;
+        Ok(UdpListen {
+            name: format!("udp-listen://{}:{}", shown(host), addresses[0].port()),
+            sockets,
+            addresses,
+            port: None,
+            failure: None,
+            outbox: Vec::new(),
+            given: 0,
+            is_draining: false,
+            drops: Drops::default(),
+        })
+    }
+
+    /// The first address it receives on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The addresses it receives on, at least one.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Bytes the kernel may hold for a socket, its own bookkeeping included. Without it 8 MiB. The kernel
+    /// allows no more than `net.core.rmem_max`, of which it says nothing.
+    pub fn buffer_bytes(self, bytes: usize) -> Self {
+        for bound in &self.sockets {
+            set_buffer(&bound.socket, bytes);
+        }
+        self
+    }
+
+    /// Receives one datagram into `buf`, which has [`ROOM`]. Gives the bytes of its lines.
+    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.sockets[index].socket.recv(buf)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        if matches!(buf[len - 1], b'\n' | b'\r') {
+            end_with_line_feed(&mut buf[..len]);
+            return Ok(len);
+        }
+        buf[len] = b'\n';
+        Ok(len + 1)
+    }
+
+    /// As `receive`, wherever there is room; gives how much of it is in `buf`.
+    fn receive_somewhere(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.len() >= ROOM {
+            return self.receive(index, buf);
+        }
+        let mut own = vec![0; ROOM];
+        let len = self.receive(index, &mut own)?;
+        own.truncate(len);
+        self.outbox = own;
+        Ok(self.give(buf))
+    }
+
+    fn give(&mut self, buf: &mut [u8]) -> usize {
+        let rest = &self.outbox[self.given..];
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        self.given += count;
+        if self.given == self.outbox.len() {
+            self.outbox = Vec::new();
+            self.given = 0;
+        }
+        count
+    }
+
+    /// Puts lines at the front of `buf`, and says whether there may be more.
+    fn receive_all(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+        let mut filled = self.give(buf);
+        let mut left = DATAGRAMS_PER_CALL;
+        for index in 0..self.sockets.len() {
+            loop {
+                // A datagram that does not fit where it belongs is worth a copy only if it is the first.
+                let is_full = filled > 0 && buf.len() - filled < ROOM;
+                if left == 0 || is_full || !self.outbox.is_empty() {
+                    return Ok((filled, true));
+                }
+                left -= 1;
+                match self.receive_somewhere(index, &mut buf[filled..]) {
+                    Ok(count) => {
+                        filled += count;
+                        self.drops.is_stale = true;
+                    }
+                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(cause) if is_of_one(&cause) => {}
+                    Err(cause) if filled == 0 => return Err(cause),
+                    // It comes again.
+                    Err(_) => return Ok((filled, true)),
+                }
+            }
+        }
+        Ok((filled, false))
+    }
+
+    /// Looks what was dropped, if it is time to, and tells of it.
+    fn look(&mut self, now: Duration) {
+        let drops = &mut self.drops;
+        if !drops.is_stale || now < drops.look_at {
+            return;
+        }
+        drops.look_at = now.saturating_add(Duration::from_millis(DROPS_LOOK_MS));
+        drops.is_stale = false;
+        let of = |bound: &Bound| proc::datagrams_dropped(bound.inode?);
+        let dropped = self.sockets.iter().filter_map(of).sum();
+        if dropped <= drops.told {
+            return;
+        }
+        if now < drops.tell_at {
+            // Looked for again, though nothing may come.
+            drops.is_stale = true;
+            return;
+        }
+        drops.told = dropped;
+        drops.tell_at = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
+        if let Some(port) = &self.port {
+            port.tell(Notice::DatagramsLost {
+                source: self.name.clone(),
+                datagrams: dropped,
+            });
+        }
+    }
+}
+
+/// A socket that receives on `address`. Nobody may share it, or they would share the datagrams.
+fn bind_one(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    // By which the kernel's tables call it.
+    let file = File::from(OwnedFd::from(socket.try_clone()?));
+    let inode = file.metadata().ok().map(|metadata| metadata.ino());
+    let socket = UdpSocket::from_std(socket.into());
+    set_buffer(&socket, UDP_BUFFER_BYTES_DEFAULT);
+    let address = socket.local_addr()?;
+    Ok((Bound { socket, inode }, address))
+}
+
+fn set_buffer(socket: &UdpSocket, bytes: usize) {
+    // Without it there are more drops, which are told.
+    let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
+}
+
+/// Whether an error says nothing of the next datagram: an interruption, or the answer to one that was
+/// sent from this socket, which none is.
+fn is_of_one(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+impl fmt::Debug for UdpListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpListen")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source for UdpListen {
+    fn start(&mut self, port: Port, _now: Duration) {
+        bind::tell_exposed(&self.addresses, &self.name, &port);
+        for bound in &mut self.sockets {
+            if let Err(cause) = port.register(&mut bound.socket) {
+                self.failure = Some(cause);
+            }
+        }
+        self.port = Some(port);
+    }
+
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+        let received = match self.failure.take() {
+            Some(cause) => Err(cause),
+            None => self.receive_all(buf),
+        };
+        self.look(now);
+        match received {
+            Err(cause) => Fill::Failed(Error::input(&self.name, &cause)),
+            Ok((0, false)) if self.is_draining => Fill::End,
+            Ok((0, false)) => Fill::Pending(self.drops.is_stale.then_some(self.drops.look_at)),
+            Ok((0, true)) if self.is_draining => Fill::Finishing(now),
+            Ok((0, true)) => Fill::Pending(Some(now)),
+            Ok((filled, _)) => Fill::Bytes(filled),
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        self.is_draining = true;
+        DRAIN_BYTES_MAX
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for UdpListen {
+    /// The last look.
+    fn drop(&mut self) {
+        self.drops.is_stale = true;
+        self.look(Duration::MAX);
+    }
+}
