@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use microtally::sources::TcpListen;
 use microtally::{Config, ErrorKind};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::util::{Counts, PATIENCE, Run, count, count_with, counts, until};
+use crate::util::{Counts, PATIENCE, Run, count, count_with, counts, is_alone, until};
 
 fn listening() -> (TcpListen, SocketAddr) {
     let source = TcpListen::bind("127.0.0.1", 0).unwrap();
@@ -274,7 +275,6 @@ fn a_graceful_stop_does_not_wait_for_ever() {
 #[test]
 fn case_34_connections_that_come_and_go_leave_nothing_behind() {
     let (run, address) = started();
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let mut before = 0;
     for round in 1..=10 {
         for _ in 0..200 {
@@ -282,11 +282,11 @@ fn case_34_connections_that_come_and_go_leave_nothing_behind() {
         }
         run.wait_for("short lived", round * 200);
         if round == 1 {
-            before = descriptors();
+            before = count_descriptors();
         }
     }
     // Other tests of this process open and close as well.
-    let after = descriptors();
+    let after = count_descriptors();
     assert!(after < before + 1000, "{before} descriptors, then {after}");
     assert_eq!(run.stop().0, counts([("short lived", 2000)]));
 }
@@ -359,21 +359,101 @@ fn lines_above_the_limit_are_dropped_and_told_of() {
     assert_eq!(run.stop().0, counts([("before", 1), ("after", 1)]));
 }
 
-/// P20, case 24: in a process of its own that may open few files, which is this test called again.
+/// P8, P9, case 33: nobody takes our results, so senders have to wait; then all of it comes.
+#[test]
+fn case_31_33_senders_wait_while_nothing_is_put_out_and_nothing_is_lost() {
+    const LINES: u64 = 4_000_000;
+    let (source, address) = listening();
+    let config = Config::default().workers(1).block_bytes(16 * 1024);
+    let run = count_with(source, config);
+    let mut trickle = client(address);
+    let sent = Arc::<AtomicU64>::default();
+    let progress = Arc::clone(&sent);
+    let mut sender = None;
+    run.hold_up(|| {
+        sender = Some(thread::spawn(move || {
+            let mut stream = client(address);
+            let text = b"much\n".repeat(4000);
+            for _ in 0..LINES / 4000 {
+                stream.write_all(&text).unwrap();
+                progress.fetch_add(4000, Ordering::Relaxed);
+            }
+        }));
+        let mut last = 0;
+        until("the sender stands still", || {
+            thread::sleep(Duration::from_millis(500));
+            let now = sent.load(Ordering::Relaxed);
+            now > 0 && std::mem::replace(&mut last, now) == now
+        });
+        assert!(
+            sent.load(Ordering::Relaxed) < LINES,
+            "it does not stand still"
+        );
+        // This one ends while nobody reads.
+        let mut short = client(address);
+        short.write_all(b"and\ngone").unwrap();
+        trickle.write_all(b"still here\n").unwrap();
+    });
+    run.wait_for("gone", 1);
+    run.wait_for("still here", 1);
+    sender.unwrap().join().unwrap();
+    run.wait_for("much", LINES);
+    drop(trickle);
+    let expected = [("and", 1), ("gone", 1), ("much", LINES), ("still here", 1)];
+    assert_eq!(run.stop(), (counts(expected), Vec::new()));
+}
+
+/// In a process of its own, because its time and memory are measured.
+#[test]
+fn case_21_idle_clients_cost_a_descriptor_and_little_else() {
+    const CLIENTS: usize = 400;
+    if !is_alone(
+        "tcp_listen::case_21_idle_clients_cost_a_descriptor_and_little_else",
+        1000,
+    ) {
+        return;
+    }
+    let (run, address) = started();
+    let mut first = client(address);
+    first.write_all(b"first\n").unwrap();
+    run.wait_for("first", 1);
+    let mut stat = File::open("/proc/self/stat").unwrap();
+    let (descriptors, memory) = (count_descriptors(), resident_bytes());
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| client(address)).collect();
+    for stream in &mut clients {
+        stream.write_all(b"the beginning of a line").unwrap();
+    }
+    until("all are read", || {
+        clients.iter().all(|stream| unsent(stream) == 0)
+    });
+    first.write_all(b"read\n").unwrap();
+    run.wait_for("read", 1);
+    assert_eq!(count_descriptors(), descriptors + 2 * CLIENTS);
+    let each = resident_bytes().saturating_sub(memory) / CLIENTS as u64;
+    let before = processor_ticks(&mut stat);
+    thread::sleep(Duration::from_secs(1));
+    let spent = processor_ticks(&mut stat) - before;
+    println!("{spent} of 100 ticks, {each} bytes for each client");
+    assert!(spent <= 20, "{spent} of 100 ticks while nothing comes");
+    assert!(each <= 4096, "{each} bytes for each client");
+    drop(clients);
+    run.wait_for("the beginning of a line", CLIENTS as u64);
+}
+
+fn count_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// P20, case 24: in a process of its own that may open few files.
 #[test]
 fn case_24_without_descriptors_clients_wait_and_the_others_go_on() {
-    const CHILD: &str = "MICROTALLY_TEST_FEW_DESCRIPTORS";
-    if std::env::var_os(CHILD).is_none() {
-        let test = std::env::current_exe().unwrap();
-        let name = "tcp_listen::case_24_without_descriptors_clients_wait_and_the_others_go_on";
-        let script = format!("ulimit -n 150; exec \"$0\" {name} --exact --nocapture");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script]).arg(test).env(CHILD, "1");
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{text}\n{errors}");
-        assert!(text.contains("1 passed"), "{text}");
+    let name = "tcp_listen::case_24_without_descriptors_clients_wait_and_the_others_go_on";
+    if !is_alone(name, 150) {
         return;
     }
     let (run, address) = started();

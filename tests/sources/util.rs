@@ -1,6 +1,7 @@
 //! A run that counts the lines of a source, and patience.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,6 +95,12 @@ impl Run {
         self.seen.0.lock().unwrap().counts.clone()
     }
 
+    /// Does something while no batch can be put out.
+    pub(crate) fn hold_up(&self, meanwhile: impl FnOnce()) {
+        let _held = self.seen.0.lock().unwrap();
+        meanwhile();
+    }
+
     /// Stops, and gives what was counted and told.
     pub(crate) fn stop(self) -> (Counts, Vec<String>) {
         self.running.stop(Stop::Graceful).unwrap();
@@ -113,4 +120,24 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 pub(crate) fn counts<const N: usize>(of: [(&str, u64); N]) -> Counts {
     of.map(|(line, count)| (line.to_owned(), count)).into()
+}
+
+/// Whether this is a process of the named test's own, which may open so many files. Otherwise the test is
+/// run in one.
+pub(crate) fn is_alone(test: &str, files_max: u32) -> bool {
+    const ALONE: &str = "MICROTALLY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let script = format!("ulimit -n {files_max}; exec \"$0\" {test} --exact --nocapture");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(program).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("1 passed"), "{text}");
+    print!("{text}");
+    false
 }
