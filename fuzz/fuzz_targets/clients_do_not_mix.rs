@@ -1,0 +1,101 @@
+//! However the bytes of several connections are cut into reads, and whatever room there is for them, what
+//! comes out are the lines of each, split on its own, and in its order.
+#![no_main]
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use microtally::internals::{Clients, Event, Filled};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    record_bytes_max: u8,
+    bufs: Vec<u8>,
+    connections: Vec<Connection>,
+}
+
+#[derive(Arbitrary, Clone, Debug)]
+struct Connection {
+    text: VecDeque<u8>,
+    /// Bytes that are there at each read; 0 is none before the next edge. Then all of them.
+    reads: VecDeque<u8>,
+    is_reset: bool,
+}
+
+impl Read for Connection {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        assert!(!buf.is_empty());
+        let there = match self.reads.pop_front() {
+            Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(there) => usize::from(there),
+            None => usize::MAX,
+        };
+        let count = there.min(buf.len());
+        match self.text.read(&mut buf[..count])? {
+            0 if self.is_reset => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+/// Lines, and what is left of the last one.
+fn split(text: impl IntoIterator<Item = u8>) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (mut lines, mut line, mut after_return) = (Vec::new(), Vec::new(), false);
+    for byte in text {
+        match byte {
+            b'\n' if after_return => {}
+            b'\n' | b'\r' => lines.push(std::mem::take(&mut line)),
+            _ => line.push(byte),
+        }
+        after_return = byte == b'\r';
+    }
+    (lines, line)
+}
+
+fuzz_target!(|input: Input| {
+    let limit = 1 + usize::from(input.record_bytes_max);
+    let mut clients = Clients::new(limit, usize::MAX);
+    let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
+    for connection in &input.connections {
+        let (mut lines, rest) = split(connection.text.iter().copied());
+        if connection.is_reset && rest.len() <= limit {
+            lost += rest.len();
+        } else if !rest.is_empty() {
+            lines.push(rest);
+        }
+        long += lines.iter().filter(|line| line.len() > limit).count() as u64;
+        lines.retain(|line| line.len() <= limit);
+        expected.extend(lines);
+        clients.add(connection.clone());
+    }
+    let (mut output, mut lost_seen) = (Vec::new(), 0);
+    let bufs: Vec<usize> = input.bufs.iter().map(|&len| 1 + usize::from(len)).collect();
+    let mut bufs = bufs.iter().copied().chain([64]).cycle();
+    loop {
+        let mut buf = vec![0; bufs.next().expect("it is endless")];
+        let filled = clients.fill(&mut buf, &mut |event| {
+            if let Event::Closed { lost_bytes, .. } = event {
+                lost_seen += lost_bytes;
+            }
+        });
+        match filled {
+            Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
+            Filled::Again => {}
+            Filled::Idle if clients.count() == 0 => break,
+            Filled::Idle => {
+                (0..input.connections.len()).for_each(|number| clients.on_ready(number))
+            }
+        }
+    }
+    let (mut lines, rest) = split(output);
+    assert!(rest.is_empty(), "whole lines");
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+    assert_eq!(
+        (clients.long().lines, lost_seen, clients.held_bytes()),
+        (long, lost, 0)
+    );
+});
