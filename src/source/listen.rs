@@ -252,7 +252,8 @@ impl<D: Door> Listen<D> {
             Filled::Idle => self.accept_again.is_none() && self.doors.iter().any(|door| door.1),
         };
         match self.drain.as_ref().and_then(|drain| drain.until) {
-            Some(_) if self.clients.count() == 0 => Fill::End,
+            // After a share of reading a last line may be on its way still.
+            Some(_) if filled == Filled::Idle && self.clients.count() == 0 => Fill::End,
             Some(until) => Fill::Finishing(if at_once { now } else { until }),
             None if at_once => Fill::Pending(Some(now)),
             None => {
@@ -334,7 +335,7 @@ impl<D: Door> Listen<D> {
             return;
         }
         let mut doors = std::mem::take(&mut self.doors);
-        let mut left = ACCEPTS_PER_CALL;
+        let (mut left, mut skipped) = (ACCEPTS_PER_CALL, 0);
         'doors: for (door, may_have) in &mut doors {
             while *may_have && left > 0 {
                 left -= 1;
@@ -352,7 +353,9 @@ impl<D: Door> Listen<D> {
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => *may_have = false,
                     // It may be that every one has it.
-                    Err(cause) if is_of_one(&cause) && left > 0 => {}
+                    Err(cause) if is_of_one(&cause) && skipped + 1 < ACCEPTS_PER_CALL => {
+                        skipped += 1
+                    }
                     Err(cause) => {
                         self.wait(&cause, now);
                         break 'doors;

@@ -21,7 +21,7 @@ const EPERM: i32 = 1;
 #[derive(Clone, Default)]
 struct Queue(Arc<Mutex<VecDeque<Answer>>>);
 
-/// What a client sends, or an error number.
+/// What a client sends, or an error number. One that sends nothing, or dots at last, does not end.
 type Answer = std::result::Result<Vec<u8>, i32>;
 
 struct ScriptedDoor(Queue);
@@ -68,7 +68,7 @@ impl Door for ScriptedDoor {
             None => Err(io::ErrorKind::WouldBlock.into()),
             Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Ok(text)) => {
-                let ends = !text.ends_with(b"...");
+                let ends = !text.is_empty() && !text.ends_with(b"...");
                 let stream = ScriptedStream {
                     bytes: text.into(),
                     ends,
@@ -277,6 +277,23 @@ fn a_graceful_stop_takes_in_who_waits_and_what_is_unfinished() {
     let mut bench = Bench::new(&Options::default(), 1024);
     bench.listen.drain();
     assert!(matches!(bench.fill(ms(0)), Fill::End));
+}
+
+#[test]
+fn the_last_line_of_a_stop_is_given_however_many_end_before_it() {
+    for silent in [0, 1, 62, 63, 64, 65, 127, 128] {
+        let mut bench = Bench::new(&Options::default(), 1024);
+        let texts = (0..silent).map(|_| Ok(Vec::new()));
+        bench.arrive(texts.chain([Ok(b"the last...".to_vec())]));
+        bench.fill(ms(0));
+        bench.listen.drain();
+        bench.fill(ms(0));
+        assert!(matches!(
+            bench.fill(ms(limits::DRAIN_WAIT_MS_DEFAULT)),
+            Fill::End
+        ));
+        assert_eq!(bench.output, b"the last...\n", "{silent}");
+    }
 }
 
 #[test]
