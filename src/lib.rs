@@ -129,6 +129,7 @@ pub use crate::tally::Tally;
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {
     pub use crate::source::files::{Files, Progress};
+    pub use crate::source::follow::{Follow, FollowOptions};
     pub use crate::source::input::Input;
     pub use crate::source::pattern::expand;
     pub use crate::source::tcp_client::TcpClient;

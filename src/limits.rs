@@ -57,6 +57,17 @@ pub const FILLS_PER_TURN: usize = 4;
 /// costs some microseconds, counting them some milliseconds, and a stop waits for no more than that.
 pub const PIECE_BYTES: usize = 4 * MIB;
 
+/// Time between two looks at a followed file, in milliseconds.
+pub const FOLLOW_POLL_MS_DEFAULT: u64 = 100;
+
+/// How long a followed file must have been quiet to be closed when its name has become another file's, in
+/// milliseconds: whoever writes has to be told of the new one, and may have more to say before.
+pub const FOLLOW_QUIET_MS: u64 = 5000;
+
+/// Files of one name that are read on though the name is another file's; the oldest is closed when there
+/// are more.
+pub const FOLLOW_RETIRED_MAX: usize = 8;
+
 /// Longest record that is kept whole before it is cut into tokens as it streams. Semantics: see
 /// [`Config::record_bytes_max`](crate::Config).
 pub const RECORD_BYTES_DEFAULT: usize = 16 * MIB;

@@ -11,6 +11,8 @@ mod definition;
 
 #[path = "files/all_at_once.rs"]
 mod all_at_once;
+#[path = "files/follow.rs"]
+mod follow;
 #[path = "files/one_by_one.rs"]
 mod one_by_one;
 #[path = "files/util.rs"]

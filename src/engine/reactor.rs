@@ -408,7 +408,6 @@ impl ReactorCore {
                 Ok(Fill::Break { clean }) => {
                     let ending = if clean { Ending::Clean } else { Ending::Reset };
                     slot.ending = Some((ending, self.hub.intake_of(index)));
-                    slot.drain_left = 0;
                 }
                 Ok(Fill::Complete) => {
                     slot.owes = false;

@@ -5,11 +5,11 @@
 //!
 //! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends;
 //! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `tcp_listen`,
-//! `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their names, to their
-//! ends), `text_files` (lines of the files that are put into a directory); or what some of them have in common:
-//! `dial` connects, `bind` has addresses, `listen` accepts connections, `clients` makes one stream of many. `directory` is the rule which
-//! file belongs to which batch, `pattern` finds directories and files by their names, `proc` is what the kernel says
-//! of this process.
+//! `udp_listen`, `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their
+//! names, to their ends), `follow` (files that grow), `text_files` (lines of the files that are put into a
+//! directory); or what some of them have in common: `dial` connects, `bind` has addresses, `listen` accepts
+//! connections, `clients` makes one stream of many. `directory` is the rule which file belongs to which batch,
+//! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process.
 
 mod bind;
 pub(crate) mod clients;
@@ -17,6 +17,7 @@ pub(crate) mod dial;
 pub(crate) mod directory;
 pub(crate) mod feed;
 pub(crate) mod files;
+pub(crate) mod follow;
 pub(crate) mod input;
 mod listen;
 pub(crate) mod notice;
@@ -235,8 +236,9 @@ pub trait Source: Send {
     }
 
     /// A graceful stop was asked for: how many bytes the source holds that count as received, at most.
-    /// [`fill`](Self::fill) is called until that many were given, or it gives anything but bytes; then the
-    /// last batch is cut. [`Fill::Finishing`] has the stop wait for more. Zero, unless it is written: nothing is read any more.
+    /// [`fill`](Self::fill) is called until that many were given, or it gives anything but bytes and
+    /// breaks; then the last batch is cut. [`Fill::Finishing`] has the stop wait for more. Zero, unless it
+    /// is written: nothing is read any more.
     ///
     /// It is a bound, not a promise: one too large costs nothing, and more than
     /// [`DRAIN_BYTES_MAX`](crate::limits::DRAIN_BYTES_MAX) are not read. A socket answers with what a

@@ -1,0 +1,276 @@
+//! One open file that grows.
+//!
+//! Promise: what is taken out of it ends with a record end, or goes on until one; no byte is taken twice
+//! unless the file's content was replaced, and none that may not be the one which stood there at first.
+//! Refuses to know: names, other files, the clock.
+//!
+//! Nothing is carried: a record that is not complete stays in the file, and is read again when there is
+//! more. What was taken is known by its first bytes and its last ones. They are compared again behind
+//! every read, so that a file which was emptied and filled anew, however fast, is not taken for the old
+//! one unless both are the same in both.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use memchr::{memchr2, memrchr2};
+
+/// Bytes from the front of a file that it is known by.
+const HEAD_BYTES: usize = 1024;
+/// Bytes in front of what is taken next.
+const BEFORE_BYTES: usize = 256;
+/// Bytes looked at at once where the end of a long record is looked for.
+const SCAN_BYTES: usize = 64 * 1024;
+
+/// What tells a file from all others, as long as it is open.
+pub(super) type Id = (u64, u64);
+
+/// The [`Id`] of what was looked at.
+pub(super) fn id_of(metadata: &Metadata) -> Id {
+    (metadata.dev(), metadata.ino())
+}
+
+/// See the module.
+pub(super) struct Reading {
+    pub(super) file: File,
+    pub(super) id: Id,
+    /// Where the next byte to take is.
+    pub(super) offset: u64,
+    /// Its size and the time of its last change, when it was looked at last.
+    seen: Option<(u64, i64, i64)>,
+    /// No record ends before that place, if it is behind the offset.
+    scanned: u64,
+    /// The first bytes of what was taken, and the last ones.
+    head: Vec<u8>,
+    before: Vec<u8>,
+    /// A record was taken in part, and its end is known to be there.
+    pub(super) is_mid: bool,
+}
+
+/// What was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Bytes(usize),
+    /// There is no complete record.
+    Nothing,
+    /// The content is not what was taken from.
+    Replaced,
+}
+
+/// What a look came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    AsBefore,
+    /// It was written to.
+    Changed,
+    /// The content is not what was taken from.
+    Replaced,
+}
+
+impl Reading {
+    /// A file, from its beginning.
+    pub(super) fn new(file: File, id: Id) -> Self {
+        Reading {
+            file,
+            id,
+            offset: 0,
+            seen: None,
+            scanned: 0,
+            head: Vec::new(),
+            before: Vec::new(),
+            is_mid: false,
+        }
+    }
+
+    /// Leaves out all records that are complete.
+    pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
+        let mut end = self.file.metadata()?.len();
+        if end > 0 && self.byte_at(end - 1)? == Some(b'\r') {
+            // What comes next may belong to it: that record is not complete.
+            end -= 1;
+        }
+        let mut buf = vec![0; SCAN_BYTES];
+        while end > 0 {
+            let begin = end.saturating_sub(SCAN_BYTES as u64);
+            let part = &mut buf[..usize::try_from(end - begin).unwrap_or(SCAN_BYTES)];
+            let count = read_at(&self.file, part, begin)?;
+            if let Some(found) = memrchr2(b'\n', b'\r', &part[..count]) {
+                end = begin + found as u64 + 1;
+                break;
+            }
+            end = begin;
+        }
+        self.head = self.bytes_at(0, end.min(HEAD_BYTES as u64))?;
+        let before = end.min(BEFORE_BYTES as u64);
+        self.before = self.bytes_at(end - before, before)?;
+        self.offset = end;
+        Ok(())
+    }
+
+    fn bytes_at(&self, at: u64, len: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let count = read_at(&self.file, &mut bytes, at)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    /// Begins again: the content is another one.
+    pub(super) fn restart(&mut self) {
+        self.offset = 0;
+        self.seen = None;
+        self.scanned = 0;
+        self.head.clear();
+        self.before.clear();
+        self.is_mid = false;
+    }
+
+    /// The same record by record in a copy: what was taken is in it, and what was not can be taken from it.
+    /// `None`: it is not a copy, as far as can be seen.
+    pub(super) fn in_copy(&self, file: File) -> io::Result<Option<Reading>> {
+        let metadata = file.metadata()?;
+        if self.offset == 0 || !metadata.is_file() || metadata.len() < self.offset {
+            return Ok(None);
+        }
+        let copy = Reading {
+            id: id_of(&metadata),
+            file,
+            offset: self.offset,
+            seen: None,
+            scanned: self.scanned,
+            head: self.head.clone(),
+            before: self.before.clone(),
+            is_mid: self.is_mid,
+        };
+        Ok(copy.is_same()?.then_some(copy))
+    }
+
+    /// Whether it holds bytes that were not taken, or were.
+    pub(super) fn has_data(&self) -> bool {
+        self.offset > 0 || self.seen.is_some_and(|(bytes, ..)| bytes > 0)
+    }
+
+    /// Bytes that were not taken, when it was looked at last.
+    pub(super) fn bytes_left(&self) -> u64 {
+        let bytes = self.seen.map_or(0, |(bytes, ..)| bytes);
+        bytes.saturating_sub(self.offset)
+    }
+
+    /// Looks whether there may be something to take.
+    pub(super) fn look(&mut self) -> io::Result<Looked> {
+        let metadata = self.file.metadata()?;
+        let seen = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        if self.seen == Some(seen) {
+            return Ok(Looked::AsBefore);
+        }
+        if metadata.len() < self.offset || !self.is_same()? {
+            return Ok(Looked::Replaced);
+        }
+        self.seen = Some(seen);
+        Ok(Looked::Changed)
+    }
+
+    /// Whether what was taken is still what the file holds there.
+    fn is_same(&self) -> io::Result<bool> {
+        let mut now = [0; HEAD_BYTES];
+        for (bytes, at) in [
+            (&self.before, self.offset - self.before.len() as u64),
+            (&self.head, 0),
+        ] {
+            let now = &mut now[..bytes.len()];
+            if read_at(&self.file, now, at)? < bytes.len() || now != &bytes[..] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes as many complete records as fit. `is_last`: nothing will be written any more, so that a
+    /// record without an end is complete as well.
+    pub(super) fn take(&mut self, buf: &mut [u8], is_last: bool) -> io::Result<Taken> {
+        let mut count = read_at(&self.file, buf, self.offset)?;
+        let mut is_torn = false;
+        if count > 0 && buf[count - 1] == b'\r' {
+            match self.byte_at(self.offset + count as u64)? {
+                Some(b'\n') => is_torn = true,
+                Some(_) => {}
+                None if is_last => {}
+                // What comes next may belong to it.
+                None => count -= 1,
+            }
+        }
+        if count == 0 {
+            // Where a record was taken in part, its end is gone.
+            let is_gone = self.is_mid && !is_last;
+            return Ok(if is_gone {
+                Taken::Replaced
+            } else {
+                Taken::Nothing
+            });
+        }
+        let end = memrchr2(b'\n', b'\r', &buf[..count]).map(|at| at + 1);
+        let (give, is_mid) = match end {
+            _ if is_torn => (count, true),
+            Some(end) => (end, false),
+            None if is_last || self.is_mid => (count, true),
+            None if count < buf.len() => return Ok(Taken::Nothing),
+            None if self.ends_behind(self.offset + count as u64)? => (count, true),
+            None => return Ok(Taken::Nothing),
+        };
+        if !self.is_same()? {
+            return Ok(Taken::Replaced);
+        }
+        self.advance(&buf[..give]);
+        self.is_mid = is_mid;
+        Ok(Taken::Bytes(give))
+    }
+
+    /// Whether a record ends behind `from`.
+    fn ends_behind(&mut self, from: u64) -> io::Result<bool> {
+        let mut at = self.scanned.max(from);
+        let mut buf = vec![0; SCAN_BYTES];
+        loop {
+            let count = read_at(&self.file, &mut buf, at)?;
+            let found = memchr2(b'\n', b'\r', &buf[..count]);
+            if let Some(found) = found {
+                let behind = at + found as u64 + 1;
+                let is_end = buf[found] == b'\n' || self.byte_at(behind)?.is_some();
+                self.scanned = behind - 1;
+                return Ok(is_end);
+            }
+            at += count as u64;
+            if count == 0 {
+                self.scanned = at;
+                return Ok(false);
+            }
+        }
+    }
+
+    fn byte_at(&self, at: u64) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((read_at(&self.file, &mut byte, at)? == 1).then_some(byte[0]))
+    }
+
+    fn advance(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        let wanted = HEAD_BYTES - self.head.len();
+        self.head.extend(&bytes[..bytes.len().min(wanted)]);
+        let last = &bytes[bytes.len().saturating_sub(BEFORE_BYTES)..];
+        let kept = self.before.len().min(BEFORE_BYTES - last.len());
+        self.before.drain(..self.before.len() - kept);
+        self.before.extend(last);
+    }
+}
+
+/// Reads at a place as much as there is; an interrupted read is made again.
+fn read_at(file: &File, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut count = 0;
+    while count < buf.len() {
+        match file.read_at(&mut buf[count..], at + count as u64) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,350 @@
+//! One look at a time, with room of every size: what is given, and what is said.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::source::Notices;
+
+struct Following {
+    follow: Follow,
+    told: Arc<Mutex<Vec<String>>>,
+    room: usize,
+    now: Duration,
+    root: tempfile::TempDir,
+}
+
+const ROOMS: [usize; 5] = [1, 2, 3, 7, 4096];
+
+impl Following {
+    fn new(names: &[&str], room: usize, prepare: impl FnOnce(&Path)) -> Self {
+        Following::with(FollowOptions::default(), names, room, prepare)
+    }
+
+    fn with(
+        options: FollowOptions,
+        names: &[&str],
+        room: usize,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        prepare(root.path());
+        let paths = names.iter().map(|name| root.path().join(name));
+        let mut follow = Follow::new(paths, options).unwrap();
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let notices = {
+            let told = Arc::clone(&told);
+            Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
+        };
+        let port = Port::new(None, mio::Token(0), || (), notices);
+        follow.start(port, Duration::ZERO);
+        Following {
+            follow,
+            told,
+            room,
+            now: Duration::ZERO,
+            root,
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        append(&self.at(name), text);
+    }
+
+    /// What one look finds; `|` ends a line that has no end, `!` one that broke off.
+    fn look(&mut self) -> String {
+        self.after(Duration::from_millis(100))
+    }
+
+    fn after(&mut self, time: Duration) -> String {
+        self.now += time;
+        self.fill_all()
+    }
+
+    fn fill_all(&mut self) -> String {
+        let mut out = Vec::new();
+        let mut buf = vec![0; self.room];
+        loop {
+            match self.follow.fill(&mut buf, self.now) {
+                Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
+                Fill::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
+                Fill::Pending(at) => {
+                    assert!(at.is_none_or(|at| at > self.now), "it would spin");
+                    return String::from_utf8(out).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn told(&self) -> String {
+        let told = std::mem::take(&mut *self.told.lock().unwrap());
+        told.join("\n")
+            .replace(&*self.root.path().to_string_lossy(), "")
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_line_waits_for_its_end() {
+    for room in ROOMS {
+        let mut following =
+            Following::new(&["a", "b"], room, |root| append(&root.join("a"), "one\ntw"));
+        assert_eq!(following.look(), "one\n");
+        following.append("b", "b1\nb");
+        assert_eq!(following.look(), "b1\n");
+        following.append("a", "o, rather long\nthr");
+        following.append("b", "2\n");
+        let seen = following.look();
+        assert!(
+            ["two, rather long\nb2\n", "b2\ntwo, rather long\n"].contains(&&*seen),
+            "{seen}"
+        );
+        assert_eq!(following.look(), "");
+        let told = following.told();
+        let waits = "/b\": waiting for it: No such file or directory\n";
+        assert!(told.contains(waits), "{told}");
+        // A graceful stop ends them.
+        following.append("b", "\n\nb4");
+        let bound = following.follow.drain();
+        assert_eq!(bound, 3 + 4);
+        let seen = following.fill_all();
+        assert!(["thr|\n\nb4|", "\n\nb4|thr|"].contains(&&*seen), "{seen}");
+    }
+}
+
+#[test]
+fn a_carriage_return_waits_for_what_is_behind_it() {
+    for room in ROOMS {
+        let mut following = Following::new(&["a", "b"], room, |root| {
+            append(&root.join("a"), "one\r");
+            append(&root.join("b"), "");
+        });
+        assert_eq!(following.look(), "");
+        following.append("a", "\ntwo\r");
+        assert_eq!(following.look(), "one\r\n");
+        following.append("a", "three");
+        assert_eq!(following.look(), "two\r");
+        // Not the second half of what ended with the `\r`.
+        following.append("b", "\nb\n");
+        assert_eq!(following.look(), "|\nb\n");
+    }
+}
+
+#[test]
+fn a_renamed_file_is_read_on_beside_the_new_one() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), "1\n"));
+        assert_eq!(following.look(), "1\n");
+        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.append("log.1", "2\n");
+        assert_eq!(following.look(), "2\n");
+        following.append("log", "3\n");
+        following.append("log.1", "4\n5");
+        let seen = following.look();
+        assert!(["3\n4\n", "4\n3\n"].contains(&&*seen), "{seen}");
+        // A line is not over as long as somebody may go on with it.
+        assert_eq!(following.look(), "");
+        following.append("log.1", "5\n6");
+        assert_eq!(following.look(), "55\n");
+        let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
+        assert_eq!(following.after(quiet), "6|");
+        assert_eq!(following.follow.files.len(), 1);
+        following.append("log.1", "too late\n");
+        assert_eq!(following.look(), "");
+        let told = following.told();
+        assert!(told.contains("/log\": it is another file now"), "{told}");
+    }
+}
+
+#[test]
+fn an_old_file_is_kept_until_the_new_one_has_something() {
+    let mut following = Following::new(&["log"], 64, |root| append(&root.join("log"), "1\n"));
+    assert_eq!(following.look(), "1\n");
+    let mut old = File::options()
+        .append(true)
+        .open(following.at("log"))
+        .unwrap();
+    fs::remove_file(following.at("log")).unwrap();
+    assert_eq!(following.after(Duration::from_secs(3600)), "");
+    old.write_all(b"2\n").unwrap();
+    assert_eq!(following.look(), "2\n");
+    following.append("log", "");
+    assert_eq!(following.after(Duration::from_secs(3600)), "");
+    old.write_all(b"3\n").unwrap();
+    assert_eq!(following.look(), "3\n");
+    following.append("log", "4\n");
+    assert_eq!(following.look(), "4\n");
+    assert_eq!(following.after(Duration::from_secs(3600)), "");
+    assert_eq!(following.follow.files.len(), 1);
+}
+
+#[test]
+fn a_truncated_file_begins_again_also_when_it_is_longer_by_then() {
+    for room in ROOMS {
+        let mut following =
+            Following::new(&["log"], room, |root| append(&root.join("log"), "1\n2\n"));
+        assert_eq!(following.look(), "1\n2\n");
+        fs::write(following.at("log"), "3\n").unwrap();
+        assert_eq!(following.look(), "3\n");
+        fs::write(following.at("log"), "4\n5\n6\n7\n").unwrap();
+        assert_eq!(following.look(), "4\n5\n6\n7\n");
+        // As long as before, and its front as well.
+        fs::write(following.at("log"), "4\n5\n6\n8\n").unwrap();
+        assert_eq!(following.look(), "4\n5\n6\n8\n");
+        let told = following.told();
+        assert_eq!(told.matches("was truncated").count(), 3, "{told}");
+    }
+}
+
+#[test]
+fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
+    for room in ROOMS {
+        let mut following =
+            Following::new(&["log"], room, |root| append(&root.join("log"), "1\n2"));
+        assert_eq!(following.look(), "1\n");
+        following.append("log", "2\n3\n");
+        append(&following.at("log.2"), "1\nof an earlier rotation\n");
+        fs::copy(following.at("log"), following.at("log.1")).unwrap();
+        fs::write(following.at("log"), "4\n").unwrap();
+        let seen = following.look();
+        assert!(["22\n3\n4\n", "4\n22\n3\n"].contains(&&*seen), "{seen}");
+        following.append("log.1", "nobody writes to a copy\n");
+        following.append("log", "5\n");
+        assert_eq!(following.look(), "5\n");
+    }
+}
+
+#[test]
+fn a_copy_over_an_old_file_is_not_read_again() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), "1\n"));
+        assert_eq!(following.look(), "1\n");
+        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.append("log", "2\n3\n");
+        assert_eq!(following.look(), "2\n3\n");
+        following.append("log", "4\n");
+        fs::copy(following.at("log"), following.at("log.1")).unwrap();
+        fs::write(following.at("log"), "5\n").unwrap();
+        let seen = following.look();
+        assert!(["4\n5\n", "5\n4\n"].contains(&&*seen), "{seen}");
+        assert_eq!(following.look(), "");
+    }
+}
+
+#[test]
+fn a_long_line_that_is_cut_off_is_dropped_and_the_rest_counted() {
+    let mut following = Following::new(&["log"], 4, |root| {
+        append(&root.join("log"), "0123456789\n");
+    });
+    let mut buf = [0; 4];
+    assert!(matches!(
+        following.follow.fill(&mut buf, Duration::ZERO),
+        Fill::Bytes(4)
+    ));
+    fs::write(following.at("log"), "new\n").unwrap();
+    assert_eq!(following.look(), "!new\n");
+}
+
+#[test]
+fn names_that_change_places_double_nothing() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log.1", "log"], room, |root| {
+            append(&root.join("log.1"), "1\n");
+            append(&root.join("log"), "2\n3");
+        });
+        let seen = following.look();
+        assert!(["1\n2\n", "2\n1\n"].contains(&&*seen), "{seen}");
+        for number in 4..10 {
+            fs::rename(following.at("log"), following.at("log.1")).unwrap();
+            following.append("log", &format!("{number}\n"));
+            let seen = following.look() + &following.look();
+            assert_eq!(seen, format!("{number}\n"));
+        }
+        // Back again: the name and the file are old friends.
+        fs::rename(following.at("log"), following.at("aside")).unwrap();
+        following.append("log", "other\n");
+        assert_eq!(following.look(), "other\n");
+        fs::rename(following.at("aside"), following.at("log")).unwrap();
+        following.append("log", "10\n");
+        assert_eq!(following.look(), "10\n");
+    }
+}
+
+#[test]
+fn from_the_end_leaves_out_what_was_complete_and_nothing_else() {
+    for (content, rest, expected) in [
+        ("1\n2\n", "3\n", "3\n"),
+        ("1\nhal", "f\n", "half\n"),
+        ("1\r2\rha", "lf\n", "half\n"),
+        ("1\r\n2\r", "\n3\n", "2\r\n3\n"),
+        ("ha", "lf\n", "half\n"),
+        ("", "1\n", "1\n"),
+    ] {
+        let options = FollowOptions::default().from_end(true);
+        let mut following = Following::with(options, &["log", "later"], 64, |root| {
+            append(&root.join("log"), content);
+        });
+        assert_eq!(following.look(), "");
+        following.append("log", rest);
+        following.append("later", "all\n");
+        let seen = following.look();
+        let (one, two) = (format!("{expected}all\n"), format!("all\n{expected}"));
+        assert!([&one, &two].contains(&&seen), "{content:?} {seen:?}");
+    }
+    let long = "x".repeat(200_000);
+    let options = FollowOptions::default().from_end(true);
+    let mut following = Following::with(options, &["log"], 64, |root| {
+        append(&root.join("log"), &format!("1\n{long}"));
+    });
+    assert_eq!(following.look(), "");
+    following.append("log", "\n2\n");
+    assert_eq!(following.look(), format!("{long}\n2\n"));
+}
+
+#[test]
+fn the_same_inode_number_is_not_taken_for_the_same_file() {
+    let mut following = Following::new(&["log"], 64, |root| append(&root.join("log"), "1\n"));
+    assert_eq!(following.look(), "1\n");
+    for number in 2..50 {
+        fs::remove_file(following.at("log")).unwrap();
+        following.append("log", &format!("{number}\n"));
+        // The old ones that are open keep their numbers; those that were closed may give theirs away.
+        let id = id_of(&fs::metadata(following.at("log")).unwrap());
+        let mut files = following.follow.files.iter();
+        assert!(files.all(|file| file.reading.id != id));
+        assert_eq!(following.look(), format!("{number}\n"));
+    }
+    assert!(following.follow.files.len() <= FOLLOW_RETIRED_MAX + 1);
+}
+
+#[test]
+fn what_is_no_file_is_said_once_and_waited_for() {
+    let mut following = Following::new(&["log"], 64, |root| {
+        fs::create_dir(root.join("log")).unwrap()
+    });
+    assert_eq!(following.look(), "");
+    assert_eq!(following.look(), "");
+    assert_eq!(
+        following.told(),
+        "\"/log\": waiting for it: not a regular file"
+    );
+    fs::remove_dir(following.at("log")).unwrap();
+    following.append("log", "1\n");
+    assert_eq!(following.look(), "1\n");
+    assert_eq!(following.told(), "\"/log\": it is there");
+}
