@@ -27,7 +27,7 @@
 pub mod scalar;
 
 mod portable;
-mod record;
+pub(crate) mod record;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

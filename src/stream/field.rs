@@ -1,15 +1,15 @@
 //! `field`, `field_whitespace`: one part of each record.
 
 use crate::shard::stage::Records;
-use crate::split::{Rule, Splitter, Tallied};
+use crate::split::{Rule, Splitter, Tallied, record};
 use crate::stream::context::DStream;
 
 impl<'c, R: Records> DStream<'c, R> {
     /// The numbered field of each record, the first one being 0: Spark's
     /// `map(lambda line: line.split(",")[number])`. Every separator separates, so fields may be empty.
     ///
-    /// A record with fewer fields has none and gives nothing, where Spark's batch would fail. What is
-    /// behind the field is not looked at.
+    /// A record with fewer fields has none and gives nothing, where Spark's batch would fail: those are the
+    /// batch's records less its tokens. What is behind the field is not looked at.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -20,11 +20,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// # ssc.start()?.await_termination() }
     /// ```
     pub fn field(&self, number: usize, separator: u8) -> DStream<'c, Field<R>> {
-        self.with(Field {
-            records: self.records.clone(),
-            number,
-            separator,
-        })
+        self.with(Field::of(self.records.clone(), number, separator))
     }
 
     /// The numbered field of each record, the first one being 0, where runs of blanks separate: `$1` of
@@ -42,10 +38,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// # ssc.start()?.await_termination() }
     /// ```
     pub fn field_whitespace(&self, number: usize) -> DStream<'c, FieldWhitespace<R>> {
-        self.with(FieldWhitespace {
-            records: self.records.clone(),
-            number,
-        })
+        self.with(FieldWhitespace::of(self.records.clone(), number))
     }
 }
 
@@ -55,6 +48,17 @@ pub struct Field<R> {
     records: R,
     number: usize,
     separator: u8,
+}
+
+impl<R: Records> Field<R> {
+    /// The numbered field of each of `records`, the first one being 0.
+    pub fn of(records: R, number: usize, separator: u8) -> Self {
+        Field {
+            records,
+            number,
+            separator,
+        }
+    }
 }
 
 impl<R: Records> Records for Field<R> {
@@ -73,7 +77,7 @@ impl<R: Records> Records for Field<R> {
             separator,
         } = self;
         some_of_each(records, splitter, block, f, |record| {
-            field(record, number, separator)
+            record::field(record, number, separator)
         })
     }
 }
@@ -83,6 +87,13 @@ impl<R: Records> Records for Field<R> {
 pub struct FieldWhitespace<R> {
     records: R,
     number: usize,
+}
+
+impl<R: Records> FieldWhitespace<R> {
+    /// The numbered field of each of `records`, the first one being 0.
+    pub fn of(records: R, number: usize) -> Self {
+        FieldWhitespace { records, number }
+    }
 }
 
 impl<R: Records> Records for FieldWhitespace<R> {
@@ -96,7 +107,7 @@ impl<R: Records> Records for FieldWhitespace<R> {
         F: FnMut(&'b [u8]),
     {
         some_of_each(&self.records, splitter, block, f, |record| {
-            Rule::SplitWhitespace.parts(record).nth(self.number)
+            record::word(record, self.number)
         })
     }
 }
@@ -118,16 +129,4 @@ fn some_of_each<'b, R: Records>(
         }
     });
     Tallied { tokens, ..tallied }
-}
-
-/// The numbered part of `record`. One search that counts goes over the parts in front of it.
-#[inline]
-fn field(record: &[u8], number: usize, separator: u8) -> Option<&[u8]> {
-    let mut separators = memchr::memchr_iter(separator, record);
-    let start = match number.checked_sub(1) {
-        None => 0,
-        Some(before) => separators.nth(before)? + 1,
-    };
-    let end = separators.next().unwrap_or(record.len());
-    Some(&record[start..end])
 }
