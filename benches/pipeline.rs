@@ -7,6 +7,8 @@
 //! The two stream programs, `count_by_value` and the closures of the tutorial, should cost the same.
 //! `closures` has one shard's share of such programs, without TCP and threads, on the same text: the tutorial's
 //! closures, a value of another type, a filter, and closures that nothing can be known about.
+//! `fields` has one shard's share of counting a field of each log line, and what to hold it against: whole
+//! lines, all words, and `lines/split`, where lines are found and nothing is done with them.
 
 mod corpus;
 
@@ -23,7 +25,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::{Kind, LOG_FIELD, field};
 use microtally::internals::{Arena, Block, Kernel, Pipeline, Seed};
-use microtally::stream::{DStream, Reduced, split};
+use microtally::stream::{DStream, Field, FieldWhitespace, Filter, Reduced, split};
 use microtally::{BatchTime, Engine, Lines, Reconnect, Rule, StreamingContext, Tally, Tokens};
 
 use corpus::{Corpus, Expected, SEPARATOR};
@@ -40,6 +42,7 @@ fn main() {
     let mut criterion = corpus::criterion(Duration::from_secs(2));
     in_memory(&mut criterion);
     closures(&mut criterion);
+    fields(&mut criterion);
     loopback(&mut criterion);
     criterion.final_summary();
 }
@@ -87,6 +90,50 @@ fn closures(criterion: &mut Criterion) {
         seed,
     );
     run("line_lengths", lines, Some(1));
+    group.finish();
+}
+
+fn fields(criterion: &mut Criterion) {
+    let corpus = Corpus::of(Kind::Log, corpus::sized(128 << 10, 16 << 20));
+    let mut group = criterion.benchmark_group("fields");
+    group.throughput(Throughput::Bytes(corpus.bytes.len() as u64));
+    let blocks = blocks(&corpus.bytes);
+    let (kernel, seed) = (Kernel::detect(), Seed::random());
+    let add = |a: u64, b: u64| a + b;
+    let mut run = |name: &str, mut pipeline: Pipeline<u64>, keys: Option<usize>| {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for block in &blocks {
+                    pipeline.block(black_box(block));
+                }
+                let found = pipeline.cut().len();
+                assert!(keys.is_none_or(|keys| keys == found), "{name}");
+                pipeline.clear();
+            });
+        });
+    };
+    let none = |_: &[u8]| false;
+    let no_lines = Filter::of(Lines, none);
+    let split = Pipeline::keyed(no_lines, |line| (line, 1), add, kernel, seed);
+    run("lines/split", split, Some(0));
+    run("lines", Pipeline::counting(Rule::Lines, kernel, seed), None);
+    run("words", Pipeline::counting(RULE, kernel, seed), None);
+    // The time of a request, which no two share; one of 16 hosts; one of 100 000 paths; one of 5 statuses.
+    for number in [0, 2, LOG_FIELD, 6] {
+        let keys = Some(corpus.expected_fields(number).counts.len());
+        let separated = Field::of(Lines, number, SEPARATOR);
+        let separated = Pipeline::keyed(separated, |key| (key, 1), add, kernel, seed);
+        run(&format!("field:{}", number + 1), separated, keys);
+        let blanks = FieldWhitespace::of(Lines, number);
+        let blanks = Pipeline::keyed(blanks, |key| (key, 1), add, kernel, seed);
+        run(&format!("field-whitespace:{}", number + 1), blanks, keys);
+        let copy = move |line: &[u8], key: &mut Vec<u8>| {
+            key.extend_from_slice(field(line, number));
+            Some(1)
+        };
+        let copied = Pipeline::computed(Lines, copy, add, kernel, seed);
+        run(&format!("map_key:{}", number + 1), copied, keys);
+    }
     group.finish();
 }
 

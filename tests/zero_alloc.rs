@@ -279,6 +279,21 @@ fn streaming_context() {
         .map(|word| (word, word.len() as u64))
         .reduce_by_key(u64::wrapping_add);
     lengths.output(Pyspark::new(Null, 5));
+    // Keys that are made: one value, and values that differ.
+    let made = lines.map_key(|line, key| {
+        key.extend(line.iter().rev());
+        (line.len() > 3).then_some(1u64)
+    });
+    made.reduce_by_key(|a, b| a + b)
+        .output(Pyspark::new(Null, 5));
+    let made = words.map_key_with(Vec::new, |twice, word, key| {
+        twice.clear();
+        twice.extend(word.iter().chain(word));
+        key.extend_from_slice(twice);
+        Some((1u64, word.len()))
+    });
+    let made = made.reduce_by_key(|a, b| (a.0.wrapping_add(b.0), a.1.max(b.1)));
+    made.output(Pyspark::new(Null, 5));
     let (tell, batches) = mpsc::sync_channel(1 << 10);
     counts.for_each_batch(move |batch, _| {
         let _ = tell.send((batch.stats().tokens, calls()));

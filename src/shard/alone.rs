@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::ring::arena::Block;
 use crate::shard::count::CountStage;
 use crate::shard::keyed::KeyedStage;
+use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Tallied};
 use crate::table::Table;
@@ -39,6 +40,21 @@ impl<V: Copy + Send + 'static> Pipeline<V> {
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
         Pipeline {
             stage: Box::new(KeyedStage::new(records, map, reduce, kernel, seed)),
+            table: Table::new(seed),
+        }
+    }
+
+    /// What `map_key` and `reduce_by_key` make of `records`.
+    pub fn computed<R, M, F>(records: R, map: M, reduce: F, kernel: Kernel, seed: Seed) -> Self
+    where
+        R: Records,
+        M: Fn(&[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Send + Sync + 'static,
+    {
+        let map = move |_: &mut (), record: &[u8], key: &mut Vec<u8>| map(record, key);
+        let (init, map, reduce) = (Arc::new(|| ()), Arc::new(map), Arc::new(reduce));
+        Pipeline {
+            stage: Box::new(ComputedStage::new(records, init, map, reduce, kernel, seed)),
             table: Table::new(seed),
         }
     }

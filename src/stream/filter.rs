@@ -22,8 +22,7 @@ impl<'c, R: Records> DStream<'c, R> {
     where
         P: Fn(&[u8]) -> bool + Clone + Send + Sync + 'static,
     {
-        let records = self.records.clone();
-        self.with(Filter { records, is_wanted })
+        self.with(Filter::of(self.records.clone(), is_wanted))
     }
 }
 
@@ -49,6 +48,17 @@ impl<T: Clone> Rdd<T> {
 pub struct Filter<R, P> {
     records: R,
     is_wanted: P,
+}
+
+impl<R, P> Filter<R, P>
+where
+    R: Records,
+    P: Fn(&[u8]) -> bool + Clone + Send + Sync + 'static,
+{
+    /// Those of `records` for which `is_wanted` holds.
+    pub fn of(records: R, is_wanted: P) -> Self {
+        Filter { records, is_wanted }
+    }
 }
 
 impl<R, P> Records for Filter<R, P>

@@ -14,6 +14,7 @@ use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
 use crate::ring::arena::Block;
 use crate::shard::keyed::KeyedStage;
+use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::cell::{Failure, Held, Made};
@@ -63,6 +64,51 @@ where
     }
 
     /// What a function of the user's returns cannot be checked; the bytes are, in the reader's ledger.
+    fn check(&self, _merged: &NodeTable) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A chain that ends in a reduction by keys that are made.
+pub(super) struct ComputedNode<R, I, M, F> {
+    pub(super) stream: usize,
+    pub(super) records: R,
+    pub(super) init: Arc<I>,
+    pub(super) map: Arc<M>,
+    pub(super) reduce: Arc<F>,
+}
+
+impl<R, S, I, M, F, V> Node for ComputedNode<R, I, M, F>
+where
+    R: Records,
+    S: Send + 'static,
+    V: Copy + Send + Sync + 'static,
+    I: Fn() -> S + Send + Sync + 'static,
+    M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
+    F: Fn(V, V) -> V + Send + Sync + 'static,
+{
+    fn stream(&self) -> usize {
+        self.stream
+    }
+
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+        let (init, map) = (Arc::clone(&self.init), Arc::clone(&self.map));
+        let (records, reduce) = (self.records.clone(), Arc::clone(&self.reduce));
+        Box::new(ComputedStage::new(records, init, map, reduce, kernel, seed))
+    }
+
+    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
+        Box::new(Table::<V>::new(seed))
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        table_of_mut::<V>(into).merge_from(table_of(from), &*self.reduce);
+    }
+
     fn check(&self, _merged: &NodeTable) -> Result<()> {
         Ok(())
     }

@@ -31,6 +31,7 @@ mod join;
 mod listener;
 mod lower;
 mod map;
+mod map_key;
 mod map_slice;
 mod map_values;
 mod map_with_state;
@@ -68,6 +69,7 @@ pub use self::listener::{
     BatchInfo, OutputOperationInfo, ReceiverInfo, StreamInputInfo, StreamingListener,
 };
 pub use self::map::Pairs;
+pub use self::map_key::MapKey;
 pub use self::map_slice::MapSlice;
 pub use self::map_with_state::{MapWithState, State, StateSpec};
 pub use self::queue_stream::RddQueue;

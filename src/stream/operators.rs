@@ -27,9 +27,12 @@
 //! | `split_whitespace()` | `flatMap(lambda l: l.split())` | the same |
 //! | `flat_map_with(f)` | `flatMap(f)` | a call a record |
 //! | `filter(f)` | `filter(f)` | compiled into the loop |
-//! | `field(n, b',')` | `map(lambda l: l.split(",")[n])` | a byte search |
+//! | `field(n, b',')` | `map(lambda l: l.split(",")[n])` | the bytes up to its end, eight at a time |
+//! | `field_whitespace(n)` | `map(lambda l: l.split()[n])` | the same |
 //! | `map_slice(f)` | `map(f)`, key extraction | compiled into the loop |
 //! | `map(f)` to a key and a value | `map(f)` | compiled into the loop |
+//! | `map_key(f)` to a key that is made | `map(f)` | a call and a copy a record |
+//! | `map_key_with(init, f)` | `mapPartitions(f)` | the same, with a parser or memory for each shard |
 //! | `count_by_value()` | `countByValue()` | 2 to 3 ns a word that is known |
 //! | `reduce_by_key(f)` | `reduceByKey(f)` | the same for a constant value, else a look-up a record |
 //! | `combine_by_key(c, v, m)` | `combineByKey(c, v, m)` | a look-up a record |
@@ -73,6 +76,16 @@
 //! let out = send("bytes");
 //! let sized = lines.map(|line| (&line[..line.iter().position(|b| *b == b' ').unwrap_or(0)], line.len() as u64));
 //! sized.reduce_by_key(|a, b| a + b).for_each_batch(move |batch, _| out(rows(batch)));
+//! // Requests by status and method, which are not side by side in a line.
+//! let out = send("statuses");
+//! let statuses = lines.map_key(|line, key| {
+//!     let method = line.split(|byte| *byte == b' ').next()?;
+//!     key.extend_from_slice(&line[line.len().checked_sub(3)?..]);
+//!     key.push(b' ');
+//!     key.extend_from_slice(method);
+//!     Some(1)
+//! });
+//! statuses.reduce_by_key(|a, b| a + b).for_each_batch(move |batch, _| out(rows(batch)));
 //! // How many words, and the longest of them.
 //! let words = lines.flat_map(split(b' '));
 //! let out = send("count");
@@ -87,6 +100,7 @@
 //! assert_eq!(results.try_iter().collect::<Vec<_>>(), [
 //!     ("paths", vec![row("/a", 2)]),
 //!     ("bytes", vec![row("GET", 20), row("POST", 11)]),
+//!     ("statuses", vec![row("200 GET", 1), row("200 POST", 1), row("404 GET", 1)]),
 //!     ("count", vec![row("words", 9)]),
 //!     ("longest", vec![row("POST", 0)]),
 //! ]);

@@ -116,7 +116,7 @@ where
 fn keyed<R, M, V, F>(records: R, map: M, reduce: F, kernel: Kernel) -> KeyedStage<R, M, V, F>
 where
     R: Records,
-    V: Copy,
+    V: Copy + Send + 'static,
     M: Fn(&[u8]) -> (&[u8], V),
     F: Fn(V, V) -> V,
 {

@@ -1,0 +1,350 @@
+//! Pipelines with keys that a function makes: the values of a key reduced.
+//!
+//! Promise: the table that `table.add(key, value, reduce)` for one record after the other gives, the function
+//! called once a record and in order. Nothing is allocated for a key that is known.
+//! Refuses to know: where blocks come from, when an epoch ends, what the functions do.
+//!
+//! The naive version is that loop of `add`s. A key that was made lies outside of its block, so the chunks and
+//! lists of `keyed` cannot point at it. Here keys are copied one behind the other, and when there are some
+//! hundreds of them their memory is what the block is there: they go the same three ways. A copy of some bytes
+//! costs less than a look-up that waits for memory.
+
+use std::sync::Arc;
+
+use super::{Counting, GATHERED_MAX, Pairs, is_primitive};
+use crate::epoch::merge::table_of_mut;
+use crate::epoch::swap::Partial;
+use crate::limits::GUARD_BYTES;
+use crate::ring::arena::Block;
+use crate::shard::pack::place;
+use crate::shard::stage::{Records, Stage};
+use crate::split::{Kernel, Splitter, Tallied};
+use crate::table::Table;
+use crate::table::keys::Seed;
+
+/// Keys that wait at most. So many fit the first-level cache, packed.
+const WAITING_MAX: usize = 1 << 10;
+
+/// Bytes of waiting keys, up to one key more.
+const WAITING_BYTES: usize = 32 << 10;
+
+/// Memory for keys that is kept; what a longer key needed is given back.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// See the module.
+pub(crate) struct ComputedStage<R, S, I, M, V, F> {
+    records: R,
+    init: Arc<I>,
+    map: Arc<M>,
+    reduce: Arc<F>,
+    splitter: Splitter,
+    /// The user's, one a shard.
+    state: S,
+    /// The key being made.
+    key: Vec<u8>,
+    waiting: Waiting<V>,
+    counting: Counting<V>,
+    gathered: Vec<(u64, V)>,
+}
+
+/// Keys with their values. There are none between two blocks.
+struct Waiting<V> {
+    /// The keys' bytes, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each key is in them, and its value.
+    pairs: Vec<(u64, V)>,
+}
+
+impl<R, S, I, M, V, F> ComputedStage<R, S, I, M, V, F>
+where
+    R: Records,
+    V: Copy + Send + 'static,
+    I: Fn() -> S,
+{
+    /// `init` makes what `map` may change from record to record; `map` puts a record's key behind what it is
+    /// given, empty, and returns its value, or nothing if the record has none; `reduce` folds the values of
+    /// a key. `seed` is that of the pipeline's tables.
+    pub(crate) fn new(
+        records: R,
+        init: Arc<I>,
+        map: Arc<M>,
+        reduce: Arc<F>,
+        kernel: Kernel,
+        seed: Seed,
+    ) -> Self {
+        ComputedStage {
+            splitter: Splitter::new(records.rule(), kernel),
+            records,
+            state: init(),
+            init,
+            map,
+            reduce,
+            key: Vec::new(),
+            waiting: Waiting {
+                bytes: Vec::with_capacity(WAITING_BYTES + GUARD_BYTES),
+                pairs: Vec::with_capacity(WAITING_MAX),
+            },
+            counting: Counting::new(kernel, seed),
+            gathered: Vec::with_capacity(GATHERED_MAX),
+        }
+    }
+}
+
+impl<R, S, I, M, V, F> Stage for ComputedStage<R, S, I, M, V, F>
+where
+    R: Records,
+    S: Send,
+    V: Copy + Send + 'static,
+    I: Fn() -> S + Send + Sync,
+    M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync,
+    F: Fn(V, V) -> V + Send + Sync,
+{
+    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+        let table = table_of_mut::<V>(into);
+        self.counting.begin(table);
+        let is_large = table.is_large();
+        let ComputedStage {
+            records,
+            map,
+            reduce,
+            splitter,
+            state,
+            key,
+            waiting,
+            counting,
+            gathered,
+            ..
+        } = self;
+        let (map, reduce) = (&**map, &**reduce);
+        let mut add = |waiting: &mut Waiting<V>| {
+            waiting.add(counting, gathered, table, reduce, is_large);
+        };
+        let mut tokens = 0;
+        let tallied = records.for_each(splitter, block.bytes(), |record| {
+            key.clear();
+            let Some(value) = map(state, record, key) else {
+                return;
+            };
+            tokens += 1;
+            let at = place(waiting.bytes.len(), key.len());
+            waiting.bytes.extend_from_slice(key);
+            waiting.pairs.push((at, value));
+            if waiting.pairs.len() == WAITING_MAX || waiting.bytes.len() > WAITING_BYTES {
+                add(waiting);
+            }
+        });
+        add(waiting);
+        if key.capacity() > KEPT_BYTES {
+            *key = Vec::new();
+        }
+        Tallied { tokens, ..tallied }
+    }
+
+    fn flush(&mut self, into: &mut dyn Partial) {
+        self.counting.flush(table_of_mut(into), &*self.reduce);
+    }
+
+    fn abandon(&mut self, _into: &mut dyn Partial) {
+        self.waiting.bytes.clear();
+        self.waiting.pairs.clear();
+        self.gathered.clear();
+        self.counting.abandon();
+        // What a function that panicked left of it is not to be relied on.
+        self.state = (self.init)();
+    }
+}
+
+impl<V: Copy + Send + 'static> Waiting<V> {
+    /// Adds all pairs.
+    #[inline(never)]
+    fn add(
+        &mut self,
+        counting: &mut Counting<V>,
+        gathered: &mut Vec<(u64, V)>,
+        table: &mut Table<V>,
+        reduce: &impl Fn(V, V) -> V,
+        is_large: bool,
+    ) {
+        self.bytes.extend_from_slice(&[0; GUARD_BYTES]);
+        let mut pairs = Pairs {
+            around: &self.bytes,
+            counting,
+            gathered,
+            table,
+            reduce,
+            varies: !is_primitive::<V>(),
+            is_large,
+        };
+        for &(at, value) in &self.pairs {
+            let (start, len) = (at as u32 as usize, (at >> 32) as usize);
+            pairs.push(&self.bytes[start..start + len], value);
+        }
+        pairs.finish();
+        self.pairs.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ring::arena::Arena;
+    use crate::shard::stage::Lines;
+
+    fn block(text: &[u8]) -> Block {
+        let mut block = Arena::new(text.len(), 1).expect("memory").block();
+        block.append(text);
+        block
+    }
+
+    fn stage<S: Send, V: Copy + Send + 'static>(
+        init: impl Fn() -> S + Send + Sync,
+        map: impl Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync,
+        reduce: impl Fn(V, V) -> V + Send + Sync,
+        kernel: Kernel,
+    ) -> impl Stage {
+        let seed = Seed::from_words(1, 2, 3);
+        let (map, reduce) = (Arc::new(map), Arc::new(reduce));
+        ComputedStage::new(Lines, Arc::new(init), map, reduce, kernel, seed)
+    }
+
+    /// The key of a line, as the pipeline and the model see it: some long, some empty, some ending in NUL, some
+    /// longer than what waits.
+    fn key_of(line: &[u8], key: &mut Vec<u8>) {
+        for _ in 0..if line.contains(&b'z') { 4000 } else { 2 } {
+            key.extend(line.iter().rev());
+        }
+    }
+
+    /// Compares two epochs with a loop over the lines, the number of the line being known to both.
+    fn check<V>(
+        lines: &[Vec<u8>],
+        value: impl Fn(u64, &[u8]) -> Option<V> + Copy + Send + Sync,
+        reduce: impl Fn(V, V) -> V + Copy + Send + Sync,
+    ) where
+        V: Copy + PartialEq + Debug + Send + 'static,
+    {
+        let text: Vec<u8> = lines
+            .iter()
+            .flat_map(|line| [line, &b"\n"[..]].concat())
+            .collect();
+        for kernel in Kernel::available() {
+            let map = move |number: &mut u64, line: &[u8], key: &mut Vec<u8>| {
+                *number += 1;
+                key_of(line, key);
+                value(*number, line)
+            };
+            let mut stage = stage(|| 0, map, reduce, kernel);
+            let mut table = Table::<V>::new(Seed::from_words(1, 2, 3));
+            let mut number = 0;
+            for _ in 0..2 {
+                let mut model = BTreeMap::<Vec<u8>, V>::new();
+                let mut pairs = 0;
+                for line in lines {
+                    number += 1;
+                    let mut key = Vec::new();
+                    key_of(line, &mut key);
+                    if let Some(value) = value(number, line) {
+                        pairs += 1;
+                        let entry = model.entry(key);
+                        entry
+                            .and_modify(|old| *old = reduce(*old, value))
+                            .or_insert(value);
+                    }
+                }
+                let tallied = stage.block(&block(&text), &mut table);
+                stage.flush(&mut table);
+                assert_eq!(tallied.tokens, pairs);
+                assert_eq!(tallied.records, lines.len() as u64);
+                let found: BTreeMap<_, _> =
+                    table.iter().map(|(key, v)| (key.to_vec(), v)).collect();
+                assert_eq!(found, model, "{}", kernel.name());
+                table.clear();
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        #[test]
+        fn keys_that_are_made_equal_the_model(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    300 => "[ab\\x00]{0,4}",
+                    60 => "[a-e]{3,12}",
+                    1 => "z[a-e]{0,8}",
+                ].prop_map(String::into_bytes),
+                1..1800,
+            ),
+        ) {
+            check(&lines, |_, _| Some(1u64), |a, b| a + b);
+            check(&lines, |_, line| (line.len() % 3 != 1).then_some(1u64), |a, b| a + b);
+            check(&lines, |number, _| Some(number), u64::max);
+            // Nothing that can be compared, and a constant that changes late.
+            check(&lines, |number, _| Some((number, 1u64)), |a, b| (a.0.min(b.0), a.1 + b.1));
+            check(&lines, |number, _| Some(if number > 900 { 2i32 } else { 1 }), |a, b| a + b);
+        }
+    }
+
+    #[test]
+    fn after_a_panic_the_next_epoch_is_right_and_the_state_is_new() {
+        let kernel = Kernel::detect();
+        let map = |calls: &mut Cell<u64>, line: &[u8], key: &mut Vec<u8>| {
+            calls.set(calls.get() + 1);
+            assert!(line != b"boom");
+            key.extend_from_slice(line);
+            Some(calls.get())
+        };
+        let mut stage = stage(Cell::default, map, u64::max, kernel);
+        let mut table = Table::<u64>::new(Seed::from_words(1, 2, 3));
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            stage.block(&block(b"a\nb\nboom\n"), &mut table);
+        }));
+        assert!(failed.is_err());
+        stage.abandon(&mut table);
+        table.clear();
+        stage.block(&block(b"a\nc\n"), &mut table);
+        stage.flush(&mut table);
+        assert_eq!(
+            (table.len(), table.get(b"a"), table.get(b"c")),
+            (2, Some(1), Some(2))
+        );
+    }
+
+    /// A key of megabytes is counted, and its memory given back.
+    #[test]
+    fn memory_for_a_giant_key_is_not_kept() {
+        let mut waiting = Waiting {
+            bytes: vec![b'x'; 2 * KEPT_BYTES],
+            pairs: vec![(place(0, 2 * KEPT_BYTES), 1u64)],
+        };
+        let seed = Seed::from_words(1, 2, 3);
+        let mut counting = Counting::new(Kernel::detect(), seed);
+        let mut table = Table::new(seed);
+        waiting.add(
+            &mut counting,
+            &mut Vec::new(),
+            &mut table,
+            &|a, b| a + b,
+            false,
+        );
+        counting.flush(&mut table, &|a, b| a + b);
+        assert_eq!(
+            table
+                .iter()
+                .map(|(key, n)| (key.len(), n))
+                .collect::<Vec<_>>(),
+            [(2 * KEPT_BYTES, 1)]
+        );
+        assert!(waiting.bytes.capacity() <= KEPT_BYTES);
+    }
+}
