@@ -3,13 +3,17 @@
 //! Promise: standard output carries results and nothing else; everything said to a person goes to
 //! standard error. Refuses to know: how the library works inside.
 //!
-//! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `load` is the
-//! generator, `bench` measures, `manual` prints completions and the manual page, `memory` is how much there is, `signals` is what ends a run early, `report` counts batches for `--stats`,
+//! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `keys` is what is counted
+//! and of which lines, `show` is how results are shown, `live` the view on a terminal, `progress` a line of how
+//! far it has got, `load` is the generator, `bench` measures, `manual` prints completions and the manual page,
+//! `memory` is how much there is, `signals` is what ends a run early, `report` counts batches for `--stats`,
 //! `allocations` counts what the allocator does.
 
 mod allocations;
 mod bench;
 mod flags;
+#[allow(dead_code)] // Until `wire` attaches what it offers.
+mod keys;
 mod load;
 mod manual;
 mod memory;

@@ -1,0 +1,325 @@
+//! What is counted, and of which lines: `--key`, `--grep`, `--not`, `--aggregate`, `--value`.
+//!
+//! Promise: a line that is in no result is in a count of [`Skipped`]; whole lines, words and fields are counted by
+//! the library's fastest ways; nothing is allocated for a line whose key is known, in the usual case. Refuses to
+//! know: sources, batches, outputs, clap.
+//!
+//! Parts of a key are joined by tabs. For different keys to stay different a tab inside of a part is `\t` and
+//! a backslash `\\`, in keys of several parts only; a key of one part is its bytes.
+//!
+//! `spec` is what a person types, `find` finds it in a line, with `csv` and `json`; `number` is what is added up,
+//! `skipped` what was left out.
+
+mod csv;
+mod find;
+mod json;
+pub(crate) mod number;
+pub(crate) mod skipped;
+pub(crate) mod spec;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use microtally::stream::{DStream, Reduced};
+use microtally::{Lines, Rule};
+use regex::bytes::Regex;
+
+use find::Finder;
+use number::Number;
+use skipped::{Counter, Skipped};
+use spec::{Aggregate, KeySpec, Part, Place, Separator};
+
+/// Joins the parts of a key.
+const JOINT: u8 = b'\t';
+
+/// What the options say together.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Lines have to match all of them.
+    pub greps: Vec<String>,
+    /// Lines must match none of them.
+    pub nots: Vec<String>,
+    /// Joined, if there are several; the whole line, if there are none.
+    pub keys: Vec<KeySpec>,
+    /// What is made of the records of a key.
+    pub aggregate: Aggregate,
+    /// What it is made of, for all but `count`.
+    pub value: Option<Part>,
+    /// What separates fields.
+    pub separator: Separator,
+    /// What separates words.
+    pub words: Rule,
+}
+
+/// A stream of results.
+pub(crate) enum Counted<'c> {
+    /// How many there are of each key.
+    Count(Reduced<'c, u64>),
+    /// The aggregate of each key's values. Those of a window are folded by [`Aggregate::fold`].
+    Number(Reduced<'c, Number>),
+}
+
+impl Aggregate {
+    /// Folds two results into one. Counting is not done with it.
+    pub(crate) fn fold(self) -> fn(Number, Number) -> Number {
+        match self {
+            Aggregate::Min => Number::min,
+            Aggregate::Max => Number::max,
+            Aggregate::Count | Aggregate::Sum | Aggregate::Mean => Number::add,
+        }
+    }
+}
+
+/// Which lines there are for the rest.
+#[derive(Clone)]
+struct Filter {
+    greps: Vec<Regex>,
+    nots: Vec<Regex>,
+    counter: Counter,
+}
+
+impl Filter {
+    fn wants(&self, line: &[u8]) -> bool {
+        let is_wanted = self.greps.iter().all(|regex| regex.is_match(line))
+            && !self.nots.iter().any(|regex| regex.is_match(line));
+        if !is_wanted {
+            self.counter.filtered();
+        }
+        is_wanted
+    }
+}
+
+/// What makes a key and a value of a line. One for each thread.
+#[derive(Clone)]
+struct Extractor {
+    filter: Filter,
+    parts: Vec<Finder>,
+    value: Option<Finder>,
+    /// Text of a part or a value.
+    text: Vec<u8>,
+}
+
+impl Extractor {
+    /// Puts the key of `line` into `key`, if it is wanted and has one.
+    fn key(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<()> {
+        if !self.filter.wants(line) {
+            return None;
+        }
+        let found = match &mut self.parts[..] {
+            [part] => part.find(line, key),
+            parts => parts.iter_mut().enumerate().all(|(index, part)| {
+                if index > 0 {
+                    key.push(JOINT);
+                }
+                let start = key.len();
+                let found = part.find(line, key);
+                escape(key, start, &mut self.text);
+                found
+            }),
+        };
+        if !found {
+            self.filter.counter.without_key(1);
+        }
+        found.then_some(())
+    }
+
+    /// As [`key`](Self::key), and returns the value, if that is a number.
+    fn key_and_value(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<Number> {
+        self.key(line, key)?;
+        self.text.clear();
+        let value = self.value.as_mut()?;
+        let is_there = value.find(line, &mut self.text);
+        let number = Number::parse(&self.text).filter(|_| is_there);
+        if number.is_none() {
+            self.filter.counter.not_a_number();
+        }
+        number
+    }
+}
+
+/// Makes `\t` and `\\` of tabs and backslashes behind `start`.
+fn escape(key: &mut Vec<u8>, start: usize, text: &mut Vec<u8>) {
+    if memchr::memchr2(JOINT, b'\\', &key[start..]).is_none() {
+        return;
+    }
+    text.clear();
+    text.extend_from_slice(&key[start..]);
+    key.truncate(start);
+    for &byte in &*text {
+        match byte {
+            JOINT => key.extend_from_slice(b"\\t"),
+            b'\\' => key.extend_from_slice(b"\\\\"),
+            _ => key.push(byte),
+        }
+    }
+}
+
+impl Plan {
+    /// Counts what `key` says, of every line; words are what `words` makes of it.
+    pub(crate) fn of(key: Part, words: Rule) -> Plan {
+        Plan {
+            greps: Vec::new(),
+            nots: Vec::new(),
+            keys: vec![key.into()],
+            aggregate: Aggregate::Count,
+            value: None,
+            separator: Separator::Blanks,
+            words,
+        }
+    }
+
+    /// Whether everything fits together.
+    ///
+    /// # Errors
+    ///
+    /// Which option does not, its value and what is allowed.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.extractor(&Skipped::new()).map(drop)
+    }
+
+    /// Counts `lines`. What is left out is counted in `skipped`.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check); nothing was attached then.
+    pub(crate) fn attach<'c>(
+        &self,
+        lines: &DStream<'c, Lines>,
+        skipped: &Arc<Skipped>,
+    ) -> Result<Counted<'c>, String> {
+        let extractor = self.extractor(skipped)?;
+        let Extractor { filter, .. } = &extractor;
+        let is_filtered = !filter.greps.is_empty() || !filter.nots.is_empty();
+        let fold = self.aggregate.fold();
+        let init = {
+            let extractor = extractor.clone();
+            move || extractor.clone()
+        };
+        match self.aggregate {
+            Aggregate::Count => {}
+            Aggregate::Mean => {
+                let numbers = lines.map_key_with(init, |extractor, line, key| {
+                    extractor.key_and_value(line, key).map(Number::mean)
+                });
+                return Ok(Counted::Number(numbers.reduce_by_key(fold)));
+            }
+            Aggregate::Sum | Aggregate::Min | Aggregate::Max => {
+                let numbers = lines.map_key_with(init, Extractor::key_and_value);
+                return Ok(Counted::Number(numbers.reduce_by_key(fold)));
+            }
+        }
+        let wanted = || {
+            let filter = filter.clone();
+            lines.filter(move |line| filter.wants(line))
+        };
+        Ok(Counted::Count(match (self.only_part(), is_filtered) {
+            (Some(Part::Line), false) => lines.count_by_value(),
+            (Some(Part::Line), true) => wanted().count_by_value(),
+            (Some(Part::Word), false) => lines.flat_map(self.words).count_by_value(),
+            (Some(Part::Word), true) => wanted().flat_map(self.words).count_by_value(),
+            (Some(Part::Field(Place::FromStart(number))), false) => {
+                let (number, counter) = (*number, filter.counter.clone());
+                let counts = match self.separator {
+                    Separator::Blanks => lines.field_whitespace(number).count_by_value(),
+                    Separator::Byte(byte) => lines.field(number, byte).count_by_value(),
+                };
+                // The fast way does not stop for lines that are too short: they are what is missing in the end.
+                counts.for_each_batch(move |batch, _| {
+                    let stats = batch.stats();
+                    let found = stats.tokens + stats.oversize_tokens;
+                    counter.without_key(stats.records.saturating_sub(found));
+                });
+                counts
+            }
+            _ => {
+                let counted = lines.map_key_with(init, |extractor, line, key| {
+                    extractor.key(line, key).map(|()| 1u64)
+                });
+                counted.reduce_by_key(|a, b| a + b)
+            }
+        }))
+    }
+
+    /// The key's part, if it is one.
+    fn only_part(&self) -> Option<&Part> {
+        let mut parts = self.parts();
+        let first = parts.next().unwrap_or(&Part::Line);
+        parts.next().is_none().then_some(first)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.keys.iter().flat_map(|key| &key.parts)
+    }
+
+    fn extractor(&self, skipped: &Arc<Skipped>) -> Result<Extractor, String> {
+        if let Separator::Byte(byte @ (b'\n' | b'\r')) = self.separator {
+            let byte = byte.escape_ascii();
+            return Err(format!(
+                "--sep '{byte}': a line has no line ends in it; choose another byte"
+            ));
+        }
+        let regexes = |option: &str, patterns: &[String]| {
+            let regexes = patterns.iter().map(|pattern| {
+                find::regex(pattern).map_err(|reason| format!("{option} '{pattern}': {reason}"))
+            });
+            regexes.collect::<Result<Vec<_>, _>>()
+        };
+        let filter = Filter {
+            greps: regexes("--grep", &self.greps)?,
+            nots: regexes("--not", &self.nots)?,
+            counter: Counter::new(skipped),
+        };
+        let name = self.aggregate.name();
+        let value = match (&self.value, self.aggregate) {
+            (None, Aggregate::Count) => None,
+            (Some(_), Aggregate::Count) => {
+                return Err("--value is there and --aggregate count needs none; \
+                            write --aggregate sum, min, max or mean"
+                    .into());
+            }
+            (None, _) => {
+                return Err(format!(
+                    "--aggregate {name} needs a --value: --value field:2, for example"
+                ));
+            }
+            (Some(part), _) => Some(self.finder("--value", part, "value")?),
+        };
+        // Words are many of a line: they are counted, and nothing else is done with them.
+        let has_words = self.parts().any(|part| *part == Part::Word);
+        let is_one_part = self.only_part().is_some();
+        if has_words && !is_one_part {
+            return Err(
+                "--key word cannot be joined with other keys: a line has many words".into(),
+            );
+        }
+        if has_words && value.is_some() {
+            return Err(format!(
+                "--key word can be counted only: --aggregate {name} needs one key a line"
+            ));
+        }
+        let parts: Vec<_> = if has_words {
+            Vec::new()
+        } else if self.keys.is_empty() {
+            vec![Finder::Line]
+        } else {
+            let finders = self.parts().map(|part| self.finder("--key", part, "key"));
+            finders.collect::<Result<_, _>>()?
+        };
+        Ok(Extractor {
+            filter,
+            parts,
+            value,
+            text: Vec::new(),
+        })
+    }
+
+    fn finder(&self, option: &str, part: &Part, group: &str) -> Result<Finder, String> {
+        Finder::new(part, self.separator, group).map_err(|reason| match part {
+            Part::Regex(pattern) => format!("{option} 're:{pattern}': {reason}"),
+            Part::Csv(number) => format!("{option} 'csv:{}': {reason}", number + 1),
+            _ => format!("{option}: {reason}"),
+        })
+    }
+}

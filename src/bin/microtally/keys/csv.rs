@@ -1,0 +1,176 @@
+//! A column of a line of CSV, quoted as RFC 4180 says.
+//!
+//! Promise: the text of the column without its quotes, doubled ones made single. A line is a record: a quoted
+//! column that has not ended when the line does ends there. An empty line has no columns. Refuses to know: names of
+//! columns, types, line ends.
+
+use csv_core::{ReadFieldResult, Reader, ReaderBuilder};
+
+/// Which column, and what it takes to find it. One for each thread.
+#[derive(Debug)]
+pub(crate) struct Column {
+    /// The first one being 0.
+    number: usize,
+    separator: u8,
+    reader: Reader,
+}
+
+/// Another reader: one that is cloned (csv-core 0.1.13) has forgotten how many classes of bytes it has, and
+/// `reset` puts it into a wrong state.
+impl Clone for Column {
+    fn clone(&self) -> Self {
+        Column::new(self.number, self.separator)
+    }
+}
+
+/// Bytes of a column that are taken over at once.
+const PIECE_BYTES: usize = 256;
+
+impl Column {
+    /// The numbered column, the first one being 0, where this byte separates.
+    pub(crate) fn new(number: usize, separator: u8) -> Self {
+        Column {
+            number,
+            separator,
+            reader: ReaderBuilder::new().delimiter(separator).build(),
+        }
+    }
+
+    /// Appends the column of `line`, which has no line end. Whether there is one; if not, `out` is as it was.
+    pub(crate) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        if line.is_empty() {
+            return false;
+        }
+        // A line without quotes is nothing but separated.
+        if memchr::memchr(b'"', line).is_none() {
+            let column = nth(line, self.number, self.separator);
+            out.extend_from_slice(column.unwrap_or_default());
+            return column.is_some();
+        }
+        self.read(line, out)
+    }
+
+    #[inline(never)]
+    fn read(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        self.reader.reset();
+        let (mut rest, mut column) = (line, 0);
+        let mut piece = [0; PIECE_BYTES];
+        loop {
+            // What is read of nothing is the end: the column that is open ends.
+            let (result, read, written) = self.reader.read_field(rest, &mut piece);
+            rest = &rest[read..];
+            if column == self.number {
+                out.extend_from_slice(&piece[..written]);
+            }
+            match result {
+                ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull => {}
+                ReadFieldResult::Field { .. } if column == self.number => return true,
+                ReadFieldResult::Field { record_end: false } => column += 1,
+                ReadFieldResult::Field { record_end: true } | ReadFieldResult::End => return false,
+            }
+        }
+    }
+}
+
+/// The numbered one of what `separator` separates, the first one being 0.
+pub(super) fn nth(line: &[u8], number: usize, separator: u8) -> Option<&[u8]> {
+    let mut separators = memchr::memchr_iter(separator, line);
+    let start = match number.checked_sub(1) {
+        None => 0,
+        Some(before) => separators.nth(before)? + 1,
+    };
+    let end = separators.next().unwrap_or(line.len());
+    Some(&line[start..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 4180, byte by byte, with what it leaves open: a quote inside of an unquoted column is a quote, and what
+    /// follows a closing quote is added to the column.
+    fn columns(line: &[u8], separator: u8) -> Vec<Vec<u8>> {
+        let mut columns = vec![Vec::new()];
+        let (mut quoted, mut at) = (false, 0);
+        let mut is_start = true;
+        while at < line.len() {
+            let byte = line[at];
+            at += 1;
+            let column = columns.last_mut().expect("there is one from the beginning");
+            match byte {
+                b'"' if quoted && line.get(at) == Some(&b'"') => {
+                    column.push(b'"');
+                    at += 1;
+                }
+                b'"' if quoted => quoted = false,
+                b'"' if is_start => quoted = true,
+                _ if byte == separator && !quoted => {
+                    columns.push(Vec::new());
+                    is_start = true;
+                    continue;
+                }
+                _ => column.push(byte),
+            }
+            is_start = false;
+        }
+        columns
+    }
+
+    fn find(number: usize, separator: u8, line: &[u8]) -> Option<Vec<u8>> {
+        let mut out = b"x".to_vec();
+        let mut column = Column::new(number, separator);
+        // What was found before does not matter.
+        column.find(b"a,\"b", &mut Vec::new());
+        let mut column = column.clone();
+        let is_there = column.find(line, &mut out);
+        assert!(is_there || out == b"x");
+        is_there.then(|| out[1..].to_vec())
+    }
+
+    #[test]
+    fn quotes_are_taken_off() {
+        for (line, expected) in [
+            ("a,b,c", Some("b")),
+            ("a,\"b\",c", Some("b")),
+            ("a,\"b,\"\"c\"\"\",d", Some("b,\"c\"")),
+            ("\"a,\",b", Some("b")),
+            ("a,\"\"", Some("")),
+            ("a,", Some("")),
+            ("a,b\"c\"", Some("b\"c\"")),
+            ("a,\"b\"c,d", Some("bc")),
+            ("a,\"b,c", Some("b,c")),
+            ("\"a,b", None),
+            ("a", None),
+            ("\"\"", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.as_bytes().to_vec());
+            assert_eq!(find(1, b',', line.as_bytes()), expected, "{line}");
+        }
+        let long = [b"a,\"", &b"x\"\"".repeat(5000)[..], b"\",b"].concat();
+        assert_eq!(
+            find(1, b',', &long).map(|column| column.len()),
+            Some(10_000)
+        );
+        assert_eq!(find(2, b',', &long), Some(b"b".to_vec()));
+    }
+
+    proptest! {
+        #[test]
+        fn columns_are_those_of_a_naive_reader(
+            line in prop_oneof![
+                proptest::collection::vec(prop_oneof![Just(b'"'), Just(b','), Just(b';'), Just(b'a'), Just(b' ')], 0..20),
+                proptest::collection::vec(any::<u8>(), 0..40),
+            ],
+            separator in prop_oneof![Just(b','), Just(b';'), Just(b'\t'), Just(b'|')],
+        ) {
+            let mut line = line;
+            line.retain(|byte| !b"\r\n".contains(byte));
+            let columns = if line.is_empty() { Vec::new() } else { columns(&line, separator) };
+            for number in 0..columns.len() + 2 {
+                prop_assert_eq!(find(number, separator, &line), columns.get(number).cloned(), "{:?}", line.escape_ascii().to_string());
+            }
+        }
+    }
+}

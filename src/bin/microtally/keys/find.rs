@@ -1,0 +1,122 @@
+//! Finds parts of keys, and values, in a line.
+//!
+//! Promise: a part is found in one line without looking at others, and allocates nothing in the usual case. Refuses
+//! to know: how parts are joined, what a missing one comes to.
+
+use microtally::Rule;
+use regex::bytes::{CaptureLocations, Regex};
+
+use super::csv::Column;
+use super::json::Pointer;
+use super::spec::{Part, Place, Separator};
+
+/// A part that is looked for. One for each thread: some work in memory of their own.
+#[derive(Clone, Debug)]
+pub(super) enum Finder {
+    Line,
+    Field(usize, Rule),
+    FieldFromEnd(usize, Rule),
+    Csv(Column),
+    Json(Pointer),
+    Pattern(Pattern),
+}
+
+impl Finder {
+    /// `group` is the name of the group that counts in a regular expression, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn new(part: &Part, separator: Separator, group: &str) -> Result<Finder, String> {
+        let rule = match separator {
+            Separator::Blanks => Rule::SplitWhitespace,
+            Separator::Byte(byte) => Rule::Split(byte),
+        };
+        Ok(match part {
+            Part::Line => Finder::Line,
+            Part::Word => return Err("word is many of a line, and stands for itself only".into()),
+            Part::Field(Place::FromStart(number)) => Finder::Field(*number, rule),
+            Part::Field(Place::FromEnd(number)) => Finder::FieldFromEnd(*number, rule),
+            Part::Csv(number) => {
+                let byte = match separator {
+                    Separator::Blanks => b',',
+                    Separator::Byte(b'"') => {
+                        return Err("a quote cannot separate CSV columns".into());
+                    }
+                    Separator::Byte(byte) => byte,
+                };
+                Finder::Csv(Column::new(*number, byte))
+            }
+            Part::Json(names) => Finder::Json(Pointer::new(names)),
+            Part::Regex(pattern) => Finder::Pattern(Pattern::new(regex(pattern)?, group)),
+        })
+    }
+
+    /// Appends what is found in `line` to `out`. Whether there is something; if not, `out` is as it was.
+    pub(super) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let found = match self {
+            Finder::Line => Some(line),
+            Finder::Field(number, rule) => rule.part(line, *number),
+            Finder::FieldFromEnd(number, Rule::Split(byte)) => {
+                line.rsplit(|other| *other == *byte).nth(*number)
+            }
+            Finder::FieldFromEnd(number, rule) => {
+                let is_blank = |byte: &u8| rule.is_delimiter(*byte);
+                line.rsplit(is_blank)
+                    .filter(|word| !word.is_empty())
+                    .nth(*number)
+            }
+            Finder::Csv(column) => return column.find(line, out),
+            Finder::Json(pointer) => return pointer.find(line, out),
+            Finder::Pattern(pattern) => pattern.find(line),
+        };
+        out.extend_from_slice(found.unwrap_or_default());
+        found.is_some()
+    }
+}
+
+/// A regular expression of bytes. Its classes are those of Unicode unless it says `(?-u)`.
+///
+/// # Errors
+///
+/// What is wrong with it, in one line.
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        let reason = last.strip_prefix("error: ").unwrap_or(last);
+        format!("this is no regular expression: {reason}")
+    })
+}
+
+/// A regular expression, and the group of it that counts.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    /// 0 is the whole match.
+    group: usize,
+    places: CaptureLocations,
+}
+
+impl Pattern {
+    /// The group of this name counts; without one the first group; without groups the whole match.
+    fn new(regex: Regex, name: &str) -> Self {
+        let mut names = regex.capture_names();
+        let named = names.position(|other| other == Some(name));
+        Pattern {
+            group: named.unwrap_or(usize::from(regex.captures_len() > 1)),
+            places: regex.capture_locations(),
+            regex,
+        }
+    }
+
+    /// What the first match has in it; `None` if there is no match, or the group has no part in it.
+    fn find<'l>(&mut self, line: &'l [u8]) -> Option<&'l [u8]> {
+        if self.group == 0 {
+            return self.regex.find(line).map(|found| found.as_bytes());
+        }
+        self.regex.captures_read(&mut self.places, line)?;
+        let (start, end) = self.places.get(self.group)?;
+        Some(&line[start..end])
+    }
+}

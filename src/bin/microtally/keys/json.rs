@@ -1,0 +1,331 @@
+//! The value a JSON pointer leads to, in one document a line.
+//!
+//! Promise: what `serde_json` finds, with `Value::pointer`, in the same line; a line that is no JSON from its first
+//! byte to its last has none. No document is built: what is not on the way is passed over, and nothing is allocated
+//! but for texts with escapes and deep nesting. Refuses to know: what the value is for.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Pointer {
+    names: Vec<Step>,
+}
+
+/// One step down: into an object by name, into an array by number.
+#[derive(Clone, Debug)]
+struct Step {
+    name: String,
+    /// RFC 6901: digits without a zero in front.
+    index: Option<usize>,
+}
+
+impl Pointer {
+    pub(crate) fn new(names: &[String]) -> Self {
+        let step = |name: &String| {
+            let is_index = name == "0"
+                || !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
+            Step {
+                name: name.clone(),
+                index: name.parse().ok().filter(|_| is_index),
+            }
+        };
+        Pointer {
+            names: names.iter().map(step).collect(),
+        }
+    }
+
+    /// Appends the value to `out`: a string's text, numbers and words as they are written, arrays and objects
+    /// without blanks between their parts. Whether there is one; if not, `out` is as it was.
+    pub(crate) fn find(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let mut document = serde_json::Deserializer::from_slice(line);
+        let walk = Walk { steps: &self.names };
+        match walk.deserialize(&mut document) {
+            Ok(Some(value)) if document.end().is_ok() => write(value, out),
+            _ => false,
+        }
+    }
+}
+
+/// Appends what `raw`, which is valid, stands for.
+fn write(raw: &RawValue, out: &mut Vec<u8>) -> bool {
+    let raw = raw.get();
+    match raw.as_bytes() {
+        [b'"', text @ .., b'"'] => {
+            if memchr::memchr(b'\\', text).is_none() {
+                out.extend_from_slice(text);
+                return true;
+            }
+            match serde_json::from_str::<String>(raw) {
+                Ok(text) => out.extend_from_slice(text.as_bytes()),
+                // Half of a surrogate pair: valid to whoever passes over it, and no text.
+                Err(_) => return false,
+            }
+        }
+        [b'[' | b'{', ..] => write_compact(raw.as_bytes(), out),
+        scalar => out.extend_from_slice(scalar),
+    }
+    true
+}
+
+/// Leaves blanks out that are not in a string.
+fn write_compact(json: &[u8], out: &mut Vec<u8>) {
+    let (mut in_string, mut is_escaped) = (false, false);
+    for &byte in json {
+        if in_string {
+            in_string = byte != b'"' || is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+        } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            continue;
+        } else {
+            in_string = byte == b'"';
+        }
+        out.push(byte);
+    }
+}
+
+/// The rest of the way, from a value on.
+#[derive(Clone, Copy)]
+struct Walk<'p> {
+    steps: &'p [Step],
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        if self.steps.is_empty() {
+            serde::Deserialize::deserialize(from).map(Some)
+        } else {
+            from.deserialize_any(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Some((step, steps)) = self.steps.split_first() else {
+            return Err(A::Error::custom("the way has ended"));
+        };
+        let mut found = None;
+        while let Some(is_it) = map.next_key_seed(Is(&step.name))? {
+            if is_it {
+                // Of equal names the last one counts.
+                found = map.next_value_seed(Walk { steps })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let Some((step, steps)) = self.steps.split_first() else {
+            return Err(A::Error::custom("the way has ended"));
+        };
+        let mut found = None;
+        let mut index = 0;
+        loop {
+            if step.index == Some(index) {
+                match items.next_element_seed(Walk { steps })? {
+                    Some(value) => found = value,
+                    None => return Ok(found),
+                }
+            } else if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(found);
+            }
+            index += 1;
+        }
+    }
+
+    // The way goes on, and there is nothing to go into.
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// Whether a name is this one.
+struct Is<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn find(names: &[&str], line: &[u8]) -> Option<String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut out = b"before ".to_vec();
+        let is_there = Pointer::new(&names).find(line, &mut out);
+        let text = String::from_utf8(out).expect("UTF-8");
+        let text = text.strip_prefix("before ").expect("it is only added to");
+        assert!(is_there || text.is_empty());
+        is_there.then(|| text.to_owned())
+    }
+
+    #[test]
+    fn values_are_found_as_they_are_written() {
+        for (names, line, expected) in [
+            (&["a"][..], r#"{"a":"x"}"#, Some("x")),
+            (
+                &["a"],
+                r#" { "b" : [1, {"a": 2}] , "a" : 1.50 } "#,
+                Some("1.50"),
+            ),
+            (
+                &["a"],
+                r#"{"a":12345678901234567890123}"#,
+                Some("12345678901234567890123"),
+            ),
+            (&["a"], r#"{"a":null}"#, Some("null")),
+            (
+                &["a"],
+                r#"{"a":"tab\tquote\"\u00e9\ud83d\ude00"}"#,
+                Some("tab\tquote\"é😀"),
+            ),
+            (&["a"], r#"{"a":""}"#, Some("")),
+            (
+                &["a"],
+                r#"{"a":[ 1, "x , \" y" ,{} ]}"#,
+                Some(r#"[1,"x , \" y",{}]"#),
+            ),
+            (&["a", "b", "1"], r#"{"a":{"b":[0,true]}}"#, Some("true")),
+            (&["a"], r#"{"a":1,"a":2}"#, Some("2")),
+            (&["a", "b"], r#"{"a":{"b":1},"a":3}"#, None),
+            (&["é\""], r#"{"\u00e9\"":1}"#, Some("1")),
+            (&[], r#" {"a" : 1}"#, Some(r#"{"a":1}"#)),
+            (&["0"], "[1]", Some("1")),
+            (&["00"], "[1]", None),
+            (&["1"], "[1]", None),
+            (&["0"], r#"{"0":1}"#, Some("1")),
+            (&["a"], r#"{"b":1}"#, None),
+            (&["a", "b"], r#"{"a":"b"}"#, None),
+            (&["a"], "", None),
+            (&["a"], "{", None),
+            (&["a"], r#"{"a":1"#, None),
+            (&["a"], r#"{"a":1} x"#, None),
+            (&["a"], r#"{"a":1,}"#, None),
+            (&["a"], r#"{"a":1}{"a":2}"#, None),
+            (&["a"], r#"{"a":"\ud800"}"#, None),
+            (&["a"], "a=1", None),
+        ] {
+            assert_eq!(find(names, line.as_bytes()).as_deref(), expected, "{line}");
+        }
+        assert_eq!(find(&["a"], b"{\"a\":\"\xff\"}"), None);
+        let deep = [&b"{\"a\":"[..], &b"[".repeat(100_000)].concat();
+        assert_eq!(find(&["a", "0"], &deep), None);
+        assert_eq!(find(&["b"], &deep), None);
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-c/~\" \\\\é\u{1}]{0,5}".prop_map(Value::from),
+        ];
+        scalar.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec(("[a-c0-2]{0,2}", inner), 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn text(value: &Value) -> String {
+        match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_document_has(
+            value in json(),
+            names in proptest::collection::vec("[a-c0-2]{0,2}", 0..4),
+            is_pretty in any::<bool>(),
+        ) {
+            let pointer: String = names.iter().map(|name| format!("/{name}")).collect();
+            let line = if is_pretty { format!("{value:#}") } else { value.to_string() };
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            prop_assert_eq!(find(&names, line.as_bytes()), value.pointer(&pointer).map(text));
+        }
+
+        /// Damaged documents: whether there is something at all is what `serde_json` says too.
+        #[test]
+        fn damage_is_seen(value in json(), at in any::<prop::sample::Index>(), byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'}')]) {
+            let mut line = value.to_string().into_bytes();
+            let at = at.index(line.len());
+            line[at] = byte;
+            // Numbers too large for a float are passed over here and refused there.
+            let expected = serde_json::from_slice::<Value>(&line).ok();
+            let found = find(&[], &line);
+            if let Some(value) = expected {
+                // A number may be written in more than one way.
+                prop_assert_eq!(found.is_some(), true);
+                if let Value::String(text) = value {
+                    prop_assert_eq!(found, Some(text));
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_panics(line in any::<Vec<u8>>(), json in "[\\[\\]{}\",:0-9ae\\\\ ]{0,30}") {
+            for names in [&[][..], &["a"], &["0"], &["a", "0"]] {
+                let _ = (find(names, json.as_bytes()), Pointer::new(&[]).find(&line, &mut Vec::new()));
+            }
+        }
+    }
+}

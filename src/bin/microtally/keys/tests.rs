@@ -1,0 +1,359 @@
+//! Plans against loops over the lines, through the library as the program uses it.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use microtally::{Batch, Config, Fill, Source, StreamingContext, Value};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A source of one text.
+struct Text(Vec<u8>, usize);
+
+impl Source for Text {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        let rest = &self.0[self.1..];
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        self.1 += len;
+        if len == 0 {
+            Fill::End
+        } else {
+            Fill::Bytes(len)
+        }
+    }
+
+    fn name(&self) -> &str {
+        "text"
+    }
+}
+
+/// Keys with their printed values.
+type Rows = BTreeMap<Vec<u8>, String>;
+
+/// What was filtered, without a key, and no number.
+type Counts = [u64; 3];
+
+fn run(plan: &Plan, text: &[u8]) -> (Rows, Counts) {
+    let config = Config::default().workers(1).pin(false);
+    let ssc = StreamingContext::with_config(Duration::from_secs(60), config).expect("a context");
+    let lines = ssc.source_stream(Text(text.to_vec(), 0));
+    let skipped = Skipped::new();
+    let (tell, rows) = mpsc::channel();
+    match plan.attach(&lines, &skipped).expect("a good plan") {
+        Counted::Count(counts) => {
+            counts.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
+        }
+        Counted::Number(numbers) => {
+            numbers.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
+        }
+    }
+    let running = ssc.start().expect("it starts");
+    running.await_termination().expect("it ends well");
+    drop(running);
+    let batches: Vec<Rows> = rows.try_iter().filter(|rows| !rows.is_empty()).collect();
+    assert!(batches.len() <= 1, "the text is one batch: {batches:?}");
+    let counts = [
+        skipped.filtered(),
+        skipped.without_key(),
+        skipped.not_numbers(),
+    ];
+    (batches.into_iter().next().unwrap_or_default(), counts)
+}
+
+fn rows_of<V: Value>(batch: &Batch<'_, V>) -> Rows {
+    let rows = batch.iter().map(|(key, value)| {
+        let mut text = Vec::new();
+        value.write_repr(&mut text);
+        (key.to_vec(), String::from_utf8(text).expect("UTF-8"))
+    });
+    rows.collect()
+}
+
+fn plan(keys: &[&str]) -> Plan {
+    let key = |text: &&str| spec::key(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
+    Plan {
+        keys: keys.iter().map(key).collect(),
+        ..Plan::of(Part::Line, Rule::Split(b' '))
+    }
+}
+
+fn of(key: &str, aggregate: Aggregate, value: &str) -> Plan {
+    Plan {
+        aggregate,
+        value: Some(spec::value(value).expect("a value")),
+        ..plan(&[key])
+    }
+}
+
+fn rows(expected: &[(&str, &str)]) -> Rows {
+    let rows = expected.iter();
+    rows.map(|(key, value)| (key.as_bytes().to_vec(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_kind_of_key_is_counted() {
+    let log = b"10.0.0.1 GET /a 200 12\r\n10.0.0.2 GET /b 404 7\n\n10.0.0.1 POST /a 200 x\n";
+    for (keys, expected, counts) in [
+        (
+            &["field:1"][..],
+            &[("10.0.0.1", "2"), ("10.0.0.2", "1")][..],
+            [0, 1, 0],
+        ),
+        (&["field:-2"], &[("200", "2"), ("404", "1")], [0, 1, 0]),
+        (&["field:6"], &[], [0, 4, 0]),
+        (
+            &["field:4,field:2"],
+            &[("200\tGET", "1"), ("404\tGET", "1"), ("200\tPOST", "1")],
+            [0, 1, 0],
+        ),
+        (
+            &["field:4", "field:3"],
+            &[("200\t/a", "2"), ("404\t/b", "1")],
+            [0, 1, 0],
+        ),
+        (&["re:/(?P<key>\\w)"], &[("a", "2"), ("b", "1")], [0, 1, 0]),
+        (
+            &["re:(GET|POST) (.)"],
+            &[("GET", "2"), ("POST", "1")],
+            [0, 1, 0],
+        ),
+        (&["re:^(x)?"], &[], [0, 4, 0]),
+        (&["re:[A-Z]+"], &[("GET", "2"), ("POST", "1")], [0, 1, 0]),
+        (
+            &[],
+            &[
+                ("", "1"),
+                ("10.0.0.1 GET /a 200 12", "1"),
+                ("10.0.0.2 GET /b 404 7", "1"),
+                ("10.0.0.1 POST /a 200 x", "1"),
+            ],
+            [0, 0, 0],
+        ),
+    ] {
+        assert_eq!(run(&plan(keys), log), (rows(expected), counts), "{keys:?}");
+    }
+    let json = b"{\"a\":{\"b\":\"x\"}}\nno\n{\"a\":{\"b\":\"\\u0078\"}}\n{\"a\":1}\n";
+    assert_eq!(
+        run(&plan(&["json:/a/b"]), json),
+        (rows(&[("x", "2")]), [0, 2, 0])
+    );
+    let csv = b"1;\"a;b\"\n2;a\n3\n";
+    let semicolons = Plan {
+        separator: Separator::Byte(b';'),
+        ..plan(&["csv:2"])
+    };
+    assert_eq!(
+        run(&semicolons, csv),
+        (rows(&[("a;b", "1"), ("a", "1")]), [0, 1, 0])
+    );
+}
+
+#[test]
+fn lines_are_filtered_before_their_keys() {
+    let text = b"error disk full\nerror net down\ninfo disk ok\nerror disk ok\n";
+    for (key, expected) in [
+        ("line", &[("error disk full", "1")][..]),
+        ("word", &[("error", "1"), ("disk", "1"), ("full", "1")]),
+        ("field:2", &[("disk", "1")]),
+        ("re:d.*", &[("disk full", "1")]),
+    ] {
+        let filtered = Plan {
+            greps: vec!["^error".into(), "disk".into()],
+            nots: vec!["ok$".into(), "never".into()],
+            ..plan(&[key])
+        };
+        assert_eq!(run(&filtered, text), (rows(expected), [3, 0, 0]), "{key}");
+    }
+}
+
+#[test]
+fn values_are_aggregated() {
+    let text = b"a 0.1\nb 5\na 0.2\nb -7\nc x\nc\nb 9007199254740993\n\n";
+    for (aggregate, expected) in [
+        (
+            Aggregate::Sum,
+            &[("a", "0.3"), ("b", "9007199254740991")][..],
+        ),
+        (Aggregate::Min, &[("a", "0.1"), ("b", "-7")]),
+        (Aggregate::Max, &[("a", "0.2"), ("b", "9007199254740993")]),
+        (Aggregate::Mean, &[("a", "0.15"), ("b", "3002399751580330")]),
+    ] {
+        let found = run(&of("field:1", aggregate, "field:2"), text);
+        let mut expected = rows(expected);
+        if aggregate == Aggregate::Mean {
+            // A third of nine quadrillions: what a float holds of it.
+            let mean = &found.0[&b"b"[..]];
+            assert!(
+                mean.parse::<f64>()
+                    .is_ok_and(|mean| (mean - 3002399751580330.3).abs() < 1.0),
+                "{mean}"
+            );
+            expected.insert(b"b".to_vec(), mean.clone());
+        }
+        assert_eq!(found, (expected, [0, 1, 2]), "{aggregate:?}");
+    }
+    let json = b"{\"k\":\"a\",\"v\":1.5}\n{\"k\":\"a\",\"v\":\"2\"}\n{\"k\":\"a\",\"v\":null}\n";
+    let found = run(&of("json:/k", Aggregate::Sum, "json:/v"), json);
+    assert_eq!(found, (rows(&[("a", "3.5")]), [0, 0, 1]));
+    let timed = b"GET took=3ms\nGET took=4ms\n";
+    let found = run(
+        &of("field:1", Aggregate::Max, "re:took=(?P<value>\\d+)ms"),
+        timed,
+    );
+    assert_eq!(found, (rows(&[("GET", "4")]), [0, 0, 0]));
+}
+
+/// Parts that a tab alone would not tell apart.
+#[test]
+fn joined_keys_stay_different() {
+    let text = b"a\tb;c\na;b\tc\na\\tb;c\na\\;\\tc\n";
+    let joined = Plan {
+        separator: Separator::Byte(b';'),
+        ..plan(&["field:1,field:2"])
+    };
+    let expected = [
+        ("a\\tb\tc", "1"),
+        ("a\tb\\tc", "1"),
+        ("a\\\\tb\tc", "1"),
+        ("a\\\\\t\\\\tc", "1"),
+    ];
+    assert_eq!(run(&joined, text), (rows(&expected), [0, 0, 0]));
+    let single = Plan {
+        separator: Separator::Byte(b';'),
+        ..plan(&["field:-1"])
+    };
+    assert_eq!(
+        run(&single, b"x;a\tb\\\n"),
+        (rows(&[("a\tb\\", "1")]), [0, 0, 0])
+    );
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let with = |change: fn(&mut Plan)| {
+        let mut plan = plan(&["field:1"]);
+        change(&mut plan);
+        plan
+    };
+    for (plan, parts) in [
+        (
+            with(|plan| plan.greps.push("a(".into())),
+            &["--grep", "'a('", "unclosed group"][..],
+        ),
+        (
+            with(|plan| plan.nots.push("*".into())),
+            &["--not", "'*'", "regular expression"],
+        ),
+        (
+            plan(&["re:[z-a]"]),
+            &["--key", "'re:[z-a]'", "invalid character class range"],
+        ),
+        (
+            of("field:1", Aggregate::Sum, "re:("),
+            &["--value", "'re:('", "unclosed group"],
+        ),
+        (
+            with(|plan| plan.aggregate = Aggregate::Sum),
+            &["--aggregate sum", "needs a --value"],
+        ),
+        (
+            with(|plan| plan.value = Some(Part::Csv(0))),
+            &[
+                "--value",
+                "--aggregate count needs none",
+                "sum, min, max or mean",
+            ],
+        ),
+        (
+            plan(&["word,field:1"]),
+            &["--key word", "cannot be joined", "many words"],
+        ),
+        (plan(&["word", "word"]), &["--key word", "cannot be joined"]),
+        (
+            of("word", Aggregate::Mean, "field:2"),
+            &["--key word", "--aggregate mean"],
+        ),
+        (
+            with(|plan| plan.separator = Separator::Byte(b'\n')),
+            &["--sep '\\n'", "line ends"],
+        ),
+        (
+            with(|plan| {
+                (plan.keys, plan.separator) = (vec![Part::Csv(1).into()], Separator::Byte(b'"'))
+            }),
+            &["--key 'csv:2'", "quote"],
+        ),
+    ] {
+        let reason = plan.check().expect_err("it is wrong");
+        for part in parts {
+            assert!(reason.contains(part), "{part:?} is not in {reason:?}");
+        }
+        assert!(!reason.contains('\n'), "{reason}");
+    }
+    assert_eq!(plan(&["word"]).check(), Ok(()));
+}
+
+/// The parts of a line as a loop finds them; a line without one of them has no key.
+fn model(text: &[u8], separator: Option<u8>, numbers: &[usize]) -> (Rows, u64) {
+    let (mut counts, mut without_key) = (BTreeMap::<Vec<u8>, u64>::new(), 0);
+    for line in text
+        .split(|byte| *byte == b'\n')
+        .take_while(|line| line.as_ptr_range().end < text.as_ptr_range().end)
+    {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let fields: Vec<&[u8]> = match separator {
+            Some(separator) => line.split(|byte| *byte == separator).collect(),
+            None => line
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty())
+                .collect(),
+        };
+        let found: Option<Vec<&[u8]>> = numbers
+            .iter()
+            .map(|number| fields.get(*number).copied())
+            .collect();
+        let Some(found) = found else {
+            without_key += 1;
+            continue;
+        };
+        let key = match &found[..] {
+            [one] => one.to_vec(),
+            many => {
+                let escaped = many.iter().map(|part| {
+                    let text = String::from_utf8_lossy(part);
+                    text.replace('\\', "\\\\").replace('\t', "\\t")
+                });
+                escaped.collect::<Vec<_>>().join("\t").into_bytes()
+            }
+        };
+        *counts.entry(key).or_default() += 1;
+    }
+    let rows = counts
+        .into_iter()
+        .map(|(key, count)| (key, count.to_string()));
+    (rows.collect(), without_key)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn fields_equal_the_model(
+        lines in proptest::collection::vec(("[ab,;\\\\ \t]{0,16}", prop_oneof![Just("\n"), Just("\r\n")]), 0..60),
+        numbers in proptest::collection::vec(0usize..4, 1..4),
+        separator in prop_oneof![Just(None), Just(Some(b',')), Just(Some(b';')), Just(Some(b' '))],
+    ) {
+        let text: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).collect();
+        let keys: Vec<String> = numbers.iter().map(|number| format!("field:{}", number + 1)).collect();
+        let fields = Plan {
+            separator: separator.map_or(Separator::Blanks, Separator::Byte),
+            ..plan(&keys.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let (expected, without_key) = model(text.as_bytes(), separator, &numbers);
+        prop_assert_eq!(run(&fields, text.as_bytes()), (expected, [0, without_key, 0]));
+    }
+}
