@@ -2,7 +2,7 @@
 //!
 //! Promise: what `serde_json` finds, with `Value::pointer`, in the same line; a line that is no JSON from its first
 //! byte to its last has none. No document is built: what is not on the way is passed over, and nothing is allocated
-//! but for texts with escapes and deep nesting. Refuses to know: what the value is for.
+//! but for texts with escapes, deep nesting and damaged documents. Refuses to know: what the value is for.
 
 use std::fmt;
 
@@ -41,6 +41,11 @@ impl Pointer {
     /// Appends the value to `out`: a string's text, numbers and words as they are written, arrays and objects
     /// without blanks between their parts. Whether there is one; if not, `out` is as it was.
     pub(crate) fn find(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        // An error would be allocated for every line that is something else altogether.
+        let begins = line.trim_ascii_start().first();
+        if !self.names.is_empty() && !matches!(begins, Some(b'{' | b'[')) {
+            return false;
+        }
         let mut document = serde_json::Deserializer::from_slice(line);
         let walk = Walk { steps: &self.names };
         match walk.deserialize(&mut document) {
