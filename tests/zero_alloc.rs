@@ -279,16 +279,17 @@ fn streaming_context() {
         .map(|word| (word, word.len() as u64))
         .reduce_by_key(u64::wrapping_add);
     lengths.output(Pyspark::new(Null, 5));
-    // Keys that are made: one value, and values that differ.
+    // Keys that are made, few enough for a new table: one value, and values that differ.
     let made = lines.map_key(|line, key| {
-        key.extend(line.iter().rev());
+        key.extend(line.iter().take(3).rev());
         (line.len() > 3).then_some(1u64)
     });
     made.reduce_by_key(|a, b| a + b)
         .output(Pyspark::new(Null, 5));
     let made = words.map_key_with(Vec::new, |twice, word, key| {
         twice.clear();
-        twice.extend(word.iter().chain(word));
+        let start = &word[..word.len().min(3)];
+        twice.extend(start.iter().chain(start));
         key.extend_from_slice(twice);
         Some((1u64, word.len()))
     });
