@@ -87,6 +87,16 @@ impl Error {
         )
     }
 
+    /// The same error, with what to do about it behind it.
+    ///
+    /// ```
+    /// let error = microtally::Error::refused("no room").with_advice("ask for less");
+    /// assert_eq!(error.to_string(), "no room; ask for less");
+    /// ```
+    pub fn with_advice(self, advice: &str) -> Self {
+        Error::new(self.kind(), format!("{self}; {advice}"))
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,

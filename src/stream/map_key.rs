@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::shard::stage::Records;
 use crate::stream::context::DStream;
 use crate::stream::lower::ComputedNode;
-use crate::stream::reduce_by_key::Reduced;
+use crate::stream::reduced::Reduced;
 
 impl<'c, R: Records> DStream<'c, R> {
     /// Makes a key and a value of each record, the key being bytes that need not be in the record: Spark's

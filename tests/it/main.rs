@@ -19,6 +19,7 @@ mod flags;
 mod formats;
 mod generator;
 mod kernels;
+mod live;
 mod pyspark;
 mod signals;
 mod sink_stdout;

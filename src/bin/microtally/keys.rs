@@ -257,7 +257,7 @@ impl Plan {
         if let Separator::Byte(byte @ (b'\n' | b'\r')) = self.separator {
             let byte = byte.escape_ascii();
             return Err(format!(
-                "--sep '{byte}': a line has no line ends in it; choose another byte"
+                "--split '{byte}': a line has no line ends in it; choose another byte"
             ));
         }
         let regexes = |option: &str, patterns: &[String]| {

@@ -12,12 +12,14 @@
 mod allocations;
 mod bench;
 mod flags;
-#[allow(dead_code)] // Until `wire` attaches what it offers.
 mod keys;
+mod live;
 mod load;
 mod manual;
 mod memory;
+mod progress;
 mod report;
+mod show;
 mod signals;
 mod wire;
 
@@ -68,6 +70,15 @@ fn exit_code(error: &Error) -> u8 {
 
 /// Says something to the person at the terminal.
 fn say(message: &dyn Display) {
-    // Not `eprintln`: it panics when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "microtally: {message}");
+    say_line(&format_args!("microtally: {message}"));
+}
+
+/// Says a line that does not begin with our name. A progress line makes way for it; while the live view has
+/// the terminal it is shown there, and again on standard error afterwards.
+fn say_line(line: &dyn Display) {
+    let _cleared = progress::clear();
+    if !live::screen::keep(line) {
+        // Not `eprintln`: it panics when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }

@@ -91,6 +91,34 @@ impl Drop for Line {
     }
 }
 
+/// Bytes that were read, and those that there are, where that is known.
+pub(crate) type HowFar = Box<dyn Fn() -> (u64, Option<u64>) + Send>;
+
+/// How far reading files has got.
+pub(crate) fn of_files(progress: microtally::sources::Progress) -> HowFar {
+    Box::new(move || (progress.read_bytes(), Some(progress.total_bytes())))
+}
+
+/// How far reading standard input has got, if that is a regular file: the place in it is the system's.
+pub(crate) fn of_stdin() -> Option<HowFar> {
+    let place = || -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/self/fdinfo/0").ok()?;
+        text.strip_prefix("pos:")?
+            .lines()
+            .next()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let metadata = std::fs::metadata("/proc/self/fd/0").ok();
+    let bytes = metadata.filter(std::fs::Metadata::is_file)?.len();
+    let start = place()?;
+    Some(Box::new(move || {
+        let read_bytes = place().unwrap_or(start).saturating_sub(start);
+        (read_bytes, Some(bytes.saturating_sub(start)))
+    }))
+}
+
 /// Takes the line away, and keeps it away until the answer is dropped: for whoever writes a message.
 pub(crate) fn clear() -> Cleared {
     let mut shown = shown();

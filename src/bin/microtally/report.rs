@@ -11,6 +11,7 @@ use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
 use crate::allocations;
+use crate::keys::skipped::Skipped;
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.
 const WARM_UP_BATCHES: u64 = 2;
@@ -43,6 +44,12 @@ pub(crate) struct Summary {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// Lines that --grep or --not left out.
+    filtered: u64,
+    /// Lines that had no key.
+    without_key: u64,
+    /// Lines that had a key and no number.
+    not_numbers: u64,
     elapsed: Duration,
     gigabytes_per_s: f64,
     delay_us: [u64; 3],
@@ -70,6 +77,16 @@ impl Report {
         })))
     }
 
+    /// Sums up; `skipped` is what was left out of the results.
+    pub(crate) fn summary_with(&self, skipped: &Skipped) -> Summary {
+        Summary {
+            filtered: skipped.filtered(),
+            without_key: skipped.without_key(),
+            not_numbers: skipped.not_numbers(),
+            ..self.summary()
+        }
+    }
+
     /// Sums up.
     pub(crate) fn summary(&self) -> Summary {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +103,9 @@ impl Report {
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
+            filtered: 0,
+            without_key: 0,
+            not_numbers: 0,
             elapsed: seen.end - seen.start,
             gigabytes_per_s: if seconds > 0.0 {
                 bytes / seconds / 1e9
@@ -98,8 +118,8 @@ impl Report {
     }
 }
 
-impl Sink<u64> for Report {
-    fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<()> {
+impl<V: Copy + Send + 'static> Sink<V> for Report {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let stats = batch.stats();
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.batches += 1;
@@ -157,6 +177,9 @@ impl Summary {
             "gb_per_s": self.gigabytes_per_s,
             "late_us": {"p50": self.delay_us[0], "p99": self.delay_us[1], "max": self.delay_us[2]},
             "dropped": self.dropped,
+            "filtered": self.filtered,
+            "without_key": self.without_key,
+            "not_numbers": self.not_numbers,
             "steady_allocations": self.steady_allocations,
         })
         .to_string()

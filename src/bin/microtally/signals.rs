@@ -9,7 +9,7 @@ use microtally::{Stop, StopHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::say;
+use crate::{live, progress, say};
 
 /// The first signal ends the run gracefully, the second at once.
 pub(crate) fn stop_on_signal(handle: StopHandle) {
@@ -17,6 +17,8 @@ pub(crate) fn stop_on_signal(handle: StopHandle) {
         if count == 1 {
             handle.stop(Stop::Graceful);
         } else {
+            live::screen::give_back();
+            progress::end();
             std::process::exit(128 + number);
         }
     });

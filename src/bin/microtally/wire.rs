@@ -1,32 +1,36 @@
 //! Connects what the user typed to the library.
 //!
-//! Promise: nothing is started before everything was checked; a source or a format is one line here.
-//! Refuses to know: how stages work.
+//! Promise: nothing is started before everything was checked; a source is one line here. Refuses to know:
+//! how stages work, how results are shown.
 
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use microtally::prelude::*;
-use microtally::sink::{Json, Pyspark, Tsv};
-use microtally::sources::{Files, Input, TcpClient, expand};
-use microtally::stream::{DStream, Reduced};
-use microtally::{Config, Error, Lines, Notice, Reconnect, Result, Rule, Source, Value};
+use microtally::sources::{
+    Files, Follow, FollowOptions, Input, TcpClient, TcpListen, UdpListen, UnixClient, UnixListen,
+    expand,
+};
+use microtally::stream::DStream;
+use microtally::{Config, Error, ErrorKind, Lines, Notice, Reconnect, Result, Rule, Source};
 
 use crate::flags::{
-    self, Count, Counting, Demo, Format, Live, Slides, SourceSpec, Split, Stats, Threads, Top,
-    Words, Workers,
+    self, Count, Counting, Demo, Format, Live, Slides, SourceSpec, Split, Threads, Words, Workers,
 };
+use crate::keys::spec::{self, Aggregate, Separator};
+use crate::keys::{Counted, Plan};
+use crate::live::Period;
 use crate::report::Report;
-use crate::{load, say, signals};
+use crate::show::{self, Show, Start, Table};
+use crate::{load, progress, say, say_line};
 
 /// What a command takes where the user said nothing.
 struct Defaults {
     interval: Duration,
     key: &'static str,
     /// How `-k word` splits.
-    rule: Rule,
-    top: Top,
-    format: Format,
+    words: Rule,
+    show: show::Defaults,
     /// Without a window, results are of everything so far.
     adds_up: bool,
 }
@@ -36,9 +40,8 @@ pub(crate) fn words(options: &Words) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::from_secs(5),
         key: "word",
-        rule: Rule::Split(b' '),
-        top: Top::First(10),
-        format: Format::Pyspark,
+        words: Rule::Split(b' '),
+        show: show::Defaults::words(),
         adds_up: false,
     };
     batches(&options.counting, &options.slides, &defaults)
@@ -49,9 +52,8 @@ pub(crate) fn top(options: &Live) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::from_secs(1),
         key: "line",
-        rule: Rule::SplitWhitespace,
-        top: Top::First(10),
-        format: table_or_tsv(),
+        words: Rule::SplitWhitespace,
+        show: show::Defaults::top(),
         adds_up: true,
     };
     batches(&options.counting, &options.slides, &defaults)
@@ -62,83 +64,174 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::ZERO,
         key: "line",
-        rule: Rule::SplitWhitespace,
-        top: Top::All,
-        format: table_or_tsv(),
+        words: Rule::SplitWhitespace,
+        show: show::Defaults::count(),
         adds_up: false,
     };
     let counting = &options.counting;
+    let plan = plan(counting, &defaults)?;
     let ssc = StreamingContext::one_batch(config(counting))?;
     ssc.on_notice(tell);
-    let report = Report::new();
+    let show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
-    let patterns = only_files(counting);
-    let lines = match &patterns {
-        Some(patterns) => ssc.files_stream(open(patterns)?),
-        None => connect(&ssc, counting)?,
+    let (lines, start, progress): (_, Start, _) = match only_files(counting) {
+        Some(patterns) => {
+            let files = open(&patterns)?;
+            let progress = progress::of_files(files.progress());
+            (
+                ssc.files_stream(files),
+                StreamingContext::start_files,
+                Some(progress),
+            )
+        }
+        None => {
+            let progress = progress::of_stdin().filter(|_| reads_stdin(counting));
+            (connect(&ssc, counting)?, StreamingContext::start, progress)
+        }
     };
-    let counts = keyed(&lines, counting, &defaults)?;
-    counts.output(report.clone());
-    attach(&counts, counting, &defaults);
-    let start = match patterns {
-        Some(_) => StreamingContext::start_files,
-        None => StreamingContext::start,
-    };
-    finish(ssc, start, counting, &report)
-}
-
-/// The patterns of a command that reads files to their ends and nothing else.
-fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
-    let patterns = counting.sources.iter().map(|source| match source {
-        SourceSpec::Files(pattern) => Some(pattern.as_os_str()),
-        _ => None,
-    });
-    let patterns: Vec<_> = patterns.collect::<Option<_>>()?;
-    (!patterns.is_empty() && !counting.follow).then_some(patterns)
-}
-
-/// The files of some patterns.
-fn open(patterns: &[&OsStr]) -> Result<Files> {
-    Files::open(expand(patterns)?)
+    match attach(&plan, &lines, &show)? {
+        Counted::Count(counts) => {
+            show.watch(&counts);
+            show.at_the_end(&counts);
+        }
+        Counted::Number(numbers) => {
+            show.watch(&numbers);
+            show.at_the_end(&numbers);
+        }
+    }
+    let _line = progress.map(progress::start);
+    show.run(ssc, start)
 }
 
 /// A command that gives results again and again.
 fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
+    let plan = plan(counting, defaults)?;
     let interval = slides.interval.unwrap_or(defaults.interval);
     let ssc = StreamingContext::with_config(interval, config(counting))?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
     }
-    let report = Report::new();
-    let counts = keyed(&connect(&ssc, counting)?, counting, defaults)?;
-    counts.output(report.clone());
-    let shown = match slides.window {
-        None if defaults.adds_up => counts.reduce_by_key_so_far(|a, b| a + b),
-        None => counts,
-        Some(length) => {
-            let window = (length, slides.slide.unwrap_or(interval));
-            counts.reduce_by_key_and_window_with_inverse_and_filter(
-                |a, b| a + b,
-                |a, b| a - b,
-                window,
-                |_, count| count != 0,
-            )?
-        }
+    let mut show = Show::new(counting, &plan, &defaults.show);
+    let lines = connect(&ssc, counting)?;
+    let window = slides
+        .window
+        .map(|length| (length, slides.slide.unwrap_or(interval)));
+    let period = match slides.window {
+        Some(length) => Period::Window(length),
+        None if defaults.adds_up => Period::SoFar,
+        None => Period::Interval,
     };
-    attach(&shown, counting, defaults);
-    finish(ssc, StreamingContext::start, counting, &report)
+    match attach(&plan, &lines, &show)? {
+        Counted::Count(counts) => {
+            show.watch(&counts);
+            let shown = match window {
+                None if defaults.adds_up => counts.reduce_by_key_so_far(|a, b| a + b),
+                None => counts,
+                Some(window) => counts.reduce_by_key_and_window_with_inverse_and_filter(
+                    |a, b| a + b,
+                    |a, b| a - b,
+                    window,
+                    |_, count| count != 0,
+                )?,
+            };
+            show.again_and_again(&shown, period)?;
+        }
+        Counted::Number(numbers) => {
+            show.watch(&numbers);
+            let fold = plan.aggregate.fold();
+            let shown = match window {
+                None if defaults.adds_up => numbers.reduce_by_key_so_far(fold),
+                None => numbers,
+                Some(window) => numbers.reduce_by_key_and_window(fold, window)?,
+            };
+            show.again_and_again(&shown, period)?;
+        }
+    }
+    show.run(ssc, StreamingContext::start)
+}
+
+/// What is counted, of which lines.
+fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
+    let keys: Vec<&str> = match &counting.keys[..] {
+        [] => vec![defaults.key],
+        keys => keys.iter().map(String::as_str).collect(),
+    };
+    let keys = keys.into_iter().map(|text| {
+        spec::key(text).map_err(|reason| Error::refused(format!("--key '{text}': {reason}")))
+    });
+    let value = counting.value.as_ref().map(|text| {
+        spec::value(text).map_err(|reason| Error::refused(format!("--value '{text}': {reason}")))
+    });
+    let (separator, words) = match counting.split {
+        Split::Default => (Separator::Blanks, defaults.words),
+        Split::Byte(byte) => (Separator::Byte(byte), Rule::Split(byte)),
+        Split::Whitespace => (Separator::Blanks, Rule::SplitWhitespace),
+    };
+    let plan = Plan {
+        greps: counting.greps.clone(),
+        nots: counting.nots.clone(),
+        keys: keys.collect::<Result<_>>()?,
+        aggregate: match counting.aggregate {
+            flags::Aggregate::Count => Aggregate::Count,
+            flags::Aggregate::Sum => Aggregate::Sum,
+            flags::Aggregate::Min => Aggregate::Min,
+            flags::Aggregate::Max => Aggregate::Max,
+            flags::Aggregate::Mean => Aggregate::Mean,
+        },
+        value: value.transpose()?,
+        separator,
+        words,
+    };
+    plan.check().map_err(Error::refused)?;
+    Ok(plan)
+}
+
+fn attach<'c>(plan: &Plan, lines: &DStream<'c, Lines>, show: &Show<'_>) -> Result<Counted<'c>> {
+    plan.attach(lines, &show.skipped).map_err(Error::refused)
+}
+
+/// The sources of a command, standard input if none was named.
+fn specs(counting: &Counting) -> &[SourceSpec] {
+    match &counting.sources[..] {
+        [] => &[SourceSpec::Stdin],
+        specs => specs,
+    }
+}
+
+/// Whether standard input is all that is read.
+fn reads_stdin(counting: &Counting) -> bool {
+    specs(counting) == [SourceSpec::Stdin]
+}
+
+/// The patterns of a command that reads files to their ends and nothing else.
+fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
+    let patterns = specs(counting).iter().map(|source| match source {
+        SourceSpec::Files(pattern) => Some(pattern.as_os_str()),
+        _ => None,
+    });
+    let patterns: Vec<_> = patterns.collect::<Option<_>>()?;
+    (!counting.follow).then_some(patterns)
+}
+
+/// The files of some patterns.
+fn open(patterns: &[&OsStr]) -> Result<Files> {
+    let files = expand(patterns).and_then(Files::open);
+    files.map_err(|error| match patterns {
+        [one] if error.kind() == ErrorKind::Source && one.to_string_lossy().contains(':') => {
+            error.with_advice("an address is written HOST:PORT, with a port from 1 to 65535")
+        }
+        _ => error,
+    })
 }
 
 /// The lines of every source.
 fn connect<'c>(ssc: &'c StreamingContext, counting: &Counting) -> Result<DStream<'c, Lines>> {
-    let stdin = [SourceSpec::Stdin];
-    let specs = match &counting.sources[..] {
-        [] => &stdin,
-        specs => specs,
-    };
+    if let [SourceSpec::Dir(path)] = specs(counting) {
+        return ssc.text_file_stream(path);
+    }
     let mut sources = Vec::new();
-    for spec in specs {
+    for spec in specs(counting) {
         sources.push(source(spec, counting)?);
     }
     ssc.union_sources(sources)
@@ -149,69 +242,42 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
         flags::Reconnect::After(pause) => Reconnect::After(pause),
         flags::Reconnect::Never => Reconnect::Never,
     };
+    let record_bytes_max = counting.record_bytes_max;
+    let elsewhere = |error: Error| error.with_advice("pick another place to listen");
     Ok(match spec {
         SourceSpec::Stdin => Box::new(Input::stdin()),
         SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
+        SourceSpec::TcpListen { host, port } => {
+            let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;
+            if *port == 0 {
+                say(&format_args!("listening on {}", listener.local_addr()));
+            }
+            Box::new(listener.record_bytes_max(record_bytes_max))
+        }
+        SourceSpec::UdpListen { host, port } => {
+            let listener = UdpListen::bind(host, *port).map_err(elsewhere)?;
+            if *port == 0 {
+                say(&format_args!("listening on {}", listener.local_addr()));
+            }
+            Box::new(listener)
+        }
+        SourceSpec::Unix(path) => Box::new(UnixClient::new(path, reconnect)),
+        SourceSpec::UnixListen(path) => {
+            let listener = UnixListen::bind(path).map_err(elsewhere)?;
+            Box::new(listener.record_bytes_max(record_bytes_max))
+        }
+        SourceSpec::Dir(_) => {
+            return Err(Error::refused(
+                "dir:// cannot be read together with other sources; give it alone",
+            ));
+        }
+        SourceSpec::Files(pattern) if counting.follow => {
+            // A file that is not there is waited for; a pattern stands for the files that are.
+            let options = FollowOptions::default();
+            Box::new(Follow::new(expand([pattern])?, options)?)
+        }
         SourceSpec::Files(pattern) => Box::new(open(&[pattern])?),
-        other => return Err(Error::refused(format!("{other:?} is not there yet"))),
     })
-}
-
-/// The counts of what the user wants counted.
-fn keyed<'c>(
-    lines: &DStream<'c, Lines>,
-    counting: &Counting,
-    defaults: &Defaults,
-) -> Result<Reduced<'c, u64>> {
-    let rule = match counting.split {
-        Split::Default => defaults.rule,
-        Split::Byte(separator) => Rule::Split(separator),
-        Split::Whitespace => Rule::SplitWhitespace,
-    };
-    let key = counting.keys.first().map_or(defaults.key, |key| &key[..]);
-    Ok(match key {
-        "word" => lines.clone().flat_map(rule).count_by_value(),
-        _ => lines.count_by_value(),
-    })
-}
-
-/// Puts results out as the user wants them.
-fn attach<V: Value>(results: &Reduced<'_, V>, counting: &Counting, defaults: &Defaults) {
-    let top = match counting.top.unwrap_or(defaults.top) {
-        Top::First(count) => count,
-        Top::All => usize::MAX,
-    };
-    put_out(results, counting.format.unwrap_or(defaults.format), top);
-}
-
-fn put_out<V: Value>(results: &Reduced<'_, V>, format: Format, top: usize) {
-    match format {
-        Format::Pyspark => results.output(Pyspark::stdout(top)),
-        Format::Tsv => results.output(Tsv::stdout(top)),
-        Format::Json => results.output(Json::stdout(top)),
-        Format::Table => results.output(Pyspark::stdout(top)),
-    }
-}
-
-/// Runs to the end, and tells the statistics if they are wanted.
-fn finish(
-    ssc: StreamingContext,
-    start: fn(StreamingContext) -> Result<RunningContext>,
-    counting: &Counting,
-    report: &Report,
-) -> Result<()> {
-    let outcome = run(ssc, start);
-    let stats = match counting.stats {
-        None if std::io::stderr().is_terminal() => Some(Stats::Text),
-        asked => asked,
-    };
-    match stats {
-        Some(Stats::Text) => say(&report.summary().text()),
-        // A line of its own for programs, without our name in front.
-        Some(Stats::Json) => drop(writeln!(std::io::stderr(), "{}", report.summary().json())),
-        None => {}
-    }
-    outcome
 }
 
 /// `microtally demo`.
@@ -223,13 +289,10 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     let lines = ssc.socket_text_stream_with("127.0.0.1", port, Reconnect::Never)?;
     let counts = lines.flat_map(split(b' ')).count_by_value();
     let report = Report::new();
-    let top = match options.top {
-        Top::First(count) => count,
-        Top::All => usize::MAX,
-    };
-    put_out(&counts, options.format, top);
+    let table = Table::new(true, "the words", None);
+    show::put_out(&counts, options.format, show::rows(options.top), table);
     counts.output(report.clone());
-    run(ssc, StreamingContext::start)?;
+    show::run(ssc, StreamingContext::start, &show::Stopper::default())?;
     if options.format != Format::Pyspark {
         // Programs read these formats: no line for people among the results.
         say(&report.summary().text());
@@ -261,20 +324,6 @@ pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
     }
 }
 
-fn table_or_tsv() -> Format {
-    if std::io::stdout().is_terminal() {
-        Format::Table
-    } else {
-        Format::Tsv
-    }
-}
-
-fn run(ssc: StreamingContext, start: fn(StreamingContext) -> Result<RunningContext>) -> Result<()> {
-    let running = start(ssc)?;
-    signals::stop_on_signal(running.stop_handle());
-    running.await_termination()
-}
-
 /// Notices go to the person at the terminal, with what to do where there is something to do.
 fn tell(notice: &Notice) {
     say(notice);
@@ -283,6 +332,6 @@ fn tell(notice: &Notice) {
         && let Some((_, port)) = source.rsplit_once(':')
     {
         let help = "start a source in another terminal, for example:  nc -lk";
-        let _ = writeln!(std::io::stderr(), "            {help} {port}");
+        say_line(&format_args!("            {help} {port}"));
     }
 }

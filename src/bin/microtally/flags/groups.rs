@@ -105,7 +105,7 @@ pub(crate) struct Counting {
     #[arg(default_missing_value = "text", hide_possible_values = true)]
     #[arg(help_heading = "Results", hide_short_help = true)]
     pub stats: Option<Stats>,
-    /// Colours and the live view: auto, always or never
+    /// Colours: auto, always or never
     ///
     /// auto: on a terminal, unless NO_COLOR is set or TERM is dumb.
     #[arg(

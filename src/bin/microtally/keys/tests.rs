@@ -279,7 +279,7 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (
             with(|plan| plan.separator = Separator::Byte(b'\n')),
-            &["--sep '\\n'", "line ends"],
+            &["--split '\\n'", "line ends"],
         ),
         (
             with(|plan| {

@@ -165,7 +165,8 @@ impl Model {
                 Change::New => number,
                 Change::None | Change::Unknown => None,
             };
-            figures.rate = table::Figures::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
+            figures.rate =
+                table::Figures::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
         }
         figures
     }

@@ -1,6 +1,7 @@
 //! Where lines come from, as people write it: URLs, addresses, file names.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -32,6 +33,28 @@ pub(crate) enum SourceSpec {
     Dir(PathBuf),
     /// A file, or a pattern that names some.
     Files(OsString),
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = |f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16| {
+            if host.contains(':') {
+                write!(f, "{scheme}://[{host}]:{port}")
+            } else {
+                write!(f, "{scheme}://{host}:{port}")
+            }
+        };
+        match self {
+            SourceSpec::Stdin => f.write_str("standard input"),
+            SourceSpec::Tcp { host, port } => address(f, "tcp", host, *port),
+            SourceSpec::TcpListen { host, port } => address(f, "tcp-listen", host, *port),
+            SourceSpec::UdpListen { host, port } => address(f, "udp-listen", host, *port),
+            SourceSpec::Unix(path) => write!(f, "unix://{}", path.display()),
+            SourceSpec::UnixListen(path) => write!(f, "unix-listen://{}", path.display()),
+            SourceSpec::Dir(path) => write!(f, "dir://{}", path.display()),
+            SourceSpec::Files(pattern) => write!(f, "{}", pattern.display()),
+        }
+    }
 }
 
 /// `SOURCE`: where lines come from. What looks like HOST:PORT is an address, everything else without a

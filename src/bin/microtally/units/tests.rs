@@ -149,6 +149,19 @@ fn sources() {
     assert_eq!(source("tcp-listen://h:0"), Ok(listen));
     assert_eq!(source("unix:///a/b"), Ok(SourceSpec::Unix("/a/b".into())));
     assert_eq!(source("dir://in"), Ok(SourceSpec::Dir("in".into())));
+    for text in [
+        "tcp://h:1",
+        "tcp-listen://[::1]:0",
+        "udp-listen://h:1",
+        "unix:///a",
+        "dir://in",
+        "a.log",
+    ] {
+        assert_eq!(
+            source(text).map(|spec| spec.to_string()),
+            Ok(text.to_owned())
+        );
+    }
     for (text, host, port) in [
         ("localhost:9999", "localhost", 9_999),
         ("tcp://a-b.example:65535", "a-b.example", 65_535),

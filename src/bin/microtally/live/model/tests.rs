@@ -232,7 +232,11 @@ fn a_sum_so_far_has_the_rate_of_what_came_last() {
     let mut model = Model::new(Period::SoFar);
     model.show(frame(FRUIT, None));
     let seconds = model.seconds();
-    let rate = |change| model.figures(&model.frame().unwrap().now.row(0), change).rate;
+    let rate = |change| {
+        model
+            .figures(&model.frame().unwrap().now.row(0), change)
+            .rate
+    };
     let per_s = |number: f64| (seconds > 0.0).then_some(number / seconds);
     assert_eq!(rate(Change::By(7.0)), per_s(7.0));
     assert_eq!(rate(Change::New), per_s(50.0));

@@ -1,0 +1,320 @@
+//! How results are shown: formats, the live view, statistics at the end.
+//!
+//! Promise: standard output carries results and nothing else. Refuses to know: where lines come from and
+//! how they are counted.
+
+use std::io::IsTerminal;
+use std::sync::{Arc, OnceLock};
+
+use microtally::prelude::*;
+use microtally::sink::{Json, Pyspark, Sink, Tsv};
+use microtally::stream::Reduced;
+use microtally::{Result, StopHandle, Value, sink};
+
+use crate::flags::{self, Counting, Format, Stats, Top};
+use crate::keys::Plan;
+use crate::keys::number::Number;
+use crate::keys::skipped::Skipped;
+use crate::keys::spec::{Aggregate, Part};
+use crate::live::{self, Live, Period, Values};
+use crate::progress::Ending;
+use crate::report::Report;
+use crate::{say, say_line, signals};
+
+/// Rows of a batch that the live view holds, unless more are asked for.
+const LIVE_ROWS: usize = 1000;
+
+/// How a context is started.
+pub(crate) type Start = fn(StreamingContext) -> Result<RunningContext>;
+
+/// What stops a run, once it has begun.
+pub(crate) type Stopper = Arc<OnceLock<StopHandle>>;
+
+/// How results are shown where the user said nothing.
+pub(crate) struct Defaults {
+    top: Top,
+    format: Format,
+    /// On a terminal there is a live view.
+    is_live: bool,
+}
+
+impl Defaults {
+    /// As PySpark's `pprint(10)`.
+    pub(crate) fn words() -> Self {
+        Defaults {
+            top: Top::First(10),
+            format: Format::Pyspark,
+            is_live: false,
+        }
+    }
+
+    /// Live.
+    pub(crate) fn top() -> Self {
+        Defaults {
+            top: Top::First(10),
+            format: table_or_tsv(),
+            is_live: true,
+        }
+    }
+
+    /// Everything, once.
+    pub(crate) fn count() -> Self {
+        Defaults {
+            top: Top::All,
+            format: table_or_tsv(),
+            is_live: false,
+        }
+    }
+}
+
+fn table_or_tsv() -> Format {
+    if std::io::stdout().is_terminal() {
+        Format::Table
+    } else {
+        Format::Tsv
+    }
+}
+
+/// A value of results as the program shows it.
+pub(crate) trait Shown: Value {
+    /// As a number, to sort by and to take shares of.
+    fn number(self) -> f64;
+}
+
+impl Shown for u64 {
+    fn number(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Shown for Number {
+    fn number(self) -> f64 {
+        self.to_f64()
+    }
+}
+
+/// How a table is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    is_repeated: bool,
+    /// What all values together are, if they are parts of something.
+    whole: Option<&'static str>,
+    /// The time over which values came together, if it is not the interval.
+    period: Option<Duration>,
+}
+
+impl Table {
+    /// Of values that are parts of `whole`.
+    pub(crate) fn new(is_repeated: bool, whole: &'static str, period: Option<Duration>) -> Self {
+        Table {
+            is_repeated,
+            whole: Some(whole),
+            period,
+        }
+    }
+
+    fn sink<V: Shown>(self, rows: usize) -> sink::Table<V> {
+        let mut table = sink::Table::of_values_stdout(rows).is_repeated(self.is_repeated);
+        if let Some(whole) = self.whole {
+            table = table.adds_up(V::number).whole(whole);
+        }
+        if let Some(period) = self.period {
+            table = table.period(period);
+        }
+        table
+    }
+}
+
+/// Puts `results` out on standard output.
+pub(crate) fn put_out<V: Shown>(
+    results: &Reduced<'_, V>,
+    format: Format,
+    rows: usize,
+    table: Table,
+) {
+    match format {
+        Format::Pyspark => results.output(Pyspark::stdout(rows)),
+        Format::Table => results.output(table.sink(rows)),
+        Format::Tsv => results.output(Tsv::stdout(rows)),
+        Format::Json => results.output(Json::stdout(rows)),
+    }
+}
+
+/// How many rows that is.
+pub(crate) fn rows(top: Top) -> usize {
+    match top {
+        Top::First(count) => count,
+        Top::All => usize::MAX,
+    }
+}
+
+/// How the results of one command are shown.
+pub(crate) struct Show<'a> {
+    counting: &'a Counting,
+    format: Format,
+    is_live: bool,
+    rows: usize,
+    /// What all values together are, if they are parts of something.
+    whole: Option<&'static str>,
+    value_name: &'static str,
+    report: Report,
+    /// What was left out of the results.
+    pub(crate) skipped: Arc<Skipped>,
+    stopper: Stopper,
+    live: Option<Live>,
+}
+
+impl<'a> Show<'a> {
+    /// As the user asked for.
+    pub(crate) fn new(counting: &'a Counting, plan: &Plan, defaults: &Defaults) -> Self {
+        let is_of_words = plan
+            .keys
+            .iter()
+            .flat_map(|key| &key.parts)
+            .any(|part| *part == Part::Word);
+        Show {
+            counting,
+            format: counting.format.unwrap_or(defaults.format),
+            is_live: defaults.is_live && counting.format.is_none(),
+            rows: rows(counting.top.unwrap_or(defaults.top)),
+            whole: match plan.aggregate {
+                Aggregate::Count if is_of_words => Some("the words"),
+                Aggregate::Count => Some("the records"),
+                Aggregate::Sum => Some("the sum"),
+                Aggregate::Min | Aggregate::Max | Aggregate::Mean => None,
+            },
+            value_name: plan.aggregate.name(),
+            report: Report::new(),
+            skipped: Skipped::new(),
+            stopper: Stopper::default(),
+            live: None,
+        }
+    }
+
+    /// Counts what goes through `batches`, for the statistics.
+    pub(crate) fn watch<V: Value>(&self, batches: &Reduced<'_, V>) {
+        batches.output(self.report.clone());
+    }
+
+    /// Shows the one batch there will be; the progress line ends before.
+    pub(crate) fn at_the_end<V: Shown>(&self, results: &Reduced<'_, V>) {
+        results.output(Ending(Nothing));
+        let table = Table {
+            is_repeated: false,
+            whole: self.whole,
+            period: Some(Duration::ZERO),
+        };
+        put_out(results, self.format, self.rows, table);
+    }
+
+    /// Shows batch after batch, live if this user and this terminal want it.
+    pub(crate) fn again_and_again<V: Shown>(
+        &mut self,
+        results: &Reduced<'_, V>,
+        period: Period,
+    ) -> Result<()> {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if self.is_live && std::io::stdout().is_terminal() && !is_dumb {
+            return self.live(results, period);
+        }
+        let table = Table {
+            is_repeated: true,
+            whole: self.whole,
+            period: match period {
+                Period::Interval => None,
+                Period::Window(length) => Some(length),
+                // Of a sum that only grows a rate says nothing.
+                Period::SoFar => Some(Duration::ZERO),
+            },
+        };
+        put_out(results, self.format, self.rows, table);
+        Ok(())
+    }
+
+    fn live<V: Shown>(&mut self, results: &Reduced<'_, V>, period: Period) -> Result<()> {
+        let is_colourful = match self.counting.color {
+            flags::Color::Always => true,
+            flags::Color::Never => false,
+            flags::Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
+        };
+        let rows_max = match self.counting.top {
+            Some(Top::First(count)) => count,
+            _ => LIVE_ROWS,
+        };
+        let options = live::Options {
+            sources: self
+                .counting
+                .sources
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            value_name: self.value_name.to_owned(),
+            values: self.whole.map_or(Values::Alone, Values::PartsOf),
+            period,
+            rows_max,
+            color: if is_colourful {
+                live::Color::Full
+            } else {
+                live::Color::None
+            },
+        };
+        let stopper = Arc::clone(&self.stopper);
+        let view = live::start(options, move || {
+            if let Some(handle) = stopper.get() {
+                handle.stop(Stop::Graceful);
+            }
+        })?;
+        results.output(view.sink(V::number));
+        self.live = Some(view);
+        Ok(())
+    }
+
+    /// Runs to the end, and tells what was left out, and the statistics if they are wanted.
+    pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
+        let outcome = run(ssc, start, &self.stopper);
+        let left = self.live.map_or(Ok(()), Live::finish);
+        for (records, why) in [
+            (
+                self.skipped.without_key(),
+                "have no such key and were passed over",
+            ),
+            (
+                self.skipped.not_numbers(),
+                "have no number to aggregate and were passed over",
+            ),
+        ] {
+            if records > 0 {
+                say(&format_args!("{records} lines {why}"));
+            }
+        }
+        let stats = match self.counting.stats {
+            None if std::io::stderr().is_terminal() => Some(Stats::Text),
+            asked => asked,
+        };
+        let summary = self.report.summary_with(&self.skipped);
+        match stats {
+            Some(Stats::Text) => say(&summary.text()),
+            // A line of its own for programs, without our name in front.
+            Some(Stats::Json) => say_line(&summary.json()),
+            None => {}
+        }
+        outcome.and(left)
+    }
+}
+
+/// Writes nothing.
+struct Nothing;
+
+impl<V> Sink<V> for Nothing {
+    fn emit(&mut self, _batch: &microtally::Batch<'_, V>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs to the end, or until a signal or whoever has `stopper` ends it.
+pub(crate) fn run(ssc: StreamingContext, start: Start, stopper: &Stopper) -> Result<()> {
+    let running = start(ssc)?;
+    let _ = stopper.set(running.stop_handle());
+    signals::stop_on_signal(running.stop_handle());
+    running.await_termination()
+}
