@@ -26,6 +26,43 @@ pub struct Config {
     /// A kernel's name, as it was given.
     pub(crate) kernel: Option<String>,
     pub(crate) low_latency: Option<LowLatency>,
+    pub(crate) memory_bytes_max: Option<usize>,
+    pub(crate) on_limit: OnLimit,
+}
+
+/// What happens when the memory there may be for keys is used up: see [`Config::memory_bytes_max`].
+///
+/// Whatever it is, totals (records, tokens, bytes) stay exact, the batch says so
+/// ([`BatchStats::error_max`](crate::BatchStats), [`other_records`](crate::BatchStats)), and there is a
+/// [`Notice`](crate::Notice) when it happens for the first time. For every key of a batch
+///
+/// ```text
+/// count - error_max <= true count <= count + other_records
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnLimit {
+    /// Room is made by taking the same number off every count and dropping the keys that have none left, as
+    /// often as it is needed. What was taken off, `error_max`, is added to every count that is shown: a count
+    /// is never too low, and too high by at most `error_max`. A key that is not there occurred at most
+    /// `error_max` times, so those that are frequent are there whatever came before them. This is the
+    /// Space-Saving guarantee, in the form of Misra and Gries that can be merged (Agarwal et al., *Mergeable
+    /// Summaries*, 2012).
+    ///
+    /// It needs values that are counts and added up: tokens counted as they are, `count_by_value`. A
+    /// reduction by a function of one's own has no bound to give, and does what [`Other`](Self::Other) does.
+    #[default]
+    Approximate,
+    /// Keys that are there stay, and go on to be counted exactly. No new ones are taken in until the batch
+    /// ends; the records of those are counted in `other_records`, how many keys that were is not known.
+    ///
+    /// Each thread that counts has tables of its own. A key that was new to one of them when it was full has
+    /// some of its records in `other_records`, so with several threads a count may be too low by that.
+    Other,
+    /// As [`Other`](Self::Other) for the batch in which it happens. That batch is put out, and the run ends
+    /// with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally) gives the error instead
+    /// of the batch.
+    Fail,
 }
 
 /// Small batches as soon as can be, instead of large ones at least cost.
@@ -44,6 +81,8 @@ impl Default for Config {
             record_bytes_max: limits::RECORD_BYTES_DEFAULT,
             kernel: None,
             low_latency: None,
+            memory_bytes_max: None,
+            on_limit: OnLimit::Approximate,
         }
     }
 }
@@ -150,6 +189,36 @@ impl Config {
     /// ```
     pub fn low_latency(mut self, spin: Duration) -> Self {
         self.low_latency = Some(LowLatency { spin });
+        self
+    }
+
+    /// Memory in bytes that the engine may take for everything whose size depends on the input: blocks,
+    /// the keys of the batch that is counted and of the one that is put out, ranking all of them, windows
+    /// over them, records longer than a block. No limit by default.
+    ///
+    /// It is divided when the engine starts; too little for the fixed parts is refused then, with the number
+    /// that would do. What happens beyond it says [`on_limit`](Self::on_limit). Not in it: code, stacks and
+    /// the allocator's own needs, some 64 MiB at most; what functions of the user's keep; and streams whose
+    /// records are copied out of the shards (`RddStream`, state by key), which hold what they are given.
+    pub fn memory_bytes_max(mut self, memory_bytes_max: usize) -> Self {
+        self.memory_bytes_max = Some(memory_bytes_max);
+        self
+    }
+
+    /// What happens when there is no more memory for keys; [`OnLimit::Approximate`] by default. Without
+    /// [`memory_bytes_max`](Self::memory_bytes_max) it never does.
+    ///
+    /// ```
+    /// use microtally::{BatchTime, Config, OnLimit, Rule, Tally};
+    /// let config = Config::default().memory_bytes_max(64 << 20).record_bytes_max(1 << 20);
+    /// let mut tally = Tally::with_config(Rule::Split(b' '), &config.on_limit(OnLimit::Other))?;
+    /// tally.push(b"to be or not to be\n");
+    /// let batch = tally.cut(BatchTime::from_millis(1))?;
+    /// assert!(!batch.stats().is_approximate()); // Six words are no match for 64 MiB.
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn on_limit(mut self, on_limit: OnLimit) -> Self {
+        self.on_limit = on_limit;
         self
     }
 

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     /// A function of the user's panicked. In a pipeline: the batch was not put out. In an output: the
     /// other outputs of the batch got it all the same. In a source: it is over, the others go on.
     UserFunction,
+    /// The memory limit was reached, and that was to end the run ([`OnLimit::Fail`](crate::OnLimit::Fail)).
+    Limit,
     /// The operating system refused something the engine needs (a thread, an event queue).
     System,
     /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What was

@@ -110,7 +110,7 @@ mod tally;
 
 pub mod stream;
 
-pub use crate::config::Config;
+pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
 pub use crate::engine::push::{Engine, EngineBuilder, Finished, Input};
 pub use crate::epoch::clock::Clock;

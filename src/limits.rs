@@ -126,6 +126,13 @@ pub const GROUPS_LOG2: u32 = 9;
 /// a batch is late by them: the log in `PERF.md` has the figures.
 pub const GROUP_KEYS: usize = 2048;
 
+/// Bytes that a shard holds for each pipeline beside its tables: the hot words (512 KiB and counters of 256 KiB at
+/// most), the lists of a chunk's tokens (some 450 KiB), the ends of its tokens.
+pub const COUNTER_BYTES: usize = 3 * MIB / 2;
+
+/// Bytes of the queues between threads and of what is written out of a batch, within reason.
+pub const QUEUES_BYTES: usize = 4 * MIB;
+
 /// Turns of a shard's waiting loop before it parks: some 10 us, about what waking a parked thread costs.
 pub const SPINS_BEFORE_PARK: u32 = 256;
 
@@ -174,4 +181,5 @@ const _: () = {
     assert!(RECORD_BYTES_MIN <= RECORD_BYTES_DEFAULT && RECORD_BYTES_DEFAULT <= RECORD_BYTES_MAX);
     assert!(EAGER_BYTES_MIN <= BLOCK_BYTES_DEFAULT / 2);
     assert!(BLOCKS_PER_RING >= 2 && EPOCHS_IN_FLIGHT_MAX >= 2);
+    assert!(COUNTER_BYTES > 16 * (1 << HOT_SLOTS_LOG2) + 640 * KIB);
 };

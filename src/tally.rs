@@ -4,12 +4,11 @@
 //! word costs no allocation, so a steady vocabulary costs none at all. Refuses to know: time, threads,
 //! files.
 
-use crate::config::Config;
-use crate::epoch::merge::{check_counts, sum};
+use crate::config::{Config, OnLimit};
+use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::ring::arena::{Arena, Block};
 use crate::shard::count::CountStage;
@@ -17,6 +16,8 @@ use crate::shard::stage::Stage;
 use crate::source::feed::{Ending, Feed};
 use crate::split::{Kernel, Rule, Tallied};
 use crate::table::Table;
+use crate::table::bound::Bound;
+use crate::table::budget::{Division, Needs};
 use crate::table::keys::Seed;
 
 /// Counts the tokens of pushed bytes in the calling thread.
@@ -49,6 +50,7 @@ pub struct Tally {
     tallied: Tallied,
     before: Intake,
     stats: BatchStats,
+    limit: Option<(usize, OnLimit)>,
     /// The table still holds the batch that was lent out last.
     is_lent: bool,
 }
@@ -56,21 +58,16 @@ pub struct Tally {
 impl Tally {
     /// A tally of the tokens of `rule`, with default settings.
     pub fn new(rule: Rule) -> Self {
-        Tally::build(
-            rule,
-            limits::BLOCK_BYTES_DEFAULT,
-            limits::RECORD_BYTES_DEFAULT,
-            Kernel::detect(),
-        )
-        .expect("there is memory for one block of the default size")
+        Tally::build(rule, &Config::default(), Kernel::detect(), Bound::NONE)
+            .expect("there is memory for one block of the default size")
     }
 
-    /// A tally with the block size, record limit and kernel of `config`; the other settings are about
-    /// threads.
+    /// A tally with the block size, record limit, memory limit and kernel of `config`; the other settings are
+    /// about threads.
     ///
     /// # Errors
     ///
-    /// A setting that is out of its range, or no memory for a block.
+    /// A setting that is out of its range, a memory limit that is too small, or no memory for a block.
     pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
         Tally::with_kernel(rule, config, config.chosen_kernel()?)
     }
@@ -81,7 +78,18 @@ impl Tally {
     pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         config.validate()?;
         let block_bytes = config.block_bytes_within_limit();
-        Tally::build(rule, block_bytes, config.record_bytes_max, kernel).ok_or_else(|| {
+        let pipelines = [Needs::counting()];
+        let bound = Division {
+            config,
+            shards: 1,
+            sets: 1,
+            blocks: 1,
+            feeds: 1,
+            pipelines: &pipelines,
+            kept: 0,
+        }
+        .bound()?;
+        Tally::build(rule, config, kernel, bound).ok_or_else(|| {
             Error::new(
                 ErrorKind::System,
                 format!("no memory for a block of {block_bytes} bytes"),
@@ -90,22 +98,20 @@ impl Tally {
     }
 
     /// `None` without memory for a block.
-    fn build(
-        rule: Rule,
-        block_bytes: usize,
-        record_bytes_max: usize,
-        kernel: Kernel,
-    ) -> Option<Self> {
+    fn build(rule: Rule, config: &Config, kernel: Kernel, bound: Bound) -> Option<Self> {
         let seed = Seed::random();
         Some(Tally {
-            feed: Feed::new(rule, record_bytes_max),
-            block: Some(Arena::new(block_bytes, 1)?.block()),
+            feed: Feed::new(rule, config.record_bytes_max),
+            block: Some(Arena::new(config.block_bytes_within_limit(), 1)?.block()),
             stage: CountStage::new(rule, kernel, seed),
-            table: Table::new(seed),
+            table: Table::counting(seed, bound),
             counted: Counted::default(),
             tallied: Tallied::default(),
             before: Intake::default(),
             stats: BatchStats::default(),
+            limit: config
+                .memory_bytes_max
+                .map(|bytes| (bytes, config.on_limit)),
             is_lent: false,
         })
     }
@@ -151,7 +157,8 @@ impl Tally {
     /// # Errors
     ///
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the byte ledger does not close: a bug of
-    /// this crate.
+    /// this crate. [`ErrorKind::Limit`](crate::ErrorKind::Limit) if there was no room for a key and that was to
+    /// be an error; the next batch begins empty all the same.
     pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
         while self.count_complete() {}
         self.forget_lent();
@@ -165,9 +172,15 @@ impl Tally {
             batch: self.stats.batch + 1,
             time,
             ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)
-        };
+        }
+        .with(self.table.loss());
         self.before = intake;
         self.is_lent = true;
+        if let Some((bytes_max, OnLimit::Fail)) = self.limit
+            && self.stats.other_records > 0
+        {
+            return Err(limit_reached(bytes_max, time, self.table.loss()));
+        }
         Ok(Batch::new(&self.table, &self.stats))
     }
 

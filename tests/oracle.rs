@@ -18,6 +18,8 @@ mod isolation;
 mod latency;
 #[path = "oracle/lengths.rs"]
 mod lengths;
+#[path = "oracle/limits.rs"]
+mod limits;
 #[path = "oracle/live.rs"]
 mod live;
 #[path = "oracle/properties.rs"]

@@ -61,6 +61,8 @@ pub(crate) struct Control {
     stop: AtomicU8,
     /// Every thread ends as soon as it sees it.
     pub(crate) abort: AtomicBool,
+    /// There was no room for a key, and that ends the run: nothing is read any more.
+    is_full: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
     wake_reader: Arc<dyn Fn() + Send + Sync>,
@@ -82,6 +84,7 @@ impl Control {
         Arc::new(Control {
             stop: AtomicU8::new(0),
             abort: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
             wake_reader,
@@ -117,6 +120,24 @@ impl Control {
             }
         }
         (self.wake_reader)();
+    }
+
+    /// There was no room for a key, and that ends the run: what was read is counted and put out.
+    pub(crate) fn memory_is_full(&self) {
+        // Relaxed: as above.
+        if !self.is_full.swap(true, Ordering::Relaxed) {
+            (self.wake_reader)();
+        }
+    }
+
+    /// Whether [`memory_is_full`](Self::memory_is_full) was called.
+    pub(crate) fn is_memory_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is to be read: a stop was asked for, or the memory is full.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.requested().is_some() || self.is_memory_full()
     }
 
     /// What was asked for.

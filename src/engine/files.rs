@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::hand::{Hand, Place};
 use self::work::{Task, Work};
-use crate::config::interval_ms;
+use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
 use crate::engine::desk::Desk;
 use crate::engine::publisher::{Inbox, Publisher};
@@ -43,6 +43,7 @@ use crate::source::Notices;
 use crate::source::feed::Feed;
 use crate::source::files::{Entry, Files, Opened, Trouble};
 use crate::sys;
+use crate::table::budget::Division;
 use crate::table::keys::Seed;
 
 /// The files of one stream.
@@ -65,6 +66,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         notices,
         control,
         wake,
+        kept,
         ..
     } = order;
     let (work, piece_count) = Work::new(sets);
@@ -77,16 +79,33 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let arena = arena(block_bytes, worker_count * stream_count)?;
     let seed = Seed::random();
     let kernel = config.chosen_kernel()?;
-    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
+    let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
+    let bound = Division {
+        config: &config,
+        shards: worker_count,
+        // There is one batch, so the tables that would be filled next stay empty.
+        sets: 1,
+        blocks: worker_count * stream_count,
+        feeds: worker_count * stream_count,
+        pipelines: &pipelines,
+        kept,
+    }
+    .bound()?;
+    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed, bound)));
     let (mut hands, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..worker_count {
         let stages = plan.nodes.iter();
-        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed)));
+        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound)));
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
         let feed = |stream| Feed::new(plan.rule_of(stream), config.record_bytes_max);
+        let mut core = ShardCore::new(stages.collect(), tables(), out);
+        if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
+            let control = Arc::clone(&control);
+            core.end_when_full(Arc::new(move || control.memory_is_full()));
+        }
         hands.push(Hand::new(
-            ShardCore::new(stages.collect(), tables(), out),
+            core,
             (0..stream_count).map(feed).collect(),
             (0..stream_count).map(|_| arena.block()).collect(),
         ));
@@ -117,7 +136,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         },
         clock: clock.clone(),
     };
-    let publisher = Publisher::new(
+    let mut publisher = Publisher::new(
         plan,
         inbox,
         interval,
@@ -126,6 +145,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         Arc::clone(&control),
         notices.clone(),
     );
+    publisher.set_limit(config.memory_bytes_max, config.on_limit);
     let desk = Desk::new(publisher, wake, Arc::clone(&control), false);
     let mut runtime = Runtime::new(Arc::clone(&control), Arc::clone(&desk));
     let publisher_thread = {
@@ -203,7 +223,7 @@ struct Crew {
 impl Crew {
     /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
     fn run(&self, mut hand: Hand) {
-        while self.control.requested().is_none()
+        while !self.control.is_stopping()
             && let Some(task) = self.work.take()
         {
             self.perform(task, &mut hand);

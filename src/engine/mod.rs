@@ -35,7 +35,7 @@ use self::desk::Desk;
 use self::hub::{Hub, Outbox, block_count};
 use self::plan::Plan;
 use self::publisher::{Inbox, Publisher};
-use crate::config::Config;
+use crate::config::{Config, OnLimit};
 use crate::epoch::clock::Clock;
 use crate::epoch::swap::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
@@ -47,6 +47,7 @@ use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
 use crate::sys;
+use crate::table::budget::Division;
 use crate::table::keys::Seed;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
@@ -69,6 +70,8 @@ pub(crate) struct Order {
     pub(crate) notices: Notices,
     pub(crate) control: Arc<Control>,
     pub(crate) wake: Arc<Wake>,
+    /// Tables of the size of a batch that outputs keep.
+    pub(crate) kept: usize,
 }
 
 /// Takes the memory and connects the parts.
@@ -86,28 +89,45 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         notices,
         control,
         wake,
+        kept,
     } = order;
     // The reading thread is busy too, so one shard fewer than there are cores.
     let shard_count = config
         .workers
         .unwrap_or_else(|| sys::core_count().saturating_sub(1).max(1));
+    let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
+    let bound = Division {
+        config: &config,
+        shards: shard_count + 1,
+        sets: 2,
+        blocks: block_count(shard_count, feeds.len()),
+        feeds: feeds.len(),
+        pipelines: &pipelines,
+        kept,
+    }
+    .bound()?;
     let arena = arena(
         config.block_bytes_within_limit(),
         block_count(shard_count, feeds.len()),
     )?;
     let seed = Seed::random();
     let kernel = config.chosen_kernel()?;
-    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed)));
+    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed, bound)));
     let mut handed_over = Vec::new();
     let mut shard = || {
         let stages = plan
             .nodes
             .iter()
-            .map(|node| (node.stream(), node.stage(kernel, seed)))
+            .map(|node| (node.stream(), node.stage(kernel, seed, bound)))
             .collect();
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
-        ShardCore::new(stages, tables(), out)
+        let mut core = ShardCore::new(stages, tables(), out);
+        if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
+            let control = Arc::clone(&control);
+            core.end_when_full(Arc::new(move || control.memory_is_full()));
+        }
+        core
     };
     let (mut rings, mut workers) = (Vec::new(), Vec::new());
     for _ in 0..shard_count {
@@ -148,7 +168,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         },
         low_latency,
     );
-    let publisher = Publisher::new(
+    let mut publisher = Publisher::new(
         plan,
         Inbox {
             shards: handed_over,
@@ -160,9 +180,10 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         interval,
         clock,
         published,
-        control,
+        Arc::clone(&control),
         notices,
     );
+    publisher.set_limit(config.memory_bytes_max, config.on_limit);
     Ok(Parts {
         hub,
         workers,

@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
+use crate::table::bound::Bound;
+use crate::table::budget::Needs;
 use crate::table::keys::Seed;
 use crate::table::{Table, add};
 
@@ -23,10 +25,12 @@ pub(crate) trait Node: Send + Sync {
     fn stream(&self) -> usize;
     /// The finest rule at whose delimiters its stream may be cut.
     fn rule(&self) -> Rule;
-    /// The half that runs in a shard.
-    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage>;
-    /// An empty table for it.
-    fn partial(&self, seed: Seed) -> Box<dyn Partial>;
+    /// The half that runs in a shard. Each of its tables keeps within `bound`.
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage>;
+    /// An empty table for it, which keeps within `bound`.
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial>;
+    /// What memory it needs; nothing if its memory cannot be limited.
+    fn needs(&self) -> Needs;
     /// Folds `from` into `into`; both came from `partial`.
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial);
     /// Checks a merged table against what the splitting saw, where the pipeline only counts.
@@ -122,12 +126,16 @@ impl Node for CountTokens {
         self.rule
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, _bound: Bound) -> Box<dyn Stage> {
         Box::new(CountStage::new(self.rule, kernel, seed))
     }
 
-    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
-        Box::new(Table::<u64>::new(seed))
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+        Box::new(Table::counting(seed, bound))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::counting()
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::config::OnLimit;
 use crate::engine::control::Control;
 use crate::engine::plan::{Merged, Plan, failed_batch};
 use crate::epoch::clock::Clock;
-use crate::epoch::merge::merge_nodes;
+use crate::epoch::merge::{limit_reached, merge_nodes};
 use crate::epoch::swap::{Sealed, SealedIn, Tables};
 use crate::epoch::{BatchStats, Cut, Mark, Roll};
 use crate::error::Result;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::shard::panic_message;
 use crate::source::{Notice, Notices};
+use crate::table::bound::Loss;
 
 /// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
 /// milliseconds.
@@ -56,6 +58,9 @@ pub(crate) struct Publisher {
     control: Arc<Control>,
     notices: Notices,
     is_behind: bool,
+    /// The memory limit, and what happens there.
+    limit: Option<(usize, OnLimit)>,
+    is_limit_told: bool,
     /// The last batch was put out.
     is_done: bool,
 }
@@ -106,8 +111,15 @@ impl Publisher {
             control,
             notices,
             is_behind: false,
+            limit: None,
+            is_limit_told: false,
             is_done: false,
         }
+    }
+
+    /// Says what there is to tell when there is no room for a key.
+    pub(crate) fn set_limit(&mut self, bytes_max: Option<usize>, on_limit: OnLimit) {
+        self.limit = bytes_max.map(|bytes_max| (bytes_max, on_limit));
     }
 
     /// Puts the next batch out, if every shard that has a part in it has handed it over.
@@ -200,6 +212,8 @@ impl Publisher {
             }
             node.check(&first.nodes[index])?;
         }
+        let losses = first.nodes.iter().map(|node| node.partial.loss());
+        let loss = losses.fold(Loss::default(), Loss::plus);
 
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
@@ -214,13 +228,39 @@ impl Publisher {
                 processing,
                 last: mark.last,
                 ..BatchStats::of(&delta, node.block_bytes, node.tallied, keys)
-            };
+            }
+            .with(node.partial.loss());
+        }
+        if !loss.is_none() {
+            self.tell_limit(mark, loss);
         }
         self.put_out(mark, None)?;
         // Of each stream its first pipeline: others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
-        Ok(())
+        match self.limit {
+            Some((bytes_max, OnLimit::Fail)) if loss.other > 0 => {
+                Err(limit_reached(bytes_max, mark.time, loss))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Once a run.
+    #[cold]
+    fn tell_limit(&mut self, mark: &Mark, loss: Loss) {
+        let Some((bytes_max, _)) = self.limit else {
+            return;
+        };
+        if !std::mem::replace(&mut self.is_limit_told, true) {
+            self.notices.tell(Notice::MemoryLimit {
+                bytes_max,
+                keys: loss.full_at,
+                time: mark.time,
+                error_max: loss.error,
+                other_records: loss.other,
+            });
+        }
     }
 
     /// Reports a batch that a function of the user's has failed, and tells the outputs: what they keep of

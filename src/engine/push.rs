@@ -16,7 +16,7 @@ use crate::engine::hub::Hub;
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::{Order, Runtime, build, launch};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
-use crate::epoch::merge::table_of;
+use crate::epoch::merge::table_of_mut;
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::ring::Wake;
 use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
-use crate::table::{Table, add};
+use crate::table::Table;
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
@@ -136,7 +136,7 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
-    /// A setting out of its range, or a thread that cannot be started.
+    /// A setting out of its range or a memory limit that is too small, or a thread that cannot be started.
     pub fn start(
         self,
         mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
@@ -151,14 +151,14 @@ impl EngineBuilder {
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&last);
-        let output = OnBatch(move |batch: &Batch<'_, u64>, table: &Table<u64>| {
-            on_batch(batch);
-            if batch.stats().last {
-                let mut copy = Table::new(table.seed());
-                copy.merge_from(table, add);
+        let output = OnBatch(move |table: &mut Table<u64>, stats: &BatchStats| {
+            on_batch(&Batch::new(table, stats));
+            if stats.last {
+                // Nothing is counted any more: nobody misses the table.
+                let empty = Table::new(table.seed());
                 let finished = Finished {
-                    table: copy,
-                    batch_stats: *batch.stats(),
+                    table: std::mem::replace(table, empty),
+                    batch_stats: *stats,
                     stats: RunStats::default(),
                 };
                 *keep
@@ -191,6 +191,7 @@ impl EngineBuilder {
             notices: self.notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
+            kept: 0,
         })?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &self.notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
@@ -397,6 +398,11 @@ impl io::Write for Input {
                     "the engine has stopped",
                 ));
             }
+            if self.shared.control.is_memory_full() {
+                let message =
+                    "the memory limit was reached; the batch that is cut next is the last one";
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+            }
             if let Some(space) = gate.hub.space(self.index) {
                 let count = bytes.len().min(space.len());
                 space[..count].copy_from_slice(&bytes[..count]);
@@ -436,12 +442,12 @@ pub(crate) struct OnBatch<F>(pub(crate) F);
 
 impl<F> Output for OnBatch<F>
 where
-    F: FnMut(&Batch<'_, u64>, &Table<u64>) + Send,
+    F: FnMut(&mut Table<u64>, &BatchStats) + Send,
 {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
         if epoch.failure.is_none() {
-            let table = table_of::<u64>(epoch.nodes[0].partial.as_ref());
-            (self.0)(&Batch::new(table, &epoch.stats[0]), table);
+            let table = table_of_mut::<u64>(epoch.nodes[0].partial.as_mut());
+            (self.0)(table, &epoch.stats[0]);
         }
         Ok(())
     }

@@ -195,7 +195,8 @@ impl ReactorCore {
     /// Does what is to be done at the time `now`: batches that are due first, then a bounded amount of
     /// reading.
     pub(crate) fn turn(&mut self, now: Duration) -> Next {
-        match self.control.requested() {
+        let full = || self.control.is_memory_full().then_some(Stop::Graceful);
+        match self.control.requested().or_else(full) {
             Some(Stop::Immediate) => return Next::Done,
             Some(Stop::Graceful) if self.phase == Phase::Running => self.begin_drain(),
             _ => {}

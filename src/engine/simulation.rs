@@ -38,6 +38,8 @@ use crate::shard::stage::Stage;
 use crate::shard::worker::{self, Worker};
 use crate::source::{Notices, Source};
 use crate::split::{Kernel, Rule, Tallied, scalar};
+use crate::table::bound::Bound;
+use crate::table::budget::Needs;
 use crate::table::keys::Seed;
 
 pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
@@ -144,6 +146,7 @@ impl World {
             notices: Notices::default(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
+            kept: 0,
         });
         let kernels: Vec<_> = (0..source_count)
             .map(|_| Arc::<Mutex<Backlog>>::default())
@@ -484,12 +487,16 @@ impl Node for Forgetful {
         self.0.rule()
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
-        Box::new(ForgetfulStage(self.0.stage(kernel, seed)))
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
+        Box::new(ForgetfulStage(self.0.stage(kernel, seed, bound)))
     }
 
-    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
-        self.0.partial(seed)
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+        self.0.partial(seed, bound)
+    }
+
+    fn needs(&self) -> Needs {
+        self.0.needs()
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
@@ -534,6 +541,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
         notices: Notices::default(),
         control,
         wake: Wake::new(|| ()),
+        kept: 0,
     });
     let mut publish = |text: &[u8], time: u64| {
         parts.hub.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);

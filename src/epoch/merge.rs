@@ -3,14 +3,20 @@
 //! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
 //! up to the tokens and the keys' bytes to the bytes that were split. Refuses to know: threads, sinks.
 
+use crate::epoch::BatchTime;
 use crate::epoch::swap::{NodeTable, Partial};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::split::Tallied;
 use crate::table::Table;
+use crate::table::bound::Loss;
 
 impl<V: Copy + Send + 'static> Partial for Table<V> {
     fn len(&self) -> usize {
         Table::len(self)
+    }
+
+    fn loss(&self) -> Loss {
+        Table::loss(self)
     }
 
     fn clear(&mut self) {
@@ -77,14 +83,16 @@ pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
 }
 
 /// Checks a merged table of counts against what the splitting saw: the counts add up to the tokens, and
-/// the bytes of all counted keys are all bytes that are not delimiters.
+/// the bytes of all counted keys are all bytes that are not delimiters. What there was no room for counts, too.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a bug of this crate.
 pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallied) -> Result<()> {
-    let (mut counts, mut key_bytes) = (0u64, 0u64);
-    for (key, count) in table.iter() {
+    let loss = table.loss();
+    let mut counts = loss.shed.wrapping_add(loss.other);
+    let mut key_bytes = loss.shed_bytes.wrapping_add(loss.other_bytes);
+    for (key, count) in table.iter_kept() {
         counts = counts.wrapping_add(count);
         key_bytes = key_bytes.wrapping_add(count.wrapping_mul(key.len() as u64));
     }
@@ -102,6 +110,19 @@ pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallie
         )));
     }
     Ok(())
+}
+
+/// The error of a run that ends at its memory limit.
+#[cold]
+pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, loss: Loss) -> Error {
+    let (ms, Loss { full_at, other, .. }) = (time.as_millis(), loss);
+    Error::new(
+        ErrorKind::Limit,
+        format!(
+            "memory limit of {bytes_max} bytes reached at {full_at} distinct keys in batch {ms} ms: {other} \
+             records of others were not counted by key"
+        ),
+    )
 }
 
 #[cfg(test)]

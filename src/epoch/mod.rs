@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::Intake;
 use crate::split::Tallied;
+use crate::table::bound::Loss;
 
 /// The time a batch is named by: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
 /// interval.
@@ -97,8 +98,14 @@ pub struct BatchStats {
     pub tokens: u64,
     /// Bytes of the records of the pipeline's stream, line ends included.
     pub bytes: u64,
-    /// Distinct keys.
+    /// Distinct keys there is a count of.
     pub keys: u64,
+    /// How much a count may be above the true one, at most; a key that is not there occurred at most so
+    /// often. 0, unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
+    pub error_max: u64,
+    /// Records of keys for which there was no room, in no count; how many keys that were is not known. 0,
+    /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit).
+    pub other_records: u64,
     /// Tokens longer than the record limit: not counted in `tokens`.
     pub oversize_tokens: u64,
     /// Bytes of those tokens; they are in `bytes`.
@@ -114,6 +121,25 @@ pub struct BatchStats {
 }
 
 impl BatchStats {
+    /// Whether the memory limit was reached: some counts are not exact, or some keys are not there. Totals
+    /// are exact always.
+    ///
+    /// ```
+    /// assert!(!microtally::BatchStats::default().is_approximate());
+    /// ```
+    pub fn is_approximate(&self) -> bool {
+        self.error_max > 0 || self.other_records > 0
+    }
+
+    /// The same with what there was no room for.
+    pub(crate) fn with(self, loss: Loss) -> Self {
+        BatchStats {
+            error_max: loss.error,
+            other_records: loss.other,
+            ..self
+        }
+    }
+
     /// What follows from a stream's intake during the batch and from what one of its pipelines split.
     pub(crate) fn of(delta: &Intake, block_bytes: u64, tallied: Tallied, keys: u64) -> Self {
         BatchStats {

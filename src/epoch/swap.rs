@@ -11,11 +11,16 @@ use std::any::Any;
 use crate::epoch::Mark;
 use crate::metrics::Counted;
 use crate::split::Tallied;
+use crate::table::bound::Loss;
 
 /// What one pipeline gathers during one epoch in one shard.
 pub(crate) trait Partial: Any + Send {
     /// Distinct keys held; decides which shard's table the others are merged into.
     fn len(&self) -> usize;
+    /// What there was no room for.
+    fn loss(&self) -> Loss {
+        Loss::default()
+    }
     /// Forgets the content, keeps the memory.
     fn clear(&mut self);
     /// Forgets the content, and keeps its keys from now on as `leader` does, with which it was merged: a

@@ -39,7 +39,13 @@ impl<V: Copy + Send + 'static> Pipeline<V> {
     {
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
         Pipeline {
-            stage: Box::new(KeyedStage::new(records, map, reduce, kernel, seed)),
+            stage: Box::new(KeyedStage::new(
+                records,
+                map,
+                reduce,
+                kernel,
+                Table::new(seed),
+            )),
             table: Table::new(seed),
         }
     }
@@ -54,7 +60,14 @@ impl<V: Copy + Send + 'static> Pipeline<V> {
         let map = move |_: &mut (), record: &[u8], key: &mut Vec<u8>| map(record, key);
         let (init, map, reduce) = (Arc::new(|| ()), Arc::new(map), Arc::new(reduce));
         Pipeline {
-            stage: Box::new(ComputedStage::new(records, init, map, reduce, kernel, seed)),
+            stage: Box::new(ComputedStage::new(
+                records,
+                init,
+                map,
+                reduce,
+                kernel,
+                Table::new(seed),
+            )),
             table: Table::new(seed),
         }
     }

@@ -16,6 +16,7 @@ pub(crate) mod stage;
 pub(crate) mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use self::stage::Stage;
 use crate::epoch::Mark;
@@ -29,7 +30,12 @@ pub(crate) struct ShardCore {
     /// The tables being filled, one for each stage.
     tables: Tables,
     out: SealedOut,
+    /// Called when there is no room for a key: the run is to end then.
+    when_full: Option<WhenFull>,
 }
+
+/// See [`ShardCore::end_when_full`].
+pub(crate) type WhenFull = Arc<dyn Fn() + Send + Sync>;
 
 impl ShardCore {
     /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`.
@@ -43,7 +49,13 @@ impl ShardCore {
             stages,
             tables,
             out,
+            when_full: None,
         }
+    }
+
+    /// `when_full` is called after each block in which there was no room for a key.
+    pub(crate) fn end_when_full(&mut self, when_full: WhenFull) {
+        self.when_full = Some(when_full);
     }
 
     /// Counts one block.
@@ -60,6 +72,11 @@ impl ShardCore {
             match catch_unwind(AssertUnwindSafe(|| stage.block(block, partial))) {
                 Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
                 Err(panic) => self.tables.failure = Some(panic_message(panic.as_ref())),
+            }
+            if let Some(when_full) = &self.when_full
+                && (stage.is_full() || node.partial.loss().other > 0)
+            {
+                when_full();
             }
         }
     }

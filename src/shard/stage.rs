@@ -15,6 +15,11 @@ pub(crate) trait Stage: Send {
     /// Puts everything that was counted and not yet added into the tables: their epoch ends.
     fn flush(&mut self, into: &mut dyn Partial);
 
+    /// Whether there was no room for a key in a table of its own.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Leaves nothing of this epoch for the next one. A function of the user's panicked in `block` or
     /// `flush`: the tables are only ever cleared, whatever they hold.
     fn abandon(&mut self, into: &mut dyn Partial) {

@@ -16,8 +16,11 @@ use crate::sink::{Out, Sink};
 
 /// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
 ///
-/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts tokens above the record limit and
-/// partial lines of reset connections. `processing_ms` ends where writing begins.
+/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts tokens
+/// above the record limit and partial lines of reset connections. `processing_ms` ends where writing begins. `approx`
+/// says that the memory limit was reached: a count may be too high by `error_max`. `other` is what is not among `top`
+/// for certain: the records of keys that are not shown, of those that there was no room for, and `error_max` of each
+/// that is.
 pub struct Json<V: 'static> {
     out: Out,
     count: usize,
@@ -61,8 +64,8 @@ impl<V: Value> Sink<V> for Json<V> {
             text,
             "{{\"v\":1,\"batch\":{},\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\
              \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
-             \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"approx\":false,\
-             \"top\":[",
+             \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"approx\":{},\
+             \"error_max\":{},\"top\":[",
             stats.batch,
             t.year(),
             t.month(),
@@ -79,6 +82,8 @@ impl<V: Value> Sink<V> for Json<V> {
             stats.processing.as_secs_f64() * 1e3,
             stats.scheduling_delay.as_secs_f64() * 1e3,
             stats.oversize_tokens + stats.truncated_records,
+            stats.is_approximate(),
+            stats.error_max,
         )
         .expect("writing to memory succeeds");
         self.ranking.top(batch, self.count, |rows| {
@@ -91,7 +96,9 @@ impl<V: Value> Sink<V> for Json<V> {
                 text.extend_from_slice(b",\"n\":");
                 write_value(value, text, number);
                 text.push(b'}');
-                shown = shown.and_then(|sum: u64| Some(sum + value.as_count()?));
+                shown = shown.and_then(|sum: u64| {
+                    Some(sum + value.as_count()?.saturating_sub(stats.error_max))
+                });
             }
             let keys = batch.len() - rows.len();
             write!(text, "],\"other\":{{\"keys\":{keys}").expect("writing to memory succeeds");
@@ -192,6 +199,7 @@ mod tests {
             time: BatchTime::from_millis(1_763_830_345_000),
             tokens: 45,
             keys: 6,
+            other_records: 3,
             ..BatchStats::default()
         };
         let shared = Shared::default();
@@ -200,6 +208,8 @@ mod tests {
         let text = shared.0.lock().unwrap().clone();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value["time"], "2025-11-22T16:52:25.000Z");
+        assert_eq!(value["approx"], true);
+        assert_eq!(value["error_max"], 0);
         assert_eq!(value["other"]["keys"], 1);
         assert_eq!(value["other"]["n"], 5);
         let shown: Vec<Vec<u8>> = value["top"]

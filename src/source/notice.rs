@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::epoch::BatchTime;
 use crate::limits::NOTICE_PAUSE_MS;
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
@@ -56,6 +57,20 @@ pub enum Notice {
         interval: Duration,
         /// How late the batch was.
         delay: Duration,
+    },
+    /// There was no more memory for keys. Told once a run; the statistics of every batch say what it means
+    /// for it.
+    MemoryLimit {
+        /// The limit in bytes.
+        bytes_max: usize,
+        /// Distinct keys that one of the tables held then, the one with the most.
+        keys: u64,
+        /// The batch in which it happened.
+        time: BatchTime,
+        /// How much the counts of that batch may be too high.
+        error_max: u64,
+        /// Records of that batch whose keys there was no room for.
+        other_records: u64,
     },
     /// A source is over before its time while the run goes on. The error itself comes out of
     /// `await_termination`.
@@ -211,6 +226,29 @@ impl fmt::Display for Notice {
                 "processing falls behind: a batch of {interval:?} began {delay:?} late; reading slows \
                  down, nothing is dropped"
             ),
+            Notice::MemoryLimit {
+                bytes_max,
+                keys,
+                time,
+                error_max,
+                other_records,
+            } => {
+                let (size, ms) = (*bytes_max as f64 / f64::from(1 << 20), time.as_millis());
+                write!(
+                    f,
+                    "memory limit {size:.1} MiB reached at {keys} distinct keys in batch {ms} ms: "
+                )?;
+                match (error_max, other_records) {
+                    (error, 0) => write!(f, "counts are too high by at most {error}")?,
+                    (0, other) => write!(f, "{other} records of new keys are not counted by key")?,
+                    (error, other) => write!(
+                        f,
+                        "counts are too high by at most {error}, {other} records of new keys are not counted \
+                         by key"
+                    )?,
+                }
+                f.write_str("; totals stay exact")
+            }
             Notice::Lost { source, reason } => {
                 write!(f, "{source} is lost, the others go on: {reason}")
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
 
-use crate::config::{Config, Dialect, interval_ms};
+use crate::config::{Config, Dialect, OnLimit, interval_ms};
 use crate::engine::control::Control;
 use crate::engine::files::FilesOf;
 use crate::engine::plan::{Node, Plan};
@@ -80,6 +80,8 @@ struct Draft {
     /// There is one batch, and it ends with the input.
     is_one_batch: bool,
     bus: Bus,
+    /// Tables of the size of a batch that windows keep.
+    kept: usize,
 }
 
 /// A stream of records: slices of the bytes as they arrived, one batch after another.
@@ -136,6 +138,7 @@ impl StreamingContext {
                 input_count: 0,
                 graph: Vec::new(),
                 outputs: Vec::new(),
+                kept: 0,
                 wanted: Vec::new(),
                 is_endless: false,
                 dialect: Dialect::default(),
@@ -370,6 +373,24 @@ impl StreamingContext {
         }
     }
 
+    /// Whether there is a limit to the memory.
+    pub(super) fn has_memory_limit(&self) -> bool {
+        self.memory_limit().is_some()
+    }
+
+    /// The limit to the memory, and what happens there.
+    pub(super) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
+        let draft = self.draft.borrow();
+        let bytes_max = draft.config.memory_bytes_max?;
+        Some((bytes_max, draft.config.on_limit))
+    }
+
+    /// An operator keeps what takes as much as that many tables of a batch.
+    pub(super) fn keep_tables(&self, count: usize) {
+        let mut draft = self.draft.borrow_mut();
+        draft.kept = draft.kept.saturating_add(count);
+    }
+
     pub(super) fn add_node(&self, node: Arc<dyn Node>) -> usize {
         let mut draft = self.draft.borrow_mut();
         draft.nodes.push(node);
@@ -575,6 +596,7 @@ impl Draft {
             notices,
             control,
             wake,
+            kept: self.kept,
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::plan::{CountTokens, Node};
 use crate::shard::stage::Records;
 use crate::stream::context::DStream;
 use crate::stream::group::Groups;
-use crate::stream::lower::KeyedNode;
+use crate::stream::lower::{KeyedNode, Values};
 use crate::stream::rdd::{Key, Rdd};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
@@ -32,6 +32,7 @@ impl<'c, R: Records> DStream<'c, R> {
                 records: self.records.clone(),
                 map: Arc::new(one_each),
                 reduce: Arc::new(add),
+                values: Values::ones(),
             }),
         };
         self.context.reduced(node)

@@ -24,17 +24,60 @@ use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
 use crate::table::Table;
+use crate::table::bound::Bound;
+use crate::table::budget::Needs;
 use crate::table::keys::Seed;
 
 /// A chain that ends in a reduction by key.
-pub(super) struct KeyedNode<R, M, F> {
+pub(super) struct KeyedNode<R, M, F, V> {
     pub(super) stream: usize,
     pub(super) records: R,
     pub(super) map: Arc<M>,
     pub(super) reduce: Arc<F>,
+    /// How its tables are made.
+    pub(super) values: Values<V>,
 }
 
-impl<R, M, F, V> Node for KeyedNode<R, M, F>
+/// What is known of a reduction's values.
+pub(super) struct Values<V> {
+    /// An empty table of them.
+    table: fn(Seed, Bound) -> Table<V>,
+    /// An empty table of the number of records with one value.
+    counts: fn(Seed, Bound) -> Table<u64>,
+    is_counting: bool,
+}
+
+impl<V: Copy> Values<V> {
+    /// Nothing: a function of the user's folds them.
+    pub(super) fn any() -> Self {
+        Values {
+            table: Table::bounded,
+            counts: Table::tallying,
+            is_counting: false,
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            own_tables: 1,
+            table_bytes_min: Table::<V>::bytes_min().max(Table::<u64>::bytes_min()),
+            is_counting: self.is_counting,
+        }
+    }
+}
+
+impl Values<u64> {
+    /// Every value is 1, and they are added up.
+    pub(super) fn ones() -> Self {
+        Values {
+            table: Table::counting,
+            counts: Table::counting,
+            is_counting: true,
+        }
+    }
+}
+
+impl<R, M, F, V> Node for KeyedNode<R, M, F, V>
 where
     R: Records,
     V: Copy + Send + Sync + 'static,
@@ -49,14 +92,19 @@ where
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
+        let counts = (self.values.counts)(seed, bound);
         let (map, reduce) = (Arc::clone(&self.map), Arc::clone(&self.reduce));
         let records = self.records.clone();
-        Box::new(KeyedStage::new(records, map, reduce, kernel, seed))
+        Box::new(KeyedStage::new(records, map, reduce, kernel, counts))
     }
 
-    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
-        Box::new(Table::<V>::new(seed))
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+        Box::new((self.values.table)(seed, bound))
+    }
+
+    fn needs(&self) -> Needs {
+        self.values.needs()
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
@@ -70,15 +118,17 @@ where
 }
 
 /// A chain that ends in a reduction by keys that are made.
-pub(super) struct ComputedNode<R, I, M, F> {
+pub(super) struct ComputedNode<R, I, M, F, V> {
     pub(super) stream: usize,
     pub(super) records: R,
     pub(super) init: Arc<I>,
     pub(super) map: Arc<M>,
     pub(super) reduce: Arc<F>,
+    /// How its tables are made.
+    pub(super) values: Values<V>,
 }
 
-impl<R, S, I, M, F, V> Node for ComputedNode<R, I, M, F>
+impl<R, S, I, M, F, V> Node for ComputedNode<R, I, M, F, V>
 where
     R: Records,
     S: Send + 'static,
@@ -95,14 +145,21 @@ where
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
+        let counts = (self.values.counts)(seed, bound);
         let (init, map) = (Arc::clone(&self.init), Arc::clone(&self.map));
         let (records, reduce) = (self.records.clone(), Arc::clone(&self.reduce));
-        Box::new(ComputedStage::new(records, init, map, reduce, kernel, seed))
+        Box::new(ComputedStage::new(
+            records, init, map, reduce, kernel, counts,
+        ))
     }
 
-    fn partial(&self, seed: Seed) -> Box<dyn Partial> {
-        Box::new(Table::<V>::new(seed))
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+        Box::new((self.values.table)(seed, bound))
+    }
+
+    fn needs(&self) -> Needs {
+        self.values.needs()
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
@@ -228,7 +285,7 @@ impl<R: Records, G: Gather> Node for GatherNode<R, G> {
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel, _seed: Seed) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, _seed: Seed, _bound: Bound) -> Box<dyn Stage> {
         Box::new(GatherStage {
             splitter: Splitter::new(self.records.rule(), kernel),
             records: self.records.clone(),
@@ -236,8 +293,12 @@ impl<R: Records, G: Gather> Node for GatherNode<R, G> {
         })
     }
 
-    fn partial(&self, _seed: Seed) -> Box<dyn Partial> {
+    fn partial(&self, _seed: Seed, _bound: Bound) -> Box<dyn Partial> {
         Box::new(Gathered(G::Sum::default()))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::default()
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {

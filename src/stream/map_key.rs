@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::shard::stage::Records;
 use crate::stream::context::DStream;
-use crate::stream::lower::ComputedNode;
+use crate::stream::lower::{ComputedNode, Values};
 use crate::stream::reduced::Reduced;
+use crate::table::add;
 
 impl<'c, R: Records> DStream<'c, R> {
     /// Makes a key and a value of each record, the key being bytes that need not be in the record: Spark's
@@ -105,6 +106,38 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
             init: Arc::new(init),
             map: Arc::new(map),
             reduce: Arc::new(reduce),
+            values: Values::any(),
+        }))
+    }
+
+    /// Counts the records of each key: what [`reduce_by_key`](Self::reduce_by_key) makes of ones, and with a
+    /// memory limit as exact as [`count_by_value`](DStream::count_by_value).
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
+    /// lines.map_key(|line, key| Some(key.extend(line.iter().rev()))).count_by_key().pprint(10);
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn count_by_key<S>(self) -> Reduced<'c, u64>
+    where
+        S: Send + 'static,
+        I: Fn() -> S + Send + Sync + 'static,
+        M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<()> + Send + Sync + 'static,
+    {
+        let MapKey { stream, init, map } = self;
+        let ones = move |state: &mut S, record: &[u8], key: &mut Vec<u8>| {
+            map(state, record, key).map(|()| 1u64)
+        };
+        stream.context.reduced(Arc::new(ComputedNode {
+            stream: stream.stream,
+            records: stream.records,
+            init: Arc::new(init),
+            map: Arc::new(ones),
+            reduce: Arc::new(add),
+            values: Values::ones(),
         }))
     }
 }

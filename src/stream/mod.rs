@@ -45,6 +45,7 @@ mod receiver;
 mod reduce;
 mod reduce_by_key;
 mod reduce_by_key_and_window;
+mod reduce_by_key_so_far;
 mod reduced;
 mod run_batches;
 mod running;

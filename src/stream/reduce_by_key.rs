@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::shard::stage::Records;
 use crate::stream::group::Groups;
-use crate::stream::lower::KeyedNode;
+use crate::stream::lower::{KeyedNode, Values};
 use crate::stream::map::Pairs;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
@@ -34,6 +34,7 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
             records: stream.records,
             map: Arc::new(map),
             reduce: Arc::new(reduce),
+            values: Values::any(),
         }))
     }
 }

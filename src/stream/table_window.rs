@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 use crate::epoch::{BatchStats, BatchTime, WindowSums};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shard::stage::Records;
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::context::DStream;
@@ -15,7 +15,6 @@ use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
 use crate::stream::window::{Kind, Span, Window};
 use crate::table::Table;
-use crate::table::keys::Seed;
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`. Keys that
@@ -42,10 +41,11 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ) -> Result<Reduced<'c, V>> {
         let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
         let shape = self.shape(&span);
+        self.context.keep_tables(shape.tables_reduce());
         let (windows, batches) = (ReduceWindow::new(shape), self.batches(span.length_ms));
         Ok(self.windowed(
             span.slide_ms,
-            Some(batches),
+            batches,
             windows,
             move |windows: &mut ReduceWindow<V>, step| {
                 match step {
@@ -115,10 +115,18 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         is_wanted: Option<impl Fn(&[u8], V) -> bool + Send + 'static>,
     ) -> Result<Reduced<'c, V>> {
         let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
-        let windows = InverseWindow::new(self.shape(&span), self.context.dialect());
+        let shape = self.shape(&span);
+        let windows = InverseWindow::new(shape, self.context.dialect());
+        if is_wanted.is_none() && windows.keeps_all() && self.context.has_memory_limit() {
+            return Err(Error::refused(
+                "a window with an inverse function keeps every key there ever was: with a memory limit, give a \
+                 filter that drops those that left",
+            ));
+        }
+        self.context.keep_tables(shape.tables_inverse());
         Ok(self.windowed(
             span.slide_ms,
-            Some(self.batches(span.length_ms)),
+            self.batches(span.length_ms),
             windows,
             move |windows: &mut InverseWindow<V>, step| {
                 match step {
@@ -134,34 +142,6 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         ))
     }
 
-    /// Folds the values each key had in all batches so far: a window that nothing leaves. A batch costs a
-    /// look-up for each of its keys; the memory grows with the number of keys there ever were.
-    ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// words.count_by_value().reduce_by_key_so_far(|a, b| a + b).pprint(10);
-    /// # ssc.start()?.await_termination() }
-    /// ```
-    pub fn reduce_by_key_so_far(
-        &self,
-        reduce: impl Fn(V, V) -> V + Send + 'static,
-    ) -> Reduced<'c, V> {
-        let all = SoFar(Table::new(Seed::random()));
-        self.windowed(self.slide_ms, None, all, move |all: &mut SoFar<V>, step| {
-            if let Enter::Batch(batch) = step {
-                if all.0.is_empty() {
-                    // Tables of one seed are merged leaf by leaf.
-                    all.0 = Table::new(batch.seed());
-                }
-                all.0.merge_from(batch, &reduce);
-            }
-            Ok(all.0.len())
-        })
-    }
-
     fn shape(&self, span: &Span) -> Shape {
         Shape::new(self.batches(span.length_ms), self.batches(span.slide_ms))
     }
@@ -171,11 +151,11 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         usize::try_from(ms / self.slide_ms).unwrap_or(usize::MAX)
     }
 
-    /// A stream of the windows `step` makes, of so many batches or of all; it gives the number of keys.
+    /// A stream of the windows of so many batches that `step` makes; it gives the number of keys.
     fn windowed<H>(
         &self,
         slide_ms: u64,
-        batches: Option<usize>,
+        batches: usize,
         windows: H,
         step: impl FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send + 'static,
     ) -> Reduced<'c, V>
@@ -187,7 +167,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             parent: Arc::clone(&self.held),
             slide_ms,
             held: Arc::clone(&held),
-            sums: WindowSums::new(batches),
+            sums: WindowSums::new(Some(batches)),
             step,
         };
         // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
@@ -198,15 +178,6 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             slide_ms,
             held,
         }
-    }
-}
-
-/// A window that nothing leaves.
-struct SoFar<V>(Table<V>);
-
-impl<V> AsRef<Table<V>> for SoFar<V> {
-    fn as_ref(&self) -> &Table<V> {
-        &self.0
     }
 }
 
@@ -254,11 +225,14 @@ where
                 Some(failure) => failure,
                 None => Failure::of_records(why.to_string()),
             })?;
-            Ok(Some(BatchStats {
-                time: now.time,
-                keys: keys as u64,
-                ..sums.of(&stats.unwrap_or_default())
-            }))
+            Ok(Some(
+                BatchStats {
+                    time: now.time,
+                    keys: keys as u64,
+                    ..sums.of(&stats.unwrap_or_default())
+                }
+                .with((*windows).as_ref().loss()),
+            ))
         })
     }
 

@@ -42,6 +42,40 @@ impl KeyArena {
         LongKey::copy_into(&self.bytes, key)
     }
 
+    /// Whether a key of `len` bytes needs no more memory than there is.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.bytes.chunk_capacity() >= len
+    }
+
+    /// As [`copy`](Self::copy), taking at most `more` bytes of the allocator. `None` if that is not enough.
+    pub(super) fn copy_within(&mut self, key: &[u8], more: usize) -> Option<LongKey> {
+        let limit = self.bytes.allocated_bytes().saturating_add(more);
+        self.bytes.set_allocation_limit(Some(limit));
+        let copied = LongKey::try_copy_into(&self.bytes, key);
+        self.bytes.set_allocation_limit(None);
+        self.live += copied.map_or(0, |_| key.len());
+        copied
+    }
+
+    /// A key of `len` bytes was removed from the table; its bytes go when the table is thinned.
+    pub(super) fn leave(&mut self, len: usize) {
+        self.live -= len;
+        self.dead += len;
+    }
+
+    /// As [`compact`](Self::compact), with `more` bytes beside those of the live keys, and nothing kept for the
+    /// next time.
+    #[cold]
+    pub(super) fn compact_tightly<V>(&mut self, long: &mut Leaves<Long<V>>, more: usize) {
+        self.spare = None;
+        let target = Bump::with_capacity(self.live + more);
+        for entry in long.iter_mut() {
+            entry.key = LongKey::copy_into(&target, long_bytes(entry));
+        }
+        self.bytes = target;
+        self.dead = 0;
+    }
+
     /// A key of `len` bytes was removed from the table. Gives whether [`compact`](Self::compact) is due.
     pub(super) fn forget(&mut self, len: usize) -> bool {
         self.live -= len;
@@ -87,6 +121,11 @@ impl KeyArena {
     /// Bytes of all keys of the table.
     pub(super) fn live(&self) -> usize {
         self.live
+    }
+
+    /// Bytes of keys that were removed and are still held.
+    pub(super) fn dead(&self) -> usize {
+        self.dead
     }
 
     /// Bytes held of the allocator.

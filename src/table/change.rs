@@ -58,6 +58,7 @@ impl<V: Copy> Table<V> {
         self.medium.recycle();
         self.long.recycle();
         self.arena.recycle();
+        self.limit.clear();
     }
 
     /// Changes what is kept for each key of `past`, in the order of `past`: `change` gets the entry's number,

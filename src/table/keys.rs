@@ -185,6 +185,14 @@ impl LongKey {
         }
     }
 
+    /// As [`copy_into`](Self::copy_into); `None` if the arena may not have or cannot get the memory.
+    pub(super) fn try_copy_into(arena: &Bump, key: &[u8]) -> Option<LongKey> {
+        let bytes = arena.try_alloc_slice_copy(key).ok()?;
+        Some(LongKey {
+            bytes: NonNull::from(&*bytes),
+        })
+    }
+
     /// Begins to load the key's first bytes.
     pub(super) fn prefetch(self) {
         prefetch(self.bytes.cast::<u8>().addr().get());

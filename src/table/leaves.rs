@@ -15,8 +15,7 @@
 //!   leaves               #0  #2    #1              #1 has depth 1: two places of the directory show it
 //! ```
 //!
-//! Where entries are removed, a leaf that became nearly empty is joined with the one it was split from, so
-//! that after a burst no more places remain than some sixteen an entry, and one leaf.
+//! `shrink` is what happens where entries are removed.
 //!
 //! A leaf also fits the second-level cache, so that splitting it and merging into it is fast, and two
 //! tables of one seed agree about which keys lie together.
@@ -27,7 +26,11 @@
 //! them. Two things happen then that do not happen to good hashes: an insertion has to step over many
 //! full groups in a leaf that has room, or leaves are split again and again without effect. [`Leaves::insert`] tells.
 
+mod shrink;
+
 use hashbrown::HashTable;
+
+pub(in crate::table) use self::shrink::Altered;
 
 use crate::limits::{LEAF_BUCKETS, LEAF_DEPTH_MAX};
 use crate::sys::prefetch::prefetch;
@@ -38,12 +41,6 @@ const LEAF_KEYS_MAX: usize = LEAF_BUCKETS / 8 * 7;
 /// A leaf that is full, removed entries' places included, is split if it holds this many entries; else it is
 /// swept, which frees at least a quarter of its places.
 const LEAF_KEYS_SPLIT: usize = LEAF_KEYS_MAX / 4 * 3;
-
-/// A leaf with fewer entries than this looks for a neighbour to join, after an entry was removed.
-const LEAF_KEYS_FEW: usize = LEAF_KEYS_MAX / 8;
-
-/// Entries of a joined leaf, at most: far from where it would be split again.
-const LEAF_KEYS_JOINED: usize = LEAF_KEYS_MAX / 4;
 
 /// A leaf may be this much deeper than all leaves are on average before that is taken for a flood. With
 /// good hashes leaves differ by one or two.
@@ -77,7 +74,16 @@ pub(super) struct Leaves<T> {
     growths: u64,
     /// Room there was in the beginning.
     initial: usize,
+    /// Bytes of all leaves' tables and the spare one.
+    table_bytes: usize,
 }
+
+/// An entry has no place, and there may be no more places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// For tables without a limit.
+pub(super) const UNLIMITED: usize = usize::MAX;
 
 #[derive(Debug)]
 struct Leaf<T> {
@@ -90,20 +96,19 @@ struct Leaf<T> {
     mask: usize,
 }
 
-/// What [`Leaves::alter`] found and did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Altered {
-    Absent,
-    Kept,
-    Removed,
-}
-
 /// Whether an insertion met what good hashes do not bring about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Strain {
     None,
     Flood,
+}
+
+impl Strain {
+    /// The worse of two.
+    pub(super) fn or(self, other: Strain) -> Strain {
+        if self == Strain::None { other } else { self }
+    }
 }
 
 impl<T> Leaf<T> {
@@ -143,6 +148,7 @@ impl<T> Leaves<T> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let table = HashTable::with_capacity(capacity.min(LEAF_KEYS_MAX));
         Leaves {
+            table_bytes: table.allocation_size(),
             directory: vec![0],
             leaves: vec![Leaf::new(table, 0)],
             depth: 0,
@@ -195,46 +201,124 @@ impl<T> Leaves<T> {
         self.leaf_mut(hash).table.find_mut(hash, is_it)
     }
 
-    /// Inserts an entry that is not there yet.
+    /// Inserts an entry that is not there yet, within the bytes `allowed` gives: they are asked for where
+    /// something has to grow, and bound what [`bytes`](Self::bytes) is at any time.
     #[inline]
-    pub(super) fn insert(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) -> Strain {
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        entry: T,
+        hasher: impl Fn(&T) -> u64,
+        allowed: impl Fn() -> usize,
+    ) -> Result<Strain, Full> {
         let mut strain = Strain::None;
         let mut leaf = self.leaf_mut(hash);
         if leaf.table.len() == leaf.table.capacity() {
-            strain = self.make_room(hash, &hasher);
+            strain = self.make_room(hash, &hasher, allowed())?;
             leaf = self.leaf_mut(hash);
         }
-        if leaf.insert(hash, entry, &hasher) > STEPS_MAX && !self.thin_out(hash, hasher) {
+        if leaf.insert(hash, entry, &hasher) > STEPS_MAX && !self.thin_out(hash, hasher, allowed())
+        {
             strain = Strain::Flood;
         }
-        strain
+        Ok(strain)
+    }
+
+    /// Makes a place for an entry with this hash, if there is none.
+    #[inline]
+    pub(super) fn ensure(
+        &mut self,
+        hash: u64,
+        hasher: &impl Fn(&T) -> u64,
+        allowed: &impl Fn() -> usize,
+    ) -> Result<Strain, Full> {
+        let leaf = self.leaf_mut(hash);
+        if leaf.table.len() == leaf.table.capacity() {
+            return self.make_room(hash, hasher, allowed());
+        }
+        Ok(Strain::None)
+    }
+
+    /// Inserts an entry for which there is a place: [`ensure`](Self::ensure) was called.
+    #[inline]
+    pub(super) fn put(
+        &mut self,
+        hash: u64,
+        entry: T,
+        hasher: impl Fn(&T) -> u64,
+        allowed: impl Fn() -> usize,
+    ) -> Strain {
+        let leaf = self.leaf_mut(hash);
+        if leaf.insert(hash, entry, &hasher) > STEPS_MAX && !self.thin_out(hash, hasher, allowed())
+        {
+            return Strain::Flood;
+        }
+        Strain::None
     }
 
     /// The leaf of `hash` is full: splits it, or lets it double while it is smaller than a leaf should be.
     #[cold]
-    fn make_room(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) -> Strain {
+    fn make_room(
+        &mut self,
+        hash: u64,
+        hasher: &impl Fn(&T) -> u64,
+        allowed: usize,
+    ) -> Result<Strain, Full> {
         loop {
             let depth_max = self.good_depth_max();
             let leaf = self.leaf_mut(hash);
-            if leaf.table.len() < leaf.table.capacity() {
-                return Strain::None;
+            let (len, buckets, depth) = (leaf.table.len(), leaf.table.num_buckets(), leaf.depth);
+            if len < leaf.table.capacity() {
+                return Ok(Strain::None);
             }
-            if leaf.table.len() < LEAF_KEYS_SPLIT && leaf.table.num_buckets() >= LEAF_BUCKETS {
+            if len < LEAF_KEYS_SPLIT && buckets >= LEAF_BUCKETS {
+                self.check(Self::leaf_bytes(), allowed)?;
                 self.sweep(hash, hasher);
-                return Strain::None;
+                return Ok(Strain::None);
             }
-            let is_deep = leaf.depth > depth_max;
-            let may_split = leaf.table.len() >= LEAF_KEYS_SPLIT && leaf.depth < LEAF_DEPTH_MAX;
+            let is_deep = depth > depth_max;
+            let may_split = len >= LEAF_KEYS_SPLIT && depth < LEAF_DEPTH_MAX;
+            if is_deep || !may_split {
+                // It doubles: up to a leaf's size, and beyond it as the way out of a flood. The old places
+                // are there until all entries have moved.
+                if allowed != UNLIMITED && buckets >= LEAF_BUCKETS {
+                    return Err(Full);
+                }
+                self.check(Self::bytes_of(2 * buckets), allowed)?;
+                self.growths += 1;
+                self.double(hash, hasher);
+                return Ok(if is_deep { Strain::Flood } else { Strain::None });
+            }
+            // Two leaves, where one of them may be the spare one.
+            self.check(self.bytes_to_split(), allowed)?;
             self.growths += 1;
-            if is_deep {
-                // It doubles beyond a leaf's size, which is the way out of a flood.
-                return Strain::Flood;
-            }
-            if !may_split {
-                return Strain::None;
-            }
             self.split(hash, hasher);
         }
+    }
+
+    /// Whether `more` bytes may be held beside those there are.
+    fn check(&self, more: usize, allowed: usize) -> Result<(), Full> {
+        match self.bytes().checked_add(more) {
+            Some(bytes) if bytes <= allowed => Ok(()),
+            _ => Err(Full),
+        }
+    }
+
+    /// Bytes that splitting takes: two leaves, one of which may be the spare one, and lists that may have to
+    /// double.
+    fn bytes_to_split(&self) -> usize {
+        let lists = 2 * size_of::<u32>() * self.directory.capacity()
+            + 2 * size_of::<Leaf<T>>() * self.leaves.capacity();
+        2 * Self::leaf_bytes() + lists
+    }
+
+    /// Twice the places for the leaf of `hash`.
+    fn double(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) {
+        let leaf = self.leaf_mut(hash);
+        let before = leaf.table.allocation_size();
+        leaf.table.reserve(1, hasher);
+        let after = leaf.table.allocation_size();
+        self.table_bytes = self.table_bytes - before + after;
     }
 
     /// The depth that no leaf exceeds while hashes are good.
@@ -244,17 +328,26 @@ impl<T> Leaves<T> {
 
     /// Makes more places where there were too few. Gives whether that should have been needed.
     #[cold]
-    fn thin_out(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) -> bool {
+    fn thin_out(&mut self, hash: u64, hasher: impl Fn(&T) -> u64, allowed: usize) -> bool {
         let depth_max = self.good_depth_max();
         let leaf = self.leaf_mut(hash);
         let len = leaf.table.len();
-        if leaf.table.num_buckets() < LEAF_BUCKETS {
-            leaf.table.reserve(LEAF_KEYS_MAX - len, hasher);
-        } else if len >= LEAF_KEYS_MAX / 2 && leaf.depth < LEAF_DEPTH_MAX && leaf.depth <= depth_max
-        {
-            self.split(hash, &hasher);
-        } else {
+        let is_small = leaf.table.num_buckets() < LEAF_BUCKETS;
+        let may_split = leaf.depth < LEAF_DEPTH_MAX && leaf.depth <= depth_max;
+        if !is_small && (len < LEAF_KEYS_MAX / 2 || !may_split) {
             return false;
+        }
+        if self.check(self.bytes_to_split(), allowed).is_err() {
+            return true; // There would have been a way.
+        }
+        if is_small {
+            let leaf = self.leaf_mut(hash);
+            let before = leaf.table.allocation_size();
+            leaf.table.reserve(LEAF_KEYS_MAX - len, hasher);
+            let after = leaf.table.allocation_size();
+            self.table_bytes = self.table_bytes - before + after;
+        } else {
+            self.split(hash, &hasher);
         }
         self.growths += 1;
         true
@@ -275,6 +368,7 @@ impl<T> Leaves<T> {
         }
         let number = u32::try_from(self.leaves.len()).expect("the depth has a limit");
         let (zeros, ones) = (self.empty_table(), HashTable::with_capacity(LEAF_KEYS_MAX));
+        self.table_bytes += ones.allocation_size();
         let (mut zeros, mut ones) = (Leaf::new(zeros, depth), Leaf::new(ones, depth));
         let bit = 57 - depth;
         let old = &mut self.leaves[at as usize].table;
@@ -301,10 +395,39 @@ impl<T> Leaves<T> {
     fn empty_table(&mut self) -> HashTable<T> {
         let spare = std::mem::take(&mut self.spare);
         if spare.num_buckets() == LEAF_BUCKETS {
-            spare
-        } else {
-            HashTable::with_capacity(LEAF_KEYS_MAX)
+            return spare;
         }
+        let table = HashTable::with_capacity(LEAF_KEYS_MAX);
+        self.table_bytes = self.table_bytes - spare.allocation_size() + table.allocation_size();
+        table
+    }
+
+    /// Bytes of a table of that many places: entries, and a control byte for each.
+    pub(super) fn bytes_of(buckets: usize) -> usize {
+        (buckets * size_of::<T>()).next_multiple_of(GROUP) + buckets + GROUP
+    }
+
+    /// Bytes of a leaf that does not grow any more.
+    pub(super) fn leaf_bytes() -> usize {
+        Self::bytes_of(LEAF_BUCKETS)
+    }
+
+    /// Bytes held of the allocator.
+    pub(super) fn bytes(&self) -> usize {
+        let directory = self.directory.capacity() * size_of::<u32>();
+        self.table_bytes + directory + self.leaves.capacity() * size_of::<Leaf<T>>()
+    }
+
+    /// As it is kept.
+    #[cfg(test)]
+    pub(super) fn table_bytes(&self) -> usize {
+        self.table_bytes
+    }
+
+    /// What `table_bytes` should be.
+    pub(super) fn measured(&self) -> usize {
+        let leaves = self.leaves.iter().map(|leaf| leaf.table.allocation_size());
+        leaves.sum::<usize>() + self.spare.allocation_size()
     }
 
     /// Moves the entries of the leaf of `hash` into a table in which nothing was removed yet.
@@ -319,106 +442,11 @@ impl<T> Leaves<T> {
         self.spare = std::mem::replace(leaf, swept).table;
     }
 
-    /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
-    /// `change` says false.
-    #[inline(always)]
-    pub(super) fn alter(
-        &mut self,
-        hash: u64,
-        is_it: impl Fn(&T) -> bool,
-        hasher: impl Fn(&T) -> u64,
-        change: impl FnOnce(&mut T) -> bool,
-    ) -> Altered {
-        let leaf = self.leaf_mut(hash);
-        let Ok(mut found) = leaf.table.find_entry(hash, is_it) else {
-            return Altered::Absent;
-        };
-        if change(found.get_mut()) {
-            return Altered::Kept;
-        }
-        found.remove();
-        if leaf.depth > 0 && leaf.table.len() < LEAF_KEYS_FEW {
-            self.join(hash, hasher);
-        }
-        Altered::Removed
-    }
-
-    /// Joins the leaf of `hash` with the one it was split from, as often as both hold little.
-    #[cold]
-    fn join(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) {
-        loop {
-            let place = self.place(hash);
-            let at = self.directory[place];
-            let depth = self.leaves[at as usize].depth;
-            let len = self.leaves[at as usize].table.len();
-            if depth == 0 {
-                return;
-            }
-            let span = 1 << (self.depth - depth);
-            let first = place / (2 * span) * 2 * span;
-            let other = self.directory[(place / span * span) ^ span];
-            let sibling = &mut self.leaves[other as usize];
-            if sibling.depth != depth || sibling.table.len() + len > LEAF_KEYS_JOINED {
-                return;
-            }
-            let mut emptied = std::mem::take(&mut sibling.table);
-            let leaf = &mut self.leaves[at as usize];
-            leaf.depth -= 1;
-            for entry in emptied.drain() {
-                leaf.insert(hasher(&entry), entry, &hasher);
-            }
-            self.spare = emptied;
-            self.directory[first..first + 2 * span].fill(at);
-            // The last leaf takes the number that became free.
-            let last = (self.leaves.len() - 1) as u32;
-            self.leaves.swap_remove(other as usize);
-            for number in &mut self.directory {
-                if *number == last {
-                    *number = other;
-                }
-            }
-            while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
-                self.directory = self.directory.iter().copied().step_by(2).collect();
-                self.depth -= 1;
-            }
-        }
-    }
-
-    /// Removes the entries for which `keep` says false, and then the leaves that are not needed, if most are
-    /// not.
-    pub(super) fn retain(
-        &mut self,
-        hasher: impl Fn(&T) -> u64,
-        mut keep: impl FnMut(&mut T) -> bool,
-    ) {
-        for leaf in &mut self.leaves {
-            leaf.table.retain(&mut keep);
-        }
-        if self.is_sparse() {
-            self.rebuild(|entry| hasher(entry), &hasher);
-        }
-    }
-
-    /// Whether entries take less than a sixteenth of the places of several leaves.
-    fn is_sparse(&self) -> bool {
-        self.leaves.len() > 1 && self.len() * 16 < self.leaves.len() * LEAF_BUCKETS
-    }
-
     /// All entries, to be changed; their hashes may not.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.leaves
             .iter_mut()
             .flat_map(|leaf| leaf.table.iter_mut())
-    }
-
-    /// Forgets all entries, and gives memory back if there was much more than they needed.
-    pub(super) fn recycle(&mut self) {
-        if self.is_sparse() {
-            let growths = self.growths;
-            *self = Leaves::with_capacity(self.initial);
-            self.growths = growths;
-        }
-        self.clear();
     }
 
     /// All entries, leaf by leaf, in each in the order of the hashes' low bits.
@@ -431,11 +459,12 @@ impl<T> Leaves<T> {
     pub(super) fn rebuild(&mut self, hasher: impl Fn(&mut T) -> u64, kept: impl Fn(&T) -> u64) {
         let mut rebuilt = Leaves::with_capacity(self.len().max(self.initial));
         rebuilt.initial = self.initial;
-        for leaf in &mut self.leaves {
+        // Leaf by leaf, so that not all entries are there twice.
+        for mut leaf in std::mem::take(&mut self.leaves) {
             for mut entry in leaf.table.drain() {
                 let hash = hasher(&mut entry);
                 // Should the new seed be as bad, the next insertion will tell.
-                let _ = rebuilt.insert(hash, entry, &kept);
+                let _ = rebuilt.insert(hash, entry, &kept, || UNLIMITED);
             }
         }
         rebuilt.growths += self.growths;
@@ -480,8 +509,8 @@ mod tests {
         let mut leaves = Leaves::with_capacity(100);
         let mut floods = 0;
         for number in 0..numbers {
-            let strain = leaves.insert(hash(number), number, |number| hash(*number));
-            floods += u64::from(strain == Strain::Flood);
+            let strain = leaves.insert(hash(number), number, |number| hash(*number), || UNLIMITED);
+            floods += u64::from(strain == Ok(Strain::Flood));
         }
         (leaves, floods)
     }

@@ -66,6 +66,26 @@ impl<V: Copy> Table<V> {
     pub(crate) fn merge_mapped<W: Copy>(
         &mut self,
         other: &Table<W>,
+        value_of: impl FnMut(W) -> V,
+        reduce: impl Fn(V, V) -> V,
+    ) {
+        if !self.limit.is_thinned() {
+            // What both kept is exact, and stays. Whoever divides the memory has room for all of it.
+            self.limit.is_lifted = true;
+            self.limit.is_closed = false;
+        }
+        self.merge_entries(other, value_of, reduce);
+    }
+
+    /// As [`merge_from`](Self::merge_from), but within the table's limit whatever it does there: for a table
+    /// that others are merged into again and again.
+    pub(crate) fn merge_within(&mut self, other: &Table<V>, reduce: impl Fn(V, V) -> V) {
+        self.merge_entries(other, |value| value, reduce);
+    }
+
+    fn merge_entries<W: Copy>(
+        &mut self,
+        other: &Table<W>,
         mut value_of: impl FnMut(W) -> V,
         reduce: impl Fn(V, V) -> V,
     ) {
@@ -90,6 +110,7 @@ impl<V: Copy> Table<V> {
             let value = value_of(entry.value);
             self.add_hashed(hash, Packed::Long(key), value, &reduce);
         }
+        self.limit.loss = self.limit.loss.plus(other.limit.loss);
     }
 
     /// Every value, to be changed.

@@ -5,7 +5,7 @@
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
 //! keys does. Refuses to know: threads, epochs, where keys come from.
 //!
-//! `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
+//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided, `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
 //! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `hot`
 //! counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
@@ -13,6 +13,8 @@
 //! every hit.
 
 mod arena;
+pub(crate) mod bound;
+pub(crate) mod budget;
 mod change;
 mod deferred;
 pub(crate) mod hot;
@@ -22,6 +24,7 @@ mod many;
 pub(crate) mod past;
 
 use self::arena::KeyArena;
+use self::bound::{Bound, Limit, Rules};
 use self::keys::{LongKey, Packed, Seed};
 use self::leaves::{Leaves, Strain};
 use crate::limits;
@@ -36,6 +39,7 @@ pub struct Table<V> {
     /// Bytes of the keys in `long`.
     arena: KeyArena,
     reseeds: u64,
+    limit: Limit<V>,
 }
 
 /// 16 bytes for counts, four to a cache line. The bytes are those of the `u64`, in memory order, so
@@ -202,12 +206,12 @@ impl Table<u64> {
 
     /// Whether the keys of at most 8 bytes have outgrown the second-level cache.
     pub(crate) fn is_short_large(&self) -> bool {
-        self.short.leaf_count() > LEAVES_NEAR
+        self.short.leaf_count() > LEAVES_NEAR && self.limit.bound.may_defer
     }
 
     /// Whether the keys of 9 to 16 bytes have.
     pub(crate) fn is_medium_large(&self) -> bool {
-        self.medium.leaf_count() > LEAVES_NEAR
+        self.medium.leaf_count() > LEAVES_NEAR && self.limit.bound.may_defer
     }
 }
 
@@ -228,6 +232,7 @@ impl<V: Copy> Table<V> {
             long: Leaves::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
             arena: KeyArena::new(),
             reseeds: 0,
+            limit: Limit::new(Bound::NONE, Rules::values()),
         }
     }
 
@@ -276,42 +281,18 @@ impl<V: Copy> Table<V> {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn insert_short_cold(&mut self, hash: u64, packed: u64, value: V) {
-        let (seed, key) = (self.seed, packed.to_le_bytes());
-        let strain = self.short.insert(hash, Short { key, value }, |entry| {
-            seed.hash_short(u64::from_le_bytes(entry.key))
-        });
-        self.relieve(strain);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn insert_medium_cold(&mut self, hash: u64, packed: u128, value: V) {
-        let (seed, key) = (self.seed, packed.to_le_bytes());
-        let strain = self.medium.insert(hash, Medium { key, value }, |entry| {
-            seed.hash_medium(u128::from_le_bytes(entry.key))
-        });
-        self.relieve(strain);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
-        let key = self.arena.copy(key);
-        let strain = self
-            .long
-            .insert(hash, Long { hash, key, value }, |entry| entry.hash);
-        self.relieve(strain);
-    }
-
     /// After a flood: another seed, and every key in its new place. This stops the shard for as long as it
-    /// takes to insert all keys once; whoever wants it again has to learn the new seed.
+    /// takes to insert all keys once; whoever wants it again has to learn the new seed. A table that has a limit
+    /// and is near it has no room for that: counting goes on, slowly.
+    #[inline]
     fn relieve(&mut self, strain: Strain) {
-        if strain == Strain::None {
-            return;
+        if strain != Strain::None && self.may_rebuild() {
+            self.take_new_seed();
         }
+    }
+
+    #[cold]
+    fn take_new_seed(&mut self) {
         self.reseeds += 1;
         if self.reseeds > limits::RESEEDS_MAX {
             return; // Sixty-four leaked seeds, or a fault of ours: counting goes on, slowly.
@@ -335,8 +316,23 @@ impl<V: Copy> Table<V> {
         self.merge_mapped(other, |value| value, reduce);
     }
 
-    /// Every key with its value, in no particular order.
+    /// Every key with its value as it is shown, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
+        self.iter_kept()
+            .map(|(key, value)| (key, self.shown(value)))
+    }
+
+    /// A value with the error of all values added, if there is one.
+    #[inline]
+    fn shown(&self, value: V) -> V {
+        match self.limit.loss.error {
+            0 => value,
+            error => (self.limit.rules.shown)(value, error),
+        }
+    }
+
+    /// Every key with what is kept of its value, in no particular order.
+    pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (&[u8], V)> {
         let short = self.short.iter();
         let short = short.map(|entry| (keys::unpack(&entry.key), entry.value));
         let medium = self.medium.iter();
@@ -346,8 +342,13 @@ impl<V: Copy> Table<V> {
         short.chain(medium).chain(long)
     }
 
-    /// The value of `key`.
+    /// The value of `key`, as it is shown.
     pub fn get(&self, key: &[u8]) -> Option<V> {
+        self.get_kept(key).map(|value| self.shown(value))
+    }
+
+    /// What is kept of the value of `key`.
+    pub(crate) fn get_kept(&self, key: &[u8]) -> Option<V> {
         let packed = keys::pack(&[], key);
         let hash = self.seed.hash(packed);
         match packed {
@@ -387,8 +388,19 @@ impl<V: Copy> Table<V> {
         self.len() == 0
     }
 
-    /// Forgets all keys and keeps the memory.
+    /// Forgets all keys and keeps the memory, as far as the table's limit goes: a merge may have exceeded it.
     pub fn clear(&mut self) {
+        self.limit.clear();
+        if self.limit.bound.bytes < self.allocated_bytes() {
+            let emptied = Table::new(self.seed);
+            let (limit, reseeds) = (self.limit.bound, self.reseeds);
+            let rules = self.limit.rules;
+            *self = Table {
+                limit: Limit::new(limit, rules),
+                reseeds,
+                ..emptied
+            };
+        }
         self.short.clear();
         self.medium.clear();
         self.long.clear();
@@ -410,9 +422,9 @@ impl<V: Copy> Table<V> {
 #[inline]
 #[allow(unsafe_code)]
 fn long_bytes<V>(entry: &Long<V>) -> &[u8] {
-    // SAFETY: entries are private to a `Table` and are never copied out of `long`. The arena is reset in two
-    // places: `clear` empties `long` first, and `KeyArena::compact` has moved every key of `long` before. So
-    // a borrowed entry's key is in the arena, and the lifetime returned is that of the borrow of the entry,
+    // SAFETY: entries are private to a `Table` and are never copied out of `long`. The arena is reset in three
+    // places: `clear` empties `long` first, and `KeyArena::compact` and `compact_tightly` have moved every key
+    // of `long` before. So a borrowed entry's key is in the arena, and the lifetime returned is that of the borrow of the entry,
     // hence of the table.
     unsafe { entry.key.bytes() }
 }

@@ -1,10 +1,11 @@
 //! A finished batch, packed: to be walked through again, not to be looked up in.
 //!
-//! Promise: it gives what the table held it was filled from, in the table's order; it takes the entries' bytes
+//! Promise: it gives what the table kept it was filled from, in the table's order; it takes the entries' bytes
 //! and, for what the batches before it needed, at most as much again. Refuses to know: what it is walked through for.
 //!
 //! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its length and 16.
 
+use super::bound::Loss;
 use super::keys;
 use super::{Long, Medium, Short, Table, long_bytes};
 
@@ -16,6 +17,8 @@ pub struct Past<V> {
     pub(super) long: Vec<PastLong<V>>,
     /// Keys of `long`, one behind the other.
     pub(super) bytes: Vec<u8>,
+    /// What the table could not keep.
+    loss: Loss,
 }
 
 /// A key of `len` bytes, behind those of the entries before.
@@ -35,6 +38,7 @@ impl<V> Default for Past<V> {
             medium: Vec::new(),
             long: Vec::new(),
             bytes: Vec::new(),
+            loss: Loss::default(),
         }
     }
 }
@@ -47,6 +51,7 @@ impl<V: Copy> Past<V> {
 
     /// Replaces the content by that of `table`, in the memory there is as far as it fits.
     pub fn fill_from(&mut self, table: &Table<V>) {
+        self.loss = table.loss();
         make_room(&mut self.short, table.short.len());
         self.short.extend(table.short.iter());
         make_room(&mut self.medium, table.medium.len());
@@ -65,6 +70,11 @@ impl<V: Copy> Past<V> {
             len: u32::try_from(key.len()).expect("RECORD_BYTES_MAX fits"),
             value: entry.value,
         });
+    }
+
+    /// What the table could not keep that it was filled from.
+    pub(crate) fn loss(&self) -> Loss {
+        self.loss
     }
 
     /// Whether there is no key.

@@ -233,12 +233,7 @@ impl Plan {
                 });
                 counts
             }
-            _ => {
-                let counted = lines.map_key_with(init, |extractor, line, key| {
-                    extractor.key(line, key).map(|()| 1u64)
-                });
-                counted.reduce_by_key(|a, b| a + b)
-            }
+            _ => lines.map_key_with(init, Extractor::key).count_by_key(),
         }))
     }
 

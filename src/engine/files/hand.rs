@@ -33,7 +33,7 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     fn is_stopped(&self) -> bool {
-        self.control.requested().is_some()
+        self.control.is_stopping()
     }
 }
 

@@ -124,6 +124,7 @@ impl Rig {
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
+            kept: 0,
         });
         let core = ReactorCore::new(
             parts.hub,

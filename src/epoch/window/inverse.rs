@@ -92,9 +92,15 @@ impl<V: Copy> InverseWindow<V> {
         }
     }
 
+    /// Whether keys whose values left stay, unless a filter drops them.
+    pub(crate) fn keeps_all(&self) -> bool {
+        !self.is_anew
+    }
+
     /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
     /// panics, the batch has entered as a failed one.
     pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+        self.state.follow_rules(batch);
         self.panes.enter(Some(batch), reduce);
     }
 
@@ -157,6 +163,7 @@ impl<V: Copy> InverseWindow<V> {
             self.panes.drop_oldest(leaving);
         }
         self.applied = self.panes.kept().len();
+        self.state.set_loss(self.panes.loss());
         self.is_intact = true;
         if self.panes.is_sound() {
             Ok(&self.state)

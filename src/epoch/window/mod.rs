@@ -13,11 +13,17 @@
 //!                        ───────
 //! ```
 //!
+//! Where batches had no room for all keys (`table::bound`), a window is made of what they kept, which is below the
+//! true values, and its error is the sum of theirs: for sums the bound holds as it does for a batch. The window's
+//! own tables have no limit and need none: they hold no key that no batch has.
+//!
 //! Whoever uses a window calls `enter` (or `enter_failed`) for every batch, in order, and `slide` whenever
 //! [`is_due`](InverseWindow::is_due) says so. A failed batch fails every window it is in; the first
 //! window behind it is computed from its own batches alone. A function that panics in `enter` makes that batch
 //! a failed one; in `slide` it fails that window alone, and the next one is computed from its batches anew.
 
+#[cfg(test)]
+mod bound_tests;
 mod inverse;
 mod panes;
 mod reduce;
@@ -46,6 +52,25 @@ impl Shape {
     pub fn new(window: usize, slide: usize) -> Shape {
         assert!(window > 0 && slide > 0, "a window has batches, and moves");
         Shape { window, slide }
+    }
+
+    /// What an [`InverseWindow`] takes at most, in tables of a batch. A packed pane may have twice the memory it
+    /// needs, a table twice that of its keys: panes of a window and those that leave, the window's table of the
+    /// same; the open pane, the fold of several, and what enters and leaves folded.
+    pub(crate) fn tables_inverse(self) -> usize {
+        let batches = self.window.saturating_add(self.slide);
+        batches
+            .saturating_mul(4)
+            .saturating_add(self.slide.saturating_mul(8))
+    }
+
+    /// The same of a [`ReduceWindow`]: panes, the window's table, a table of four values a key, and a second
+    /// value of every entry of the panes.
+    pub(crate) fn tables_reduce(self) -> usize {
+        let batches = self.window.saturating_add(self.slide);
+        batches
+            .saturating_mul(2 + 2 + 8 + 3)
+            .saturating_add(self.slide.saturating_mul(2))
     }
 }
 

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use super::Shape;
 use crate::table::Table;
+use crate::table::bound::Loss;
 use crate::table::keys::Seed;
 use crate::table::past::Past;
 
@@ -113,6 +114,7 @@ impl<V: Copy> Panes<V> {
             (Some(batch), _) => {
                 if self.open_is == Open::Empty {
                     self.open.recycle();
+                    self.open.follow_rules(batch);
                     self.open.set_seed(batch.seed());
                 }
                 // Until the batch is whole in the pane: should `reduce` panic, it has failed.
@@ -175,6 +177,14 @@ impl<V: Copy> Panes<V> {
     /// The panes, oldest first.
     pub(super) fn kept(&self) -> &VecDeque<Past<V>> {
         &self.kept
+    }
+
+    /// What the batches of the kept panes had no room for.
+    pub(super) fn loss(&self) -> Loss {
+        self.kept
+            .iter()
+            .map(Past::loss)
+            .fold(Loss::default(), Loss::plus)
     }
 
     /// How many of the kept panes, the oldest ones, are not in the window that is due.

@@ -116,6 +116,7 @@ impl<V: Copy> ReduceWindow<V> {
     /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
     /// panics, the batch has entered as a failed one.
     pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+        self.window.follow_rules(batch);
         self.panes.enter(Some(batch), reduce);
     }
 
@@ -157,6 +158,7 @@ impl<V: Copy> ReduceWindow<V> {
                 self.step(&reduce);
             }
         }
+        self.window.set_loss(self.panes.loss());
         self.is_intact = true;
         if self.panes.is_sound() {
             Ok(&self.window)

@@ -20,7 +20,6 @@ use crate::shard::pack::place;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Splitter, Tallied};
 use crate::table::Table;
-use crate::table::keys::Seed;
 
 /// Keys that wait at most. So many fit the first-level cache, packed.
 const WAITING_MAX: usize = 1 << 10;
@@ -63,14 +62,14 @@ where
 {
     /// `init` makes what `map` may change from record to record; `map` puts a record's key behind what it is
     /// given, empty, and returns its value, or nothing if the record has none; `reduce` folds the values of
-    /// a key. `seed` is that of the pipeline's tables.
+    /// a key. `counts` is an empty table with the seed of the pipeline's.
     pub(crate) fn new(
         records: R,
         init: Arc<I>,
         map: Arc<M>,
         reduce: Arc<F>,
         kernel: Kernel,
-        seed: Seed,
+        counts: Table<u64>,
     ) -> Self {
         ComputedStage {
             splitter: Splitter::new(records.rule(), kernel),
@@ -84,7 +83,7 @@ where
                 bytes: Vec::with_capacity(WAITING_BYTES + GUARD_BYTES),
                 pairs: Vec::with_capacity(WAITING_MAX),
             },
-            counting: Counting::new(kernel, seed),
+            counting: Counting::new(kernel, counts),
             gathered: Vec::with_capacity(GATHERED_MAX),
         }
     }
@@ -144,6 +143,10 @@ where
         self.counting.flush(table_of_mut(into), &*self.reduce);
     }
 
+    fn is_full(&self) -> bool {
+        self.counting.is_full()
+    }
+
     fn abandon(&mut self, _into: &mut dyn Partial) {
         self.waiting.bytes.clear();
         self.waiting.pairs.clear();
@@ -198,6 +201,7 @@ mod tests {
     use super::*;
     use crate::ring::arena::Arena;
     use crate::shard::stage::Lines;
+    use crate::table::keys::Seed;
 
     fn block(text: &[u8]) -> Block {
         let mut block = Arena::new(text.len(), 1).expect("memory").block();
@@ -213,7 +217,7 @@ mod tests {
     ) -> impl Stage {
         let seed = Seed::from_words(1, 2, 3);
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
-        ComputedStage::new(Lines, Arc::new(init), map, reduce, kernel, seed)
+        ComputedStage::new(Lines, Arc::new(init), map, reduce, kernel, Table::new(seed))
     }
 
     /// The key of a line, as the pipeline and the model see it: some long, some empty, some ending in NUL, some
@@ -328,7 +332,7 @@ mod tests {
             pairs: vec![(place(0, 2 * KEPT_BYTES), 1u64)],
         };
         let seed = Seed::from_words(1, 2, 3);
-        let mut counting = Counting::new(Kernel::detect(), seed);
+        let mut counting = Counting::new(Kernel::detect(), Table::new(seed));
         let mut table = Table::new(seed);
         waiting.add(
             &mut counting,

@@ -42,7 +42,6 @@ use crate::shard::count::{Counter, keeps_empty};
 use crate::shard::pack::place;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Run, Splitter, Tallied, Visit};
-use crate::table::keys::Seed;
 use crate::table::{Table, add};
 
 /// Pairs that are gathered before they are added: as many as `Table::add_each_within` takes at once.
@@ -68,16 +67,22 @@ struct Counting<V> {
 }
 
 impl<R: Records, M, V: Copy + Send + 'static, F> KeyedStage<R, M, V, F> {
-    /// `map` gives a record's key and value, `reduce` folds the values of a key. `seed` is that of the
-    /// pipeline's tables.
-    pub(crate) fn new(records: R, map: Arc<M>, reduce: Arc<F>, kernel: Kernel, seed: Seed) -> Self {
+    /// `map` gives a record's key and value, `reduce` folds the values of a key. `counts` is an empty table with
+    /// the seed of the pipeline's.
+    pub(crate) fn new(
+        records: R,
+        map: Arc<M>,
+        reduce: Arc<F>,
+        kernel: Kernel,
+        counts: Table<u64>,
+    ) -> Self {
         let splitter = Splitter::new(records.rule(), kernel);
         KeyedStage {
             records,
             map,
             reduce,
             splitter,
-            counting: Counting::new(kernel, seed),
+            counting: Counting::new(kernel, counts),
             gathered: Vec::with_capacity(GATHERED_MAX),
         }
     }
@@ -132,6 +137,10 @@ where
         self.counting.flush(table_of_mut(into), &*self.reduce);
     }
 
+    fn is_full(&self) -> bool {
+        self.counting.is_full()
+    }
+
     fn abandon(&mut self, _into: &mut dyn Partial) {
         self.gathered.clear();
         self.counting.abandon();
@@ -139,12 +148,17 @@ where
 }
 
 impl<V: Copy + Send + 'static> Counting<V> {
-    fn new(kernel: Kernel, seed: Seed) -> Self {
+    fn new(kernel: Kernel, counts: Table<u64>) -> Self {
         Counting {
-            counter: Counter::new(kernel, seed),
-            counts: Table::new(seed),
+            counter: Counter::new(kernel, counts.seed()),
+            counts,
             constant: None,
         }
+    }
+
+    /// Whether there was no room for a key that was counted.
+    fn is_full(&self) -> bool {
+        self.counts.loss().other > 0
     }
 
     /// The epoch's first block. The counts are gathered in the memory they will be handed over in: `flush`
@@ -187,7 +201,8 @@ impl<V: Copy + Send + 'static> Counting<V> {
     fn swap_if_empty(&mut self, table: &mut Table<V>) -> bool {
         match (table as &mut dyn Any).downcast_mut::<Table<u64>>() {
             Some(table) if table.is_empty() => {
-                std::mem::swap(&mut self.counts, table);
+                // What a value stands for is another thing in each of them.
+                self.counts.swap_content(table);
                 true
             }
             _ => false,

@@ -15,6 +15,7 @@ use super::*;
 use crate::ring::arena::Arena;
 use crate::shard::stage::Tokens;
 use crate::split::{CHUNK_BYTES_MAX, Rule, scalar};
+use crate::table::keys::Seed;
 
 const SEED: [u64; 3] = [7, 8, 9];
 
@@ -120,7 +121,13 @@ where
     M: Fn(&[u8]) -> (&[u8], V),
     F: Fn(V, V) -> V,
 {
-    KeyedStage::new(records, Arc::new(map), Arc::new(reduce), kernel, seed())
+    KeyedStage::new(
+        records,
+        Arc::new(map),
+        Arc::new(reduce),
+        kernel,
+        Table::new(seed()),
+    )
 }
 
 /// The compiler infers this from a closure that is an argument, and not from one that has a name.

@@ -1,0 +1,496 @@
+//! How much memory a table may take, and what it does when that is used up.
+//!
+//! Promise: what a table holds of the allocator never exceeds its limit, also not while it grows or makes room.
+//! What a full table could not keep is in its [`Loss`], so that for every key
+//!
+//! ```text
+//! kept <= true <= kept + loss.error + loss.other        kept is 0 for a key that is not there
+//! sum of all kept + loss.shed + loss.other == records added
+//! ```
+//!
+//! Refuses to know: who divides the memory, what is told about it.
+//!
+//! Counts that are added up are thinned: a number `t` is taken off every count and keys that have nothing left
+//! go; `error` grows by `t`. This is the summary of Misra and Gries in its mergeable form (Agarwal et al. 2012),
+//! with `t` about the median of the counts, so that at least half of the keys make room at a time and a key pays
+//! for a constant number of steps. The error is at most twice the records over the keys there is room for.
+//! Of other values nothing can be taken off: a full table takes no new keys until it is cleared.
+//!
+//! All of it stands where a leaf or the arena has to grow. A look-up that succeeds never comes here.
+
+use super::keys::{self, Packed};
+use super::leaves::{Full, Leaves, UNLIMITED};
+use super::{Long, Medium, Short, Table, long_bytes};
+use crate::config::OnLimit;
+use crate::limits::{
+    KEY_ARENA_BYTES_INITIAL, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
+    TABLE_SHORT_KEYS_INITIAL,
+};
+
+/// Counts that are looked at to find about the median.
+const SAMPLE: usize = 1024;
+
+/// A class of keys that has at least this share of a table's memory has room enough when half of its keys went.
+/// Another one needs memory that the others give back.
+const CLASS_SHARE: usize = 4;
+
+/// That much of the limit, as a share, is free after room was made for a small class.
+const FREE_SHARE: usize = 8;
+
+/// The limit of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Bytes; `usize::MAX` is no limit.
+    pub(crate) bytes: usize,
+    pub(crate) on_limit: OnLimit,
+    /// Whether keys may wait for a look-up beside the table (see `deferred`).
+    pub(crate) may_defer: bool,
+}
+
+impl Bound {
+    /// No limit.
+    pub(crate) const NONE: Bound = Bound {
+        bytes: UNLIMITED,
+        on_limit: OnLimit::Approximate,
+        may_defer: true,
+    };
+}
+
+/// What a table could not keep since it was cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// Taken off every count.
+    pub(crate) error: u64,
+    /// What was taken off, over all keys.
+    pub(crate) shed: u64,
+    /// The same in bytes of keys.
+    pub(crate) shed_bytes: u64,
+    /// Records of keys that were not taken in.
+    pub(crate) other: u64,
+    /// The same in bytes of keys.
+    pub(crate) other_bytes: u64,
+    /// Keys there were when the table was full for the first time.
+    pub(crate) full_at: u64,
+}
+
+impl Loss {
+    /// Whether nothing was lost.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Loss::default()
+    }
+
+    /// That of two tables that become one.
+    pub(crate) fn plus(self, other: Loss) -> Loss {
+        Loss {
+            error: self.error + other.error,
+            shed: self.shed + other.shed,
+            shed_bytes: self.shed_bytes.wrapping_add(other.shed_bytes),
+            other: self.other + other.other,
+            other_bytes: self.other_bytes.wrapping_add(other.other_bytes),
+            full_at: self.full_at.max(other.full_at),
+        }
+    }
+}
+
+/// What a full table does with a key for which there is no room.
+pub(super) type TakeIn<V> = fn(&mut Table<V>, Packed<'_>, V);
+
+/// How values are treated.
+#[derive(Debug)]
+pub(super) struct Rules<V> {
+    /// Makes room by taking something off all values; without it new keys are not taken in.
+    pub(super) take_in: Option<TakeIn<V>>,
+    /// Records a value stands for.
+    pub(super) records: fn(V) -> u64,
+    /// A value with the error added, as it is shown.
+    pub(super) shown: fn(V, u64) -> V,
+}
+
+impl<V> Clone for Rules<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Rules<V> {}
+
+impl<V> Rules<V> {
+    /// Values of which nothing is known.
+    pub(super) fn values() -> Self {
+        Rules {
+            take_in: None,
+            records: |_| 1,
+            shown: |value, _| value,
+        }
+    }
+}
+
+/// A table's limit and what became of it.
+#[derive(Debug)]
+pub(super) struct Limit<V> {
+    pub(super) bound: Bound,
+    pub(super) rules: Rules<V>,
+    pub(super) loss: Loss,
+    /// No new keys are taken in until the table is cleared.
+    pub(super) is_closed: bool,
+    /// Until the table is cleared there is no limit: it is merged into.
+    pub(super) is_lifted: bool,
+}
+
+impl<V> Limit<V> {
+    pub(super) fn new(bound: Bound, rules: Rules<V>) -> Self {
+        Limit {
+            bound,
+            rules,
+            loss: Loss::default(),
+            is_closed: false,
+            is_lifted: false,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.loss = Loss::default();
+        self.is_closed = false;
+        self.is_lifted = false;
+    }
+
+    /// Whether room is made by thinning.
+    pub(super) fn is_thinned(&self) -> bool {
+        self.rules.take_in.is_some() && self.bound.on_limit == OnLimit::Approximate
+    }
+
+    /// The limit as it is now.
+    fn bytes(&self) -> usize {
+        if self.is_lifted {
+            UNLIMITED
+        } else {
+            self.bound.bytes
+        }
+    }
+
+    /// Bytes an arena that holds `held` counts for: where room is made its keys are moved to another one, so
+    /// they are there twice for a moment.
+    fn twice(&self, held: usize) -> usize {
+        if self.is_thinned() { 2 * held } else { held }
+    }
+}
+
+impl<V: Copy> Table<V> {
+    /// An empty table of values of any kind within `bound`.
+    pub(crate) fn bounded(seed: keys::Seed, bound: Bound) -> Self {
+        let mut table = Table::new(seed);
+        table.limit.bound = bound;
+        table
+    }
+
+    /// The least a table may be given: what it begins with, and half as much again as making room takes.
+    pub(crate) fn bytes_min() -> usize {
+        let short = Leaves::<Short<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
+        let medium = Leaves::<Medium<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
+        let long = Leaves::<Long<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
+        let empty = short + medium + long + 2 * KEY_ARENA_BYTES_INITIAL;
+        empty + Self::reserve() * 3 / 2
+    }
+
+    /// What is always free, for making room: a leaf of any class.
+    fn reserve() -> usize {
+        let short = Leaves::<Short<V>>::leaf_bytes();
+        let medium = Leaves::<Medium<V>>::leaf_bytes();
+        short.max(medium).max(Leaves::<Long<V>>::leaf_bytes())
+    }
+
+    /// Bytes held of the allocator.
+    pub fn allocated_bytes(&self) -> usize {
+        self.short.bytes() + self.medium.bytes() + self.long.bytes() + self.arena.held()
+    }
+
+    /// What the table could not keep.
+    pub(crate) fn loss(&self) -> Loss {
+        self.limit.loss
+    }
+
+    /// Takes over what is known of tables that this one was made of.
+    pub(crate) fn set_loss(&mut self, loss: Loss) {
+        self.limit.loss = loss;
+    }
+
+    /// An empty table with the seed, the limit and the rules of this one.
+    pub(crate) fn empty_like(&self) -> Table<V> {
+        let mut table = Table::bounded(self.seed, self.limit.bound);
+        table.limit.rules = self.limit.rules;
+        table
+    }
+
+    /// Treats values as `other` does.
+    pub(crate) fn follow_rules(&mut self, other: &Table<V>) {
+        self.limit.rules = other.limit.rules;
+    }
+
+    /// Swaps the contents of two tables, each of which keeps its rules.
+    pub(crate) fn swap_content(&mut self, other: &mut Table<V>) {
+        std::mem::swap(self, other);
+        std::mem::swap(&mut self.limit.rules, &mut other.limit.rules);
+    }
+
+    /// What one class may hold when the others and the arena hold so much.
+    fn allowed(limit: &Limit<V>, others: usize, arena: usize) -> usize {
+        less(limit.bytes(), Self::reserve() + others + limit.twice(arena))
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn insert_short_cold(&mut self, hash: u64, packed: u64, value: V) {
+        if self.limit.is_closed || self.try_insert_short(hash, packed, value).is_err() {
+            self.insert_full(Packed::Short(packed), value);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn insert_medium_cold(&mut self, hash: u64, packed: u128, value: V) {
+        if self.limit.is_closed || self.try_insert_medium(hash, packed, value).is_err() {
+            self.insert_full(Packed::Medium(packed), value);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
+        if self.limit.is_closed || self.try_insert_long(hash, key, value).is_err() {
+            self.insert_full(Packed::Long(key), value);
+        }
+    }
+
+    /// Inserts a short key that is not there. Gives whether there was room.
+    #[inline]
+    pub(super) fn try_insert_short(
+        &mut self,
+        hash: u64,
+        packed: u64,
+        value: V,
+    ) -> Result<(), Full> {
+        let (seed, key) = (self.seed, packed.to_le_bytes());
+        let (medium, long, arena, limit) = (&self.medium, &self.long, &self.arena, &self.limit);
+        let allowed = || Self::allowed(limit, medium.bytes() + long.bytes(), arena.held());
+        let hasher = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
+        let entry = Short { key, value };
+        let strain = self.short.insert(hash, entry, hasher, allowed)?;
+        self.relieve(strain);
+        Ok(())
+    }
+
+    /// The same for a key of 9 to 16 bytes.
+    #[inline]
+    pub(super) fn try_insert_medium(
+        &mut self,
+        hash: u64,
+        packed: u128,
+        value: V,
+    ) -> Result<(), Full> {
+        let (seed, key) = (self.seed, packed.to_le_bytes());
+        let (short, long, arena, limit) = (&self.short, &self.long, &self.arena, &self.limit);
+        let allowed = || Self::allowed(limit, short.bytes() + long.bytes(), arena.held());
+        let hasher = |entry: &Medium<V>| seed.hash_medium(u128::from_le_bytes(entry.key));
+        let entry = Medium { key, value };
+        let strain = self.medium.insert(hash, entry, hasher, allowed)?;
+        self.relieve(strain);
+        Ok(())
+    }
+
+    /// The same for a longer key.
+    #[inline]
+    pub(super) fn try_insert_long(&mut self, hash: u64, key: &[u8], value: V) -> Result<(), Full> {
+        let (short, medium, limit) = (&self.short, &self.medium, &self.limit);
+        let held = self.arena.held();
+        let allowed = || Self::allowed(limit, short.bytes() + medium.bytes(), held);
+        let hasher = |entry: &Long<V>| entry.hash;
+        let strain = self.long.ensure(hash, &hasher, &allowed)?;
+        let copied = if self.arena.has_room(key.len()) || limit.bytes() == UNLIMITED {
+            self.arena.copy(key)
+        } else {
+            let free = less(allowed(), self.long.bytes());
+            self.arena.copy_within(key, free / 2).ok_or(Full)?
+        };
+        let entry = Long {
+            hash,
+            key: copied,
+            value,
+        };
+        let put = self.long.put(hash, entry, hasher, allowed);
+        self.relieve(put.or(strain));
+        Ok(())
+    }
+
+    fn try_insert(&mut self, packed: Packed<'_>, value: V) -> Result<(), Full> {
+        let hash = self.seed.hash(packed);
+        match packed {
+            Packed::Short(packed) => self.try_insert_short(hash, packed, value),
+            Packed::Medium(packed) => self.try_insert_medium(hash, packed, value),
+            Packed::Long(key) => self.try_insert_long(hash, key, value),
+        }
+    }
+
+    /// There is no room for a key that is not there.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn insert_full(&mut self, packed: Packed<'_>, value: V) {
+        if self.limit.loss.full_at == 0 {
+            self.limit.loss.full_at = self.len() as u64;
+        }
+        match self.limit.rules.take_in {
+            Some(take_in) if self.limit.is_thinned() => take_in(self, packed, value),
+            _ => {
+                self.limit.is_closed = true;
+                let records = (self.limit.rules.records)(value);
+                self.limit.loss.other += records;
+                let bytes = records.wrapping_mul(len_of(packed));
+                self.limit.loss.other_bytes = self.limit.loss.other_bytes.wrapping_add(bytes);
+            }
+        }
+    }
+
+    /// Whether a table that is nearly full may take a new seed: while it does both sets of leaves are there in
+    /// part. Where room can be made it is.
+    pub(super) fn may_rebuild(&self) -> bool {
+        self.allocated_bytes() <= self.limit.bound.bytes / 4
+    }
+}
+
+impl Table<u64> {
+    /// An empty table of numbers of records, of which nothing may be taken off: something else is made of them.
+    pub(crate) fn tallying(seed: keys::Seed, bound: Bound) -> Self {
+        let mut table = Table::bounded(seed, bound);
+        table.limit.rules.records = |count| count;
+        table
+    }
+
+    /// An empty table of counts that are added up, within `bound`.
+    pub(crate) fn counting(seed: keys::Seed, bound: Bound) -> Self {
+        let mut table = Table::bounded(seed, bound);
+        table.limit.rules = Rules {
+            take_in: Some(Table::take_in),
+            records: |count| count,
+            shown: |count, error| count.saturating_add(error),
+        };
+        table
+    }
+
+    /// Thins the table until the key has a place.
+    fn take_in(&mut self, packed: Packed<'_>, value: u64) {
+        loop {
+            if self.is_empty() {
+                if self.try_insert(packed, value).is_ok() {
+                    return;
+                }
+                // A key that is longer than all there is room for. Others pay for it in their error.
+                let loss = &mut self.limit.loss;
+                loss.error += value;
+                loss.shed += value;
+                let bytes = value.wrapping_mul(len_of(packed));
+                loss.shed_bytes = loss.shed_bytes.wrapping_add(bytes);
+                return;
+            }
+            self.thin();
+            if self.has_headroom(packed) && self.try_insert(packed, value).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether it will be a while until keys of this class need room again.
+    fn has_headroom(&self, packed: Packed<'_>) -> bool {
+        let class = match packed {
+            Packed::Short(_) => self.short.bytes(),
+            Packed::Medium(_) => self.medium.bytes(),
+            Packed::Long(_) => self.long.bytes() + self.arena.held(),
+        };
+        let (all, limit) = (self.allocated_bytes(), self.limit.bound.bytes);
+        class * CLASS_SHARE >= all || less(limit, all) >= limit / FREE_SHARE
+    }
+
+    /// Takes about the median of the counts off every count, and drops the keys that have none left.
+    #[cold]
+    pub(crate) fn thin(&mut self) {
+        let seed = self.seed;
+        let off = self.median();
+        let (mut shed, mut shed_bytes) = (0u64, 0u64);
+        let mut keep = |count: &mut u64, len: u64| {
+            let taken = off.min(*count);
+            shed += taken;
+            shed_bytes = shed_bytes.wrapping_add(taken.wrapping_mul(len));
+            *count -= taken;
+            *count > 0
+        };
+        self.short.thin(
+            |entry| seed.hash_short(u64::from_le_bytes(entry.key)),
+            |entry| keep(&mut entry.value, keys::unpack(&entry.key).len() as u64),
+        );
+        self.medium.thin(
+            |entry| seed.hash_medium(u128::from_le_bytes(entry.key)),
+            |entry| keep(&mut entry.value, keys::unpack(&entry.key).len() as u64),
+        );
+        let arena = &mut self.arena;
+        self.long.thin(
+            |entry| entry.hash,
+            |entry| {
+                let len = long_bytes(entry).len();
+                let is_kept = keep(&mut entry.value, len as u64);
+                if !is_kept {
+                    arena.leave(len);
+                }
+                is_kept
+            },
+        );
+        if self.arena.dead() > 0 {
+            // There is room for the live bytes now, since all that is held counts twice; and some more, if it
+            // counts twice afterwards.
+            let (live, held) = (self.arena.live(), self.arena.held());
+            let leaves = self.short.bytes() + self.medium.bytes() + self.long.bytes();
+            let both = less(self.limit.bound.bytes, leaves + Self::reserve());
+            let more = less(both, held + live).min(less(both / 2, live));
+            let more = more.min(live + KEY_ARENA_BYTES_INITIAL);
+            self.arena.compact_tightly(&mut self.long, more);
+        }
+        let loss = &mut self.limit.loss;
+        loss.error += off;
+        loss.shed += shed;
+        loss.shed_bytes = loss.shed_bytes.wrapping_add(shed_bytes);
+    }
+
+    /// About the median of the counts.
+    fn median(&self) -> u64 {
+        let every = self.len().div_ceil(SAMPLE).max(1);
+        // From each leaf its share; in a leaf the order has nothing to do with the counts.
+        let mut sample = Vec::with_capacity(2 * SAMPLE);
+        sample.extend(self.short.sample(every).map(|entry| entry.value));
+        sample.extend(self.medium.sample(every).map(|entry| entry.value));
+        sample.extend(self.long.sample(every).map(|entry| entry.value));
+        let middle = sample.len() / 2;
+        let (_, &mut median, _) = sample.select_nth_unstable(middle);
+        median.max(1)
+    }
+}
+
+fn less(bytes: usize, by: usize) -> usize {
+    if bytes == UNLIMITED {
+        return UNLIMITED;
+    }
+    bytes.saturating_sub(by)
+}
+
+fn places_for(keys: usize) -> usize {
+    (keys * 8 / 7).next_power_of_two()
+}
+
+/// Bytes of a packed key.
+fn len_of(packed: Packed<'_>) -> u64 {
+    let len = match packed {
+        Packed::Short(packed) => keys::unpack(&packed.to_le_bytes()).len(),
+        Packed::Medium(packed) => keys::unpack(&packed.to_le_bytes()).len(),
+        Packed::Long(key) => key.len(),
+    };
+    len as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! Divides the memory there may be.
+//!
+//! Promise: the addends of [`Division::fixed`], and the tables at the size that [`Division::bound`] gives each, are
+//! together at most what was asked for. Refuses to know: what a table does at its limit, who counts.
+//!
+//! Fixed parts come first, then the tables, all of one size. A batch may be far larger than the one before, in
+//! any shard, so nothing is lent from one table to another.
+
+use crate::config::{Config, OnLimit};
+use crate::error::{Error, Result};
+use crate::limits::{
+    COUNTER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB, QUEUES_BYTES, SHARDS_MAX,
+};
+use crate::table::Table;
+use crate::table::bound::Bound;
+
+/// The memory that a pipeline asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Tables that a stage has for itself, beside the one that is handed over.
+    pub(crate) own_tables: usize,
+    /// The least bytes of one of its tables; 0 where it has none.
+    pub(crate) table_bytes_min: usize,
+    /// Whether its values are counts that are added up.
+    pub(crate) is_counting: bool,
+}
+
+impl Needs {
+    /// Of tokens that are counted as they are.
+    pub(crate) fn counting() -> Self {
+        Needs {
+            own_tables: 0,
+            table_bytes_min: Table::<u64>::bytes_min(),
+            is_counting: true,
+        }
+    }
+}
+
+/// What the memory is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Division<'a> {
+    pub(crate) config: &'a Config,
+    /// Threads that count, the reading one included.
+    pub(crate) shards: usize,
+    /// Sets of tables a shard has: one is filled while the other is put out.
+    pub(crate) sets: usize,
+    pub(crate) blocks: usize,
+    pub(crate) feeds: usize,
+    /// One entry for each pipeline.
+    pub(crate) pipelines: &'a [Needs],
+    /// Tables of the size of a batch that windows keep.
+    pub(crate) kept: usize,
+}
+
+impl Division<'_> {
+    /// The limit of every table.
+    ///
+    /// # Errors
+    ///
+    /// It is less than what the fixed parts and the smallest tables take.
+    pub(crate) fn bound(&self) -> Result<Bound> {
+        let on_limit = self.config.on_limit;
+        let Some(bytes_max) = self.config.memory_bytes_max else {
+            return Ok(Bound {
+                on_limit,
+                ..Bound::NONE
+            });
+        };
+        let tables = self.tables().max(1);
+        let bound = |may_defer| Bound {
+            bytes: bytes_max.saturating_sub(self.fixed(may_defer)) / tables,
+            on_limit,
+            may_defer,
+        };
+        // Keys wait beside tables that are large; where memory is short it is of more use in the tables.
+        let waiting = bound(true);
+        let bound = if waiting.bytes >= GROUPS_BYTES {
+            waiting
+        } else {
+            bound(false)
+        };
+        let least = self.pipelines.iter().map(|needs| needs.table_bytes_min);
+        let least = least.max().unwrap_or(0);
+        if bound.bytes < least {
+            let fixed = self.fixed(false);
+            let bytes_min = fixed.saturating_add(least.saturating_mul(tables));
+            let mib = |bytes: usize| bytes.div_ceil(MIB);
+            return Err(Error::refused(format!(
+                "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do, of which {} MiB are \
+                 for blocks and long records and the rest for {tables} tables; take fewer workers, a smaller \
+                 record_bytes_max or shorter windows",
+                mib(bytes_min),
+                mib(fixed),
+            )));
+        }
+        Ok(bound)
+    }
+
+    /// Bytes of everything but the tables.
+    fn fixed(&self, may_defer: bool) -> usize {
+        let block = self.config.block_bytes_within_limit() + GUARD_BYTES;
+        let record = self.config.record_bytes_max + 1 + GUARD_BYTES;
+        let lanes = self.shards * self.pipelines.len();
+        [
+            // Every place in a ring, and one for each feed to fill.
+            self.blocks.saturating_mul(block),
+            // A record that outgrew its block: it is copied when it grows, and the next one's beginning waits.
+            self.feeds.saturating_mul(record).saturating_mul(3),
+            // Hot words and lists of every pipeline in every shard.
+            lanes * COUNTER_BYTES,
+            // Keys that wait for others of their corner of the table.
+            if may_defer { lanes * GROUPS_BYTES } else { 0 },
+            // The empty table that takes the place of one that is lent to an output.
+            self.pipelines
+                .iter()
+                .map(|needs| needs.table_bytes_min)
+                .sum(),
+            QUEUES_BYTES,
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
+    }
+
+    /// How many tables there are, or what takes as much as a table.
+    fn tables(&self) -> usize {
+        let pipelines = self
+            .pipelines
+            .iter()
+            .filter(|needs| needs.table_bytes_min > 0);
+        pipelines.map(|needs| self.tables_of(needs)).sum()
+    }
+
+    fn tables_of(&self, needs: &Needs) -> usize {
+        // One is filled, the other is merged and put out; the largest of these is the one merged into.
+        let filled = self.shards * (self.sets + needs.own_tables);
+        // A row of a ranking is 24 bytes, a key in a table at least 19: ranking all takes 1.3 tables.
+        let ranking = 2;
+        if needs.is_counting && self.config.on_limit == OnLimit::Approximate {
+            return filled + ranking + self.kept;
+        }
+        // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
+        // should its leaves just have been split.
+        let parts = self.shards * (1 + needs.own_tables);
+        let handed_over = if needs.own_tables > 0 {
+            2 * parts * self.sets
+        } else {
+            0
+        };
+        filled + handed_over + (2 + ranking + self.kept).saturating_mul(parts)
+    }
+}
+
+/// Of all groups of waiting keys of 8 and of 16 bytes.
+const GROUPS_BYTES: usize = (GROUP_KEYS << GROUPS_LOG2) * (8 + 16);
+
+const _: () = assert!(SHARDS_MAX * GROUPS_BYTES < usize::MAX / 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn division<'a>(config: &'a Config, pipelines: &'a [Needs], kept: usize) -> Division<'a> {
+        Division {
+            config,
+            shards: 3,
+            sets: 2,
+            blocks: 17,
+            feeds: 1,
+            pipelines,
+            kept,
+        }
+    }
+
+    #[test]
+    fn the_parts_are_together_no_more_than_the_limit() {
+        let mut keyed = Needs::counting();
+        (keyed.own_tables, keyed.is_counting) = (1, false);
+        for pipelines in [
+            vec![Needs::counting()],
+            vec![Needs::counting(), keyed],
+            vec![],
+        ] {
+            for on_limit in [OnLimit::Approximate, OnLimit::Other, OnLimit::Fail] {
+                for mib in [256, 512, 1024, 8192] {
+                    let config = Config::default().memory_bytes_max(mib << 20);
+                    let config = config.on_limit(on_limit);
+                    let division = division(&config, &pipelines, 3);
+                    let bound = division.bound().unwrap();
+                    let all = division.fixed(bound.may_defer) + bound.bytes * division.tables();
+                    assert!(all <= mib << 20);
+                    assert!(all + division.tables().max(1) > mib << 20 || pipelines.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_is_refused_with_what_would_do() {
+        let pipelines = [Needs::counting()];
+        let config = Config::default().memory_bytes_max(1 << 20);
+        let error = division(&config, &pipelines, 0)
+            .bound()
+            .unwrap_err()
+            .to_string();
+        let start = "memory_bytes_max 1048576 is too little: ";
+        let number = error
+            .strip_prefix(start)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        let least: usize = number.parse().unwrap();
+        let config = config.memory_bytes_max(least);
+        assert!(division(&config, &pipelines, 0).bound().is_ok());
+        let config = config.memory_bytes_max(least - 1);
+        assert!(division(&config, &pipelines, 0).bound().is_err());
+        // A window wants its share.
+        let config = config.memory_bytes_max(least);
+        assert!(division(&config, &pipelines, 300).bound().is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! The other direction: entries are removed, and leaves with them.
+//!
+//! Promise: a leaf that became nearly empty is joined with the one it was split from, so that after a burst no more
+//! places remain than some sixteen an entry, and one leaf; to remove and join takes the memory of one leaf at most
+//! beside what is there. Refuses to know: why entries go.
+
+use hashbrown::HashTable;
+
+use super::{LEAF_KEYS_MAX, Leaf, Leaves};
+use crate::limits::LEAF_BUCKETS;
+
+/// A leaf with fewer entries than this looks for a neighbour to join, after an entry was removed.
+const LEAF_KEYS_FEW: usize = LEAF_KEYS_MAX / 8;
+
+/// Entries of a joined leaf, at most: far from where it would be split again.
+const LEAF_KEYS_JOINED: usize = LEAF_KEYS_MAX / 4;
+
+/// Entries of a leaf that was joined after thinning, at most: half a leaf has to come before it is split again.
+const LEAF_KEYS_THINNED: usize = LEAF_KEYS_MAX / 2;
+
+/// What [`Leaves::alter`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::table) enum Altered {
+    Absent,
+    Kept,
+    Removed,
+}
+
+impl<T> Leaves<T> {
+    /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
+    /// `change` says false.
+    #[inline(always)]
+    pub(in crate::table) fn alter(
+        &mut self,
+        hash: u64,
+        is_it: impl Fn(&T) -> bool,
+        hasher: impl Fn(&T) -> u64,
+        change: impl FnOnce(&mut T) -> bool,
+    ) -> Altered {
+        let leaf = self.leaf_mut(hash);
+        let Ok(mut found) = leaf.table.find_entry(hash, is_it) else {
+            return Altered::Absent;
+        };
+        if change(found.get_mut()) {
+            return Altered::Kept;
+        }
+        found.remove();
+        if leaf.depth > 0 && leaf.table.len() < LEAF_KEYS_FEW {
+            self.join(hash, hasher);
+        }
+        Altered::Removed
+    }
+
+    /// Joins the leaf of `hash` with the one it was split from, as often as both hold little.
+    #[cold]
+    fn join(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) {
+        loop {
+            let place = self.place(hash);
+            let at = self.directory[place];
+            let depth = self.leaves[at as usize].depth;
+            let len = self.leaves[at as usize].table.len();
+            if depth == 0 {
+                return;
+            }
+            let span = 1 << (self.depth - depth);
+            let first = place / (2 * span) * 2 * span;
+            let other = self.directory[(place / span * span) ^ span];
+            let sibling = &mut self.leaves[other as usize];
+            if sibling.depth != depth || sibling.table.len() + len > LEAF_KEYS_JOINED {
+                return;
+            }
+            let mut emptied = std::mem::take(&mut sibling.table);
+            let leaf = &mut self.leaves[at as usize];
+            leaf.depth -= 1;
+            for entry in emptied.drain() {
+                leaf.insert(hasher(&entry), entry, &hasher);
+            }
+            self.spare = emptied;
+            self.table_bytes = self.measured();
+            self.directory[first..first + 2 * span].fill(at);
+            // The last leaf takes the number that became free.
+            let last = (self.leaves.len() - 1) as u32;
+            self.leaves.swap_remove(other as usize);
+            for number in &mut self.directory {
+                if *number == last {
+                    *number = other;
+                }
+            }
+            while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
+                self.directory = self.directory.iter().copied().step_by(2).collect();
+                self.depth -= 1;
+            }
+        }
+    }
+
+    /// Removes the entries for which `keep` says false, and then the leaves that are not needed, if most are
+    /// not.
+    pub(in crate::table) fn retain(
+        &mut self,
+        hasher: impl Fn(&T) -> u64,
+        mut keep: impl FnMut(&mut T) -> bool,
+    ) {
+        for leaf in &mut self.leaves {
+            leaf.table.retain(&mut keep);
+        }
+        if self.is_sparse() {
+            self.rebuild(|entry| hasher(entry), &hasher);
+        }
+    }
+
+    /// Whether entries take less than a sixteenth of the places of several leaves.
+    fn is_sparse(&self) -> bool {
+        self.leaves.len() > 1 && self.len() * 16 < self.leaves.len() * LEAF_BUCKETS
+    }
+
+    /// Forgets all entries, and gives memory back if there was much more than they needed.
+    pub(in crate::table) fn recycle(&mut self) {
+        if self.is_sparse() {
+            let growths = self.growths;
+            *self = Leaves::with_capacity(self.initial);
+            self.growths = growths;
+        }
+        self.clear();
+    }
+
+    /// Removes the entries for which `keep` says false, in every leaf, and joins leaves that hold half of what they
+    /// could together. The places of removed entries are free afterwards, which `retain` does not promise.
+    ///
+    /// It needs the memory of one leaf beside what there is, and gives that back.
+    #[cold]
+    pub(in crate::table) fn thin(
+        &mut self,
+        hasher: impl Fn(&T) -> u64,
+        mut keep: impl FnMut(&mut T) -> bool,
+    ) {
+        let mut spare = std::mem::take(&mut self.spare);
+        for leaf in &mut self.leaves {
+            let buckets = leaf.table.num_buckets();
+            if spare.num_buckets() != buckets {
+                spare = HashTable::with_capacity(buckets / 8 * 7);
+            }
+            let mut thinned = Leaf::new(spare, leaf.depth);
+            for mut entry in leaf.table.drain() {
+                if keep(&mut entry) {
+                    thinned.insert(hasher(&entry), entry, &hasher);
+                }
+            }
+            spare = std::mem::replace(leaf, thinned).table;
+        }
+        drop(spare);
+        self.join_all(hasher);
+        self.table_bytes = self.measured();
+    }
+
+    /// About one of `every` entries, some of each leaf.
+    pub(in crate::table) fn sample(&self, every: usize) -> impl Iterator<Item = &T> {
+        let share = move |leaf: &Leaf<T>| leaf.table.len().div_ceil(every);
+        let leaves = self.leaves.iter();
+        leaves.flat_map(move |leaf| leaf.table.iter().take(share(leaf)))
+    }
+
+    /// Joins all leaves that hold little together, from the deepest upwards.
+    fn join_all(&mut self, hasher: impl Fn(&T) -> u64) {
+        for depth in (1..=self.depth).rev() {
+            let span = 1usize << (self.depth - depth);
+            for first in (0..self.directory.len()).step_by(2 * span) {
+                let (at, other) = (self.directory[first], self.directory[first + span]);
+                let [leaf, sibling] = [at, other].map(|number| &self.leaves[number as usize]);
+                let is_pair = at != other && leaf.depth == depth && sibling.depth == depth;
+                if !is_pair || leaf.table.len() + sibling.table.len() > LEAF_KEYS_THINNED {
+                    continue;
+                }
+                let mut emptied = std::mem::take(&mut self.leaves[other as usize].table);
+                let leaf = &mut self.leaves[at as usize];
+                leaf.depth -= 1;
+                for entry in emptied.drain() {
+                    leaf.insert(hasher(&entry), entry, &hasher);
+                }
+                self.directory[first..first + 2 * span].fill(at);
+            }
+        }
+        // The numbers that are not shown any more go, and the others move up.
+        let mut numbers = vec![u32::MAX; self.leaves.len()];
+        for &number in &self.directory {
+            numbers[number as usize] = 0;
+        }
+        let shown = numbers.iter_mut().filter(|number| **number == 0);
+        for (next, number) in (0..).zip(shown) {
+            *number = next;
+        }
+        let mut shown = numbers.iter().map(|number| *number != u32::MAX);
+        self.leaves.retain(|_| shown.next() == Some(true));
+        for number in &mut self.directory {
+            *number = numbers[*number as usize];
+        }
+        while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
+            self.directory = self.directory.iter().copied().step_by(2).collect();
+            self.depth -= 1;
+        }
+    }
+}
