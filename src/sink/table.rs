@@ -188,8 +188,9 @@ impl<V: Value> Sink<V> for Table<V> {
 
 /// What a memory limit did to a batch: whether counts are approximate, by how much at most, and records
 /// whose keys were not kept.
-fn limits<V>(_batch: &Batch<'_, V>) -> (bool, u64, u64) {
-    (false, 0, 0)
+fn limits<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> (bool, u64, u64) {
+    let stats = batch.stats();
+    (stats.error_max > 0, stats.error_max, stats.other_records)
 }
 
 /// What a row shows between its value and its key.

@@ -8,6 +8,8 @@
 
 #[path = "flags/groups.rs"]
 mod groups;
+#[path = "keys/spec.rs"]
+pub(crate) mod spec;
 #[path = "units.rs"]
 pub(crate) mod units;
 
@@ -22,7 +24,7 @@ use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use groups::{
-    Aggregate, Color, Counting, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
+    Color, Counting, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
 };
 pub(crate) use units::{Endpoint, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
 

@@ -15,7 +15,6 @@ mod find;
 mod json;
 pub(crate) mod number;
 pub(crate) mod skipped;
-pub(crate) mod spec;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +25,7 @@ use microtally::stream::{DStream, Reduced};
 use microtally::{Lines, Rule};
 use regex::bytes::Regex;
 
+pub(crate) use crate::flags::spec;
 use find::Finder;
 use number::Number;
 use skipped::{Counter, Skipped};
@@ -158,6 +158,7 @@ fn escape(key: &mut Vec<u8>, start: usize, text: &mut Vec<u8>) {
 
 impl Plan {
     /// Counts what `key` says, of every line; words are what `words` makes of it.
+    #[cfg(test)]
     pub(crate) fn of(key: Part, words: Rule) -> Plan {
         Plan {
             greps: Vec::new(),

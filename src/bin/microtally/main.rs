@@ -59,11 +59,12 @@ fn main() -> ExitCode {
 }
 
 /// 1: failed while running. 2: refused before anything started. 3: a source could not be opened or was
-/// lost for good.
+/// lost for good. 5: the memory limit was reached, and that was to end the run.
 fn exit_code(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Config | ErrorKind::NoOutput => 2,
         ErrorKind::Source => 3,
+        ErrorKind::Limit => 5,
         _ => 1,
     }
 }

@@ -11,11 +11,11 @@ use microtally::sink::{Json, Pyspark, Sink, Tsv};
 use microtally::stream::Reduced;
 use microtally::{Result, StopHandle, Value, sink};
 
+use crate::flags::spec::{Aggregate, Part};
 use crate::flags::{self, Counting, Format, Stats, Top};
 use crate::keys::Plan;
 use crate::keys::number::Number;
 use crate::keys::skipped::Skipped;
-use crate::keys::spec::{Aggregate, Part};
 use crate::live::{self, Live, Period, Values};
 use crate::progress::Ending;
 use crate::report::Report;

@@ -12,22 +12,25 @@ use microtally::sources::{
     expand,
 };
 use microtally::stream::DStream;
-use microtally::{Config, Error, ErrorKind, Lines, Notice, Reconnect, Result, Rule, Source};
-
-use crate::flags::{
-    self, Count, Counting, Demo, Format, Live, Slides, SourceSpec, Split, Threads, Words, Workers,
+use microtally::{
+    Config, Error, ErrorKind, Lines, Notice, OnLimit, Reconnect, Result, Rule, Source,
 };
-use crate::keys::spec::{self, Aggregate, Separator};
+
+use crate::flags::spec::{Part, Separator};
+use crate::flags::{
+    self, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads, Words,
+    Workers,
+};
 use crate::keys::{Counted, Plan};
 use crate::live::Period;
 use crate::report::Report;
 use crate::show::{self, Show, Start, Table};
-use crate::{load, progress, say, say_line};
+use crate::{load, memory, progress, say, say_line};
 
 /// What a command takes where the user said nothing.
 struct Defaults {
     interval: Duration,
-    key: &'static str,
+    key: Part,
     /// How `-k word` splits.
     words: Rule,
     show: show::Defaults,
@@ -39,7 +42,7 @@ struct Defaults {
 pub(crate) fn words(options: &Words) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::from_secs(5),
-        key: "word",
+        key: Part::Word,
         words: Rule::Split(b' '),
         show: show::Defaults::words(),
         adds_up: false,
@@ -51,7 +54,7 @@ pub(crate) fn words(options: &Words) -> Result<()> {
 pub(crate) fn top(options: &Live) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::from_secs(1),
-        key: "line",
+        key: Part::Line,
         words: Rule::SplitWhitespace,
         show: show::Defaults::top(),
         adds_up: true,
@@ -63,14 +66,14 @@ pub(crate) fn top(options: &Live) -> Result<()> {
 pub(crate) fn count(options: &Count) -> Result<()> {
     let defaults = Defaults {
         interval: Duration::ZERO,
-        key: "line",
+        key: Part::Line,
         words: Rule::SplitWhitespace,
         show: show::Defaults::count(),
         adds_up: false,
     };
     let counting = &options.counting;
     let plan = plan(counting, &defaults)?;
-    let ssc = StreamingContext::one_batch(config(counting))?;
+    let ssc = StreamingContext::one_batch(config(counting)?)?;
     ssc.on_notice(tell);
     let show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
@@ -107,7 +110,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
 fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
     let plan = plan(counting, defaults)?;
     let interval = slides.interval.unwrap_or(defaults.interval);
-    let ssc = StreamingContext::with_config(interval, config(counting))?;
+    let ssc = StreamingContext::with_config(interval, config(counting)?)?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
@@ -153,16 +156,6 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
 
 /// What is counted, of which lines.
 fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
-    let keys: Vec<&str> = match &counting.keys[..] {
-        [] => vec![defaults.key],
-        keys => keys.iter().map(String::as_str).collect(),
-    };
-    let keys = keys.into_iter().map(|text| {
-        spec::key(text).map_err(|reason| Error::refused(format!("--key '{text}': {reason}")))
-    });
-    let value = counting.value.as_ref().map(|text| {
-        spec::value(text).map_err(|reason| Error::refused(format!("--value '{text}': {reason}")))
-    });
     let (separator, words) = match counting.split {
         Split::Default => (Separator::Blanks, defaults.words),
         Split::Byte(byte) => (Separator::Byte(byte), Rule::Split(byte)),
@@ -171,15 +164,12 @@ fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
     let plan = Plan {
         greps: counting.greps.clone(),
         nots: counting.nots.clone(),
-        keys: keys.collect::<Result<_>>()?,
-        aggregate: match counting.aggregate {
-            flags::Aggregate::Count => Aggregate::Count,
-            flags::Aggregate::Sum => Aggregate::Sum,
-            flags::Aggregate::Min => Aggregate::Min,
-            flags::Aggregate::Max => Aggregate::Max,
-            flags::Aggregate::Mean => Aggregate::Mean,
+        keys: match &counting.keys[..] {
+            [] => vec![defaults.key.clone().into()],
+            keys => keys.to_vec(),
         },
-        value: value.transpose()?,
+        aggregate: counting.aggregate,
+        value: counting.value.clone(),
         separator,
         words,
     };
@@ -303,8 +293,22 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
 }
 
 /// The settings of a command that counts.
-fn config(counting: &Counting) -> Config {
-    of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max)
+fn config(counting: &Counting) -> Result<Config> {
+    let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
+    let config = config.on_limit(match counting.on_limit {
+        flags::OnLimit::Approx => OnLimit::Approximate,
+        flags::OnLimit::Other => OnLimit::Other,
+        flags::OnLimit::Error => OnLimit::Fail,
+    });
+    let bytes_max = match counting.memory {
+        Some(Memory::Unlimited) => return Ok(config),
+        Some(Memory::Bytes(bytes)) => Some(bytes),
+        None => memory::half_of_what_there_is(),
+    };
+    Ok(match bytes_max.map(usize::try_from) {
+        Some(Ok(bytes)) => config.memory_bytes_max(bytes),
+        _ => config,
+    })
 }
 
 fn of_threads(threads: &Threads) -> Config {

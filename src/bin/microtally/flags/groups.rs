@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
 
+use super::spec::{self, Aggregate, KeySpec, Part};
 use super::units::{self, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
 
 /// File names need not be UTF-8.
@@ -75,21 +76,21 @@ pub(crate) struct Counting {
         short = 'k',
         long = "key",
         value_name = "KEY",
-        help_heading = "What is counted"
+        value_parser = spec::key, help_heading = "What is counted"
     )]
-    pub keys: Vec<String>,
+    pub keys: Vec<KeySpec>,
     /// count, or sum, min, max, mean of -v
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
-    #[arg(help_heading = "What is counted", hide_possible_values = true)]
+    #[arg(value_parser = spec::aggregate, help_heading = "What is counted")]
     pub aggregate: Aggregate,
     /// The number: field:N, csv:N, json:/PTR or re:REGEX
     #[arg(
         short = 'v',
         long,
         value_name = "KEY",
-        help_heading = "What is counted"
+        value_parser = spec::value, help_heading = "What is counted"
     )]
-    pub value: Option<String>,
+    pub value: Option<Part>,
     /// How many, the greatest first [default: 10; count: all]
     #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
     #[arg(help_heading = "Results")]
@@ -234,21 +235,6 @@ pub(crate) enum Split {
     Byte(u8),
     /// Runs of white space: Python's `split()`.
     Whitespace,
-}
-
-/// What is made of the records of a key.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Aggregate {
-    /// Their number
-    Count,
-    /// The sum of their values
-    Sum,
-    /// The least value
-    Min,
-    /// The greatest value
-    Max,
-    /// The arithmetic mean of their values
-    Mean,
 }
 
 /// What happens when the keys no longer fit into the memory there is.

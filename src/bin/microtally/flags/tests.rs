@@ -46,7 +46,7 @@ fn defaults_are_those_of_the_manual() {
         greps: Vec::new(),
         nots: Vec::new(),
         keys: Vec::new(),
-        aggregate: Aggregate::Count,
+        aggregate: spec::Aggregate::Count,
         value: None,
         top: None,
         format: None,
@@ -138,14 +138,17 @@ fn every_option_is_read() {
         }
     );
     assert_eq!((all.top, all.format), (Some(Top::All), Some(Format::Json)));
-    assert_eq!(all.keys, ["field:2", "csv:1"]);
+    assert_eq!(
+        all.keys,
+        ["field:2", "csv:1"].map(|text| spec::key(text).unwrap())
+    );
     assert_eq!(
         (&all.greps[..], &all.nots[..]),
         (&["a".into(), "b".into()][..], &["c".into()][..])
     );
     assert_eq!(
         (all.aggregate, all.value),
-        (Aggregate::Mean, Some("field:3".into()))
+        (spec::Aggregate::Mean, Some(spec::value("field:3").unwrap()))
     );
     assert_eq!(
         (all.memory, all.on_limit),

@@ -58,8 +58,13 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    fn of<V>(_batch: &Batch<'_, V>) -> Self {
-        Limit::default()
+    fn of<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> Self {
+        let stats = batch.stats();
+        Limit {
+            is_approximate: stats.error_max > 0,
+            error_max: stats.error_max,
+            other_records: stats.other_records,
+        }
     }
 }
 
