@@ -20,6 +20,8 @@ mod latency;
 mod lengths;
 #[path = "oracle/limits.rs"]
 mod limits;
+#[path = "oracle/listeners.rs"]
+mod listeners;
 #[path = "oracle/live.rs"]
 mod live;
 #[path = "oracle/properties.rs"]

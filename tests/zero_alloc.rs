@@ -295,6 +295,16 @@ fn streaming_context() {
     });
     let made = made.reduce_by_key(|a, b| (a.0.wrapping_add(b.0), a.1.max(b.1)));
     made.output(Pyspark::new(Null, 5));
+    // Two values of each key.
+    let spans = words.map(|word| (word, word.len())).combine_by_key(
+        |len| (len, len),
+        |(least, most), len| (len.min(least), len.max(most)),
+        |(least, most), (other, another)| (other.min(least), another.max(most)),
+    );
+    let (tell_span, spans_seen) = mpsc::sync_channel(1 << 10);
+    spans.for_each_batch(move |batch, _| {
+        let _ = tell_span.try_send(batch.get(b"w7"));
+    });
     let (tell, batches) = mpsc::sync_channel(1 << 10);
     counts.for_each_batch(move |batch, _| {
         let _ = tell.send((batch.stats().tokens, calls()));
@@ -316,6 +326,7 @@ fn streaming_context() {
         after = calls;
     }
     assert!(tokens > 0, "words came through");
+    assert!(spans_seen.try_iter().any(|span| span == Some((2, 2))));
     assert_eq!(
         after - before,
         0,

@@ -24,9 +24,9 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStats {
-    /// Batches put out.
+    /// Batches put out, also those in which a function of the user's failed.
     pub batches: u64,
-    /// Records in them.
+    /// Records that came in for them.
     pub records: u64,
     /// Tokens counted in them.
     pub tokens: u64,

@@ -40,13 +40,24 @@ pub(crate) trait Node: Send + Sync {
 /// An epoch as the batch plane gets it: every shard's part in one.
 pub(crate) struct Merged<'a> {
     pub(crate) mark: Mark,
-    /// One for each node. What they hold means nothing when the epoch has failed.
+    /// One for each node. What one holds means nothing when it has failed.
     pub(crate) nodes: &'a mut [NodeTable],
     /// One for each node.
     pub(crate) stats: &'a [BatchStats],
-    /// What a function of the user's said when it panicked in a shard or while tables were merged.
-    pub(crate) failure: Option<&'a str>,
     pub(crate) control: &'a Control,
+}
+
+impl Merged<'_> {
+    /// What a function of the user's said when it panicked in a shard or while tables were merged: the first
+    /// of those that did.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        first_failure(self.nodes)
+    }
+}
+
+/// The failure of the first node that has one.
+pub(crate) fn first_failure(nodes: &[NodeTable]) -> Option<&str> {
+    nodes.iter().find_map(|node| node.failure.as_deref())
 }
 
 /// What is done with each batch.

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use crate::config::OnLimit;
 use crate::engine::control::Control;
-use crate::engine::plan::{Merged, Plan, failed_batch};
+use crate::engine::plan::{Merged, Plan, failed_batch, first_failure};
 use crate::epoch::clock::Clock;
-use crate::epoch::merge::{limit_reached, merge_nodes};
-use crate::epoch::swap::{Sealed, SealedIn, Tables};
+use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
+use crate::epoch::swap::{NodeTable, Sealed, SealedIn, Tables};
 use crate::epoch::{BatchStats, Cut, Mark, Roll};
 use crate::error::Result;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::shard::panic_message;
 use crate::source::{Notice, Notices};
+use crate::split::Tallied;
 use crate::table::bound::Loss;
 
 /// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
@@ -177,16 +178,11 @@ impl Publisher {
         let start = self.clock.now();
         let due = Duration::from_millis(mark.time.as_millis());
         let mut counted = Counted::default();
-        let mut failure = None;
-        for tables in &mut self.tables {
+        for tables in &self.tables {
             counted.block_bytes += tables.counted.block_bytes;
-            failure = failure.or(tables.failure.take());
         }
         let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
         close_ledger(&sum(&self.before), &sum(&self.now), &counted)?;
-        if let Some(message) = failure {
-            return self.put_out_failed(mark, &message);
-        }
 
         // Where the caller names batches, their times need not be times of day.
         let scheduling_delay = match self.interval {
@@ -199,27 +195,38 @@ impl Publisher {
             .split_first_mut()
             .expect("the helper has a part in every epoch");
         for (index, node) in self.plan.nodes.iter().enumerate() {
-            // The fold calls a function of the user's.
-            let merged = catch_unwind(AssertUnwindSafe(|| {
-                merge_nodes(
-                    &mut first.nodes[index],
-                    others.iter_mut().map(|tables| &mut tables.nodes[index]),
-                    |into, from| node.merge(into, from),
-                );
-            }));
-            if let Err(panic) = merged {
-                return self.put_out_failed(mark, &panic_message(panic.as_ref()));
+            let merged = &mut first.nodes[index];
+            let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
+            sum_nodes(merged, parts);
+            if merged.failure.is_some() {
+                continue;
             }
-            node.check(&first.nodes[index])?;
+            // The fold calls a function of the user's.
+            let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                merge_nodes(&mut *merged, parts, |into, from| node.merge(into, from));
+            }));
+            match outcome {
+                Ok(()) => node.check(merged)?,
+                Err(panic) => merged.failure = Some(panic_message(panic.as_ref())),
+            }
         }
-        let losses = first.nodes.iter().map(|node| node.partial.loss());
+        let losses = first.nodes.iter().map(loss_of);
         let loss = losses.fold(Loss::default(), Loss::plus);
 
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
             let stream = self.plan.nodes[index].stream();
             let delta = self.now[stream].since(&self.before[stream]);
-            let keys = node.partial.len() as u64;
+            // Where a function failed nothing was counted; what came in is known.
+            let (tokens, keys) = match node.failure {
+                None => (node.tallied.tokens, node.partial.len() as u64),
+                Some(_) => (0, 0),
+            };
+            let tallied = Tallied {
+                tokens,
+                ..node.tallied
+            };
             self.stats[index] = BatchStats {
                 batch: mark.epoch,
                 time: mark.time,
@@ -227,14 +234,18 @@ impl Publisher {
                 scheduling_delay,
                 processing,
                 last: mark.last,
-                ..BatchStats::of(&delta, node.block_bytes, node.tallied, keys)
+                ..BatchStats::of(&delta, node.block_bytes, tallied, keys)
             }
-            .with(node.partial.loss());
+            .with(loss_of(node));
+        }
+        if let Some(message) = first_failure(&first.nodes) {
+            self.control.report(failed_batch(mark.time, message));
         }
         if !loss.is_none() {
             self.tell_limit(mark, loss);
         }
-        self.put_out(mark, None)?;
+        // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
+        self.put_out(mark)?;
         // Of each stream its first pipeline: others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
@@ -263,25 +274,8 @@ impl Publisher {
         }
     }
 
-    /// Reports a batch that a function of the user's has failed, and tells the outputs: what they keep of
-    /// batches must not go on as if there had been none.
-    #[cold]
-    fn put_out_failed(&mut self, mark: &Mark, message: &str) -> Result<()> {
-        self.control.report(failed_batch(mark.time, message));
-        for stats in &mut self.stats {
-            *stats = BatchStats {
-                batch: mark.epoch,
-                time: mark.time,
-                interval: self.interval,
-                last: mark.last,
-                ..BatchStats::default()
-            };
-        }
-        self.put_out(mark, Some(message))
-    }
-
     /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
-    fn put_out(&mut self, mark: &Mark, failure: Option<&str>) -> Result<()> {
+    fn put_out(&mut self, mark: &Mark) -> Result<()> {
         let first = self
             .tables
             .first_mut()
@@ -290,7 +284,6 @@ impl Publisher {
             mark: *mark,
             nodes: &mut first.nodes,
             stats: &self.stats,
-            failure,
             control: &self.control,
         };
         for output in &mut self.plan.outputs {
@@ -313,5 +306,13 @@ impl Publisher {
             });
         }
         self.is_behind = behind;
+    }
+}
+
+/// What there was no room for. What a table of a pipeline that failed holds, or lacks, means nothing.
+fn loss_of(node: &NodeTable) -> Loss {
+    match node.failure {
+        None => node.partial.loss(),
+        Some(_) => Loss::default(),
     }
 }

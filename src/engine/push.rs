@@ -445,7 +445,7 @@ where
     F: FnMut(&mut Table<u64>, &BatchStats) + Send,
 {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
-        if epoch.failure.is_none() {
+        if epoch.nodes[0].failure.is_none() {
             let table = table_of_mut::<u64>(epoch.nodes[0].partial.as_mut());
             (self.0)(table, &epoch.stats[0]);
         }

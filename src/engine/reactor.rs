@@ -56,6 +56,10 @@ impl Signals {
     }
 }
 
+/// Is told of each source, by its number, that it is over: by itself or at a graceful stop, or because of an
+/// error. It is dropped with the reactor.
+pub(crate) type Watch = Box<dyn FnMut(usize, Option<&Error>) + Send>;
+
 /// What the reactor does after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -95,6 +99,7 @@ pub(crate) struct ReactorCore {
     is_asked: bool,
     control: Arc<Control>,
     notices: Notices,
+    watch: Watch,
     phase: Phase,
     record_bytes_max: usize,
 }
@@ -176,9 +181,15 @@ impl ReactorCore {
             is_asked: false,
             control,
             notices,
+            watch: Box::new(|_, _| ()),
             phase: Phase::Running,
             record_bytes_max,
         }
+    }
+
+    /// The same, watched.
+    pub(crate) fn watched(self, watch: Watch) -> Self {
+        ReactorCore { watch, ..self }
     }
 
     /// The operating system or another thread says that the source may have something.
@@ -259,7 +270,7 @@ impl ReactorCore {
                 return next.at_most(self.clock.remaining(now));
             }
             for index in 0..self.slots.len() {
-                self.end_slot(index, Ending::Clean);
+                self.end_slot(index, Ending::Clean, None);
                 let Some(()) = self.finish_ending(index) else {
                     return Next::Stalled(self.clock.remaining(now));
                 };
@@ -415,7 +426,7 @@ impl ReactorCore {
                     slot.wake_at = None;
                     return Some(());
                 }
-                Ok(Fill::End) => self.end_slot(index, Ending::Clean),
+                Ok(Fill::End) => self.end_slot(index, Ending::Clean, None),
                 Ok(Fill::Failed(error)) => self.lose(index, error),
                 Err(panic) => self.lose_to_panic(index, panic.as_ref()),
             }
@@ -462,7 +473,7 @@ impl ReactorCore {
     /// A source is over that should not be.
     #[cold]
     fn lose(&mut self, index: usize, error: Error) {
-        self.end_slot(index, Ending::Reset);
+        self.end_slot(index, Ending::Reset, Some(&error));
         if self.is_endless || self.slots.iter().any(|slot| !slot.is_over) {
             // The error may be a long time coming.
             self.notices.tell(Notice::Lost {
@@ -473,7 +484,8 @@ impl ReactorCore {
         self.control.report_at_end(error);
     }
 
-    fn end_slot(&mut self, index: usize, ending: Ending) {
+    /// The source is not called any more.
+    fn end_slot(&mut self, index: usize, ending: Ending, error: Option<&Error>) {
         let slot = &mut self.slots[index];
         if !slot.is_over {
             slot.is_over = true;
@@ -482,6 +494,7 @@ impl ReactorCore {
             // A break that has found no room yet ends the line already.
             slot.ending
                 .get_or_insert((ending, self.hub.intake_of(index)));
+            (self.watch)(index, error);
         }
     }
 

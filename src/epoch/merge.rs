@@ -53,6 +53,18 @@ pub(crate) fn table_of_mut<V: Copy + Send + 'static>(partial: &mut dyn Partial) 
         .expect("a pipeline makes all of its tables itself")
 }
 
+/// Adds up what one pipeline saw in all shards, in the first one, and puts there a failure if there is one.
+pub(crate) fn sum_nodes<'a>(
+    first: &mut NodeTable,
+    others: impl Iterator<Item = &'a mut NodeTable>,
+) {
+    for other in others {
+        first.block_bytes += other.block_bytes;
+        first.tallied = sum(first.tallied, other.tallied);
+        first.failure = first.failure.take().or_else(|| other.failure.take());
+    }
+}
+
 /// Merges one pipeline's tables of all shards into the first one, with `fold` for a pair of tables.
 ///
 /// The largest table takes the first place before, so that as few keys as possible move. The others are
@@ -68,8 +80,6 @@ pub(crate) fn merge_nodes<'a>(
         }
         fold(first.partial.as_mut(), other.partial.as_ref());
         other.partial.follow(first.partial.as_ref());
-        first.block_bytes += other.block_bytes;
-        first.tallied = sum(first.tallied, other.tallied);
     }
 }
 
@@ -165,6 +175,7 @@ mod tests {
                 partial: Box::new(table),
                 block_bytes: 0,
                 tallied: Tallied::default(),
+                failure: None,
             }
         };
         let (mut first, mut other) = (node(10), node(30));

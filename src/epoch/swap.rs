@@ -38,6 +38,9 @@ pub(crate) struct NodeTable {
     /// Bytes of the blocks this pipeline was given.
     pub(crate) block_bytes: u64,
     pub(crate) tallied: Tallied,
+    /// Message of a function of the user's that panicked in this pipeline: `partial` and the tokens hold only a
+    /// part of the epoch, and are not to be used. Bytes and records are all there.
+    pub(crate) failure: Option<String>,
 }
 
 /// Everything one shard gathered during one epoch.
@@ -45,8 +48,6 @@ pub(crate) struct Tables {
     /// One for each pipeline, in the plan's order.
     pub(crate) nodes: Vec<NodeTable>,
     pub(crate) counted: Counted,
-    /// Message of a user function that panicked: the epoch's result is not to be used.
-    pub(crate) failure: Option<String>,
 }
 
 impl Tables {
@@ -57,12 +58,12 @@ impl Tables {
                 partial,
                 block_bytes: 0,
                 tallied: Tallied::default(),
+                failure: None,
             })
             .collect();
         Tables {
             nodes,
             counted: Counted::default(),
-            failure: None,
         }
     }
 
@@ -72,9 +73,9 @@ impl Tables {
             node.partial.clear();
             node.block_bytes = 0;
             node.tallied = Tallied::default();
+            node.failure = None;
         }
         self.counted = Counted::default();
-        self.failure = None;
     }
 }
 

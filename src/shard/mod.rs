@@ -5,10 +5,11 @@
 //!
 //! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
 //! every ring is full. `stage` is what a pipeline may do with a block, `count` counts tokens as
-//! they are, `keyed` reduces what closures made of records; `worker` is the pinned thread,
+//! they are, `keyed` reduces what closures made of records, `combine` makes something else of it; `worker` is the pinned thread,
 //! `alone` a pipeline without one.
 
 pub(crate) mod alone;
+pub(crate) mod combine;
 pub(crate) mod count;
 pub(crate) mod keyed;
 mod pack;
@@ -22,6 +23,7 @@ use self::stage::Stage;
 use crate::epoch::Mark;
 use crate::epoch::swap::{SealedOut, Tables};
 use crate::ring::arena::Block;
+use crate::split::record_ends;
 
 /// A shard's state.
 pub(crate) struct ShardCore {
@@ -62,16 +64,24 @@ impl ShardCore {
     pub(crate) fn count(&mut self, block: &Block, stream: usize) {
         self.tables.counted.block_bytes += block.bytes().len() as u64;
         for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
-            if *wanted != stream || self.tables.failure.is_some() {
+            if *wanted != stream {
                 continue;
             }
             node.block_bytes += block.bytes().len() as u64;
+            if node.failure.is_some() {
+                node.tallied.records += record_ends(block.bytes());
+                continue;
+            }
             let partial = node.partial.as_mut();
-            // A panic can only come from a function of the user's. The tables of this epoch are then
-            // incomplete: the batch is reported as failed and its tables are only ever cleared.
+            // A panic can only come from a function of the user's. The pipeline's table of this epoch is then
+            // incomplete: its batch is reported as failed and the table only ever cleared. Others go on.
             match catch_unwind(AssertUnwindSafe(|| stage.block(block, partial))) {
                 Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
-                Err(panic) => self.tables.failure = Some(panic_message(panic.as_ref())),
+                Err(panic) => {
+                    node.failure = Some(panic_message(panic.as_ref()));
+                    // What came in is told all the same.
+                    node.tallied.records += record_ends(block.bytes());
+                }
             }
             if let Some(when_full) = &self.when_full
                 && (stage.is_full() || node.partial.loss().other > 0)
@@ -86,14 +96,13 @@ impl ShardCore {
         if !self.out.has_spare() {
             return false;
         }
-        let Tables { nodes, failure, .. } = &mut self.tables;
-        for ((_, stage), node) in self.stages.iter_mut().zip(nodes) {
+        for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             let partial = node.partial.as_mut();
-            if failure.is_none() {
+            if node.failure.is_none() {
                 let flushed = catch_unwind(AssertUnwindSafe(|| stage.flush(partial)));
-                *failure = flushed.err().map(|panic| panic_message(panic.as_ref()));
+                node.failure = flushed.err().map(|panic| panic_message(panic.as_ref()));
             }
-            if failure.is_some() {
+            if node.failure.is_some() {
                 stage.abandon(partial);
             }
         }

@@ -196,6 +196,14 @@ pub struct Tallied {
     pub delimiter_bytes: u64,
 }
 
+/// How many records end in `block`, for whoever cannot split it.
+#[cold]
+pub(crate) fn record_ends(block: &[u8]) -> u64 {
+    let is_end = |&at: &usize| block[at] == b'\r' || at == 0 || block[at - 1] != b'\r';
+    let ends = memchr::memchr2_iter(b'\n', b'\r', block).filter(is_end);
+    ends.count() as u64
+}
+
 /// Cuts blocks into tokens. Owns the scratch positions, so that splitting allocates nothing.
 #[derive(Debug)]
 pub struct Splitter {

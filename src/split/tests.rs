@@ -64,6 +64,7 @@ fn assert_splits_as_defined(splitter: &mut Splitter, block: &[u8]) {
         block.len() as u64
     );
     assert_eq!(actual.0.len() as u64, actual.1.tokens);
+    assert_eq!(record_ends(block), actual.1.records, "{:?}", context());
 }
 
 fn assert_indexes_as_defined(kernel: Kernel, rule: Rule, chunk: &[u8], ends: &mut [Vec<u16>; 2]) {

@@ -1,10 +1,12 @@
-//! Connect, transform, start, stop.
+//! The beginning of a program: what is asked for before it starts, and the start.
+//!
+//! `inputs` makes the input streams of bytes, `files` those of files, which can be run in another way as well.
 
 mod files;
+mod inputs;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +21,10 @@ use crate::engine::{Order, build, launch, reactor};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::ring::Wake;
-use crate::shard::stage::Lines;
-use crate::source::dial::Reconnect;
-use crate::source::directory::FileOptions;
-use crate::source::input::Input;
-use crate::source::tcp_client::TcpClient;
-use crate::source::text_files::TextFiles;
 use crate::source::{Notice, Notices, Port, Source};
 use crate::stream::graph::{self, Graph, NodeId, OutputNode, Starting, Step};
 use crate::stream::listener::{Bus, Reporter, StreamingListener};
-use crate::stream::receiver::{Overheard, Receiver};
+use crate::stream::receiver::Receivers;
 use crate::stream::running::RunningContext;
 
 /// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
@@ -62,6 +58,7 @@ struct Draft {
     feeds: Vec<usize>,
     /// Sources that are files, which can be read in another way as well.
     files: Vec<FilesOf>,
+    /// What is made in the shards; streams of the batch plane read it.
     nodes: Vec<Arc<dyn Node>>,
     /// The number of each stream of bytes among all input streams.
     byte_inputs: Vec<usize>,
@@ -244,135 +241,6 @@ impl StreamingContext {
         self.draft.borrow().interval_ms
     }
 
-    /// Lines of text received from a host and port, as Spark's `socketTextStream`: connects as a
-    /// client, and again every 2 seconds when there is no connection. `start` does not wait for it;
-    /// batches are empty meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// An empty host, or port 0.
-    pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<'_, Lines>> {
-        self.socket_text_stream_with(host, port, Reconnect::default())
-    }
-
-    /// As [`socket_text_stream`](Self::socket_text_stream), saying what to do without a connection.
-    ///
-    /// # Errors
-    ///
-    /// An empty host, port 0, or a pause that is not whole milliseconds from 1 ms to 366 days.
-    pub fn socket_text_stream_with(
-        &self,
-        host: &str,
-        port: u16,
-        reconnect: Reconnect,
-    ) -> Result<DStream<'_, Lines>> {
-        if let Reconnect::After(pause) = reconnect {
-            // The same range: a pause of zero would be a loop, one beyond a year is a mistake.
-            interval_ms(pause).map_err(|_| {
-                Error::refused(format!("reconnect pause {pause:?} is outside 1 ms to 366 days, or no whole number of milliseconds"))
-            })?;
-        }
-        if host.is_empty() || port == 0 {
-            return Err(Error::refused(format!(
-                "cannot connect to host {host:?} port {port}"
-            )));
-        }
-        Ok(self.add_source(Box::new(TcpClient::new(host, port, reconnect))))
-    }
-
-    /// Lines of standard input. Its end ends the stream.
-    pub fn stdin_text_stream(&self) -> DStream<'_, Lines> {
-        self.add_source(Box::new(Input::stdin()))
-    }
-
-    /// Lines of a source of one's own; see [`Source`].
-    pub fn source_stream(&self, source: impl Source + 'static) -> DStream<'_, Lines> {
-        self.add_source(Box::new(source))
-    }
-
-    /// Lines of several sources as one stream, at the speed of one: Spark's `ssc.union` of input streams,
-    /// before anything is copied. Lines of two sources never mix; which comes first is not said. The stream
-    /// ends when all of them have.
-    ///
-    /// ```
-    /// use std::sync::mpsc::channel;
-    /// use microtally::prelude::*;
-    /// # use microtally::{Fill, Source};
-    /// # struct Text(&'static [u8]);
-    /// # impl Source for Text {
-    /// #     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-    /// #         let text = std::mem::take(&mut self.0);
-    /// #         buf[..text.len()].copy_from_slice(text);
-    /// #         if text.is_empty() { Fill::End } else { Fill::Bytes(text.len()) }
-    /// #     }
-    /// #     fn name(&self) -> &str { "text" }
-    /// # }
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// // `Text` gives what it holds, once. The first one's last line has no end.
-    /// let lines = ssc.union_sources(vec![Box::new(Text(b"a\nb")), Box::new(Text(b"b\nc\n"))])?;
-    /// let (sender, counts) = channel();
-    /// lines.count_by_value().for_each_batch(move |batch, _| drop(sender.send(batch.get(b"b"))));
-    /// ssc.start()?.await_termination()?;
-    /// assert_eq!(counts.iter().flatten().sum::<u64>(), 2);
-    /// # Ok::<(), microtally::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// There is no source.
-    pub fn union_sources(&self, sources: Vec<Box<dyn Source>>) -> Result<DStream<'_, Lines>> {
-        if sources.is_empty() {
-            return Err(Error::refused("there is no source to read from"));
-        }
-        Ok(self.add_sources(sources))
-    }
-
-    /// Lines of the files that are put into a directory, as Spark's `textFileStream`: see
-    /// [`FileOptions`] for which ones, and when. `path` may name several directories, with `*`, `?`,
-    /// `[a-z]` and `{in,out}` in its names; directories below them are not looked into. A directory that
-    /// is not there is looked for in every batch.
-    ///
-    /// # Errors
-    ///
-    /// A path that is empty, or has a bracket or a brace without an end.
-    pub fn text_file_stream(&self, path: impl AsRef<Path>) -> Result<DStream<'_, Lines>> {
-        self.text_file_stream_with(path, FileOptions::default())
-    }
-
-    /// As [`text_file_stream`](Self::text_file_stream), saying which files.
-    ///
-    /// # Errors
-    ///
-    /// As [`text_file_stream`](Self::text_file_stream); a time to remember files that is not whole
-    /// milliseconds from 1 ms to 366 days.
-    pub fn text_file_stream_with(
-        &self,
-        path: impl AsRef<Path>,
-        options: FileOptions,
-    ) -> Result<DStream<'_, Lines>> {
-        let interval = self.draft.borrow().interval;
-        let files = TextFiles::new(path.as_ref(), interval, options)?;
-        Ok(self.add_source(Box::new(files)))
-    }
-
-    fn add_source(&self, source: Box<dyn Source>) -> DStream<'_, Lines> {
-        self.add_sources(vec![source])
-    }
-
-    fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<'_, Lines> {
-        let input = self.add_input();
-        let mut draft = self.draft.borrow_mut();
-        draft.byte_inputs.push(input);
-        let stream = draft.byte_inputs.len() - 1;
-        draft.feeds.extend(sources.iter().map(|_| stream));
-        draft.sources.extend(sources);
-        DStream {
-            context: self,
-            stream,
-            records: Lines,
-        }
-    }
-
     /// Whether there is a limit to the memory.
     pub(super) fn has_memory_limit(&self) -> bool {
         self.memory_limit().is_some()
@@ -389,12 +257,6 @@ impl StreamingContext {
     pub(super) fn keep_tables(&self, count: usize) {
         let mut draft = self.draft.borrow_mut();
         draft.kept = draft.kept.saturating_add(count);
-    }
-
-    pub(super) fn add_node(&self, node: Arc<dyn Node>) -> usize {
-        let mut draft = self.draft.borrow_mut();
-        draft.nodes.push(node);
-        draft.nodes.len() - 1
     }
 
     /// The number of one more input stream.
@@ -422,10 +284,18 @@ impl StreamingContext {
             slide_ms,
             parents,
             reach_ms: 0,
+            reads: None,
             step,
             is_wanted: false,
         });
         draft.graph.len() - 1
+    }
+
+    /// The numbered stream is made in the shards, by `node`.
+    pub(super) fn read(&self, id: NodeId, node: Arc<dyn Node>) {
+        let mut draft = self.draft.borrow_mut();
+        draft.graph[id].reads = Some(draft.nodes.len());
+        draft.nodes.push(node);
     }
 
     /// The numbered stream is a window of that length.
@@ -484,19 +354,10 @@ impl StreamingContext {
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
-        let receivers: Vec<Option<Receiver>> = (draft.sources.iter().zip(&draft.feeds))
-            .map(|(source, &stream)| {
-                let input = draft.byte_inputs[stream];
-                let is_heard = !bus.is_silent();
-                is_heard.then(|| Receiver::new(bus.clone(), clock.clone(), input, source.name()))
-            })
-            .collect();
-        let overheard = |(source, receiver): (_, &Option<Receiver>)| match receiver {
-            Some(receiver) => Box::new(Overheard::new(source, receiver.clone())),
-            None => source,
-        };
-        let sources = draft.sources.into_iter().zip(&receivers);
-        let mut sources: Vec<Box<dyn Source>> = sources.map(overheard).collect();
+        let mut sources = draft.sources;
+        let inputs = draft.feeds.iter().map(|&stream| draft.byte_inputs[stream]);
+        let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
+        let receivers = Receivers::new(&bus, &clock, receivers);
         let signals = Signals::default();
         for (index, source) in sources.iter_mut().enumerate() {
             let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
@@ -506,10 +367,7 @@ impl StreamingContext {
                 }
             };
             let registry = poll.registry().try_clone().map_err(refused)?;
-            let notices = match &receivers[index] {
-                Some(receiver) => receiver.overhear(notices.clone()),
-                None => notices.clone(),
-            };
+            let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
             source.start(port, now);
         }
@@ -527,7 +385,8 @@ impl StreamingContext {
             Arc::clone(&control),
             notices,
             record_bytes_max,
-        );
+        )
+        .watched(Box::new(move |index, error| receivers.end(index, error)));
         let shell = Shell {
             poll,
             clock,
@@ -568,7 +427,7 @@ impl Draft {
             });
         }
         let mut plan = Plan {
-            nodes: std::mem::take(&mut self.nodes),
+            nodes: graph::keep_wanted(&mut graph, &std::mem::take(&mut self.nodes)),
             outputs: Vec::new(),
         };
         let byte_inputs = plan.first_nodes().map(|node| {

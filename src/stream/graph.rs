@@ -8,12 +8,12 @@
 //! one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::control::Stop;
 use crate::engine::plan::{Merged, Output, failed_batch};
-use crate::epoch::BatchTime;
+use crate::epoch::swap::NodeTable;
+use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::shard::panic_message;
 use crate::source::notice::Notices;
@@ -30,6 +30,8 @@ pub(super) struct Now<'a, 'e> {
     /// The batch before the first one.
     pub(super) zero: BatchTime,
     pub(super) epoch: &'a mut Merged<'e>,
+    /// What the stream that is being made reads of `epoch`.
+    reads: Option<usize>,
     /// What came in over the streams that are no streams of bytes.
     pub(super) inputs: Vec<StreamInputInfo>,
 }
@@ -38,6 +40,18 @@ impl Now<'_, '_> {
     /// Whether a stream with that slide is made at the batch at hand.
     pub(super) fn is_due(&self, slide_ms: u64) -> bool {
         (self.time.as_millis() - self.zero.as_millis()).is_multiple_of(slide_ms)
+    }
+
+    /// What the shards have for the stream that is being made, and how it came about.
+    pub(super) fn of_shards(
+        &mut self,
+    ) -> std::result::Result<(&mut NodeTable, BatchStats), Failure> {
+        let index = self.reads.expect("only who reads of the shards asks");
+        let node = &mut self.epoch.nodes[index];
+        if let Some(message) = &node.failure {
+            return Err(Failure::of_records(message.as_str()));
+        }
+        Ok((node, self.epoch.stats[index]))
     }
 }
 
@@ -98,6 +112,8 @@ pub(super) struct Node {
     pub(super) parents: Vec<NodeId>,
     /// How far back it looks into its parents' batches: a window's length.
     pub(super) reach_ms: u64,
+    /// Which of the engine's nodes it is made of, if it is made in the shards.
+    pub(super) reads: Option<usize>,
     pub(super) step: Box<dyn Step>,
     /// An output depends on it.
     pub(super) is_wanted: bool,
@@ -173,6 +189,7 @@ impl Graph {
             if !now.is_due(node.slide_ms) {
                 continue;
             }
+            now.reads = node.reads;
             let failure = match catch_unwind(AssertUnwindSafe(|| node.step.run(now))) {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
@@ -254,6 +271,7 @@ impl Output for Graph {
             time,
             zero,
             epoch,
+            reads: None,
             inputs,
         };
         let outcome = match self.make(&mut now) {
@@ -264,11 +282,12 @@ impl Output for Graph {
             }
         };
         // It was told already; but where no output was due that would have had this batch, nothing ended yet.
-        if self.fails_fast && now.epoch.failure.is_some() {
+        if self.fails_fast && now.epoch.failure().is_some() {
             now.epoch.control.stop(Stop::Immediate);
         }
         for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
             if now.is_due(node.slide_ms) {
+                now.reads = node.reads;
                 node.step.leave(&mut now);
             }
         }
@@ -299,8 +318,16 @@ pub(super) fn want(nodes: &mut [Node], wanted: impl IntoIterator<Item = NodeId>)
     }
 }
 
-/// A failure that came from the shards.
-pub(super) fn shards_failed(now: &Now<'_, '_>) -> Option<Failure> {
-    let message = now.epoch.failure?;
-    Some(Failure::of_records(Arc::from(message)))
+/// Keeps of the engine's nodes, which `nodes` read, those that are read by wanted ones, and tells these what
+/// numbers they have now. What nobody needs is not computed.
+pub(super) fn keep_wanted<N: Clone>(nodes: &mut [Node], engine_nodes: &[N]) -> Vec<N> {
+    let mut kept = Vec::new();
+    for node in nodes.iter_mut().filter(|node| node.is_wanted) {
+        if let Some(reads) = &mut node.reads {
+            let engine_node = engine_nodes[*reads].clone();
+            *reads = kept.len();
+            kept.push(engine_node);
+        }
+    }
+    kept
 }

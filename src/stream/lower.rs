@@ -13,13 +13,14 @@ use crate::epoch::merge::{table_of, table_of_mut};
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
 use crate::ring::arena::Block;
+use crate::shard::combine::CombineStage;
 use crate::shard::keyed::KeyedStage;
 use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::cell::{Failure, Held, Made};
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::{Now, Step, shards_failed};
+use crate::stream::graph::{Now, Step};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
@@ -171,21 +172,68 @@ where
     }
 }
 
+/// A chain that ends in a combination by key: of each key's values something else is made.
+pub(super) struct CombinedNode<R, M, C, F, G> {
+    pub(super) stream: usize,
+    pub(super) records: R,
+    pub(super) map: Arc<M>,
+    pub(super) create: Arc<C>,
+    pub(super) fold: Arc<F>,
+    pub(super) merge: G,
+}
+
+impl<R, M, C, F, G, V, W> Node for CombinedNode<R, M, C, F, G>
+where
+    R: Records,
+    W: Copy + Send + Sync + 'static,
+    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+    C: Fn(V) -> W + Send + Sync + 'static,
+    F: Fn(W, V) -> W + Send + Sync + 'static,
+    G: Fn(W, W) -> W + Send + Sync + 'static,
+{
+    fn stream(&self) -> usize {
+        self.stream
+    }
+
+    fn rule(&self) -> Rule {
+        self.records.rule()
+    }
+
+    fn stage(&self, kernel: Kernel, _seed: Seed, _bound: Bound) -> Box<dyn Stage> {
+        let map = Arc::clone(&self.map);
+        let (create, fold) = (Arc::clone(&self.create), Arc::clone(&self.fold));
+        let records = self.records.clone();
+        Box::new(CombineStage::new(records, map, create, fold, kernel))
+    }
+
+    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+        Box::new(Table::<W>::bounded(seed, bound))
+    }
+
+    fn needs(&self) -> Needs {
+        Values::<W>::any().needs()
+    }
+
+    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+        table_of_mut::<W>(into).merge_from(table_of(from), &self.merge);
+    }
+
+    fn check(&self, _merged: &NodeTable) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.
 struct FromTable<V> {
-    node: usize,
     held: Arc<Held<Table<V>>>,
 }
 
 impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
-        if let Some(failure) = shards_failed(now) {
-            return Err(failure);
-        }
-        let merged = table_of_mut::<V>(now.epoch.nodes[self.node].partial.as_mut());
-        let stats = now.epoch.stats[self.node];
-        self.held.make(now.time, |table| {
-            std::mem::swap(table, merged);
+        let time = now.time;
+        let (node, stats) = now.of_shards()?;
+        self.held.make(time, |table| {
+            std::mem::swap(table, table_of_mut(node.partial.as_mut()));
             Ok(Some(stats))
         })
     }
@@ -195,8 +243,12 @@ impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
     }
 
     fn leave(&mut self, now: &mut Now<'_, '_>) {
-        let merged = table_of_mut::<V>(now.epoch.nodes[self.node].partial.as_mut());
-        self.held.forget(|table| std::mem::swap(table, merged));
+        let node = now.of_shards().ok();
+        self.held.forget(|table| {
+            if let Some((node, _)) = node {
+                std::mem::swap(table, table_of_mut(node.partial.as_mut()));
+            }
+        });
     }
 }
 
@@ -209,13 +261,14 @@ impl StreamingContext {
         // Takes the place of the merged table while that is lent, and is never written to.
         let held = Held::new(Table::<V>::new(Seed::random()));
         let step = FromTable {
-            node: self.add_node(node),
             held: Arc::clone(&held),
         };
         let slide_ms = self.interval_ms();
+        let id = self.add_graph_node(Vec::new(), slide_ms, Box::new(step));
+        self.read(id, node);
         Reduced {
             context: self,
-            id: self.add_graph_node(Vec::new(), slide_ms, Box::new(step)),
+            id,
             slide_ms,
             held,
         }
@@ -231,23 +284,19 @@ impl StreamingContext {
         gather: G,
         mut finish: impl FnMut(G::Sum, u64) -> Option<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let node = self.add_node(Arc::new(GatherNode {
+        let node = Arc::new(GatherNode {
             stream,
             records,
             gather: Arc::new(gather),
-        }));
-        self.rdd_stream(
-            Vec::new(),
-            self.interval_ms(),
-            move |now: &mut Now<'_, '_>| -> Made<_> {
-                if let Some(failure) = shards_failed(now) {
-                    return Err(failure);
-                }
-                let tokens = now.epoch.stats[node].tokens;
-                let sum = sum_of_mut::<G::Sum>(now.epoch.nodes[node].partial.as_mut());
-                Ok(finish(std::mem::take(sum), tokens))
-            },
-        )
+        });
+        let make = move |now: &mut Now<'_, '_>| -> Made<_> {
+            let (node, stats) = now.of_shards()?;
+            let sum = sum_of_mut::<G::Sum>(node.partial.as_mut());
+            Ok(finish(std::mem::take(sum), stats.tokens))
+        };
+        let gathered = self.rdd_stream(Vec::new(), self.interval_ms(), make);
+        self.read(gathered.id, node);
+        gathered
     }
 }
 

@@ -1,16 +1,15 @@
 //! What listeners are told of the sources of bytes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::epoch::BatchTime;
 use crate::epoch::clock::Clock;
-use crate::source::{Fill, Notice, Notices, Port, Source};
+use crate::error::Error;
+use crate::source::{Notice, Notices, Source};
 use crate::stream::listener::{Bus, ReceiverInfo};
 
 /// What listeners know of a source.
 #[derive(Clone)]
-pub(super) struct Receiver {
+struct Receiver {
     bus: Bus,
     clock: Clock,
     info: Arc<Mutex<ReceiverInfo>>,
@@ -18,7 +17,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// The source called `name`, that of the numbered input stream.
-    pub(super) fn new(bus: Bus, clock: Clock, stream_id: usize, name: &str) -> Self {
+    fn new(bus: Bus, clock: Clock, stream_id: usize, name: &str) -> Self {
         let info = ReceiverInfo {
             stream_id,
             name: name.to_owned(),
@@ -31,7 +30,7 @@ impl Receiver {
     }
 
     /// Notices that go where `notices` does, and tell listeners of connections that come and go.
-    pub(super) fn overhear(&self, notices: Notices) -> Notices {
+    fn overhear(&self, notices: Notices) -> Notices {
         let receiver = self.clone();
         Notices::to(move |notice| {
             match notice {
@@ -81,50 +80,49 @@ impl Receiver {
     }
 }
 
-/// A source whose beginning and end listeners are told.
-pub(super) struct Overheard {
-    source: Box<dyn Source>,
-    receiver: Receiver,
-}
+/// What listeners know of all sources; nothing while nobody listens.
+pub(super) struct Receivers(Vec<Receiver>);
 
-impl Overheard {
-    pub(super) fn new(source: Box<dyn Source>, receiver: Receiver) -> Self {
-        Overheard { source, receiver }
-    }
-}
-
-impl Source for Overheard {
-    fn start(&mut self, port: Port, now: Duration) {
-        self.receiver.started();
-        self.source.start(port, now);
-    }
-
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        let fill = self.source.fill(buf, now);
-        match &fill {
-            Fill::End => self.receiver.stopped(),
-            Fill::Failed(error) => self.receiver.failed(&error.to_string()),
-            _ => {}
+impl Receivers {
+    /// Those of `sources`: each with the number of its input stream.
+    pub(super) fn new<'s>(
+        bus: &Bus,
+        clock: &Clock,
+        sources: impl Iterator<Item = (&'s dyn Source, usize)>,
+    ) -> Self {
+        if bus.is_silent() {
+            return Receivers(Vec::new());
         }
-        fill
+        let of = |(source, input): (&dyn Source, usize)| {
+            Receiver::new(bus.clone(), clock.clone(), input, source.name())
+        };
+        Receivers(sources.map(of).collect())
     }
 
-    fn batch_due(&mut self, time: BatchTime) -> bool {
-        self.source.batch_due(time)
+    /// The numbered source begins to be read. Gives where its notices go, which all go to `notices` at last.
+    pub(super) fn start(&self, index: usize, notices: Notices) -> Notices {
+        let Some(receiver) = self.0.get(index) else {
+            return notices;
+        };
+        receiver.started();
+        receiver.overhear(notices)
     }
 
-    fn drain(&mut self) -> usize {
-        self.source.drain()
-    }
-
-    fn name(&self) -> &str {
-        self.source.name()
+    /// The numbered source is over.
+    pub(super) fn end(&self, index: usize, error: Option<&Error>) {
+        match (self.0.get(index), error) {
+            (Some(receiver), Some(error)) => receiver.failed(&error.to_string()),
+            (Some(receiver), None) => receiver.stopped(),
+            (None, _) => {}
+        }
     }
 }
 
-impl Drop for Overheard {
+impl Drop for Receivers {
     /// The run is over.
     fn drop(&mut self) {
-        self.receiver.stopped();
+        for receiver in &self.0 {
+            receiver.stopped();
+        }
     }
 }

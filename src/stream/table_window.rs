@@ -1,11 +1,14 @@
 //! Windows over one value a key and batch: `reduce_by_key_and_window` on tables, at the cost of what came and
 //! what left.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 use crate::epoch::{BatchStats, BatchTime, WindowSums};
 use crate::error::{Error, Result};
+use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::context::DStream;
@@ -168,6 +171,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             slide_ms,
             held: Arc::clone(&held),
             sums: WindowSums::new(Some(batches)),
+            failures: VecDeque::new(),
+            length_ms: (batches as u64).saturating_mul(self.slide_ms),
             step,
         };
         // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
@@ -193,6 +198,10 @@ struct WindowStep<V, H, F> {
     slide_ms: u64,
     held: Arc<Held<H>>,
     sums: WindowSums,
+    /// Why batches of the window failed, oldest first: a window that cannot be made says what its first one says.
+    failures: VecDeque<(BatchTime, Failure)>,
+    /// After how long a batch leaves.
+    length_ms: u64,
     step: F,
 }
 
@@ -203,17 +212,31 @@ where
     F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
-        let (step, sums) = (&mut self.step, &mut self.sums);
+        let (step, sums, failures) = (&mut self.step, &mut self.sums, &mut self.failures);
+        let has_left = |time: BatchTime| {
+            time.as_millis().saturating_add(self.length_ms) <= now.time.as_millis()
+        };
+        while failures.front().is_some_and(|(time, _)| has_left(*time)) {
+            failures.pop_front();
+        }
         self.held.make(now.time, |windows| {
-            let entered = self.parent.map(now.time, |batch, stats| {
-                let _ = step(windows, Enter::Batch(batch));
-                *stats
-            });
-            let (stats, failure) = match entered {
-                Ok(stats) => (stats, None),
-                Err(failure) => {
+            let entered = catch_unwind(AssertUnwindSafe(|| {
+                self.parent.map(now.time, |batch, stats| {
+                    let _ = step(windows, Enter::Batch(batch));
+                    *stats
+                })
+            }));
+            let stats = match entered {
+                Ok(Ok(stats)) => stats,
+                Ok(Err(failure)) => {
                     let _ = step(windows, Enter::Failed);
-                    (None, Some(failure))
+                    failures.push_back((now.time, failure));
+                    None
+                }
+                Err(panic) => {
+                    let message = panic_message(panic.as_ref());
+                    failures.push_back((now.time, Failure::of_records(message)));
+                    None
                 }
             };
             sums.enter(stats.unwrap_or_default());
@@ -221,9 +244,12 @@ where
                 return Ok(None);
             }
             let slid = step(windows, Enter::Slide);
-            let keys = slid.map_err(|why| match failure {
-                Some(failure) => failure,
-                None => Failure::of_records(why.to_string()),
+            let keys = slid.map_err(|why| match (why, failures.front()) {
+                // An earlier one has spoilt its own batch, if any, and not this one.
+                (NoWindow::BatchFailed, Some((_, failure))) => {
+                    Failure::of_records(Arc::clone(&failure.message))
+                }
+                _ => Failure::of_records(why.to_string()),
             })?;
             Ok(Some(
                 BatchStats {

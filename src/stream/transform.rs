@@ -79,7 +79,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     ) -> Result<RddStream<'c, W>> {
         let dialect = self.context.dialect();
         if dialect == Dialect::Scala {
-            same_slides(&[self.slide_ms, other.slide_ms])?;
+            same_slides([self.slide_ms, other.slide_ms], dialect)?;
         }
         Ok(self.derive_with(other, move |one, two, now| {
             let (one, two) = match (one, two, dialect) {
@@ -108,12 +108,13 @@ impl StreamingContext {
         streams: &[RddStream<'c, T>],
         mut f: impl FnMut(&[Rdd<T>], BatchTime) -> Rdd<U> + Send + 'static,
     ) -> Result<RddStream<'c, U>> {
-        let slides: Vec<u64> = streams.iter().map(|stream| stream.slide_ms).collect();
-        let Some(&slide_ms) = slides.first() else {
+        let [first, ..] = streams else {
             let message = "requirement failed: List of DStreams to transform is empty";
             return Err(Error::refused(message));
         };
-        same_slides(&slides)?;
+        // Python asks Scala for it.
+        same_slides(streams.iter().map(|stream| stream.slide_ms), Dialect::Scala)?;
+        let slide_ms = first.slide_ms;
         let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
         let parents = streams.iter().map(|stream| stream.id).collect();
         let dialect = self.dialect();
@@ -130,15 +131,21 @@ impl StreamingContext {
     }
 }
 
+/// Spark's rule for streams that are put together batch by batch, in the words of `dialect`.
+///
 /// # Errors
 ///
-/// The slides are not all the same: Spark's sentence.
-fn same_slides(slides: &[u64]) -> Result<()> {
-    if slides.windows(2).any(|pair| pair[0] != pair[1]) {
-        let message = "requirement failed: Some of the DStreams have different slide durations";
-        return Err(Error::refused(message));
+/// The slides are not all the same.
+pub(super) fn same_slides(slides: impl IntoIterator<Item = u64>, dialect: Dialect) -> Result<()> {
+    let mut slides = slides.into_iter();
+    let first = slides.next();
+    if slides.all(|slide| Some(slide) == first) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::refused(match dialect {
+        Dialect::Scala => "requirement failed: Some of the DStreams have different slide durations",
+        Dialect::PySpark => "All DStreams should have same slide duration",
+    }))
 }
 
 /// Calls a function that belongs to putting a batch together.

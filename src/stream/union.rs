@@ -7,6 +7,7 @@ use crate::stream::context::StreamingContext;
 use crate::stream::graph::Now;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::stream::transform::same_slides;
 
 impl<'c, T: Record> RddStream<'c, T> {
     /// The records of both streams, this one's first: Spark's `union`. Duplicates stay.
@@ -53,14 +54,8 @@ impl StreamingContext {
         if others.is_empty() {
             return Ok(first.clone());
         }
-        if others.iter().any(|other| other.slide_ms != first.slide_ms) {
-            return Err(Error::refused(match self.dialect() {
-                Dialect::Scala => {
-                    "requirement failed: Some of the DStreams have different slide durations"
-                }
-                Dialect::PySpark => "All DStreams should have same slide duration",
-            }));
-        }
+        let slides = streams.iter().map(|stream| stream.slide_ms);
+        same_slides(slides, self.dialect())?;
         let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
         let parents = streams.iter().map(|stream| stream.id).collect();
         let make = move |now: &mut Now<'_, '_>| {

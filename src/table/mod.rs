@@ -22,6 +22,7 @@ pub(crate) mod keys;
 mod leaves;
 mod many;
 pub(crate) mod past;
+mod update;
 
 use self::arena::KeyArena;
 use self::bound::{Bound, Limit, Rules};

@@ -213,6 +213,33 @@ proptest! {
         prop_assert_eq!(highest.collect::<Vec<_>>(), ranked);
     }
 
+    /// The first value of a key and the others go different ways.
+    #[test]
+    fn combined_values_are_those_of_a_loop(texts in texts(), piece_bytes in pieces()) {
+        type Combined = (u32, u64, i64);
+        let create = |n: i64| (1, 1 << n, n);
+        let merge_value = |(count, set, most): Combined, n: i64| (count + 1, set | 1 << n, most.max(n));
+        let combined = run_well(Dialect::Scala, texts.len(), |context| {
+            let words = lines(context, &texts, piece_bytes).split(b' ');
+            let values = words.map(|word| (&word[..word.len().min(1)], word.len() as i64));
+            let merge = |(a, b, c): Combined, (d, e, f): Combined| (a + d, b | e, c.max(f));
+            Watched::of_tables(&values.combine_by_key(create, merge_value, merge))
+        });
+        let expected = words(&texts).into_iter().map(|batch| {
+            let mut model: BTreeMap<Vec<u8>, Combined> = BTreeMap::new();
+            for (word, length) in batch.into_iter().flatten() {
+                let key = word[..word.len().min(1)].to_vec();
+                let value = match model.get(&key) {
+                    Some(combined) => merge_value(*combined, length),
+                    None => create(length),
+                };
+                model.insert(key, value);
+            }
+            Some(model.into_iter().collect())
+        });
+        prop_assert_eq!(combined.sorted(), numbered(expected.collect()));
+    }
+
     #[test]
     fn windows_over_tables_are_recomputed_from_the_text(
         dialect in dialects(),

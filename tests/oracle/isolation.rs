@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use microtally::stream::{DStream, RddQueue, RddStream, State, StateSpec};
-use microtally::{BatchTime, Clock, Fill, Lines, Source, StreamingContext};
+use microtally::stream::{DStream, RddQueue, RddStream, State, StateSpec, split};
+use microtally::{BatchTime, Clock, Config, Fill, Lines, Source, StreamingContext};
 
-use crate::live::{INTERVAL_MS, PATIENCE, context, ms};
+use crate::live::{INTERVAL_MS, PATIENCE, START_MS, context, ms};
 
 /// One text a batch, then nothing more.
 struct Texts {
@@ -33,10 +33,16 @@ impl Source for Texts {
     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
         match std::mem::replace(&mut self.due, Due::Nothing) {
             Due::Text => {
-                self.due = Due::Completion;
                 let text = self.texts.pop_front().unwrap_or(b"\n");
-                buf[..text.len()].copy_from_slice(text);
-                Fill::Bytes(text.len())
+                let (now, later) = text.split_at(text.len().min(buf.len()));
+                buf[..now.len()].copy_from_slice(now);
+                if later.is_empty() {
+                    self.due = Due::Completion;
+                } else {
+                    self.due = Due::Text;
+                    self.texts.push_front(later);
+                }
+                Fill::Bytes(now.len())
             }
             Due::Completion => Fill::Complete,
             Due::Nothing => Fill::Pending(None),
@@ -86,6 +92,133 @@ fn run(
 }
 
 #[test]
+fn a_pipeline_in_the_shards_that_fails_leaves_the_others_alone() {
+    let (context, clock) = context();
+    let (sender, outputs) = channel();
+    let lines = lines(&context, &[b"good\n", b"boom\n", b"later\n"]);
+    let pairs = lines.map(|line| {
+        assert_ne!(line, b"boom", "no room for this line");
+        (line, 1u64)
+    });
+    pairs.reduce_by_key(|a, b| a + b).for_each_batch(|_, _| ());
+    lines.count().for_each_batch(move |_, time| {
+        let _ = sender.send(time);
+    });
+    let (seen, error) = run(context, &clock, 3, &outputs);
+    assert!(error.expect("it is told").contains("no room for this line"));
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+/// A value that is the same for all is folded when the epoch ends, not when its record comes.
+#[test]
+fn a_fold_that_fails_at_the_end_of_a_batch_leaves_the_others_alone() {
+    let (context, clock) = context();
+    let (sender, outputs) = channel();
+    let lines = lines(&context, &[b"good\n", b"twice\ntwice\n", b"later\n"]);
+    let ones = lines.map(|line| (line, 1u64));
+    let sums = ones.reduce_by_key(|_, _| panic!("cannot add"));
+    let (tell_sum, seen_sums) = channel();
+    sums.for_each_batch(move |batch, _| {
+        let _ = tell_sum.send((batch.get(b"good"), batch.get(b"later"), batch.len()));
+    });
+    let (tell_count, counts) = channel();
+    lines.count().for_each_batch(move |count, time| {
+        let _ = tell_count.send(count.to_vec());
+        let _ = sender.send(time);
+    });
+    let (seen, error) = run(context, &clock, 3, &outputs);
+    assert!(error.expect("it is told").contains("cannot add"));
+    assert_eq!(seen, [1, 2, 3]);
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [[1], [2], [1]]);
+    let sums: Vec<_> = seen_sums.iter().collect();
+    assert_eq!(sums, [(Some(1), None, 1), (None, Some(1), 1)]);
+}
+
+#[test]
+fn what_no_output_needs_is_not_computed() {
+    let (context, clock) = context();
+    let (sender, outputs) = channel();
+    let lines = lines(&context, &[b"one\n", b"two\n"]);
+    let _ = lines.map_to(|_| -> u8 { panic!("nobody asked for it") });
+    lines.count().for_each_batch(move |_, time| {
+        let _ = sender.send(time);
+    });
+    assert_eq!(run(context, &clock, 2, &outputs), (vec![1, 2], None));
+}
+
+/// Where two pipelines split by different rules a record that is too long cannot be cut inside. One that nobody
+/// needs does not count.
+#[test]
+fn what_no_output_needs_has_no_say_in_how_records_are_cut() {
+    const LIMIT: usize = 64;
+    let words: &[u8] =
+        b"all of these words are short but there are more of them than fit into one record\n";
+    assert!(words.len() > LIMIT);
+    let config = Config::default().workers(2).record_bytes_max(LIMIT);
+    let context = StreamingContext::with_config(ms(INTERVAL_MS), config).expect("in range");
+    let clock = Clock::manual(ms(START_MS));
+    context.set_clock(clock.clone());
+    let (sender, outputs) = channel();
+    let lines = lines(&context, &[words]);
+    let _ = lines.records();
+    let counts = lines.flat_map(split(b' ')).count_by_value();
+    let (tell, stats) = channel();
+    counts.for_each_batch(move |batch, time| {
+        let _ = tell.send((batch.stats().tokens, batch.stats().oversize_tokens));
+        let _ = sender.send(time);
+    });
+    assert_eq!(run(context, &clock, 1, &outputs), (vec![1], None));
+    assert_eq!(stats.iter().collect::<Vec<_>>(), [(17, 0)]);
+}
+
+/// The fold fails in a batch at which no window is due.
+#[test]
+fn a_window_says_why_a_batch_of_it_failed() {
+    let (context, clock) = context();
+    let (sender, outputs) = channel();
+    let texts: [&[u8]; 6] = [b"a\n", b"a\na\n", b"a\n", b"a\n", b"b\n", b"b\n"];
+    let counts = lines(&context, &texts).count_by_value();
+    let window = (ms(INTERVAL_MS * 3), ms(INTERVAL_MS * 3));
+    let sums = counts.reduce_by_key_and_window(light, window);
+    let (tell, windows) = channel();
+    sums.expect("multiples").for_each_batch(move |batch, time| {
+        let _ = tell.send((batch.get(b"a"), batch.get(b"b")));
+        let _ = sender.send(time);
+    });
+    let (seen, error) = run(context, &clock, 6, &outputs);
+    assert!(error.expect("it is told").contains("3 is too heavy"));
+    assert_eq!(seen, [6]);
+    assert_eq!(windows.iter().collect::<Vec<_>>(), [(Some(1), Some(2))]);
+}
+
+/// What was folded halfway is never put out.
+#[test]
+fn a_fold_of_all_batches_that_fails_has_no_further_result() {
+    let (context, clock) = context();
+    let (sender, outputs) = channel();
+    let lines = lines(&context, &[b"a\n", b"b\n", b"a\na\n", b"b\n"]);
+    let (tell, sums) = channel();
+    let all = lines.count_by_value().reduce_by_key_so_far(light);
+    all.for_each_batch(move |batch, _| {
+        let _ = tell.send((batch.get(b"a"), batch.get(b"b")));
+    });
+    lines.count().for_each_batch(move |_, time| {
+        let _ = sender.send(time);
+    });
+    let (seen, error) = run(context, &clock, 4, &outputs);
+    assert!(error.expect("it is told").contains("3 is too heavy"));
+    assert_eq!(seen, [1, 2, 3, 4]);
+    let sums: Vec<_> = sums.iter().collect();
+    assert_eq!(sums, [(Some(1), None), (Some(1), Some(1))]);
+}
+
+fn light(a: u64, b: u64) -> u64 {
+    assert!(a + b < 3, "{} is too heavy", a + b);
+    a + b
+}
+
+/// A batch that cannot be put together is lost as a whole, with the states in it; later ones are not.
+#[test]
 fn lost_states_cost_later_batches_nothing_but_the_states() {
     for with_map in [false, true] {
         let (context, clock) = context();
@@ -115,6 +248,7 @@ fn lost_states_cost_later_batches_nothing_but_the_states() {
     }
 }
 
+/// The window in which the failed batch would be seen is due much later.
 #[test]
 fn failing_fast_does_not_wait_for_an_output_to_be_due() {
     let (context, clock) = context();

@@ -1,0 +1,67 @@
+//! Pipelines whose values become something else: a key and a value of each record, the values of a key combined.
+//!
+//! Promise: of each key `create(value)` of its first record, then `fold(combined, value)` for each further one,
+//! in the order in which the shard got them; one look-up and no allocation a record. Refuses to know: where
+//! blocks come from, when an epoch ends, what the functions do.
+
+use std::sync::Arc;
+
+use crate::epoch::merge::table_of_mut;
+use crate::epoch::swap::Partial;
+use crate::ring::arena::Block;
+use crate::shard::stage::{Records, Stage};
+use crate::split::{Kernel, Splitter, Tallied};
+
+/// See the module.
+pub(crate) struct CombineStage<R, M, C, F> {
+    records: R,
+    map: Arc<M>,
+    create: Arc<C>,
+    fold: Arc<F>,
+    splitter: Splitter,
+}
+
+impl<R: Records, M, C, F> CombineStage<R, M, C, F> {
+    /// `map` gives a record's key and value.
+    pub(crate) fn new(
+        records: R,
+        map: Arc<M>,
+        create: Arc<C>,
+        fold: Arc<F>,
+        kernel: Kernel,
+    ) -> Self {
+        let splitter = Splitter::new(records.rule(), kernel);
+        CombineStage {
+            records,
+            map,
+            create,
+            fold,
+            splitter,
+        }
+    }
+}
+
+impl<R, M, C, F, V, W> Stage for CombineStage<R, M, C, F>
+where
+    R: Records,
+    W: Copy + Send + 'static,
+    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync,
+    C: Fn(V) -> W + Send + Sync,
+    F: Fn(W, V) -> W + Send + Sync,
+{
+    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+        let (map, create, fold) = (&*self.map, &*self.create, &*self.fold);
+        let table = table_of_mut::<W>(into);
+        let (around, bytes) = (block.guarded(), block.bytes());
+        self.records.for_each(&mut self.splitter, bytes, |record| {
+            let (key, value) = map(record);
+            table.update_within(around, key, |combined| match combined {
+                Some(combined) => fold(combined, value),
+                None => create(value),
+            });
+        })
+    }
+
+    /// Everything is in the table at once.
+    fn flush(&mut self, _into: &mut dyn Partial) {}
+}
