@@ -27,6 +27,8 @@ struct Seen {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// How much a count of any batch may be too high.
+    error_max: u64,
     /// How late batches began, in microseconds.
     delays: Histogram<u64>,
     /// When the last batch was out.
@@ -44,6 +46,8 @@ pub(crate) struct Summary {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// How much a count of any batch may be too high.
+    error_max: u64,
     /// Lines that --grep or --not left out.
     filtered: u64,
     /// Lines that had no key.
@@ -70,6 +74,7 @@ impl Report {
             tokens: 0,
             bytes: 0,
             dropped: 0,
+            error_max: 0,
             delays,
             end: now,
             warm: None,
@@ -103,6 +108,7 @@ impl Report {
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
+            error_max: seen.error_max,
             filtered: 0,
             without_key: 0,
             not_numbers: 0,
@@ -127,6 +133,7 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
         seen.tokens += stats.tokens;
         seen.bytes += stats.bytes;
         seen.dropped += stats.oversize_tokens + stats.truncated_records;
+        seen.error_max = seen.error_max.max(stats.error_max);
         let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
         seen.delays.saturating_record(micros.max(1));
         seen.end = Instant::now();
@@ -177,6 +184,7 @@ impl Summary {
             "gb_per_s": self.gigabytes_per_s,
             "late_us": {"p50": self.delay_us[0], "p99": self.delay_us[1], "max": self.delay_us[2]},
             "dropped": self.dropped,
+            "error_max": self.error_max,
             "filtered": self.filtered,
             "without_key": self.without_key,
             "not_numbers": self.not_numbers,

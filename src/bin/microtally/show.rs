@@ -273,18 +273,16 @@ impl<'a> Show<'a> {
     pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
         let outcome = run(ssc, start, &self.stopper);
         let left = self.live.map_or(Ok(()), Live::finish);
-        for (records, why) in [
-            (
-                self.skipped.without_key(),
-                "have no such key and were passed over",
-            ),
-            (
-                self.skipped.not_numbers(),
-                "have no number to aggregate and were passed over",
-            ),
+        for (records, what) in [
+            (self.skipped.without_key(), "such key"),
+            (self.skipped.not_numbers(), "number to aggregate"),
         ] {
-            if records > 0 {
-                say(&format_args!("{records} lines {why}"));
+            match records {
+                0 => {}
+                1 => say(&format_args!("1 line has no {what} and was passed over")),
+                _ => say(&format_args!(
+                    "{records} lines have no {what} and were passed over"
+                )),
             }
         }
         let stats = match self.counting.stats {

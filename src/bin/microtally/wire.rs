@@ -103,13 +103,22 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         }
     }
     let _line = progress.map(progress::start);
-    show.run(ssc, start)
+    show.run(ssc, start).map_err(in_terms_of_options)
 }
 
 /// A command that gives results again and again.
 fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
     let plan = plan(counting, defaults)?;
     let interval = slides.interval.unwrap_or(defaults.interval);
+    for (option, duration) in [("--window", slides.window), ("--slide", slides.slide)] {
+        if let Some(duration) = duration
+            && duration.as_millis() % interval.as_millis() != 0
+        {
+            return Err(Error::refused(format!(
+                "{option} {duration:?} has to be a multiple of --interval, which is {interval:?}"
+            )));
+        }
+    }
     let ssc = StreamingContext::with_config(interval, config(counting)?)?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
@@ -152,6 +161,29 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         }
     }
     show.run(ssc, StreamingContext::start)
+        .map_err(in_terms_of_options)
+}
+
+/// An error of the library, which knows nothing of options, with their names in it and what to do.
+fn in_terms_of_options(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Config => {
+            let names = [
+                ("memory_bytes_max", "--max-memory"),
+                ("record_bytes_max", "--max-record"),
+            ];
+            let message = names
+                .iter()
+                .fold(error.to_string(), |text, (name, option)| {
+                    text.replace(name, option)
+                });
+            Error::refused(message)
+        }
+        ErrorKind::Limit => error.with_advice(
+            "raise --max-memory, or go on beyond it with --on-limit approx or --on-limit other",
+        ),
+        _ => error,
+    }
 }
 
 /// What is counted, of which lines.
