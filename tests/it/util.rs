@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -58,6 +59,20 @@ impl Program {
         self
     }
 
+    /// A file of its directory has this content when it starts.
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.path(name);
+        let parent = path.parent().expect("it is in a directory");
+        std::fs::create_dir_all(parent).expect("the fresh directory can be written to");
+        std::fs::write(path, content).expect("the fresh directory can be written to");
+        self
+    }
+
+    /// A path in its directory, in which it runs.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
@@ -106,7 +121,7 @@ impl Program {
             stderr: Captured::read("stderr", child.stderr.take()),
             stdout_pipe,
             child,
-            _dir: self.dir,
+            dir: self.dir,
         }
     }
 
@@ -135,10 +150,32 @@ pub(crate) struct Run {
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
     pub(crate) stdout_pipe: Option<ChildStdout>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Run {
+    /// A path in the directory in which it runs.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits until it says that it listens, and gives the address.
+    pub(crate) fn listening_on(&self) -> String {
+        let what = "microtally: listening on ";
+        let text = self
+            .stderr
+            .wait_until(what, |text| address_behind(text, what).is_some());
+        address_behind(&text, what).expect("it was there")
+    }
+
+    /// Waits until the results so far, in the `tsv` format of batches that add up to everything, hold
+    /// this.
+    pub(crate) fn wait_for_counts(&self, pairs: &[(&str, u64)]) {
+        let wanted = plain(pairs);
+        self.stdout
+            .wait_until(&format!("{wanted:?}"), |text| tsv_counts(text) == wanted);
+    }
+
     /// Sends a signal, by its name without `SIG`. The shell's own `kill` is there on every machine.
     pub(crate) fn signal(&self, name: &str) {
         let script = format!("kill -{name} {}", self.child.id());
@@ -331,6 +368,11 @@ impl Ended {
         self
     }
 
+    /// The counts of the `tsv` format, summed over all batches.
+    pub(crate) fn tsv_counts(&self) -> BTreeMap<String, u64> {
+        tsv_counts(&self.stdout)
+    }
+
     pub(crate) fn batches(&self) -> Vec<Printed> {
         batches(&self.stdout)
     }
@@ -385,6 +427,44 @@ pub(crate) fn counts(stdout: &str) -> BTreeMap<String, u64> {
         *counts.entry(key.to_owned()).or_default() += count;
     }
     counts
+}
+
+/// Sums of the `tsv` format by printed key, over all batches. A line that is not complete yet is left out.
+pub(crate) fn tsv_counts(stdout: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in stdout.split_inclusive('\n') {
+        let Some(line) = line.strip_suffix('\n') else {
+            break;
+        };
+        let [_, key, count] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("no time, key and count: {line}");
+        };
+        let count: u64 = count.parse().unwrap_or_else(|_| panic!("no count: {line}"));
+        *counts.entry(key.to_owned()).or_default() += count;
+    }
+    counts
+}
+
+/// Counts to compare with, keys as they are.
+pub(crate) fn plain(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let owned = |&(key, count): &(&str, u64)| (key.to_owned(), count);
+    pairs.iter().map(owned).collect()
+}
+
+/// How often each line of `text` is there: `sort | uniq -c`.
+pub(crate) fn uniq(text: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in text.lines() {
+        *counts.entry(line.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// The rest of the first complete line that begins so.
+fn address_behind(text: &str, what: &str) -> Option<String> {
+    let mut lines = text.split_inclusive('\n');
+    let rest = lines.find_map(|line| line.strip_prefix(what)?.strip_suffix('\n'));
+    rest.map(str::to_owned)
 }
 
 /// Counts to compare with, keys as they are printed when nothing in them needs an escape.

@@ -1,0 +1,190 @@
+//! `--max-memory`: what happens when keys no longer fit is told, and true.
+
+use std::collections::HashMap;
+
+use crate::util::{Ended, json_lines, microtally};
+
+/// So many words that a small limit does not hold them: some that are frequent, many that come once,
+/// and the frequent ones again.
+fn many_words() -> String {
+    let mut text = String::new();
+    for n in 0..450_000_u32 {
+        if n % 3 == 0 {
+            text += &format!("often{}\n", n % 50);
+        }
+        // Long ones take memory faster.
+        text += &format!("a word that comes only once, number {n}\n");
+    }
+    text
+}
+
+fn exact(text: &str) -> HashMap<&str, u64> {
+    let mut counts = HashMap::new();
+    for line in text.lines() {
+        *counts.entry(line).or_default() += 1;
+    }
+    counts
+}
+
+fn count(text: &str, on_limit: &str) -> Ended {
+    let args = [
+        "count",
+        "-",
+        "-j",
+        "1",
+        "--max-record",
+        "1MiB",
+        "--max-memory",
+        "80MiB",
+    ];
+    let program = microtally(&args).args(&["--on-limit", on_limit, "-o", "json", "-n", "200"]);
+    program.stdin_file(text.as_bytes()).run()
+}
+
+#[test]
+fn beyond_the_limit_counts_are_what_is_asked_for_and_their_error_is_told_and_true() {
+    let text = many_words();
+    let exact = exact(&text);
+    let total = text.lines().count() as u64;
+
+    let ended = count(&text, "approx").exits_with(0);
+    let told = "microtally: memory limit 80.0 MiB reached at ";
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    let object = &json_lines(&ended.stdout)[0];
+    assert_eq!(
+        (&object["approx"], &object["records"]),
+        (&true.into(), &total.into())
+    );
+    let error_max = object["error_max"].as_u64().unwrap();
+    assert!(error_max > 0 && error_max < total / 50, "{error_max}");
+    let rows = object["top"].as_array().unwrap();
+    let mut shown = HashMap::new();
+    for row in rows {
+        let (key, n) = (row["k"].as_str().unwrap(), row["n"].as_u64().unwrap());
+        let is = exact[key];
+        assert!(
+            (is..=is + error_max).contains(&n),
+            "{key}: {n}, is {is}, error {error_max}"
+        );
+        shown.insert(key, n);
+    }
+    for n in 0..50 {
+        assert!(
+            shown.contains_key(&*format!("often{n}")),
+            "often{n} of {error_max}"
+        );
+    }
+
+    let ended = count(&text, "other").exits_with(0);
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    let object = &json_lines(&ended.stdout)[0];
+    assert_eq!(
+        (&object["approx"], &object["error_max"]),
+        (&true.into(), &0.into())
+    );
+    let mut sum = object["other"]["n"].as_u64().unwrap();
+    for row in object["top"].as_array().unwrap() {
+        let (key, n) = (row["k"].as_str().unwrap(), row["n"].as_u64().unwrap());
+        assert_eq!(n, exact[key], "{key}");
+        sum += n;
+    }
+    assert_eq!(sum, total);
+
+    let ended = count(&text, "error").exits_with(5);
+    let ended = ended.says(&[
+        "microtally: memory limit",
+        "83886080 bytes",
+        "--on-limit",
+        "--max-memory",
+    ]);
+    // What was counted until then is printed.
+    let rows = &json_lines(&ended.stdout)[0]["top"];
+    for row in rows.as_array().unwrap() {
+        let (key, n) = (row["k"].as_str().unwrap(), row["n"].as_u64().unwrap());
+        assert!((1..=exact[key]).contains(&n), "{key}: {n}");
+    }
+}
+
+#[test]
+fn tables_and_text_say_it_too() {
+    let text = many_words();
+    let args = [
+        "count",
+        "in",
+        "-j",
+        "1",
+        "--max-record",
+        "1MiB",
+        "--max-memory",
+        "80MiB",
+    ];
+    let program = microtally(&args)
+        .args(&["-o", "table", "-n", "3"])
+        .file("in", &text);
+    let ended = program
+        .run()
+        .exits_with(0)
+        .says(&["counts are too high by at most "]);
+    assert!(ended.stdout.contains(" more keys, "), "{ended:?}");
+    assert!(
+        ended.stdout.contains(" too high (memory limit)\n"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn what_fits_is_exact_and_nobody_is_told_anything() {
+    let text = "a\nb\na\n".repeat(10_000);
+    let ended = count(&text, "approx").quietly();
+    let object = &json_lines(&ended.stdout)[0];
+    assert_eq!(
+        (&object["approx"], &object["error_max"]),
+        (&false.into(), &0.into())
+    );
+    assert_eq!(object["other"]["n"], 0);
+}
+
+#[test]
+fn too_small_a_limit_is_refused_and_what_would_do_is_named() {
+    let refused = |args: &[&str]| {
+        let ended = microtally(&["count", "-"]).args(args).run().exits_with(2);
+        assert_eq!(ended.stdout, "");
+        ended.stderr
+    };
+    let text = refused(&["--max-memory", "1MiB"]);
+    assert!(
+        text.contains("--max-memory") && text.contains("64MiB or more"),
+        "{text}"
+    );
+    let text = refused(&["--max-memory", "64MiB", "-j", "4"]);
+    assert!(text.contains("--max-memory"), "{text}");
+    assert!(
+        text.contains(" MiB) would do") && text.contains("--max-record"),
+        "{text}"
+    );
+    // What is named does.
+    let mib = text
+        .split_once(" MiB) would do")
+        .unwrap()
+        .0
+        .rsplit_once('(')
+        .unwrap()
+        .1;
+    let limit = format!("{mib}MiB");
+    let program = microtally(&["count", "-", "-j", "4", "--max-memory", &limit]);
+    program.run_with(b"x\n").quietly();
+    let text = refused(&["--max-memory", "lots"]);
+    assert!(
+        text.contains("--max-memory") && text.contains("'lots'") && text.contains("none"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_a_limit_there_is_none() {
+    let text: String = (0..100_000).map(|n| format!("key{n}\n")).collect();
+    let program = microtally(&["count", "--max-memory", "none"]);
+    let ended = program.run_with(text.as_bytes()).quietly();
+    assert_eq!(ended.stdout.lines().count(), 100_000);
+}

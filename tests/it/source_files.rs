@@ -1,0 +1,138 @@
+//! Files by name and by pattern, read to their ends.
+
+use std::fs::File;
+
+use crate::util::{Ended, Program, microtally, plain, shell, uniq};
+
+fn count(args: &[&str]) -> Program {
+    microtally(&["count"]).args(args)
+}
+
+#[test]
+fn several_files_are_counted_together_and_each_one_s_end_ends_its_line() {
+    let program = count(&["a", "sub/b", "a"]);
+    let ended = program.file("a", "x\ny").file("sub/b", "y\nx\r\nz").run();
+    let counted = ended.quietly().tsv_counts();
+    assert_eq!(counted, plain(&[("x", 3), ("y", 3), ("z", 1)]));
+}
+
+#[test]
+fn many_large_files_are_counted_as_one_text() {
+    let text = |file: u64| -> String {
+        let lines = (0..40_000).map(|n: u64| n.wrapping_mul(file + 7).wrapping_mul(2_654_435_761));
+        lines.map(|n| format!("line {}\n", n % 5_000)).collect()
+    };
+    let mut program = count(&["-j", "2", "part-*"]);
+    let mut all = String::new();
+    for file in 0..6 {
+        program = program.file(&format!("part-{file}"), text(file));
+        all += &text(file);
+    }
+    assert_eq!(program.run().quietly().tsv_counts(), uniq(&all));
+}
+
+#[test]
+fn a_pattern_is_every_file_that_fits_but_hidden_ones_and_directories() {
+    let with_files = |pattern: &str| {
+        let program = count(&[pattern]).file("a.log", "a").file("b.log", "b");
+        let program = program.file("c.txt", "c").file(".hidden.log", "hidden");
+        program
+            .file("dir.log/inner", "inner")
+            .run()
+            .quietly()
+            .tsv_counts()
+    };
+    assert_eq!(with_files("*.log"), plain(&[("a", 1), ("b", 1)]));
+    assert_eq!(with_files("[b-c].*"), plain(&[("b", 1), ("c", 1)]));
+    assert_eq!(with_files("{a,c}.{log,txt}"), plain(&[("a", 1), ("c", 1)]));
+    assert_eq!(with_files("?.txt"), plain(&[("c", 1)]));
+    assert_eq!(with_files("dir.log/*"), plain(&[("inner", 1)]));
+    // A file that exists is that file, whatever its name looks like.
+    let ended = count(&["[ab]"]).file("[ab]", "odd").file("a", "a").run();
+    assert_eq!(ended.quietly().tsv_counts(), plain(&[("odd", 1)]));
+}
+
+#[test]
+fn what_cannot_be_opened_ends_it_before_it_begins_and_is_named() {
+    let fails = |program: Program, parts: &[&str]| {
+        let Ended { stdout, .. } = program.run().exits_with(3).says(parts);
+        assert_eq!(stdout, "");
+    };
+    for command in ["count", "words", "top"] {
+        let there = || microtally(&[command, "there"]).file("there", "x\n");
+        let missing = "cannot read \"missing\": No such file or directory\n";
+        fails(there().args(&["missing"]), &["microtally: ", missing]);
+        fails(there().args(&["/"]), &["cannot read \"/\": Is a directory"]);
+        let nothing = "nothing fits the pattern \"*.nothing\": no file has such a name";
+        fails(there().args(&["*.nothing"]), &[nothing]);
+    }
+    fails(
+        count(&["a:b"]),
+        &["cannot read \"a:b\"", "an address is written HOST:PORT"],
+    );
+}
+
+#[test]
+fn a_file_without_permission_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let program = count(&["secret"]).file("secret", "x\n");
+    let path = program.path("secret");
+    let mode = std::fs::Permissions::from_mode(0);
+    std::fs::set_permissions(&path, mode).unwrap();
+    // Nothing is forbidden to root.
+    if File::open(&path).is_err() {
+        let ended = program.run().exits_with(3);
+        ended.says(&["cannot read \"secret\": Permission denied"]);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_costs_the_others_nothing() {
+    // The first page of a process's memory is not there, for anybody.
+    let program = count(&["a", "/proc/self/mem", "b"]);
+    let ended = program.file("a", "x\n").file("b", "x\ny\n").run();
+    let ended = ended
+        .exits_with(3)
+        .says(&["cannot read \"/proc/self/mem\": "]);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 2), ("y", 1)]));
+}
+
+#[test]
+fn files_without_a_size_and_named_pipes_are_read_to_their_ends() {
+    let counted = count(&["/proc/self/comm"]).run().quietly().tsv_counts();
+    assert_eq!(counted, plain(&[("microtally", 1)]));
+    let script = "mkfifo pipe; (echo x; echo y; echo x) > pipe & \"$0\" count pipe; wait";
+    let counted = shell(script).run().quietly().tsv_counts();
+    assert_eq!(counted, plain(&[("x", 2), ("y", 1)]));
+}
+
+#[test]
+fn a_name_that_looks_like_an_address_is_written_with_its_directory() {
+    let name_is = |given: &str, name: &str| {
+        let ended = count(&[given]).file(name, "x\n").run();
+        assert_eq!(ended.quietly().tsv_counts(), plain(&[("x", 1)]), "{given}");
+    };
+    name_is("./host:80", "host:80");
+    // These are no addresses: no port, a wrong one, one that cannot be connected to.
+    name_is("a:b", "a:b");
+    name_is("12:61:00", "12:61:00");
+    name_is("host:0", "host:0");
+    name_is("host:65536", "host:65536");
+}
+
+#[test]
+fn names_that_are_not_utf_8_are_files_like_others() {
+    let script = "f=$(printf 'caf\\351'); echo x > \"$f\"; \"$0\" count \"$f\" caf*";
+    let counted = shell(script).run().quietly().tsv_counts();
+    assert_eq!(counted, plain(&[("x", 2)]));
+}
+
+#[test]
+fn words_and_top_read_files_too() {
+    let program = microtally(&["words", "a", "b", "-i", "8760h"]);
+    let ended = program.file("a", "x y\n").file("b", "y\n").run().quietly();
+    assert_eq!(ended.stdout.matches("('y', 2)").count(), 1, "{ended:?}");
+    let program = microtally(&["top", "a", "-i", "8760h"]);
+    let ended = program.file("a", "x\nx\n").run().quietly();
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]));
+}

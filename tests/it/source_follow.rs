@@ -1,0 +1,222 @@
+//! `-F`: files that grow and are rotated while somebody writes. Every line is counted once.
+//!
+//! No pause decides anything: before each rotation some lines of the file have been counted, so that the
+//! program has it open, and others have just been written, so that it may not have read them yet.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::util::{ONE_BATCH, Run, expected, microtally, plain, tsv_counts, uniq};
+
+/// The five ways of rotating.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rotation {
+    Rename,
+    CopyTruncate,
+    Truncate,
+    Delete,
+    /// A new file is moved over the old one.
+    Replace,
+}
+
+/// Who writes the log, and remembers what.
+struct Log {
+    path: PathBuf,
+    file: File,
+    written: String,
+    lines: usize,
+}
+
+fn append(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    options
+        .open(path)
+        .expect("the fresh directory can be written to")
+}
+
+impl Log {
+    fn new(path: PathBuf) -> Self {
+        let file = append(&path);
+        Log {
+            path,
+            file,
+            written: String::new(),
+            lines: 0,
+        }
+    }
+
+    /// Writes so many lines, each in two pieces and of its own.
+    fn write(&mut self, lines: usize) {
+        for _ in 0..lines {
+            let line = format!("line {} of the log\n", self.lines);
+            let (begin, end) = line.split_at(6);
+            self.file.write_all(begin.as_bytes()).unwrap();
+            self.file.write_all(end.as_bytes()).unwrap();
+            self.written += &line;
+            self.lines += 1;
+        }
+    }
+
+    fn wait_until_counted(&self, run: &Run) {
+        let lines = self.lines;
+        let what = format!("{lines} lines");
+        run.stdout
+            .wait_until(&what, |text| tsv_counts(text).len() >= lines);
+    }
+
+    fn rotate(&mut self, rotation: Rotation, number: usize) {
+        let beside = PathBuf::from(format!("{}.{number}", self.path.display()));
+        match rotation {
+            Rotation::Rename => {
+                fs::rename(&self.path, &beside).unwrap();
+                // Who writes has not noticed yet.
+                self.write(7);
+                self.file = append(&self.path);
+            }
+            Rotation::CopyTruncate => {
+                fs::copy(&self.path, &beside).unwrap();
+                self.file.set_len(0).unwrap();
+            }
+            Rotation::Truncate => self.file.set_len(0).unwrap(),
+            Rotation::Delete => {
+                fs::remove_file(&self.path).unwrap();
+                self.write(7);
+                self.file = append(&self.path);
+            }
+            Rotation::Replace => {
+                let next = self.path.with_extension("next");
+                let file = append(&next);
+                fs::rename(&next, &self.path).unwrap();
+                self.write(7);
+                self.file = file;
+            }
+        }
+    }
+}
+
+fn follow(args: &[&str]) -> Run {
+    let program = microtally(&[
+        "words", "-k", "line", "-o", "tsv", "-n", "all", "-i", "20ms",
+    ]);
+    let run = program.args(&["-F"]).args(args).start();
+    run.wait_until_signals_are_caught();
+    run
+}
+
+fn every_line_once(rotation: Rotation) {
+    let run = follow(&["log"]);
+    let mut log = Log::new(run.path("log"));
+    for number in 0..5 {
+        log.write(20);
+        log.wait_until_counted(&run);
+        // Of lines that are truncated away without a copy nobody can know.
+        if rotation != Rotation::Truncate {
+            log.write(20);
+        }
+        log.rotate(rotation, number);
+    }
+    log.write(20);
+    log.file.write_all(b"the last one, unended").unwrap();
+    log.wait_until_counted(&run);
+    run.signal("INT");
+    let counted = run.wait().exits_with(0).tsv_counts();
+    let mut written = uniq(&log.written);
+    written.insert("the last one, unended".into(), 1);
+    assert_eq!(counted, written, "{rotation:?}");
+}
+
+#[test]
+fn a_log_that_is_renamed_loses_and_doubles_nothing() {
+    every_line_once(Rotation::Rename);
+}
+
+#[test]
+fn a_log_that_is_copied_and_truncated_loses_and_doubles_nothing() {
+    every_line_once(Rotation::CopyTruncate);
+}
+
+#[test]
+fn a_log_that_is_truncated_loses_and_doubles_nothing_of_what_was_read() {
+    every_line_once(Rotation::Truncate);
+}
+
+#[test]
+fn a_log_that_is_deleted_and_made_again_loses_and_doubles_nothing() {
+    every_line_once(Rotation::Delete);
+}
+
+#[test]
+fn a_log_that_is_replaced_loses_and_doubles_nothing() {
+    every_line_once(Rotation::Replace);
+}
+
+#[test]
+fn a_file_that_is_not_there_yet_is_told_and_waited_for() {
+    let run = follow(&["log"]);
+    let text = run.stderr.wait_for("\n");
+    assert!(
+        text.contains("log") && text.contains("o such file"),
+        "{text}"
+    );
+    fs::write(run.path("log"), "hello\n").unwrap();
+    run.wait_for_counts(&[("hello", 1)]);
+    run.signal("TERM");
+    run.wait().exits_with(0);
+}
+
+#[test]
+fn several_files_are_followed_and_their_lines_never_mix() {
+    let run = follow(&["a", "b"]);
+    let (mut a, mut b) = (append(&run.path("a")), append(&run.path("b")));
+    for _ in 0..30 {
+        a.write_all(b"half of ").unwrap();
+        b.write_all(b"another ").unwrap();
+        a.write_all(b"a\n").unwrap();
+        b.write_all(b"b\n").unwrap();
+    }
+    run.wait_for_counts(&[("half of a", 30), ("another b", 30)]);
+    run.signal("TERM");
+    run.wait().exits_with(0);
+}
+
+#[test]
+fn ctrl_c_prints_the_last_batch() {
+    let program = microtally(&["words", "-F", "log"]).args(&ONE_BATCH);
+    let run = program.file("log", "a b\na unended").start();
+    run.wait_until_signals_are_caught();
+    run.signal("INT");
+    let ended = run.wait().quietly();
+    assert_eq!(
+        ended.counts(),
+        expected(&[("a", 2), ("b", 1), ("unended", 1)])
+    );
+    assert_eq!(ended.batches().len(), 1);
+}
+
+#[test]
+fn counting_a_file_that_is_followed_ends_with_the_signal() {
+    let run = microtally(&["count", "-F", "log"])
+        .file("log", "x\nx\n")
+        .start();
+    run.wait_until_signals_are_caught();
+    run.signal("INT");
+    assert_eq!(run.wait().quietly().tsv_counts(), plain(&[("x", 2)]));
+}
+
+#[test]
+fn a_pattern_is_followed_as_the_files_that_are_there() {
+    let program = microtally(&[
+        "words", "-k", "line", "-o", "tsv", "-i", "20ms", "-F", "*.log",
+    ]);
+    let run = program.file("a.log", "a\n").file("b.log", "b\n").start();
+    run.wait_for_counts(&[("a", 1), ("b", 1)]);
+    append(&run.path("b.log")).write_all(b"b\n").unwrap();
+    run.wait_for_counts(&[("a", 1), ("b", 2)]);
+    run.wait_until_signals_are_caught();
+    run.signal("TERM");
+    run.wait().quietly();
+    let ended = microtally(&["top", "-F", "*.log"]).run().exits_with(3);
+    ended.says(&["nothing fits the pattern \"*.log\""]);
+}
