@@ -77,7 +77,7 @@ fn a_file_without_permission_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let program = count(&["secret"]).file("secret", "x\n");
     let path = program.path("secret");
-    let mode = std::fs::Permissions::from_mode(0);
+    let mode = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(&path, mode).unwrap();
     // Nothing is forbidden to root.
     if File::open(&path).is_err() {
