@@ -16,7 +16,8 @@ pub(super) enum Finder {
     Line,
     Field(usize, Rule),
     FieldFromEnd(usize, Rule),
-    Csv(Column),
+    /// Boxed: it is the largest one by far.
+    Csv(Box<Column>),
     Json(Pointer),
     Pattern(Pattern),
 }
@@ -45,7 +46,7 @@ impl Finder {
                     }
                     Separator::Byte(byte) => byte,
                 };
-                Finder::Csv(Column::new(*number, byte))
+                Finder::Csv(Box::new(Column::new(*number, byte)))
             }
             Part::Json(names) => Finder::Json(Pointer::new(names)),
             Part::Regex(pattern) => Finder::Pattern(Pattern::new(regex(pattern)?, group)),
