@@ -295,7 +295,7 @@
 //! | `persist`, `cache`, storage levels | | not here: every batch is made once and shared |
 //! | back-pressure, rate limits | | different: a full ring stops the reading, and the sender feels it |
 //! | write-ahead log, web page, metrics | | not here |
-//! | | `top`, `sort_by`, `fail_fast`, [`run_batches`] | ours |
+//! | | `top`, `sort_by`, `fail_fast`, `map_key`, `reduce_by_key_so_far`, `union_sources`, `one_batch`, `start_files`, [`run_batches`] | ours |
 //!
 //! [`StreamingContext::new`]: crate::StreamingContext::new
 //! [`remember`]: crate::StreamingContext::remember

@@ -30,7 +30,7 @@ impl StreamingContext {
     /// else: they are read on all cores at once, without a reading thread, and put out as one batch,
     /// however long that takes. This is the fastest way to count files.
     ///
-    /// Every core has a worker unless [`Config::workers`] says otherwise. A large file is read in pieces, by
+    /// Every core has a worker unless [`Config::workers`](crate::Config::workers) says otherwise. A large file is read in pieces, by
     /// whoever is free, so nothing is said about the order of records. The batch has the time that it
     /// would have if all of it had come in at its end. A graceful [`stop`](RunningContext::stop) puts out
     /// what was counted by then, within milliseconds; records that were begun and that a stop cuts off are
