@@ -269,8 +269,13 @@ impl ReactorCore {
             if let Some(next) = self.gather(now) {
                 return next.at_most(self.clock.remaining(now));
             }
+            // Where the memory was full, reading stopped in the middle of what there is: so did the last line.
+            let ending = match self.control.is_memory_full() {
+                true => Ending::Reset,
+                false => Ending::Clean,
+            };
             for index in 0..self.slots.len() {
-                self.end_slot(index, Ending::Clean, None);
+                self.end_slot(index, ending, None);
                 let Some(()) = self.finish_ending(index) else {
                     return Next::Stalled(self.clock.remaining(now));
                 };
