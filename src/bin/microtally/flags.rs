@@ -111,7 +111,7 @@ Examples:
 const COUNT_EXAMPLES: &str = "\
 Examples:
   microtally count *.log                       sort *.log | uniq -c | sort -rn
-  microtally count -n 10 -k word book.txt.gz
+  microtally count -n 10 -k word book.txt
   microtally count -k csv:3 -a sum -v csv:7 orders.csv
   microtally count -k field:1,field:9 -g ' 404 ' access.log
   zcat old.gz | microtally count --max-memory 1GiB --on-limit approx -";
