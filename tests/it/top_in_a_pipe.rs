@@ -140,6 +140,19 @@ fn sums_go_on_too() {
     run.wait().quietly();
 }
 
+/// The memory that is there by default does not refuse a window for its length.
+#[test]
+fn long_windows_of_sums_begin() {
+    let line = ["-o", "tsv", "-k", "field:1", "-a", "sum", "-v", "field:2"];
+    for window in ["5m", "1h"] {
+        let (run, mut stdin) = top(&[&line[..], &["-w", window]].concat());
+        stdin.write_all(b"a 0.5\n").unwrap();
+        run.stdout.wait_for("\ta\t0.5\n");
+        drop(stdin);
+        run.wait().quietly();
+    }
+}
+
 #[test]
 fn a_closed_pipe_and_a_signal_end_it_quietly() {
     let (mut run, mut stdin) = {

@@ -73,7 +73,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     };
     let counting = &options.counting;
     let plan = plan(counting, &defaults)?;
-    let ssc = StreamingContext::one_batch(config(counting)?)?;
+    let ssc = StreamingContext::one_batch(config(counting, false))?;
     ssc.on_notice(tell);
     let show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
@@ -119,7 +119,7 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
             )));
         }
     }
-    let ssc = StreamingContext::with_config(interval, config(counting)?)?;
+    let ssc = StreamingContext::with_config(interval, config(counting, slides.window.is_some()))?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
@@ -324,8 +324,9 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
 }
 
-/// The settings of a command that counts.
-fn config(counting: &Counting) -> Result<Config> {
+/// The settings of a command that counts. A window has no memory limit unless one is asked for: every batch
+/// of it is allowed the same, so a limit that would do for any input refuses long windows of small ones.
+fn config(counting: &Counting, is_windowed: bool) -> Config {
     let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
     let config = config.on_limit(match counting.on_limit {
         flags::OnLimit::Approx => OnLimit::Approximate,
@@ -333,14 +334,15 @@ fn config(counting: &Counting) -> Result<Config> {
         flags::OnLimit::Error => OnLimit::Fail,
     });
     let bytes_max = match counting.memory {
-        Some(Memory::Unlimited) => return Ok(config),
+        Some(Memory::Unlimited) => return config,
+        None if is_windowed => return config,
         Some(Memory::Bytes(bytes)) => Some(bytes),
         None => memory::half_of_what_there_is(),
     };
-    Ok(match bytes_max.map(usize::try_from) {
+    match bytes_max.map(usize::try_from) {
         Some(Ok(bytes)) => config.memory_bytes_max(bytes),
         _ => config,
-    })
+    }
 }
 
 fn of_threads(threads: &Threads) -> Config {

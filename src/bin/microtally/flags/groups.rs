@@ -119,7 +119,7 @@ pub(crate) struct Counting {
     pub color: Color,
     /// For everything: 512MiB, none [default: half]
     ///
-    /// Half of what the control group allows or the machine has free. The environment variable
+    /// Half of what the control group allows or the machine has free; none for windows. The environment variable
     /// MICROTALLY_MAX_MEMORY does the same.
     #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
     #[arg(
