@@ -209,7 +209,10 @@ impl Page<'_> {
     fn figures(&mut self, model: &Model) {
         let Some(frame) = model.frame() else { return };
         let mut column = 1;
-        for (index, (text, is_loud)) in figures(&frame.now.head).into_iter().enumerate() {
+        for (index, (text, is_loud)) in figures(&frame.now.head, model.throughput())
+            .into_iter()
+            .enumerate()
+        {
             let gap = if index == 0 { "" } else { " · " };
             if column + table::width(gap) + table::width(&text) > self.columns() {
                 continue;
@@ -434,10 +437,10 @@ fn bar(part: f64) -> String {
 }
 
 /// The batch's figures, the most telling first, and whether one is a warning.
-fn figures(head: &Head) -> Vec<(String, bool)> {
+fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
     let mut figures = Vec::new();
-    if head.interval_s > 0.0 {
-        let rate = metric(head.records as f64 / head.interval_s);
+    if let Some((records_per_s, _)) = throughput {
+        let rate = metric(records_per_s);
         figures.push((format!("{rate} records/s"), false));
     } else {
         figures.push((format!("{} records", grouped(head.records)), false));
@@ -465,8 +468,8 @@ fn figures(head: &Head) -> Vec<(String, bool)> {
     }
     let plural = if head.keys == 1 { "" } else { "s" };
     figures.push((format!("{} key{plural}", grouped(head.keys)), false));
-    if head.interval_s > 0.0 {
-        let gigabytes = head.bytes as f64 / head.interval_s / 1e9;
+    if let Some((_, bytes_per_s)) = throughput {
+        let gigabytes = bytes_per_s / 1e9;
         figures.push((format!("{gigabytes:.3} GB/s"), false));
     }
     if !is_behind {

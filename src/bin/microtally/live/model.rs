@@ -154,6 +154,21 @@ impl Model {
         }
     }
 
+    /// Records and bytes a second. Those of a sum so far are what it has more than the one before.
+    pub(crate) fn throughput(&self) -> Option<(f64, f64)> {
+        let frame = self.frame.as_ref()?;
+        let seconds = self.seconds();
+        let head = frame.now.head;
+        let (records, bytes) = match (self.period, &frame.before) {
+            (Period::SoFar, Some(before)) => (
+                head.records.saturating_sub(before.head.records),
+                head.bytes.saturating_sub(before.head.bytes),
+            ),
+            _ => (head.records, head.bytes),
+        };
+        (seconds > 0.0).then(|| (records as f64 / seconds, bytes as f64 / seconds))
+    }
+
     /// Share and rate of a row.
     pub(crate) fn figures(&self, row: &Row<'_>, change: Change) -> table::Figures {
         let total = self.frame.as_ref().and_then(|frame| frame.now.head.total);

@@ -332,7 +332,7 @@ fn an_empty_batch_shows_them_as_well() {
 fn lateness_beyond_the_interval_is_told_first() {
     let mut now = rows(&[b"a"], Head::default());
     Arc::get_mut(&mut now).unwrap().head.lateness = Duration::from_millis(1500);
-    let texts: Vec<_> = figures(&now.head);
+    let texts: Vec<_> = figures(&now.head, Some((1.0, 1.0)));
     assert_eq!(texts[1], ("1500 ms late".to_owned(), true));
 }
 

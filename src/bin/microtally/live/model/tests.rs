@@ -228,6 +228,35 @@ fn a_window_has_the_rate_of_its_length() {
 }
 
 #[test]
+fn a_sum_so_far_has_the_throughput_of_what_came_last() {
+    let rows = |records, bytes| {
+        let mut rows = Rows::default();
+        rows.head = Head {
+            records,
+            bytes,
+            interval_s: 0.5,
+            ..Head::default()
+        };
+        Arc::new(rows)
+    };
+    let frame = |before: Option<Arc<Rows>>| Frame {
+        now: rows(300, 7000),
+        before,
+    };
+    for (period, before, expected) in [
+        (Period::SoFar, Some(rows(100, 6000)), (400.0, 2000.0)),
+        (Period::SoFar, Some(rows(300, 7000)), (0.0, 0.0)),
+        (Period::SoFar, None, (600.0, 14_000.0)),
+        (Period::Interval, Some(rows(100, 6000)), (600.0, 14_000.0)),
+        (Period::Window(Duration::from_secs(10)), None, (30.0, 700.0)),
+    ] {
+        let mut model = Model::new(period);
+        model.show(frame(before));
+        assert_eq!(model.throughput(), Some(expected), "{period:?}");
+    }
+}
+
+#[test]
 fn a_sum_so_far_has_the_rate_of_what_came_last() {
     let mut model = Model::new(Period::SoFar);
     model.show(frame(FRUIT, None));
