@@ -81,6 +81,7 @@
 //! # Features
 //!
 //! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
+//! - `compress`: [`sources::Files::decompress`] and [`sources::Input::decompress`], for gzip and zstd.
 //! - `json`: the [`sink::Json`] output.
 //! - `table`: the [`sink::Table`] output.
 //!

@@ -11,6 +11,9 @@ mod definition;
 
 #[path = "files/all_at_once.rs"]
 mod all_at_once;
+#[cfg(feature = "compress")]
+#[path = "files/compressed.rs"]
+mod compressed;
 #[path = "files/follow.rs"]
 mod follow;
 #[path = "files/one_by_one.rs"]

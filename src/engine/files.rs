@@ -14,6 +14,8 @@
 //!                    └───────── read by the worker of k ──────────┘
 //! ```
 //!
+//! A compressed file is one piece, which one worker reads.
+//!
 //! A worker reads into a block of its own, through the same feed and the same stages that the shards
 //! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
 
@@ -292,6 +294,10 @@ impl Crew {
                 set.progress.begin(entry.bytes, bytes.unwrap_or(0));
                 let range = 0..bytes.unwrap_or(u64::MAX);
                 hand.piece(&place, &file, range, bytes)
+            }
+            Opened::Packed(packed) => {
+                set.progress.begin(entry.bytes, packed.bytes().unwrap_or(0));
+                hand.packed(&place, packed)
             }
             Opened::Stream(input) => {
                 set.progress.begin(entry.bytes, 0);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::PIECE_BYTES;
 use crate::source::input::Input;
+use crate::source::unpack::{self, Step, Unpack};
 use crate::source::{Fill, Notice, Port, Source};
 
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
@@ -58,14 +59,26 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// A pipe or a device, which can be opened once.
     stream: Option<File>,
+    /// What is inside is asked for, if it is compressed.
+    is_unpacked: bool,
 }
 
 /// A file that was opened.
 pub(crate) enum Opened {
     /// A regular file, and how many bytes of it there are: `None` where the system does not say.
     Regular(File, Option<u64>),
+    /// A regular file that is compressed.
+    Packed(Packed),
     /// Anything else: bytes come when they come.
     Stream(Input),
+}
+
+/// A regular file that is compressed, and how it is read.
+pub(crate) struct Packed {
+    file: File,
+    /// Compressed bytes that were not read, where the system says how many there are.
+    left: Option<u64>,
+    unpack: Box<Unpack>,
 }
 
 enum Open {
@@ -73,6 +86,7 @@ enum Open {
         file: File,
         left: Option<u64>,
     },
+    Packed(Packed),
     /// Boxed: it is the larger one by far, and rare.
     Stream(Box<Input>),
 }
@@ -131,6 +145,12 @@ impl Progress {
         self.0.read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// So many bytes of something that has no size were read.
+    pub(crate) fn add_stream(&self, bytes: usize) {
+        self.add_read(bytes);
+        self.correct(0, bytes as u64);
+    }
+
     /// A file's turn has come, and it has not the size that it was thought to have.
     pub(crate) fn begin(&self, thought: u64, is: u64) {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
@@ -179,6 +199,7 @@ impl Entry {
             bytes: if is_file { metadata.len() } else { 0 },
             // A pipe must not be closed again: whoever writes would be told that nobody reads.
             stream: (!is_file).then_some(file),
+            is_unpacked: false,
         })
     }
 
@@ -192,9 +213,22 @@ impl Entry {
         Ok(if metadata.is_file() {
             // Files that are made up when they are read say that they are empty.
             let size = Some(metadata.len()).filter(|&bytes| bytes > 0);
-            Opened::Regular(file, size)
+            let unpack = if self.is_unpacked {
+                unpack::of_file(&file)?
+            } else {
+                None
+            };
+            match unpack {
+                Some(unpack) => Opened::Packed(Packed {
+                    file,
+                    left: size,
+                    unpack,
+                }),
+                None => Opened::Regular(file, size),
+            }
         } else {
-            Opened::Stream(Input::of(format!("{:?}", self.path), file))
+            let input = Input::of(format!("{:?}", self.path), file);
+            Opened::Stream(input.unpacked(self.is_unpacked))
         })
     }
 
@@ -205,6 +239,36 @@ impl Entry {
             path: self.path.clone(),
             reason: describe(cause),
         }
+    }
+}
+
+impl Packed {
+    /// Compressed bytes there are when nothing was read, where the system says so.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        self.left
+    }
+
+    /// Puts what is inside at the front of `out`; compressed bytes are what `progress` counts.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of a read; what the decoder says of the bytes.
+    pub(crate) fn fill(&mut self, out: &mut [u8], progress: &Progress) -> io::Result<Step> {
+        let Packed { file, left, unpack } = self;
+        let outcome = unpack.fill(out, |space| {
+            let count = read(file, left, space)?;
+            progress.add_read(count);
+            if left.is_none() {
+                progress.correct(0, count as u64);
+            }
+            Ok(count)
+        });
+        if matches!(outcome, Ok(Step::End) | Err(_)) {
+            // It is shorter than it was, or what is left of it means nothing.
+            progress.correct(left.unwrap_or(0), 0);
+            *left = Some(0);
+        }
+        outcome
     }
 }
 
@@ -252,6 +316,50 @@ impl Files {
         })
     }
 
+    /// Gives what is inside of those files that are compressed, gzip or zstd; the others as they are. It is
+    /// the first bytes that say so, never the name: `1f 8b` for gzip, `28 b5 2f fd` or a skippable frame
+    /// (`50 2a 4d 18` to `5f 2a 4d 18`) for zstd. No text in UTF-8 begins with the first two.
+    ///
+    /// Several members or frames in a row are one file, as for `zcat` and `zstdcat`; zeros may follow the
+    /// last member of gzip. Checksums are checked. A file that is corrupt, breaks off or goes on with
+    /// something else is an error that names the byte, [`ErrorKind::Source`]; what was decoded before it is
+    /// counted, but for the line it stopped in.
+    ///
+    /// A compressed file is read from its beginning to its end by one thread:
+    /// [`start_files`](crate::StreamingContext::start_files) has the other workers go on with other files, and
+    /// as a source it is decoded on the reading thread, up to 256 KiB at a time. Besides what
+    /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) divides, each file that is being read
+    /// takes 64 KiB and, for zstd, the window its frames ask for; one above 128 MiB is refused, as the
+    /// reference decoder does by default. Frames that need a dictionary are refused as well.
+    ///
+    /// [`Follow`](crate::sources::Follow) and `text_file_stream` give bytes as they are.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use flate2::{Compression, write::GzEncoder};
+    /// use microtally::prelude::*;
+    /// use microtally::sources::Files;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("words");
+    /// let mut file = GzEncoder::new(std::fs::File::create(&path)?, Compression::default());
+    /// file.write_all(b"one\ntwo\none\n")?;
+    /// file.finish()?;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let lines = ssc.files_stream(Files::open([path, "Cargo.toml".into()])?.decompress());
+    /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"one"), Some(2)));
+    /// ssc.start_files()?.await_termination()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "compress")]
+    pub fn decompress(mut self) -> Self {
+        for entry in &mut self.entries {
+            entry.is_unpacked = true;
+        }
+        self
+    }
+
     /// What was named, for another reader, and its name.
     pub(crate) fn into_parts(self) -> (Vec<Entry>, String, usize) {
         (self.entries, self.name, self.piece_bytes)
@@ -278,6 +386,12 @@ impl Files {
                 Ok(Opened::Regular(file, left)) => {
                     self.progress.begin(entry.bytes, left.unwrap_or(0));
                     self.open = Some(Open::Regular { file, left });
+                    return true;
+                }
+                Ok(Opened::Packed(packed)) => {
+                    self.progress
+                        .begin(entry.bytes, packed.bytes().unwrap_or(0));
+                    self.open = Some(Open::Packed(packed));
                     return true;
                 }
                 Ok(Opened::Stream(mut input)) => {
@@ -368,16 +482,21 @@ impl Source for Files {
                 }
                 Err(cause) => self.failed(&cause),
             },
-            Open::Stream(input) => match input.fill(buf, now) {
-                Fill::Bytes(count) => {
-                    self.progress.add_read(count);
-                    self.progress.correct(0, count as u64);
-                    Fill::Bytes(count)
-                }
-                Fill::End => self.ended(),
-                Fill::Failed(error) => self.failed(&input_cause(&error)),
-                other => other,
+            Open::Packed(packed) => match packed.fill(buf, &self.progress) {
+                Ok(Step::Bytes(count)) => Fill::Bytes(count),
+                Ok(Step::Again) => Fill::Pending(Some(now)),
+                Ok(Step::End) => self.ended(),
+                Err(cause) => self.failed(&cause),
             },
+            Open::Stream(input) => {
+                let filled = input.fill(buf, now);
+                self.progress.add_stream(input.take_taken_bytes());
+                match filled {
+                    Fill::End => self.ended(),
+                    Fill::Failed(error) => self.failed(&input_cause(&error)),
+                    other => other,
+                }
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use crate::source::files::open;
 use crate::source::pattern::here;
 use crate::source::{Fill, Notice, Port, Source};
 
-/// How files are followed.
+/// How files are followed. They are never decompressed.
 #[derive(Clone, Copy, Debug)]
 pub struct FollowOptions {
     from_end: bool,

@@ -17,6 +17,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
+use crate::limits::DRAIN_BYTES_MAX;
+use crate::source::unpack::{self, Step, Unpack};
 use crate::source::{Fill, Port, Source};
 
 /// Bytes a pipe may hold, at most, unless root made it larger (`/proc/sys/fs/pipe-max-size`).
@@ -27,6 +29,10 @@ pub struct Input {
     name: String,
     file: io::Result<File>,
     readiness: Readiness,
+    /// For what is compressed, if that was asked for.
+    unpack: Option<Box<Unpack>>,
+    /// Bytes that were read and not asked about.
+    taken_bytes: usize,
     is_over: bool,
 }
 
@@ -47,9 +53,34 @@ impl Input {
         Input::new("standard input".to_owned(), file)
     }
 
+    /// Gives what is inside, if it is compressed: the same as
+    /// [`Files::decompress`](crate::sources::Files::decompress), for a pipe as well as for a file.
+    ///
+    /// What comes out of the pipe of a program that compresses, comes when that program has put out a
+    /// block. A graceful stop drains up to [`DRAIN_BYTES_MAX`] of content.
+    ///
+    /// ```
+    /// let input = microtally::sources::Input::stdin().decompress();
+    /// ```
+    #[cfg(feature = "compress")]
+    pub fn decompress(self) -> Self {
+        self.unpacked(true)
+    }
+
+    /// Gives what is inside, if `is_unpacked`.
+    pub(crate) fn unpacked(mut self, is_unpacked: bool) -> Self {
+        self.unpack = is_unpacked.then(unpack::of_stream).flatten();
+        self
+    }
+
     /// What was opened as `name`.
     pub(crate) fn of(name: String, file: File) -> Self {
         Input::new(name, Ok(file))
+    }
+
+    /// Bytes that were read since this was asked last: compressed ones, if they are.
+    pub(crate) fn take_taken_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.taken_bytes)
     }
 
     fn new(name: String, file: io::Result<File>) -> Self {
@@ -57,6 +88,8 @@ impl Input {
             name,
             file,
             readiness: Readiness::Unknown,
+            unpack: None,
+            taken_bytes: 0,
             is_over: false,
         }
     }
@@ -79,6 +112,21 @@ impl Input {
     fn failed(&mut self, cause: &io::Error) -> Fill {
         self.is_over = true;
         Fill::Failed(Error::input(&self.name, cause))
+    }
+}
+
+/// Reads when there is something to read: bytes, the end, an error.
+fn read_ready(mut file: &File, readiness: &mut Readiness, buf: &mut [u8]) -> io::Result<usize> {
+    if let Readiness::Ask { poll, events } = readiness
+        && !is_readable(file, poll, events)?
+    {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    loop {
+        match file.read(buf) {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 
@@ -124,43 +172,47 @@ impl Source for Input {
         self.watch(&port);
     }
 
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         if self.is_over {
             return Fill::End;
         }
-        let file = match &mut self.file {
+        let file = match &self.file {
             Ok(file) => file,
             Err(cause) => {
                 let cause = io::Error::new(cause.kind(), describe(cause));
                 return self.failed(&cause);
             }
         };
-        if let Readiness::Ask { poll, events } = &mut self.readiness {
-            match is_readable(file, poll, events) {
-                Ok(true) => {}
-                Ok(false) => return Fill::Pending(None),
-                Err(cause) => return self.failed(&cause),
+        let (readiness, taken_bytes) = (&mut self.readiness, &mut self.taken_bytes);
+        let mut read = |space: &mut [u8]| {
+            let count = read_ready(file, readiness, space)?;
+            *taken_bytes += count;
+            Ok(count)
+        };
+        let outcome = match &mut self.unpack {
+            Some(unpack) => unpack.fill(buf, read),
+            None => read(buf).map(|count| match count {
+                0 => Step::End,
+                count => Step::Bytes(count),
+            }),
+        };
+        match outcome {
+            Ok(Step::Bytes(count)) => Fill::Bytes(count),
+            Ok(Step::Again) => Fill::Pending(Some(now)),
+            Ok(Step::End) => {
+                self.is_over = true;
+                Fill::End
             }
-        }
-        loop {
-            match file.read(buf) {
-                Ok(0) => {
-                    self.is_over = true;
-                    return Fill::End;
-                }
-                Ok(count) => return Fill::Bytes(count),
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                    return Fill::Pending(None);
-                }
-                Err(cause) => return self.failed(&cause),
-            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Fill::Pending(None),
+            Err(cause) => self.failed(&cause),
         }
     }
 
     fn drain(&mut self) -> usize {
         // A pipe's content has been received; the rest of a file has not.
         match self.readiness {
+            // What is in compressed bytes is more than they are, nobody knows how much.
+            Readiness::Ask { .. } if !self.is_over && self.unpack.is_some() => DRAIN_BYTES_MAX,
             Readiness::Ask { .. } if !self.is_over => PIPE_BYTES_MAX,
             _ => 0,
         }

@@ -9,7 +9,8 @@
 //! names, to their ends), `follow` (files that grow), `text_files` (lines of the files that are put into a
 //! directory); or what some of them have in common: `dial` connects, `bind` has addresses, `listen` accepts
 //! connections, `clients` makes one stream of many. `directory` is the rule which file belongs to which batch,
-//! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process.
+//! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process,
+//! `unpack` decodes gzip and zstd for `files` and `input`.
 
 mod bind;
 pub(crate) mod clients;
@@ -29,6 +30,8 @@ pub(crate) mod text_files;
 pub(crate) mod udp_listen;
 pub(crate) mod unix_client;
 pub(crate) mod unix_listen;
+#[cfg_attr(not(feature = "compress"), path = "unpack/absent.rs")]
+pub(crate) mod unpack;
 
 use std::fmt;
 use std::io;

@@ -15,8 +15,9 @@ use crate::engine::files::work::Set;
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::feed::{Ending, Feed};
-use crate::source::files::input_cause;
+use crate::source::files::{Packed, input_cause};
 use crate::source::input::Input;
+use crate::source::unpack::Step;
 use crate::source::{Fill, Port, Source};
 
 /// Bytes read at once where the end of one record is looked for.
@@ -169,20 +170,47 @@ impl Hand {
         Ok(None)
     }
 
+    /// Counts what is in a compressed file, to its end.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of a read, and the decoder of the bytes. What came before is counted, the
+    /// record it stopped in is not.
+    pub(super) fn packed(&mut self, place: &Place<'_>, mut packed: Packed) -> io::Result<()> {
+        let stream = place.set.stream;
+        let mut outcome = Ok(Ending::Reset);
+        while !place.is_stopped() {
+            match packed.fill(self.space(stream), &place.set.progress) {
+                Ok(Step::Bytes(count)) => self.feeds[stream].filled(count),
+                Ok(Step::Again) => {}
+                Ok(Step::End) => {
+                    outcome = Ok(Ending::Clean);
+                    break;
+                }
+                Err(cause) => {
+                    outcome = Err(cause);
+                    break;
+                }
+            }
+        }
+        self.end(stream, *outcome.as_ref().unwrap_or(&Ending::Reset));
+        outcome.map(drop)
+    }
+
     /// Counts what comes out of a pipe or a device, to its end.
     pub(super) fn stream(&mut self, place: &Place<'_>, mut input: Input) -> io::Result<()> {
         let stream = place.set.stream;
         input.watch(&Port::detached());
         while !place.is_stopped() {
             let space = self.space(stream);
-            match input.fill(space, Duration::ZERO) {
-                Fill::Bytes(count) => {
-                    self.feeds[stream].filled(count);
-                    place.set.progress.add_read(count);
-                    place.set.progress.correct(0, count as u64);
-                }
+            let filled = input.fill(space, Duration::ZERO);
+            place.set.progress.add_stream(input.take_taken_bytes());
+            match filled {
+                Fill::Bytes(count) => self.feeds[stream].filled(count),
+                // Compressed bytes, and nothing came out of them yet.
+                Fill::Pending(Some(_)) => {}
                 // An immediate stop unparks.
-                Fill::Pending(_) => thread::park_timeout(PIPE_POLL),
+                Fill::Pending(None) => thread::park_timeout(PIPE_POLL),
                 Fill::Failed(error) => {
                     self.end(stream, Ending::Reset);
                     return Err(input_cause(&error));

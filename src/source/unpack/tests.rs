@@ -1,0 +1,361 @@
+//! Everything that was packed comes out again, however it is cut, and nothing else does.
+
+use std::io::{self, Write};
+
+use flate2::write::GzEncoder;
+use flate2::{Compression, Crc, GzBuilder};
+use proptest::prelude::*;
+
+use super::{ENDS_PER_CALL, Step, Unpack};
+
+/// What came out, and how it ended.
+type Outcome = (Vec<u8>, io::Result<()>);
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(content: &[u8]) -> Vec<u8> {
+    let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Bytes that do not compress.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let byte = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005) | 1;
+        state = state.wrapping_add(1_442_695_040_888_963_406);
+        (state >> 56) as u8
+    };
+    (0..count).map(byte).collect()
+}
+
+/// Unpacks what comes in reads of these sizes, over and over, into rooms of `room` bytes. Before each
+/// read there is nothing once.
+fn unpack(packed: &[u8], reads: &[usize], room: usize) -> Outcome {
+    let (mut unpack, mut found, mut out) = (Unpack::new(), Vec::new(), vec![0; room]);
+    let (mut rest, mut reads, mut is_ready) = (packed, reads.iter().cycle(), false);
+    loop {
+        let step = unpack.fill(&mut out, |space| {
+            is_ready = !is_ready;
+            if is_ready {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = (*reads.next().unwrap()).min(space.len()).min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            Ok(count)
+        });
+        match step {
+            Ok(Step::Bytes(count)) => {
+                assert!(count > 0);
+                found.extend_from_slice(&out[..count]);
+            }
+            Ok(Step::Again) => {}
+            Ok(Step::End) => return (found, Ok(())),
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+            Err(cause) => return (found, Err(cause)),
+        }
+    }
+}
+
+fn at_once(packed: &[u8]) -> Outcome {
+    unpack(packed, &[usize::MAX], 1 << 16)
+}
+
+/// The content, where there is no error.
+fn content_of(packed: &[u8]) -> Vec<u8> {
+    let (found, ended) = at_once(packed);
+    ended.unwrap();
+    found
+}
+
+fn error_of(packed: &[u8]) -> String {
+    at_once(packed).1.unwrap_err().to_string()
+}
+
+proptest! {
+    #[test]
+    fn any_content_in_any_pieces_comes_out_however_it_is_cut(
+        parts in prop::collection::vec("[ab\n]{0,40}|(word ){0,900}", 0..4),
+        noise_bytes in prop_oneof![4 => Just(0), 1 => 1usize..300_000],
+        form in 0..3,
+        reads in prop::collection::vec(prop_oneof![1usize..20, 1usize..100_000], 1..5),
+        room in prop_oneof![1usize..50, 1000usize..300_000],
+    ) {
+        let mut parts: Vec<_> = parts.into_iter().map(String::into_bytes).collect();
+        parts.push(noise(noise_bytes));
+        let packed: Vec<u8> = match form {
+            0 => parts.concat(),
+            1 => parts.iter().flat_map(|part| gzip(part)).collect(),
+            _ => parts.iter().flat_map(|part| zstd(part)).collect(),
+        };
+        let (found, ended) = unpack(&packed, &reads, room);
+        prop_assert!(ended.is_ok(), "{ended:?}");
+        prop_assert_eq!(found, parts.concat());
+    }
+
+    #[test]
+    fn no_bytes_behind_a_magic_number_do_harm(
+        magic in prop_oneof![Just(&b"\x1f\x8b\x08"[..]), Just(&b"\x28\xb5\x2f\xfd"[..]), Just(&b"Q*M\x18"[..])],
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        room in 1usize..300,
+    ) {
+        let packed = [magic, &bytes].concat();
+        let (cut, ended_cut) = unpack(&packed, &[1], room);
+        let (found, ended) = unpack(&packed, &[usize::MAX], 1 << 16);
+        prop_assert_eq!(ended.is_ok(), ended_cut.is_ok());
+        if ended.is_ok() {
+            prop_assert_eq!(cut, found);
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_two_members_gives_both_and_every_end_inside_one_is_an_error() {
+    for pack in [gzip, zstd] {
+        let (first, second) = (pack(b"one\ntwo\n"), pack(b"three"));
+        let both = [&first[..], &second].concat();
+        for cut in 1..both.len() {
+            let (found, ended) = unpack(&both, &[cut, usize::MAX], 100);
+            assert!(ended.is_ok(), "{cut}: {ended:?}");
+            assert_eq!(found, b"one\ntwo\nthree", "{cut}");
+        }
+        for end in 4..both.len() {
+            let (found, ended) = at_once(&both[..end]);
+            assert!(b"one\ntwo\nthree".starts_with(&found), "{end}");
+            if end == first.len() {
+                assert!(ended.is_ok());
+                continue;
+            }
+            assert!(
+                found.len() >= if end > first.len() { 8 } else { 0 },
+                "{end}"
+            );
+            let cause = ended.unwrap_err();
+            assert_eq!(cause.kind(), io::ErrorKind::UnexpectedEof, "{end}");
+            let place = format!("data breaks off at byte {end}");
+            assert!(cause.to_string().ends_with(&place), "{cause}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_is_an_error_or_changes_nothing() {
+    for (pack, magic) in [(gzip as fn(&[u8]) -> _, 2), (zstd, 4)] {
+        let content = [&b"some lines\nof text\n".repeat(50)[..], &noise(300)].concat();
+        let packed = pack(&content);
+        let mut errors = 0;
+        for at in magic..packed.len() {
+            let mut changed = packed.clone();
+            changed[at] ^= 0x41;
+            let (found, ended) = at_once(&changed);
+            match ended {
+                Ok(()) => assert_eq!(found, content, "{at}"),
+                Err(_) => errors += 1,
+            }
+        }
+        // Some bytes of a gzip header are for people.
+        assert!(errors + 8 >= packed.len() - magic, "{errors}");
+    }
+}
+
+#[test]
+fn what_was_decoded_before_an_error_is_given() {
+    let mut packed = [gzip(b"first\n"), gzip(&noise(1000))].concat();
+    let at = packed.len() - 8;
+    packed[at] ^= 1;
+    let (found, ended) = at_once(&packed);
+    assert_eq!(found, [&b"first\n"[..], &noise(1000)].concat());
+    let says = format!("wrong checksum of gzip data at byte {}", packed.len() - 1);
+    assert_eq!(ended.unwrap_err().to_string(), says);
+
+    // Blocks that do not compress, the fourth one of which has a header that cannot be.
+    let content = noise(600_000);
+    let mut packed = zstd(&content);
+    let (mut at, mut before) = (6, 0);
+    for _ in 0..3 {
+        let header = u32::from_le_bytes([packed[at], packed[at + 1], packed[at + 2], 0]);
+        assert_eq!(header & 0b111, 0, "more blocks of bytes as they are");
+        before += (header >> 3) as usize;
+        at += 3 + (header >> 3) as usize;
+    }
+    packed[at] |= 0b110;
+    for reads in [&[usize::MAX][..], &[1000], &[7]] {
+        let (found, ended) = unpack(&packed, reads, 1 << 16);
+        assert_eq!(found.len(), before);
+        assert!(content.starts_with(&found));
+        let said = ended.unwrap_err().to_string();
+        assert!(said.starts_with("corrupt zstd data ("), "{said}");
+        let said_at: usize = said.rsplit_once(' ').unwrap().1.parse().unwrap();
+        assert!((at..at + 3).contains(&said_at), "{said} {at}");
+    }
+}
+
+#[test]
+fn what_is_no_magic_number_is_text() {
+    let texts = [
+        &b""[..],
+        b"\x1f",
+        b"(",
+        b"\x28\xb5\x2f",
+        b"P",
+        b"P*M",
+        b"P*N\x18 text",
+        b"\x1f\x8atext",
+        b"(\xb5\n",
+        b"text \x1f\x8b",
+    ];
+    for text in texts {
+        assert_eq!(content_of(text), text);
+        assert_eq!(unpack(text, &[1], 1).0, text);
+    }
+}
+
+#[test]
+fn a_header_alone_or_a_wrong_one_is_an_error() {
+    for (bytes, says) in [
+        (&b"\x1f\x8b"[..], "the gzip data breaks off at byte 2"),
+        (b"\x28\xb5\x2f\xfd", "the zstd data breaks off at byte 4"),
+        (&gzip(b"")[..10], "the gzip data breaks off at byte 10"),
+        (b"\x1f\x8b\x07", "unknown gzip method at byte 2"),
+        (b"\x1f\x8b\x08\x20", "unknown gzip flags at byte 3"),
+    ] {
+        assert_eq!(error_of(bytes), says);
+    }
+    assert_eq!(content_of(&gzip(b"")), b"");
+    assert_eq!(content_of(&zstd(b"")), b"");
+}
+
+#[test]
+fn a_header_with_everything_is_read_and_its_checksum_is_checked() {
+    let encoder = GzBuilder::new()
+        .extra(vec![0, 1, 2])
+        .filename("name")
+        .comment("a comment");
+    let mut encoder = encoder.write(Vec::new(), Compression::default());
+    encoder.write_all(b"content").unwrap();
+    let packed = encoder.finish().unwrap();
+    assert_eq!(content_of(&packed), b"content");
+    // The encoder writes no checksum of its header.
+    let end = 10 + 2 + 3 + 5 + 10;
+    let mut header = packed[..end].to_vec();
+    header[3] |= 1 << 1;
+    let mut crc = Crc::new();
+    crc.update(&header);
+    for (error, is_good) in [(0, true), (1, false)] {
+        let sum = ((crc.sum() as u16) ^ error).to_le_bytes();
+        let with = [&header[..], &sum, &packed[end..]].concat();
+        assert_eq!(at_once(&with).1.is_ok(), is_good);
+        assert_eq!(unpack(&with, &[1], 3).1.is_ok(), is_good);
+    }
+    // An extra field of no length.
+    let bare = gzip(b"content");
+    let mut header = bare[..10].to_vec();
+    header[3] = 1 << 2;
+    let with = [&header[..], &[0, 0], &bare[10..]].concat();
+    assert_eq!(content_of(&with), b"content");
+}
+
+#[test]
+fn zeros_may_follow_gzip_and_nothing_else() {
+    let packed = gzip(b"content");
+    let zeros = [&packed[..], &[0; 1000]].concat();
+    assert_eq!(content_of(&zeros), b"content");
+    let cases = [
+        (&b"\x00\x00\x1f\x8b"[..], packed.len() + 2),
+        (b"text", packed.len()),
+        (b"\x1ftext", packed.len() + 1),
+    ];
+    for (behind, at) in cases {
+        let (found, ended) = at_once(&[&packed[..], behind].concat());
+        assert_eq!(found, b"content");
+        let says = format!("bytes that are not gzip behind the gzip data at byte {at}");
+        assert_eq!(ended.unwrap_err().to_string(), says);
+    }
+    let packed = zstd(b"content");
+    let (found, ended) = at_once(&[&packed[..], b"text behind it"].concat());
+    assert_eq!(found, b"content");
+    assert!(ended.is_err());
+    // Zeros alone are no gzip.
+    assert!(at_once(b"\x1f\x8b\x00").1.is_err());
+}
+
+#[test]
+fn skippable_frames_are_skipped() {
+    let skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd";
+    let (one, two) = (zstd(b"one "), zstd(b"two"));
+    let packed = [skippable, &one[..], skippable, &two[..], skippable].concat();
+    assert_eq!(content_of(&packed), b"one two");
+    assert_eq!(unpack(&packed, &[1], 1).0, b"one two");
+    assert_eq!(content_of(skippable), b"");
+}
+
+#[test]
+fn a_window_above_128_mib_is_refused() {
+    // A frame without flags: a window of 2^27 or 2^28 bytes, and an empty last block.
+    let frame = |log: u8| {
+        [
+            &b"\x28\xb5\x2f\xfd\x00"[..],
+            &[(log - 10) << 3],
+            b"\x01\x00\x00",
+        ]
+        .concat()
+    };
+    assert_eq!(content_of(&frame(27)), b"");
+    let says = error_of(&frame(28));
+    assert!(says.contains("requires too much memory"), "{says}");
+}
+
+#[test]
+fn what_is_inside_comes_out_before_more_is_read() {
+    let content = b"a line that is written again and again\n".repeat(10_000);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&content).unwrap();
+    gzip.flush().unwrap();
+    let mut zstd = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    zstd.write_all(&content).unwrap();
+    zstd.flush().unwrap();
+    for packed in [gzip.get_ref(), zstd.get_ref()] {
+        let (mut unpack, mut found, mut out) = (Unpack::new(), Vec::new(), vec![0; 999]);
+        let mut rest = &packed[..];
+        loop {
+            // The sender lives and has no more.
+            let step = unpack.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            });
+            match step {
+                Ok(Step::Bytes(count)) => found.extend_from_slice(&out[..count]),
+                Ok(step) => assert_eq!(step, Step::Again),
+                Err(cause) => {
+                    assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        assert!(found == content, "{} of {}", found.len(), content.len());
+    }
+}
+
+#[test]
+fn a_call_ends_where_nothing_comes_out() {
+    for packed in [gzip(b""), zstd(b"")] {
+        let many = packed.repeat(1000);
+        let (mut unpack, mut rest, mut out) = (Unpack::new(), &many[..], [0; 10]);
+        let mut calls = 0;
+        while unpack
+            .fill(&mut out, |space| io::Read::read(&mut rest, space))
+            .unwrap()
+            != Step::End
+        {
+            calls += 1;
+        }
+        assert!(calls >= 1000 / ENDS_PER_CALL, "{calls}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Compressed files: what is inside is counted, whichever way they are read.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use microtally::sources::Files;
+use microtally::{Config, ErrorKind, Rule};
+use proptest::prelude::*;
+
+use crate::definition::{Definition, Expected};
+use crate::util::{Outcome, all_at_once, one_by_one, put};
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(content: &[u8]) -> Vec<u8> {
+    zstd::encode_all(content, 1).unwrap()
+}
+
+/// How a file is written: as it is, or in two members or frames.
+fn packed(content: &[u8], how: usize) -> Vec<u8> {
+    let (a, b) = content.split_at(content.len() / 3);
+    match how {
+        0 => content.to_vec(),
+        1 => [gzip(a), gzip(b)].concat(),
+        2 => [gzip(a), gzip(b), vec![0; 20]].concat(),
+        _ => [zstd(a), zstd(b)].concat(),
+    }
+}
+
+/// Both ways files are read.
+fn both_ways(paths: &[PathBuf], config: &Config) -> [(Outcome, [u64; 2]); 2] {
+    [all_at_once, one_by_one].map(|way| {
+        let files = Files::open(paths).unwrap().decompress().piece_bytes(50);
+        let progress = files.progress();
+        let outcome = way(files, Rule::Lines, config.clone());
+        (outcome, [progress.read_bytes(), progress.total_bytes()])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_in_compressed_and_plain_files_is_counted_and_progress_is_of_the_files(
+        contents in prop::collection::vec(("([ab]{0,3}(\n|\r|\r\n)?){0,60}", 0usize..4), 1..6),
+        workers in 1usize..4,
+        block_bytes in 64usize..200,
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let written = contents.iter().map(|(content, how)| packed(content.as_bytes(), *how));
+        let written: Vec<_> = written.collect();
+        let paths = put(root.path(), &written);
+        let expected: Expected = contents
+            .iter()
+            .map(|(content, _)| Definition::of(content.as_bytes(), Rule::Lines))
+            .sum();
+        let bytes = written.iter().map(Vec::len).sum::<usize>() as u64;
+        let config = Config::default().workers(workers).block_bytes(block_bytes).pin(false);
+        for (outcome, progress) in both_ways(&paths, &config) {
+            prop_assert!(outcome.error.is_none(), "{:?}", outcome.error);
+            prop_assert_eq!(&outcome.seen, &expected);
+            prop_assert_eq!(progress, [bytes, bytes]);
+        }
+    }
+}
+
+#[test]
+fn compressed_files_are_bytes_like_others_unless_it_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let written = [gzip(b"a\nb\n"), zstd(b"a\nb\n")];
+    let paths = put(root.path(), &written);
+    for way in [all_at_once, one_by_one] {
+        let outcome = way(Files::open(&paths).unwrap(), Rule::Lines, Config::default());
+        let expected = written
+            .iter()
+            .map(|bytes| Definition::of(bytes, Rule::Lines));
+        assert_eq!(outcome.seen, expected.sum());
+    }
+}
+
+#[test]
+fn empty_files_and_single_bytes_are_plain() {
+    let root = tempfile::tempdir().unwrap();
+    let contents = [&b""[..], b"\x1f", b"(", b"\n", b"P*M"].map(<[u8]>::to_vec);
+    let paths = put(root.path(), &contents);
+    let expected = contents
+        .iter()
+        .map(|content| Definition::of(content, Rule::Lines));
+    let expected: Expected = expected.sum();
+    for (outcome, progress) in both_ways(&paths, &Config::default()) {
+        assert!(outcome.error.is_none());
+        assert_eq!(outcome.seen, expected);
+        assert_eq!(progress, [6, 6]);
+    }
+}
+
+#[test]
+fn a_file_that_breaks_off_is_an_error_with_its_name_and_place_and_counted_so_far() {
+    let root = tempfile::tempdir().unwrap();
+    let first = gzip(b"one\ntwo\nthr");
+    let mut corrupt = [&first[..], &gzip(b"ee\nfour\n")].concat();
+    corrupt[first.len() + 2] = 9;
+    let whole = zstd(b"five\n");
+    let written = [corrupt, whole[..whole.len() - 2].to_vec(), b"six".to_vec()];
+    let paths = put(root.path(), &written);
+    for (outcome, progress) in both_ways(&paths, &Config::default().workers(1)) {
+        assert_eq!(outcome.seen, Definition::of(b"one\ntwo\nsix", Rule::Lines));
+        // The beginnings of "three" and of "five".
+        assert_eq!(outcome.truncated_records, 2);
+        let place = first.len() + 2;
+        let notices = [
+            format!(
+                "cannot read {:?}: unknown gzip method at byte {place}",
+                paths[0]
+            ),
+            format!(
+                "cannot read {:?}: the zstd data breaks off at byte {}",
+                paths[1],
+                whole.len() - 2
+            ),
+        ];
+        // As a source it also tells of the lines that were dropped.
+        let told = outcome.notices.iter();
+        let told: Vec<_> = told.filter(|told| told.starts_with("cannot")).collect();
+        assert_eq!(told, notices.iter().collect::<Vec<_>>());
+        let error = outcome.error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        let says = format!(
+            "2 of 3 files could not be read, the first one: {}",
+            notices[0]
+        );
+        assert_eq!(error.to_string(), says);
+        assert_eq!(progress[0], progress[1]);
+    }
+}
+
+#[test]
+fn a_file_that_is_compressed_well_fills_more_than_any_buffer() {
+    let root = tempfile::tempdir().unwrap();
+    let content = b"the same line\n".repeat(500_000);
+    let paths = put(root.path(), &[gzip(&content), zstd(&content)]);
+    let expected = [
+        Definition::of(&content, Rule::Lines),
+        Definition::of(&content, Rule::Lines),
+    ];
+    let expected: Expected = expected.into_iter().sum();
+    for (outcome, _) in both_ways(&paths, &Config::default().workers(2)) {
+        assert!(outcome.error.is_none());
+        assert_eq!(outcome.seen, expected);
+    }
+}
+
+#[test]
+fn what_comes_out_of_a_named_pipe_is_decompressed_and_progress_is_of_the_pipe() {
+    let content = b"a line\n".repeat(10_000);
+    for (way, bytes) in [all_at_once, one_by_one]
+        .into_iter()
+        .flat_map(|way| [gzip(&content), zstd(&content)].map(|bytes| (way, bytes)))
+    {
+        let root = tempfile::tempdir().unwrap();
+        let pipe = root.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let files = Files::open([&pipe]).unwrap().decompress();
+        let progress = files.progress();
+        let count = bytes.len() as u64;
+        let writer = std::thread::spawn(move || {
+            let mut pipe = File::options().write(true).open(pipe).unwrap();
+            let (first, rest) = bytes.split_at(3);
+            pipe.write_all(first).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            pipe.write_all(rest).unwrap();
+        });
+        let outcome = way(files, Rule::Lines, Config::default());
+        writer.join().unwrap();
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        assert_eq!(outcome.seen, Definition::of(&content, Rule::Lines));
+        assert_eq!([progress.read_bytes(), progress.total_bytes()], [count; 2]);
+    }
+}
+
+#[test]
+fn case_77_a_compressed_file_that_shrank_is_one_that_breaks_off() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(root.path(), &[gzip(b"kept\nlost\n")]);
+    let files = Files::open(&paths).unwrap().decompress();
+    let whole = fs::metadata(&paths[0]).unwrap().len();
+    let file = File::options().write(true).open(&paths[0]).unwrap();
+    file.set_len(whole - 1).unwrap();
+    let outcome = one_by_one(files, Rule::Lines, Config::default());
+    assert_eq!(outcome.seen, Definition::of(b"kept\nlost\n", Rule::Lines));
+    assert!(outcome.error.unwrap().to_string().contains("breaks off"));
+}
