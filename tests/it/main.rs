@@ -29,6 +29,7 @@ mod pyspark;
 mod several_sources;
 mod signals;
 mod sink_stdout;
+mod source_compressed;
 mod source_dir;
 mod source_files;
 mod source_follow;

@@ -239,6 +239,7 @@ fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
 /// The files of some patterns.
 fn open(patterns: &[&OsStr]) -> Result<Files> {
     let files = expand(patterns).and_then(Files::open);
+    let files = files.map(Files::decompress);
     files.map_err(|error| match patterns {
         [one] if error.kind() == ErrorKind::Source && one.to_string_lossy().contains(':') => {
             error.with_advice("an address is written HOST:PORT, with a port from 1 to 65535")
@@ -267,7 +268,7 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
     let record_bytes_max = counting.record_bytes_max;
     let elsewhere = |error: Error| error.with_advice("pick another place to listen");
     Ok(match spec {
-        SourceSpec::Stdin => Box::new(Input::stdin()),
+        SourceSpec::Stdin => Box::new(Input::stdin().decompress()),
         SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
         SourceSpec::TcpListen { host, port } => {
             let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;

@@ -26,10 +26,14 @@ pub(crate) struct Counting {
     /// connect; tcp-listen://HOST:PORT and udp-listen://HOST:PORT to be connected to;
     /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
     /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
+    /// Files and standard input that hold gzip or zstd data, whatever their names, are decompressed, each
+    /// by one thread.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,
     /// Follow files as they grow, through rotation (tail -F)
+    ///
+    /// Followed files are counted as they are: what is compressed is not decompressed.
     #[arg(short = 'F', long, help_heading = "Input")]
     pub follow: bool,
     /// Wait before connecting again, or never: end instead

@@ -1,0 +1,99 @@
+//! Compressed files and standard input, as they are named.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::util::{microtally, shell};
+
+fn gzip(content: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(content: &str) -> Vec<u8> {
+    zstd::encode_all(content.as_bytes(), 0).unwrap()
+}
+
+#[test]
+fn compressed_and_plain_files_are_counted_together() {
+    let root = tempfile::tempdir().unwrap();
+    let mut args = vec!["count".to_owned(), "-o".to_owned(), "json".to_owned()];
+    // Their names say nothing: the second one is zstd, the last one gzip.
+    for (name, content) in [
+        ("a.gz", [gzip("x\ny\n"), gzip("x")].concat()),
+        ("b.zst", zstd("x\nz\n")),
+        ("c.txt", b"y\nx\n".to_vec()),
+        ("d", gzip("z\n")),
+    ] {
+        let path = root.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        args.push(path.to_str().unwrap().to_owned());
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    for followed_by in [&[][..], &["-j", "1"]] {
+        let ended = microtally(&args).args(followed_by).run().quietly();
+        let top = r#""top":[{"k":"x","n":4},{"k":"y","n":2},{"k":"z","n":2}]"#;
+        assert!(ended.stdout.contains(top), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn standard_input_is_decompressed_from_a_file_and_from_a_pipe() {
+    for content in [gzip("x\ny\nx\n"), zstd("x\ny\nx\n"), b"x\ny\nx\n".to_vec()] {
+        let count = || microtally(&["count", "-o", "tsv"]);
+        let from_file = count().stdin_file(&content).run().quietly().stdout;
+        let from_pipe = count().run_with(&content).quietly().stdout;
+        for text in [from_file, from_pipe] {
+            let rows = text.lines().map(|line| line.split_once('\t').unwrap().1);
+            assert_eq!(rows.collect::<Vec<_>>(), ["x\t2", "y\t1"]);
+        }
+    }
+}
+
+#[test]
+fn what_a_compressing_program_flushed_is_counted_while_it_lives() {
+    let mut run = microtally(&["words", "-", "-i", "20ms"])
+        .stdin(Stdio::piped())
+        .start();
+    let stdin = run.stdin.take().unwrap();
+    let mut encoder = GzEncoder::new(stdin, Compression::default());
+    encoder.write_all(b"first half").unwrap();
+    encoder.flush().unwrap();
+    run.stdout.wait_for_lines(8);
+    encoder.write_all(b"-way\n").unwrap();
+    encoder.flush().unwrap();
+    run.stdout.wait_for("('half-way', 1)");
+    drop(encoder.finish().unwrap());
+    run.wait().quietly();
+}
+
+#[test]
+fn input_that_breaks_off_is_told_counted_and_an_exit_code() {
+    let mut content = gzip("x\ny\nx\n");
+    content.truncate(content.len() - 3);
+    let says = format!("the gzip data breaks off at byte {}", content.len());
+    let ended = microtally(&["count", "-o", "tsv"])
+        .run_with(&content)
+        .exits_with(3);
+    let ended = ended.says(&["cannot read standard input: ", &says]);
+    assert!(ended.stdout.contains("\tx\t2\n"), "{}", ended.stdout);
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("log.gz");
+    std::fs::write(&path, content).unwrap();
+    let name = path.to_str().unwrap();
+    let ended = microtally(&["count", "-o", "tsv", name])
+        .run()
+        .exits_with(3);
+    let ended = ended.says(&[name, &says]);
+    assert!(ended.stdout.contains("\tx\t2\n"), "{}", ended.stdout);
+}
+
+#[test]
+fn the_help_says_what_is_decompressed_and_what_is_not() {
+    let help = shell("\"$0\" count --help").run().quietly().stdout;
+    assert!(help.contains("gzip") && help.contains("zstd"), "{help}");
+}
