@@ -30,7 +30,7 @@ use crate::limits::KIB;
 /// Compressed bytes that are held at most.
 const HELD_BYTES: usize = 64 * KIB;
 
-/// Bytes of content that a call gives at most: half a millisecond's work.
+/// Bytes of content that a call gives at most: some 0.9 ms of work for gzip, 0.3 ms for zstd.
 const GIVEN_BYTES: usize = 256 * KIB;
 
 /// The longest beginning by which a format is known.
