@@ -197,7 +197,9 @@ impl Config {
     /// over them, records longer than a block. No limit by default.
     ///
     /// It is divided when the engine starts; too little for the fixed parts is refused then, with the number
-    /// that would do. What happens beyond it says [`on_limit`](Self::on_limit). Not in it: code, stacks and
+    /// that would do. Windows have half of it: in one half of that every batch of a window has its share, and the
+    /// other is for whichever comes first, so that a stream may be uneven. What a batch has no room for there is
+    /// lost to the window as said in [`on_limit`](Self::on_limit). What happens beyond it says [`on_limit`](Self::on_limit). Not in it: code, stacks and
     /// the allocator's own needs, some 64 MiB at most; what functions of the user's keep; and streams whose
     /// records are copied out of the shards (`RddStream`, state by key), which hold what they are given.
     pub fn memory_bytes_max(mut self, memory_bytes_max: usize) -> Self {

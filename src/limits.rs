@@ -130,6 +130,12 @@ pub const GROUP_KEYS: usize = 2048;
 /// most), the lists of a chunk's tokens (some 450 KiB), the ends of its tokens.
 pub const COUNTER_BYTES: usize = 3 * MIB / 2;
 
+/// Bytes of a key's row in a ranking.
+pub const RANKED_KEY_BYTES: usize = 24;
+
+/// The least share of memory that one batch of a window has, in bytes: some ten keys.
+pub const PANE_BYTES_MIN: usize = KIB;
+
 /// Bytes of the queues between threads and of what is written out of a batch, within reason.
 pub const QUEUES_BYTES: usize = 4 * MIB;
 

@@ -17,7 +17,7 @@ use crate::source::feed::{Ending, Feed};
 use crate::split::{Kernel, Rule, Tallied};
 use crate::table::Table;
 use crate::table::bound::Bound;
-use crate::table::budget::{Division, Needs};
+use crate::table::budget::{Division, Kept, Needs};
 use crate::table::keys::Seed;
 
 /// Counts the tokens of pushed bytes in the calling thread.
@@ -86,7 +86,7 @@ impl Tally {
             blocks: 1,
             feeds: 1,
             pipelines: &pipelines,
-            kept: 0,
+            kept: Kept::default(),
         }
         .bound()?;
         Tally::build(rule, config, kernel, bound).ok_or_else(|| {

@@ -47,7 +47,7 @@ use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
 use crate::sys;
-use crate::table::budget::Division;
+use crate::table::budget::{Division, Kept};
 use crate::table::keys::Seed;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
@@ -70,8 +70,8 @@ pub(crate) struct Order {
     pub(crate) notices: Notices,
     pub(crate) control: Arc<Control>,
     pub(crate) wake: Arc<Wake>,
-    /// Tables of the size of a batch that outputs keep.
-    pub(crate) kept: usize,
+    /// What outputs keep.
+    pub(crate) kept: Kept,
 }
 
 /// Takes the memory and connects the parts.

@@ -25,6 +25,7 @@ use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
 use crate::table::Table;
+use crate::table::budget::Kept;
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
@@ -191,7 +192,7 @@ impl EngineBuilder {
             notices: self.notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
-            kept: 0,
+            kept: Kept::default(),
         })?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &self.notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));

@@ -39,7 +39,7 @@ use crate::shard::worker::{self, Worker};
 use crate::source::{Notices, Source};
 use crate::split::{Kernel, Rule, Tallied, scalar};
 use crate::table::bound::Bound;
-use crate::table::budget::Needs;
+use crate::table::budget::{Kept, Needs};
 use crate::table::keys::Seed;
 
 pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
@@ -146,7 +146,7 @@ impl World {
             notices: Notices::default(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
-            kept: 0,
+            kept: Kept::default(),
         });
         let kernels: Vec<_> = (0..source_count)
             .map(|_| Arc::<Mutex<Backlog>>::default())
@@ -541,7 +541,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
         notices: Notices::default(),
         control,
         wake: Wake::new(|| ()),
-        kept: 0,
+        kept: Kept::default(),
     });
     let mut publish = |text: &[u8], time: u64| {
         parts.hub.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);

@@ -20,12 +20,14 @@ use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
 use crate::engine::{Order, build, launch, reactor};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::ring::Wake;
 use crate::source::{Notice, Notices, Port, Source};
 use crate::stream::graph::{self, Graph, NodeId, OutputNode, Starting, Step};
 use crate::stream::listener::{Bus, Reporter, StreamingListener};
 use crate::stream::receiver::Receivers;
 use crate::stream::running::RunningContext;
+use crate::table::budget::Kept;
 
 /// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
 ///
@@ -77,8 +79,8 @@ struct Draft {
     /// There is one batch, and it ends with the input.
     is_one_batch: bool,
     bus: Bus,
-    /// Tables of the size of a batch that windows keep.
-    kept: usize,
+    /// What operators keep from batch to batch.
+    kept: Kept,
 }
 
 /// A stream of records: slices of the bytes as they arrived, one batch after another.
@@ -135,7 +137,7 @@ impl StreamingContext {
                 input_count: 0,
                 graph: Vec::new(),
                 outputs: Vec::new(),
-                kept: 0,
+                kept: Kept::default(),
                 wanted: Vec::new(),
                 is_endless: false,
                 dialect: Dialect::default(),
@@ -241,11 +243,6 @@ impl StreamingContext {
         self.draft.borrow().interval_ms
     }
 
-    /// Whether there is a limit to the memory.
-    pub(super) fn has_memory_limit(&self) -> bool {
-        self.memory_limit().is_some()
-    }
-
     /// The limit to the memory, and what happens there.
     pub(super) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
         let draft = self.draft.borrow();
@@ -253,10 +250,35 @@ impl StreamingContext {
         Some((bytes_max, draft.config.on_limit))
     }
 
-    /// An operator keeps what takes as much as that many tables of a batch.
-    pub(super) fn keep_tables(&self, count: usize) {
+    /// An operator keeps a table of the size of a batch.
+    pub(super) fn keep_table(&self) {
+        self.draft.borrow_mut().kept.tables += 1;
+    }
+
+    /// An operator keeps a window of so many panes.
+    ///
+    /// # Errors
+    ///
+    /// There is a limit to the memory, and what each pane would have of it is next to nothing.
+    pub(super) fn keep_window(&self, panes_max: usize) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
-        draft.kept = draft.kept.saturating_add(count);
+        draft.kept.windows += 1;
+        let Some(bytes_max) = draft.config.memory_bytes_max else {
+            return Ok(());
+        };
+        let share = draft.kept.window_bytes(bytes_max) / 2 / panes_max;
+        if share < PANE_BYTES_MIN {
+            // Half of the memory is for windows, and half of a window's for the shares of its batches.
+            let bytes_min = (4 * PANE_BYTES_MIN)
+                .saturating_mul(panes_max)
+                .saturating_mul(draft.kept.windows);
+            return Err(Error::refused(format!(
+                "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do for a window of \
+                 {panes_max} batches; take a shorter window or a longer interval",
+                bytes_min.div_ceil(MIB)
+            )));
+        }
+        Ok(())
     }
 
     /// The number of one more input stream.
@@ -419,11 +441,14 @@ impl Draft {
             // Each stream keeps what its windows need, and nothing else.
             None => vec![0; graph.len()],
         };
+        let window_bytes = self.config.memory_bytes_max;
+        let window_bytes = window_bytes.map(|bytes_max| self.kept.window_bytes(bytes_max));
         for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
             node.step.start(&Starting {
                 remember_ms,
                 now,
                 notices: &notices,
+                window_bytes: window_bytes.unwrap_or(usize::MAX),
             });
         }
         let mut plan = Plan {

@@ -62,6 +62,8 @@ pub(super) struct Starting<'a> {
     /// The time, since 1970.
     pub(super) now: Duration,
     pub(super) notices: &'a Notices,
+    /// The memory of one window over tables, in bytes; `usize::MAX` is no limit.
+    pub(super) window_bytes: usize,
 }
 
 /// What an operator does with each batch.

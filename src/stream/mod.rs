@@ -36,6 +36,7 @@ mod map_key;
 mod map_slice;
 mod map_values;
 mod map_with_state;
+mod memory_limit;
 pub mod operators;
 mod output;
 mod partitions;

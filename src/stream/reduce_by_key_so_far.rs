@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::config::OnLimit;
-use crate::epoch::merge::limit_reached;
 use crate::epoch::{BatchStats, BatchTime, WindowSums};
-use crate::source::{Notice, Notices};
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::graph::{Now, Starting, Step};
+use crate::stream::memory_limit::MemoryLimit;
 use crate::stream::reduced::Reduced;
 use crate::table::Table;
 use crate::table::bound::Loss;
@@ -32,7 +30,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
     ) -> Reduced<'c, V> {
-        self.context.keep_tables(1);
+        self.context.keep_table();
         let held = Held::new(SoFar {
             table: Table::new(Seed::random()),
             has_begun: false,
@@ -43,9 +41,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             reduce,
             sums: WindowSums::new(None),
             is_lost: false,
-            limit: self.context.memory_limit(),
-            notices: Notices::default(),
-            is_told: false,
+            limit: MemoryLimit::new(self.context.memory_limit()),
         };
         let (context, slide_ms) = (self.context, self.slide_ms);
         Reduced {
@@ -76,34 +72,7 @@ struct SoFarStep<V, F> {
     sums: WindowSums,
     /// A batch is missing in the sums.
     is_lost: bool,
-    /// The memory limit, and what happens there.
-    limit: Option<(usize, OnLimit)>,
-    notices: Notices,
-    is_told: bool,
-}
-
-impl<V, F> SoFarStep<V, F> {
-    /// What there is no room for in the sums, though each batch had room, nobody else tells.
-    fn tell_limit(&mut self, now: &Now<'_, '_>, loss: Loss) {
-        let Some((bytes_max, on_limit)) = self.limit else {
-            return;
-        };
-        if loss.is_none() || std::mem::replace(&mut self.is_told, true) {
-            return;
-        }
-        self.notices.tell(Notice::MemoryLimit {
-            bytes_max,
-            keys: loss.full_at,
-            time: now.time,
-            error_max: loss.error,
-            other_records: loss.other,
-        });
-        if on_limit == OnLimit::Fail {
-            let control = now.epoch.control;
-            control.report_at_end(limit_reached(bytes_max, now.time, loss));
-            control.memory_is_full();
-        }
-    }
+    limit: MemoryLimit,
 }
 
 impl<V, F> Step for SoFarStep<V, F>
@@ -112,7 +81,7 @@ where
     F: Fn(V, V) -> V + Send,
 {
     fn start(&mut self, starting: &Starting<'_>) {
-        self.notices = starting.notices.clone();
+        self.limit.start(starting);
     }
 
     fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
@@ -122,7 +91,7 @@ where
         // Should `reduce` panic half way, the sums are lost.
         self.is_lost = true;
         let (sums, reduce, parent) = (&mut self.sums, &self.reduce, &self.parent);
-        let mut loss = Loss::default();
+        let (mut batch_stats, mut loss) = (BatchStats::default(), Loss::default());
         self.held.make(now.time, |all| {
             let entered = parent.map(now.time, |batch, stats| {
                 if !std::mem::replace(&mut all.has_begun, true) {
@@ -134,7 +103,7 @@ where
             })?;
             let stats = entered.unwrap_or_default();
             sums.enter(stats);
-            loss = all.table.loss();
+            (batch_stats, loss) = (stats, all.table.loss());
             let stats = BatchStats {
                 time: now.time,
                 keys: all.table.len() as u64,
@@ -143,7 +112,7 @@ where
             Ok(Some(stats.with(loss)))
         })?;
         self.is_lost = false;
-        self.tell_limit(now, loss);
+        self.limit.look(now, &batch_stats, loss);
         Ok(())
     }
 

@@ -12,8 +12,9 @@ use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::context::DStream;
-use crate::stream::graph::{Now, Step};
+use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::map::Pairs;
+use crate::stream::memory_limit::MemoryLimit;
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
 use crate::stream::window::{Kind, Span, Window};
@@ -44,7 +45,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ) -> Result<Reduced<'c, V>> {
         let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
         let shape = self.shape(&span);
-        self.context.keep_tables(shape.tables_reduce());
+        self.context.keep_window(shape.panes_max())?;
         let (windows, batches) = (ReduceWindow::new(shape), self.batches(span.length_ms));
         Ok(self.windowed(
             span.slide_ms,
@@ -52,6 +53,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             windows,
             move |windows: &mut ReduceWindow<V>, step| {
                 match step {
+                    Enter::Within(bytes) => windows.keep_within(bytes),
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => return windows.slide(&reduce).map(Table::len),
@@ -120,19 +122,20 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
         let shape = self.shape(&span);
         let windows = InverseWindow::new(shape, self.context.dialect());
-        if is_wanted.is_none() && windows.keeps_all() && self.context.has_memory_limit() {
+        if is_wanted.is_none() && windows.keeps_all() && self.context.memory_limit().is_some() {
             return Err(Error::refused(
                 "a window with an inverse function keeps every key there ever was: with a memory limit, give a \
                  filter that drops those that left",
             ));
         }
-        self.context.keep_tables(shape.tables_inverse());
+        self.context.keep_window(shape.panes_max())?;
         Ok(self.windowed(
             span.slide_ms,
             self.batches(span.length_ms),
             windows,
             move |windows: &mut InverseWindow<V>, step| {
                 match step {
+                    Enter::Within(bytes) => windows.keep_within(bytes),
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => {
@@ -173,6 +176,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             sums: WindowSums::new(Some(batches)),
             failures: VecDeque::new(),
             length_ms: (batches as u64).saturating_mul(self.slide_ms),
+            limit: MemoryLimit::new(self.context.memory_limit()),
             step,
         };
         // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
@@ -188,6 +192,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
 
 /// What happens to a window.
 enum Enter<'a, V> {
+    /// It may take so many bytes: before the first batch.
+    Within(usize),
     Batch(&'a Table<V>),
     Failed,
     Slide,
@@ -202,6 +208,7 @@ struct WindowStep<V, H, F> {
     failures: VecDeque<(BatchTime, Failure)>,
     /// After how long a batch leaves.
     length_ms: u64,
+    limit: MemoryLimit,
     step: F,
 }
 
@@ -211,8 +218,21 @@ where
     H: AsRef<Table<V>> + Send,
     F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
+    fn start(&mut self, starting: &Starting<'_>) {
+        self.limit.start(starting);
+        if starting.window_bytes < usize::MAX {
+            let within = Enter::Within(starting.window_bytes);
+            let made = self.held.make(BatchTime::default(), |windows| {
+                let _ = (self.step)(windows, within);
+                Ok(None)
+            });
+            debug_assert!(made.is_ok(), "no batch is made");
+        }
+    }
+
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
         let (step, sums, failures) = (&mut self.step, &mut self.sums, &mut self.failures);
+        let limit = &mut self.limit;
         let has_left = |time: BatchTime| {
             time.as_millis().saturating_add(self.length_ms) <= now.time.as_millis()
         };
@@ -251,14 +271,14 @@ where
                 }
                 _ => Failure::of_records(why.to_string()),
             })?;
-            Ok(Some(
-                BatchStats {
-                    time: now.time,
-                    keys: keys as u64,
-                    ..sums.of(&stats.unwrap_or_default())
-                }
-                .with((*windows).as_ref().loss()),
-            ))
+            let (batch, loss) = (stats.unwrap_or_default(), (*windows).as_ref().loss());
+            limit.look(now, &batch, loss);
+            let stats = BatchStats {
+                time: now.time,
+                keys: keys as u64,
+                ..sums.of(&batch)
+            };
+            Ok(Some(stats.with(loss)))
         })
     }
 

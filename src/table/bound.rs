@@ -104,6 +104,8 @@ pub(super) struct Rules<V> {
     pub(super) records: fn(V) -> u64,
     /// A value with the error added, as it is shown.
     pub(super) shown: fn(V, u64) -> V,
+    /// A value with less than its records taken off. It is asked for where something is taken off, no other values.
+    pub(super) less: fn(V, u64) -> V,
 }
 
 impl<V> Clone for Rules<V> {
@@ -121,6 +123,7 @@ impl<V> Rules<V> {
             take_in: None,
             records: |_| 1,
             shown: |value, _| value,
+            less: |value, _| value,
         }
     }
 }
@@ -221,9 +224,17 @@ impl<V: Copy> Table<V> {
         table
     }
 
-    /// Treats values as `other` does.
+    /// As [`empty_like`](Self::empty_like), with a limit of so many bytes, or the least a table may have if that is more.
+    pub(crate) fn empty_within(&self, bytes: usize) -> Table<V> {
+        let mut table = self.empty_like();
+        table.limit.bound.bytes = bytes.max(Self::bytes_min());
+        table
+    }
+
+    /// Treats values as `other` does, whatever memory each may take.
     pub(crate) fn follow_rules(&mut self, other: &Table<V>) {
         self.limit.rules = other.limit.rules;
+        self.limit.bound.on_limit = other.limit.bound.on_limit;
     }
 
     /// Swaps the contents of two tables, each of which keeps its rules.
@@ -371,6 +382,7 @@ impl Table<u64> {
             take_in: Some(Table::take_in),
             records: |count| count,
             shown: |count, error| count.saturating_add(error),
+            less: |count, off| count - off,
         };
         table
     }

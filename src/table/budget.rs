@@ -3,8 +3,9 @@
 //! Promise: the addends of [`Division::fixed`], and the tables at the size that [`Division::bound`] gives each, are
 //! together at most what was asked for. Refuses to know: what a table does at its limit, who counts.
 //!
-//! Fixed parts come first, then the tables, all of one size. A batch may be far larger than the one before, in
-//! any shard, so nothing is lent from one table to another.
+//! Windows have one half, if there are any; they see to it themselves (`epoch::window`). Of the other the fixed parts
+//! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard, so
+//! nothing is lent from one table to another.
 
 use crate::config::{Config, OnLimit};
 use crate::error::{Error, Result};
@@ -48,8 +49,27 @@ pub(crate) struct Division<'a> {
     pub(crate) feeds: usize,
     /// One entry for each pipeline.
     pub(crate) pipelines: &'a [Needs],
-    /// Tables of the size of a batch that windows keep.
-    pub(crate) kept: usize,
+    pub(crate) kept: Kept,
+}
+
+/// What is kept from batch to batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Tables of the size of a batch.
+    pub(crate) tables: usize,
+    pub(crate) windows: usize,
+}
+
+impl Kept {
+    /// Bytes that all windows may take of so many.
+    fn windows_bytes(self, bytes_max: usize) -> usize {
+        if self.windows == 0 { 0 } else { bytes_max / 2 }
+    }
+
+    /// Bytes that one of the windows may take of so many.
+    pub(crate) fn window_bytes(self, bytes_max: usize) -> usize {
+        self.windows_bytes(bytes_max) / self.windows.max(1)
+    }
 }
 
 impl Division<'_> {
@@ -67,8 +87,9 @@ impl Division<'_> {
             });
         };
         let tables = self.tables().max(1);
+        let windows = self.kept.windows_bytes(bytes_max);
         let bound = |may_defer| Bound {
-            bytes: bytes_max.saturating_sub(self.fixed(may_defer)) / tables,
+            bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer)) / tables,
             on_limit,
             may_defer,
         };
@@ -83,14 +104,17 @@ impl Division<'_> {
         let least = least.max().unwrap_or(0);
         if bound.bytes < least {
             let fixed = self.fixed(false);
+            let halves = if self.kept.windows == 0 { 1 } else { 2 };
             let bytes_min = fixed.saturating_add(least.saturating_mul(tables));
+            let bytes_min = bytes_min.saturating_mul(halves);
             let mib = |bytes: usize| bytes.div_ceil(MIB);
             return Err(Error::refused(format!(
                 "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do, of which {} MiB are \
-                 for blocks and long records and the rest for {tables} tables; take fewer workers, a smaller \
-                 record_bytes_max or shorter windows",
+                 for blocks and long records and the rest for {tables} tables{}; take fewer workers or a smaller \
+                 record_bytes_max",
                 mib(bytes_min),
                 mib(fixed),
+                if halves == 1 { "" } else { " and windows" },
             )));
         }
         Ok(bound)
@@ -136,7 +160,7 @@ impl Division<'_> {
         // A row of a ranking is 24 bytes, a key in a table at least 19: ranking all takes 1.3 tables.
         let ranking = 2;
         if needs.is_counting && self.config.on_limit == OnLimit::Approximate {
-            return filled + ranking + self.kept;
+            return filled + ranking + self.kept.tables;
         }
         // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
         // should its leaves just have been split.
@@ -146,7 +170,7 @@ impl Division<'_> {
         } else {
             0
         };
-        filled + handed_over + (2 + ranking + self.kept).saturating_mul(parts)
+        filled + handed_over + (2 + ranking + self.kept.tables).saturating_mul(parts)
     }
 }
 
@@ -159,7 +183,12 @@ const _: () = assert!(SHARDS_MAX * GROUPS_BYTES < usize::MAX / 2);
 mod tests {
     use super::*;
 
-    fn division<'a>(config: &'a Config, pipelines: &'a [Needs], kept: usize) -> Division<'a> {
+    fn division<'a>(
+        config: &'a Config,
+        pipelines: &'a [Needs],
+        tables: usize,
+        windows: usize,
+    ) -> Division<'a> {
         Division {
             config,
             shards: 3,
@@ -167,7 +196,7 @@ mod tests {
             blocks: 17,
             feeds: 1,
             pipelines,
-            kept,
+            kept: Kept { tables, windows },
         }
     }
 
@@ -181,14 +210,16 @@ mod tests {
             vec![],
         ] {
             for on_limit in [OnLimit::Approximate, OnLimit::Other, OnLimit::Fail] {
-                for mib in [256, 512, 1024, 8192] {
+                for (mib, windows) in [(256, 0), (512, 1), (1024, 0), (8192, 3)] {
                     let config = Config::default().memory_bytes_max(mib << 20);
                     let config = config.on_limit(on_limit);
-                    let division = division(&config, &pipelines, 3);
+                    let division = division(&config, &pipelines, 3, windows);
                     let bound = division.bound().unwrap();
-                    let all = division.fixed(bound.may_defer) + bound.bytes * division.tables();
+                    let windows = windows * division.kept.window_bytes(mib << 20);
+                    let all =
+                        division.fixed(bound.may_defer) + bound.bytes * division.tables() + windows;
                     assert!(all <= mib << 20);
-                    assert!(all + division.tables().max(1) > mib << 20 || pipelines.is_empty());
+                    assert!(all + division.tables().max(1) + 3 > mib << 20 || pipelines.is_empty());
                 }
             }
         }
@@ -197,25 +228,20 @@ mod tests {
     #[test]
     fn too_little_is_refused_with_what_would_do() {
         let pipelines = [Needs::counting()];
-        let config = Config::default().memory_bytes_max(1 << 20);
-        let error = division(&config, &pipelines, 0)
-            .bound()
-            .unwrap_err()
-            .to_string();
-        let start = "memory_bytes_max 1048576 is too little: ";
-        let number = error
-            .strip_prefix(start)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap();
-        let least: usize = number.parse().unwrap();
-        let config = config.memory_bytes_max(least);
-        assert!(division(&config, &pipelines, 0).bound().is_ok());
-        let config = config.memory_bytes_max(least - 1);
-        assert!(division(&config, &pipelines, 0).bound().is_err());
-        // A window wants its share.
-        let config = config.memory_bytes_max(least);
-        assert!(division(&config, &pipelines, 300).bound().is_err());
+        for windows in [0, 2] {
+            let bound = |bytes: usize, kept: usize| {
+                let config = Config::default().memory_bytes_max(bytes);
+                division(&config, &pipelines, kept, windows).bound()
+            };
+            let error = bound(1 << 20, 0).unwrap_err().to_string();
+            let start = "memory_bytes_max 1048576 is too little: ";
+            let number = error.strip_prefix(start).unwrap().split(' ').next();
+            let least: usize = number.unwrap().parse().unwrap();
+            assert!(bound(least, 0).is_ok());
+            // Half of an odd number is rounded.
+            assert!(bound(least - 2, 0).is_err());
+            // What is kept wants its share.
+            assert!(bound(least, 300).is_err());
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
 //! keys does. Refuses to know: threads, epochs, where keys come from.
 //!
-//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided, `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
+//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
 //! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `hot`
 //! counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
@@ -16,6 +16,7 @@ mod arena;
 pub(crate) mod bound;
 pub(crate) mod budget;
 mod change;
+pub(crate) mod cost;
 mod deferred;
 pub(crate) mod hot;
 pub(crate) mod keys;

@@ -4,10 +4,15 @@
 //! and, for what the batches before it needed, at most as much again. Refuses to know: what it is walked through for.
 //!
 //! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its length and 16.
+//!
+//! Where there is no room for all keys, [`Past::fill_within`] does with a whole table what a full one does key by key
+//! (see `bound`): counts are thinned, of other values some keys are left out. It may look at all counts before, so
+//! what it takes off them is hardly more than has to be.
 
-use super::bound::Loss;
+use super::bound::{Loss, Rules};
+use super::cost::Cost;
 use super::keys;
-use super::{Long, Medium, Short, Table, long_bytes};
+use super::{Medium, Short, Table, long_bytes};
 
 /// See the module.
 #[derive(Debug)]
@@ -59,16 +64,88 @@ impl<V: Copy> Past<V> {
         make_room(&mut self.long, table.long.len());
         make_room(&mut self.bytes, table.arena.live());
         for entry in table.long.iter() {
-            self.push_long(entry);
+            self.push_long(long_bytes(entry), entry.value);
         }
     }
 
-    fn push_long(&mut self, entry: &Long<V>) {
-        let key = long_bytes(entry);
+    /// As [`fill_from`](Self::fill_from) with as many keys as cost no more than `allowed` bytes. What is left out or
+    /// taken off is in [`loss`](Self::loss).
+    pub(crate) fn fill_within(&mut self, table: &Table<V>, allowed: usize, cost: &Cost) {
+        if cost.of(table) <= allowed {
+            return self.fill_from(table);
+        }
+        let rules = &table.limit.rules;
+        let mut choice = Choice {
+            off: 0,
+            left: allowed,
+            key_bytes_max: allowed / KEY_SHARE,
+        };
+        if table.limit.is_thinned() {
+            choice.off = count_to_take_off(table, allowed, cost);
+        }
+        // Once to see how much room is needed, and once more for what is kept.
+        let [mut shorts, mut mediums, mut longs, mut bytes] = [0; 4];
+        let mut first = choice;
+        for entry in table.short.iter() {
+            shorts += usize::from(first.keeps(cost.short, (rules.records)(entry.value)));
+        }
+        for entry in table.medium.iter() {
+            mediums += usize::from(first.keeps(cost.medium, (rules.records)(entry.value)));
+        }
+        for entry in table.long.iter() {
+            let len = long_bytes(entry).len();
+            if first.keeps(cost.of_long(len), (rules.records)(entry.value)) {
+                (longs, bytes) = (longs + 1, bytes + len);
+            }
+        }
+        make_room(&mut self.short, shorts);
+        make_room(&mut self.medium, mediums);
+        make_room(&mut self.long, longs);
+        make_room(&mut self.bytes, bytes);
+        let mut lost = Lost {
+            choice,
+            rules,
+            loss: table.loss(),
+        };
+        for &Short { key, value } in table.short.iter() {
+            let len = keys::unpack(&key).len();
+            if let Some(value) = lost.left_of(value, len, cost.short) {
+                self.short.push(Short { key, value });
+            }
+        }
+        for &Medium { key, value } in table.medium.iter() {
+            let len = keys::unpack(&key).len();
+            if let Some(value) = lost.left_of(value, len, cost.medium) {
+                self.medium.push(Medium { key, value });
+            }
+        }
+        for entry in table.long.iter() {
+            let key = long_bytes(entry);
+            if let Some(value) = lost.left_of(entry.value, key.len(), cost.of_long(key.len())) {
+                self.push_long(key, value);
+            }
+        }
+        self.loss = lost.loss;
+        self.loss.error += choice.off;
+        if self.loss.full_at == 0 {
+            self.loss.full_at = self.len() as u64;
+        }
+    }
+
+    /// Bytes held of the allocator, and the struct's own.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.short.capacity() * size_of::<Short<V>>()
+            + self.medium.capacity() * size_of::<Medium<V>>()
+            + self.long.capacity() * size_of::<PastLong<V>>()
+            + self.bytes.capacity()
+    }
+
+    fn push_long(&mut self, key: &[u8], value: V) {
         self.bytes.extend_from_slice(key);
         self.long.push(PastLong {
             len: u32::try_from(key.len()).expect("RECORD_BYTES_MAX fits"),
-            value: entry.value,
+            value,
         });
     }
 
@@ -103,6 +180,106 @@ impl<V: Copy> Past<V> {
     }
 }
 
+/// Which keys are kept.
+#[derive(Clone, Copy)]
+struct Choice {
+    /// Is taken off every count.
+    off: u64,
+    /// Bytes.
+    left: usize,
+    /// One key may not take more, so that others have room.
+    key_bytes_max: usize,
+}
+
+/// A key may take one part in so many of what there is room for.
+const KEY_SHARE: usize = 16;
+
+impl Choice {
+    /// Whether the next key is kept, which costs so many bytes and stands for so many records.
+    #[inline]
+    fn keeps(&mut self, bytes: usize, records: u64) -> bool {
+        let is_kept = records > self.off && bytes <= self.left.min(self.key_bytes_max);
+        if is_kept {
+            self.left -= bytes;
+        }
+        is_kept
+    }
+}
+
+/// What is lost with the keys that are not kept.
+struct Lost<'a, V> {
+    choice: Choice,
+    rules: &'a Rules<V>,
+    loss: Loss,
+}
+
+impl<V: Copy> Lost<'_, V> {
+    /// What is left of the value of the next key of `len` bytes, if the key is kept.
+    fn left_of(&mut self, value: V, len: usize, bytes: usize) -> Option<V> {
+        let (records, len) = ((self.rules.records)(value), len as u64);
+        let (off, loss) = (self.choice.off, &mut self.loss);
+        let is_kept = self.choice.keeps(bytes, records);
+        if !is_kept && records > off {
+            loss.other += records;
+            loss.other_bytes = loss.other_bytes.wrapping_add(records.wrapping_mul(len));
+            return None;
+        }
+        let taken = off.min(records);
+        loss.shed += taken;
+        loss.shed_bytes = loss.shed_bytes.wrapping_add(taken.wrapping_mul(len));
+        is_kept.then(|| match off {
+            0 => value,
+            off => (self.rules.less)(value, off),
+        })
+    }
+}
+
+/// log2 of the steps in which counts of as many binary digits are told apart.
+const STEPS_LOG2: u32 = 6;
+
+/// A number for which this holds: the keys with larger counts cost no more than `allowed`. It is the least one,
+/// or less than two in a hundred above it.
+fn count_to_take_off<V: Copy>(table: &Table<V>, allowed: usize, cost: &Cost) -> u64 {
+    let records = table.limit.rules.records;
+    let each = |see: &mut dyn FnMut(u64, usize)| {
+        let shorts = table.short.iter().map(|entry| (entry.value, cost.short));
+        let mediums = table.medium.iter().map(|entry| (entry.value, cost.medium));
+        let longs = table.long.iter();
+        let longs = longs.map(|entry| (entry.value, cost.of_long(long_bytes(entry).len())));
+        for (value, bytes) in shorts.chain(mediums).chain(longs) {
+            // Keys that are too long go whatever their counts are.
+            if bytes <= allowed / KEY_SHARE {
+                see(records(value), bytes);
+            }
+        }
+    };
+    let mut by_digits = [0usize; 65];
+    each(&mut |count, bytes| by_digits[(64 - count.leading_zeros()) as usize] += bytes);
+    let (mut left, mut digits) = (allowed, 64);
+    while digits > 0 && by_digits[digits] <= left {
+        left -= by_digits[digits];
+        digits -= 1;
+    }
+    if digits == 0 {
+        return 0;
+    }
+    // Of the counts from `low` to `2 * low - 1` some have room.
+    let low = 1u64 << (digits - 1);
+    let shift = (digits as u32 - 1).saturating_sub(STEPS_LOG2);
+    let mut by_step = [0usize; 1 << STEPS_LOG2];
+    each(&mut |count, bytes| {
+        if 64 - count.leading_zeros() == digits as u32 {
+            by_step[((count - low) >> shift) as usize] += bytes;
+        }
+    });
+    let mut step = by_step.len();
+    while step > 0 && by_step[step - 1] <= left {
+        left -= by_step[step - 1];
+        step -= 1;
+    }
+    low + ((step as u64) << shift) - 1
+}
+
 /// Empties `items`, and sees to it that there is room for `count`, not more than twice that.
 fn make_room<T>(items: &mut Vec<T>, count: usize) {
     items.clear();
@@ -127,8 +304,7 @@ mod tests {
     }
 
     fn held(past: &Past<u64>) -> usize {
-        let short = past.short.capacity() * 16 + past.medium.capacity() * 24;
-        short + past.long.capacity() * 16 + past.bytes.capacity()
+        past.held_bytes() - size_of::<Past<u64>>()
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `--max-memory`: what happens when keys no longer fit is told, and true.
 
 use std::collections::HashMap;
+use std::io::Write;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use crate::util::{Ended, json_lines, microtally};
 
@@ -192,4 +196,35 @@ fn without_a_limit_there_is_none() {
     let program = microtally(&["count", "--max-memory", "none"]);
     let ended = program.run_with(text.as_bytes()).quietly();
     assert_eq!(ended.stdout.lines().count(), 100_000);
+}
+
+#[test]
+fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
+    let args = [
+        "top", "-w", "1h", "-i", "250ms", "-j", "1", "-o", "json", "-n", "1", "-",
+    ];
+    let limits = ["--max-memory", "80MiB", "--max-record", "1MiB"];
+    let mut run = microtally(&args)
+        .args(&limits)
+        .stdin(Stdio::piped())
+        .start();
+    let mut stdin = run.stdin.take().unwrap();
+    // A batch has room; many of them have not.
+    for round in 0..8 {
+        let lines = (0..50_000).map(|n| format!("once {round:02} {n:05}\noften\n"));
+        stdin
+            .write_all(lines.collect::<String>().as_bytes())
+            .unwrap();
+        thread::sleep(Duration::from_millis(300));
+    }
+    drop(stdin);
+    let ended = run.wait().exits_with(0);
+    let told = "microtally: memory limit 80.0 MiB reached at ";
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    let last = json_lines(&ended.stdout).pop().unwrap();
+    assert_eq!(last["approx"], true);
+    let (error_max, often) = (&last["error_max"], &last["top"][0]);
+    let (error_max, n) = (error_max.as_u64().unwrap(), often["n"].as_u64().unwrap());
+    assert_eq!(often["k"], "often");
+    assert!(n >= 400_000 && n - error_max <= 400_000, "{n} {error_max}");
 }

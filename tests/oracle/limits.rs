@@ -133,7 +133,7 @@ fn batches(stream: Stream, seed: u64, count: u64, batch_words: u64) -> Vec<(Vec<
 
 /// The settings with the least memory they take, which the refusal names.
 fn with_least(config: Config, start: impl Fn(&Config) -> Option<Error>) -> Config {
-    let error = start(&config.clone().memory_bytes_max(1)).expect("a byte is too little");
+    let error = start(&config.clone().memory_bytes_max(1 << 20)).expect("a MiB is too little");
     assert_eq!(error.kind(), ErrorKind::Config);
     let message = error.to_string();
     let rest = message
@@ -350,7 +350,7 @@ fn a_window_under_a_limit_has_a_true_bound() {
         let (send, shown) = mpsc::channel();
         words
             .count_by_value_and_window((60 * second, second))
-            .unwrap()
+            .expect("a minute has room in a MiB")
             .for_each_batch(move |batch, _| drop(send.send(Shown::of(batch))));
         (ssc.start(), shown)
     };
@@ -383,6 +383,25 @@ fn a_window_under_a_limit_has_a_true_bound() {
             None => assert!(n <= error_max, "{n} {error_max}"),
         }
     }
+}
+
+#[test]
+fn a_window_whose_batches_have_no_room_is_refused() {
+    let second = Duration::from_secs(1);
+    let day = 24 * 3600 * second;
+    let ask = |bytes: usize| {
+        let config = config(OnLimit::Approximate).memory_bytes_max(bytes);
+        let ssc = StreamingContext::with_config(second, config).unwrap();
+        let lines = ssc.socket_text_stream("127.0.0.1", 9).unwrap();
+        let window = lines.count_by_value_and_window((day, second));
+        window.map(drop)
+    };
+    let error = ask(64 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    // 86 401 batches of 1 KiB, in a half of a half.
+    let message = "memory_bytes_max 67108864 is too little: 353898496 (338 MiB) would do for a window of 86401";
+    assert!(error.to_string().starts_with(message), "{error}");
+    assert!(ask(353_898_496).is_ok());
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     };
     let counting = &options.counting;
     let plan = plan(counting, &defaults)?;
-    let ssc = StreamingContext::one_batch(config(counting, false))?;
+    let ssc = StreamingContext::one_batch(config(counting))?;
     ssc.on_notice(tell);
     let show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
@@ -119,7 +119,7 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
             )));
         }
     }
-    let ssc = StreamingContext::with_config(interval, config(counting, slides.window.is_some()))?;
+    let ssc = StreamingContext::with_config(interval, config(counting))?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
@@ -325,9 +325,8 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
 }
 
-/// The settings of a command that counts. A window has no memory limit unless one is asked for: every batch
-/// of it is allowed the same, so a limit that would do for any input refuses long windows of small ones.
-fn config(counting: &Counting, is_windowed: bool) -> Config {
+/// The settings of a command that counts.
+fn config(counting: &Counting) -> Config {
     let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
     let config = config.on_limit(match counting.on_limit {
         flags::OnLimit::Approx => OnLimit::Approximate,
@@ -336,7 +335,6 @@ fn config(counting: &Counting, is_windowed: bool) -> Config {
     });
     let bytes_max = match counting.memory {
         Some(Memory::Unlimited) => return config,
-        None if is_windowed => return config,
         Some(Memory::Bytes(bytes)) => Some(bytes),
         None => memory::half_of_what_there_is(),
     };

@@ -124,7 +124,7 @@ impl Rig {
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
-            kept: 0,
+            kept: crate::table::budget::Kept::default(),
         });
         let core = ReactorCore::new(
             parts.hub,

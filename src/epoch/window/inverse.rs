@@ -14,7 +14,9 @@ use std::ops::Range;
 use super::panes::Panes;
 use super::{NoWindow, Shape};
 use crate::config::Dialect;
+use crate::limits::RANKED_KEY_BYTES;
 use crate::table::Table;
+use crate::table::cost::Cost;
 use crate::table::keys::Seed;
 use crate::table::past::Past;
 
@@ -101,12 +103,38 @@ impl<V: Copy> InverseWindow<V> {
     /// panics, the batch has entered as a failed one.
     pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
         self.state.follow_rules(batch);
-        self.panes.enter(Some(batch), reduce);
+        let elsewhere = self.taken_elsewhere();
+        self.panes.enter(Some(batch), reduce, elsewhere);
+    }
+
+    /// Keeps within so many bytes: panes for which there is no room are thinned. Before the first batch.
+    pub(crate) fn keep_within(&mut self, bytes: usize) {
+        // A key is in its pane and in the window, and may be ranked.
+        let (packed, table) = (Cost::packed::<V>(), Cost::in_table::<V>());
+        let mut cost = packed.plus(table).plus(Cost::of_each(RANKED_KEY_BYTES));
+        if !self.panes.come_one_by_one() {
+            // It is in the fold of panes that enter or leave, too, made in a table and packed.
+            cost = cost.plus(table).plus(packed).plus(packed);
+        }
+        self.panes.keep_within(bytes, cost);
+    }
+
+    /// Bytes of all there is.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.panes.held_bytes() + self.taken_elsewhere()
+    }
+
+    /// Bytes of all but the panes.
+    fn taken_elsewhere(&self) -> usize {
+        let tables = self.state.allocated_bytes() + self.fold.allocated_bytes();
+        let packed = self.leaving.held_bytes() + self.entering.held_bytes();
+        tables + packed + self.state.len() * RANKED_KEY_BYTES
     }
 
     /// Takes in that a batch has no result.
     pub fn enter_failed(&mut self) {
-        self.panes.enter(None, |_, new| new);
+        self.panes.enter(None, |_, new| new, 0);
     }
 
     /// Whether a window ends with the batch that entered last.

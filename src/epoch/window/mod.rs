@@ -13,9 +13,10 @@
 //!                        ───────
 //! ```
 //!
-//! Where batches had no room for all keys (`table::bound`), a window is made of what they kept, which is below the
-//! true values, and its error is the sum of theirs: for sums the bound holds as it does for a batch. The window's
-//! own tables have no limit and need none: they hold no key that no batch has.
+//! Where batches had no room for all keys (`table::bound`), or a window none for a batch (`panes`), a window is made
+//! of what was kept, which is below the true values, and its error is the sum of theirs: for sums the bound
+//! holds as it does for a batch. The window's own tables hold no key that no batch has, and what they may take for a
+//! key is in its cost.
 //!
 //! Whoever uses a window calls `enter` (or `enter_failed`) for every batch, in order, and `slide` whenever
 //! [`is_due`](InverseWindow::is_due) says so. A failed batch fails every window it is in; the first
@@ -54,23 +55,9 @@ impl Shape {
         Shape { window, slide }
     }
 
-    /// What an [`InverseWindow`] takes at most, in tables of a batch. A packed pane may have twice the memory it
-    /// needs, a table twice that of its keys: panes of a window and those that leave, the window's table of the
-    /// same; the open pane, the fold of several, and what enters and leaves folded.
-    pub(crate) fn tables_inverse(self) -> usize {
-        let batches = self.window.saturating_add(self.slide);
-        batches
-            .saturating_mul(4)
-            .saturating_add(self.slide.saturating_mul(8))
-    }
-
-    /// The same of a [`ReduceWindow`]: panes, the window's table, a table of four values a key, and a second
-    /// value of every entry of the panes.
-    pub(crate) fn tables_reduce(self) -> usize {
-        let batches = self.window.saturating_add(self.slide);
-        batches
-            .saturating_mul(2 + 2 + 8 + 3)
-            .saturating_add(self.slide.saturating_mul(2))
+    /// The most panes a window of this shape may keep.
+    pub(crate) fn panes_max(self) -> usize {
+        self.window.saturating_add(self.slide)
     }
 }
 

@@ -16,12 +16,29 @@
 //!
 //! So a slide costs what one or two panes cost, however many batches it has, and an hour that slides by the
 //! minute keeps sixty panes.
+//!
+//! # Memory
+//!
+//! Of the memory a window may take one half is for whoever comes first, and in the other every pane has its share:
+//!
+//! ```text
+//!   a pane may cost     max(share, half - used)      share = half / panes
+//! ```
+//!
+//! where `used` is all that the window has taken and the cost of a pane all that may be taken for its keys,
+//! wherever they come to. So the window keeps within both halves: when a pane last cost more than its share, what was used
+//! and that pane took one half at most, and since then no more panes came than have their shares in the other, or else
+//! the former have left. A pane that would cost more is thinned ([`Past::fill_within`]).
+//!
+//! A fixed share alone would hold little of a stream that comes in bursts, and first come, first served
+//! nothing at all of what comes last.
 
 use std::collections::VecDeque;
 
 use super::Shape;
 use crate::table::Table;
 use crate::table::bound::Loss;
+use crate::table::cost::Cost;
 use crate::table::keys::Seed;
 use crate::table::past::Past;
 
@@ -32,8 +49,8 @@ pub(super) struct Panes<V> {
     singly: bool,
     /// Batches entered since a window was due; at most `shape.slide`, and then one is due.
     since_due: usize,
-    /// The fold of the batches of the pane that is not complete, if it has several.
-    open: Table<V>,
+    /// The fold of the batches of the pane that is not complete, once there was one of several.
+    open: Option<Table<V>>,
     open_is: Open,
     /// Whether the last batch of the open pane has entered.
     is_complete: bool,
@@ -45,9 +62,29 @@ pub(super) struct Panes<V> {
     is_cut_off: bool,
     /// Panes whose memory is used again.
     pool: Vec<Past<V>>,
+    /// Of those kept and in the pool.
+    packed_bytes: usize,
+    memory: Option<Memory>,
     /// The seed of the batch that entered last.
     seed: Seed,
 }
+
+/// The memory that a window may take, in bytes.
+#[derive(Clone, Copy)]
+struct Memory {
+    /// Of all panes and what is made of them, without the open one: see the module.
+    half: usize,
+    share: usize,
+    /// Of the open pane.
+    open: usize,
+    /// What a key of a pane takes at most.
+    cost: Cost,
+    /// Taken outside the panes when the batch at hand entered.
+    elsewhere: usize,
+}
+
+/// The open pane, where there is one, has that part of the memory.
+const OPEN_PART: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Open {
@@ -64,15 +101,36 @@ impl<V: Copy> Panes<V> {
             shape,
             singly,
             since_due: 0,
-            open: Table::new(seed),
+            open: None,
             open_is: Open::Empty,
             is_complete: false,
             kept: VecDeque::new(),
             until_sound: 0,
             is_cut_off: false,
             pool: Vec::new(),
+            packed_bytes: 0,
+            memory: None,
             seed,
         }
+    }
+
+    /// Keeps within so many bytes, with all that is made of the panes, where `cost` says what a key of a pane takes
+    /// at most.
+    pub(super) fn keep_within(&mut self, bytes: usize, cost: Cost) {
+        let panes = bytes - bytes / OPEN_PART;
+        self.memory = Some(Memory {
+            half: panes / 2,
+            share: panes / 2 / self.held_max(),
+            open: bytes / OPEN_PART,
+            cost,
+            elsewhere: 0,
+        });
+    }
+
+    /// The most panes there are: those of a window, and those that leave it with the next.
+    fn held_max(&self) -> usize {
+        let per_slide = if self.singly { self.shape.slide } else { 2 };
+        self.per_window().saturating_add(per_slide)
     }
 
     /// Panes of a window, unless the stream began within it.
@@ -86,8 +144,22 @@ impl<V: Copy> Panes<V> {
         }
     }
 
-    /// Takes a batch in; `None` is a failed one.
-    pub(super) fn enter(&mut self, batch: Option<&Table<V>>, reduce: impl Fn(V, V) -> V) {
+    /// Whether each slide brings one pane and takes one, if none was left out.
+    pub(super) fn come_one_by_one(&self) -> bool {
+        let Shape { window, slide } = self.shape;
+        !self.singly && window.is_multiple_of(slide)
+    }
+
+    /// Takes a batch in; `None` is a failed one. The window has taken so many bytes `elsewhere`.
+    pub(super) fn enter(
+        &mut self,
+        batch: Option<&Table<V>>,
+        reduce: impl Fn(V, V) -> V,
+        elsewhere: usize,
+    ) {
+        if let Some(memory) = &mut self.memory {
+            memory.elsewhere = elsewhere;
+        }
         self.settle();
         let Shape { window, slide } = self.shape;
         if self.since_due == slide {
@@ -107,19 +179,19 @@ impl<V: Copy> Panes<V> {
             (_, Open::Failed) => {}
             (Some(batch), Open::Empty) if self.is_complete => {
                 self.is_complete = false;
-                let mut pane = self.empty_pane();
-                pane.fill_from(batch);
-                self.keep(pane);
+                self.keep(batch);
             }
             (Some(batch), _) => {
+                let bytes = self.memory.map_or(usize::MAX, |memory| memory.open);
+                let open = self.open.get_or_insert_with(|| batch.empty_within(bytes));
                 if self.open_is == Open::Empty {
-                    self.open.recycle();
-                    self.open.follow_rules(batch);
-                    self.open.set_seed(batch.seed());
+                    open.recycle();
+                    open.follow_rules(batch);
+                    open.set_seed(batch.seed());
                 }
                 // Until the batch is whole in the pane: should `reduce` panic, it has failed.
                 self.open_is = Open::Failed;
-                self.open.merge_from(batch, reduce);
+                open.merge_within(batch, reduce);
                 self.open_is = Open::Filled;
             }
         }
@@ -134,9 +206,9 @@ impl<V: Copy> Panes<V> {
         match std::mem::replace(&mut self.open_is, Open::Empty) {
             Open::Empty => {}
             Open::Filled => {
-                let mut pane = self.empty_pane();
-                pane.fill_from(&self.open);
-                self.keep(pane);
+                let open = self.open.take().expect("it was filled");
+                self.keep(&open);
+                self.open = Some(open);
             }
             Open::Failed => {
                 // What was before it is in no window any more that does not have the failed pane, too.
@@ -147,11 +219,37 @@ impl<V: Copy> Panes<V> {
         }
     }
 
-    fn empty_pane(&mut self) -> Past<V> {
-        self.pool.pop().unwrap_or_default()
+    /// Bytes of all panes.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let packed = self.kept.iter().chain(&self.pool).map(Past::held_bytes);
+        let packed = packed.sum::<usize>();
+        assert_eq!(packed, self.packed_bytes);
+        packed + self.open.as_ref().map_or(0, Table::allocated_bytes)
     }
 
-    fn keep(&mut self, pane: Past<V>) {
+    /// What the next pane may cost, and what its keys do; `None` without a limit.
+    fn allowed(&self) -> Option<(usize, Cost)> {
+        let memory = self.memory?;
+        let used = memory.elsewhere + self.packed_bytes;
+        let allowed = memory.share.max(memory.half.saturating_sub(used));
+        Some((allowed, memory.cost))
+    }
+
+    /// Keeps a complete pane, or of it what there is room for.
+    fn keep(&mut self, fold: &Table<V>) {
+        let mut pane = match self.pool.pop() {
+            Some(pane) => {
+                self.packed_bytes -= pane.held_bytes();
+                pane
+            }
+            None => Past::new(),
+        };
+        match self.allowed() {
+            Some((bytes, cost)) => pane.fill_within(fold, bytes, &cost),
+            None => pane.fill_from(fold),
+        }
+        self.packed_bytes += pane.held_bytes();
         self.kept.push_back(pane);
         self.until_sound = self.until_sound.saturating_sub(1);
     }

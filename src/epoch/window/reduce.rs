@@ -30,7 +30,9 @@ use std::collections::VecDeque;
 
 use super::panes::Panes;
 use super::{NoWindow, Shape};
+use crate::limits::RANKED_KEY_BYTES;
 use crate::table::Table;
+use crate::table::cost::Cost;
 use crate::table::keys::Seed;
 use crate::table::past::Past;
 
@@ -117,12 +119,38 @@ impl<V: Copy> ReduceWindow<V> {
     /// panics, the batch has entered as a failed one.
     pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
         self.window.follow_rules(batch);
-        self.panes.enter(Some(batch), reduce);
+        let elsewhere = self.taken_elsewhere();
+        self.panes.enter(Some(batch), reduce, elsewhere);
+    }
+
+    /// Keeps within so many bytes: panes for which there is no room are thinned. Before the first batch.
+    pub(crate) fn keep_within(&mut self, bytes: usize) {
+        // A key is in its pane and in both tables, has a fold behind it, a value while it is touched, and may be ranked.
+        let tables = Cost::in_table::<V>().plus(Cost::in_table::<Parts<V>>());
+        let values = 2 * (size_of::<V>() + 1) + 2 * size_of::<Option<V>>();
+        let each = Cost::of_each(values + RANKED_KEY_BYTES);
+        self.panes
+            .keep_within(bytes, Cost::packed::<V>().plus(tables).plus(each));
+    }
+
+    /// Bytes of all there is.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.panes.held_bytes() + self.taken_elsewhere()
+    }
+
+    /// Bytes of all but the panes.
+    fn taken_elsewhere(&self) -> usize {
+        let tables = self.window.allocated_bytes() + self.parts.allocated_bytes();
+        let behind = self.front.iter().chain(&self.next).chain(&self.pool);
+        let behind: usize = behind.map(Behind::held_bytes).sum();
+        let touched = self.touched.capacity() * size_of::<Option<V>>();
+        tables + behind + touched + self.window.len() * RANKED_KEY_BYTES
     }
 
     /// Takes in that a batch has no result.
     pub fn enter_failed(&mut self) {
-        self.panes.enter(None, |_, new| new);
+        self.panes.enter(None, |_, new| new, 0);
     }
 
     /// Whether a window ends with the batch that entered last.
@@ -338,6 +366,13 @@ impl<V: Copy> Behind<V> {
         }
         self.folds.reserve_exact(count);
         self.has.reserve_exact(count.div_ceil(64));
+    }
+
+    /// Bytes held of the allocator, and the struct's own.
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.folds.capacity() * size_of::<V>()
+            + self.has.capacity() * size_of::<u64>()
     }
 
     /// Appends a fold; `any` stands in its place if there is none.

@@ -1,0 +1,56 @@
+//! What an operator that keeps tables does when its memory is used up though each batch's was not.
+//!
+//! Promise: it is told once, and the run ends if that was asked for. Refuses to know: what is kept, and how.
+
+use crate::config::OnLimit;
+use crate::epoch::BatchStats;
+use crate::epoch::merge::limit_reached;
+use crate::source::{Notice, Notices};
+use crate::stream::graph::{Now, Starting};
+use crate::table::bound::Loss;
+
+/// See the module.
+pub(super) struct MemoryLimit {
+    /// The limit, and what happens there.
+    limit: Option<(usize, OnLimit)>,
+    notices: Notices,
+    is_told: bool,
+}
+
+impl MemoryLimit {
+    /// Of an operator that has not begun.
+    pub(super) fn new(limit: Option<(usize, OnLimit)>) -> Self {
+        MemoryLimit {
+            limit,
+            notices: Notices::default(),
+            is_told: false,
+        }
+    }
+
+    /// The context starts.
+    pub(super) fn start(&mut self, starting: &Starting<'_>) {
+        self.notices = starting.notices.clone();
+    }
+
+    /// What is kept after `batch` lacks `loss`. What the batch itself lacks was told already.
+    pub(super) fn look(&mut self, now: &Now<'_, '_>, batch: &BatchStats, loss: Loss) {
+        let Some((bytes_max, on_limit)) = self.limit else {
+            return;
+        };
+        if loss.is_none() || batch.is_approximate() || std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        self.notices.tell(Notice::MemoryLimit {
+            bytes_max,
+            keys: loss.full_at,
+            time: now.time,
+            error_max: loss.error,
+            other_records: loss.other,
+        });
+        if on_limit == OnLimit::Fail {
+            let control = now.epoch.control;
+            control.report_at_end(limit_reached(bytes_max, now.time, loss));
+            control.memory_is_full();
+        }
+    }
+}
