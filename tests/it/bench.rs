@@ -64,3 +64,47 @@ fn a_text_that_is_not_installed_is_left_out_and_said_to_be() {
     assert!(ended.stdout.contains(&format!("Left out: {missing}")));
     assert_eq!(table(&ended, "## Counting words in memory").len(), 2 + 1);
 }
+
+#[test]
+fn whole_programs_are_measured_beside_those_of_the_system() {
+    let args = [
+        "bench",
+        "--quick",
+        "--size",
+        "256KiB",
+        "--only",
+        "memory,files,start",
+    ];
+    let ended = microtally(&args).run().exits_with(0);
+    assert!(!ended.stdout.contains("## Counting words in memory"));
+    let files = table(&ended, "## Counting files");
+    let inputs = |name: &str| files.iter().filter(|row| row[1] == name).count();
+    // Ours in three ways, and sort, which is everywhere; mawk may be missing, and is then said to be.
+    let mawk = usize::from(
+        !ended
+            .stdout
+            .contains("Left out: `mawk`: there is no program mawk"),
+    );
+    assert_eq!(
+        (inputs("lines"), inputs("words")),
+        (4 + mawk, 4 + mawk),
+        "{ended:?}"
+    );
+    let memory = table(&ended, "## Memory limit");
+    assert_eq!(memory.len(), 2 + 2);
+    for row in &memory[2..] {
+        let peak: f64 = row[2].parse().unwrap();
+        assert!((1.0..268.0 + 67.0).contains(&peak), "{row:?}");
+    }
+    assert_eq!(table(&ended, "## Start").len(), 2 + 4);
+    for table in [files, memory] {
+        assert!(table[2..].iter().flatten().all(|cell| !cell.is_empty()));
+    }
+    let refused = microtally(&["bench", "--only", "files,fils"])
+        .run()
+        .exits_with(2);
+    refused.says(&[
+        "there is nothing called \"fils\" for --only; there are king-james, ",
+        ", files, memory, start",
+    ]);
+}

@@ -222,13 +222,24 @@ fn stats_are_one_line_on_standard_error_and_only_when_asked_for() {
         assert_eq!(objects[0][name], value, "{name} in {ended:?}");
     }
     assert!(objects[0]["gb_per_s"].is_number() && objects[0]["late_us"]["p99"].is_u64());
+    let (cpu_s, peak) = (&objects[0]["cpu_s"], &objects[0]["peak_bytes"]);
+    assert!((0.0..60.0).contains(&cpu_s.as_f64().unwrap()), "{cpu_s}");
+    let peak = peak.as_u64().unwrap();
+    assert!((1 << 20..1 << 32).contains(&peak), "{peak}");
     // Nothing can be said about the steady state of a run that had none.
     assert_eq!(objects[0]["steady_allocations"], Value::Null);
 
     let program = microtally(&["words", "-", "--stats"]).args(&ONE_BATCH);
     let text = program.run_with(input).exits_with(0).stderr;
     assert_eq!(text.lines().count(), 1, "{text}");
-    for part in ["1 batches", "2 records", "4 tokens", "7 bytes", "GB/s"] {
+    for part in [
+        "1 batches",
+        "2 records",
+        "4 tokens",
+        "7 bytes",
+        "GB/s",
+        " s of processor time, ",
+    ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
 }

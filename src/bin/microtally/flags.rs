@@ -257,7 +257,7 @@ pub(crate) struct Bench {
     #[arg(long = "size", value_name = "SIZE", value_parser = units::text_bytes)]
     #[arg(help_heading = "Measuring")]
     pub text_bytes: Option<usize>,
-    /// Only these texts, separated by commas; a wrong name lists them
+    /// Only these texts, or files, memory, start, separated by commas
     #[arg(
         long,
         value_name = "NAME",

@@ -21,6 +21,7 @@ mod progress;
 mod report;
 mod show;
 mod signals;
+mod usage;
 mod wire;
 
 use std::fmt::Display;

@@ -1,6 +1,6 @@
-//! How much memory there is: what `--max-memory` is by default.
+//! How much memory there is, for what `--max-memory` is by default, and how much this process took.
 //!
-//! Promise: the answer is never more than half of what the control group allows or the machine has free.
+//! Promise: the default is never more than half of what the control group allows or the machine has free.
 //! Refuses to know: what the memory is for.
 
 use std::fs;
@@ -12,7 +12,7 @@ pub(crate) fn half_of_what_there_is() -> Option<u64> {
     let limits = [
         cgroup_limit(),
         number(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
-        available(&fs::read_to_string("/proc/meminfo").ok()?),
+        entry(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:"),
     ];
     limits.into_iter().flatten().min().map(|bytes| bytes / 2)
 }
@@ -37,11 +37,15 @@ fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// `MemAvailable` of `/proc/meminfo`, in bytes.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// The most memory this process had at any time, in bytes. (`getrusage` would count what the process that started
+/// it had, too.)
+pub(crate) fn peak() -> Option<u64> {
+    entry(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// An entry of `/proc/meminfo` or a process's status, in bytes.
+fn entry(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -53,8 +57,9 @@ mod tests {
     #[test]
     fn what_is_available_is_read() {
         let text = "MemTotal:       24632456 kB\nMemFree:  1 kB\nMemAvailable:   23000000 kB\n";
-        assert_eq!(available(text), Some(23_000_000 * 1024));
-        assert_eq!(available("MemTotal: 5 kB\n"), None);
+        assert_eq!(entry(text, "MemAvailable:"), Some(23_000_000 * 1024));
+        assert_eq!(entry("MemTotal: 5 kB\n", "MemAvailable:"), None);
+        assert!(peak().expect("Linux tells") > 1 << 20);
         let half = half_of_what_there_is().expect("Linux tells");
         assert!(half > 1 << 20, "{half}");
     }

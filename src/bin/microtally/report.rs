@@ -12,6 +12,7 @@ use microtally::{Batch, Result};
 
 use crate::allocations;
 use crate::keys::skipped::Skipped;
+use crate::{memory, usage};
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.
 const WARM_UP_BATCHES: u64 = 2;
@@ -59,6 +60,9 @@ pub(crate) struct Summary {
     delay_us: [u64; 3],
     /// Allocator calls after the warm-up; none to tell when there was no batch after it.
     steady_allocations: Option<u64>,
+    /// Seconds of processor time of the process so far, and the most memory it had, in bytes.
+    cpu_s: f64,
+    peak_bytes: u64,
 }
 
 impl Report {
@@ -120,6 +124,8 @@ impl Report {
             },
             delay_us: [0.5, 0.99, 1.0].map(|q| seen.delays.value_at_quantile(q)),
             steady_allocations: steady.map(|(_, _, calls)| seen.calls - calls),
+            cpu_s: usage::own_cpu_s(),
+            peak_bytes: memory::peak().unwrap_or(0),
         }
     }
 }
@@ -164,9 +170,11 @@ impl Summary {
         };
         write!(
             text,
-            "late p50 {p50:.1} ms p99 {p99:.1} ms max {max:.1} ms; {} dropped; steady-state \
-             allocations: {steady}",
-            self.dropped
+            "late p50 {p50:.1} ms p99 {p99:.1} ms max {max:.1} ms; {} dropped; {:.2} s of processor time, {:.0} MB \
+             at most; steady-state allocations: {steady}",
+            self.dropped,
+            self.cpu_s,
+            self.peak_bytes as f64 / 1e6,
         )
         .expect("writing to a string succeeds");
         text
@@ -188,6 +196,8 @@ impl Summary {
             "filtered": self.filtered,
             "without_key": self.without_key,
             "not_numbers": self.not_numbers,
+            "cpu_s": self.cpu_s,
+            "peak_bytes": self.peak_bytes,
             "steady_allocations": self.steady_allocations,
         })
         .to_string()

@@ -4,7 +4,7 @@
 //! out is said. Refuses to know: how the library counts.
 //!
 //! `texts` and the library's corpora are what is counted, `matrix` counts it in memory, `loopback` over
-//! TCP, `calibrate` measures the limits, `machine` says what it ran on. `clock` times, `figures` sums up.
+//! TCP, `programs` in files, as whole programs beside others; `calibrate` measures the limits, `machine` says what it ran on. `clock` times, `figures` sums up.
 
 mod calibrate;
 mod clock;
@@ -12,6 +12,7 @@ mod figures;
 mod loopback;
 mod machine;
 mod matrix;
+mod programs;
 mod texts;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -23,6 +24,7 @@ use self::calibrate::{Calibrators, Readings};
 use self::figures::Figures;
 use self::loopback::Program;
 use self::matrix::{Row, Text};
+use self::programs::Programs;
 use self::texts::Installed;
 use crate::flags::Bench;
 use crate::{say, wire};
@@ -42,9 +44,29 @@ enum Choice {
     Made(Kind),
 }
 
+/// What is measured of whole programs, and can be asked for like a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Files,
+    Memory,
+    Start,
+}
+
+impl Whole {
+    const ALL: [Whole; 3] = [Whole::Files, Whole::Memory, Whole::Start];
+
+    fn name(self) -> &'static str {
+        match self {
+            Whole::Files => "files",
+            Whole::Memory => "memory",
+            Whole::Start => "start",
+        }
+    }
+}
+
 /// `microtally bench`.
 pub(crate) fn run(options: &Bench) -> Result<()> {
-    let choices = choices(&options.only)?;
+    let (choices, wholes) = choices(&options.only)?;
     let config = wire::with_kernel(Config::default(), &options.kernel);
     config.validate()?;
     let (rounds, bytes) = if options.quick { QUICK } else { DEFAULT };
@@ -98,30 +120,85 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         }
     }
 
-    print("\n## What the machine can do\n\n")?;
-    let limits = readings
-        .rows()
-        .map(|(what, figure, use_)| [what.to_owned(), figure, use_]);
-    print(&table(
-        &["calibrator", "median (least to most)", "note"],
-        limits,
-    ))?;
-    if let Some(warning) = readings.warning() {
-        print(&format!("\n{warning}\n"))?;
+    if !in_memory.is_empty() {
+        print("\n## What the machine can do\n\n")?;
+        let limits = readings
+            .rows()
+            .map(|(what, figure, use_)| [what.to_owned(), figure, use_]);
+        print(&table(
+            &["calibrator", "median (least to most)", "note"],
+            limits,
+        ))?;
+        if let Some(warning) = readings.warning() {
+            print(&format!("\n{warning}\n"))?;
+        }
+        print("\n## Counting words in memory\n\n")?;
+        print(&table(&Row::HEAD, in_memory))?;
+        print(MEMORY_NOTES)?;
     }
-    print("\n## Counting words in memory\n\n")?;
-    print(&table(&Row::HEAD, in_memory))?;
-    print(MEMORY_NOTES)?;
     if !over_tcp.is_empty() {
         print("\n## Counting over loopback TCP\n\n")?;
         print(&table(&TCP_HEAD, over_tcp))?;
         print(TCP_NOTES)?;
+    }
+    if !wholes.is_empty() {
+        let programs = Programs::new()?;
+        for whole in wholes {
+            if stderr().is_terminal() {
+                say(&whole.name());
+            }
+            print_whole(
+                whole,
+                &programs,
+                options.quick,
+                bytes,
+                rounds,
+                &mut left_out,
+            )?;
+        }
     }
     for missing in left_out {
         print(&format!("\nLeft out: {missing}\n"))?;
     }
     Ok(())
 }
+
+/// Measures whole programs, and prints what came of it.
+fn print_whole(
+    whole: Whole,
+    programs: &Programs,
+    is_quick: bool,
+    bytes: usize,
+    rounds: u64,
+    left_out: &mut Vec<String>,
+) -> Result<()> {
+    match whole {
+        Whole::Files => {
+            print("\n## Counting files\n\n")?;
+            let (rows, missing) = programs.files(bytes, rounds)?;
+            left_out.extend(missing);
+            print(&table(&Programs::FILES_HEAD, rows))?;
+            print(FILES_NOTES)
+        }
+        Whole::Memory => {
+            print("\n## Memory limit\n\n")?;
+            let rows = match is_quick {
+                true => programs.memory(&["256MiB"], 100_000, 10_000_000),
+                false => programs.memory(&["512MiB", "1GiB"], 50_000_000, 4 << 30),
+            };
+            print(&table(&Programs::MEMORY_HEAD, rows?))
+        }
+        Whole::Start => {
+            print("\n## Start\n\n")?;
+            print(&table(&Programs::START_HEAD, programs.starts()?))
+        }
+    }
+}
+
+const FILES_NOTES: &str = "
+Whole processes, all counts written, to nowhere; `english`, for lines a word a line. Others read the file as
+standard input; `sort` in the C locale.
+";
 
 const MEMORY_NOTES: &str = "
 `Tally` in the calling thread; two of them on the halves of the text, cut at a line end, not merged. The
@@ -165,23 +242,30 @@ fn measure_over_tcp(
     Ok(vec![name, what, gb_per_s.cell(""), of_discarding.cell("")])
 }
 
-/// The texts that were asked for, in the order of the table; all of them if none was.
-fn choices(only: &[String]) -> Result<Vec<Choice>> {
-    let all = || {
+/// The texts and whole programs that were asked for, in the order of the tables; all of them if none was.
+fn choices(only: &[String]) -> Result<(Vec<Choice>, Vec<Whole>)> {
+    let texts = || {
         let installed = Installed::ALL.into_iter().map(Choice::Installed);
         installed.chain(Kind::ALL.into_iter().map(Choice::Made))
     };
+    let names = || texts().map(Choice::name).chain(Whole::ALL.map(Whole::name));
     for name in only {
-        if all().all(|choice| choice.name() != name) {
-            let names: Vec<_> = all().map(Choice::name).collect();
+        if names().all(|known| known != name) {
+            let names: Vec<_> = names().collect();
             let names = names.join(", ");
             return Err(Error::refused(format!(
-                "there is no text called {name:?} for --only; there are {names}"
+                "there is nothing called {name:?} for --only; there are {names}"
             )));
         }
     }
-    let is_wanted = |choice: &Choice| only.is_empty() || only.iter().any(|n| n == choice.name());
-    Ok(all().filter(is_wanted).collect())
+    let is_wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    Ok((
+        texts().filter(|text| is_wanted(text.name())).collect(),
+        Whole::ALL
+            .into_iter()
+            .filter(|whole| is_wanted(whole.name()))
+            .collect(),
+    ))
 }
 
 impl Choice {
