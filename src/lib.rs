@@ -122,6 +122,7 @@ pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
 pub use crate::source::dial::Reconnect;
 pub use crate::source::directory::FileOptions;
+pub use crate::source::first_bytes::LooksLike;
 pub use crate::source::{Fill, Notice, Port, Source, Waker};
 pub use crate::split::Rule;
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};

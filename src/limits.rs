@@ -158,6 +158,13 @@ pub const CONNECTIONS_DEFAULT: usize = 1024;
 /// Descriptors of the process that are left to others by a listening source: files, pipes, event queues.
 pub const DESCRIPTORS_SPARED: usize = 64;
 
+/// Bytes at the beginning of a connection from which is guessed what it carries if it is no text.
+pub const FIRST_BYTES: usize = 16;
+
+/// Looks for silent clients in the time after which one is closed: silence is noticed that much of it late at
+/// most, and looking costs nothing between them.
+pub const IDLE_LOOKS: u32 = 16;
+
 /// Connections that may wait to be accepted. The kernel may allow fewer (`net.core.somaxconn`).
 pub const BACKLOG: i32 = 1024;
 

@@ -64,6 +64,8 @@ struct Client<C> {
     /// An unfinished line.
     held: Vec<u8>,
     is_ready: bool,
+    /// It is closed in its next turn, without being read.
+    is_over: bool,
     /// The last byte was a `\r`, which ended a line: a `\n` that comes next is a part of that end.
     skip_line_feed: bool,
     /// In the middle of a line that is too long.
@@ -73,6 +75,13 @@ struct Client<C> {
 /// Something happened to a client.
 #[derive(Debug)]
 pub enum Event<'c, C> {
+    /// It gave something.
+    Received {
+        /// The connection.
+        connection: &'c mut C,
+        /// What it gave, at least one byte, whatever becomes of it.
+        bytes: &'c [u8],
+    },
     /// A line of it is too long, or there is no memory for more unfinished lines: it is dropped up to its
     /// end.
     LongLine(&'c C),
@@ -144,6 +153,7 @@ impl<C: Read> Clients<C> {
             connection,
             held: Vec::new(),
             is_ready: false,
+            is_over: false,
             skip_line_feed: false,
             is_dropping: false,
         };
@@ -176,10 +186,46 @@ impl<C: Read> Clients<C> {
         self.slots.iter().flatten().map(|client| &client.connection)
     }
 
+    /// Whether somebody may have something.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Closes those for which `is_over` says so, as if they had ended cleanly, when [`fill`](Self::fill) is
+    /// called next. Those that may have something are not asked about.
+    pub(crate) fn end_idle(&mut self, mut is_over: impl FnMut(&C) -> bool) {
+        for number in 0..self.slots.len() {
+            if let Some(client) = &mut self.slots[number]
+                && !client.is_ready
+                && is_over(&client.connection)
+            {
+                client.is_over = true;
+                self.on_ready(number);
+            }
+        }
+    }
+
     /// Nothing is read any more: [`fill`](Self::fill) ends the connections, as if each had ended cleanly,
-    /// and gives what they left. Gives whether it was not said before.
-    pub fn end(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_ending, true)
+    /// and gives what they left. Gives how many had something that was not read, if it was not said before.
+    pub fn end(&mut self) -> Option<usize> {
+        if std::mem::replace(&mut self.is_ending, true) {
+            return None;
+        }
+        let mut unread = 0;
+        for &number in &self.ready {
+            if let Some(client) = &mut self.slots[number]
+                && !client.is_over
+            {
+                // The byte would be dropped as well.
+                unread += usize::from(
+                    client
+                        .connection
+                        .read(&mut [0])
+                        .is_ok_and(|count| count > 0),
+                );
+            }
+        }
+        Some(unread)
     }
 
     /// Puts whole lines at the front of `buf`, which has room for at least one byte.
@@ -227,6 +273,10 @@ impl<C: Read> Clients<C> {
             return 0;
         };
         client.is_ready = false;
+        if client.is_over {
+            self.close(number, None, on);
+            return 0;
+        }
         let held = client.held.len();
         // Behind the room for what is held, if that leaves enough.
         let at = if held <= buf.len() / 2 { held } else { 0 };
@@ -235,6 +285,10 @@ impl<C: Read> Clients<C> {
         match client.connection.read(&mut buf[at..at + room]) {
             Ok(0) => self.close(number, None, on),
             Ok(count) => {
+                on(Event::Received {
+                    connection: &mut client.connection,
+                    bytes: &buf[at..at + count],
+                });
                 self.on_ready(number);
                 return self.take(number, buf, at, at + count, on);
             }

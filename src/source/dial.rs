@@ -20,6 +20,7 @@ use mio::Interest;
 
 use crate::error::{Error, ErrorKind, describe};
 use crate::limits;
+use crate::source::first_bytes::FirstBytes;
 use crate::source::{Fill, Notice, Port};
 
 /// What is connected to.
@@ -76,6 +77,10 @@ pub(crate) struct Dial<T: Target> {
     state: State<T>,
     /// Reason of the last `Waiting` notice, so that people are told of changes and not of attempts.
     told: Option<String>,
+    /// Of the connection there is.
+    first: FirstBytes,
+    /// What connections were said to look like, as a set.
+    foreign_told: u8,
 }
 
 enum State<T: Target> {
@@ -115,6 +120,8 @@ impl<T: Target> Dial<T> {
                 retry_at: Duration::ZERO,
             },
             told: None,
+            first: FirstBytes::default(),
+            foreign_told: 0,
         }
     }
 
@@ -237,6 +244,22 @@ impl<T: Target> Dial<T> {
         }
     }
 
+    /// Tells of bytes that begin no text, once a kind.
+    fn look(&mut self, bytes: &[u8]) {
+        if let Some(looks_like) = self.first.look(bytes)
+            && self.foreign_told & looks_like.bit() == 0
+        {
+            self.foreign_told |= looks_like.bit();
+            if let Some(port) = &self.port {
+                port.tell(Notice::NotLines {
+                    source: self.name.clone(),
+                    peer: None,
+                    looks_like,
+                });
+            }
+        }
+    }
+
     pub(crate) fn start(&mut self, port: Port) {
         self.port = Some(port);
     }
@@ -310,6 +333,7 @@ impl<T: Target> Dial<T> {
                                 let source = self.name.clone();
                                 port.tell(Notice::Connected { source });
                             }
+                            self.first = FirstBytes::default();
                             State::Connected { stream, reset }
                         }
                         Some(cause) if others.is_empty() => self.give_up(lower(&cause), now),
@@ -330,6 +354,7 @@ impl<T: Target> Dial<T> {
                         };
                     }
                     Ok(count) => {
+                        self.look(&buf[..count]);
                         self.state = State::Connected { stream, reset };
                         return Fill::Bytes(count);
                     }

@@ -11,12 +11,16 @@
 //!
 //! A graceful stop takes in who has connected, closes the listeners, ends our side of each connection,
 //! which its sender sees as an end, and reads until all have ended theirs, for a limited time.
+//!
+//! Who is connected is read before anybody is accepted, so that one who has ended makes room for the next.
 
+mod options;
+mod peers;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -26,6 +30,9 @@ use mio::{Events, Interest, Poll, Token};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits;
 use crate::source::clients::{Clients, Event, Filled};
+use crate::source::first_bytes::FirstBytes;
+pub(crate) use crate::source::listen::options::{Options, listening_options};
+use crate::source::listen::peers::Peers;
 use crate::source::notice::Untold;
 use crate::source::{Fill, Notice, Port};
 
@@ -41,71 +48,19 @@ pub(crate) trait Door: mio::event::Source + Send {
     type Stream: Read + mio::event::Source + Send;
 
     /// A connection that is waiting, and who it is.
-    fn accept(&mut self) -> io::Result<(Self::Stream, String)>;
+    fn accept(&mut self) -> io::Result<(Self::Stream, Peer)>;
 
     /// Ends one side of a connection.
     fn shutdown(stream: &Self::Stream, how: Shutdown) -> io::Result<()>;
 }
 
-/// What may be chosen for a listening source.
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    /// `None`: [`limits::CONNECTIONS_DEFAULT`], or what descriptors allow.
-    pub(crate) connections_max: Option<usize>,
-    pub(crate) record_bytes_max: usize,
-    pub(crate) held_bytes_max: usize,
-    pub(crate) drain_wait: Duration,
+/// Who is at the other end of a connection.
+pub(crate) struct Peer {
+    /// As people are told.
+    pub(crate) name: String,
+    /// Absent where there are none.
+    pub(crate) address: Option<IpAddr>,
 }
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            connections_max: None,
-            record_bytes_max: limits::RECORD_BYTES_DEFAULT,
-            held_bytes_max: limits::HELD_BYTES_DEFAULT,
-            drain_wait: Duration::from_millis(limits::DRAIN_WAIT_MS_DEFAULT),
-        }
-    }
-}
-
-/// The methods that choose the `options` of a source with a `listen`.
-macro_rules! listening_options {
-    () => {
-        /// How many clients may be connected at a time, at least one; others are ended at once. Lowered, with
-        /// a notice, if the process may not have that many descriptors and 64 for other things. Without it,
-        /// 1024 or as many as there can be.
-        pub fn connections_max(mut self, connections: usize) -> Self {
-            self.options.connections_max = Some(connections.max(1));
-            self.listen.set(&self.options);
-            self
-        }
-
-        /// The longest line in bytes, from 1; longer ones are dropped, with a notice. Without it 16 MiB, as
-        /// for all records.
-        pub fn record_bytes_max(mut self, bytes: usize) -> Self {
-            self.options.record_bytes_max = bytes.max(1);
-            self.listen.set(&self.options);
-            self
-        }
-
-        /// Memory for the unfinished lines of all clients, in bytes, at least that of one line: a line for
-        /// which there is none is dropped, with a notice. Without it 32 MiB.
-        pub fn held_bytes_max(mut self, bytes: usize) -> Self {
-            self.options.held_bytes_max = bytes;
-            self.listen.set(&self.options);
-            self
-        }
-
-        /// How long a graceful stop waits for clients to end after it ended its own side of their connections.
-        /// Without it a second.
-        pub fn drain_wait(mut self, wait: Duration) -> Self {
-            self.options.drain_wait = wait;
-            self.listen.set(&self.options);
-            self
-        }
-    };
-}
-pub(crate) use listening_options;
 
 /// See the module.
 pub(crate) struct Listen<D: Door> {
@@ -123,9 +78,17 @@ pub(crate) struct Listen<D: Door> {
     failure: Option<io::Error>,
     /// The system would not give a connection: when to ask again.
     accept_again: Option<Duration>,
+    peers: Peers,
+    idle_timeout: Option<Duration>,
+    /// When somebody may have been silent for that long: never, while nobody is looked at.
+    idle_look_at: Duration,
     refused: Untold,
+    crowded: Untold,
     resets: Untold,
     long: Untold,
+    idle: Untold,
+    /// What connections were said to look like, as a set.
+    foreign_told: u8,
     /// Who caused the last of each.
     last_peers: LastPeers,
     drain_wait: Duration,
@@ -143,14 +106,20 @@ struct Drain {
 #[derive(Default)]
 struct LastPeers {
     refused: String,
+    crowded: String,
     reset: String,
     long: String,
+    idle: String,
 }
 
 /// A connection and who it is.
 struct Guest<S> {
     stream: S,
     peer: Box<str>,
+    address: Option<IpAddr>,
+    /// When it came, or was read something from.
+    heard_at: Duration,
+    first: FirstBytes,
 }
 
 impl<S: Read> Read for Guest<S> {
@@ -185,9 +154,15 @@ impl<D: Door> Listen<D> {
             port: None,
             failure: None,
             accept_again: None,
+            peers: Peers::default(),
+            idle_timeout: None,
+            idle_look_at: Duration::MAX,
             refused: Untold::default(),
+            crowded: Untold::default(),
             resets: Untold::default(),
             long: Untold::default(),
+            idle: Untold::default(),
+            foreign_told: 0,
             last_peers: LastPeers::default(),
             drain_wait: Duration::ZERO,
             drain: None,
@@ -201,6 +176,8 @@ impl<D: Door> Listen<D> {
         self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
         self.record_bytes_max = options.record_bytes_max;
         self.drain_wait = options.drain_wait;
+        self.idle_timeout = options.idle_timeout;
+        self.peers = Peers::new(options.connections_per_peer_max);
         self.is_chosen = options.connections_max.is_some();
         self.connections_max = (options.connections_max).unwrap_or(limits::CONNECTIONS_DEFAULT);
     }
@@ -237,9 +214,10 @@ impl<D: Door> Listen<D> {
         if let Err(cause) = self.failure.take().map_or_else(|| self.collect(), Err) {
             return Fill::Failed(Error::input(&self.name, &cause));
         }
-        self.accept(now);
         self.end_in_time(now);
-        let filled = self.read(buf);
+        self.end_idle(now);
+        let filled = self.read(buf, now);
+        self.accept(now);
         self.tell_due(now);
         let at_once = match filled {
             Filled::Bytes(count) => {
@@ -249,7 +227,10 @@ impl<D: Door> Listen<D> {
                 return Fill::Bytes(count);
             }
             Filled::Again => true,
-            Filled::Idle => self.accept_again.is_none() && self.doors.iter().any(|door| door.1),
+            Filled::Idle => {
+                let is_accepting = self.accept_again.is_none();
+                self.clients.has_ready() || is_accepting && self.doors.iter().any(|door| door.1)
+            }
         };
         match self.drain.as_ref().and_then(|drain| drain.until) {
             // After a share of reading a last line may be on its way still.
@@ -257,9 +238,9 @@ impl<D: Door> Listen<D> {
             Some(until) => Fill::Finishing(if at_once { now } else { until }),
             None if at_once => Fill::Pending(Some(now)),
             None => {
-                let untold = [&self.refused, &self.resets, &self.long];
-                let timers = untold.into_iter().filter_map(Untold::due_at);
-                Fill::Pending(timers.chain(self.accept_again).min())
+                let timers = self.untold().into_iter().filter_map(Untold::due_at);
+                let look_at = Some(self.idle_look_at).filter(|&at| at < Duration::MAX);
+                Fill::Pending(timers.chain(self.accept_again).chain(look_at).min())
             }
         }
     }
@@ -270,13 +251,47 @@ impl<D: Door> Listen<D> {
             return;
         };
         let until = *(drain.until).get_or_insert(now.saturating_add(self.drain_wait));
-        if (now >= until || drain.bytes_left == 0) && self.clients.count() > 0 && self.clients.end()
+        if (now >= until || drain.bytes_left == 0)
+            && self.clients.count() > 0
+            && let Some(cut_off) = self.clients.end()
         {
             self.tell(Notice::Unfinished {
                 source: self.name.clone(),
                 clients: self.clients.count(),
+                cut_off,
             });
         }
+    }
+
+    /// Closes who was silent for too long, if it is time to look. Those who may have something are not: edges
+    /// of all that came by now were collected, and it may be we who did not read.
+    fn end_idle(&mut self, now: Duration) {
+        let Some(timeout) = self.idle_timeout else {
+            return;
+        };
+        if now < self.idle_look_at || self.drain.is_some() {
+            return;
+        }
+        // Nobody, nothing to look at.
+        let mut next = Duration::MAX;
+        let (idle, last) = (&mut self.idle, &mut self.last_peers.idle);
+        self.clients.end_idle(|guest| {
+            let until = guest.heard_at.saturating_add(timeout);
+            if until <= now {
+                idle.add(0);
+                *last = guest.peer.to_string();
+                return true;
+            }
+            next = next.min(until);
+            false
+        });
+        let pause = (timeout / limits::IDLE_LOOKS).max(Duration::from_millis(1));
+        let soon = now.saturating_add(pause);
+        self.idle_look_at = if self.clients.has_ready() {
+            soon
+        } else {
+            next.max(soon)
+        };
     }
 
     /// A graceful stop: see [`Source::drain`](crate::Source::drain).
@@ -346,7 +361,7 @@ impl<D: Door> Listen<D> {
                                 source: self.name.clone(),
                             });
                         }
-                        if let Err(cause) = self.admit(stream, peer) {
+                        if let Err(cause) = self.admit(stream, peer, now) {
                             self.wait(&cause, now);
                             break 'doors;
                         }
@@ -367,20 +382,32 @@ impl<D: Door> Listen<D> {
     }
 
     /// One more connection, if there may be one more.
-    fn admit(&mut self, stream: D::Stream, peer: String) -> io::Result<()> {
+    fn admit(&mut self, stream: D::Stream, peer: Peer, now: Duration) -> io::Result<()> {
         if self.clients.count() >= self.connections_max {
-            self.last_peers.refused = peer;
+            self.last_peers.refused = peer.name;
             self.refused.add(0);
             return Ok(()); // Closed here.
+        }
+        if !self.peers.has_place(peer.address) {
+            self.last_peers.crowded = peer.name;
+            self.crowded.add(0);
+            return Ok(());
         }
         let mut stream = stream;
         let token = Token(self.clients.next_number());
         let registry = self.queue.registry();
         registry.register(&mut stream, token, Interest::READABLE)?;
+        self.peers.add(peer.address);
         self.clients.add(Guest {
             stream,
-            peer: peer.into(),
+            peer: peer.name.into(),
+            address: peer.address,
+            heard_at: now,
+            first: FirstBytes::default(),
         });
+        if let Some(timeout) = self.idle_timeout {
+            self.idle_look_at = self.idle_look_at.min(now.saturating_add(timeout));
+        }
         Ok(())
     }
 
@@ -396,10 +423,21 @@ impl<D: Door> Listen<D> {
         self.accept_again = Some(now.saturating_add(pause));
     }
 
-    fn read(&mut self, buf: &mut [u8]) -> Filled {
+    fn read(&mut self, buf: &mut [u8], now: Duration) -> Filled {
         let (resets, long, last) = (&mut self.resets, &mut self.long, &mut self.last_peers);
+        let (peers, foreign_told) = (&mut self.peers, &mut self.foreign_told);
         let mut has_left = false;
+        let mut foreign = Vec::new();
         let filled = self.clients.fill(buf, &mut |event| match event {
+            Event::Received { connection, bytes } => {
+                connection.heard_at = now;
+                if let Some(what) = connection.first.look(bytes)
+                    && *foreign_told & what.bit() == 0
+                {
+                    *foreign_told |= what.bit();
+                    foreign.push((connection.peer.to_string(), what));
+                }
+            }
             Event::LongLine(guest) => {
                 long.add(0);
                 last.long = guest.peer.to_string();
@@ -410,6 +448,7 @@ impl<D: Door> Listen<D> {
                 lost_bytes,
             } => {
                 has_left = true;
+                peers.remove(connection.address);
                 if cause.is_some() && lost_bytes > 0 {
                     resets.add(lost_bytes as u64);
                     last.reset = connection.peer.into();
@@ -420,7 +459,24 @@ impl<D: Door> Listen<D> {
             // Its descriptor is free: who waits may have it at once.
             *at = Duration::ZERO;
         }
+        for (peer, looks_like) in foreign {
+            self.tell(Notice::NotLines {
+                source: self.name.clone(),
+                peer: Some(peer),
+                looks_like,
+            });
+        }
         filled
+    }
+
+    fn untold(&self) -> [&Untold; 5] {
+        [
+            &self.refused,
+            &self.crowded,
+            &self.resets,
+            &self.long,
+            &self.idle,
+        ]
     }
 
     /// Tells what happened since it was told last, if that is long enough ago.
@@ -431,6 +487,22 @@ impl<D: Door> Listen<D> {
                 peer: self.last_peers.refused.clone(),
                 clients,
                 connections_max: self.connections_max,
+            });
+        }
+        if let Some((clients, _)) = self.crowded.take(now) {
+            self.tell(Notice::RefusedOfPeer {
+                source: self.name.clone(),
+                peer: self.last_peers.crowded.clone(),
+                clients,
+                connections_per_peer_max: self.peers.connections_max().unwrap_or_default(),
+            });
+        }
+        if let Some((clients, _)) = self.idle.take(now) {
+            self.tell(Notice::Idle {
+                source: self.name.clone(),
+                peer: self.last_peers.idle.clone(),
+                clients,
+                idle_timeout: self.idle_timeout.unwrap_or_default(),
             });
         }
         if let Some((connections, bytes)) = self.resets.take(now) {

@@ -8,7 +8,7 @@
 //! `udp_listen`, `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their
 //! names, to their ends), `follow` (files that grow), `text_files` (lines of the files that are put into a
 //! directory); or what some of them have in common: `dial` connects, `bind` has addresses, `listen` accepts
-//! connections, `clients` makes one stream of many. `directory` is the rule which file belongs to which batch,
+//! connections, `clients` makes one stream of many, `first_bytes` guesses what is no text. `directory` is the rule which file belongs to which batch,
 //! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process,
 //! `unpack` decodes gzip and zstd for `files` and `input`.
 
@@ -18,6 +18,7 @@ pub(crate) mod dial;
 pub(crate) mod directory;
 pub(crate) mod feed;
 pub(crate) mod files;
+pub(crate) mod first_bytes;
 pub(crate) mod follow;
 pub(crate) mod input;
 mod listen;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::epoch::BatchTime;
 use crate::limits::NOTICE_PAUSE_MS;
+use crate::source::first_bytes::LooksLike;
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///
@@ -138,6 +139,38 @@ pub enum Notice {
         /// How many may be connected.
         connections_max: usize,
     },
+    /// Clients were refused, because as many of their address as may be are connected.
+    RefusedOfPeer {
+        /// The source's URL.
+        source: String,
+        /// The client that was refused last.
+        peer: String,
+        /// Clients refused since the last notice of it, of whatever address.
+        clients: u64,
+        /// How many of one address may be connected.
+        connections_per_peer_max: usize,
+    },
+    /// Clients were silent for too long, and their connections were closed.
+    Idle {
+        /// The source's URL.
+        source: String,
+        /// The client that was closed last.
+        peer: String,
+        /// Clients closed since the last notice of it.
+        clients: u64,
+        /// How long they may be silent.
+        idle_timeout: Duration,
+    },
+    /// A connection begins with what is no text of lines. It is counted as it comes, and never answered. Told
+    /// once a source and kind.
+    NotLines {
+        /// The source's URL.
+        source: String,
+        /// The client, if it is one of many.
+        peer: Option<String>,
+        /// A guess.
+        looks_like: LooksLike,
+    },
     /// Clients cannot be accepted; they wait, and it is tried again all the time.
     Unaccepted {
         /// The source's URL.
@@ -174,6 +207,8 @@ pub enum Notice {
         source: String,
         /// How many were connected still.
         clients: usize,
+        /// How many of them had sent what was not read.
+        cut_off: usize,
     },
     /// The kernel dropped datagrams, because they came faster than they were read.
     DatagramsLost {
@@ -292,6 +327,52 @@ impl fmt::Display for Notice {
                     _ => write!(f, " and {} others", clients - 1),
                 }
             }
+            Notice::RefusedOfPeer {
+                source,
+                peer,
+                clients,
+                connections_per_peer_max,
+            } => {
+                write!(
+                    f,
+                    "{connections_per_peer_max} clients of {source} from one address, which is the limit: \
+                     refused {peer}"
+                )?;
+                match clients {
+                    1 => Ok(()),
+                    _ => write!(f, " and {} others", clients - 1),
+                }
+            }
+            Notice::Idle {
+                source,
+                peer,
+                clients,
+                idle_timeout,
+            } => {
+                write!(
+                    f,
+                    "nothing came for {idle_timeout:?} on {source}: closed {peer}"
+                )?;
+                match clients {
+                    1 => Ok(()),
+                    _ => write!(f, " and {} others", clients - 1),
+                }
+            }
+            Notice::NotLines {
+                source,
+                peer,
+                looks_like,
+            } => {
+                match peer {
+                    Some(peer) => write!(f, "what {peer} sends to {source}")?,
+                    None => write!(f, "what {source} sends")?,
+                }
+                write!(
+                    f,
+                    " looks like {looks_like}, not like lines of text: it is counted as it comes, and \
+                     nothing is answered"
+                )
+            }
             Notice::Unaccepted { source, reason } => {
                 write!(f, "new clients of {source} have to wait: {reason}")
             }
@@ -310,11 +391,24 @@ impl fmt::Display for Notice {
                 f,
                 "{source} listens on {address}: whoever can reach it can send, nobody is asked who he is"
             ),
-            Notice::Unfinished { source, clients } => write!(
-                f,
-                "{clients} clients of {source} did not end when they were told to: what they send now is \
-                 not counted"
-            ),
+            Notice::Unfinished {
+                source,
+                clients,
+                cut_off,
+            } => {
+                write!(
+                    f,
+                    "{clients} clients of {source} did not end when they were told to: what they send now \
+                     is not counted"
+                )?;
+                match cut_off {
+                    0 => Ok(()),
+                    _ => write!(
+                        f,
+                        ", nor is what {cut_off} of them had sent and was not read"
+                    ),
+                }
+            }
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,
                 "the kernel dropped {datagrams} datagrams for {source} so far: they came faster than they \

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::error::Result;
 use crate::limits;
 use crate::source::bind::{self, Protocol};
-use crate::source::listen::{Door, Listen, Options, listening_options};
+use crate::source::listen::{Door, Listen, Options, Peer, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
 use crate::source::{Fill, Port, Source, proc};
 
@@ -85,6 +85,15 @@ impl TcpListen {
         &self.addresses
     }
 
+    /// How many clients of one address may be connected at a time, at least one; others are ended at once,
+    /// with a notice. A client is connected until it was read to its end. Without it as many as there may be
+    /// in all.
+    pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
+        self.options.connections_per_peer_max = Some(connections.max(1));
+        self.listen.set(&self.options);
+        self
+    }
+
     listening_options!();
 }
 
@@ -103,10 +112,15 @@ fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 impl Door for TcpListener {
     type Stream = TcpStream;
 
-    fn accept(&mut self) -> io::Result<(TcpStream, String)> {
-        let (stream, peer) = TcpListener::accept(self)?;
+    fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = TcpListener::accept(self)?;
         keep_alive(&stream);
-        Ok((stream, peer.to_string()))
+        let peer = Peer {
+            name: address.to_string(),
+            // On a socket of both families those of IPv4 are written as those of IPv6.
+            address: Some(address.ip().to_canonical()),
+        };
+        Ok((stream, peer))
     }
 
     fn shutdown(stream: &TcpStream, how: Shutdown) -> io::Result<()> {

@@ -19,7 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::source::dial::lower;
-use crate::source::listen::{Door, Listen, Options, listening_options};
+use crate::source::listen::{Door, Listen, Options, Peer, listening_options};
 use crate::source::notice::url_of_path;
 use crate::source::{Fill, Port, Source, proc};
 
@@ -145,10 +145,14 @@ impl Drop for SocketFile {
 impl Door for UnixListener {
     type Stream = UnixStream;
 
-    fn accept(&mut self) -> io::Result<(UnixStream, String)> {
+    fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = UnixListener::accept(self)?;
         // Clients of a Unix socket have no address.
-        Ok((stream, "a client".to_owned()))
+        let peer = Peer {
+            name: "a client".to_owned(),
+            address: None,
+        };
+        Ok((stream, peer))
     }
 
     fn shutdown(stream: &UnixStream, how: Shutdown) -> io::Result<()> {

@@ -165,6 +165,31 @@ fn case_22_clients_beyond_the_limit_are_ended_at_once() {
     assert!(refused.count() <= 3, "told in sums: {notices:?}");
 }
 
+#[test]
+fn case_23_an_address_has_as_many_connections_as_it_may() {
+    let (source, address) = listening();
+    let run = count(source.connections_per_peer_max(1));
+    // One after another: who has ended is not in the way of the next.
+    for round in 1..=20 {
+        let mut stream = client(address);
+        stream.write_all(b"one at a time\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        wait_for_end(&mut stream);
+        run.wait_for("one at a time", round);
+    }
+    let mut first = client(address);
+    first.write_all(b"first\n").unwrap();
+    run.wait_for("first", 1);
+    wait_for_end(&mut client(address));
+    run.wait_for_notice("1 clients of tcp-listen://127.0.0.1:");
+    first.write_all(b"still here\n").unwrap();
+    drop(first);
+    run.wait_for("still here", 1);
+    let (_, notices) = run.stop();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].contains(" from one address, which is the limit: refused 127.0.0.1:"));
+}
+
 /// P10: what one firehose costs 50 clients that say something now and then.
 #[test]
 fn a_firehose_does_not_silence_the_others() {

@@ -154,3 +154,20 @@ fn a_client_that_is_not_to_connect_again_ends_with_its_connection() {
     run.wait_for("all of it", 1);
     assert_eq!(run.stop().1, [""; 0]);
 }
+
+#[test]
+fn case_21_a_silent_client_of_a_socket_is_closed() {
+    let (_dir, path) = place();
+    let source = UnixListen::bind(&path).unwrap();
+    let run = count(source.idle_timeout(Duration::from_millis(200)));
+    let mut silent = UnixStream::connect(&path).unwrap();
+    silent.write_all(b"one\nbegun").unwrap();
+    run.wait_for("one", 1);
+    assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+    run.wait_for("begun", 1);
+    let name = path.to_str().unwrap();
+    run.wait_for_notice(&format!(
+        "nothing came for 200ms on unix-listen://{name}: closed a client"
+    ));
+    run.stop();
+}

@@ -103,12 +103,14 @@ fn run(scripts: &[Script], record_bytes_max: usize, held_bytes_max: usize, bufs:
         assert_eq!(number, added);
     }
     let (mut output, mut lost, mut long_told, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
+    let mut received = 0;
     let mut bufs = bufs.iter().cycle();
     while clients.count() > 0 || !clients.outbox.is_empty() {
         calls += 1;
         assert!(calls < 1_000_000, "stuck");
         let mut buf = vec![b'?'; *bufs.next().expect("there are some")];
         let filled = clients.fill(&mut buf, &mut |event| match event {
+            Event::Received { bytes, .. } => received += bytes.len(),
             Event::LongLine(_) => long_told += 1,
             Event::Closed {
                 connection,
@@ -135,6 +137,8 @@ fn run(scripts: &[Script], record_bytes_max: usize, held_bytes_max: usize, bufs:
         }
     }
     assert_eq!(clients.held_bytes(), 0);
+    let sent: usize = scripts.iter().map(|script| script.text.len()).sum();
+    assert_eq!(received, sent, "whoever listens sees all of it");
     Ran {
         output,
         long: clients.long(),
@@ -331,6 +335,7 @@ fn ending_gives_what_is_unfinished_as_lines() {
     let mut fill = |clients: &mut Clients<Scripted>| {
         loop {
             let filled = clients.fill(&mut buf, &mut |event| match event {
+                Event::Received { .. } => {}
                 Event::Closed { cause: None, .. } => closed += 1,
                 event => panic!("{:?}", matches!(event, Event::LongLine(_))),
             });

@@ -28,7 +28,7 @@ struct ScriptedDoor(Queue);
 
 /// Gives what it has and then, once it was told to end or from the start, its end.
 struct ScriptedStream {
-    bytes: VecDeque<u8>,
+    bytes: Arc<Mutex<VecDeque<u8>>>,
     ends: bool,
     is_told: Arc<Mutex<bool>>,
 }
@@ -53,28 +53,33 @@ is_never_registered!(ScriptedDoor, ScriptedStream);
 
 impl Read for ScriptedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() && !self.ends {
+        let mut bytes = self.bytes.lock().unwrap();
+        if bytes.is_empty() && !self.ends {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.bytes.read(buf)
+        bytes.read(buf)
     }
 }
 
 impl Door for ScriptedDoor {
     type Stream = ScriptedStream;
 
-    fn accept(&mut self) -> io::Result<(ScriptedStream, String)> {
+    fn accept(&mut self) -> io::Result<(ScriptedStream, Peer)> {
         match self.0.0.lock().unwrap().pop_front() {
             None => Err(io::ErrorKind::WouldBlock.into()),
             Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Ok(text)) => {
                 let ends = !text.is_empty() && !text.ends_with(b"...");
                 let stream = ScriptedStream {
-                    bytes: text.into(),
+                    bytes: Arc::new(Mutex::new(text.into())),
                     ends,
                     is_told: Arc::default(),
                 };
-                Ok((stream, "somebody".to_owned()))
+                let peer = Peer {
+                    name: "somebody".to_owned(),
+                    address: Some(IpAddr::from([127, 0, 0, 1])),
+                };
+                Ok((stream, peer))
             }
         }
     }
@@ -128,6 +133,14 @@ impl Bench {
             }
         }
         panic!("it spins")
+    }
+
+    /// The client of this number, before which so many numbers are free, sends something.
+    fn send(&mut self, number: usize, free: usize, text: &[u8]) {
+        let guest = self.listen.clients.connections().nth(number - free);
+        let stream = &guest.expect("it is connected").stream;
+        stream.bytes.lock().unwrap().extend(text);
+        self.listen.clients.on_ready(number);
     }
 
     fn told(&self) -> Vec<String> {
@@ -309,4 +322,135 @@ fn long_lines_are_told_of_with_numbers() {
     let expected = "line longer than 8 bytes, or than there is memory for, from somebody on test://: \
                     dropped (1 lines and 10 bytes so far)";
     assert_eq!(bench.told(), [expected]);
+}
+
+fn idle_after_a_second() -> Options {
+    Options {
+        idle_timeout: Some(ms(1000)),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
+    let mut bench = Bench::new(&idle_after_a_second(), 1024);
+    bench.arrive([Ok(b"half...".to_vec())]);
+    let fill = bench.fill(ms(0));
+    assert!(
+        matches!(fill, Fill::Pending(Some(at)) if at == ms(1000)),
+        "{fill:?}"
+    );
+    bench.arrive([Ok(b"later...".to_vec()), Ok(Vec::new())]);
+    bench.fill(ms(600));
+    assert!(matches!(bench.fill(ms(999)), Fill::Pending(Some(at)) if at == ms(1000)));
+    assert_eq!(bench.listen.clients.count(), 3);
+    bench.fill(ms(1000));
+    assert_eq!(
+        (bench.listen.clients.count(), &bench.output[..]),
+        (2, &b"half...\n"[..])
+    );
+    // One of the others says something in time.
+    bench.send(1, 1, b"more");
+    bench.fill(ms(1500));
+    bench.fill(ms(1700));
+    assert_eq!(
+        (bench.listen.clients.count(), &bench.output[..]),
+        (1, &b"half...\n"[..])
+    );
+    let fill = bench.fill(ms(2500));
+    assert_eq!(bench.output, b"half...\nlater...more\n");
+    assert_eq!(bench.listen.clients.count(), 0);
+    let again = ms(1000 + limits::NOTICE_PAUSE_MS);
+    assert!(matches!(fill, Fill::Pending(Some(at)) if at <= again));
+    let fill = bench.fill(again);
+    assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
+    let expected = ["somebody", "somebody and 1 others"]
+        .map(|who| format!("nothing came for 1s on test://: closed {who}"));
+    assert_eq!(bench.told(), expected);
+}
+
+/// P8: it was we who did not read.
+#[test]
+fn case_21_who_waits_to_be_read_is_not_silent() {
+    let mut bench = Bench::new(&idle_after_a_second(), 1024);
+    bench.arrive([Ok(b"one\n...".to_vec())]);
+    bench.fill(ms(0));
+    bench.send(0, 0, b"two\n");
+    bench.fill(ms(100_000));
+    assert_eq!(
+        (bench.listen.clients.count(), &bench.output[..]),
+        (1, &b"one\n...two\n"[..])
+    );
+    assert_eq!(bench.told(), [""; 0]);
+    bench.fill(ms(101_000));
+    assert_eq!(bench.listen.clients.count(), 0);
+}
+
+/// However many are silent, and however different their times are, looking at them all is rare.
+#[test]
+fn case_21_looking_for_the_silent_is_rare() {
+    let mut bench = Bench::new(&idle_after_a_second(), 10_000);
+    let mut looks = 0;
+    for now in 0..5000 {
+        if now < 1000 {
+            bench.arrive([Ok(Vec::new())]);
+        }
+        let before = bench.listen.idle_look_at;
+        bench.fill(ms(now));
+        looks += u64::from(before != bench.listen.idle_look_at && now >= 1000);
+        // Each is closed a sixteenth of the time late at most.
+        let oldest = now.saturating_sub(1000 + 1000 / u64::from(limits::IDLE_LOOKS) + 1);
+        assert!(bench.listen.clients.count() as u64 <= 1000 - oldest.min(1000));
+    }
+    assert_eq!(bench.listen.clients.count(), 0);
+    assert!(
+        (1..=2 * u64::from(limits::IDLE_LOOKS)).contains(&looks),
+        "{looks}"
+    );
+}
+
+#[test]
+fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    let request = b"GET / HTTP/1.1\r\n\r\n";
+    bench.arrive([
+        Ok(request.to_vec()),
+        hello(),
+        Ok(request.to_vec()),
+        Ok(b"\xff\xfeh\0i\0\n\0".to_vec()),
+    ]);
+    bench.fill(ms(0));
+    let expected = ["an HTTP request", "UTF-16 text"].map(|what| {
+        format!(
+            "what somebody sends to test:// looks like {what}, not like lines of text: it is counted as it \
+             comes, and nothing is answered"
+        )
+    });
+    assert_eq!(bench.told(), expected);
+    let lines = b"GET / HTTP/1.1\r\n\r\n".repeat(2).len() + b"hello\n".len();
+    assert!(bench.output.len() >= lines, "{:?}", bench.output);
+}
+
+/// P12: who had sent more than was read when the time was over.
+#[test]
+fn a_graceful_stop_says_how_many_it_cut_off() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive((0..3).map(|_| Ok(b"begun...".to_vec())));
+    bench.fill(ms(0));
+    bench.listen.drain();
+    bench.fill(ms(0));
+    bench.send(1, 0, b"too late");
+    bench.listen.clients.on_ready(2);
+    assert!(matches!(
+        bench.fill(ms(limits::DRAIN_WAIT_MS_DEFAULT)),
+        Fill::End
+    ));
+    assert_eq!(
+        bench.told(),
+        [
+            "3 clients of test:// did not end when they were told to: what they send now is not counted, nor \
+             is what 1 of them had sent and was not read"
+        ]
+    );
+    assert_eq!(bench.output, b"begun...\n".repeat(3));
 }
