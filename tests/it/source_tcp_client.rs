@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::util::{
     ONE_BATCH, Port, Server, batches, connected, counts, expected, json_lines, microtally, naive,
-    reset, until,
+    reset, tsv_counts, until,
 };
 
 #[test]
@@ -307,4 +307,26 @@ fn case_33_a_sender_waits_while_results_are_not_read_and_nothing_is_lost() {
         counts.len() == 20_000 && counts.values().all(|&count| count == each),
         "{each} each"
     );
+}
+
+#[test]
+fn case_12_a_sender_of_what_is_no_text_is_told_of_once_and_never_answered() {
+    let (run, mut stream, server) = connected(&["-k", "line", "-o", "tsv", "-i", "20ms"]);
+    for _ in 0..2 {
+        stream
+            .write_all(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\nx\n")
+            .unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"");
+        stream = server.accept();
+    }
+    run.stdout
+        .wait_until("both", |text| tsv_counts(text).get("x") == Some(&2));
+    run.signal("INT");
+    let ended = run.wait().exits_with(0);
+    let sentence = "looks like a TLS handshake, not like lines of text";
+    assert_eq!(ended.stderr.matches(sentence).count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("what tcp://127.0.0.1:"), "{ended:?}");
 }

@@ -1,9 +1,15 @@
 //! Clients that connect to the program: many, slow, torn, reset, too much.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use crate::util::{Run, microtally, plain, reset, tsv_counts, uniq};
+use socket2::{Domain, Socket, Type};
+
+use crate::util::{PATIENCE, Run, microtally, plain, reset, tsv_counts, uniq, until};
 
 /// A program that counts the lines of whoever connects, and where it listens.
 fn listening(args: &[&str]) -> (Run, String) {
@@ -131,4 +137,207 @@ fn who_listens_for_others_than_this_machine_is_told_so() {
     run.wait_until_signals_are_caught();
     run.signal("INT");
     assert_eq!(run.wait().exits_with(0).stdout, "");
+}
+
+/// Reads until the other side has ended; a reset is an end as well.
+fn wait_for_end(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    match stream.read(&mut [0; 16]) {
+        Ok(0) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn case_22_one_client_too_many_sees_an_end_and_the_option_is_named() {
+    let (run, address) = listening(&["--max-connections", "3"]);
+    let mut first: Vec<TcpStream> = (0..3).map(|_| connect(&address)).collect();
+    for stream in &mut first {
+        stream.write_all(b"here\nhalf a ").unwrap();
+    }
+    run.wait_for_counts(&[("here", 3)]);
+    let mut extra = connect(&address);
+    let peer = extra.local_addr().unwrap();
+    wait_for_end(&mut extra);
+    run.stderr.wait_for(&format!(
+        "microtally: 3 clients of tcp-listen://{address}, which is the limit: refused {peer}\n"
+    ));
+    run.stderr.wait_for("--max-connections says");
+    for stream in &mut first {
+        stream.write_all(b"line\n").unwrap();
+    }
+    run.wait_for_counts(&[("here", 3), ("half a line", 3)]);
+    drop(first);
+    run.signal("TERM");
+    let counted = run.wait().exits_with(0).tsv_counts();
+    assert_eq!(counted, plain(&[("here", 3), ("half a line", 3)]));
+}
+
+/// A client from this address of the loopback network.
+fn connect_from(source: [u8; 4], address: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source = SocketAddr::from((source, 0));
+    socket.bind(&source.into()).unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn case_23_an_address_has_a_limit_of_its_own() {
+    let (run, address) = listening(&["--max-connections-per-ip", "2"]);
+    let mut ours: Vec<TcpStream> = (0..2).map(|_| connect(&address)).collect();
+    for stream in &mut ours {
+        stream.write_all(b"here\n").unwrap();
+    }
+    run.wait_for_counts(&[("here", 2)]);
+    wait_for_end(&mut connect(&address));
+    run.stderr.wait_for(&format!(
+        "2 clients of tcp-listen://{address} from one address, which is the limit: refused 127.0.0.1:"
+    ));
+    run.stderr.wait_for("--max-connections-per-ip says");
+    // Another address has its own, and those that are there go on.
+    let mut other = connect_from([127, 0, 0, 2], &address);
+    other.write_all(b"elsewhere\n").unwrap();
+    ours[0].write_all(b"still here\n").unwrap();
+    run.wait_for_counts(&[("here", 2), ("elsewhere", 1), ("still here", 1)]);
+    // One that has gone has left its place.
+    drop(ours.pop());
+    until("there is a place", || {
+        let mut stream = connect(&address);
+        let _ = stream.write_all(b"next\n");
+        stream.shutdown(Shutdown::Write).is_ok() && run.stdout.text().contains("\tnext\t")
+    });
+    drop((ours, other));
+    run.signal("TERM");
+    run.wait().exits_with(0);
+}
+
+/// Slowloris: the places are taken by clients that say nothing or little.
+#[test]
+fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
+    const PLACES: usize = 40;
+    let limit = PLACES.to_string();
+    let (run, address) = listening(&["--max-connections", &limit, "--idle-timeout", "2s"]);
+    let mut good = connect(&address);
+    let mut trickling: Vec<TcpStream> = (0..PLACES / 2).map(|_| connect(&address)).collect();
+    let mut silent: Vec<TcpStream> = (0..PLACES / 2 - 1).map(|_| connect(&address)).collect();
+    for stream in silent.iter_mut() {
+        stream.write_all(b"begun").unwrap();
+    }
+    good.write_all(b"good\n").unwrap();
+    run.wait_for_counts(&[("good", 1)]);
+    // All places are taken.
+    wait_for_end(&mut connect(&address));
+    // Who trickles is let be; who is silent goes, and what he began is a line.
+    let is_over = Arc::<AtomicBool>::default();
+    let drops = {
+        let is_over = Arc::clone(&is_over);
+        thread::spawn(move || {
+            let mut drops = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                for stream in &mut trickling {
+                    stream.write_all(b"d").unwrap();
+                }
+                drops += 1;
+                good.write_all(b"good\n").unwrap();
+                thread::sleep(Duration::from_millis(100));
+            }
+            for stream in &mut trickling {
+                stream.write_all(b"\n").unwrap();
+            }
+            drops
+        })
+    };
+    for stream in &mut silent {
+        wait_for_end(stream);
+    }
+    run.stderr.wait_for(&format!(
+        "nothing came for 2s on tcp-listen://{address}: closed 127.0.0.1:"
+    ));
+    run.stderr.wait_for("--idle-timeout says");
+    let mut late = connect(&address);
+    late.write_all(b"late\n").unwrap();
+    drop(late);
+    run.stdout.wait_for("\tlate\t");
+    is_over.store(true, Ordering::Relaxed);
+    let drops = drops.join().expect("nobody who sends is closed");
+    let dropped = "d".repeat(drops);
+    run.stdout.wait_until("what trickled", |text| {
+        tsv_counts(text).get(&dropped) == Some(&(PLACES as u64 / 2))
+    });
+    run.signal("TERM");
+    let counted = run.wait().exits_with(0).tsv_counts();
+    let expected = [
+        ("begun", PLACES as u64 / 2 - 1),
+        ("good", 1 + drops as u64),
+        ("late", 1),
+        (&dropped, PLACES as u64 / 2),
+    ];
+    assert_eq!(counted, plain(&expected));
+}
+
+#[test]
+fn case_11_12_what_is_no_text_is_told_once_counted_and_never_answered() {
+    let (run, address) = listening(&[]);
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let hello = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\n";
+    let utf16: Vec<u8> = "abcd\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for _ in 0..3 {
+        for text in [&request[..], hello, b"\x1f\x8b\x08\x00\n", &utf16] {
+            let mut client = connect(&address);
+            client.write_all(text).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, b"");
+        }
+    }
+    run.stdout.wait_until("everything", |text| {
+        tsv_counts(text).get("Host: x") == Some(&3) && tsv_counts(text).len() == 7
+    });
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    for (what, advice) in [
+        ("an HTTP request", "with nc"),
+        ("a TLS handshake", "stunnel"),
+        ("gzip data", "zcat"),
+        ("UTF-16 text", "iconv"),
+    ] {
+        let sentence = format!("sends to tcp-listen://{address} looks like {what}, not like lines");
+        assert_eq!(ended.stderr.matches(&sentence).count(), 1, "{ended:?}");
+        assert_eq!(ended.stderr.matches(advice).count(), 1, "{ended:?}");
+    }
+    let counted = ended.tsv_counts();
+    assert_eq!((counted["GET / HTTP/1.1"], counted[""]), (3, 3));
+    assert_eq!(counted.values().sum::<u64>(), 9 + 3 + 3 + 6);
+}
+
+#[test]
+fn a_signal_waits_for_clients_as_long_as_it_is_told_to() {
+    // One that answers late, within the time.
+    let (run, address) = listening(&["--drain-timeout", "1h"]);
+    let mut client = connect(&address);
+    client.write_all(b"one\n").unwrap();
+    run.wait_for_counts(&[("one", 1)]);
+    run.signal("TERM");
+    wait_for_end(&mut client);
+    thread::sleep(Duration::from_millis(1500));
+    client.write_all(b"late\n").unwrap();
+    drop(client);
+    let ended = run.wait().exits_with(0);
+    assert!(!ended.stderr.contains("did not end"), "{ended:?}");
+    assert_eq!(ended.tsv_counts(), plain(&[("one", 1), ("late", 1)]));
+    // One that never ends, and nobody waits.
+    let (run, address) = listening(&["--drain-timeout", "0s"]);
+    let mut client = connect(&address);
+    client.write_all(b"one\n").unwrap();
+    run.wait_for_counts(&[("one", 1)]);
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    ended.says(&[
+        "1 clients of tcp-listen://",
+        "did not end when they were told to",
+    ]);
 }

@@ -31,6 +31,9 @@ const VOCABULARY: RangeInclusive<u64> = 1..=10_000_000;
 /// Steepest exponent `--zipf` allows.
 const ZIPF_MAX: f64 = 4.0;
 
+/// Clients `--max-connections` allows.
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+
 /// Rounds `--rounds` allows.
 const ROUNDS: RangeInclusive<u64> = 1..=1000;
 
@@ -188,6 +191,24 @@ pub(crate) fn reconnect(text: &str) -> Result<Reconnect, String> {
         Duration::ZERO => Err("the shortest wait is 1ms; or write never".into()),
         after => Ok(Reconnect::After(after)),
     }
+}
+
+/// `--idle-timeout`: a duration from 1ms.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("the shortest time is 1ms; for none leave it out".into()),
+        timeout => Ok(timeout),
+    }
+}
+
+/// `--drain-timeout`: a duration, also none.
+pub(crate) fn wait(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+}
+
+/// `--max-connections`: a number within its range.
+pub(crate) fn connections(text: &str) -> Result<usize, String> {
+    number_in(text, CONNECTIONS).map(|count| count as usize)
 }
 
 /// `--top`: a number, or `all`.

@@ -13,7 +13,7 @@ use microtally::sources::{
 };
 use microtally::stream::DStream;
 use microtally::{
-    Config, Error, ErrorKind, Lines, Notice, OnLimit, Reconnect, Result, Rule, Source,
+    Config, Error, ErrorKind, Lines, LooksLike, Notice, OnLimit, Reconnect, Result, Rule, Source,
 };
 
 use crate::flags::spec::{Part, Separator};
@@ -267,6 +267,22 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
     };
     let record_bytes_max = counting.record_bytes_max;
     let elsewhere = |error: Error| error.with_advice("pick another place to listen");
+    // The two kinds of listeners have these options in common, and no type.
+    macro_rules! with_options {
+        ($listener:expr) => {{
+            let listening = &counting.listening;
+            let mut listener = $listener
+                .record_bytes_max(record_bytes_max)
+                .drain_wait(listening.drain_wait);
+            if let Some(connections) = listening.connections_max {
+                listener = listener.connections_max(connections);
+            }
+            if let Some(silence) = listening.idle_timeout {
+                listener = listener.idle_timeout(silence);
+            }
+            listener
+        }};
+    }
     Ok(match spec {
         SourceSpec::Stdin => Box::new(Input::stdin().decompress()),
         SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
@@ -275,7 +291,11 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
             if *port == 0 {
                 say(&format_args!("listening on {}", listener.local_addr()));
             }
-            Box::new(listener.record_bytes_max(record_bytes_max))
+            let listener = match counting.listening.connections_per_peer_max {
+                Some(connections) => listener.connections_per_peer_max(connections),
+                None => listener,
+            };
+            Box::new(with_options!(listener))
         }
         SourceSpec::UdpListen { host, port } => {
             let listener = UdpListen::bind(host, *port).map_err(elsewhere)?;
@@ -287,7 +307,7 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
         SourceSpec::Unix(path) => Box::new(UnixClient::new(path, reconnect)),
         SourceSpec::UnixListen(path) => {
             let listener = UnixListen::bind(path).map_err(elsewhere)?;
-            Box::new(listener.record_bytes_max(record_bytes_max))
+            Box::new(with_options!(listener))
         }
         SourceSpec::Dir(_) => {
             return Err(Error::refused(
@@ -364,11 +384,36 @@ pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
 /// Notices go to the person at the terminal, with what to do where there is something to do.
 fn tell(notice: &Notice) {
     say(notice);
-    if let Notice::Waiting { source, reason, .. } = notice
-        && reason == "connection refused"
-        && let Some((_, port)) = source.rsplit_once(':')
-    {
-        let help = "start a source in another terminal, for example:  nc -lk";
-        say_line(&format_args!("            {help} {port}"));
+    let advice = match notice {
+        Notice::Waiting { source, reason, .. } if reason == "connection refused" => {
+            source.rsplit_once(':').map(|(_, port)| {
+                format!("start a source in another terminal, for example:  nc -lk {port}")
+            })
+        }
+        Notice::Refused { .. } => Some("--max-connections says how many there may be".to_owned()),
+        Notice::RefusedOfPeer { .. } => {
+            Some("--max-connections-per-ip says how many there may be".to_owned())
+        }
+        Notice::Idle { .. } => Some("--idle-timeout says how long they may be silent".to_owned()),
+        Notice::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
+        Notice::Unfinished { cut_off: 1.., .. } => {
+            Some("--drain-timeout says how long they are waited for".to_owned())
+        }
+        _ => None,
+    };
+    if let Some(advice) = advice {
+        say_line(&format_args!("            {advice}"));
     }
+}
+
+/// What to do about a sender that sends something else than lines.
+fn instead(what: LooksLike) -> Option<&'static str> {
+    Some(match what {
+        LooksLike::Tls => "send without TLS, or end it in front, for example with stunnel",
+        LooksLike::Http => "send lines as they are, for example with nc",
+        LooksLike::Gzip => "decompress it first, for example:  zcat FILE | nc HOST PORT",
+        LooksLike::Zstd => "decompress it first, for example:  zstdcat FILE | nc HOST PORT",
+        LooksLike::Utf16 => "convert it first, for example:  iconv -f UTF-16 FILE | nc HOST PORT",
+        _ => return None,
+    })
 }

@@ -40,6 +40,9 @@ pub(crate) struct Counting {
     #[arg(long, value_name = "DUR|never", default_value = "2s", value_parser = units::reconnect)]
     #[arg(help_heading = "Input", hide_short_help = true)]
     pub reconnect: Reconnect,
+    /// Who may connect, and for how long.
+    #[command(flatten)]
+    pub listening: Listening,
     /// How lines are split: `--split` and `--split-whitespace`.
     #[command(flatten)]
     pub split: Split,
@@ -147,6 +150,37 @@ pub(crate) struct Counting {
     /// How many threads, and whether they are pinned.
     #[command(flatten)]
     pub threads: Threads,
+}
+
+/// Whoever connects to `tcp-listen://` and `unix-listen://`.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(about = None, long_about = None)]
+pub(crate) struct Listening {
+    /// Clients of a listening source at a time; others see an end at once [default: 1024]
+    ///
+    /// Without it 1024, or as many as the limit of open files allows.
+    #[arg(long = "max-connections", value_name = "N", value_parser = units::connections)]
+    #[arg(help_heading = "Listening", hide_short_help = true)]
+    pub connections_max: Option<usize>,
+    /// Those of one address, for tcp-listen:// [default: no limit]
+    ///
+    /// A client is connected until it was read to its end.
+    #[arg(long = "max-connections-per-ip", value_name = "N", value_parser = units::connections)]
+    #[arg(help_heading = "Listening", hide_short_help = true)]
+    pub connections_per_peer_max: Option<usize>,
+    /// Close who has sent nothing for so long [default: never]
+    ///
+    /// A line that was begun is counted as it is, as when the client ends the connection.
+    #[arg(long, value_name = "DUR", value_parser = units::timeout)]
+    #[arg(help_heading = "Listening", hide_short_help = true)]
+    pub idle_timeout: Option<Duration>,
+    /// At the end, wait so long for clients to end as well
+    ///
+    /// On Ctrl-C and SIGTERM clients see an end, and what they send before they end too is counted. Who has
+    /// not ended in time is closed, and how many had sent more is told.
+    #[arg(long = "drain-timeout", value_name = "DUR", default_value = "1s")]
+    #[arg(value_parser = units::wait, help_heading = "Listening", hide_short_help = true)]
+    pub drain_wait: Duration,
 }
 
 /// When results come, for commands that give them again and again.

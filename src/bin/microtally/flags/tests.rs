@@ -1,5 +1,6 @@
 //! Tests of the parser: defaults, every option, every message, help, and that nothing panics.
 
+use super::groups::Listening;
 use super::*;
 use proptest::prelude::*;
 
@@ -41,6 +42,12 @@ fn defaults_are_those_of_the_manual() {
         sources: Vec::new(),
         follow: false,
         reconnect: Reconnect::After(Duration::from_secs(2)),
+        listening: Listening {
+            connections_max: None,
+            connections_per_peer_max: None,
+            idle_timeout: None,
+            drain_wait: Duration::from_secs(1),
+        },
         split: Split::Default,
         record_bytes_max: 16 << 20,
         greps: Vec::new(),
@@ -116,7 +123,8 @@ fn every_option_is_read() {
     let all = words(
         "h:1|a.log|-F|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
          --max-record|1KiB|--stats=json|--kernel|avx2|-k|field:2|-k|csv:1|-g|a|-g|b|-G|c|-a|mean|\
-         -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|-w|5m|--slide|1s",
+         -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|-w|5m|--slide|1s|\
+         --max-connections|9|--max-connections-per-ip|2|--idle-timeout|30s|--drain-timeout|0s",
     );
     let Words {
         counting: all,
@@ -155,6 +163,15 @@ fn every_option_is_read() {
         (Some(Memory::Bytes(1 << 30)), OnLimit::Other)
     );
     assert_eq!(all.color, Color::Never);
+    assert_eq!(
+        all.listening,
+        Listening {
+            connections_max: Some(9),
+            connections_per_peer_max: Some(2),
+            idle_timeout: Some(Duration::from_secs(30)),
+            drain_wait: Duration::ZERO,
+        }
+    );
     assert_eq!(
         (all.split, all.reconnect),
         (Split::Byte(b','), Reconnect::Never)
@@ -273,6 +290,16 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
         ),
         ("words|--reconnect|0s", "1ms; or write never"),
         ("words|--batches|0", "--batches|'0'|from 1"),
+        (
+            "words|--max-connections|0",
+            "--max-connections|'0'|1 to 1000000",
+        ),
+        (
+            "words|--max-connections-per-ip|x",
+            "--max-connections-per-ip|'x'|1 to 1000000",
+        ),
+        ("words|--idle-timeout|0s", "--idle-timeout|'0s'|1ms"),
+        ("words|--drain-timeout|1", "--drain-timeout|'1'|write 1s"),
         ("words|-j|0", "--workers|'0'|1 to 256, or auto"),
         ("words|-j|257", "1 to 256, or auto"),
         (
