@@ -136,6 +136,7 @@ pub mod sources {
     pub use crate::source::pattern::expand;
     pub use crate::source::tcp_client::TcpClient;
     pub use crate::source::tcp_listen::TcpListen;
+    pub use crate::source::text_files::TextFiles;
     pub use crate::source::udp_listen::UdpListen;
     pub use crate::source::unix_client::UnixClient;
     pub use crate::source::unix_listen::UnixListen;

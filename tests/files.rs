@@ -14,6 +14,8 @@ mod all_at_once;
 #[cfg(feature = "compress")]
 #[path = "files/compressed.rs"]
 mod compressed;
+#[path = "files/directory.rs"]
+mod directory;
 #[path = "files/follow.rs"]
 mod follow;
 #[path = "files/one_by_one.rs"]

@@ -10,6 +10,7 @@
 mod tests;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,26 @@ use crate::error::Result;
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::{Fill, Port, Source};
 
-/// See the module.
-pub(crate) struct TextFiles {
+/// The lines of the files that are put into a directory, as a source beside others.
+///
+/// It is what [`text_file_stream`](crate::StreamingContext::text_file_stream) reads. The rule which file belongs
+/// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
+/// its files are read first, whole, while everybody else waits, and then the batch is cut.
+///
+/// ```no_run
+/// use microtally::prelude::*;
+/// use microtally::FileOptions;
+/// use microtally::sources::{Input, TextFiles};
+///
+/// let interval = Duration::from_secs(5);
+/// let ssc = StreamingContext::new(interval)?;
+/// let files = TextFiles::new("/var/spool/lines", interval, FileOptions::default())?;
+/// let lines = ssc.union_sources(vec![Box::new(files), Box::new(Input::stdin())])?;
+/// lines.count_by_value().pprint(10);
+/// ssc.start()?.await_termination()?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct TextFiles {
     directory: Directory,
     port: Port,
     /// Files of the batch that were not begun.
@@ -32,14 +51,17 @@ pub(crate) struct TextFiles {
 }
 
 impl TextFiles {
-    /// The files put into the directories that `path` names, for batches `interval` apart.
+    /// The files put into the directories that `path` names, with wildcards as in
+    /// [`text_file_stream`](crate::StreamingContext::text_file_stream). `interval` is that of the context, of
+    /// which files are remembered for a whole number.
     ///
     /// # Errors
     ///
-    /// As [`Directory::new`].
-    pub(crate) fn new(path: &Path, interval: Duration, options: FileOptions) -> Result<Self> {
+    /// A path that is empty, or has a bracket or a brace without an end; an interval, or a time to remember
+    /// files, that is not whole milliseconds from 1 ms to 366 days.
+    pub fn new(path: impl AsRef<Path>, interval: Duration, options: FileOptions) -> Result<Self> {
         Ok(TextFiles {
-            directory: Directory::new(path, interval, options)?,
+            directory: Directory::new(path.as_ref(), interval, options)?,
             port: Port::detached(),
             left: VecDeque::new(),
             open: None,
@@ -56,6 +78,14 @@ impl TextFiles {
             }
         }
         None
+    }
+}
+
+impl fmt::Debug for TextFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextFiles")
+            .field("name", &self.directory.name())
+            .finish_non_exhaustive()
     }
 }
 

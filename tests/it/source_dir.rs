@@ -1,6 +1,11 @@
 //! `dir://`: files that are put into a directory.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use crate::util::{microtally, plain};
 
@@ -44,8 +49,52 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
     run.wait().exits_with(0);
 }
 
+/// Each command, with standard input and a client beside it; the end of those is not that of the directory.
 #[test]
-fn it_is_read_alone() {
-    let ended = microtally(&["words", "dir://in", "-"]).run().exits_with(2);
-    ended.says(&["dir:// cannot be read together with other sources"]);
+fn it_is_read_together_with_other_sources() {
+    for command in ["words", "top", "count"] {
+        let interval: &[&str] = match command {
+            "count" => &[],
+            _ => &["-i", "100ms"],
+        };
+        let program = microtally(&[command, "-k", "line", "-o", "tsv"]);
+        let program = program
+            .args(interval)
+            .args(&["dir://in", "-", "tcp-listen://127.0.0.1:0", "dir://there"])
+            .file("in/.keep", "")
+            .file("there/.keep", "");
+        let mut run = program.stdin(Stdio::piped()).start();
+        let address = run.listening_on();
+        run.wait_until_signals_are_caught();
+        let mut stdin = run.stdin.take().unwrap();
+        stdin.write_all(b"x\nunended").unwrap();
+        drop(stdin);
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"x\nof the client").unwrap();
+        for directory in ["in", "there"] {
+            fs::write(run.path("being-made"), "x\nof the file").unwrap();
+            fs::rename(run.path("being-made"), run.path(directory).join("a")).unwrap();
+        }
+        if command != "count" {
+            run.stdout
+                .wait_until("the files", |text| text.contains("of the file"));
+        }
+        drop(client);
+        // The files are as old as the clock's step, and the last batch reaches up to now.
+        thread::sleep(Duration::from_millis(50));
+        run.signal("INT");
+        let counted = run.wait().exits_with(0).tsv_counts();
+        if command == "top" {
+            // Its batches are sums so far.
+            assert!(counted.contains_key("of the file") && counted.contains_key("of the client"));
+            continue;
+        }
+        let expected = [
+            ("x", 4),
+            ("unended", 1),
+            ("of the client", 1),
+            ("of the file", 2),
+        ];
+        assert_eq!(counted, plain(&expected), "{command}");
+    }
 }

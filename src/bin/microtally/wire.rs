@@ -5,15 +5,17 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 
 use microtally::prelude::*;
 use microtally::sources::{
-    Files, Follow, FollowOptions, Input, TcpClient, TcpListen, UdpListen, UnixClient, UnixListen,
-    expand,
+    Files, Follow, FollowOptions, Input, TcpClient, TcpListen, TextFiles, UdpListen, UnixClient,
+    UnixListen, expand,
 };
 use microtally::stream::DStream;
 use microtally::{
-    Config, Error, ErrorKind, Lines, LooksLike, Notice, OnLimit, Reconnect, Result, Rule, Source,
+    Config, Error, ErrorKind, FileOptions, Lines, LooksLike, Notice, OnLimit, Reconnect, Result,
+    Rule, Source,
 };
 
 use crate::flags::spec::{Part, Separator};
@@ -89,7 +91,8 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         }
         None => {
             let progress = progress::of_stdin().filter(|_| reads_stdin(counting));
-            (connect(&ssc, counting)?, StreamingContext::start, progress)
+            let lines = connect(&ssc, counting, None)?;
+            (lines, StreamingContext::start, progress)
         }
     };
     match attach(&plan, &lines, &show)? {
@@ -125,7 +128,7 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         ssc.stop_after(batches)?;
     }
     let mut show = Show::new(counting, &plan, &defaults.show);
-    let lines = connect(&ssc, counting)?;
+    let lines = connect(&ssc, counting, Some(interval))?;
     let window = slides
         .window
         .map(|length| (length, slides.slide.unwrap_or(interval)));
@@ -248,19 +251,34 @@ fn open(patterns: &[&OsStr]) -> Result<Files> {
     })
 }
 
-/// The lines of every source.
-fn connect<'c>(ssc: &'c StreamingContext, counting: &Counting) -> Result<DStream<'c, Lines>> {
-    if let [SourceSpec::Dir(path)] = specs(counting) {
-        return ssc.text_file_stream(path);
-    }
+/// The lines of every source, for batches `interval` apart, or for a single one.
+fn connect<'c>(
+    ssc: &'c StreamingContext,
+    counting: &Counting,
+    interval: Option<Duration>,
+) -> Result<DStream<'c, Lines>> {
     let mut sources = Vec::new();
     for spec in specs(counting) {
-        sources.push(source(spec, counting)?);
+        sources.push(source(spec, counting, interval)?);
     }
     ssc.union_sources(sources)
 }
 
-fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
+/// The files that are put into a directory. Where there is one batch, which may be long in coming, a file is not
+/// too old for it that was there for all of its time.
+fn put_into(path: &Path, interval: Option<Duration>) -> Result<TextFiles> {
+    let (options, day) = (FileOptions::default(), Duration::from_secs(24 * 3600));
+    match interval {
+        Some(interval) => TextFiles::new(path, interval, options),
+        None => TextFiles::new(path, Duration::from_millis(1), options.remember(366 * day)),
+    }
+}
+
+fn source(
+    spec: &SourceSpec,
+    counting: &Counting,
+    interval: Option<Duration>,
+) -> Result<Box<dyn Source>> {
     let reconnect = match counting.reconnect {
         flags::Reconnect::After(pause) => Reconnect::After(pause),
         flags::Reconnect::Never => Reconnect::Never,
@@ -309,11 +327,7 @@ fn source(spec: &SourceSpec, counting: &Counting) -> Result<Box<dyn Source>> {
             let listener = UnixListen::bind(path).map_err(elsewhere)?;
             Box::new(with_options!(listener))
         }
-        SourceSpec::Dir(_) => {
-            return Err(Error::refused(
-                "dir:// cannot be read together with other sources; give it alone",
-            ));
-        }
+        SourceSpec::Dir(path) => Box::new(put_into(path, interval)?),
         SourceSpec::Files(pattern) if counting.follow => {
             // A file that is not there is waited for; a pattern stands for the files that are.
             let options = FollowOptions::default();

@@ -124,7 +124,7 @@ impl StreamingContext {
         options: FileOptions,
     ) -> Result<DStream<'_, Lines>> {
         let interval = self.draft.borrow().interval;
-        let files = TextFiles::new(path.as_ref(), interval, options)?;
+        let files = TextFiles::new(path, interval, options)?;
         Ok(self.add_source(Box::new(files)))
     }
 
