@@ -31,6 +31,7 @@ use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
 use crate::shard::ShardCore;
 use crate::source::feed::{Ending, Feed};
+use crate::split::Rule;
 
 /// See the module.
 pub(crate) struct Hub {
@@ -270,6 +271,11 @@ impl Hub {
         if let Some(publisher) = &self.publisher {
             publisher.unpark();
         }
+    }
+
+    /// Where the numbered feed may cut records that are too long.
+    pub(crate) fn rule_of(&self, index: usize) -> Rule {
+        self.feeds[index].feed.rule()
     }
 
     /// What the numbered feed has read so far.

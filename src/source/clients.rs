@@ -2,7 +2,8 @@
 //!
 //! Promise: lines of two connections never mix, whatever the cuts; each connection that has something is
 //! read at most one buffer a turn, in turn; a byte that ends no line costs the same however much of its
-//! line is held. Refuses to know: sockets, protocols, time, who is told.
+//! line is held. A line that is too long is dropped, or, where it is only split, given in pieces. Refuses to
+//! know: sockets, protocols, time, who is told.
 //!
 //! ```text
 //!   connection ──▶ [ room for what is held | new bytes … \n | unfinished ] ──▶ whole lines
@@ -13,7 +14,12 @@
 //! the room for it, and only they are searched. A `\r` that is the last byte given out becomes a `\n`,
 //! for whoever reads the stream would take a `\n` behind it, which is another connection's empty line,
 //! for a part of the same end.
+//!
+//! Whoever makes nothing but tokens of lines gets the same tokens when a delimiter in the middle of a line
+//! becomes its end. So there a line for which there is no room is given as far as its tokens are complete,
+//! and only a token that is too long is dropped.
 
+mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +29,7 @@ use std::io::{self, Read};
 use memchr::{memchr2, memrchr2};
 
 use crate::limits::CLIENT_READ_BYTES_MAX;
+use crate::split::Rule;
 
 /// Reads of one call: between two of them nobody else gets a turn.
 const READS_PER_CALL: usize = 64;
@@ -38,6 +45,8 @@ pub struct Clients<C> {
     /// Clients that may have something, each at most once. The system tells of an edge only once, so
     /// whoever was not read to the end stays here.
     ready: VecDeque<usize>,
+    /// Where lines that are too long may be cut: nowhere with [`Rule::Lines`].
+    rule: Rule,
     record_bytes_max: usize,
     held_bytes_max: usize,
     /// Memory for unfinished lines, of all clients.
@@ -50,7 +59,7 @@ pub struct Clients<C> {
     long: Long,
 }
 
-/// Lines that were dropped because they were too long.
+/// Lines, or tokens, that were dropped because they were too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Long {
     /// How many.
@@ -68,8 +77,10 @@ struct Client<C> {
     is_over: bool,
     /// The last byte was a `\r`, which ended a line: a `\n` that comes next is a part of that end.
     skip_line_feed: bool,
-    /// In the middle of a line that is too long.
+    /// In the middle of a line, or token, that is too long.
     is_dropping: bool,
+    /// Of the line that goes on a part was given or dropped, up to a delimiter.
+    is_cut: bool,
 }
 
 /// Something happened to a client.
@@ -82,8 +93,8 @@ pub enum Event<'c, C> {
         /// What it gave, at least one byte, whatever becomes of it.
         bytes: &'c [u8],
     },
-    /// A line of it is too long, or there is no memory for more unfinished lines: it is dropped up to its
-    /// end.
+    /// A line of it, or a token, is too long, or there is no memory for more unfinished lines: it is dropped
+    /// up to its end.
     LongLine(&'c C),
     /// Its connection is over.
     Closed {
@@ -116,6 +127,7 @@ impl<C: Read> Clients<C> {
             slots: Vec::new(),
             free: Vec::new(),
             ready: VecDeque::new(),
+            rule: Rule::Lines,
             record_bytes_max,
             held_bytes_max: held_bytes_max.max(record_bytes_max),
             held: 0,
@@ -124,6 +136,12 @@ impl<C: Read> Clients<C> {
             is_ending: false,
             long: Long::default(),
         }
+    }
+
+    /// Whoever reads the lines makes nothing of them but tokens by `rule`: lines that are too long may be cut
+    /// at its delimiters, and what is dropped are tokens that are too long.
+    pub fn cut_at(&mut self, rule: Rule) {
+        self.rule = rule;
     }
 
     /// Clients whose connections are open.
@@ -156,6 +174,7 @@ impl<C: Read> Clients<C> {
             is_over: false,
             skip_line_feed: false,
             is_dropping: false,
+            is_cut: false,
         };
         let number = match self.free.pop() {
             Some(number) => {
@@ -313,9 +332,10 @@ impl<C: Read> Clients<C> {
             from += 1;
         }
         if client.is_dropping {
-            match memchr2(b'\n', b'\r', &buf[from..end]) {
+            match self.rule.find(&buf[from..end]) {
                 Some(len) => {
                     client.is_dropping = false;
+                    client.is_cut = !is_line_end(buf[from + len]);
                     self.long.bytes += len as u64;
                     from = client.behind_end(buf, from + len, end);
                 }
@@ -324,6 +344,10 @@ impl<C: Read> Clients<C> {
                     return 0;
                 }
             }
+        }
+        if self.rule != Rule::Lines && client.held.len() + (end - from) > self.record_bytes_max {
+            self.take_long(number, buf, from, end, on);
+            return 0;
         }
         let Some(last) = memrchr2(b'\n', b'\r', &buf[from..end]) else {
             self.hold(number, &buf[from..end], on);
@@ -361,6 +385,7 @@ impl<C: Read> Clients<C> {
             return 0;
         };
         let client = self.slots[number].as_mut().expect("it was read");
+        client.is_cut = false;
         let lines_end = from + last + 1;
         if buf[lines_end - 1] == b'\r' {
             client.skip_line_feed = lines_end == end;
@@ -411,6 +436,10 @@ impl<C: Read> Clients<C> {
                 return;
             }
         }
+        if self.rule != Rule::Lines && self.give_complete(number, bytes, on) {
+            return;
+        }
+        let client = self.slots[number].as_mut().expect("it was read");
         client.is_dropping = true;
         client.held = Vec::new();
         self.held -= before;
@@ -436,7 +465,9 @@ impl<C: Read> Clients<C> {
         let mut held = client.held;
         self.held -= held.capacity();
         let lost_bytes = if cause.is_some() { held.len() } else { 0 };
-        if cause.is_none() && !held.is_empty() {
+        // A line that was cut has a last token, even an empty one.
+        let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
+        if cause.is_none() && is_unfinished {
             held.push(b'\n');
             self.outbox = held;
         }
@@ -467,6 +498,10 @@ impl<C> Client<C> {
 pub(crate) fn end_with_line_feed(lines: &mut [u8]) {
     let returns = lines.iter_mut().rev().take_while(|byte| **byte == b'\r');
     returns.for_each(|byte| *byte = b'\n');
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
 }
 
 fn bytes_or(filled: usize, otherwise: Filled) -> Filled {

@@ -63,6 +63,11 @@ impl Feed {
         }
     }
 
+    /// Where records that are too long may be cut.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
     /// Whether `space` may be called: a block is there and it is worth reading into.
     pub(crate) fn has_space(&self) -> bool {
         self.block.as_ref().is_some_and(|block| {

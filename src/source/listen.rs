@@ -35,6 +35,7 @@ pub(crate) use crate::source::listen::options::{Options, listening_options};
 use crate::source::listen::peers::Peers;
 use crate::source::notice::Untold;
 use crate::source::{Fill, Notice, Port};
+use crate::split::Rule;
 
 /// Connections accepted in one call: reading gets its turn as well.
 const ACCEPTS_PER_CALL: usize = 64;
@@ -207,6 +208,7 @@ impl<D: Door> Listen<D> {
                 self.connections_max = allowed;
             }
         }
+        self.clients.cut_at(port.rule());
         self.port = Some(port);
     }
 
@@ -527,6 +529,10 @@ impl<D: Door> Listen<D> {
                 lines: long.lines,
                 bytes: long.bytes,
                 record_bytes_max: self.record_bytes_max,
+                is_word: self
+                    .port
+                    .as_ref()
+                    .is_some_and(|port| port.rule() != Rule::Lines),
             });
         }
     }

@@ -47,6 +47,7 @@ pub use self::notice::Notice;
 pub(crate) use self::notice::Notices;
 use crate::epoch::BatchTime;
 use crate::error::Error;
+use crate::split::Rule;
 
 /// A source of bytes of one's own.
 ///
@@ -296,6 +297,7 @@ pub struct Port {
     token: mio::Token,
     waker: Waker,
     notices: Notices,
+    rule: Rule,
 }
 
 /// Has the reading thread call [`Source::fill`]; from any thread, as often as one likes.
@@ -318,7 +320,19 @@ impl Port {
             token,
             waker: Waker(Arc::new(wake)),
             notices,
+            rule: Rule::Lines,
         }
+    }
+
+    /// The same, for a source of whose lines nothing is made but tokens by `rule`, or, with [`Rule::Lines`],
+    /// anything.
+    pub(crate) fn split_by(self, rule: Rule) -> Self {
+        Port { rule, ..self }
+    }
+
+    /// See [`split_by`](Self::split_by).
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
     }
 
     /// A port that leads nowhere: for tests that call a source of one's own without an engine.

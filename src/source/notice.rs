@@ -114,19 +114,21 @@ pub enum Notice {
         /// Bytes of their partial lines, which were dropped.
         bytes: u64,
     },
-    /// Lines of clients were dropped up to their ends, because they are too long or there is no memory
-    /// for more unfinished lines.
+    /// Lines of clients, or words where lines are only split, were dropped up to their ends, because they are
+    /// too long or there is no memory for more unfinished lines.
     LongLines {
         /// The source's URL.
         source: String,
         /// The client whose line was the last one.
         peer: String,
-        /// Lines since the source began.
+        /// Lines, or words, since the source began.
         lines: u64,
         /// Their bytes, as far as they have come.
         bytes: u64,
         /// The limit of a line in bytes.
         record_bytes_max: usize,
+        /// They are words, of lines of which the others are counted.
+        is_word: bool,
     },
     /// Clients were refused, because as many as may be are connected.
     Refused {
@@ -307,11 +309,15 @@ impl fmt::Display for Notice {
                 lines,
                 bytes,
                 record_bytes_max,
-            } => write!(
-                f,
-                "line longer than {record_bytes_max} bytes, or than there is memory for, from {peer} on \
-                 {source}: dropped ({lines} lines and {bytes} bytes so far)"
-            ),
+                is_word,
+            } => {
+                let what = if *is_word { "word" } else { "line" };
+                write!(
+                    f,
+                    "{what} longer than {record_bytes_max} bytes, or than there is memory for, from {peer} on \
+                     {source}: dropped ({lines} {what}s and {bytes} bytes so far)"
+                )
+            }
             Notice::Refused {
                 source,
                 peer,

@@ -391,6 +391,7 @@ impl StreamingContext {
             let registry = poll.registry().try_clone().map_err(refused)?;
             let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
+            let port = port.split_by(hub.rule_of(index));
             source.start(port, now);
         }
         let batch_clock = if draft.is_one_batch {

@@ -13,9 +13,11 @@ use crate::util::{PATIENCE, Run, microtally, plain, reset, tsv_counts, uniq, unt
 
 /// A program that counts the lines of whoever connects, and where it listens.
 fn listening(args: &[&str]) -> (Run, String) {
-    let program = microtally(&[
-        "words", "-k", "line", "-o", "tsv", "-n", "all", "-i", "20ms",
-    ]);
+    listening_for("line", args)
+}
+
+fn listening_for(key: &str, args: &[&str]) -> (Run, String) {
+    let program = microtally(&["words", "-k", key, "-o", "tsv", "-n", "all", "-i", "20ms"]);
     let run = program
         .args(args)
         .args(&["tcp-listen://127.0.0.1:0"])
@@ -113,6 +115,33 @@ fn a_line_that_is_too_long_is_dropped_and_its_client_named() {
     drop(client);
     run.signal("TERM");
     run.wait().exits_with(0);
+}
+
+/// As of a single stream: where lines are only split, only a word can be too long.
+#[test]
+fn case_4_5_a_line_that_is_only_split_is_counted_however_long_it_is() {
+    let (run, address) = listening_for("word", &["--max-record", "1KiB"]);
+    let mut clients: Vec<TcpStream> = (0..3).map(|_| connect(&address)).collect();
+    let words = "one two three ".repeat(100);
+    for _ in 0..20 {
+        for client in &mut clients {
+            client.write_all(words.as_bytes()).unwrap();
+        }
+    }
+    let long = format!("{} four\n", "x".repeat(5000));
+    clients[0].write_all(long.as_bytes()).unwrap();
+    clients[1].write_all(b"four\n").unwrap();
+    // The end of a line may be that of the connection.
+    clients[2].write_all(b"four").unwrap();
+    drop(clients);
+    run.stderr.wait_for("word longer than 1024 bytes");
+    run.stdout.wait_until("the last words", |text| {
+        tsv_counts(text).get("four") == Some(&3)
+    });
+    run.signal("TERM");
+    let counted = run.wait().exits_with(0).tsv_counts();
+    let all = [("one", 6000), ("two", 6000), ("three", 6000), ("four", 3)];
+    assert_eq!(counted, plain(&all));
 }
 
 #[test]

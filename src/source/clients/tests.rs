@@ -89,7 +89,18 @@ struct Ran {
 }
 
 fn run(scripts: &[Script], record_bytes_max: usize, held_bytes_max: usize, bufs: &[usize]) -> Ran {
+    run_by(Rule::Lines, scripts, record_bytes_max, held_bytes_max, bufs)
+}
+
+fn run_by(
+    rule: Rule,
+    scripts: &[Script],
+    record_bytes_max: usize,
+    held_bytes_max: usize,
+    bufs: &[usize],
+) -> Ran {
     let mut clients = Clients::new(record_bytes_max, held_bytes_max);
+    clients.cut_at(rule);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
         let number = clients.next_number();
@@ -232,6 +243,95 @@ proptest! {
             prop_assert_eq!(given + ran.long.lines as usize, all);
         }
         prop_assert_eq!(ran.long.lines, ran.long_told);
+    }
+}
+
+/// The tokens of a text, sorted.
+fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
+    let lines = model(text, false, usize::MAX).0;
+    let mut tokens: Vec<Vec<u8>> = lines
+        .iter()
+        .flat_map(|line| line.split(|&byte| rule.is_delimiter(byte)))
+        .filter(|token| rule != Rule::SplitWhitespace || !token.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect();
+    tokens.sort();
+    tokens
+}
+
+/// Scripts whose NULs are blanks, and that end cleanly.
+fn words(name: usize) -> impl Strategy<Value = Script> {
+    script(name).prop_map(|script| Script {
+        text: script
+            .text
+            .into_iter()
+            .map(|byte| if byte == 0 { b' ' } else { byte })
+            .collect(),
+        steps: script.steps,
+        is_reset: false,
+    })
+}
+
+fn splitting() -> impl Strategy<Value = Rule> {
+    prop_oneof![Just(Rule::Split(b' ')), Just(Rule::SplitWhitespace)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// P3: whatever the cuts, the tokens are those of the lines, but for those that are too long.
+    #[test]
+    fn a_line_that_is_only_split_is_never_too_long(
+        scripts in (words(0), words(1), words(2)),
+        rule in splitting(),
+        record_bytes_max in 1..20usize,
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
+    ) {
+        let scripts = [scripts.0, scripts.1, scripts.2];
+        let ran = run_by(rule, &scripts, record_bytes_max, usize::MAX, &bufs);
+        let all = scripts.iter().flat_map(|script| tokens(rule, &script.text));
+        let (mut short, long): (Vec<_>, Vec<_>) =
+            all.partition(|token: &Vec<u8>| token.len() <= record_bytes_max);
+        short.sort();
+        prop_assert_eq!(tokens(rule, &ran.output), short);
+        prop_assert_eq!(ran.long.lines, long.len() as u64);
+        let bytes: usize = long.iter().map(Vec::len).sum();
+        prop_assert_eq!(ran.long.bytes, bytes as u64);
+        prop_assert_eq!(ran.long_told, ran.long.lines);
+    }
+
+    /// Where there is no memory for what is unfinished, it is given as far as it goes; a token that is
+    /// dropped is told of.
+    #[test]
+    fn pieces_keep_to_the_bound_of_what_is_held(
+        scripts in (words(0), words(1), words(2)),
+        rule in splitting(),
+        held_bytes_max in 20..40usize,
+        buf in 8..64usize,
+    ) {
+        let scripts = [scripts.0, scripts.1, scripts.2];
+        let ran = run_by(rule, &scripts, 20, held_bytes_max, &[buf]);
+        prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
+        let given = tokens(rule, &ran.output).len() as u64;
+        let all: usize = scripts.iter().map(|script| tokens(rule, &script.text).len()).sum();
+        prop_assert_eq!(given + ran.long.lines, all as u64);
+        prop_assert_eq!(ran.long.lines, ran.long_told);
+    }
+
+    /// A reset drops what is held, and what was given before it is of the line.
+    #[test]
+    fn a_reset_in_the_middle_of_a_piece_costs_what_is_held(
+        text in words(0),
+        rule in splitting(),
+    ) {
+        let script = Script { is_reset: true, ..text };
+        let all = tokens(rule, &script.text);
+        let ran = run_by(rule, &[script], 8, usize::MAX, &[64]);
+        let mut left = all.into_iter().peekable();
+        // What is given was sent: both are sorted.
+        for token in tokens(rule, &ran.output) {
+            prop_assert!(left.any(|other| other == token));
+        }
     }
 }
 

@@ -47,6 +47,10 @@ macro_rules! listening_options {
 
         /// The longest line in bytes, from 1; longer ones are dropped, with a notice. Without it 16 MiB, as
         /// for all records.
+        ///
+        /// Where nothing is made of lines but words, counted by one rule, a longer line comes in pieces, each
+        /// of whole words, and nothing is lost but a word that is itself longer. Each piece is a record in
+        /// the statistics.
         pub fn record_bytes_max(mut self, bytes: usize) -> Self {
             self.options.record_bytes_max = bytes.max(1);
             self.listen.set(&self.options);
@@ -54,7 +58,8 @@ macro_rules! listening_options {
         }
 
         /// Memory for the unfinished lines of all clients, in bytes, at least that of one line: a line for
-        /// which there is none is dropped, with a notice. Without it 32 MiB.
+        /// which there is none is dropped, with a notice, or comes in pieces as one that is too long. Without
+        /// it 32 MiB.
         pub fn held_bytes_max(mut self, bytes: usize) -> Self {
             self.options.held_bytes_max = bytes;
             self.listen.set(&self.options);

@@ -47,6 +47,9 @@ pub(crate) struct Counting {
     #[command(flatten)]
     pub split: Split,
     /// Longest line that is kept whole, 1KiB to 1GiB
+    ///
+    /// Where lines are only split into words, a longer one is counted as it comes, and only a word that is itself
+    /// longer is left out. Otherwise it is dropped. What is left out or dropped is told.
     #[arg(long = "max-record", value_name = "SIZE", default_value = "16MiB")]
     #[arg(value_parser = units::record_bytes_max, help_heading = "Input", hide_short_help = true)]
     pub record_bytes_max: usize,

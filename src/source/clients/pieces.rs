@@ -1,0 +1,106 @@
+//! Lines that are too long, in pieces: for whoever makes nothing but tokens of them.
+//!
+//! Promise: the tokens that come out are those of the line, but for those longer than the limit, which are
+//! counted; what is held stays within its bounds. Refuses to know: how a line that is not too long is read.
+
+use std::io::Read;
+
+use super::{Clients, Event, end_with_line_feed, is_line_end};
+
+impl<C: Read> Clients<C> {
+    /// Takes in `buf[from..end]`, which is longer than the limit together with what is held: gives what is
+    /// complete of it, holds the last token, and drops one that is too long. Only the one that is held in
+    /// part can be: no more than the limit is read at once.
+    #[cold]
+    pub(super) fn take_long(
+        &mut self,
+        number: usize,
+        buf: &[u8],
+        mut from: usize,
+        end: usize,
+        on: &mut impl FnMut(Event<'_, C>),
+    ) {
+        let client = self.slots[number].as_mut().expect("it was read");
+        let mut given = std::mem::take(&mut client.held);
+        self.held -= given.capacity();
+        let complete = self.rule.rfind(&given).map_or(0, |at| at + 1);
+        let rest = self.rule.find(&buf[from..end]);
+        let token = given.len() - complete + rest.unwrap_or(end - from);
+        if token > self.record_bytes_max {
+            given.truncate(complete);
+            self.long.lines += 1;
+            self.long.bytes += token as u64;
+            client.is_dropping = rest.is_none();
+            if let Some(len) = rest {
+                client.is_cut = !is_line_end(buf[from + len]);
+                from = client.behind_end(buf, from + len, end);
+            } else {
+                from = end;
+            }
+            on(Event::LongLine(&client.connection));
+        }
+        let is_dropped = token > self.record_bytes_max;
+        let last = self.rule.rfind(&buf[from..end]);
+        // A token that goes on behind the last delimiter.
+        let mut held = Vec::new();
+        let mut rest = from;
+        match last {
+            Some(last) => {
+                rest = from + last + 1;
+                given.extend_from_slice(&buf[from..rest]);
+            }
+            None if is_dropped => {}
+            None => held = given.split_off(complete),
+        }
+        held.extend_from_slice(&buf[rest..end]);
+        let client = self.slots[number].as_mut().expect("it was read");
+        if let Some((delimiter, before)) = given.split_last_mut() {
+            // Behind a token that was dropped, that one's end says it.
+            if last.is_some() || !is_dropped {
+                client.is_cut = !is_line_end(*delimiter);
+            }
+            client.skip_line_feed |= *delimiter == b'\r' && rest == end;
+            match *delimiter {
+                b'\n' => {}
+                // A line of its own, or one end, which those before it must not be a part of.
+                _ => {
+                    *delimiter = b'\n';
+                    end_with_line_feed(before);
+                }
+            }
+            self.outbox.extend_from_slice(&given);
+        }
+        self.hold(number, &held, on);
+    }
+
+    /// There is no memory to hold `bytes`, which have no line end in them, behind what is held: gives what is
+    /// complete of both and holds the last token, if there is memory for that. Otherwise nothing has changed.
+    #[cold]
+    pub(super) fn give_complete(
+        &mut self,
+        number: usize,
+        bytes: &[u8],
+        on: &mut impl FnMut(Event<'_, C>),
+    ) -> bool {
+        let client = self.slots[number].as_mut().expect("it was read");
+        let complete = match self.rule.rfind(bytes) {
+            Some(at) => client.held.len() + at + 1,
+            None => match self.rule.rfind(&client.held) {
+                Some(at) => at + 1,
+                None => return false,
+            },
+        };
+        let mut given = std::mem::take(&mut client.held);
+        self.held -= given.capacity();
+        given.extend_from_slice(bytes);
+        let rest = given.split_off(complete);
+        if let Some(delimiter) = given.last_mut() {
+            *delimiter = b'\n';
+        }
+        client.is_cut = true;
+        self.outbox.extend_from_slice(&given);
+        // It has no delimiter, so it is held, or dropped.
+        self.hold(number, &rest, on);
+        true
+    }
+}
