@@ -216,9 +216,10 @@ impl<D: Door> Listen<D> {
         if let Err(cause) = self.failure.take().map_or_else(|| self.collect(), Err) {
             return Fill::Failed(Error::input(&self.name, &cause));
         }
-        self.end_in_time(now);
         self.end_idle(now);
         let filled = self.read(buf, now);
+        // Afterwards: what is there is given a chance, however short the time is.
+        self.end_in_time(now);
         self.accept(now);
         self.tell_due(now);
         let at_once = match filled {
