@@ -151,22 +151,9 @@ fn write_key(key: &[u8], text: &mut Vec<u8>, base64: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::epoch::{BatchStats, BatchTime};
+    use crate::sink::written::Written;
     use crate::table::Table;
     use crate::table::keys::Seed;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn values_are_numbers_or_strings() {
@@ -202,11 +189,11 @@ mod tests {
             other_records: 3,
             ..BatchStats::default()
         };
-        let shared = Shared::default();
-        let mut sink = Json::new(shared.clone(), 5);
+        let written = Written::default();
+        let mut sink = Json::new(written.clone(), 5);
         sink.emit(&Batch::new(&table, &stats)).unwrap();
-        let text = shared.0.lock().unwrap().clone();
-        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let text = written.text();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "2025-11-22T16:52:25.000Z");
         assert_eq!(value["approx"], true);
         assert_eq!(value["error_max"], 0);
@@ -222,6 +209,6 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, keys[..5]);
-        assert!(text.ends_with(b"}\n") && text.iter().filter(|&&byte| byte == b'\n').count() == 1);
+        assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
     }
 }

@@ -13,6 +13,8 @@ mod pyspark;
 pub mod table;
 mod text_files;
 mod tsv;
+#[cfg(test)]
+mod written;
 
 use std::io::Write;
 

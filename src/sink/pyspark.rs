@@ -162,30 +162,17 @@ fn write_time(time: BatchTime, zone: &TimeZone, text: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::epoch::BatchStats;
+    use crate::sink::written::Written;
     use crate::table::Table;
     use crate::table::keys::Seed;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// What is printed below the header.
     fn printed<T: Repr>(count: usize, records: impl IntoIterator<Item = T>) -> String {
-        let shared = Shared::default();
-        let mut printer = Printer::new(shared.clone(), count);
+        let written = Written::default();
+        let mut printer = Printer::new(written.clone(), count);
         let time = BatchTime::from_millis(1_763_830_345_000);
         printer.print(time, records).unwrap();
-        let text = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
+        let text = written.text();
         let mut header = Vec::new();
         write_time(time, &printer.zone, &mut header);
         let rule = "-".repeat(43);
@@ -224,9 +211,9 @@ mod tests {
         let batch = Batch::new(&table, &stats);
         let lines = ["('b', 2)\n", "('a', 1)\n", "(\"it's\", 1)\n"];
         for count in [0, 1, 2, 3, 4, usize::MAX] {
-            let shared = Shared::default();
-            Pyspark::new(shared.clone(), count).emit(&batch).unwrap();
-            let text = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
+            let written = Written::default();
+            Pyspark::new(written.clone(), count).emit(&batch).unwrap();
+            let text = written.text();
             let dots = if count < 3 { "...\n" } else { "" };
             let rows = lines[..count.min(3)].concat();
             assert!(text.ends_with(&format!("--\n{rows}{dots}\n")), "{text}");
@@ -242,16 +229,16 @@ mod tests {
                 panic!("no value");
             }
         }
-        let shared = Shared::default();
-        let mut printer = Printer::new(shared.clone(), 10);
+        let written = Written::default();
+        let mut printer = Printer::new(written.clone(), 10);
         let time = BatchTime::default();
         let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             printer.print(time, [Failing])
         }));
         assert!(failed.is_err());
-        assert!(shared.0.lock().unwrap().is_empty());
+        assert!(written.text().is_empty());
         printer.print(time, ["whole"]).unwrap();
-        let text = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
+        let text = written.text();
         assert!(text.ends_with("-\nwhole\n\n") && !text.contains("half"));
     }
 

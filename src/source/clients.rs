@@ -29,6 +29,7 @@ use std::io::{self, Read};
 use memchr::{memchr2, memrchr2};
 
 use crate::limits::CLIENT_READ_BYTES_MAX;
+use crate::source::outbox::Outbox;
 use crate::split::Rule;
 
 /// Reads of one call: between two of them nobody else gets a turn.
@@ -52,9 +53,7 @@ pub struct Clients<C> {
     /// Memory for unfinished lines, of all clients.
     held: usize,
     /// A line, and maybe some behind it, that found no room in the memory to fill.
-    outbox: Vec<u8>,
-    /// How much of it was given.
-    given: usize,
+    outbox: Outbox,
     is_ending: bool,
     long: Long,
 }
@@ -131,8 +130,7 @@ impl<C: Read> Clients<C> {
             record_bytes_max,
             held_bytes_max: held_bytes_max.max(record_bytes_max),
             held: 0,
-            outbox: Vec::new(),
-            given: 0,
+            outbox: Outbox::default(),
             is_ending: false,
             long: Long::default(),
         }
@@ -252,7 +250,7 @@ impl<C: Read> Clients<C> {
         let mut filled = 0;
         for _ in 0..READS_PER_CALL {
             if !self.outbox.is_empty() {
-                filled += self.give(&mut buf[filled..]);
+                filled += self.outbox.give(&mut buf[filled..]);
             }
             // Later reads of a call want some room, so that what is read is mostly given in place.
             if filled == buf.len() || filled > buf.len() / 2 || !self.outbox.is_empty() {
@@ -271,19 +269,6 @@ impl<C: Read> Clients<C> {
             filled += self.read(number, &mut buf[filled..], on);
         }
         bytes_or(filled, Filled::Again)
-    }
-
-    /// Gives of what is complete as much as there is room for.
-    fn give(&mut self, buf: &mut [u8]) -> usize {
-        let rest = &self.outbox[self.given..];
-        let count = rest.len().min(buf.len());
-        buf[..count].copy_from_slice(&rest[..count]);
-        self.given += count;
-        if self.given == self.outbox.len() {
-            self.outbox = Vec::new();
-            self.given = 0;
-        }
-        count
     }
 
     /// Reads a client once. Gives how many bytes of whole lines are at the front of `buf`.
@@ -398,7 +383,7 @@ impl<C: Read> Clients<C> {
             let mut lines = std::mem::take(&mut client.held);
             self.held -= lines.capacity();
             lines.extend_from_slice(&buf[from..lines_end]);
-            self.outbox = lines;
+            self.outbox.put(lines);
         } else {
             buf[..held].copy_from_slice(&client.held);
             if held != from {
@@ -469,7 +454,7 @@ impl<C: Read> Clients<C> {
         let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
         if cause.is_none() && is_unfinished {
             held.push(b'\n');
-            self.outbox = held;
+            self.outbox.put(held);
         }
         on(Event::Closed {
             connection: client.connection,

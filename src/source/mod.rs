@@ -23,6 +23,7 @@ pub(crate) mod follow;
 pub(crate) mod input;
 mod listen;
 pub(crate) mod notice;
+mod outbox;
 pub(crate) mod pattern;
 mod proc;
 pub(crate) mod tcp_client;

@@ -20,6 +20,7 @@ use crate::limits::{
 };
 use crate::source::bind::{self, Protocol};
 use crate::source::clients::end_with_line_feed;
+use crate::source::outbox::Outbox;
 use crate::source::tcp_client::shown;
 use crate::source::{Fill, Notice, Port, Source, proc};
 
@@ -62,8 +63,7 @@ pub struct UdpListen {
     port: Option<Port>,
     failure: Option<io::Error>,
     /// Lines that found no room in the memory to fill.
-    outbox: Vec<u8>,
-    given: usize,
+    outbox: Outbox,
     is_draining: bool,
     drops: Drops,
 }
@@ -98,8 +98,7 @@ impl UdpListen {
             addresses,
             port: None,
             failure: None,
-            outbox: Vec::new(),
-            given: 0,
+            outbox: Outbox::default(),
             is_draining: false,
             drops: Drops::default(),
         })
@@ -146,25 +145,13 @@ impl UdpListen {
         let mut own = vec![0; ROOM];
         let len = self.receive(index, &mut own)?;
         own.truncate(len);
-        self.outbox = own;
-        Ok(self.give(buf))
-    }
-
-    fn give(&mut self, buf: &mut [u8]) -> usize {
-        let rest = &self.outbox[self.given..];
-        let count = rest.len().min(buf.len());
-        buf[..count].copy_from_slice(&rest[..count]);
-        self.given += count;
-        if self.given == self.outbox.len() {
-            self.outbox = Vec::new();
-            self.given = 0;
-        }
-        count
+        self.outbox.put(own);
+        Ok(self.outbox.give(buf))
     }
 
     /// Puts lines at the front of `buf`, and says whether there may be more.
     fn receive_all(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-        let mut filled = self.give(buf);
+        let mut filled = self.outbox.give(buf);
         let mut left = DATAGRAMS_PER_CALL;
         for index in 0..self.sockets.len() {
             loop {

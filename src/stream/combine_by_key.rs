@@ -1,10 +1,8 @@
 //! `combine_by_key`: the values of a key become something else.
 
-use std::sync::Arc;
-
 use crate::shard::stage::Records;
 use crate::stream::group::Groups;
-use crate::stream::lower::CombinedNode;
+use crate::stream::lower::combined;
 use crate::stream::map::Pairs;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
@@ -59,14 +57,9 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     {
         let Pairs { stream, map } = self;
-        stream.context.reduced(Arc::new(CombinedNode {
-            stream: stream.stream,
-            records: stream.records,
-            map: Arc::new(map),
-            create: Arc::new(create),
-            fold: Arc::new(merge_value),
-            merge: merge_combiners,
-        }))
+        let (number, records) = (stream.stream, stream.records);
+        let node = combined(number, records, map, create, merge_value, merge_combiners);
+        stream.context.reduced(node)
     }
 }
 

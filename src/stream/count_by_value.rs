@@ -6,7 +6,7 @@ use crate::engine::plan::{CountTokens, Node};
 use crate::shard::stage::Records;
 use crate::stream::context::DStream;
 use crate::stream::group::Groups;
-use crate::stream::lower::{KeyedNode, Values};
+use crate::stream::lower::{Values, keyed};
 use crate::stream::rdd::{Key, Rdd};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
@@ -27,13 +27,10 @@ impl<'c, R: Records> DStream<'c, R> {
         // Lines and words as they are have a faster stage than records some function made.
         let node: Arc<dyn Node> = match self.records.plain() {
             Some(rule) => Arc::new(CountTokens::new(self.stream, rule)),
-            None => Arc::new(KeyedNode {
-                stream: self.stream,
-                records: self.records.clone(),
-                map: Arc::new(one_each),
-                reduce: Arc::new(add),
-                values: Values::ones(),
-            }),
+            None => {
+                let records = self.records.clone();
+                keyed(self.stream, records, one_each, add, Values::ones())
+            }
         };
         self.context.reduced(node)
     }

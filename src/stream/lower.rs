@@ -29,16 +29,6 @@ use crate::table::bound::Bound;
 use crate::table::budget::Needs;
 use crate::table::keys::Seed;
 
-/// A chain that ends in a reduction by key.
-pub(super) struct KeyedNode<R, M, F, V> {
-    pub(super) stream: usize,
-    pub(super) records: R,
-    pub(super) map: Arc<M>,
-    pub(super) reduce: Arc<F>,
-    /// How its tables are made.
-    pub(super) values: Values<V>,
-}
-
 /// What is known of a reduction's values.
 pub(super) struct Values<V> {
     /// An empty table of them.
@@ -78,11 +68,22 @@ impl Values<u64> {
     }
 }
 
-impl<R, M, F, V> Node for KeyedNode<R, M, F, V>
+/// A chain that ends in a fold by key.
+struct FoldNode<V, S, F> {
+    stream: usize,
+    rule: Rule,
+    /// How its tables are made.
+    values: Values<V>,
+    /// Makes the half that runs in a shard.
+    stage: S,
+    /// Folds two values of a key, from two shards.
+    merge: F,
+}
+
+impl<V, S, F> Node for FoldNode<V, S, F>
 where
-    R: Records,
     V: Copy + Send + Sync + 'static,
-    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+    S: Fn(Kernel, Seed, Bound) -> Box<dyn Stage> + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
     fn stream(&self) -> usize {
@@ -90,14 +91,11 @@ where
     }
 
     fn rule(&self) -> Rule {
-        self.records.rule()
+        self.rule
     }
 
     fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
-        let counts = (self.values.counts)(seed, bound);
-        let (map, reduce) = (Arc::clone(&self.map), Arc::clone(&self.reduce));
-        let records = self.records.clone();
-        Box::new(KeyedStage::new(records, map, reduce, kernel, counts))
+        (self.stage)(kernel, seed, bound)
     }
 
     fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
@@ -109,7 +107,7 @@ where
     }
 
     fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
-        table_of_mut::<V>(into).merge_from(table_of(from), &*self.reduce);
+        table_of_mut::<V>(into).merge_from(table_of(from), &self.merge);
     }
 
     /// What a function of the user's returns cannot be checked; the bytes are, in the reader's ledger.
@@ -118,18 +116,44 @@ where
     }
 }
 
-/// A chain that ends in a reduction by keys that are made.
-pub(super) struct ComputedNode<R, I, M, F, V> {
-    pub(super) stream: usize,
-    pub(super) records: R,
-    pub(super) init: Arc<I>,
-    pub(super) map: Arc<M>,
-    pub(super) reduce: Arc<F>,
-    /// How its tables are made.
-    pub(super) values: Values<V>,
+/// Of the records of the numbered stream, reduced by keys that lie in them.
+pub(super) fn keyed<R, M, F, V>(
+    stream: usize,
+    records: R,
+    map: M,
+    reduce: F,
+    values: Values<V>,
+) -> Arc<dyn Node>
+where
+    R: Records,
+    V: Copy + Send + Sync + 'static,
+    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+    F: Fn(V, V) -> V + Send + Sync + 'static,
+{
+    let (map, reduce, counts) = (Arc::new(map), Arc::new(reduce), values.counts);
+    let merge = Arc::clone(&reduce);
+    Arc::new(FoldNode {
+        stream,
+        rule: records.rule(),
+        values,
+        stage: move |kernel, seed, bound| -> Box<dyn Stage> {
+            let (map, reduce) = (Arc::clone(&map), Arc::clone(&reduce));
+            let (records, counts) = (records.clone(), counts(seed, bound));
+            Box::new(KeyedStage::new(records, map, reduce, kernel, counts))
+        },
+        merge: move |a, b| merge(a, b),
+    })
 }
 
-impl<R, S, I, M, F, V> Node for ComputedNode<R, I, M, F, V>
+/// The same by keys that are made.
+pub(super) fn computed<R, S, I, M, F, V>(
+    stream: usize,
+    records: R,
+    init: I,
+    map: M,
+    reduce: F,
+    values: Values<V>,
+) -> Arc<dyn Node>
 where
     R: Records,
     S: Send + 'static,
@@ -138,89 +162,53 @@ where
     M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
-    fn stream(&self) -> usize {
-        self.stream
-    }
-
-    fn rule(&self) -> Rule {
-        self.records.rule()
-    }
-
-    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
-        let counts = (self.values.counts)(seed, bound);
-        let (init, map) = (Arc::clone(&self.init), Arc::clone(&self.map));
-        let (records, reduce) = (self.records.clone(), Arc::clone(&self.reduce));
-        Box::new(ComputedStage::new(
-            records, init, map, reduce, kernel, counts,
-        ))
-    }
-
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
-        Box::new((self.values.table)(seed, bound))
-    }
-
-    fn needs(&self) -> Needs {
-        self.values.needs()
-    }
-
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
-        table_of_mut::<V>(into).merge_from(table_of(from), &*self.reduce);
-    }
-
-    fn check(&self, _merged: &NodeTable) -> Result<()> {
-        Ok(())
-    }
+    let (init, map, reduce) = (Arc::new(init), Arc::new(map), Arc::new(reduce));
+    let (merge, counts) = (Arc::clone(&reduce), values.counts);
+    Arc::new(FoldNode {
+        stream,
+        rule: records.rule(),
+        values,
+        stage: move |kernel, seed, bound| -> Box<dyn Stage> {
+            let (init, map) = (Arc::clone(&init), Arc::clone(&map));
+            let (records, reduce) = (records.clone(), Arc::clone(&reduce));
+            let counts = counts(seed, bound);
+            Box::new(ComputedStage::new(
+                records, init, map, reduce, kernel, counts,
+            ))
+        },
+        merge: move |a, b| merge(a, b),
+    })
 }
 
-/// A chain that ends in a combination by key: of each key's values something else is made.
-pub(super) struct CombinedNode<R, M, C, F, G> {
-    pub(super) stream: usize,
-    pub(super) records: R,
-    pub(super) map: Arc<M>,
-    pub(super) create: Arc<C>,
-    pub(super) fold: Arc<F>,
-    pub(super) merge: G,
-}
-
-impl<R, M, C, F, G, V, W> Node for CombinedNode<R, M, C, F, G>
+/// The same where something else is made of each key's values.
+pub(super) fn combined<R, M, C, F, V, W>(
+    stream: usize,
+    records: R,
+    map: M,
+    create: C,
+    fold: F,
+    merge: impl Fn(W, W) -> W + Send + Sync + 'static,
+) -> Arc<dyn Node>
 where
     R: Records,
+    V: 'static,
     W: Copy + Send + Sync + 'static,
     M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     C: Fn(V) -> W + Send + Sync + 'static,
     F: Fn(W, V) -> W + Send + Sync + 'static,
-    G: Fn(W, W) -> W + Send + Sync + 'static,
 {
-    fn stream(&self) -> usize {
-        self.stream
-    }
-
-    fn rule(&self) -> Rule {
-        self.records.rule()
-    }
-
-    fn stage(&self, kernel: Kernel, _seed: Seed, _bound: Bound) -> Box<dyn Stage> {
-        let map = Arc::clone(&self.map);
-        let (create, fold) = (Arc::clone(&self.create), Arc::clone(&self.fold));
-        let records = self.records.clone();
-        Box::new(CombineStage::new(records, map, create, fold, kernel))
-    }
-
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
-        Box::new(Table::<W>::bounded(seed, bound))
-    }
-
-    fn needs(&self) -> Needs {
-        Values::<W>::any().needs()
-    }
-
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
-        table_of_mut::<W>(into).merge_from(table_of(from), &self.merge);
-    }
-
-    fn check(&self, _merged: &NodeTable) -> Result<()> {
-        Ok(())
-    }
+    let (map, create, fold) = (Arc::new(map), Arc::new(create), Arc::new(fold));
+    Arc::new(FoldNode {
+        stream,
+        rule: records.rule(),
+        values: Values::any(),
+        stage: move |kernel, _, _| -> Box<dyn Stage> {
+            let (map, records) = (Arc::clone(&map), records.clone());
+            let (create, fold) = (Arc::clone(&create), Arc::clone(&fold));
+            Box::new(CombineStage::new(records, map, create, fold, kernel))
+        },
+        merge,
+    })
 }
 
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.

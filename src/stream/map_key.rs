@@ -1,10 +1,8 @@
 //! `map_key`, `map_key_with`: a record becomes a key that is made, and a value.
 
-use std::sync::Arc;
-
 use crate::shard::stage::Records;
 use crate::stream::context::DStream;
-use crate::stream::lower::{ComputedNode, Values};
+use crate::stream::lower::{Values, computed};
 use crate::stream::reduced::Reduced;
 use crate::table::add;
 
@@ -100,14 +98,9 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let MapKey { stream, init, map } = self;
-        stream.context.reduced(Arc::new(ComputedNode {
-            stream: stream.stream,
-            records: stream.records,
-            init: Arc::new(init),
-            map: Arc::new(map),
-            reduce: Arc::new(reduce),
-            values: Values::any(),
-        }))
+        let (number, records) = (stream.stream, stream.records);
+        let node = computed(number, records, init, map, reduce, Values::any());
+        stream.context.reduced(node)
     }
 
     /// Counts the records of each key: what [`reduce_by_key`](Self::reduce_by_key) makes of ones, and with a
@@ -131,13 +124,8 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         let ones = move |state: &mut S, record: &[u8], key: &mut Vec<u8>| {
             map(state, record, key).map(|()| 1u64)
         };
-        stream.context.reduced(Arc::new(ComputedNode {
-            stream: stream.stream,
-            records: stream.records,
-            init: Arc::new(init),
-            map: Arc::new(ones),
-            reduce: Arc::new(add),
-            values: Values::ones(),
-        }))
+        let (number, records) = (stream.stream, stream.records);
+        let node = computed(number, records, init, ones, add, Values::ones());
+        stream.context.reduced(node)
     }
 }

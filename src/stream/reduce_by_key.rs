@@ -1,10 +1,8 @@
 //! `reduce_by_key`: the values of a key become one.
 
-use std::sync::Arc;
-
 use crate::shard::stage::Records;
 use crate::stream::group::Groups;
-use crate::stream::lower::{KeyedNode, Values};
+use crate::stream::lower::{Values, keyed};
 use crate::stream::map::Pairs;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
@@ -29,13 +27,8 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let Pairs { stream, map } = self;
-        stream.context.reduced(Arc::new(KeyedNode {
-            stream: stream.stream,
-            records: stream.records,
-            map: Arc::new(map),
-            reduce: Arc::new(reduce),
-            values: Values::any(),
-        }))
+        let node = keyed(stream.stream, stream.records, map, reduce, Values::any());
+        stream.context.reduced(node)
     }
 }
 

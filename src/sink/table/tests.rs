@@ -3,23 +3,10 @@
 use super::*;
 use crate::epoch::BatchStats;
 use crate::repr::text::unescape;
+use crate::sink::written::Written;
 use crate::table::Table as Counts;
 use crate::table::keys::Seed;
 use proptest::prelude::*;
-use std::sync::{Arc, Mutex};
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 fn stats(interval_ms: u64) -> BatchStats {
     BatchStats {
@@ -34,18 +21,18 @@ fn stats(interval_ms: u64) -> BatchStats {
 fn printed<V: Value>(
     keys: &[(&[u8], V)],
     interval_ms: u64,
-    make: impl FnOnce(Shared) -> Table<V>,
+    make: impl FnOnce(Written) -> Table<V>,
 ) -> String {
     let mut table = Counts::new(Seed::random());
     for &(key, value) in keys {
         table.add(key, value, |_, last| last);
     }
-    let shared = Shared::default();
-    let mut sink = make(shared.clone());
+    let written = Written::default();
+    let mut sink = make(written.clone());
     sink.zone = TimeZone::UTC;
     let stats = stats(interval_ms);
     sink.emit(&Batch::new(&table, &stats)).unwrap();
-    String::from_utf8(shared.0.lock().unwrap().clone()).unwrap()
+    written.text()
 }
 
 const WORDS: &[(&[u8], u64)] = &[

@@ -68,7 +68,7 @@ impl<C: Read> Clients<C> {
                     end_with_line_feed(before);
                 }
             }
-            self.outbox.extend_from_slice(&given);
+            self.outbox.extend(&given);
         }
         self.hold(number, &held, on);
     }
@@ -98,7 +98,7 @@ impl<C: Read> Clients<C> {
             *delimiter = b'\n';
         }
         client.is_cut = true;
-        self.outbox.extend_from_slice(&given);
+        self.outbox.extend(&given);
         // It has no delimiter, so it is held, or dropped.
         self.hold(number, &rest, on);
         true
