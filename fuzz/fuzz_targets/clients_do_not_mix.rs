@@ -1,5 +1,5 @@
 //! However the bytes of several connections are cut into reads, and whatever room there is for them, what
-//! comes out are the lines of each, split on its own, and in its order.
+//! comes out are the lines of each, split on its own, and in its order; or, where lines may be cut, their tokens.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -7,11 +7,14 @@ use std::io::{self, Read};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use microtally::Rule;
 use microtally::internals::{Clients, Event, Filled};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     record_bytes_max: u8,
+    /// Whoever reads the lines makes tokens of them.
+    is_split: bool,
     bufs: Vec<u8>,
     connections: Vec<Connection>,
 }
@@ -54,21 +57,35 @@ fn split(text: impl IntoIterator<Item = u8>) -> (Vec<Vec<u8>>, Vec<u8>) {
     (lines, line)
 }
 
+/// The tokens of lines.
+fn tokens(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let tokens = lines.iter().flat_map(|line| line.split(|&byte| byte == b' '));
+    tokens.map(<[u8]>::to_vec).collect()
+}
+
 fuzz_target!(|input: Input| {
     let limit = 1 + usize::from(input.record_bytes_max);
     let mut clients = Clients::new(limit, usize::MAX);
+    if input.is_split {
+        clients.cut_at(Rule::Split(b' '));
+    }
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
-    for connection in &input.connections {
+    for mut connection in input.connections.iter().cloned() {
+        // Of a line that was given in part and then reset it depends on the reads how much was given.
+        connection.is_reset &= !input.is_split;
         let (mut lines, rest) = split(connection.text.iter().copied());
         if connection.is_reset && rest.len() <= limit {
             lost += rest.len();
         } else if !rest.is_empty() {
             lines.push(rest);
         }
+        if input.is_split {
+            lines = tokens(lines);
+        }
         long += lines.iter().filter(|line| line.len() > limit).count() as u64;
         lines.retain(|line| line.len() <= limit);
         expected.extend(lines);
-        clients.add(connection.clone());
+        clients.add(connection);
     }
     let (mut output, mut lost_seen) = (Vec::new(), 0);
     let bufs: Vec<usize> = input.bufs.iter().map(|&len| 1 + usize::from(len)).collect();
@@ -91,6 +108,9 @@ fuzz_target!(|input: Input| {
     }
     let (mut lines, rest) = split(output);
     assert!(rest.is_empty(), "whole lines");
+    if input.is_split {
+        lines = tokens(lines);
+    }
     lines.sort();
     expected.sort();
     assert_eq!(lines, expected);
