@@ -3,7 +3,6 @@
 //! Promise: keys of a [`Table`] that come into what a [`Cost`] was made for take no more than [`Cost::of`] says.
 //! Refuses to know: who asks, and what happens when it is too much.
 
-use super::past::PastLong;
 use super::{Long, Medium, Short, Table};
 
 /// Bytes a key takes, by its class.
@@ -24,16 +23,6 @@ const PLACES_PER_KEY: (usize, usize) = (5, 2);
 const ARENA_PER_BYTE: usize = 4;
 
 impl Cost {
-    /// Of keys packed in a [`Past`](super::past::Past), which may have twice the memory it needs.
-    pub(crate) fn packed<V>() -> Cost {
-        Cost {
-            short: 2 * size_of::<Short<V>>(),
-            medium: 2 * size_of::<Medium<V>>(),
-            long: 2 * size_of::<PastLong<V>>(),
-            long_byte: 2,
-        }
-    }
-
     /// Of keys in a table.
     pub(crate) fn in_table<V>() -> Cost {
         let (places, keys) = PLACES_PER_KEY;
@@ -106,7 +95,7 @@ mod tests {
                 assert!(taken <= said, "{taken} {said} with {number} keys");
                 // Tight enough to be of use.
                 assert!(number < 20_000 || 4 * taken > said, "{taken} {said}");
-                let said = Cost::packed::<u64>().of(&table);
+                let said = Past::<u64>::cost().of(&table);
                 assert!(past.held_bytes() <= said + 64 * 64 + 200, "{number}");
             }
         }

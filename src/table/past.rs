@@ -54,6 +54,16 @@ impl<V: Copy> Past<V> {
         Past::default()
     }
 
+    /// What keys cost here: at most twice what they need.
+    pub(crate) fn cost() -> Cost {
+        Cost {
+            short: 2 * size_of::<Short<V>>(),
+            medium: 2 * size_of::<Medium<V>>(),
+            long: 2 * size_of::<PastLong<V>>(),
+            long_byte: 2,
+        }
+    }
+
     /// Replaces the content by that of `table`, in the memory there is as far as it fits.
     pub fn fill_from(&mut self, table: &Table<V>) {
         self.loss = table.loss();

@@ -110,7 +110,7 @@ impl<V: Copy> InverseWindow<V> {
     /// Keeps within so many bytes: panes for which there is no room are thinned. Before the first batch.
     pub(crate) fn keep_within(&mut self, bytes: usize) {
         // A key is in its pane and in the window, and may be ranked.
-        let (packed, table) = (Cost::packed::<V>(), Cost::in_table::<V>());
+        let (packed, table) = (Past::<V>::cost(), Cost::in_table::<V>());
         let mut cost = packed.plus(table).plus(Cost::of_each(RANKED_KEY_BYTES));
         if !self.panes.come_one_by_one() {
             // It is in the fold of panes that enter or leave, too, made in a table and packed.

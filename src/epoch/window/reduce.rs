@@ -130,7 +130,7 @@ impl<V: Copy> ReduceWindow<V> {
         let values = 2 * (size_of::<V>() + 1) + 2 * size_of::<Option<V>>();
         let each = Cost::of_each(values + RANKED_KEY_BYTES);
         self.panes
-            .keep_within(bytes, Cost::packed::<V>().plus(tables).plus(each));
+            .keep_within(bytes, Past::<V>::cost().plus(tables).plus(each));
     }
 
     /// Bytes of all there is.
