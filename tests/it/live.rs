@@ -1,140 +1,12 @@
-//! The live view in a real terminal emulator: tmux, with a shell in it.
-//!
-//! What is looked at is what a person sees: the characters on the screen, the modes of the terminal
-//! afterwards, the text that stays. Where there is no tmux, a sentence says that nothing was tested.
+//! The live view in a real terminal emulator.
 
 use std::fs;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
+use crate::terminal::Terminal;
 use crate::util::{PROGRAM, Port, until};
-
-/// A terminal of its own, in a fresh directory. Dropped, it is closed with all that runs in it.
-struct Terminal {
-    socket: String,
-    dir: TempDir,
-}
-
-impl Terminal {
-    /// Opens a terminal with a shell whose prompt is `ready>`; `None` without tmux.
-    fn open(columns: u16, lines: u16) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if Command::new("tmux").arg("-V").output().is_err() {
-            println!("tmux is not installed: the live view was not tested");
-            return None;
-        }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let terminal = Terminal {
-            socket: format!("microtally-{}-{number}", std::process::id()),
-            dir: tempfile::tempdir().expect("a fresh directory"),
-        };
-        let (columns, lines) = (columns.to_string(), lines.to_string());
-        let shell = "exec env -u ENV PS1='ready>' TZ=UTC sh -i";
-        terminal.tmux(&["new-session", "-d", "-x", &columns, "-y", &lines, shell]);
-        terminal.wait("the prompt", |screen| screen.contains("ready>"));
-        Some(terminal)
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        let mut command = Command::new("tmux");
-        command.args(["-u", "-L", &self.socket, "-f", "/dev/null"]);
-        command.env("LC_ALL", "C.UTF-8").env_remove("TMUX");
-        let output = command.args(args).current_dir(self.dir.path()).output();
-        let output = output.expect("tmux can be started");
-        assert!(output.status.success(), "tmux {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("tmux writes UTF-8")
-    }
-
-    /// Types text as it is.
-    fn type_text(&self, text: &str) {
-        self.tmux(&["send-keys", "-l", text]);
-    }
-
-    /// Presses keys by tmux's names for them: `Escape`, `C-c`.
-    fn press(&self, keys: &[&str]) {
-        self.tmux(&[&["send-keys"], keys].concat());
-    }
-
-    /// Types a command into the shell.
-    fn run(&self, command: &str) {
-        self.type_text(command);
-        self.press(&["Enter"]);
-    }
-
-    /// Runs the program's view of generated words and waits for its table.
-    fn watch(&self, options: &str) {
-        let generate = format!("{PROGRAM} gen --rate 200KB/s --vocabulary 1000");
-        let start = "sh -c 'echo $$ > pid; exec \"$0\" \"$@\"'";
-        self.run("stty -g > before");
-        self.run(&format!(
-            "{generate} | {start} {PROGRAM} top -k word -i 200ms {options} -; echo left with $?"
-        ));
-        self.wait("the table", |screen| {
-            screen.contains(" share") && screen.contains("  the\n")
-        });
-    }
-
-    fn resize(&self, columns: u16, lines: u16) {
-        let (columns, lines) = (columns.to_string(), lines.to_string());
-        self.tmux(&["resize-window", "-x", &columns, "-y", &lines]);
-    }
-
-    /// What is on the screen.
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    /// What is on the screen and above it.
-    fn scrollback(&self) -> String {
-        self.tmux(&["capture-pane", "-p", "-S", "-"])
-    }
-
-    /// Waits until the screen is as it should be.
-    fn wait(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
-        let mut screen = String::new();
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            until(what, || {
-                thread::sleep(Duration::from_millis(20));
-                screen = self.screen();
-                is_there(&screen)
-            });
-        }));
-        assert!(seen.is_ok(), "waited in vain for {what}:\n{screen}");
-        screen
-    }
-
-    /// Sends a signal to the program.
-    fn signal(&self, name: &str) {
-        let pid = fs::read_to_string(self.dir.path().join("pid")).expect("the shell wrote it");
-        let script = format!("kill -{name} {pid}");
-        let status = Command::new("sh").args(["-c", &script]).status();
-        assert!(status.expect("there is a shell").success(), "{script}");
-    }
-
-    /// Waits until the program has left with `code`, and checks that the terminal is as it was before.
-    fn is_as_before(&self, code: i32) -> String {
-        let left = format!("left with {code}\n");
-        self.wait("the end", |screen| screen.contains(&left));
-        let of_pane = |what| self.tmux(&["display-message", "-p", what]);
-        assert_eq!(of_pane("#{alternate_on} #{cursor_flag}"), "0 1\n");
-        self.run("stty -g > after; echo so it is");
-        self.wait("the shell", |screen| screen.contains("\nso it is\n"));
-        let modes = |name| fs::read_to_string(self.dir.path().join(name)).expect("stty ran");
-        assert_eq!(modes("before"), modes("after"));
-        self.scrollback()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let mut command = Command::new("tmux");
-        let _ = command.args(["-L", &self.socket, "kill-server"]).output();
-    }
-}
 
 /// The batch that is on the screen.
 fn batch(screen: &str) -> u64 {
@@ -278,7 +150,7 @@ fn a_suspended_view_comes_back() {
     // What the shell echoes of a job that was continued is its own business; its modes are checked.
     terminal.run("stty -g > after; echo so it is");
     terminal.wait("the shell", |screen| screen.contains("\nso it is\n"));
-    let modes = |name| fs::read_to_string(terminal.dir.path().join(name)).expect("stty ran");
+    let modes = |name| fs::read_to_string(terminal.path(name)).expect("stty ran");
     assert_eq!(modes("before"), modes("after"));
 }
 
@@ -340,4 +212,84 @@ fn what_is_said_is_seen_in_the_view_and_stays_behind_it() {
     terminal.press(&["q"]);
     let text = terminal.is_as_before(0);
     assert!(text.contains("microtally: waiting for tcp://"), "{text}");
+}
+
+/// The numbers of the codes that give characters of a screen a colour.
+fn colours(screen: &str) -> Vec<u32> {
+    let codes = screen.split("\x1b[").skip(1);
+    let codes = codes.filter_map(|rest| Some(&rest[..rest.find('m')?]));
+    let numbers = codes.flat_map(|code| code.split([';', ':']));
+    let numbers = numbers.filter_map(|number| number.parse().ok());
+    // 39 and 49 are the terminal's own.
+    numbers
+        .filter(|number| matches!(number, 30..=38 | 40..=48 | 90..=107))
+        .collect()
+}
+
+#[test]
+fn colours_are_left_out_where_they_are_not_wanted() {
+    for (variable, options, is_colourful) in [
+        ("", "", true),
+        ("1", "", false),
+        ("", "--color never", false),
+        ("1", "--color always", true),
+    ] {
+        let Some(terminal) = Terminal::open(80, 24) else {
+            return;
+        };
+        terminal.run(&format!("export NO_COLOR={variable}"));
+        terminal.watch(options);
+        // What is typed is yellow, whatever the rows are.
+        terminal.type_text("/he");
+        terminal.wait("the filter", |screen| screen.contains(" filter: he"));
+        let screen = terminal.coloured_screen();
+        let found = colours(&screen);
+        let case = format!("NO_COLOR={variable} {options}: {found:?}\n{screen}");
+        assert_eq!(found.is_empty(), !is_colourful, "{case}");
+        // What is not a colour stays: bold, dim and reversed.
+        assert!(
+            screen.contains("\x1b[") && keys(&terminal.screen())[0] == "the",
+            "{case}"
+        );
+        terminal.press(&["C-c"]);
+        terminal.is_as_before(0);
+    }
+}
+
+#[test]
+fn a_dumb_terminal_gets_plain_tables_one_below_the_other() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.run("export TERM=dumb; stty -g > before");
+    terminal.run(&format!(
+        "echo a b a | {PROGRAM} top -k word --color always -; echo left with $?"
+    ));
+    let text = terminal.is_as_before(0);
+    assert!(text.contains("\n2   66.7 %  a\n1   33.3 %  b\n"), "{text}");
+    let screen = terminal.coloured_screen();
+    assert!(!screen.contains('\x1b'), "{screen}");
+}
+
+/// Nothing is typed and nothing comes: it is the terminal alone that ends the run, also where its hangup
+/// is ignored.
+#[test]
+fn a_terminal_that_vanishes_ends_the_view() {
+    for trap in ["", "trap '' HUP; "] {
+        let Some(terminal) = Terminal::open(80, 24) else {
+            return;
+        };
+        let start = "sh -c 'echo $$ > pid; exec \"$0\" \"$@\"'";
+        terminal.run(&format!(
+            "{trap}{start} {PROGRAM} top udp-listen://127.0.0.1:0"
+        ));
+        terminal.wait("the view", |screen| {
+            screen.contains("microtally · udp-listen://")
+        });
+        let pid = fs::read_to_string(terminal.path("pid")).expect("the shell wrote it");
+        let process = format!("/proc/{}", pid.trim());
+        assert!(Path::new(&process).exists(), "{process}");
+        terminal.tmux(&["kill-server"]);
+        until("the end of the program", || !Path::new(&process).exists());
+    }
 }

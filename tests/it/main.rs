@@ -5,12 +5,13 @@
 //! waiting is for an event with a generous deadline; an interval of a year stands for "one batch, cut
 //! by the end of the stream", so that no result depends on when a batch time happens to pass.
 //!
-//! `util` is the runner. The other modules are named after what they attack. A number such as
+//! `util` is the runner, `terminal` a terminal to run in. The other modules are named after what they attack. A number such as
 //! `case_26` is that of the fault in the list of faults the project works through.
 //!
 //! Linux only: the tests use `/dev/full`, `/proc` and signals.
 #![cfg(target_os = "linux")]
 
+mod terminal;
 mod util;
 
 mod batch_clock;
@@ -25,6 +26,7 @@ mod keys;
 mod limits;
 mod live;
 mod manual;
+
 mod pyspark;
 mod several_sources;
 mod signals;

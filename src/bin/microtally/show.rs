@@ -4,7 +4,7 @@
 //! how they are counted.
 
 use std::io::IsTerminal;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Sink, Tsv};
@@ -27,8 +27,37 @@ const LIVE_ROWS: usize = 1000;
 /// How a context is started.
 pub(crate) type Start = fn(StreamingContext) -> Result<RunningContext>;
 
-/// What stops a run, once it has begun.
-pub(crate) type Stopper = Arc<OnceLock<StopHandle>>;
+/// What stops a run, also one that has not begun yet: that one as soon as it has.
+#[derive(Clone, Default)]
+pub(crate) struct Stopper(Arc<Mutex<Stoppable>>);
+
+#[derive(Default)]
+struct Stoppable {
+    is_unwanted: bool,
+    handle: Option<StopHandle>,
+}
+
+impl Stopper {
+    fn stop(&self) {
+        let mut run = self.run();
+        run.is_unwanted = true;
+        if let Some(handle) = &run.handle {
+            handle.stop(Stop::Graceful);
+        }
+    }
+
+    fn has_begun(&self, handle: StopHandle) {
+        let mut run = self.run();
+        if run.is_unwanted {
+            handle.stop(Stop::Graceful);
+        }
+        run.handle = Some(handle);
+    }
+
+    fn run(&self) -> MutexGuard<'_, Stoppable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// How results are shown where the user said nothing.
 pub(crate) struct Defaults {
@@ -258,12 +287,8 @@ impl<'a> Show<'a> {
                 live::Color::None
             },
         };
-        let stopper = Arc::clone(&self.stopper);
-        let view = live::start(options, move || {
-            if let Some(handle) = stopper.get() {
-                handle.stop(Stop::Graceful);
-            }
-        })?;
+        let stopper = self.stopper.clone();
+        let view = live::start(options, move || stopper.stop())?;
         results.output(view.sink(V::number));
         self.live = Some(view);
         Ok(())
@@ -312,7 +337,7 @@ impl<V> Sink<V> for Nothing {
 /// Runs to the end, or until a signal or whoever has `stopper` ends it.
 pub(crate) fn run(ssc: StreamingContext, start: Start, stopper: &Stopper) -> Result<()> {
     let running = start(ssc)?;
-    let _ = stopper.set(running.stop_handle());
+    stopper.has_begun(running.stop_handle());
     signals::stop_on_signal(running.stop_handle());
     running.await_termination()
 }

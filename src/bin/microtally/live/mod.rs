@@ -29,6 +29,7 @@ use microtally::{BatchTime, Error, Repr, Result, Value};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::style::force_color_output;
 use ratatui::crossterm::terminal::size;
 use signal_hook::consts::{SIGCONT, SIGTSTP};
 
@@ -111,6 +112,8 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
         rows_max: options.rows_max,
         drawing: None,
     };
+    // It is settled whether there are colours; the library would look at NO_COLOR alone.
+    force_color_output(options.color == Color::Full);
     let view = View {
         shared,
         model: Model::new(options.period),
@@ -294,6 +297,7 @@ impl View {
     fn follow(&mut self, signals: &Signals) -> io::Result<()> {
         let out = BufWriter::with_capacity(1 << 16, screen::terminal()?);
         let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
+        let keyboard = screen::Keyboard::open()?;
         let mut is_stale = true;
         while !self.shared.is_over.load(Ordering::SeqCst) && screen::is_ours() {
             if signals.stop.swap(false, Ordering::SeqCst) {
@@ -330,9 +334,8 @@ impl View {
                 drawn.unwrap_or(Ok(()))?;
             }
             is_stale = false;
-            let mut patience = TICK;
-            while event::poll(patience)? {
-                patience = Duration::ZERO;
+            keyboard.wait(TICK)?;
+            while event::poll(Duration::ZERO)? {
                 is_stale = true;
                 match event::read()? {
                     Event::Key(key) => match self.model.press(key) {
@@ -343,6 +346,7 @@ impl View {
                     Event::Paste(text) => self.model.paste(&text),
                     _ => {}
                 }
+                keyboard.wait(Duration::ZERO)?;
             }
         }
         Ok(())

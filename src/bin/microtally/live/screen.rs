@@ -9,8 +9,8 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::thread;
@@ -22,6 +22,8 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor::Hide, execute};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Signal, kill_current_process_group};
 
 /// Messages kept for later, at most; older ones go.
@@ -105,6 +107,43 @@ fn leave() -> io::Result<()> {
         LeaveAlternateScreen
     )?;
     modes
+}
+
+/// Where keys come from: standard input, or the session's terminal where that is something else. The library
+/// that reads them has the same.
+pub(super) struct Keyboard(OwnedFd);
+
+impl Keyboard {
+    pub(super) fn open() -> io::Result<Self> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return stdin.as_fd().try_clone_to_owned().map(Keyboard);
+        }
+        File::open("/dev/tty").map(|tty| Keyboard(tty.into()))
+    }
+
+    /// Waits until there is a key to read, a signal comes, or `patience` is over.
+    ///
+    /// # Errors
+    ///
+    /// The terminal is gone. It has to be asked for before every reading: reading keys from one that is gone
+    /// goes round for ever in the library.
+    pub(super) fn wait(&self, patience: Duration) -> io::Result<()> {
+        let timeout = Timespec {
+            tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        let mut asked = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut asked, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        if asked[0].revents().intersects(gone) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    }
 }
 
 /// What the terminal itself does at Ctrl-Z when keys are not read one by one: stops the process and whoever
