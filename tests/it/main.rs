@@ -26,6 +26,7 @@ mod keys;
 mod limits;
 mod live;
 mod manual;
+mod progress;
 
 mod pyspark;
 mod several_sources;

@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How much a new reading of the speed weighs against those before: it settles in some two seconds.
 const SPEED_WEIGHT: f64 = 0.2;
 
+/// Columns behind the line that stay free and are cleared with it: a terminal shows Ctrl-C there, as `^C`.
+const ECHO_COLUMNS: usize = 2;
+
 /// There is one terminal, so this is the process's.
 static SHOWN: Mutex<Shown> = Mutex::new(Shown {
     columns: 0,
@@ -169,11 +172,10 @@ fn show(text: &str, shown: &mut usize, to: &mut impl Write) {
     if columns == 0 && *shown == 0 {
         return;
     }
-    let blanks = shown.saturating_sub(columns);
-    let back = if columns == 0 { "\r" } else { "" };
-    // Nobody is told that nothing can be told.
-    let _ = write!(to, "\r{text}{:blanks$}{back}", "").and_then(|()| to.flush());
-    // The blanks count: a cursor behind them may stand there when the line is shorter next time.
+    let blanks = (*shown + ECHO_COLUMNS).saturating_sub(columns);
+    // Twice, so that the cursor is right behind it: there the terminal's own is cleared next time. Nobody is
+    // told that nothing can be told.
+    let _ = write!(to, "\r{text}{:blanks$}\r{text}", "").and_then(|()| to.flush());
     *shown = columns;
 }
 
@@ -201,7 +203,8 @@ impl Speed {
     }
 }
 
-/// The line, which leaves the last of `columns` free: a cursor behind it would begin a new one.
+/// The line, which leaves the last of `columns` free: a cursor behind it would begin a new one, and so would
+/// what is cleared with it.
 fn text(read_bytes: u64, total_bytes: Option<u64>, bytes_per_s: f64, columns: usize) -> String {
     // An input that has grown has no known end.
     let total_bytes = total_bytes.filter(|&total| total > 0 && read_bytes <= total);
@@ -229,7 +232,8 @@ fn text(read_bytes: u64, total_bytes: Option<u64>, bytes_per_s: f64, columns: us
     let mut line = String::new();
     for piece in pieces {
         let gap = if line.is_empty() { "" } else { " · " };
-        if table::width(&line) + table::width(gap) + table::width(&piece) >= columns {
+        let width = table::width(&line) + table::width(gap) + table::width(&piece);
+        if width + ECHO_COLUMNS >= columns {
             break;
         }
         line = line + gap + &piece;
@@ -276,9 +280,12 @@ mod tests {
     fn the_line_is_shorter_than_the_terminal() {
         for columns in 0..90 {
             let line = text(GB, Some(4 * GB), 1e5, columns);
-            assert!(line.is_empty() || table::width(&line) < columns, "{line}");
+            assert!(
+                line.is_empty() || table::width(&line) + 2 < columns,
+                "{line}"
+            );
         }
-        assert_eq!(text(GB, Some(4 * GB), 1.5e9, 7), "25.0 %");
+        assert_eq!(text(GB, Some(4 * GB), 1.5e9, 9), "25.0 %");
     }
 
     #[test]
@@ -301,11 +308,18 @@ mod tests {
     #[test]
     fn a_shorter_line_covers_a_longer_one_and_the_end_leaves_nothing() {
         let (mut out, mut columns) = (Vec::new(), 0);
-        for line in ["", "long line", "short", "", ""] {
+        for line in ["", "long line", "short"] {
+            show(line, &mut columns, &mut out);
+        }
+        // The terminal's own, which is where the cursor is.
+        out.extend_from_slice(b"^C");
+        for line in ["", ""] {
             show(line, &mut columns, &mut out);
         }
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text, "\rlong line\rshort    \r     \r");
+        let long = "\rlong line\rlong line";
+        let short = "\rshort      \rshort";
+        assert_eq!(text, format!("{long}{short}^C\r       \r"));
         // What a terminal makes of it.
         let mut screen = [' '; 20];
         let mut at = 0;
