@@ -41,9 +41,9 @@ use crate::error::Result;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::Intake;
 use crate::shard::ShardCore;
-use crate::source::Notices;
 use crate::source::feed::Feed;
 use crate::source::files::{Entry, Files, Opened, Trouble};
+use crate::source::{Notice, Notices};
 use crate::sys;
 use crate::table::budget::Division;
 use crate::table::keys::Seed;
@@ -161,6 +161,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         control,
         desk,
         notices: notices.clone(),
+        record_bytes_max: config.record_bytes_max,
     });
     let bodies = hands.into_iter().map(|hand| {
         let crew = Arc::clone(&crew);
@@ -220,6 +221,7 @@ struct Crew {
     control: Arc<Control>,
     desk: Arc<Desk>,
     notices: Notices,
+    record_bytes_max: usize,
 }
 
 impl Crew {
@@ -243,9 +245,22 @@ impl Crew {
         }
         closing.left -= 1;
         if closing.left == 0 {
+            self.tell_oversize(&closing.intakes);
             closing.cut(&self.control);
             drop(closing);
             self.desk.handed_over();
+        }
+    }
+
+    /// Of each set once, as for a source: `intakes` is what was read of each stream.
+    fn tell_oversize(&self, intakes: &[Intake]) {
+        for set in &self.work.sets {
+            if intakes[set.stream].oversize_tokens > 0 {
+                self.notices.tell(Notice::Oversize {
+                    source: set.name.clone(),
+                    record_bytes_max: self.record_bytes_max,
+                });
+            }
         }
     }
 

@@ -40,7 +40,8 @@ pub enum Notice {
         /// Bytes of the partial line, which was dropped.
         bytes: u64,
     },
-    /// A token was longer than the record limit and was not counted.
+    /// A token was longer than the record limit and was not counted. Told once a source; the statistics of every
+    /// batch say how many there were.
     Oversize {
         /// The source's URL.
         source: String,
@@ -250,7 +251,7 @@ impl fmt::Display for Notice {
                 record_bytes_max,
             } => write!(
                 f,
-                "token longer than {record_bytes_max} bytes from {source}: counted as oversize, not kept"
+                "token longer than {record_bytes_max} bytes from {source}: it is not counted, nor are others that are"
             ),
             Notice::Unpinned { shard } => {
                 write!(

@@ -233,7 +233,7 @@ fn stats_are_one_line_on_standard_error_and_only_when_asked_for() {
     let text = program.run_with(input).exits_with(0).stderr;
     assert_eq!(text.lines().count(), 1, "{text}");
     for part in [
-        "1 batches",
+        "1 batch in",
         "2 records",
         "4 tokens",
         "7 bytes",

@@ -97,6 +97,30 @@ fn a_file_that_cannot_be_read_costs_the_others_nothing() {
     assert_eq!(ended.tsv_counts(), plain(&[("x", 2), ("y", 1)]));
 }
 
+/// Wherever the pieces of a file end, and whatever reads it.
+#[test]
+fn case_5_lines_that_are_too_long_are_told_and_their_number() {
+    let long = "x".repeat(20 << 20);
+    let text = format!("before\n{long}\nbetween\n{long}\nafter\n");
+    for command in ["count", "top", "words"] {
+        let program = microtally(&[command, "-k", "line", "-o", "tsv", "many"]);
+        let ended = program.file("many", &text).run().exits_with(0).says(&[
+            "microtally: token longer than 16777216 bytes from \"many\": it is not counted",
+            "            keep longer ones with --max-record",
+            "microtally: 2 lines or words are longer than --max-record and were passed over\n",
+        ]);
+        let counted = ended.tsv_counts();
+        assert_eq!(
+            counted,
+            plain(&[("before", 1), ("between", 1), ("after", 1)]),
+            "{command}"
+        );
+    }
+    let kept = count(&["--max-record", "32MiB", "many"]).file("many", &text);
+    let counted = kept.run().quietly().tsv_counts();
+    assert_eq!(counted[&long], 2);
+}
+
 #[test]
 fn files_without_a_size_and_named_pipes_are_read_to_their_ends() {
     let counted = count(&["/proc/self/comm"]).run().quietly().tsv_counts();

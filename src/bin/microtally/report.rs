@@ -28,6 +28,8 @@ struct Seen {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// Of those dropped, the ones that were too long.
+    oversize: u64,
     /// How much a count of any batch may be too high.
     error_max: u64,
     /// How late batches began, in microseconds.
@@ -47,6 +49,8 @@ pub(crate) struct Summary {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// Of those dropped, the ones that were too long.
+    oversize: u64,
     /// How much a count of any batch may be too high.
     error_max: u64,
     /// Lines that --grep or --not left out.
@@ -78,6 +82,7 @@ impl Report {
             tokens: 0,
             bytes: 0,
             dropped: 0,
+            oversize: 0,
             error_max: 0,
             delays,
             end: now,
@@ -112,6 +117,7 @@ impl Report {
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
+            oversize: seen.oversize,
             error_max: seen.error_max,
             filtered: 0,
             without_key: 0,
@@ -138,6 +144,7 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
         seen.records += stats.records;
         seen.tokens += stats.tokens;
         seen.bytes += stats.bytes;
+        seen.oversize += stats.oversize_tokens;
         seen.dropped += stats.oversize_tokens + stats.truncated_records;
         seen.error_max = seen.error_max.max(stats.error_max);
         let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
@@ -152,12 +159,22 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
 }
 
 impl Summary {
+    /// Lines and words that were too long and are in no result.
+    pub(crate) fn oversize(&self) -> u64 {
+        self.oversize
+    }
+
     /// One line for people.
     pub(crate) fn text(&self) -> String {
         let [p50, p99, max] = self.delay_us.map(|us| us as f64 / 1e3);
         let mut text = format!(
-            "{} batches in {:.1} s: {} records, {} tokens, {} bytes, {:.3} GB/s; ",
+            "{} {} in {:.1} s: {} records, {} tokens, {} bytes, {:.3} GB/s; ",
             self.batches,
+            if self.batches == 1 {
+                "batch"
+            } else {
+                "batches"
+            },
             self.elapsed.as_secs_f64(),
             self.records,
             self.tokens,

@@ -298,23 +298,34 @@ impl<'a> Show<'a> {
     pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
         let outcome = run(ssc, start, &self.stopper);
         let left = self.live.map_or(Ok(()), Live::finish);
-        for (records, what) in [
-            (self.skipped.without_key(), "such key"),
-            (self.skipped.not_numbers(), "number to aggregate"),
+        let summary = self.report.summary_with(&self.skipped);
+        for (records, one, many) in [
+            (
+                self.skipped.without_key(),
+                "line has no such key and was",
+                "lines have no such key and were",
+            ),
+            (
+                self.skipped.not_numbers(),
+                "line has no number to aggregate and was",
+                "lines have no number to aggregate and were",
+            ),
+            (
+                summary.oversize(),
+                "line or word is longer than --max-record and was",
+                "lines or words are longer than --max-record and were",
+            ),
         ] {
             match records {
                 0 => {}
-                1 => say(&format_args!("1 line has no {what} and was passed over")),
-                _ => say(&format_args!(
-                    "{records} lines have no {what} and were passed over"
-                )),
+                1 => say(&format_args!("1 {one} passed over")),
+                _ => say(&format_args!("{records} {many} passed over")),
             }
         }
         let stats = match self.counting.stats {
             None if std::io::stderr().is_terminal() => Some(Stats::Text),
             asked => asked,
         };
-        let summary = self.report.summary_with(&self.skipped);
         match stats {
             Some(Stats::Text) => say(&summary.text()),
             // A line of its own for programs, without our name in front.

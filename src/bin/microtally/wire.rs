@@ -409,6 +409,9 @@ fn tell(notice: &Notice) {
             Some("--max-connections-per-ip says how many there may be".to_owned())
         }
         Notice::Idle { .. } => Some("--idle-timeout says how long they may be silent".to_owned()),
+        Notice::Oversize { .. } => {
+            Some("keep longer ones with --max-record, up to 1GiB".to_owned())
+        }
         Notice::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
         Notice::Unfinished { cut_off: 1.., .. } => {
             Some("--drain-timeout says how long they are waited for".to_owned())
