@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use crate::util::{Ended, json_lines, microtally};
+use crate::util::{Ended, json_lines, microtally, shell};
 
 /// So many words that a small limit does not hold them: some that are frequent, many that come once,
 /// and the frequent ones again.
@@ -227,4 +227,31 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
     let (error_max, n) = (error_max.as_u64().unwrap(), often["n"].as_u64().unwrap());
     assert_eq!(often["k"], "often");
     assert!(n >= 400_000 && n - error_max <= 400_000, "{n} {error_max}");
+
+/// Without a limit of ours it is half of what is left of the process's own.
+#[test]
+fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
+    let text = many_words();
+    let run = |kib: u32, options: &str| {
+        let options = format!("-n 1 -j 1 {options}");
+        let script = format!("ulimit -v {kib}; exec \"$0\" count {options} < input");
+        shell(&script).file("input", &text).run()
+    };
+    for source in ["input", "-"] {
+        // What is not ours is in it as well: the program, and what the allocator reserves for threads.
+        let ended = run(220_000, &format!("--max-record 1MiB {source}")).exits_with(0);
+        let _ = ended.says(&[
+            "microtally: memory limit ",
+            "counts are too high by at most",
+        ]);
+        let ended = run(60_000, &format!("--max-memory none {source}"));
+        let ended = ended
+            .exits_with(1)
+            .says(&["microtally: out of memory for ", " with --max-memory\n"]);
+        assert_eq!(ended.stdout, "");
+        // Room for lines of 256 MiB there is not.
+        let ended = run(220_000, &format!("--max-record 256MiB {source}"));
+        let ended = ended.exits_with(2);
+        let _ = ended.says(&["microtally: --max-memory ", " is too little"]);
+    }
 }

@@ -1,12 +1,20 @@
 //! Counts what the program asks the allocator for, so that `--stats` can show that a steady run asks for
-//! nothing.
+//! nothing; and ends the program in order when there is no memory.
 //!
-//! Promise: the system's allocator, with one relaxed increment a call. Refuses to know: who allocates.
+//! Promise: the system's allocator, with one relaxed increment a call; who gets an answer gets memory. Refuses
+//! to know: who allocates.
+//!
+//! Nobody gets to know that there is no memory, not even who could do with less: what would be left to do on a
+//! few bytes is to abort, in the standard library, which has been seen to stand still over its backtrace instead.
 #![allow(unsafe_code)]
-// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator unchanged.
+// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator unchanged. And
+// its end must not allocate, so it writes and exits as the C library does.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::live;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -21,24 +29,53 @@ pub(crate) fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
+/// Ends the program if there was no memory for `bytes` more.
+#[inline]
+fn granted(block: *mut u8, bytes: usize) -> *mut u8 {
+    if block.is_null() {
+        end_without_memory(bytes);
+    }
+    block
+}
+
+#[cold]
+fn end_without_memory(bytes: usize) -> ! {
+    live::screen::abandon();
+    let mut text = [0; 256];
+    let mut rest = &mut text[..];
+    // There is room for it.
+    let _ = writeln!(
+        rest,
+        "microtally: out of memory for {bytes} bytes more, results that are not out are lost: allow the process \
+         more (ulimit -v), or have it take less with --max-memory"
+    );
+    let left = rest.len();
+    let length = text.len() - left;
+    // SAFETY: the text is that long, and neither function keeps it.
+    unsafe {
+        libc::write(2, text.as_ptr().cast(), length);
+        libc::_exit(1)
+    }
+}
+
 // SAFETY: every method passes its arguments on to `System`, whose contract is the same.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
+        granted(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc_zeroed(layout) }
+        granted(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises about `block`, `layout` and `new_size` are passed on.
-        unsafe { System.realloc(block, layout, new_size) }
+        granted(unsafe { System.realloc(block, layout, new_size) }, new_size)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

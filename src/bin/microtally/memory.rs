@@ -6,13 +6,18 @@
 use std::fs;
 use std::path::Path;
 
-/// Half of the smallest of: the limits of the control groups (version 2 and 1), and what the machine could
-/// hand out without swapping. `None` where nothing can be found out.
+/// Half of the smallest of: the limits of the control groups (version 2 and 1), what the machine could hand out
+/// without swapping, and what the process may still take of its address space (`ulimit -v`). `None` where
+/// nothing can be found out.
 pub(crate) fn half_of_what_there_is() -> Option<u64> {
     let limits = [
         cgroup_limit(),
         number(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
         entry(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:"),
+        address_space_left(
+            &fs::read_to_string("/proc/self/limits").unwrap_or_default(),
+            &fs::read_to_string("/proc/self/status").unwrap_or_default(),
+        ),
     ];
     limits.into_iter().flatten().min().map(|bytes| bytes / 2)
 }
@@ -50,6 +55,15 @@ fn entry(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// What is left of the limit of a process's address space, if it has one.
+fn address_space_left(limits: &str, status: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(entry(status, "VmSize:").unwrap_or(0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +74,16 @@ mod tests {
         assert_eq!(entry(text, "MemAvailable:"), Some(23_000_000 * 1024));
         assert_eq!(entry("MemTotal: 5 kB\n", "MemAvailable:"), None);
         assert!(peak().expect("Linux tells") > 1 << 20);
+        let limits = "Limit   Soft Limit  Hard Limit  Units\n\
+            Max address space         5000000              unlimited            bytes\n";
+        let status = "VmPeak:\t 9 kB\nVmSize:\t    1000 kB\n";
+        assert_eq!(
+            address_space_left(limits, status),
+            Some(5_000_000 - 1_024_000)
+        );
+        let unlimited =
+            "Max address space         unlimited            unlimited            bytes\n";
+        assert_eq!(address_space_left(unlimited, status), None);
         let half = half_of_what_there_is().expect("Linux tells");
         assert!(half > 1 << 20, "{half}");
     }

@@ -98,6 +98,13 @@ pub(crate) fn give_back() {
     }
 }
 
+/// Gives the terminal back at the end of the process, and no more than that: without memory, or patience.
+pub(crate) fn abandon() {
+    if IS_OURS.swap(false, Ordering::SeqCst) {
+        let _ = leave();
+    }
+}
+
 fn leave() -> io::Result<()> {
     let modes = disable_raw_mode();
     execute!(
