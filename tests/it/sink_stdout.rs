@@ -83,3 +83,28 @@ fn messages_that_cannot_be_written_change_nothing() {
         .run()
         .exits_with(2);
 }
+
+#[test]
+fn case_65_a_file_that_may_not_grow_is_a_full_disk() {
+    for command in ["gen --total 1MB", "count -n all -"] {
+        let script = format!("ulimit -f 8; seq 20000 | \"$0\" {command} > out");
+        shell(&script)
+            .run()
+            .exits_with(1)
+            .says(&["microtally: cannot write ", "stdout: File too large\n"]);
+    }
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure_and_a_reader_that_leaves_is_none() {
+    for args in [&["--help"][..], &["count", "-h"], &["--version"], &["man"]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = microtally(args).stdout(full).run().exits_with(1);
+        ended.says(&[
+            "microtally: cannot write ",
+            "stdout: No space left on device\n",
+        ]);
+    }
+    let script = "{ \"$0\" top --help; echo $? >&2; } | true";
+    assert_eq!(shell(script).run().exits_with(0).stderr, "0\n");
+}

@@ -25,18 +25,26 @@ mod usage;
 mod wire;
 
 use std::fmt::Display;
+use std::io::ErrorKind::BrokenPipe;
 use std::io::Write;
 use std::process::ExitCode;
 
 use microtally::{Error, ErrorKind};
 
 fn main() -> ExitCode {
+    signals::outlive_full_files();
     let command = match flags::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => {
-            // Printing fails when nobody reads; the exit code still tells.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            // Of what is wrong the exit code tells, also where nobody reads it; help is all there is.
+            let code = match error.print() {
+                Err(cause) if !error.use_stderr() && cause.kind() != BrokenPipe => {
+                    say(&Error::output("stdout", &cause));
+                    1
+                }
+                _ => error.exit_code(),
+            };
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
     let outcome = match command {

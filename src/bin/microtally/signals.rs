@@ -1,15 +1,23 @@
-//! SIGINT, SIGTERM and SIGHUP: the first one ends a run gracefully, the second at once.
+//! SIGINT, SIGTERM and SIGHUP: the first one ends a run gracefully, the second at once. SIGXFSZ ends nothing.
 //!
 //! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Refuses to know:
 //! what a run is.
 
+use std::sync::Arc;
 use std::thread;
 
 use microtally::{Stop, StopHandle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::{live, progress, say};
+
+/// A file that may not grow any more (`ulimit -f`) is an error of writing it, as a full disk is, and no reason to
+/// be killed.
+pub(crate) fn outlive_full_files() {
+    // A flag that nobody looks at: that there is a handler is enough. Without one it is as it was.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+}
 
 /// The first signal ends the run gracefully, the second at once.
 pub(crate) fn stop_on_signal(handle: StopHandle) {
