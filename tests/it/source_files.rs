@@ -97,13 +97,40 @@ fn a_file_that_cannot_be_read_costs_the_others_nothing() {
     assert_eq!(ended.tsv_counts(), plain(&[("x", 2), ("y", 1)]));
 }
 
+/// What a shell makes of a pattern: they are read one after another, and take no memory each.
+#[test]
+fn hundreds_of_names_are_read_like_a_pattern() {
+    for options in ["", "-F"] {
+        let script = format!(
+            "i=0; while [ $i -lt 300 ]; do echo word > file$i; i=$((i+1)); done; ulimit -n 400; \
+             exec \"$0\" top -i 20ms --max-memory 256MiB {options} file*"
+        );
+        let run = shell(&script).start();
+        run.stdout.wait_for("\tword\t300\n");
+        if !options.is_empty() {
+            run.signal("INT");
+        }
+        run.wait().quietly();
+    }
+    // A pipe that nobody writes to holds nobody up.
+    let script = "mkfifo pipe; echo word > file; exec \"$0\" top -i 20ms pipe file";
+    let run = shell(script).start();
+    run.stdout.wait_for("\tword\t1\n");
+    run.signal("INT");
+    run.wait().quietly();
+}
+
 /// Wherever the pieces of a file end, and whatever reads it.
 #[test]
 fn case_5_lines_that_are_too_long_are_told_and_their_number() {
     let long = "x".repeat(20 << 20);
     let text = format!("before\n{long}\nbetween\n{long}\nafter\n");
-    for command in ["count", "top", "words"] {
-        let program = microtally(&[command, "-k", "line", "-o", "tsv", "many"]);
+    for command in [
+        &["count"][..],
+        &["top", "-i", "8760h"],
+        &["words", "-i", "8760h"],
+    ] {
+        let program = microtally(command).args(&["-k", "line", "-o", "tsv", "many"]);
         let ended = program.file("many", &text).run().exits_with(0).says(&[
             "microtally: token longer than 16777216 bytes from \"many\": it is not counted",
             "            keep longer ones with --max-record",
@@ -113,7 +140,7 @@ fn case_5_lines_that_are_too_long_are_told_and_their_number() {
         assert_eq!(
             counted,
             plain(&[("before", 1), ("between", 1), ("after", 1)]),
-            "{command}"
+            "{command:?}"
         );
     }
     let kept = count(&["--max-record", "32MiB", "many"]).file("many", &text);

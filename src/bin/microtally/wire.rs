@@ -244,11 +244,19 @@ fn open(patterns: &[&OsStr]) -> Result<Files> {
     let files = expand(patterns).and_then(Files::open);
     let files = files.map(Files::decompress);
     files.map_err(|error| match patterns {
-        [one] if error.kind() == ErrorKind::Source && one.to_string_lossy().contains(':') => {
+        [one] => in_terms_of_sources(error, one),
+        _ => error,
+    })
+}
+
+/// What may have been meant by a name that is no file.
+fn in_terms_of_sources(error: Error, name: &OsStr) -> Error {
+    match error.kind() {
+        ErrorKind::Source if name.to_string_lossy().contains(':') => {
             error.with_advice("an address is written HOST:PORT, with a port from 1 to 65535")
         }
         _ => error,
-    })
+    }
 }
 
 /// The lines of every source, for batches `interval` apart, or for a single one.
@@ -257,9 +265,32 @@ fn connect<'c>(
     counting: &Counting,
     interval: Option<Duration>,
 ) -> Result<DStream<'c, Lines>> {
-    let mut sources = Vec::new();
+    let (mut sources, mut files, mut followed) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs(counting) {
-        sources.push(source(spec, counting, interval)?);
+        match spec {
+            // A file that is not there is waited for; a pattern stands for the files that are.
+            SourceSpec::Files(pattern) if counting.follow => followed.extend(expand([pattern])?),
+            SourceSpec::Files(pattern) => {
+                let paths =
+                    expand([pattern]).map_err(|error| in_terms_of_sources(error, pattern))?;
+                let (regular, others) = paths.into_iter().partition(|path| path.is_file());
+                files.extend::<Vec<_>>(regular);
+                for path in others {
+                    let other = open(&[path.as_os_str()])?;
+                    sources.push(Box::new(other) as Box<dyn Source>);
+                }
+            }
+            other => sources.push(source(other, counting, interval)?),
+        }
+    }
+    // One source for all: each takes memory of its own, and a shell makes hundreds of names of a pattern. What
+    // has no end of its own is not among them, for nothing comes behind it.
+    if !files.is_empty() {
+        sources.push(Box::new(Files::open(files)?.decompress()));
+    }
+    if !followed.is_empty() {
+        let options = FollowOptions::default();
+        sources.push(Box::new(Follow::new(followed, options)?));
     }
     ssc.union_sources(sources)
 }
@@ -274,6 +305,7 @@ fn put_into(path: &Path, interval: Option<Duration>) -> Result<TextFiles> {
     }
 }
 
+/// A source of its own.
 fn source(
     spec: &SourceSpec,
     counting: &Counting,
@@ -328,11 +360,6 @@ fn source(
             Box::new(with_options!(listener))
         }
         SourceSpec::Dir(path) => Box::new(put_into(path, interval)?),
-        SourceSpec::Files(pattern) if counting.follow => {
-            // A file that is not there is waited for; a pattern stands for the files that are.
-            let options = FollowOptions::default();
-            Box::new(Follow::new(expand([pattern])?, options)?)
-        }
         SourceSpec::Files(pattern) => Box::new(open(&[pattern])?),
     })
 }
