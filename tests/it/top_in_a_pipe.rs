@@ -101,6 +101,20 @@ fn a_window_may_be_shown_less_often() {
         .says(&["microtally: --window 50ms has to be a multiple of --interval, which is 20ms"]);
 }
 
+/// Half a year goes by before the window is due.
+#[test]
+fn lines_that_no_window_shows_any_more_are_told() {
+    let options = ["-w", "8760h", "--slide", "8760h", "-i", "4380h", "-"];
+    let seen = |command: &str| microtally(&[command]).args(&options);
+    let ended = seen("top").run_with(b"x\ny\nx\n").exits_with(0);
+    assert_eq!(ended.stdout, "");
+    let told = "microtally: 3 lines came after the last window of --slide and were passed over\n";
+    assert_eq!(ended.stderr, told);
+    // Every batch is in a window.
+    let all = ["top", "-w", "8760h", "-i", "4380h", "-"];
+    microtally(&all).run_with(b"x\ny\nx\n").quietly();
+}
+
 #[test]
 fn it_stops_after_so_many_batches() {
     let program = microtally(&["top", "-i", "20ms", "--batches", "3", "-o", "json"]);

@@ -25,6 +25,8 @@ struct Seen {
     start: Instant,
     batches: u64,
     records: u64,
+    /// Of those, the ones that came before the last result.
+    out_records: u64,
     tokens: u64,
     bytes: u64,
     dropped: u64,
@@ -46,6 +48,8 @@ struct Seen {
 pub(crate) struct Summary {
     batches: u64,
     records: u64,
+    /// Of those, the ones that came behind the last result.
+    left_records: u64,
     tokens: u64,
     bytes: u64,
     dropped: u64,
@@ -79,6 +83,7 @@ impl Report {
             start: now,
             batches: 0,
             records: 0,
+            out_records: 0,
             tokens: 0,
             bytes: 0,
             dropped: 0,
@@ -114,6 +119,7 @@ impl Report {
         Summary {
             batches: seen.batches,
             records: seen.records,
+            left_records: seen.records - seen.out_records,
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
@@ -158,7 +164,24 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
     }
 }
 
+/// Sees results: what was watched before them is in them, or was in results before.
+pub(crate) struct Results(pub(crate) Report);
+
+impl<V> Sink<V> for Results {
+    fn emit(&mut self, _batch: &Batch<'_, V>) -> Result<()> {
+        let Results(Report(seen)) = self;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.out_records = seen.records;
+        Ok(())
+    }
+}
+
 impl Summary {
+    /// Records that came behind the last result.
+    pub(crate) fn left_records(&self) -> u64 {
+        self.left_records
+    }
+
     /// Lines and words that were too long and are in no result.
     pub(crate) fn oversize(&self) -> u64 {
         self.oversize

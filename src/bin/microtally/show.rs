@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use microtally::prelude::*;
-use microtally::sink::{Json, Pyspark, Sink, Tsv};
+use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
 use microtally::{Result, StopHandle, Value, sink};
 
@@ -18,7 +18,7 @@ use crate::keys::number::Number;
 use crate::keys::skipped::Skipped;
 use crate::live::{self, Live, Period, Values};
 use crate::progress::Ending;
-use crate::report::Report;
+use crate::report::{Report, Results};
 use crate::{say, say_line, signals};
 
 /// Rows of a batch that the live view holds, unless more are asked for.
@@ -227,7 +227,7 @@ impl<'a> Show<'a> {
 
     /// Shows the one batch there will be; the progress line ends before.
     pub(crate) fn at_the_end<V: Shown>(&self, results: &Reduced<'_, V>) {
-        results.output(Ending(Nothing));
+        results.output(Ending(Results(self.report.clone())));
         let table = Table {
             is_repeated: false,
             whole: self.whole,
@@ -242,6 +242,7 @@ impl<'a> Show<'a> {
         results: &Reduced<'_, V>,
         period: Period,
     ) -> Result<()> {
+        results.output(Results(self.report.clone()));
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if self.is_live && std::io::stdout().is_terminal() && !is_dumb {
             return self.live(results, period);
@@ -315,6 +316,12 @@ impl<'a> Show<'a> {
                 "line or word is longer than --max-record and was",
                 "lines or words are longer than --max-record and were",
             ),
+            // A window is shown when it is due. One that is not due at the end has not slid.
+            (
+                summary.left_records(),
+                "line came after the last window of --slide and was",
+                "lines came after the last window of --slide and were",
+            ),
         ] {
             match records {
                 0 => {}
@@ -333,15 +340,6 @@ impl<'a> Show<'a> {
             None => {}
         }
         outcome.and(left)
-    }
-}
-
-/// Writes nothing.
-struct Nothing;
-
-impl<V> Sink<V> for Nothing {
-    fn emit(&mut self, _batch: &microtally::Batch<'_, V>) -> Result<()> {
-        Ok(())
     }
 }
 
