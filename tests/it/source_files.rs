@@ -75,14 +75,47 @@ fn what_cannot_be_opened_ends_it_before_it_begins_and_is_named() {
 #[test]
 fn a_file_without_permission_is_named() {
     use std::os::unix::fs::PermissionsExt;
-    let program = count(&["secret"]).file("secret", "x\n");
-    let path = program.path("secret");
-    let mode = std::fs::Permissions::from_mode(0o000);
-    std::fs::set_permissions(&path, mode).unwrap();
-    // Nothing is forbidden to root.
-    if File::open(&path).is_err() {
-        let ended = program.run().exits_with(3);
-        ended.says(&["cannot read \"secret\": Permission denied"]);
+    // Nothing is forbidden to root, who can become somebody else.
+    let as_nobody = "exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\" \"$@\"";
+    let as_ever = "exec \"$0\" \"$@\"";
+    let run = |script: &str, command: &str| {
+        let program = shell(&format!("set -- {command}; {script}"));
+        let program = program.file("secret", "x\n").file("open", "x\n");
+        let allow = |name: &str, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(program.path(name), mode).unwrap();
+        };
+        allow("secret", 0o000);
+        allow("open", 0o644);
+        allow(".", 0o755);
+        let is_forbidden = File::open(program.path("secret")).is_err();
+        (program.run(), is_forbidden)
+    };
+    let mut script = as_ever;
+    if !run(as_ever, "--version").1 {
+        script = as_nobody;
+        let (ended, _) = run(script, "count open");
+        if ended.code != Some(0) {
+            println!("permissions were not tested, root cannot run it as somebody else: {ended:?}");
+            return;
+        }
+    }
+    for command in [
+        "count secret",
+        "count open secret",
+        "top -i 20ms secret",
+        "words open secret",
+    ] {
+        let (ended, _) = run(script, command);
+        let ended = ended.exits_with(3);
+        assert_eq!(
+            (&*ended.stdout, &*ended.stderr),
+            (
+                "",
+                "microtally: cannot read \"secret\": Permission denied\n"
+            ),
+            "{command}"
+        );
     }
 }
 
