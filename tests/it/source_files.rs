@@ -197,6 +197,11 @@ fn a_name_that_looks_like_an_address_is_written_with_its_directory() {
         assert_eq!(ended.quietly().tsv_counts(), plain(&[("x", 1)]), "{given}");
     };
     name_is("./host:80", "host:80");
+    let address = count(&["--reconnect", "never", "localhost:1"]).file("localhost:1", "x\n");
+    address.run().exits_with(3).says(&[
+        "\"localhost:1\" is taken for an address; for the file of that name write \"./localhost:1\"\n",
+        "cannot connect to tcp://localhost:1",
+    ]);
     // These are no addresses: no port, a wrong one, one that cannot be connected to.
     name_is("a:b", "a:b");
     name_is("12:61:00", "12:61:00");

@@ -335,7 +335,16 @@ fn source(
     }
     Ok(match spec {
         SourceSpec::Stdin => Box::new(Input::stdin().decompress()),
-        SourceSpec::Tcp { host, port } => Box::new(TcpClient::new(host, *port, reconnect)),
+        SourceSpec::Tcp { host, port } => {
+            let name = format!("{host}:{port}");
+            if Path::new(&name).exists() {
+                say(&format_args!(
+                    "{name:?} is taken for an address; for the file of that name write {:?}",
+                    format!("./{name}")
+                ));
+            }
+            Box::new(TcpClient::new(host, *port, reconnect))
+        }
         SourceSpec::TcpListen { host, port } => {
             let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;
             if *port == 0 {

@@ -129,8 +129,8 @@ pub(crate) struct Counting {
     pub color: Color,
     /// For everything: 512MiB, none [default: half]
     ///
-    /// Half of what the control group allows or the machine has free; none for windows. The environment variable
-    /// MICROTALLY_MAX_MEMORY does the same.
+    /// Half of what the control group or ulimit -v allows or the machine has free; none for windows. The
+    /// environment variable MICROTALLY_MAX_MEMORY does the same.
     #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
     #[arg(
         env = "MICROTALLY_MAX_MEMORY",
