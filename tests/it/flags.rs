@@ -11,6 +11,12 @@ fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
         ),
         (&["words", "-i", "5"], &["--interval", "'5'", "5s or 5ms"]),
         (&["words", "--top", "x"], &["--top", "'x'", "or all"]),
+        (&["count", "-n", "-1"], &["--top", "'-1'", "or all"]),
+        (&["words", "-j", "-2"], &["--workers", "'-2'", "1 to 256"]),
+        (
+            &["top", "--batches", "-1"],
+            &["--batches", "'-1'", "from 1"],
+        ),
         (
             &["words", "--batches", "0"],
             &["--batches", "'0'", "from 1"],

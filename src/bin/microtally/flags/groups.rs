@@ -102,7 +102,9 @@ pub(crate) struct Counting {
     )]
     pub value: Option<Part>,
     /// How many, the greatest first [default: 10; count: all]
+    // Negative numbers are for the parsers to refuse, which say what is allowed; so below.
     #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
+    #[arg(allow_negative_numbers = true)]
     #[arg(help_heading = "Results")]
     pub top: Option<Top>,
     /// pyspark, table, tsv or json
@@ -196,6 +198,7 @@ pub(crate) struct Slides {
     pub interval: Option<Duration>,
     /// Stop after N batches [default: no end]
     #[arg(long, value_name = "N", value_parser = units::batches)]
+    #[arg(allow_negative_numbers = true)]
     #[arg(help_heading = "Results", hide_short_help = true)]
     pub batches: Option<u64>,
     /// Count the last DUR only: keys that left are gone
@@ -218,6 +221,7 @@ pub(crate) struct Threads {
     #[arg(short = 'j', long, value_name = "N|auto", default_value = "auto")]
     #[arg(env = "MICROTALLY_WORKERS", hide_env = true)]
     #[arg(value_parser = units::workers, help_heading = "Running")]
+    #[arg(allow_negative_numbers = true)]
     pub workers: Workers,
     /// Leave it to the system which core a thread runs on
     #[arg(long = "no-pin", action = ArgAction::SetFalse, help_heading = "Running")]

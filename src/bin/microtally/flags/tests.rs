@@ -273,7 +273,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
         ("words|-i|0s", "--interval|'0s'|1ms"),
         ("words|-i|0.5ms", "whole milliseconds"),
         ("words|-i", "a value is required|--interval"),
-        ("words|-n|-1", "unexpected argument '-1'"),
+        ("words|-n|-1", "--top|'-1'|or all"),
         ("words|-n|ten", "--top|'ten'|or all"),
         ("words|--split|", "--split|0 bytes|exactly one"),
         (
