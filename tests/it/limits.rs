@@ -227,6 +227,7 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
     let (error_max, n) = (error_max.as_u64().unwrap(), often["n"].as_u64().unwrap());
     assert_eq!(often["k"], "often");
     assert!(n >= 400_000 && n - error_max <= 400_000, "{n} {error_max}");
+}
 
 /// Without a limit of ours it is half of what is left of the process's own.
 #[test]
