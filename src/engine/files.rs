@@ -14,12 +14,14 @@
 //!                    └───────── read by the worker of k ──────────┘
 //! ```
 //!
-//! A compressed file is one piece, which one worker reads.
+//! A compressed file and a pipe are one piece, which one worker reads. Where others have nothing to do, it
+//! lends them its blocks, and they count them (`share`).
 //!
 //! A worker reads into a block of its own, through the same feed and the same stages that the shards
 //! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
 
 mod hand;
+mod share;
 mod work;
 
 use std::io;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::hand::{Hand, Place};
+use self::share::{LENT_PER_WORKER, Reading, Share};
 use self::work::{Task, Work};
 use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
@@ -78,7 +81,13 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let stream_count = work.sets.iter().map(|set| set.stream + 1).max();
     let stream_count = stream_count.unwrap_or(0);
     let block_bytes = config.block_bytes_within_limit();
-    let arena = arena(block_bytes, worker_count * stream_count)?;
+    // One for each feed, and what is lent.
+    let lent = match worker_count {
+        1 => 0,
+        workers => workers * LENT_PER_WORKER,
+    };
+    let blocks = worker_count * stream_count + lent;
+    let arena = arena(block_bytes, blocks)?;
     let seed = Seed::random();
     let kernel = config.chosen_kernel()?;
     let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
@@ -87,7 +96,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         shards: worker_count,
         // There is one batch, so the tables that would be filled next stay empty.
         sets: 1,
-        blocks: worker_count * stream_count,
+        blocks,
         feeds: worker_count * stream_count,
         pipelines: &pipelines,
         kept,
@@ -157,6 +166,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     desk.set_owner(publisher_thread);
     let crew = Arc::new(Crew {
         work,
+        share: Share::new(arena, lent),
         closing: Mutex::new(closing),
         control,
         desk,
@@ -217,6 +227,7 @@ fn mark(time: BatchTime) -> Mark {
 /// What the workers share.
 struct Crew {
     work: Work,
+    share: Share,
     closing: Mutex<Closing>,
     control: Arc<Control>,
     desk: Arc<Desk>,
@@ -228,10 +239,13 @@ impl Crew {
     /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
     fn run(&self, mut hand: Hand) {
         while !self.control.is_stopping()
-            && let Some(task) = self.work.take()
+            && let Some(task) = self.work.take(&self.share)
         {
             self.perform(task, &mut hand);
         }
+        // Also after a stop: what was read is counted.
+        self.share
+            .help(|block, stream| hand.core.count(block, stream));
         // What is cut at once would not be put out: the publisher is told to end.
         if self.control.requested() == Some(Stop::Immediate) {
             return;
@@ -268,16 +282,18 @@ impl Crew {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn perform(&self, task: Task, hand: &mut Hand) {
+    fn perform(&self, task: Task<'_>, hand: &mut Hand) {
         match task {
-            Task::Entry(set, mut entry) => match entry.open() {
-                Ok(opened) => self.whole(set, &entry, opened, hand),
+            Task::Entry(set, mut entry, reading) => match entry.open() {
+                Ok(opened) => self.whole(set, &entry, opened, reading, hand),
                 Err(cause) => {
                     self.work.sets[set].progress.begin(entry.bytes, 0);
                     self.failed(set, &entry, &cause);
                 }
             },
-            Task::Whole(set, entry, opened) => self.whole(set, &entry, opened, hand),
+            Task::Whole(set, entry, opened, reading) => {
+                self.whole(set, &entry, opened, reading, hand);
+            }
             Task::Failed(set, entry, cause) => {
                 self.work.sets[set].progress.begin(entry.bytes, 0);
                 self.failed(set, &entry, &cause);
@@ -286,6 +302,7 @@ impl Crew {
                 let place = Place {
                     set: &self.work.sets[set],
                     control: &self.control,
+                    share: None,
                 };
                 let outcome = hand.piece(&place, &shared.file, range, Some(shared.bytes));
                 if let Err(cause) = outcome
@@ -297,15 +314,26 @@ impl Crew {
         }
     }
 
-    /// Counts a file that no other worker has a part in.
-    fn whole(&self, number: usize, entry: &Entry, opened: Opened, hand: &mut Hand) {
+    /// Reads a file that no other worker reads.
+    fn whole(
+        &self,
+        number: usize,
+        entry: &Entry,
+        opened: Opened,
+        reading: Reading<'_>,
+        hand: &mut Hand,
+    ) {
         let set = &self.work.sets[number];
-        let place = Place {
+        let mut place = Place {
             set,
             control: &self.control,
+            share: Some(&self.share),
         };
         let outcome = match opened {
             Opened::Regular(file, bytes) => {
+                // It is soon over: nobody is to wait for it.
+                place.share = None;
+                drop(reading);
                 set.progress.begin(entry.bytes, bytes.unwrap_or(0));
                 let range = 0..bytes.unwrap_or(u64::MAX);
                 hand.piece(&place, &file, range, bytes)

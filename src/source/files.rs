@@ -21,6 +21,9 @@ use crate::source::input::Input;
 use crate::source::unpack::{self, Step, Unpack};
 use crate::source::{Fill, Notice, Port, Source};
 
+/// How many times as long as a compressed file what is in it may well be: text is seldom compressed less.
+const PACKED_GROWTH: u64 = 4;
+
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
 ///
 /// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
@@ -59,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// A pipe or a device, which can be opened once.
     stream: Option<File>,
+    /// It was compressed when it was named.
+    is_packed: bool,
     /// What is inside is asked for, if it is compressed.
     is_unpacked: bool,
 }
@@ -195,12 +200,23 @@ impl Entry {
         let (metadata, file) = opened.map_err(|cause| unreadable(&cause))?;
         let is_file = metadata.is_file();
         Ok(Entry {
+            // What cannot be read now is told of when it is its turn.
+            is_packed: is_file && unpack::is_packed(&file).unwrap_or(false),
             path,
             bytes: if is_file { metadata.len() } else { 0 },
             // A pipe must not be closed again: whoever writes would be told that nobody reads.
             stream: (!is_file).then_some(file),
             is_unpacked: false,
         })
+    }
+
+    /// About how many bytes are in it, as far as that is known when it was named.
+    pub(crate) fn content_bytes(&self) -> Option<u64> {
+        match (&self.stream, self.is_unpacked && self.is_packed) {
+            (Some(_), _) => None,
+            (None, true) => Some(self.bytes.saturating_mul(PACKED_GROWTH)),
+            (None, false) => Some(self.bytes),
+        }
     }
 
     /// Opens it, which can be done once.
@@ -325,9 +341,10 @@ impl Files {
     /// something else is an error that names the byte, [`ErrorKind::Source`]; what was decoded before it is
     /// counted, but for the line it stopped in.
     ///
-    /// A compressed file is read from its beginning to its end by one thread:
-    /// [`start_files`](crate::StreamingContext::start_files) has the other workers go on with other files, and
-    /// as a source it is decoded on the reading thread, up to 256 KiB at a time. Besides what
+    /// A compressed file is decoded from its beginning to its end by one thread. With
+    /// [`start_files`](crate::StreamingContext::start_files) the other workers go on with other files, or count
+    /// what it decodes when there are none; as a source it is decoded on the reading thread, up to 256 KiB at a
+    /// time. Besides what
     /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) divides, each file that is being read
     /// takes 64 KiB and, for zstd, the window its frames ask for; one above 128 MiB is refused, as the
     /// reference decoder does by default. Frames that need a dictionary are refused as well.

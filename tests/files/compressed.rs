@@ -3,15 +3,16 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, Rule};
+use microtally::{Config, ErrorKind, Rule, Stop};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};
-use crate::util::{Outcome, all_at_once, one_by_one, put};
+use crate::util::{Outcome, all_at_once, one_by_one, program, put};
 
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -68,6 +69,54 @@ proptest! {
             prop_assert_eq!(&outcome.seen, &expected);
             prop_assert_eq!(progress, [bytes, bytes]);
         }
+    }
+}
+
+/// Lines of every kind of length, some of them longer than a block or than the longest record, and words
+/// that nothing ends.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        8 => "[ab ]{0,9}\n".prop_map(|line| line.repeat(20).into_bytes()),
+        2 => "[ab]{1,3} {0,2}\r\n?".prop_map(|line| line.repeat(30).into_bytes()),
+        2 => "[ab ]{0,30}".prop_map(|words| words.repeat(20).into_bytes()),
+        2 => (0usize..1500).prop_map(|count| vec![b'x'; count]),
+        1 => Just(vec![0, 0xff, b'\n']),
+    ];
+    prop::collection::vec(part, 0..60).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// The blocks of a compressed file go to whoever is idle; what comes of it is what one thread makes of
+    /// the same bytes in a plain file, and what the definition says.
+    #[test]
+    fn a_compressed_file_is_counted_as_the_plain_one_whoever_has_its_blocks(
+        contents in prop::collection::vec((text(), 1usize..4), 1..4),
+        rule in prop_oneof![Just(Rule::Lines), Just(Rule::Split(b' ')), Just(Rule::SplitWhitespace)],
+        workers in 1usize..6,
+        block_bytes in 64usize..300,
+        record_bytes_max in prop_oneof![64usize..1000, Just(1 << 20)],
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let plain = root.path().join("plain");
+        fs::create_dir(&plain).unwrap();
+        let written: Vec<_> = contents.iter().map(|(content, how)| packed(content, *how)).collect();
+        let paths = put(root.path(), &written);
+        let contents: Vec<_> = contents.into_iter().map(|(content, _)| content).collect();
+        let plain = put(&plain, &contents);
+        let config = Config::default().block_bytes(block_bytes).record_bytes_max(record_bytes_max).pin(false);
+        let outcome = all_at_once(
+            Files::open(&paths).unwrap().decompress().piece_bytes(500),
+            rule,
+            config.clone().workers(workers),
+        );
+        prop_assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        let of_plain = one_by_one(Files::open(&plain).unwrap(), rule, config.workers(1));
+        prop_assert_eq!(&outcome.seen, &of_plain.seen);
+        let expected: Expected = contents.iter().map(|content| Definition::of(content, rule)).sum();
+        let (expected, _) = expected.without_longer(record_bytes_max);
+        prop_assert_eq!(outcome.seen, expected);
     }
 }
 
@@ -183,6 +232,33 @@ fn what_comes_out_of_a_named_pipe_is_decompressed_and_progress_is_of_the_pipe() 
         assert!(outcome.error.is_none(), "{:?}", outcome.error);
         assert_eq!(outcome.seen, Definition::of(&content, Rule::Lines));
         assert_eq!([progress.read_bytes(), progress.total_bytes()], [count; 2]);
+    }
+}
+
+#[test]
+fn a_stop_counts_what_was_decoded_and_does_not_wait_for_the_rest() {
+    let root = tempfile::tempdir().unwrap();
+    // Some 60 GB in 6 MB: nobody would wait for it.
+    let mut frame = zstd(&vec![b'\n'; 64 << 20]);
+    frame = frame.repeat(1000);
+    let paths = put(root.path(), &[frame]);
+    for (how, batches) in [(Stop::Graceful, 1), (Stop::Immediate, 0)] {
+        let files = Files::open(&paths).unwrap().decompress();
+        let progress = files.progress();
+        let config = Config::default().workers(3).pin(false);
+        let (ssc, watch) = program(files, Rule::Lines, config);
+        let running = ssc.start_files().unwrap();
+        while progress.read_bytes() == 0 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        let ended = running.stop(how);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let outcome = watch.outcome(ended.map(drop));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        assert_eq!(outcome.batches, batches);
+        assert_eq!(outcome.seen.records > 0, batches > 0);
     }
 }
 

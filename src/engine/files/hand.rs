@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::control::Control;
+use crate::engine::files::share::Share;
 use crate::engine::files::work::Set;
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
@@ -30,6 +31,8 @@ const PIPE_POLL: Duration = Duration::from_millis(5);
 pub(super) struct Place<'a> {
     pub(super) set: &'a Set,
     pub(super) control: &'a Control,
+    /// Where others may count what is read, if they may.
+    pub(super) share: Option<&'a Share>,
 }
 
 impl Place<'_> {
@@ -109,7 +112,7 @@ impl Hand {
             if room == 0 {
                 break;
             }
-            let space = self.space(stream);
+            let space = self.space(place);
             let room = usize::try_from(room).unwrap_or(usize::MAX).min(space.len());
             let mut count = read_at(file, &mut space[..room], at)?;
             if count == 0 {
@@ -170,7 +173,7 @@ impl Hand {
         Ok(None)
     }
 
-    /// Counts what is in a compressed file, to its end.
+    /// Reads a compressed file to its end, and counts what is in it where nobody else does.
     ///
     /// # Errors
     ///
@@ -180,7 +183,7 @@ impl Hand {
         let stream = place.set.stream;
         let mut outcome = Ok(Ending::Reset);
         while !place.is_stopped() {
-            match packed.fill(self.space(stream), &place.set.progress) {
+            match packed.fill(self.space(place), &place.set.progress) {
                 Ok(Step::Bytes(count)) => self.feeds[stream].filled(count),
                 Ok(Step::Again) => {}
                 Ok(Step::End) => {
@@ -197,12 +200,12 @@ impl Hand {
         outcome.map(drop)
     }
 
-    /// Counts what comes out of a pipe or a device, to its end.
+    /// Reads a pipe or a device to its end, and counts what comes out of it where nobody else does.
     pub(super) fn stream(&mut self, place: &Place<'_>, mut input: Input) -> io::Result<()> {
         let stream = place.set.stream;
         input.watch(&Port::detached());
         while !place.is_stopped() {
-            let space = self.space(stream);
+            let space = self.space(place);
             let filled = input.fill(space, Duration::ZERO);
             place.set.progress.add_stream(input.take_taken_bytes());
             match filled {
@@ -223,10 +226,11 @@ impl Hand {
     }
 
     /// Room to read into.
-    fn space(&mut self, stream: usize) -> &mut [u8] {
+    fn space(&mut self, place: &Place<'_>) -> &mut [u8] {
+        let stream = place.set.stream;
         while !self.feeds[stream].has_space() {
             if self.feeds[stream].has_block() {
-                self.count_complete(stream);
+                self.count_complete(stream, place.share);
             } else {
                 self.provide(stream);
             }
@@ -239,8 +243,8 @@ impl Hand {
         self.feeds[stream].provide(block.expect("each feed has a block or has left it"));
     }
 
-    /// Counts what is complete. Gives whether anything was.
-    fn count_complete(&mut self, stream: usize) -> bool {
+    /// Counts what is complete, or has somebody else do it. Gives whether anything was.
+    fn count_complete(&mut self, stream: usize, share: Option<&Share>) -> bool {
         let feed = &mut self.feeds[stream];
         if !feed.has_block() {
             return false;
@@ -248,6 +252,16 @@ impl Hand {
         let Some(mut block) = feed.cut() else {
             return false;
         };
+        // One that outgrew the arena is more memory than there is for those that wait.
+        if let Some(share) = share.filter(|_| !block.is_spilled()) {
+            match share.lend(block, stream) {
+                Ok(empty) => {
+                    self.blocks.push(empty);
+                    return true;
+                }
+                Err(back) => block = back,
+            }
+        }
         self.core.count(&block, stream);
         block.recycle();
         self.blocks.push(block);
@@ -256,12 +270,12 @@ impl Hand {
 
     /// What was read is over: nothing of it is held any more.
     fn end(&mut self, stream: usize, ending: Ending) {
-        while self.count_complete(stream) {}
+        while self.count_complete(stream, None) {}
         self.feeds[stream].end(ending);
         if self.feeds[stream].carries_record() {
             self.provide(stream);
         }
-        while self.count_complete(stream) {}
+        while self.count_complete(stream, None) {}
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::files::FilesOf;
+use crate::engine::files::share::{Reading, Share};
 use crate::source::files::{Entry, Opened, Progress};
 
 /// What there is to do.
@@ -45,18 +46,18 @@ pub(super) struct Shared {
 }
 
 /// Something for one worker.
-pub(super) enum Task {
+pub(super) enum Task<'a> {
     /// A file that was not opened: opening it needs nobody else.
-    Entry(usize, Entry),
+    Entry(usize, Entry, Reading<'a>),
     /// A file that can only be read from its beginning to its end.
-    Whole(usize, Entry, Opened),
+    Whole(usize, Entry, Opened, Reading<'a>),
     Piece(usize, Arc<Shared>, Range<u64>),
     /// A file that cannot be opened.
     Failed(usize, Entry, io::Error),
 }
 
 impl Work {
-    /// With about how many pieces it is.
+    /// With about how many pieces it is: that many workers have something to do.
     pub(super) fn new(sets: Vec<FilesOf>) -> (Self, usize) {
         let (mut all, mut entries) = (Vec::new(), VecDeque::new());
         let mut piece_count = 0;
@@ -64,7 +65,10 @@ impl Work {
             let progress = files.progress();
             let (of_set, name, piece_bytes) = files.into_parts();
             let piece_bytes = piece_bytes as u64;
-            let pieces = of_set.iter().map(|entry| 1 + entry.bytes / piece_bytes);
+            let pieces = of_set.iter().map(|entry| match entry.content_bytes() {
+                Some(bytes) => 1 + bytes / piece_bytes,
+                None => u64::from(u32::MAX),
+            });
             piece_count += pieces.sum::<u64>();
             entries.extend(of_set.into_iter().map(|entry| (number, entry)));
             all.push(Set {
@@ -82,8 +86,9 @@ impl Work {
         (Work { sets: all, cursor }, piece_count)
     }
 
-    /// The next thing to do, if there is one.
-    pub(super) fn take(&self) -> Option<Task> {
+    /// The next thing to do, if there is one. What only one worker can read is announced in `share` before
+    /// anybody else finds out that there is nothing more.
+    pub(super) fn take<'a>(&self, share: &'a Share) -> Option<Task<'a>> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((set, shared, at)) = &mut cursor.current {
             let (set, begin) = (*set, *at);
@@ -104,7 +109,7 @@ impl Work {
             ..
         } = &self.sets[set];
         if entry.bytes <= *piece_bytes {
-            return Some(Task::Entry(set, entry));
+            return Some(Task::Entry(set, entry, share.begin()));
         }
         // Opened under the lock: the others are to find its pieces.
         match entry.open() {
@@ -122,7 +127,7 @@ impl Work {
                 }
                 Some(Task::Piece(set, shared, 0..end))
             }
-            Ok(opened) => Some(Task::Whole(set, entry, opened)),
+            Ok(opened) => Some(Task::Whole(set, entry, opened, share.begin())),
             Err(cause) => Some(Task::Failed(set, entry, cause)),
         }
     }

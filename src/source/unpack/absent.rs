@@ -32,6 +32,11 @@ pub(crate) fn of_file(_file: &File) -> io::Result<Option<Box<Unpack>>> {
     Ok(None)
 }
 
+/// Nobody can ask what is inside.
+pub(crate) fn is_packed(_file: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Nobody can ask for one.
 pub(crate) fn of_stream() -> Option<Box<Unpack>> {
     None

@@ -98,6 +98,15 @@ struct Progress {
 ///
 /// What the system says of a read.
 pub(crate) fn of_file(file: &File) -> io::Result<Option<Box<Unpack>>> {
+    Ok(is_packed(file)?.then(|| Box::new(Unpack::new())))
+}
+
+/// Whether a regular file is compressed. The file's own place stays where it is.
+///
+/// # Errors
+///
+/// What the system says of a read.
+pub(crate) fn is_packed(file: &File) -> io::Result<bool> {
     let (mut first, mut count) = ([0; MAGIC_BYTES], 0);
     while count < MAGIC_BYTES {
         match file.read_at(&mut first[count..], count as u64) {
@@ -107,8 +116,7 @@ pub(crate) fn of_file(file: &File) -> io::Result<Option<Box<Unpack>>> {
             Err(cause) => return Err(cause),
         }
     }
-    let is_packed = kind_of(&first[..count], true) != Kind::Plain;
-    Ok(is_packed.then(|| Box::new(Unpack::new())))
+    Ok(kind_of(&first[..count], true) != Kind::Plain)
 }
 
 /// A decoder for what comes out of a pipe or the like, which may be compressed.

@@ -27,7 +27,7 @@ pub(crate) struct Counting {
     /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
     /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
     /// Files and standard input that hold gzip or zstd data, whatever their names, are decompressed, each
-    /// by one thread.
+    /// by one thread; all of them count what is inside.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,

@@ -1,0 +1,191 @@
+//! Blocks of what only one worker can read, for the workers that have nothing to do.
+//!
+//! Promise: every block that is lent is counted once; there are no more than were allowed, and they are
+//! used again; who reads never waits for who counts. Refuses to know: files, decoders, what is counted.
+//!
+//! ```text
+//!   reads ──▶ cut ──▶ lent, while somebody is idle ──▶ [ full ] ──▶ counted by an idle worker
+//!                └──▶ else counted by the one who reads        ◀── [ empty ] ──┘
+//! ```
+//!
+//! With more files than workers nobody is idle, and nothing passes through here. With fewer the one who reads
+//! is kept at reading for as long as the others keep up, and counts as well when they do not.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::ring::arena::{Arena, Block};
+
+/// Blocks lent at a time, for each worker there is: one is counted, the other one waits for it.
+pub(super) const LENT_PER_WORKER: usize = 2;
+
+/// See the module.
+pub(super) struct Share {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    arena: Arena,
+    /// Blocks that were not taken out of the arena yet: where all files are plain they never are.
+    uncarved: usize,
+    empty: Vec<Block>,
+    /// With the numbers of their streams.
+    full: VecDeque<(Block, usize)>,
+    /// Workers that read what others may count.
+    readers: usize,
+    /// Workers that have nothing else to do.
+    helpers: usize,
+}
+
+/// Somebody reads what others may count: they wait for it until this is dropped.
+pub(super) struct Reading<'a>(&'a Share);
+
+impl Share {
+    /// Lends at most `blocks` of `arena` at a time.
+    pub(super) fn new(arena: Arena, blocks: usize) -> Self {
+        Share {
+            state: Mutex::new(State {
+                arena,
+                uncarved: blocks,
+                empty: Vec::with_capacity(blocks),
+                full: VecDeque::with_capacity(blocks),
+                readers: 0,
+                helpers: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more worker begins to read.
+    pub(super) fn begin(&self) -> Reading<'_> {
+        self.state().readers += 1;
+        Reading(self)
+    }
+
+    /// Has somebody who is idle count `block`, and gives an empty one for it; or gives it back, where nobody
+    /// would come to it soon.
+    pub(super) fn lend(&self, block: Block, stream: usize) -> Result<Block, Block> {
+        let mut state = self.state();
+        if state.full.len() >= LENT_PER_WORKER * state.helpers {
+            return Err(block);
+        }
+        let empty = match state.empty.pop() {
+            Some(empty) => empty,
+            None if state.uncarved > 0 => {
+                state.uncarved -= 1;
+                state.arena.block()
+            }
+            None => return Err(block),
+        };
+        state.full.push_back((block, stream));
+        drop(state);
+        self.changed.notify_one();
+        Ok(empty)
+    }
+
+    /// Has `count` count what is lent, until nobody reads any more and nothing is left.
+    pub(super) fn help(&self, mut count: impl FnMut(&Block, usize)) {
+        let mut state = self.state();
+        state.helpers += 1;
+        loop {
+            if let Some((mut block, stream)) = state.full.pop_front() {
+                drop(state);
+                count(&block, stream);
+                block.recycle();
+                state = self.state();
+                state.empty.push(block);
+            } else if state.readers == 0 {
+                break;
+            } else {
+                let waited = self.changed.wait(state);
+                state = waited.unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        state.helpers -= 1;
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.readers -= 1;
+        if state.readers == 0 {
+            drop(state);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn share(blocks: usize) -> (Share, Block) {
+        let arena = Arena::new(64, blocks + 1).expect("a little memory");
+        let block = arena.block();
+        (Share::new(arena, blocks), block)
+    }
+
+    #[test]
+    fn nothing_is_lent_where_nobody_is_idle_and_nobody_waits_where_nobody_reads() {
+        let (share, block) = share(4);
+        let reading = share.begin();
+        let Err(block) = share.lend(block, 0) else {
+            panic!("nobody would count it")
+        };
+        drop(reading);
+        share.help(|_, _| panic!("nothing was lent"));
+        assert!(share.lend(block, 0).is_err(), "the helper has gone");
+    }
+
+    #[test]
+    fn every_block_is_counted_once_by_whoever_and_no_more_are_made_than_allowed() {
+        const BLOCKS: u64 = 20_000;
+        let (share, mut block) = share(5);
+        let (sum, lent) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let mut readings = vec![share.begin(), share.begin()];
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    share.help(|block, stream| {
+                        let number = u64::from_le_bytes(block.bytes().try_into().unwrap());
+                        assert_eq!(number % 7, stream as u64);
+                        sum.fetch_add(number, Ordering::Relaxed);
+                        lent.fetch_add(1, Ordering::Relaxed);
+                    });
+                });
+            }
+            // One of two ends early; the others wait for the second one.
+            readings.pop();
+            for number in 0..BLOCKS {
+                block.append(&number.to_le_bytes());
+                match share.lend(block, (number % 7) as usize) {
+                    Ok(empty) => block = empty,
+                    Err(back) => {
+                        sum.fetch_add(number, Ordering::Relaxed);
+                        block = back;
+                        block.recycle();
+                    }
+                }
+                assert_eq!(block.filled(), 0);
+                if lent.load(Ordering::Relaxed) == 0 {
+                    thread::yield_now();
+                }
+            }
+            drop(readings);
+        });
+        assert_eq!(sum.into_inner(), BLOCKS * (BLOCKS - 1) / 2);
+        assert!(lent.into_inner() > 0, "somebody helped");
+        let state = share.state();
+        assert_eq!((state.readers, state.helpers, state.full.len()), (0, 0, 0));
+        assert_eq!(state.empty.len() + state.uncarved, 5);
+    }
+}
