@@ -194,7 +194,7 @@ impl Config {
 
     /// Memory in bytes that the engine may take for everything whose size depends on the input: blocks,
     /// the keys of the batch that is counted and of the one that is put out, ranking all of them, windows
-    /// over them, records longer than a block. No limit by default.
+    /// over them, records longer than a block, decoders of compressed input. No limit by default.
     ///
     /// It is divided when the engine starts; too little for the fixed parts is refused then, with the number
     /// that would do. Windows have half of it: in one half of that every batch of a window has its share, and the

@@ -139,6 +139,18 @@ pub const PANE_BYTES_MIN: usize = KIB;
 /// Bytes of the queues between threads and of what is written out of a batch, within reason.
 pub const QUEUES_BYTES: usize = 4 * MIB;
 
+/// Bytes of a decoder of compressed input beside its window: 64 KiB of input, and for zstd a state of some
+/// 160 KiB and three blocks of 128 KiB.
+pub const DECODER_BYTES: usize = 768 * KIB;
+
+/// log2 of the largest window of a zstd decoder: 128 MiB, the reference decoder's own limit.
+pub const WINDOW_LOG_MAX: u32 = 27;
+/// log2 of the window that every zstd decoder may have, whatever the memory limit: 8 MiB, which RFC 8878
+/// recommends every decoder to support.
+pub const WINDOW_LOG_MIN: u32 = 23;
+/// The windows of all decoders are this share of the memory limit at most, unless they are the smallest.
+pub const WINDOWS_SHARE: usize = 8;
+
 /// Turns of a shard's waiting loop before it parks: some 10 us, about what waking a parked thread costs.
 pub const SPINS_BEFORE_PARK: u32 = 256;
 

@@ -17,7 +17,7 @@ use crate::source::feed::{Ending, Feed};
 use crate::split::{Kernel, Rule, Tallied};
 use crate::table::Table;
 use crate::table::bound::Bound;
-use crate::table::budget::{Division, Kept, Needs};
+use crate::table::budget::{Decoders, Division, Kept, Needs};
 use crate::table::keys::Seed;
 
 /// Counts the tokens of pushed bytes in the calling thread.
@@ -85,6 +85,7 @@ impl Tally {
             sets: 1,
             blocks: 1,
             feeds: 1,
+            decoders: Decoders::default(),
             pipelines: &pipelines,
             kept: Kept::default(),
         }

@@ -48,7 +48,7 @@ use crate::source::feed::Feed;
 use crate::source::files::{Entry, Files, Opened, Trouble};
 use crate::source::{Notice, Notices};
 use crate::sys;
-use crate::table::budget::Division;
+use crate::table::budget::{Decoders, Division};
 use crate::table::keys::Seed;
 
 /// The files of one stream.
@@ -74,10 +74,13 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         kept,
         ..
     } = order;
-    let (work, piece_count) = Work::new(sets);
+    let decoders: Decoders = sets.iter().map(|set| set.files.all_decoders()).sum();
+    let (mut work, piece_count) = Work::new(sets);
     // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
     let worker_count = config.workers.unwrap_or_else(sys::core_count);
     let worker_count = worker_count.min(piece_count).clamp(1, SHARDS_MAX);
+    let decoders = decoders.at_most(worker_count);
+    work.limit_windows(decoders.window_log_max(config.memory_bytes_max));
     let stream_count = work.sets.iter().map(|set| set.stream + 1).max();
     let stream_count = stream_count.unwrap_or(0);
     let block_bytes = config.block_bytes_within_limit();
@@ -98,6 +101,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         sets: 1,
         blocks,
         feeds: worker_count * stream_count,
+        decoders,
         pipelines: &pipelines,
         kept,
     }
@@ -284,7 +288,7 @@ impl Crew {
 
     fn perform(&self, task: Task<'_>, hand: &mut Hand) {
         match task {
-            Task::Entry(set, mut entry, reading) => match entry.open() {
+            Task::Entry(set, mut entry, reading) => match entry.open(self.work.window_log_max) {
                 Ok(opened) => self.whole(set, &entry, opened, reading, hand),
                 Err(cause) => {
                     self.work.sets[set].progress.begin(entry.bytes, 0);

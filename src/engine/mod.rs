@@ -47,7 +47,7 @@ use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
 use crate::sys;
-use crate::table::budget::{Division, Kept};
+use crate::table::budget::{Decoders, Division, Kept};
 use crate::table::keys::Seed;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
@@ -65,6 +65,8 @@ pub(crate) struct Order {
     pub(crate) plan: Plan,
     /// The stream each feed belongs to.
     pub(crate) feeds: Vec<usize>,
+    /// Of all sources together.
+    pub(crate) decoders: Decoders,
     pub(crate) interval: Duration,
     pub(crate) clock: Clock,
     pub(crate) notices: Notices,
@@ -84,6 +86,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         config,
         plan,
         feeds,
+        decoders,
         interval,
         clock,
         notices,
@@ -102,6 +105,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         sets: 2,
         blocks: block_count(shard_count, feeds.len()),
         feeds: feeds.len(),
+        decoders,
         pipelines: &pipelines,
         kept,
     }

@@ -25,7 +25,7 @@ use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
 use crate::table::Table;
-use crate::table::budget::Kept;
+use crate::table::budget::{Decoders, Kept};
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
@@ -187,6 +187,7 @@ impl EngineBuilder {
             config: self.config,
             plan,
             feeds: vec![0; self.inputs],
+            decoders: Decoders::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
             notices: self.notices.clone(),

@@ -39,7 +39,7 @@ use crate::shard::worker::{self, Worker};
 use crate::source::{Notices, Source};
 use crate::split::{Kernel, Rule, Tallied, scalar};
 use crate::table::bound::Bound;
-use crate::table::budget::{Kept, Needs};
+use crate::table::budget::{Decoders, Kept, Needs};
 use crate::table::keys::Seed;
 
 pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
@@ -141,6 +141,7 @@ impl World {
             config,
             plan,
             feeds: (0..stream_count).collect(),
+            decoders: Decoders::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
             notices: Notices::default(),
@@ -536,6 +537,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
             outputs: vec![Box::new(kept.clone())],
         },
         feeds: vec![0],
+        decoders: Decoders::default(),
         interval: Duration::ZERO,
         clock: Clock::manual(Duration::ZERO),
         notices: Notices::default(),

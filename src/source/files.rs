@@ -18,8 +18,9 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::PIECE_BYTES;
 use crate::source::input::Input;
-use crate::source::unpack::{self, Step, Unpack};
+use crate::source::unpack::{self, Kind, Step, Unpack};
 use crate::source::{Fill, Notice, Port, Source};
+use crate::table::budget::Decoders;
 
 /// How many times as long as a compressed file what is in it may well be: text is seldom compressed less.
 const PACKED_GROWTH: u64 = 4;
@@ -62,8 +63,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// A pipe or a device, which can be opened once.
     stream: Option<File>,
-    /// It was compressed when it was named.
-    is_packed: bool,
+    /// What its first bytes said when it was named, if it is a regular file.
+    kind: Kind,
     /// What is inside is asked for, if it is compressed.
     is_unpacked: bool,
 }
@@ -200,8 +201,12 @@ impl Entry {
         let (metadata, file) = opened.map_err(|cause| unreadable(&cause))?;
         let is_file = metadata.is_file();
         Ok(Entry {
-            // What cannot be read now is told of when it is its turn.
-            is_packed: is_file && unpack::is_packed(&file).unwrap_or(false),
+            kind: if is_file {
+                // What cannot be read now is told of when it is its turn.
+                unpack::kind_of_file(&file).unwrap_or(Kind::Plain)
+            } else {
+                Kind::Plain
+            },
             path,
             bytes: if is_file { metadata.len() } else { 0 },
             // A pipe must not be closed again: whoever writes would be told that nobody reads.
@@ -212,15 +217,25 @@ impl Entry {
 
     /// About how many bytes are in it, as far as that is known when it was named.
     pub(crate) fn content_bytes(&self) -> Option<u64> {
-        match (&self.stream, self.is_unpacked && self.is_packed) {
+        match (&self.stream, self.is_unpacked && self.kind.is_packed()) {
             (Some(_), _) => None,
             (None, true) => Some(self.bytes.saturating_mul(PACKED_GROWTH)),
             (None, false) => Some(self.bytes),
         }
     }
 
-    /// Opens it, which can be done once.
-    pub(crate) fn open(&mut self) -> io::Result<Opened> {
+    /// What it takes to read it, as far as that is known when it was named.
+    fn decoders(&self) -> Decoders {
+        match &self.stream {
+            _ if !self.is_unpacked => Decoders::default(),
+            Some(_) => Kind::Open.decoders(),
+            None => self.kind.decoders(),
+        }
+    }
+
+    /// Opens it, which can be done once. The window of a decoder is at most 2 to the power of
+    /// `window_log_max`.
+    pub(crate) fn open(&mut self, window_log_max: u32) -> io::Result<Opened> {
         let file = match self.stream.take() {
             Some(stream) => stream,
             None => open(&self.path)?,
@@ -235,16 +250,24 @@ impl Entry {
                 None
             };
             match unpack {
-                Some(unpack) => Opened::Packed(Packed {
-                    file,
-                    left: size,
-                    unpack,
-                }),
+                Some(mut unpack) => {
+                    unpack.limit_window(window_log_max);
+                    Opened::Packed(Packed {
+                        file,
+                        left: size,
+                        unpack,
+                    })
+                }
                 None => Opened::Regular(file, size),
             }
         } else {
-            let input = Input::of(format!("{:?}", self.path), file);
-            Opened::Stream(input.unpacked(self.is_unpacked))
+            let mut input = Input::of(format!("{:?}", self.path), file);
+            #[cfg(feature = "compress")]
+            if self.is_unpacked {
+                input = input.decompress();
+            }
+            input.limit_window(window_log_max);
+            Opened::Stream(input)
         })
     }
 
@@ -344,10 +367,11 @@ impl Files {
     /// A compressed file is decoded from its beginning to its end by one thread. With
     /// [`start_files`](crate::StreamingContext::start_files) the other workers go on with other files, or count
     /// what it decodes when there are none; as a source it is decoded on the reading thread, up to 256 KiB at a
-    /// time. Besides what
-    /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) divides, each file that is being read
-    /// takes 64 KiB and, for zstd, the window its frames ask for; one above 128 MiB is refused, as the
-    /// reference decoder does by default. Frames that need a dictionary are refused as well.
+    /// time. Each file that is being decoded takes 768 KiB at most and, for zstd, the window its frames ask for;
+    /// one above 128 MiB is refused, as the reference decoder does by default. With
+    /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) the windows of all decoders together are an
+    /// eighth of it at most, each a power of two from 8 to 128 MiB; a frame that asks for more is an error that
+    /// says so. Frames that need a dictionary are refused as well.
     ///
     /// [`Follow`](crate::sources::Follow) and `text_file_stream` give bytes as they are.
     ///
@@ -377,6 +401,11 @@ impl Files {
         self
     }
 
+    /// What it takes to read all of them at once.
+    pub(crate) fn all_decoders(&self) -> Decoders {
+        self.entries.iter().map(Entry::decoders).sum()
+    }
+
     /// What was named, for another reader, and its name.
     pub(crate) fn into_parts(self) -> (Vec<Entry>, String, usize) {
         (self.entries, self.name, self.piece_bytes)
@@ -399,7 +428,7 @@ impl Files {
     fn open_next(&mut self) -> bool {
         while let Some(entry) = self.entries.get_mut(self.next) {
             self.next += 1;
-            match entry.open() {
+            match entry.open(self.port.window_log_max()) {
                 Ok(Opened::Regular(file, left)) => {
                     self.progress.begin(entry.bytes, left.unwrap_or(0));
                     self.open = Some(Open::Regular { file, left });
@@ -527,6 +556,10 @@ impl Source for Files {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn decoders(&self) -> Decoders {
+        self.all_decoders().at_most(1)
     }
 }
 

@@ -18,8 +18,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
-use crate::source::unpack::{self, Step, Unpack};
+#[cfg(feature = "compress")]
+use crate::source::unpack;
+use crate::source::unpack::{Step, Unpack};
 use crate::source::{Fill, Port, Source};
+use crate::table::budget::Decoders;
 
 /// Bytes a pipe may hold, at most, unless root made it larger (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES_MAX: usize = 1 << 20;
@@ -63,14 +66,16 @@ impl Input {
     /// let input = microtally::sources::Input::stdin().decompress();
     /// ```
     #[cfg(feature = "compress")]
-    pub fn decompress(self) -> Self {
-        self.unpacked(true)
+    pub fn decompress(mut self) -> Self {
+        self.unpack = Some(unpack::of_stream());
+        self
     }
 
-    /// Gives what is inside, if `is_unpacked`.
-    pub(crate) fn unpacked(mut self, is_unpacked: bool) -> Self {
-        self.unpack = is_unpacked.then(unpack::of_stream).flatten();
-        self
+    /// The largest window that zstd data may ask for, as a power of two. Called before anything is read.
+    pub(crate) fn limit_window(&mut self, window_log_max: u32) {
+        if let Some(unpack) = &mut self.unpack {
+            unpack.limit_window(window_log_max);
+        }
     }
 
     /// What was opened as `name`.
@@ -169,6 +174,7 @@ impl fmt::Debug for Input {
 
 impl Source for Input {
     fn start(&mut self, port: Port, _now: Duration) {
+        self.limit_window(port.window_log_max());
         self.watch(&port);
     }
 
@@ -220,5 +226,10 @@ impl Source for Input {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn decoders(&self) -> Decoders {
+        let unpack = self.unpack.as_deref();
+        unpack.map(Unpack::decoders).unwrap_or_default()
     }
 }

@@ -48,7 +48,9 @@ pub use self::notice::Notice;
 pub(crate) use self::notice::Notices;
 use crate::epoch::BatchTime;
 use crate::error::Error;
+use crate::limits::WINDOW_LOG_MAX;
 use crate::split::Rule;
+use crate::table::budget::Decoders;
 
 /// A source of bytes of one's own.
 ///
@@ -256,6 +258,12 @@ pub trait Source: Send {
 
     /// What to call the source in messages: a URL, or a noun. Asked once.
     fn name(&self) -> &str;
+
+    /// Decoders it has at a time: they are in the memory limit. For sources of this crate.
+    #[doc(hidden)]
+    fn decoders(&self) -> Decoders {
+        Decoders::default()
+    }
 }
 
 /// What a call of [`Source::fill`] did, and when to call again.
@@ -299,6 +307,8 @@ pub struct Port {
     waker: Waker,
     notices: Notices,
     rule: Rule,
+    /// log2 of the largest window of a decoder.
+    window_log_max: u32,
 }
 
 /// Has the reading thread call [`Source::fill`]; from any thread, as often as one likes.
@@ -322,6 +332,7 @@ impl Port {
             waker: Waker(Arc::new(wake)),
             notices,
             rule: Rule::Lines,
+            window_log_max: WINDOW_LOG_MAX,
         }
     }
 
@@ -334,6 +345,19 @@ impl Port {
     /// See [`split_by`](Self::split_by).
     pub(crate) fn rule(&self) -> Rule {
         self.rule
+    }
+
+    /// The same for a source whose decoders have windows of at most 2 to the power of `window_log_max`.
+    pub(crate) fn with_window(self, window_log_max: u32) -> Self {
+        Port {
+            window_log_max,
+            ..self
+        }
+    }
+
+    /// See [`with_window`](Self::with_window).
+    pub(crate) fn window_log_max(&self) -> u32 {
+        self.window_log_max
     }
 
     /// A port that leads nowhere: for tests that call a source of one's own without an engine.

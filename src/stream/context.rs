@@ -372,7 +372,9 @@ impl StreamingContext {
         let low_latency = draft.config.low_latency;
         let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
         let now = clock.now();
-        let parts = build(draft.order(Arc::clone(&control), Arc::clone(&wake), now))?;
+        let order = draft.order(Arc::clone(&control), Arc::clone(&wake), now);
+        let window_log_max = order.decoders.window_log_max(order.config.memory_bytes_max);
+        let parts = build(order)?;
         let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
@@ -392,7 +394,7 @@ impl StreamingContext {
             let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
             let port = port.split_by(hub.rule_of(index));
-            source.start(port, now);
+            source.start(port.with_window(window_log_max), now);
         }
         let batch_clock = if draft.is_one_batch {
             BatchClock::at_end()
@@ -472,6 +474,7 @@ impl Draft {
             config: self.config.clone(),
             plan,
             feeds: self.feeds.clone(),
+            decoders: self.sources.iter().map(|source| source.decoders()).sum(),
             interval: if self.is_one_batch {
                 Duration::ZERO
             } else {

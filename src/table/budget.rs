@@ -10,7 +10,8 @@
 use crate::config::{Config, OnLimit};
 use crate::error::{Error, Result};
 use crate::limits::{
-    COUNTER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB, QUEUES_BYTES, SHARDS_MAX,
+    COUNTER_BYTES, DECODER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB, QUEUES_BYTES,
+    SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
 };
 use crate::table::Table;
 use crate::table::bound::Bound;
@@ -37,6 +38,53 @@ impl Needs {
     }
 }
 
+/// Decoders of compressed input that there are at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoders {
+    pub(crate) count: usize,
+    /// How many of them may need a window: those of zstd, and those that do not know yet.
+    pub(crate) windows: usize,
+}
+
+impl Decoders {
+    /// As these, but no more than `count` at a time.
+    pub(crate) fn at_most(self, count: usize) -> Self {
+        Decoders {
+            count: self.count.min(count),
+            windows: self.windows.min(count),
+        }
+    }
+
+    /// log2 of the largest window that each of them may have.
+    ///
+    /// A window is memory only once a frame asks for it, but it is taken off what the tables get.
+    pub(crate) fn window_log_max(self, memory_bytes_max: Option<usize>) -> u32 {
+        let Some(bytes_max) = memory_bytes_max else {
+            return WINDOW_LOG_MAX;
+        };
+        // A file may have become a compressed one since it was named.
+        let each = (bytes_max / WINDOWS_SHARE).checked_div(self.windows);
+        let log = each.and_then(usize::checked_ilog2).unwrap_or(0);
+        log.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX)
+    }
+
+    /// What they take within a limit.
+    fn bytes(self, memory_bytes_max: usize) -> usize {
+        let window = 1usize << self.window_log_max(Some(memory_bytes_max));
+        let windows = self.windows.saturating_mul(window);
+        windows.saturating_add(self.count.saturating_mul(DECODER_BYTES))
+    }
+}
+
+impl std::iter::Sum for Decoders {
+    fn sum<I: Iterator<Item = Decoders>>(all: I) -> Decoders {
+        all.fold(Decoders::default(), |sum, one| Decoders {
+            count: sum.count + one.count,
+            windows: sum.windows + one.windows,
+        })
+    }
+}
+
 /// What the memory is for.
 #[derive(Clone, Debug)]
 pub(crate) struct Division<'a> {
@@ -47,6 +95,7 @@ pub(crate) struct Division<'a> {
     pub(crate) sets: usize,
     pub(crate) blocks: usize,
     pub(crate) feeds: usize,
+    pub(crate) decoders: Decoders,
     /// One entry for each pipeline.
     pub(crate) pipelines: &'a [Needs],
     pub(crate) kept: Kept,
@@ -89,7 +138,7 @@ impl Division<'_> {
         let tables = self.tables().max(1);
         let windows = self.kept.windows_bytes(bytes_max);
         let bound = |may_defer| Bound {
-            bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer)) / tables,
+            bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer, bytes_max)) / tables,
             on_limit,
             may_defer,
         };
@@ -103,15 +152,27 @@ impl Division<'_> {
         let least = self.pipelines.iter().map(|needs| needs.table_bytes_min);
         let least = least.max().unwrap_or(0);
         if bound.bytes < least {
-            let fixed = self.fixed(false);
             let halves = if self.kept.windows == 0 { 1 } else { 2 };
-            let bytes_min = fixed.saturating_add(least.saturating_mul(tables));
-            let bytes_min = bytes_min.saturating_mul(halves);
+            let (mut bytes_min, mut fixed) = (bytes_max, 0);
+            // More memory may mean larger windows of decoders, up to a point.
+            loop {
+                fixed = self.fixed(false, bytes_min).max(fixed);
+                let enough = fixed.saturating_add(least.saturating_mul(tables));
+                let enough = enough.saturating_mul(halves);
+                if enough == bytes_min {
+                    break;
+                }
+                bytes_min = enough;
+            }
             let mib = |bytes: usize| bytes.div_ceil(MIB);
+            let decoders = match self.decoders.count {
+                0 => "",
+                _ => ", decoders of compressed input",
+            };
             return Err(Error::refused(format!(
                 "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do, of which {} MiB are \
-                 for blocks and long records and the rest for {tables} tables{}; take fewer workers or a smaller \
-                 record_bytes_max",
+                 for blocks and long records{decoders} and the rest for {tables} tables{}; take fewer workers or a \
+                 smaller record_bytes_max",
                 mib(bytes_min),
                 mib(fixed),
                 if halves == 1 { "" } else { " and windows" },
@@ -120,8 +181,8 @@ impl Division<'_> {
         Ok(bound)
     }
 
-    /// Bytes of everything but the tables.
-    fn fixed(&self, may_defer: bool) -> usize {
+    /// Bytes of everything but the tables, within `bytes_max`.
+    fn fixed(&self, may_defer: bool, bytes_max: usize) -> usize {
         let block = self.config.block_bytes_within_limit() + GUARD_BYTES;
         let record = self.config.record_bytes_max + 1 + GUARD_BYTES;
         let lanes = self.shards * self.pipelines.len();
@@ -130,6 +191,7 @@ impl Division<'_> {
             self.blocks.saturating_mul(block),
             // A record that outgrew its block: it is copied when it grows, and the next one's beginning waits.
             self.feeds.saturating_mul(record).saturating_mul(3),
+            self.decoders.bytes(bytes_max),
             // Hot words and lists of every pipeline in every shard.
             lanes * COUNTER_BYTES,
             // Keys that wait for others of their corner of the table.
@@ -195,9 +257,14 @@ mod tests {
             sets: 2,
             blocks: 17,
             feeds: 1,
+            decoders: Decoders::default(),
             pipelines,
             kept: Kept { tables, windows },
         }
+    }
+
+    fn decoders(count: usize, windows: usize) -> Decoders {
+        Decoders { count, windows }
     }
 
     #[test]
@@ -210,30 +277,75 @@ mod tests {
             vec![],
         ] {
             for on_limit in [OnLimit::Approximate, OnLimit::Other, OnLimit::Fail] {
-                for (mib, windows) in [(256, 0), (512, 1), (1024, 0), (8192, 3)] {
+                for (mib, windows, decoders) in [
+                    (256, 0, decoders(0, 0)),
+                    (512, 1, decoders(2, 0)),
+                    (512, 0, decoders(1, 1)),
+                    (1024, 0, decoders(3, 2)),
+                    (8192, 3, decoders(9, 9)),
+                ] {
                     let config = Config::default().memory_bytes_max(mib << 20);
                     let config = config.on_limit(on_limit);
-                    let division = division(&config, &pipelines, 3, windows);
+                    let mut division = division(&config, &pipelines, 3, windows);
+                    division.decoders = decoders;
                     let bound = division.bound().unwrap();
                     let windows = windows * division.kept.window_bytes(mib << 20);
-                    let all =
-                        division.fixed(bound.may_defer) + bound.bytes * division.tables() + windows;
+                    let fixed = division.fixed(bound.may_defer, mib << 20);
+                    let all = fixed + bound.bytes * division.tables() + windows;
                     assert!(all <= mib << 20);
                     assert!(all + division.tables().max(1) + 3 > mib << 20 || pipelines.is_empty());
+                    let window = decoders.windows << decoders.window_log_max(Some(mib << 20));
+                    assert!(fixed > window + decoders.count * DECODER_BYTES);
                 }
             }
         }
     }
 
     #[test]
+    fn windows_are_an_eighth_of_the_limit_within_8_and_128_mib() {
+        for (mib, windows, window_mib) in [
+            (64, 1, 8),
+            (127, 1, 8),
+            (128, 1, 16),
+            (512, 1, 64),
+            (1023, 1, 64),
+            (1024, 1, 128),
+            (1 << 20, 1, 128),
+            (1024, 2, 64),
+            (1024, 3, 32),
+            (1024, 64, 8),
+            // What is compressed and was not when it was named.
+            (1024, 0, 8),
+        ] {
+            let log = decoders(windows, windows).window_log_max(Some(mib << 20));
+            assert_eq!(1 << log >> 20, window_mib, "{mib} {windows}");
+        }
+        assert_eq!(decoders(9, 9).window_log_max(None), WINDOW_LOG_MAX);
+        assert_eq!(decoders(5, 4).at_most(4), decoders(4, 4));
+        let sum: Decoders = [decoders(1, 0), decoders(2, 2)].into_iter().sum();
+        assert_eq!(sum, decoders(3, 2));
+    }
+
+    #[test]
     fn too_little_is_refused_with_what_would_do() {
         let pipelines = [Needs::counting()];
-        for windows in [0, 2] {
+        // With a decoder, the more memory there is the larger is its window.
+        for (shards, windows, decoders) in [
+            (3, 0, decoders(0, 0)),
+            (3, 2, decoders(0, 0)),
+            (3, 0, decoders(1, 1)),
+            (3, 1, decoders(1, 1)),
+            (200, 0, decoders(2, 1)),
+        ] {
             let bound = |bytes: usize, kept: usize| {
                 let config = Config::default().memory_bytes_max(bytes);
-                division(&config, &pipelines, kept, windows).bound()
+                let mut division = division(&config, &pipelines, kept, windows);
+                (division.shards, division.decoders) = (shards, decoders);
+                division.bound()
             };
             let error = bound(1 << 20, 0).unwrap_err().to_string();
+            let says = error.contains(", decoders of compressed input and the rest");
+            assert_eq!(says, decoders.count > 0, "{error}");
             let start = "memory_bytes_max 1048576 is too little: ";
             let number = error.strip_prefix(start).unwrap().split(' ').next();
             let least: usize = number.unwrap().parse().unwrap();

@@ -235,6 +235,104 @@ fn what_comes_out_of_a_named_pipe_is_decompressed_and_progress_is_of_the_pipe() 
     }
 }
 
+/// A frame whose window is 2 to the power of `log`: its decoder takes as much, however little there is in it.
+fn with_window(content: &[u8], log: u32) -> Vec<u8> {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(log).unwrap();
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn windows_are_as_large_as_the_memory_limit_can_spare_and_8_mib_at_least() {
+    const MIB: usize = 1 << 20;
+    // More than the room for one call, or the decoder would take no window for it.
+    let content = b"one\ntwo\n".repeat(100_000);
+    let expected = Definition::of(&content, Rule::Lines);
+    let root = tempfile::tempdir().unwrap();
+    let config = Config::default()
+        .workers(2)
+        .record_bytes_max(MIB)
+        .pin(false);
+    for (log, limit, files, is_refused) in [
+        (23, Some(64), 1, false),
+        (23, Some(64), 2, false),
+        (24, Some(64), 1, true),
+        (24, Some(128), 1, false),
+        (25, Some(256), 1, false),
+        (25, Some(256), 2, true),
+        (27, Some(512), 1, true),
+        (27, Some(1024), 1, false),
+        (27, None, 2, false),
+    ] {
+        let frame = with_window(&content, log);
+        let paths = put(root.path(), &vec![frame; files]);
+        let config = match limit {
+            Some(mib) => config.clone().memory_bytes_max(mib * MIB),
+            None => config.clone(),
+        };
+        let outcome = all_at_once(
+            Files::open(&paths).unwrap().decompress(),
+            Rule::Lines,
+            config,
+        );
+        let name = format!("{log} {limit:?} {files}");
+        if !is_refused {
+            assert!(outcome.error.is_none(), "{name}: {:?}", outcome.error);
+            let expected: Expected = (0..files).map(|_| expected.clone()).sum();
+            assert_eq!(outcome.seen, expected, "{name}");
+            continue;
+        }
+        let error = outcome.error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        let says = format!(
+            "the zstd frame at byte 0 asks for a window of {} MiB, and the memory limit leaves ",
+            1 << (log - 20)
+        );
+        assert!(error.to_string().contains(&says), "{name}: {error}");
+        assert_eq!(outcome.seen.records, 0, "{name}");
+    }
+    // Read as a source, there is one decoder whatever the number of files.
+    let paths = put(root.path(), &vec![with_window(&content, 25); 3]);
+    for (mib, is_refused) in [(256, false), (255, true)] {
+        let config = config.clone().memory_bytes_max(mib * MIB);
+        let outcome = one_by_one(
+            Files::open(&paths).unwrap().decompress(),
+            Rule::Lines,
+            config,
+        );
+        assert_eq!(
+            outcome.error.is_some(),
+            is_refused,
+            "{mib}: {:?}",
+            outcome.error
+        );
+        assert_eq!(outcome.notices.len(), if is_refused { 3 } else { 0 });
+    }
+}
+
+#[test]
+fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(root.path(), &[b"a\n".to_vec(), gzip(b"a\n"), zstd(b"a\n")]);
+    let config = Config::default()
+        .workers(1)
+        .record_bytes_max(1 << 20)
+        .pin(false);
+    // The least memory that each of them is counted with.
+    let least = |path: &PathBuf| {
+        let config = config.clone().memory_bytes_max(1 << 20);
+        let files = Files::open([path]).unwrap().decompress();
+        let (ssc, _) = program(files, Rule::Lines, config);
+        let error = ssc.start_files().unwrap_err().to_string();
+        let number = error.split(": ").nth(1).unwrap().split(' ').next().unwrap();
+        number.parse::<usize>().unwrap() >> 10
+    };
+    let [plain, gzip, zstd] = [&paths[0], &paths[1], &paths[2]].map(least);
+    assert_eq!(gzip - plain, 768, "a decoder");
+    assert_eq!(zstd - gzip, 8 << 10, "a window");
+}
+
 #[test]
 fn a_stop_counts_what_was_decoded_and_does_not_wait_for_the_rest() {
     let root = tempfile::tempdir().unwrap();

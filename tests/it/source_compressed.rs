@@ -93,6 +93,45 @@ fn input_that_breaks_off_is_told_counted_and_an_exit_code() {
 }
 
 #[test]
+fn a_window_beyond_the_memory_limit_is_told_with_what_to_do() {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    // More than there is room for at once: the decoder needs its window for it.
+    encoder.write_all(&b"x\ny\nx\n".repeat(100_000)).unwrap();
+    let content = encoder.finish().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("log.zst");
+    std::fs::write(&path, &content).unwrap();
+    let name = path.to_str().unwrap();
+    let count = |limit, source| {
+        microtally(&[
+            "count",
+            "-o",
+            "tsv",
+            "-j",
+            "1",
+            "--max-memory",
+            limit,
+            source,
+        ])
+    };
+    for limit in ["1GiB", "none"] {
+        let ended = count(limit, name).run().quietly();
+        assert!(ended.stdout.contains("\tx\t200000\n"), "{}", ended.stdout);
+        let ended = count(limit, "-").run_with(&content).quietly();
+        assert!(ended.stdout.contains("\tx\t200000\n"), "{}", ended.stdout);
+    }
+    let says = [
+        "window of 128 MiB",
+        "leaves 32 MiB",
+        "zstd -d; or raise --max-memory",
+    ];
+    count("256MiB", name).run().exits_with(3).says(&says);
+    let ended = count("256MiB", "-").run_with(&content).exits_with(3);
+    ended.says(&says);
+}
+
+#[test]
 fn the_help_says_what_is_decompressed_and_what_is_not() {
     let help = shell("\"$0\" count --help").run().quietly().stdout;
     assert!(help.contains("gzip") && help.contains("zstd"), "{help}");

@@ -182,6 +182,9 @@ fn in_terms_of_options(error: Error) -> Error {
                 });
             Error::refused(message)
         }
+        ErrorKind::Source if error.to_string().contains("the memory limit leaves") => {
+            error.with_advice("or raise --max-memory")
+        }
         ErrorKind::Limit => error.with_advice(
             "raise --max-memory, or go on beyond it with --on-limit approx or --on-limit other",
         ),

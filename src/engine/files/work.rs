@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::files::FilesOf;
 use crate::engine::files::share::{Reading, Share};
+use crate::limits::WINDOW_LOG_MAX;
 use crate::source::files::{Entry, Opened, Progress};
 
 /// What there is to do.
 pub(super) struct Work {
     pub(super) sets: Vec<Set>,
+    /// log2 of the largest window of a decoder.
+    pub(super) window_log_max: u32,
     cursor: Mutex<Cursor>,
 }
 
@@ -83,7 +86,17 @@ impl Work {
             current: None,
         });
         let piece_count = usize::try_from(piece_count).unwrap_or(usize::MAX);
-        (Work { sets: all, cursor }, piece_count)
+        let work = Work {
+            sets: all,
+            window_log_max: WINDOW_LOG_MAX,
+            cursor,
+        };
+        (work, piece_count)
+    }
+
+    /// Decoders have windows of at most 2 to the power of `window_log_max`.
+    pub(super) fn limit_windows(&mut self, window_log_max: u32) {
+        self.window_log_max = window_log_max;
     }
 
     /// The next thing to do, if there is one. What only one worker can read is announced in `share` before
@@ -112,7 +125,7 @@ impl Work {
             return Some(Task::Entry(set, entry, share.begin()));
         }
         // Opened under the lock: the others are to find its pieces.
-        match entry.open() {
+        match entry.open(self.window_log_max) {
             Ok(Opened::Regular(file, Some(bytes))) => {
                 progress.begin(entry.bytes, bytes);
                 let end = bytes.min(*piece_bytes);

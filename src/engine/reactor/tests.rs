@@ -14,6 +14,7 @@ use crate::epoch::clock::Clock;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
 use crate::split::Rule;
+use crate::table::budget::Decoders;
 
 const INTERVAL_MS: u64 = 10;
 
@@ -119,6 +120,7 @@ impl Rig {
                 outputs,
             },
             feeds: (0..sources.len()).collect(),
+            decoders: Decoders::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
             notices: notices.clone(),

@@ -5,6 +5,8 @@
 use std::fs::File;
 use std::io;
 
+use crate::table::budget::Decoders;
+
 /// See `unpack/mod.rs`.
 #[allow(dead_code, reason = "only a decoder makes some of them")]
 pub(crate) enum Step {
@@ -13,10 +15,40 @@ pub(crate) enum Step {
     End,
 }
 
+/// See `unpack/mod.rs`.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "only a decoder makes some of them")]
+pub(crate) enum Kind {
+    Plain,
+    Open,
+}
+
+impl Kind {
+    /// Nothing is.
+    pub(crate) fn is_packed(self) -> bool {
+        false
+    }
+
+    /// None.
+    pub(crate) fn decoders(self) -> Decoders {
+        Decoders::default()
+    }
+}
+
 /// A decoder, of which there is none.
 pub(crate) enum Unpack {}
 
 impl Unpack {
+    /// See `unpack/mod.rs`.
+    pub(crate) fn limit_window(&mut self, _window_log_max: u32) {
+        match *self {}
+    }
+
+    /// See `unpack/mod.rs`.
+    pub(crate) fn decoders(&self) -> Decoders {
+        match *self {}
+    }
+
     /// See `unpack/mod.rs`.
     pub(crate) fn fill(
         &mut self,
@@ -33,11 +65,6 @@ pub(crate) fn of_file(_file: &File) -> io::Result<Option<Box<Unpack>>> {
 }
 
 /// Nobody can ask what is inside.
-pub(crate) fn is_packed(_file: &File) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// Nobody can ask for one.
-pub(crate) fn of_stream() -> Option<Box<Unpack>> {
-    None
+pub(crate) fn kind_of_file(_file: &File) -> io::Result<Kind> {
+    Ok(Kind::Plain)
 }

@@ -25,7 +25,8 @@ use std::os::unix::fs::FileExt;
 
 use self::gzip::Gzip;
 use self::zstd::Zstd;
-use crate::limits::KIB;
+use crate::limits::{KIB, WINDOW_LOG_MAX};
+use crate::table::budget::Decoders;
 
 /// Compressed bytes that are held at most.
 const HELD_BYTES: usize = 64 * KIB;
@@ -52,12 +53,27 @@ pub(crate) enum Step {
 
 /// What the first bytes of an input say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Plain,
     Gzip,
     Zstd,
     /// More bytes are needed.
     Open,
+}
+
+impl Kind {
+    /// Whether there is something to decode.
+    pub(crate) fn is_packed(self) -> bool {
+        matches!(self, Kind::Gzip | Kind::Zstd)
+    }
+
+    /// What it takes to read it.
+    pub(crate) fn decoders(self) -> Decoders {
+        Decoders {
+            count: usize::from(self != Kind::Plain),
+            windows: usize::from(matches!(self, Kind::Zstd | Kind::Open)),
+        }
+    }
 }
 
 /// A decoder between an input and whoever reads it.
@@ -71,6 +87,8 @@ pub(crate) struct Unpack {
     /// The input gives no more.
     is_ended: bool,
     format: Format,
+    /// log2 of the largest window that zstd data may ask for.
+    window_log_max: u32,
     /// Found behind bytes that had to be given first.
     error: Option<io::Error>,
 }
@@ -98,15 +116,15 @@ struct Progress {
 ///
 /// What the system says of a read.
 pub(crate) fn of_file(file: &File) -> io::Result<Option<Box<Unpack>>> {
-    Ok(is_packed(file)?.then(|| Box::new(Unpack::new())))
+    Ok(kind_of_file(file)?.is_packed().then(of_stream))
 }
 
-/// Whether a regular file is compressed. The file's own place stays where it is.
+/// What the first bytes of a regular file say. The file's own place stays where it is.
 ///
 /// # Errors
 ///
 /// What the system says of a read.
-pub(crate) fn is_packed(file: &File) -> io::Result<bool> {
+pub(crate) fn kind_of_file(file: &File) -> io::Result<Kind> {
     let (mut first, mut count) = ([0; MAGIC_BYTES], 0);
     while count < MAGIC_BYTES {
         match file.read_at(&mut first[count..], count as u64) {
@@ -116,12 +134,12 @@ pub(crate) fn is_packed(file: &File) -> io::Result<bool> {
             Err(cause) => return Err(cause),
         }
     }
-    Ok(kind_of(&first[..count], true) != Kind::Plain)
+    Ok(kind_of(&first[..count], true))
 }
 
 /// A decoder for what comes out of a pipe or the like, which may be compressed.
-pub(crate) fn of_stream() -> Option<Box<Unpack>> {
-    Some(Box::new(Unpack::new()))
+pub(crate) fn of_stream() -> Box<Unpack> {
+    Box::new(Unpack::new())
 }
 
 /// What begins with `first`, which is all there is if `is_all`.
@@ -156,8 +174,20 @@ impl Unpack {
             at: 0,
             is_ended: false,
             format: Format::Unknown,
+            window_log_max: WINDOW_LOG_MAX,
             error: None,
         }
+    }
+
+    /// Zstd data may ask for a window of 2 to the power of `window_log_max`; without a word for one of 128 MiB.
+    /// Called before anything is read.
+    pub(crate) fn limit_window(&mut self, window_log_max: u32) {
+        self.window_log_max = window_log_max;
+    }
+
+    /// What it takes: nobody knows before the first bytes.
+    pub(crate) fn decoders(&self) -> Decoders {
+        Kind::Open.decoders()
     }
 
     /// Puts what is in the input at the front of `out`, which has room for at least one byte. `read` gives
@@ -183,7 +213,7 @@ impl Unpack {
                 Kind::Open => self.take_in(&mut read)?,
                 Kind::Plain => self.format = Format::Plain,
                 Kind::Gzip => self.format = Format::Gzip(Box::default()),
-                Kind::Zstd => self.format = Format::Zstd(Box::new(Zstd::new()?)),
+                Kind::Zstd => self.format = Format::Zstd(Box::new(Zstd::new(self.window_log_max)?)),
             }
         }
         if let Format::Plain = self.format {

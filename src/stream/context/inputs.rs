@@ -103,7 +103,7 @@ impl StreamingContext {
     /// Lines of the files that are put into a directory, as Spark's `textFileStream`: see
     /// [`FileOptions`] for which ones, and when. `path` may name several directories, with `*`, `?`,
     /// `[a-z]` and `{in,out}` in its names; directories below them are not looked into. A directory that
-    /// is not there is looked for in every batch.
+    /// is not there is looked for in every batch. Compressed files are taken as they are.
     ///
     /// # Errors
     ///

@@ -27,7 +27,7 @@ pub(crate) struct Counting {
     /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
     /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
     /// Files and standard input that hold gzip or zstd data, whatever their names, are decompressed, each
-    /// by one thread; all of them count what is inside.
+    /// by one thread; all of them count what is inside. With -F, from dir:/// and from sockets they are not.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,
@@ -131,8 +131,9 @@ pub(crate) struct Counting {
     pub color: Color,
     /// For everything: 512MiB, none [default: half]
     ///
-    /// Half of what the control group or ulimit -v allows or the machine has free; none for windows. The
-    /// environment variable MICROTALLY_MAX_MEMORY does the same.
+    /// Half of what the control group or ulimit -v allows or the machine has free. The environment variable
+    /// MICROTALLY_MAX_MEMORY does the same. Of compressed input, zstd may ask for a window of an eighth of it, and
+    /// for 8 MiB in any case.
     #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
     #[arg(
         env = "MICROTALLY_MAX_MEMORY",
