@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::hand::{Hand, Place};
-use self::share::{LENT_PER_WORKER, Reading, Share};
+use self::share::{Reading, Share, lent_blocks};
 use self::work::{Task, Work};
 use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
@@ -75,6 +75,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         ..
     } = order;
     let decoders: Decoders = sets.iter().map(|set| set.files.all_decoders()).sum();
+    let has_whole = sets.iter().any(|set| set.files.has_whole());
     let (mut work, piece_count) = Work::new(sets);
     // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
     let worker_count = config.workers.unwrap_or_else(sys::core_count);
@@ -85,9 +86,10 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let stream_count = stream_count.unwrap_or(0);
     let block_bytes = config.block_bytes_within_limit();
     // One for each feed, and what is lent.
-    let lent = match worker_count {
-        1 => 0,
-        workers => workers * LENT_PER_WORKER,
+    let lent = if has_whole {
+        lent_blocks(worker_count)
+    } else {
+        0
     };
     let blocks = worker_count * stream_count + lent;
     let arena = arena(block_bytes, blocks)?;

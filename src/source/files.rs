@@ -406,6 +406,12 @@ impl Files {
         self.entries.iter().map(Entry::decoders).sum()
     }
 
+    /// Whether there is one that can only be read from its beginning to its end.
+    pub(crate) fn has_whole(&self) -> bool {
+        let is_whole = |entry: &Entry| entry.stream.is_some() || entry.decoders().count > 0;
+        self.entries.iter().any(is_whole)
+    }
+
     /// What was named, for another reader, and its name.
     pub(crate) fn into_parts(self) -> (Vec<Entry>, String, usize) {
         (self.entries, self.name, self.piece_bytes)

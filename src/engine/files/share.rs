@@ -9,15 +9,20 @@
 //! ```
 //!
 //! With more files than workers nobody is idle, and nothing passes through here. With fewer the one who reads
-//! is kept at reading for as long as the others keep up, and counts as well when they do not.
+//! is kept at reading for as long as the others keep up, and counts as well when they do not. Blocks wait in
+//! some number, so that a helper that has lost its core for a moment does not make a counter of the only
+//! reader: it could not make up for what it did not read, and there would be one more full table to merge.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::limits::BLOCKS_PER_RING;
 use crate::ring::arena::{Arena, Block};
 
-/// Blocks lent at a time, for each worker there is: one is counted, the other one waits for it.
-pub(super) const LENT_PER_WORKER: usize = 2;
+/// Blocks that `workers` may lend each other: as many for each helper as a shard has.
+pub(super) fn lent_blocks(workers: usize) -> usize {
+    (workers - 1) * BLOCKS_PER_RING
+}
 
 /// See the module.
 pub(super) struct Share {
@@ -71,7 +76,7 @@ impl Share {
     /// would come to it soon.
     pub(super) fn lend(&self, block: Block, stream: usize) -> Result<Block, Block> {
         let mut state = self.state();
-        if state.full.len() >= LENT_PER_WORKER * state.helpers {
+        if state.full.len() >= BLOCKS_PER_RING * state.helpers {
             return Err(block);
         }
         let empty = match state.empty.pop() {
