@@ -260,10 +260,17 @@ fn a_graceful_stop_puts_out_what_was_counted_and_an_immediate_one_nothing() {
             .success()
     );
     paths.push(pipe);
-    for (how, batches) in [(Stop::Graceful, 1), (Stop::Immediate, 0)] {
+    // With several workers those that are idle wait for the one that reads the pipe.
+    for (how, batches, workers) in [
+        (Stop::Graceful, 1, 1),
+        (Stop::Immediate, 0, 1),
+        (Stop::Graceful, 1, 3),
+        (Stop::Immediate, 0, 3),
+    ] {
         let files = Files::open(&paths).unwrap();
         let progress = files.progress();
-        let (ssc, watch) = program(files, Rule::Lines, Config::default().workers(1));
+        let config = Config::default().workers(workers).pin(false);
+        let (ssc, watch) = program(files, Rule::Lines, config);
         let running = ssc.start_files().unwrap();
         while progress.files_begun() < 2 {
             std::thread::yield_now();

@@ -191,6 +191,39 @@ fn a_file_that_breaks_off_is_an_error_with_its_name_and_place_and_counted_so_far
 }
 
 #[test]
+fn what_was_decoded_before_an_error_is_counted_whoever_counts_it() {
+    let content: String = (0..60_000)
+        .map(|number| format!("{} {number}\n", number % 7))
+        .collect();
+    let root = tempfile::tempdir().unwrap();
+    for pack in [gzip, zstd] {
+        let mut bytes = pack(content.as_bytes());
+        bytes.truncate(bytes.len() * 2 / 3);
+        let paths = put(root.path(), &[bytes]);
+        let of_one = one_by_one(
+            Files::open(&paths).unwrap().decompress(),
+            Rule::Split(b' '),
+            Config::default().workers(1),
+        );
+        assert!(of_one.seen.records > 10_000, "{}", of_one.seen.records);
+        for block_bytes in [1000, 10_000, 256 << 10] {
+            let outcome = all_at_once(
+                Files::open(&paths).unwrap().decompress(),
+                Rule::Split(b' '),
+                Config::default()
+                    .workers(4)
+                    .block_bytes(block_bytes)
+                    .pin(false),
+            );
+            assert_eq!(outcome.seen, of_one.seen);
+            assert_eq!(outcome.truncated_records, of_one.truncated_records);
+            let error = outcome.error.unwrap().to_string();
+            assert_eq!(error, of_one.error.as_ref().unwrap().to_string());
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_compressed_well_fills_more_than_any_buffer() {
     let root = tempfile::tempdir().unwrap();
     let content = b"the same line\n".repeat(500_000);
