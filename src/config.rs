@@ -49,6 +49,10 @@ pub enum OnLimit {
     /// Space-Saving guarantee, in the form of Misra and Gries that can be merged (Agarwal et al., *Mergeable
     /// Summaries*, 2012).
     ///
+    /// A window thins its batches, too. A key of some hundred bytes and more that would take a large part of
+    /// what a batch of the window may have is not kept for it, whatever its count is; those records are in
+    /// `other_records`, so the count of such a key may be too low by that.
+    ///
     /// It needs values that are counts and added up: tokens counted as they are, `count_by_value`. A
     /// reduction by a function of one's own has no bound to give, and does what [`Other`](Self::Other) does.
     #[default]

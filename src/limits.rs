@@ -133,7 +133,7 @@ pub const COUNTER_BYTES: usize = 3 * MIB / 2;
 /// Bytes of a key's row in a ranking.
 pub const RANKED_KEY_BYTES: usize = 24;
 
-/// The least share of memory that one batch of a window has, in bytes: some ten keys.
+/// The least share of memory that one batch of a window has, in bytes: the few most frequent keys of it.
 pub const PANE_BYTES_MIN: usize = KIB;
 
 /// Bytes of the queues between threads and of what is written out of a batch, within reason.

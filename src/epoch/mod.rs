@@ -104,7 +104,8 @@ pub struct BatchStats {
     /// often. 0, unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
     pub error_max: u64,
     /// Records of keys for which there was no room, in no count; how many keys that were is not known. 0,
-    /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit).
+    /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and for windows
+    /// [`OnLimit::Approximate`](crate::OnLimit).
     pub other_records: u64,
     /// Tokens longer than the record limit: not counted in `tokens`.
     pub oversize_tokens: u64,

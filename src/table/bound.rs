@@ -79,13 +79,13 @@ impl Loss {
         *self == Loss::default()
     }
 
-    /// That of two tables that become one.
+    /// That of two tables that become one. What is made of counts by a function of the user's may be any number.
     pub(crate) fn plus(self, other: Loss) -> Loss {
         Loss {
-            error: self.error + other.error,
-            shed: self.shed + other.shed,
+            error: self.error.saturating_add(other.error),
+            shed: self.shed.saturating_add(other.shed),
             shed_bytes: self.shed_bytes.wrapping_add(other.shed_bytes),
-            other: self.other + other.other,
+            other: self.other.saturating_add(other.other),
             other_bytes: self.other_bytes.wrapping_add(other.other_bytes),
             full_at: self.full_at.max(other.full_at),
         }

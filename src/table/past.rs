@@ -88,7 +88,7 @@ impl<V: Copy> Past<V> {
         let mut choice = Choice {
             off: 0,
             left: allowed,
-            key_bytes_max: allowed / KEY_SHARE,
+            key_bytes_max: key_bytes_max(allowed, cost),
         };
         if table.limit.is_thinned() {
             choice.off = count_to_take_off(table, allowed, cost);
@@ -136,7 +136,7 @@ impl<V: Copy> Past<V> {
             }
         }
         self.loss = lost.loss;
-        self.loss.error += choice.off;
+        self.loss.error = self.loss.error.saturating_add(choice.off);
         if self.loss.full_at == 0 {
             self.loss.full_at = self.len() as u64;
         }
@@ -197,12 +197,20 @@ struct Choice {
     off: u64,
     /// Bytes.
     left: usize,
-    /// One key may not take more, so that others have room.
+    /// One key may not take more, so that others have room; see [`key_bytes_max`].
     key_bytes_max: usize,
 }
 
 /// A key may take one part in so many of what there is room for.
 const KEY_SHARE: usize = 16;
+
+/// Bytes of a key that may take all there is room for, however little that is: the most frequent one is kept.
+const ORDINARY_KEY_BYTES: usize = 256;
+
+/// What one key may take of `allowed` bytes.
+fn key_bytes_max(allowed: usize, cost: &Cost) -> usize {
+    (allowed / KEY_SHARE).max(cost.of_long(ORDINARY_KEY_BYTES))
+}
 
 impl Choice {
     /// Whether the next key is kept, which costs so many bytes and stands for so many records.
@@ -230,12 +238,12 @@ impl<V: Copy> Lost<'_, V> {
         let (off, loss) = (self.choice.off, &mut self.loss);
         let is_kept = self.choice.keeps(bytes, records);
         if !is_kept && records > off {
-            loss.other += records;
+            loss.other = loss.other.saturating_add(records);
             loss.other_bytes = loss.other_bytes.wrapping_add(records.wrapping_mul(len));
             return None;
         }
         let taken = off.min(records);
-        loss.shed += taken;
+        loss.shed = loss.shed.saturating_add(taken);
         loss.shed_bytes = loss.shed_bytes.wrapping_add(taken.wrapping_mul(len));
         is_kept.then(|| match off {
             0 => value,
@@ -251,6 +259,7 @@ const STEPS_LOG2: u32 = 6;
 /// or less than two in a hundred above it.
 fn count_to_take_off<V: Copy>(table: &Table<V>, allowed: usize, cost: &Cost) -> u64 {
     let records = table.limit.rules.records;
+    let key_bytes_max = key_bytes_max(allowed, cost).min(allowed);
     let each = |see: &mut dyn FnMut(u64, usize)| {
         let shorts = table.short.iter().map(|entry| (entry.value, cost.short));
         let mediums = table.medium.iter().map(|entry| (entry.value, cost.medium));
@@ -258,7 +267,7 @@ fn count_to_take_off<V: Copy>(table: &Table<V>, allowed: usize, cost: &Cost) -> 
         let longs = longs.map(|entry| (entry.value, cost.of_long(long_bytes(entry).len())));
         for (value, bytes) in shorts.chain(mediums).chain(longs) {
             // Keys that are too long go whatever their counts are.
-            if bytes <= allowed / KEY_SHARE {
+            if bytes <= key_bytes_max {
                 see(records(value), bytes);
             }
         }
@@ -287,7 +296,8 @@ fn count_to_take_off<V: Copy>(table: &Table<V>, allowed: usize, cost: &Cost) -> 
         left -= by_step[step - 1];
         step -= 1;
     }
-    low + ((step as u64) << shift) - 1
+    // In this order it is `u64::MAX` at most.
+    low - 1 + ((step as u64) << shift)
 }
 
 /// Empties `items`, and sees to it that there is room for `count`, not more than twice that.
@@ -302,6 +312,7 @@ fn make_room<T>(items: &mut Vec<T>, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::bound::Bound;
     use crate::table::keys::Seed;
 
     fn table(keys: impl Iterator<Item = usize>) -> Table<u64> {
@@ -315,6 +326,27 @@ mod tests {
 
     fn held(past: &Past<u64>) -> usize {
         past.held_bytes() - size_of::<Past<u64>>()
+    }
+
+    /// Counts that a function of the user's has made may be any numbers.
+    #[test]
+    fn the_largest_numbers_are_thinned_as_others_are() {
+        let bound = Bound {
+            bytes: usize::MAX - 1,
+            ..Bound::NONE
+        };
+        let mut table = Table::counting(Seed::random(), bound);
+        for number in 0..1000u64 {
+            table.add(format!("{number}").as_bytes(), u64::MAX - number, |a, _| a);
+        }
+        let mut past = Past::new();
+        past.fill_within(&table, 4000, &Past::<u64>::cost());
+        let Loss { error, other, .. } = past.loss();
+        assert!(past.is_empty() && other == 0);
+        assert_eq!(
+            (error, past.loss().plus(past.loss()).error),
+            (u64::MAX, u64::MAX)
+        );
     }
 
     #[test]

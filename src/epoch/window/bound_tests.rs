@@ -161,6 +161,53 @@ fn an_uneven_stream_that_fits_is_exact() {
     }
 }
 
+/// However little each batch has, its most frequent key is kept: a number, or as long as an address is.
+#[test]
+fn a_small_share_is_for_the_most_frequent_key() {
+    let seed = Seed::random();
+    let address = format!("https://example.org/{}", "a/path/".repeat(8));
+    for often in ["often", "often, too", &address] {
+        let shape = Shape::new(1000, 1);
+        let mut inverse = InverseWindow::new(shape, Dialect::Scala);
+        let mut reduced = ReduceWindow::new(shape);
+        // Some 1.1 KiB for each batch.
+        let bytes = 5 << 19;
+        inverse.keep_within(bytes);
+        reduced.keep_within(bytes);
+        for number in 0..1500u64 {
+            let bound = Bound {
+                bytes: usize::MAX - 1,
+                on_limit: OnLimit::Approximate,
+                may_defer: true,
+            };
+            let mut table = Table::counting(seed, bound);
+            table.add(often.as_bytes(), 100, add);
+            for rare in 0..50 {
+                table.add(format!("{number}{rare:02}").as_bytes(), 1, add);
+            }
+            inverse.enter(&table, add);
+            reduced.enter(&table, add);
+            let batches = (number + 1).min(1000);
+            let is_there = Some(|_: &[u8], count: u64| count != 0);
+            let made = inverse.slide(add, |a, b| a - b, is_there).unwrap();
+            assert_window(made, often, batches);
+            assert_window(reduced.slide(add).unwrap(), often, batches);
+            for taken in [inverse.taken(), reduced.taken()] {
+                assert!(taken <= bytes, "{taken} of {bytes}");
+            }
+        }
+        assert!(!reduced.as_ref().loss().is_none(), "there was too little");
+    }
+}
+
+/// What was once in a batch is taken off, at most.
+fn assert_window(window: &Table<u64>, often: &str, batches: u64) {
+    let Loss { error, other, .. } = window.loss();
+    assert!(error <= batches && other == 0, "{error} {other}");
+    // The error is in what is shown.
+    assert_eq!(window.get(often.as_bytes()), Some(100 * batches));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
