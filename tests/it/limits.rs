@@ -206,6 +206,7 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
     let limits = ["--max-memory", "80MiB", "--max-record", "1MiB"];
     let mut run = microtally(&args)
         .args(&limits)
+        .args(&["--stats=json"])
         .stdin(Stdio::piped())
         .start();
     let mut stdin = run.stdin.take().unwrap();
@@ -223,6 +224,10 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
     assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
     let last = json_lines(&ended.stdout).pop().unwrap();
     assert_eq!(last["approx"], true);
+    let stats = ended.stderr.lines().last().unwrap();
+    let stats: serde_json::Value = serde_json::from_str(stats).unwrap();
+    let told_error = stats["error_max"].as_u64().unwrap();
+    assert!(told_error >= last["error_max"].as_u64().unwrap(), "{stats}");
     let (error_max, often) = (&last["error_max"], &last["top"][0]);
     let (error_max, n) = (error_max.as_u64().unwrap(), often["n"].as_u64().unwrap());
     assert_eq!(often["k"], "often");

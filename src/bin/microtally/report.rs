@@ -32,7 +32,7 @@ struct Seen {
     dropped: u64,
     /// Of those dropped, the ones that were too long.
     oversize: u64,
-    /// How much a count of any batch may be too high.
+    /// How much a count of any batch or result may be too high.
     error_max: u64,
     /// How late batches began, in microseconds.
     delays: Histogram<u64>,
@@ -55,7 +55,7 @@ pub(crate) struct Summary {
     dropped: u64,
     /// Of those dropped, the ones that were too long.
     oversize: u64,
-    /// How much a count of any batch may be too high.
+    /// How much a count of any batch or result may be too high.
     error_max: u64,
     /// Lines that --grep or --not left out.
     filtered: u64,
@@ -164,13 +164,15 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
     }
 }
 
-/// Sees results: what was watched before them is in them, or was in results before.
+/// Sees results: what was watched before them is in them, or was in results before. Those of windows have an error
+/// of their own.
 pub(crate) struct Results(pub(crate) Report);
 
-impl<V> Sink<V> for Results {
-    fn emit(&mut self, _batch: &Batch<'_, V>) -> Result<()> {
+impl<V: Copy + Send + 'static> Sink<V> for Results {
+    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let Results(Report(seen)) = self;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.error_max = seen.error_max.max(batch.stats().error_max);
         seen.out_records = seen.records;
         Ok(())
     }
