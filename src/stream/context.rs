@@ -81,6 +81,8 @@ struct Draft {
     bus: Bus,
     /// What operators keep from batch to batch.
     kept: Kept,
+    /// The most panes that one of the windows may keep.
+    panes_max: usize,
 }
 
 /// A stream of records: slices of the bytes as they arrived, one batch after another.
@@ -138,6 +140,7 @@ impl StreamingContext {
                 graph: Vec::new(),
                 outputs: Vec::new(),
                 kept: Kept::default(),
+                panes_max: 0,
                 wanted: Vec::new(),
                 is_endless: false,
                 dialect: Dialect::default(),
@@ -259,25 +262,27 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// There is a limit to the memory, and what each pane would have of it is next to nothing.
+    /// There is a limit to the memory, and what each pane of this window, or of one before that has to share with it
+    /// now, would have of it is next to nothing.
     pub(super) fn keep_window(&self, panes_max: usize) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
-        draft.kept.windows += 1;
-        let Some(bytes_max) = draft.config.memory_bytes_max else {
-            return Ok(());
-        };
-        let share = draft.kept.window_bytes(bytes_max) / 2 / panes_max;
-        if share < PANE_BYTES_MIN {
+        let mut kept = draft.kept;
+        kept.windows += 1;
+        let panes_max = panes_max.max(draft.panes_max);
+        if let Some(bytes_max) = draft.config.memory_bytes_max
+            && kept.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
+        {
             // Half of the memory is for windows, and half of a window's for the shares of its batches.
             let bytes_min = (4 * PANE_BYTES_MIN)
                 .saturating_mul(panes_max)
-                .saturating_mul(draft.kept.windows);
+                .saturating_mul(kept.windows);
             return Err(Error::refused(format!(
                 "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do for a window of \
                  {panes_max} batches; take a shorter window or a longer interval",
                 bytes_min.div_ceil(MIB)
             )));
         }
+        (draft.kept, draft.panes_max) = (kept, panes_max);
         Ok(())
     }
 

@@ -389,19 +389,37 @@ fn a_window_under_a_limit_has_a_true_bound() {
 fn a_window_whose_batches_have_no_room_is_refused() {
     let second = Duration::from_secs(1);
     let day = 24 * 3600 * second;
-    let ask = |bytes: usize| {
+    let ask_all = |bytes: usize, lengths: &[Duration]| {
         let config = config(OnLimit::Approximate).memory_bytes_max(bytes);
         let ssc = StreamingContext::with_config(second, config).unwrap();
         let lines = ssc.socket_text_stream("127.0.0.1", 9).unwrap();
-        let window = lines.count_by_value_and_window((day, second));
-        window.map(drop)
+        let mut windows = lengths
+            .iter()
+            .map(|&length| lines.count_by_value_and_window((length, second)).map(drop));
+        windows.try_for_each(|window| window)
     };
+    let ask = |bytes| ask_all(bytes, &[day]);
     let error = ask(64 << 20).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     // 86 401 batches of 1 KiB, in a half of a half.
     let message = "memory_bytes_max 67108864 is too little: 353898496 (338 MiB) would do for a window of 86401";
     assert!(error.to_string().starts_with(message), "{error}");
     assert!(ask(353_898_496).is_ok());
+    // A short one takes as much of a long one as a long one of a short one.
+    for lengths in [[day, 2 * second], [2 * second, day]] {
+        let error = ask_all(353_898_496, &lengths).unwrap_err().to_string();
+        let would_do = "707796992 (676 MiB) would do";
+        assert!(error.contains(would_do), "{error}");
+        assert!(ask_all(707_796_992, &lengths).is_ok());
+    }
+    // What was refused takes nothing of what is asked for instead.
+    let config = config(OnLimit::Approximate).memory_bytes_max(64 << 20);
+    let ssc = StreamingContext::with_config(second, config).unwrap();
+    let lines = ssc.socket_text_stream("127.0.0.1", 9).unwrap();
+    assert!(lines.count_by_value_and_window((day, second)).is_err());
+    let four_hours = (day / 6, second);
+    assert!(lines.count_by_value_and_window(four_hours).is_ok());
+    assert!(lines.count_by_value_and_window(four_hours).is_err());
 }
 
 #[test]
