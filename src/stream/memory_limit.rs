@@ -32,12 +32,17 @@ impl MemoryLimit {
         self.notices = starting.notices.clone();
     }
 
-    /// What is kept after `batch` lacks `loss`. What the batch itself lacks was told already.
-    pub(super) fn look(&mut self, now: &Now<'_, '_>, batch: &BatchStats, loss: Loss) {
+    /// One more batch came. What it lacks itself was told already, and everything it is a part of lacks it, too.
+    pub(super) fn enter(&mut self, batch: &BatchStats) {
+        self.is_told |= batch.is_approximate();
+    }
+
+    /// What is kept lacks `loss`.
+    pub(super) fn look(&mut self, now: &Now<'_, '_>, loss: Loss) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
-        if loss.is_none() || batch.is_approximate() || std::mem::replace(&mut self.is_told, true) {
+        if loss.is_none() || std::mem::replace(&mut self.is_told, true) {
             return;
         }
         self.notices.tell(Notice::MemoryLimit {

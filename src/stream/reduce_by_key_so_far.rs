@@ -112,7 +112,8 @@ where
             Ok(Some(stats.with(loss)))
         })?;
         self.is_lost = false;
-        self.limit.look(now, &batch_stats, loss);
+        self.limit.enter(&batch_stats);
+        self.limit.look(now, loss);
         Ok(())
     }
 

@@ -260,6 +260,7 @@ where
                 }
             };
             sums.enter(stats.unwrap_or_default());
+            limit.enter(&stats.unwrap_or_default());
             if !now.is_due(self.slide_ms) {
                 return Ok(None);
             }
@@ -272,7 +273,7 @@ where
                 _ => Failure::of_records(why.to_string()),
             })?;
             let (batch, loss) = (stats.unwrap_or_default(), (*windows).as_ref().loss());
-            limit.look(now, &batch, loss);
+            limit.look(now, loss);
             let stats = BatchStats {
                 time: now.time,
                 keys: keys as u64,

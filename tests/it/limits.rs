@@ -234,6 +234,37 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
     assert!(n >= 400_000 && n - error_max <= 400_000, "{n} {error_max}");
 }
 
+/// What a batch has no room for its window has not either: that is told once.
+#[test]
+fn a_batch_that_is_too_large_is_told_once_and_not_for_its_window_again() {
+    let args = [
+        "top", "-w", "1m", "-i", "250ms", "-j", "1", "-o", "json", "-n", "1", "-",
+    ];
+    let limits = ["--max-memory", "80MiB", "--max-record", "1MiB"];
+    let mut run = microtally(&args)
+        .args(&limits)
+        .stdin(Stdio::piped())
+        .start();
+    let mut stdin = run.stdin.take().unwrap();
+    let lines = (0..100_000).map(|n| format!("{n:070}\n"));
+    stdin
+        .write_all(lines.collect::<String>().as_bytes())
+        .unwrap();
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(300));
+        stdin.write_all(b"often\n").unwrap();
+    }
+    drop(stdin);
+    let ended = run.wait().exits_with(0);
+    let told = "microtally: memory limit 80.0 MiB reached at ";
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    let last = json_lines(&ended.stdout).pop().unwrap();
+    assert_eq!(
+        (&last["approx"], &last["records"]),
+        (&true.into(), &100_003.into())
+    );
+}
+
 /// Without a limit of ours it is half of what is left of the process's own.
 #[test]
 fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
