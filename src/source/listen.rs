@@ -70,6 +70,8 @@ pub(crate) struct Listen<D: Door> {
     doors: Vec<(D, bool)>,
     clients: Clients<Guest<D::Stream>>,
     connections_max: usize,
+    /// The process's limit of descriptors, if there may be fewer connections because of it.
+    lowered_by: Option<usize>,
     /// The limit was chosen, so that it is told when it cannot be met.
     is_chosen: bool,
     record_bytes_max: usize,
@@ -148,6 +150,7 @@ impl<D: Door> Listen<D> {
             doors,
             clients: Clients::new(options.record_bytes_max, options.held_bytes_max),
             connections_max: 0,
+            lowered_by: None,
             is_chosen: false,
             record_bytes_max: options.record_bytes_max,
             queue,
@@ -206,6 +209,7 @@ impl<D: Door> Listen<D> {
                     });
                 }
                 self.connections_max = allowed;
+                self.lowered_by = Some(descriptors);
             }
         }
         self.clients.cut_at(port.rule());
@@ -490,6 +494,7 @@ impl<D: Door> Listen<D> {
                 peer: self.last_peers.refused.clone(),
                 clients,
                 connections_max: self.connections_max,
+                descriptors: self.lowered_by,
             });
         }
         if let Some((clients, _)) = self.crowded.take(now) {

@@ -3,6 +3,9 @@
 //! Promise: a notice is one sentence, and nothing that came from outside is in it unescaped, names of
 //! files included. Refuses to know: who shows it, and where.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -141,6 +144,8 @@ pub enum Notice {
         clients: u64,
         /// How many may be connected.
         connections_max: usize,
+        /// The limit of descriptors of the process, if it is the reason why there may not be more.
+        descriptors: Option<usize>,
     },
     /// Clients were refused, because as many of their address as may be are connected.
     RefusedOfPeer {
@@ -244,7 +249,8 @@ impl fmt::Display for Notice {
             Notice::Connected { source } => write!(f, "connected to {source}"),
             Notice::Truncated { source, bytes } => write!(
                 f,
-                "connection to {source} was reset in the middle of a line: {bytes} bytes dropped"
+                "connection to {source} was reset in the middle of a line: {} dropped",
+                Count(*bytes, "byte")
             ),
             Notice::Oversize {
                 source,
@@ -274,16 +280,17 @@ impl fmt::Display for Notice {
                 let (size, ms) = (*bytes_max as f64 / f64::from(1 << 20), time.as_millis());
                 write!(
                     f,
-                    "memory limit {size:.1} MiB reached at {keys} distinct keys in batch {ms} ms: "
+                    "memory limit {size:.1} MiB reached at {} in batch {ms} ms: ",
+                    Count(*keys, "distinct key")
                 )?;
-                match (error_max, other_records) {
-                    (error, 0) => write!(f, "counts are too high by at most {error}")?,
-                    (0, other) => write!(f, "{other} records of new keys are not counted by key")?,
-                    (error, other) => write!(
-                        f,
-                        "counts are too high by at most {error}, {other} records of new keys are not counted \
-                         by key"
-                    )?,
+                if *error_max > 0 || *other_records == 0 {
+                    write!(f, "counts are too high by at most {error_max}")?;
+                }
+                if *other_records > 0 {
+                    let (comma, are) =
+                        (if *error_max > 0 { ", " } else { "" }, are(*other_records));
+                    let records = Count(*other_records, "record");
+                    write!(f, "{comma}{records} of new keys {are} not counted by key")?;
                 }
                 f.write_str("; totals stay exact")
             }
@@ -301,8 +308,10 @@ impl fmt::Display for Notice {
                 bytes,
             } => write!(
                 f,
-                "{connections} connections to {source} were reset in the middle of a line: {bytes} bytes \
-                 dropped"
+                "{} to {source} {} reset in the middle of a line: {} dropped",
+                Count(*connections, "connection"),
+                if *connections == 1 { "was" } else { "were" },
+                Count(*bytes, "byte")
             ),
             Notice::LongLines {
                 source,
@@ -316,7 +325,9 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "{what} longer than {record_bytes_max} bytes, or than there is memory for, from {peer} on \
-                     {source}: dropped ({lines} {what}s and {bytes} bytes so far)"
+                     {source}: dropped ({} and {} so far)",
+                    Count(*lines, what),
+                    Count(*bytes, "byte")
                 )
             }
             Notice::Refused {
@@ -324,47 +335,44 @@ impl fmt::Display for Notice {
                 peer,
                 clients,
                 connections_max,
+                descriptors,
             } => {
                 write!(
                     f,
-                    "{connections_max} clients of {source}, which is the limit: refused {peer}"
+                    "{} of {source}, ",
+                    Count(*connections_max as u64, "client")
                 )?;
-                match clients {
-                    1 => Ok(()),
-                    _ => write!(f, " and {} others", clients - 1),
+                match descriptors {
+                    None => f.write_str("which is the limit")?,
+                    Some(descriptors) => write!(
+                        f,
+                        "which is all that the limit of {} allows (raise ulimit -n)",
+                        Count(*descriptors as u64, "open file")
+                    )?,
                 }
+                write!(f, ": refused {peer}{}", Others(*clients))
             }
             Notice::RefusedOfPeer {
                 source,
                 peer,
                 clients,
                 connections_per_peer_max,
-            } => {
-                write!(
-                    f,
-                    "{connections_per_peer_max} clients of {source} from one address, which is the limit: \
-                     refused {peer}"
-                )?;
-                match clients {
-                    1 => Ok(()),
-                    _ => write!(f, " and {} others", clients - 1),
-                }
-            }
+            } => write!(
+                f,
+                "{} of {source} from one address, which is the limit: refused {peer}{}",
+                Count(*connections_per_peer_max as u64, "client"),
+                Others(*clients)
+            ),
             Notice::Idle {
                 source,
                 peer,
                 clients,
                 idle_timeout,
-            } => {
-                write!(
-                    f,
-                    "nothing came for {idle_timeout:?} on {source}: closed {peer}"
-                )?;
-                match clients {
-                    1 => Ok(()),
-                    _ => write!(f, " and {} others", clients - 1),
-                }
-            }
+            } => write!(
+                f,
+                "nothing came for {idle_timeout:?} on {source}: closed {peer}{}",
+                Others(*clients)
+            ),
             Notice::NotLines {
                 source,
                 peer,
@@ -391,8 +399,10 @@ impl fmt::Display for Notice {
                 descriptors,
             } => write!(
                 f,
-                "{asked} clients of {source} are more than the limit of {descriptors} open files allows: \
-                 {connections_max} (raise ulimit -n)"
+                "{} of {source} {} more than the limit of {} allows: {connections_max} (raise ulimit -n)",
+                Count(*asked as u64, "client"),
+                are(*asked as u64),
+                Count(*descriptors as u64, "open file")
             ),
             Notice::Exposed { source, address } => write!(
                 f,
@@ -403,13 +413,18 @@ impl fmt::Display for Notice {
                 clients,
                 cut_off,
             } => {
+                let (was_told, sends) = match clients {
+                    1 => ("it was told", "it sends"),
+                    _ => ("they were told", "they send"),
+                };
                 write!(
                     f,
-                    "{clients} clients of {source} did not end when they were told to: what they send now \
-                     is not counted"
+                    "{} of {source} did not end when {was_told} to: what {sends} now is not counted",
+                    Count(*clients as u64, "client")
                 )?;
-                match cut_off {
-                    0 => Ok(()),
+                match (clients, cut_off) {
+                    (_, 0) => Ok(()),
+                    (1, _) => f.write_str(", nor is what it had sent and was not read"),
                     _ => write!(
                         f,
                         ", nor is what {cut_off} of them had sent and was not read"
@@ -418,10 +433,37 @@ impl fmt::Display for Notice {
             }
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,
-                "the kernel dropped {datagrams} datagrams for {source} so far: they came faster than they \
-                 were read"
+                "the kernel dropped {} for {source} so far: they came faster than they were read",
+                Count(*datagrams, "datagram")
             ),
             Notice::Message { source, message } => write!(f, "{source}: {message}"),
+        }
+    }
+}
+
+/// So many of what is named by the word: `1 client`, `2 clients`.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count(count, what) = self;
+        write!(f, "{count} {what}{}", if *count == 1 { "" } else { "s" })
+    }
+}
+
+fn are(count: u64) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// Behind the one of so many that is named: the others, if there are any.
+struct Others(u64);
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            2 => f.write_str(" and another one"),
+            count => write!(f, " and {} others", count - 1),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::util::{PATIENCE, Run, microtally, plain, reset, tsv_counts, uniq, until};
+use crate::util::{PATIENCE, Run, microtally, plain, reset, shell, tsv_counts, uniq, until};
 
 /// A program that counts the lines of whoever connects, and where it listens.
 fn listening(args: &[&str]) -> (Run, String) {
@@ -203,6 +203,26 @@ fn case_22_one_client_too_many_sees_an_end_and_the_option_is_named() {
     assert_eq!(counted, plain(&[("here", 3), ("half a line", 3)]));
 }
 
+#[test]
+fn case_22_one_client_too_many_for_the_limit_of_open_files_is_told_which_limit_that_is() {
+    let script = "ulimit -n 20; exec \"$0\" words -j 1 -o tsv tcp-listen://127.0.0.1:0";
+    let run = shell(script).start();
+    let address = run.listening_on();
+    run.wait_until_signals_are_caught();
+    let stays = connect(&address);
+    let mut extra = connect(&address);
+    wait_for_end(&mut extra);
+    run.stderr.wait_for(&format!(
+        "microtally: 1 client of tcp-listen://{address}, which is all that the limit of 20 open files \
+         allows (raise ulimit -n): refused {}\n",
+        extra.local_addr().unwrap()
+    ));
+    drop(stays);
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    assert!(!ended.stderr.contains("--max-connections"), "{ended:?}");
+}
+
 /// A client from this address of the loopback network.
 fn connect_from(source: [u8; 4], address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -366,7 +386,7 @@ fn a_signal_waits_for_clients_as_long_as_it_is_told_to() {
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
     ended.says(&[
-        "1 clients of tcp-listen://",
-        "did not end when they were told to",
+        "1 client of tcp-listen://",
+        "did not end when it was told to",
     ]);
 }

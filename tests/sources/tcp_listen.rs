@@ -181,7 +181,7 @@ fn case_23_an_address_has_as_many_connections_as_it_may() {
     first.write_all(b"first\n").unwrap();
     run.wait_for("first", 1);
     wait_for_end(&mut client(address));
-    run.wait_for_notice("1 clients of tcp-listen://127.0.0.1:");
+    run.wait_for_notice("1 client of tcp-listen://127.0.0.1:");
     first.write_all(b"still here\n").unwrap();
     drop(first);
     run.wait_for("still here", 1);
@@ -226,7 +226,7 @@ fn a_firehose_does_not_silence_the_others() {
         "{counted:?}"
     );
     assert!(
-        notices.iter().any(|notice| notice.contains("1 clients")),
+        notices.iter().any(|notice| notice.contains("1 client")),
         "{notices:?}"
     );
 }
@@ -292,7 +292,7 @@ fn a_graceful_stop_does_not_wait_for_ever() {
     assert_eq!(counted, counts([("whole", 1), ("half", 1)]));
     assert_eq!(notices.len(), 1, "{notices:?}");
     assert!(
-        notices[0].starts_with("1 clients of tcp-listen://"),
+        notices[0].starts_with("1 client of tcp-listen://"),
         "{notices:?}"
     );
 }

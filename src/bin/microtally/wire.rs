@@ -443,7 +443,12 @@ fn tell(notice: &Notice) {
                 format!("start a source in another terminal, for example:  nc -lk {port}")
             })
         }
-        Notice::Refused { .. } => Some("--max-connections says how many there may be".to_owned()),
+        Notice::Refused {
+            descriptors: None, ..
+        } => Some("--max-connections says how many there may be".to_owned()),
+        Notice::Unaccepted { reason, .. } if is_of_open_files(reason) => {
+            Some("raise the limit of open files with ulimit -n".to_owned())
+        }
         Notice::RefusedOfPeer { .. } => {
             Some("--max-connections-per-ip says how many there may be".to_owned())
         }
@@ -460,6 +465,11 @@ fn tell(notice: &Notice) {
     if let Some(advice) = advice {
         say_line(&format_args!("            {advice}"));
     }
+}
+
+/// Whether the system says that the process has as many open files as it may have.
+fn is_of_open_files(reason: &str) -> bool {
+    reason.eq_ignore_ascii_case("too many open files")
 }
 
 /// What to do about a sender that sends something else than lines.

@@ -246,6 +246,16 @@ fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
 }
 
 #[test]
+fn case_22_who_is_refused_for_want_of_descriptors_is_told_with_the_limit_that_is_to_blame() {
+    let mut bench = Bench::new(&Options::default(), 20);
+    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
+    bench.fill(ms(0));
+    let expected = "1 client of test://, which is all that the limit of 20 open files allows (raise ulimit \
+                    -n): refused somebody";
+    assert_eq!(bench.told(), [expected]);
+}
+
+#[test]
 fn the_limit_of_connections_is_what_descriptors_allow() {
     let bench = Bench::new(&Options::default(), 1024);
     assert_eq!((bench.listen.connections_max, bench.told().len()), (960, 0));
@@ -320,7 +330,7 @@ fn long_lines_are_told_of_with_numbers() {
     bench.fill(ms(0));
     assert_eq!(bench.output, b"short\n");
     let expected = "line longer than 8 bytes, or than there is memory for, from somebody on test://: \
-                    dropped (1 lines and 10 bytes so far)";
+                    dropped (1 line and 10 bytes so far)";
     assert_eq!(bench.told(), [expected]);
 }
 
@@ -364,7 +374,7 @@ fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
     assert!(matches!(fill, Fill::Pending(Some(at)) if at <= again));
     let fill = bench.fill(again);
     assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
-    let expected = ["somebody", "somebody and 1 others"]
+    let expected = ["somebody", "somebody and another one"]
         .map(|who| format!("nothing came for 1s on test://: closed {who}"));
     assert_eq!(bench.told(), expected);
 }
