@@ -24,6 +24,8 @@ mod hand;
 mod share;
 mod work;
 
+use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -309,12 +311,16 @@ impl Crew {
                     set: &self.work.sets[set],
                     control: &self.control,
                     share: None,
+                    is_shorter: Cell::new(false),
                 };
                 let outcome = hand.piece(&place, &shared.file, range, Some(shared.bytes));
                 if let Err(cause) = outcome
                     && !shared.has_failed.swap(true, Ordering::Relaxed)
                 {
                     self.failed(set, &shared.entry, &cause);
+                }
+                if place.is_shorter.get() && !shared.is_shorter.swap(true, Ordering::Relaxed) {
+                    self.shorter(set, &shared.entry, &shared.file);
                 }
             }
         }
@@ -334,6 +340,7 @@ impl Crew {
             set,
             control: &self.control,
             share: Some(&self.share),
+            is_shorter: Cell::new(false),
         };
         let outcome = match opened {
             Opened::Regular(file, bytes) => {
@@ -342,7 +349,11 @@ impl Crew {
                 drop(reading);
                 set.progress.begin(entry.bytes, bytes.unwrap_or(0));
                 let range = 0..bytes.unwrap_or(u64::MAX);
-                hand.piece(&place, &file, range, bytes)
+                let outcome = hand.piece(&place, &file, range, bytes);
+                if place.is_shorter.get() {
+                    self.shorter(number, entry, &file);
+                }
+                outcome
             }
             Opened::Packed(packed) => {
                 set.progress.begin(entry.bytes, packed.bytes().unwrap_or(0));
@@ -356,6 +367,13 @@ impl Crew {
         if let Err(cause) = outcome {
             self.failed(number, entry, &cause);
         }
+    }
+
+    /// A file's end came sooner than it should have.
+    #[cold]
+    fn shorter(&self, set: usize, entry: &Entry, file: &File) {
+        let notice = entry.shorter(&self.work.sets[set].name, file);
+        self.notices.tell(notice);
     }
 
     /// A file could not be read, or not to its end.

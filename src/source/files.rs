@@ -4,7 +4,7 @@
 //! opened; lines of two files never mix; one that cannot be read costs the others nothing, and is an error
 //! when they are done. Refuses to know: what the bytes mean, patterns, the clock.
 //!
-//! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, and that is all.
+//! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, and that is told.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -279,6 +279,15 @@ impl Entry {
             reason: describe(cause),
         }
     }
+
+    /// What to tell when its end came sooner than it should have.
+    pub(crate) fn shorter(&self, source: &str, file: &File) -> Notice {
+        Notice::Shorter {
+            source: source.to_owned(),
+            path: self.path.clone(),
+            bytes: file.metadata().map_or(0, |metadata| metadata.len()),
+        }
+    }
 }
 
 impl Packed {
@@ -520,8 +529,11 @@ impl Source for Files {
         match self.open.as_mut().expect("it was opened") {
             Open::Regular { file, left } => match read(file, left, buf) {
                 Ok(0) => {
-                    // It is shorter than it was.
                     let missing = left.take().unwrap_or(0);
+                    if missing > 0 {
+                        let entry = &self.entries[self.next - 1];
+                        self.port.tell(entry.shorter(&self.name, file));
+                    }
                     self.progress.correct(missing, 0);
                     self.ended()
                 }

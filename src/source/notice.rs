@@ -108,6 +108,15 @@ pub enum Notice {
         /// What the system says.
         reason: String,
     },
+    /// A file became shorter while it was read. What was read of it before is counted, and it is no error.
+    Shorter {
+        /// The source's name.
+        source: String,
+        /// The file.
+        path: PathBuf,
+        /// Its bytes when that was noticed.
+        bytes: u64,
+    },
     /// Connections of a listening source were reset in the middle of a line: those since the last
     /// notice of it, more than one.
     Resets {
@@ -302,6 +311,12 @@ impl fmt::Display for Notice {
             Notice::Unreadable { path, reason, .. } => {
                 write!(f, "cannot read {path:?}: {reason}")
             }
+            Notice::Shorter { path, bytes, .. } => write!(
+                f,
+                "{path:?} became shorter while it was read: of what was behind its first {}, only what had \
+                 been read before is counted",
+                Count(*bytes, "byte")
+            ),
             Notice::Resets {
                 source,
                 connections,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use crate::util::{Ended, Program, microtally, plain, shell, uniq};
+use crate::util::{Ended, Program, microtally, plain, shell, uniq, until};
 
 fn count(args: &[&str]) -> Program {
     microtally(&["count"]).args(args)
@@ -224,4 +224,29 @@ fn words_and_top_read_files_too() {
     let program = microtally(&["top", "a", "-i", "8760h"]);
     let ended = program.file("a", "x\nx\n").run().quietly();
     assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]));
+}
+
+/// Far longer than what is read until it is cut: nothing but its beginning takes room on a disk.
+#[test]
+fn case_77_a_file_that_becomes_shorter_while_it_is_read_is_told_of_once() {
+    for command in [
+        &["count", "-j", "1", "long"][..],
+        &["count", "-j", "2", "long"],
+        &[
+            "words", "-k", "line", "-o", "tsv", "-n", "all", "-i", "50ms", "long",
+        ],
+    ] {
+        let program = microtally(command).file("long", "x\nx\n");
+        let long = program.path("long");
+        let file = File::options().write(true).open(long).unwrap();
+        file.set_len(1 << 36).unwrap();
+        let run = program.start();
+        until("some of it is read", || run.read_bytes() > 16 << 20);
+        file.set_len(4).unwrap();
+        let ended = run.wait().exits_with(0);
+        let told = "microtally: \"long\" became shorter while it was read: of what was behind its first 4 \
+                    bytes, only what had been read before is counted\n";
+        assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");
+        assert_eq!(ended.tsv_counts().get("x"), Some(&2), "{command:?}");
+    }
 }

@@ -183,6 +183,14 @@ impl Run {
         assert!(status.expect("there is a shell").success(), "{script}");
     }
 
+    /// Bytes that the program has read, of whatever, as the system counts them.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/io", self.child.id());
+        let text = std::fs::read_to_string(path).expect("the program runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.and_then(|count| count.parse().ok()).expect("a number")
+    }
+
     /// Waits until the program catches SIGINT and SIGTERM; before, they would just kill it.
     pub(crate) fn wait_until_signals_are_caught(&self) {
         let process = self.child.id().to_string();

@@ -3,6 +3,7 @@
 //! Promise: a piece is the records that begin in it, found in the bytes alone; nothing of a piece is held
 //! when it is over. Refuses to know: other pieces, who took them, how the batch ends.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -33,6 +34,8 @@ pub(super) struct Place<'a> {
     pub(super) control: &'a Control,
     /// Where others may count what is read, if they may.
     pub(super) share: Option<&'a Share>,
+    /// Set when the file's end came sooner than it should have.
+    pub(super) is_shorter: Cell<bool>,
 }
 
 impl Place<'_> {
@@ -91,7 +94,7 @@ impl Hand {
         let stream = place.set.stream;
         let mut at = range.start;
         if at > 0 {
-            match self.record_start(file, &range)? {
+            match self.record_start(place, file, &range)? {
                 Some(start) => at = start,
                 None => return Ok(Ending::Clean),
             }
@@ -116,7 +119,7 @@ impl Hand {
             let room = usize::try_from(room).unwrap_or(usize::MAX).min(space.len());
             let mut count = read_at(file, &mut space[..room], at)?;
             if count == 0 {
-                // It is shorter than it was.
+                place.is_shorter.set(bytes.is_some() && at < file_end);
                 break;
             }
             if end.is_none() {
@@ -148,7 +151,12 @@ impl Hand {
 
     /// Where the first record that begins in `range` does so; the range does not begin with the file.
     /// No more than the range is looked at: behind it, others look.
-    fn record_start(&mut self, file: &File, range: &Range<u64>) -> io::Result<Option<u64>> {
+    fn record_start(
+        &mut self,
+        place: &Place<'_>,
+        file: &File,
+        range: &Range<u64>,
+    ) -> io::Result<Option<u64>> {
         // The byte before the range, if it ends a record, and all but its last one.
         let (mut at, last) = (range.start - 1, range.end - 1);
         while at < last {
@@ -159,6 +167,7 @@ impl Hand {
             let probe = &mut self.probe[..room];
             let count = read_at(file, probe, at)?;
             if count == 0 {
+                place.is_shorter.set(true);
                 return Ok(None);
             }
             if let Some(found) = memchr::memchr2(b'\n', b'\r', &probe[..count]) {

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub(super) bytes: u64,
     /// It could not be read, which was told.
     pub(super) has_failed: AtomicBool,
+    /// It became shorter, which was told.
+    pub(super) is_shorter: AtomicBool,
 }
 
 /// Something for one worker.
@@ -134,6 +136,7 @@ impl Work {
                     file,
                     bytes,
                     has_failed: AtomicBool::new(false),
+                    is_shorter: AtomicBool::new(false),
                 });
                 if end < bytes {
                     cursor.current = Some((set, Arc::clone(&shared), end));
