@@ -261,6 +261,17 @@ impl Directory {
         self.selection.select(time, listing)
     }
 
+    /// Tells at once what the first batch would tell, which may be long in coming.
+    pub(crate) fn look(&mut self, tell: impl FnOnce(Notice)) {
+        let Matched { paths, trouble } = self.pattern.directories();
+        let mut failures = paths.iter().filter_map(|directory| {
+            let outcome = fs::read_dir(here(directory));
+            outcome.err().map(|cause| reason(directory, &cause))
+        });
+        let trouble = trouble.or_else(|| failures.next());
+        self.tell_of(trouble, tell);
+    }
+
     /// What to call it in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name

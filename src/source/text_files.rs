@@ -91,8 +91,9 @@ impl fmt::Debug for TextFiles {
 
 impl Source for TextFiles {
     fn start(&mut self, port: Port, now: Duration) {
-        self.port = port;
         self.directory.start(now);
+        self.directory.look(|notice| port.tell(notice));
+        self.port = port;
     }
 
     fn batch_due(&mut self, time: BatchTime) -> bool {

@@ -49,6 +49,26 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
     run.wait().exits_with(0);
 }
 
+/// What `count` prints comes with the signal, and so does its one look at what is in the directory.
+#[test]
+fn counting_tells_of_a_directory_that_is_not_there_at_once_and_counts_it_when_it_is() {
+    let run = microtally(&["count", "dir://later"]).start();
+    run.stderr.wait_for(
+        "microtally: cannot list files in \"later\": there is no such directory\n            it is looked \
+         for again whenever a batch ends",
+    );
+    run.wait_until_signals_are_caught();
+    fs::create_dir(run.path("later")).unwrap();
+    fs::write(run.path("being-made"), "x\n").unwrap();
+    fs::rename(run.path("being-made"), run.path("later/a")).unwrap();
+    // The file is as old as the clock's step, and the batch reaches up to now.
+    thread::sleep(Duration::from_millis(50));
+    run.signal("INT");
+    let ended = run.wait().exits_with(0);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+    assert_eq!(ended.stderr.matches("cannot list").count(), 1, "{ended:?}");
+}
+
 /// Each command, with standard input and a client beside it; the end of those is not that of the directory.
 #[test]
 fn it_is_read_together_with_other_sources() {

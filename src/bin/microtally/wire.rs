@@ -456,6 +456,9 @@ fn tell(notice: &Notice) {
         Notice::Oversize { .. } => {
             Some("keep longer ones with --max-record, up to 1GiB".to_owned())
         }
+        Notice::Unlisted { .. } => Some(
+            "it is looked for again whenever a batch ends; a signal ends the program".to_owned(),
+        ),
         Notice::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
         Notice::Unfinished { cut_off: 1.., .. } => {
             Some("--drain-timeout says how long they are waited for".to_owned())
