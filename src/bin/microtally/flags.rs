@@ -17,11 +17,13 @@ pub(crate) mod units;
 #[path = "flags/tests.rs"]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use clap::builder::StyledStr;
-use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use groups::{
     Color, Counting, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
@@ -39,12 +41,91 @@ where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
-    Cli::try_parse_from(args).map(|cli| cli.command)
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(&args);
+    let outcome = matches.and_then(|matches| {
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    });
+    outcome
+        .map(|cli| cli.command)
+        .map_err(|error| in_terms_of_variables(error, &args))
 }
 
-/// The whole command line, for completions and manual pages.
+/// The whole command line, for completions and manual pages too.
 pub(crate) fn command() -> clap::Command {
-    Cli::command()
+    // An environment variable that is empty is as good as none.
+    without_variables(Cli::command(), &|_, value| value.is_empty())
+}
+
+/// Of the options on a command line that was right: those that an environment variable stands for, without
+/// their dashes, and the variables.
+pub(crate) fn options_of_variables<I>(args: I) -> Vec<(String, String)>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString> + Clone,
+{
+    let mut command = command();
+    let Ok(matches) = command.try_get_matches_from_mut(args) else {
+        return Vec::new();
+    };
+    let Some((name, matches)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    let args = command
+        .find_subcommand(name)
+        .into_iter()
+        .flat_map(clap::Command::get_arguments);
+    args.filter_map(|arg| {
+        let variable = arg.get_env()?;
+        let is_used = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable);
+        is_used.then_some((arg.get_long()?.to_owned(), variable.to_str()?.to_owned()))
+    })
+    .collect()
+}
+
+/// `command`, in which no environment variable stands for an option if `is_out` says so of the option and the
+/// variable's value.
+fn without_variables(
+    command: clap::Command,
+    is_out: &dyn Fn(&Arg, &OsStr) -> bool,
+) -> clap::Command {
+    command.mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let value = arg.get_env().and_then(std::env::var_os);
+            match value {
+                Some(value) if is_out(&arg, &value) => arg.env(None::<&'static str>),
+                _ => arg,
+            }
+        })
+    })
+}
+
+/// An error that is an environment variable's, with the variable in it. Nobody has typed what it is about.
+fn in_terms_of_variables(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let invalid = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => Some(arg.clone()),
+        _ => None,
+    };
+    let Some(named) = invalid(&error) else {
+        return error;
+    };
+    let mut built = command();
+    built.build();
+    let args_of = |command: &clap::Command| command.get_arguments().cloned().collect::<Vec<_>>();
+    let mut all = built.get_subcommands().flat_map(args_of);
+    let Some(arg) = all.find(|arg| arg.get_env().is_some() && arg.to_string() == named) else {
+        return error;
+    };
+    let without = without_variables(command(), &|other, _| other.get_id() == arg.get_id());
+    let typed = without.try_get_matches_from(args).err();
+    if typed.as_ref().and_then(invalid).as_ref() != Some(&named) {
+        let variable = arg.get_env().unwrap_or_default().display();
+        // The quotes are those around what is inserted.
+        let both = format!("{named}' of the environment variable '{variable}");
+        error.insert(ContextKind::InvalidArg, ContextValue::String(both));
+    }
+    error
 }
 
 /// Counts what streams and files hold, by key, at memory speed: word counts as Spark Streaming makes them,

@@ -61,10 +61,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::SinkClosed => ExitCode::SUCCESS,
         Err(error) => {
-            say(&error);
+            say(&in_terms_of_variables(error.clone()));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// What was refused, with the environment variables that had a part in it.
+fn in_terms_of_variables(error: Error) -> Error {
+    if error.kind() != ErrorKind::Config {
+        return error;
+    }
+    let message = error.to_string();
+    let variables = flags::options_of_variables(std::env::args_os());
+    let involved = variables
+        .iter()
+        .filter(|(option, _)| message.contains(option.as_str()));
+    involved.fold(error, |error, (option, variable)| {
+        error.with_advice(&format!(
+            "--{option} is what the environment variable {variable} says"
+        ))
+    })
 }
 
 /// 1: failed while running. 2: refused before anything started. 3: a source could not be opened or was

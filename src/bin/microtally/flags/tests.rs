@@ -22,6 +22,7 @@ fn words(line: &str) -> Words {
 /// What no `--kernel` means: tests may run with the environment variable set.
 fn kernel() -> Kernel {
     let name = std::env::var("MICROTALLY_KERNEL").ok();
+    let name = name.filter(|name| !name.is_empty());
     Kernel { name }
 }
 
