@@ -161,6 +161,8 @@ fn too_small_a_limit_is_refused_and_what_would_do_is_named() {
         assert_eq!(ended.stdout, "");
         ended.stderr
     };
+    let text = refused(&["--max-memory", "64MiB", "-j", "4"]);
+    assert!(!text.contains("nobody has set it"), "{text}");
     let text = refused(&["--max-memory", "1MiB"]);
     assert!(
         text.contains("--max-memory") && text.contains("64MiB or more"),
@@ -289,6 +291,10 @@ fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
         // Room for lines of 256 MiB there is not.
         let ended = run(220_000, &format!("--max-record 256MiB {source}"));
         let ended = ended.exits_with(2);
-        let _ = ended.says(&["microtally: --max-memory ", " is too little"]);
+        let _ = ended.says(&[
+            "microtally: --max-memory ",
+            " (half of the memory there is, as nobody has set it) is too little: ",
+            "; or write --max-memory ",
+        ]);
     }
 }

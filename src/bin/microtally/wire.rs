@@ -106,7 +106,8 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         }
     }
     let _line = progress.map(progress::start);
-    show.run(ssc, start).map_err(in_terms_of_options)
+    show.run(ssc, start)
+        .map_err(|error| in_terms_of_options(error, counting))
 }
 
 /// A command that gives results again and again.
@@ -164,11 +165,11 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         }
     }
     show.run(ssc, StreamingContext::start)
-        .map_err(in_terms_of_options)
+        .map_err(|error| in_terms_of_options(error, counting))
 }
 
 /// An error of the library, which knows nothing of options, with their names in it and what to do.
-fn in_terms_of_options(error: Error) -> Error {
+fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
     match error.kind() {
         ErrorKind::Config => {
             let names = [
@@ -180,7 +181,10 @@ fn in_terms_of_options(error: Error) -> Error {
                 .fold(error.to_string(), |text, (name, option)| {
                     text.replace(name, option)
                 });
-            Error::refused(message)
+            match counting.memory {
+                None => in_terms_of_the_default(&message),
+                Some(_) => Error::refused(message),
+            }
         }
         ErrorKind::Source if error.to_string().contains("the memory limit leaves") => {
             error.with_advice("or raise --max-memory")
@@ -189,6 +193,20 @@ fn in_terms_of_options(error: Error) -> Error {
             "raise --max-memory, or go on beyond it with --on-limit approx or --on-limit other",
         ),
         _ => error,
+    }
+}
+
+/// Of a limit that nobody has set it is said where it comes from, and what would do.
+fn in_terms_of_the_default(message: &str) -> Error {
+    const TOO_LITTLE: &str = " is too little: ";
+    let default = format!(" (half of the memory there is, as nobody has set it){TOO_LITTLE}");
+    let error = Error::refused(message.replacen(TOO_LITTLE, &default, 1));
+    let behind = message.split_once(TOO_LITTLE).map(|(_, behind)| behind);
+    match behind.and_then(|text| text.split_once(" MiB) would do")?.0.rsplit_once('(')) {
+        Some((_, mib)) => error.with_advice(&format!(
+            "or write --max-memory {mib}MiB if that much may be taken"
+        )),
+        None => error,
     }
 }
 
