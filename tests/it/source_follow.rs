@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::util::{ONE_BATCH, Run, expected, microtally, plain, tsv_counts, uniq};
+use crate::util::{ONE_BATCH, Run, expected, microtally, plain, shell, tsv_counts, uniq};
 
 /// The five ways of rotating.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -219,4 +219,27 @@ fn a_pattern_is_followed_as_the_files_that_are_there() {
     run.wait().quietly();
     let ended = microtally(&["top", "-F", "*.log"]).run().exits_with(3);
     ended.says(&["nothing fits the pattern \"*.log\""]);
+}
+
+/// What came through it is counted, with a file beside it that has no end.
+#[test]
+fn a_pipe_among_the_files_is_read_as_it_comes() {
+    let script = "mkfifo pipe; (echo of the pipe; printf unended) > pipe & exec \"$0\" words -k line -o tsv \
+                  -i 20ms -F pipe log";
+    let run = shell(script).file("log", "of the file\n").start();
+    run.wait_for_counts(&[("of the pipe", 1), ("unended", 1), ("of the file", 1)]);
+    append(&run.path("log")).write_all(b"more\n").unwrap();
+    run.wait_for_counts(&[
+        ("of the pipe", 1),
+        ("unended", 1),
+        ("of the file", 1),
+        ("more", 1),
+    ]);
+    run.wait_until_signals_are_caught();
+    run.signal("TERM");
+    run.wait().quietly();
+    // By itself it ends as it does without -F.
+    let script = "mkfifo pipe; echo x > pipe & exec \"$0\" count -F pipe";
+    let ended = shell(script).run().quietly();
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
 }

@@ -290,7 +290,16 @@ fn connect<'c>(
     for spec in specs(counting) {
         match spec {
             // A file that is not there is waited for; a pattern stands for the files that are.
-            SourceSpec::Files(pattern) if counting.follow => followed.extend(expand([pattern])?),
+            SourceSpec::Files(pattern) if counting.follow => {
+                for path in expand([pattern])? {
+                    if is_stream(&path) {
+                        let stream = Files::open([path])?;
+                        sources.push(Box::new(stream) as Box<dyn Source>);
+                    } else {
+                        followed.push(path);
+                    }
+                }
+            }
             SourceSpec::Files(pattern) => {
                 let paths =
                     expand([pattern]).map_err(|error| in_terms_of_sources(error, pattern))?;
@@ -314,6 +323,11 @@ fn connect<'c>(
         sources.push(Box::new(Follow::new(followed, options)?));
     }
     ssc.union_sources(sources)
+}
+
+/// Whether it is a pipe or a device: it does not grow, nor is it rotated, and it can be read only once.
+fn is_stream(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|is| !is.is_file() && !is.is_dir())
 }
 
 /// The files that are put into a directory. Where there is one batch, which may be long in coming, a file is not

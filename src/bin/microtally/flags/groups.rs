@@ -33,7 +33,8 @@ pub(crate) struct Counting {
     pub sources: Vec<SourceSpec>,
     /// Follow files as they grow, through rotation (tail -F)
     ///
-    /// Followed files are counted as they are: what is compressed is not decompressed.
+    /// Followed files are counted as they are: what is compressed is not decompressed. A pipe or a device is read
+    /// as it comes, and its end is its end.
     #[arg(short = 'F', long, help_heading = "Input")]
     pub follow: bool,
     /// Wait before connecting again, or never: end instead
