@@ -103,6 +103,8 @@ struct Name {
     path: PathBuf,
     /// What people were told last about its absence.
     told: Option<String>,
+    /// There is no descriptor for it.
+    is_crowded: bool,
 }
 
 struct Followed {
@@ -144,6 +146,7 @@ impl Follow {
             .map(|path| Name {
                 path: path.into(),
                 told: None,
+                is_crowded: false,
             })
             .collect();
         let name = match &names[..] {
@@ -167,21 +170,32 @@ impl Follow {
 
     /// Looks at every name and at every file.
     fn look(&mut self, now: Duration) {
+        // Those that no descriptor is left for, and those for which there is one again: of names that are
+        // all in the same case one notice is enough.
+        let (mut crowded, mut relieved) = (Vec::new(), Vec::new());
         for name in 0..self.names.len() {
-            let outcome = self.look_at_name(name, now);
-            let told = &mut self.names[name].told;
-            let trouble = outcome.err().map(|cause| describe(&cause));
-            if *told != trouble {
-                told.clone_from(&trouble);
-                self.tell(
-                    name,
-                    match trouble {
-                        Some(reason) => format!("waiting for it: {reason}"),
-                        None => "it is there".to_owned(),
-                    },
-                );
+            let cause = self.look_at_name(name, now).err();
+            let is_crowded =
+                (cause.as_ref()).is_some_and(|cause| cause.raw_os_error() == Some(libc::EMFILE));
+            let trouble = cause.map(|cause| describe(&cause));
+            let known = &mut self.names[name];
+            let was_crowded = std::mem::replace(&mut known.is_crowded, is_crowded);
+            if known.told == trouble {
+                continue;
+            }
+            known.told.clone_from(&trouble);
+            match trouble {
+                Some(_) if is_crowded => crowded.push(name),
+                None if was_crowded => relieved.push(name),
+                Some(reason) => self.tell(name, format!("waiting for it: {reason}")),
+                None => self.tell(name, "it is there".to_owned()),
             }
         }
+        self.tell_of_all(
+            &crowded,
+            "no more files can be open (raise ulimit -n): waiting for",
+        );
+        self.tell_of_all(&relieved, "followed now:");
         for index in 0..self.files.len() {
             let file = &mut self.files[index];
             if file.is_broken {
@@ -293,6 +307,23 @@ impl Follow {
     fn tell(&self, name: usize, message: String) {
         self.port.tell(Notice::Message {
             source: format!("{:?}", self.names[name].path),
+            message,
+        });
+    }
+
+    /// The same of all these, if there are any.
+    fn tell_of_all(&self, names: &[usize], what: &str) {
+        let &[first, ref others @ ..] = names else {
+            return;
+        };
+        let mut message = format!("{what} {:?}", self.names[first].path);
+        match others.len() {
+            0 => {}
+            1 => message += " and another one",
+            count => message += &format!(" and {count} others"),
+        }
+        self.port.tell(Notice::Message {
+            source: self.name.clone(),
             message,
         });
     }

@@ -243,3 +243,28 @@ fn a_pipe_among_the_files_is_read_as_it_comes() {
     let ended = shell(script).run().quietly();
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
 }
+
+#[test]
+fn more_files_than_descriptors_are_told_of_in_one_line() {
+    let script = "ulimit -n 40; exec \"$0\" words -k line -o tsv -j 1 -i 20ms -F log-*";
+    let mut program = shell(script);
+    for n in 10..70 {
+        program = program.file(&format!("log-{n}"), format!("of {n}\n"));
+    }
+    let run = program.start();
+    let told = "no more files can be open (raise ulimit -n): waiting for \"log-";
+    run.stderr.wait_for(told);
+    run.stdout.wait_until("the first file", |text| {
+        tsv_counts(text).contains_key("of 10")
+    });
+    // Some looks later nothing more has been said. What is there is followed.
+    append(&run.path("log-10")).write_all(b"more\n").unwrap();
+    run.stdout.wait_until("what is appended", |text| {
+        tsv_counts(text).contains_key("more")
+    });
+    run.wait_until_signals_are_caught();
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+}
