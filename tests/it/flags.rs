@@ -1,6 +1,6 @@
 //! What is refused before anything starts, and what help says.
 
-use crate::util::microtally;
+use crate::util::{microtally, shell};
 
 #[test]
 fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
@@ -126,4 +126,22 @@ fn case_40_an_address_that_cannot_be_listened_on_is_refused() {
         .run()
         .exits_with(2)
         .says(&["cannot listen on", &address, "--listen"]);
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_refused_with_its_option() {
+    for (option, long) in [
+        ("-g", "--grep <REGEX>"),
+        ("-G", "--not <REGEX>"),
+        ("-k", "--key <KEY>"),
+        ("-v", "--value <KEY>"),
+    ] {
+        let script = format!("exec \"$0\" count {option} \"$(printf 're:\\377')\"");
+        let ended = shell(&script).run().exits_with(2);
+        ended.says(&[&format!("for '{long}': it is not UTF-8")]);
+    }
+    // What is told to be written does match such a byte.
+    let program = microtally(&["count", "-g", "(?-u:\\xFF)"]);
+    let ended = program.run_with(b"a\xffb\na\n").quietly();
+    assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
 }

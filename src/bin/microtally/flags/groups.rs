@@ -16,6 +16,16 @@ fn source() -> impl TypedValueParser<Value = SourceSpec> {
     OsStringValueParser::new().try_map(|text| units::source(&text))
 }
 
+/// Clap's own error for what is not UTF-8 would not say of which option it is.
+fn utf8<T: Clone + Send + Sync + 'static>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+) -> impl TypedValueParser<Value = T> {
+    OsStringValueParser::new().try_map(move |text| match text.to_str() {
+        Some(text) => parse(text),
+        None => Err("it is not UTF-8; in a regex a byte is written (?-u:\\xFF)".to_owned()),
+    })
+}
+
 /// Options of every command that counts.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
@@ -61,6 +71,7 @@ pub(crate) struct Counting {
         short = 'g',
         long = "grep",
         value_name = "REGEX",
+        value_parser = utf8(|text| Ok(text.to_owned())),
         help_heading = "Input"
     )]
     pub greps: Vec<String>,
@@ -71,6 +82,7 @@ pub(crate) struct Counting {
         short = 'G',
         long = "not",
         value_name = "REGEX",
+        value_parser = utf8(|text| Ok(text.to_owned())),
         help_heading = "Input"
     )]
     #[arg(hide_short_help = true)]
@@ -87,7 +99,7 @@ pub(crate) struct Counting {
         short = 'k',
         long = "key",
         value_name = "KEY",
-        value_parser = spec::key, help_heading = "What is counted"
+        value_parser = utf8(spec::key), help_heading = "What is counted"
     )]
     pub keys: Vec<KeySpec>,
     /// count, or sum, min, max, mean of -v
@@ -99,7 +111,7 @@ pub(crate) struct Counting {
         short = 'v',
         long,
         value_name = "KEY",
-        value_parser = spec::value, help_heading = "What is counted"
+        value_parser = utf8(spec::value), help_heading = "What is counted"
     )]
     pub value: Option<Part>,
     /// How many, the greatest first [default: 10; count: all]
