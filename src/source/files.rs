@@ -28,7 +28,8 @@ const PACKED_GROWTH: u64 = 4;
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
 ///
 /// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
-/// to its end. Named pipes and devices are read as they come.
+/// to its end. One that becomes shorter meanwhile ends sooner, with a notice ([`Notice::Shorter`]). Named pipes
+/// and devices are read as they come.
 ///
 /// ```
 /// use microtally::prelude::*;
