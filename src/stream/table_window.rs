@@ -37,7 +37,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide.
+    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
+    /// too little room.
     pub fn reduce_by_key_and_window(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -85,7 +86,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide.
+    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
+    /// too little room, or for all keys there ever were: then give a filter.
     pub fn reduce_by_key_and_window_with_inverse(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -101,7 +103,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide.
+    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
+    /// too little room.
     pub fn reduce_by_key_and_window_with_inverse_and_filter(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,

@@ -218,6 +218,7 @@ fn stats_are_one_line_on_standard_error_and_only_when_asked_for() {
         ("bytes", 7),
         ("dropped", 0),
         ("error_max", 0),
+        ("other_records", 0),
     ] {
         assert_eq!(objects[0][name], value, "{name} in {ended:?}");
     }

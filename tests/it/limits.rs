@@ -31,6 +31,10 @@ fn exact(text: &str) -> HashMap<&str, u64> {
 }
 
 fn count(text: &str, on_limit: &str) -> Ended {
+    count_with(text, on_limit, &[])
+}
+
+fn count_with(text: &str, on_limit: &str, more: &[&str]) -> Ended {
     let args = [
         "count",
         "-",
@@ -42,7 +46,7 @@ fn count(text: &str, on_limit: &str) -> Ended {
         "80MiB",
     ];
     let program = microtally(&args).args(&["--on-limit", on_limit, "-o", "json", "-n", "200"]);
-    program.stdin_file(text.as_bytes()).run()
+    program.args(more).stdin_file(text.as_bytes()).run()
 }
 
 #[test]
@@ -87,6 +91,10 @@ fn beyond_the_limit_counts_are_what_is_asked_for_and_their_error_is_told_and_tru
         (&object["approx"], &object["error_max"]),
         (&true.into(), &0.into())
     );
+    let with_stats = count_with(&text, "other", &["--stats=json"]).exits_with(0);
+    let stats = with_stats.stderr.lines().last().unwrap();
+    let lost = json_lines(stats)[0]["other_records"].as_u64().unwrap();
+    assert!((1..total).contains(&lost), "{lost} of {total}");
     let mut sum = object["other"]["n"].as_u64().unwrap();
     for row in object["top"].as_array().unwrap() {
         let (key, n) = (row["k"].as_str().unwrap(), row["n"].as_u64().unwrap());

@@ -34,6 +34,8 @@ struct Seen {
     oversize: u64,
     /// How much a count of any batch or result may be too high.
     error_max: u64,
+    /// The most records of one of them that are in no count, for lack of room.
+    other_records: u64,
     /// How late batches began, in microseconds.
     delays: Histogram<u64>,
     /// When the last batch was out.
@@ -57,6 +59,8 @@ pub(crate) struct Summary {
     oversize: u64,
     /// How much a count of any batch or result may be too high.
     error_max: u64,
+    /// The most records of one of them that are in no count, for lack of room.
+    other_records: u64,
     /// Lines that --grep or --not left out.
     filtered: u64,
     /// Lines that had no key.
@@ -89,6 +93,7 @@ impl Report {
             dropped: 0,
             oversize: 0,
             error_max: 0,
+            other_records: 0,
             delays,
             end: now,
             warm: None,
@@ -125,6 +130,7 @@ impl Report {
             dropped: seen.dropped,
             oversize: seen.oversize,
             error_max: seen.error_max,
+            other_records: seen.other_records,
             filtered: 0,
             without_key: 0,
             not_numbers: 0,
@@ -153,6 +159,7 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
         seen.oversize += stats.oversize_tokens;
         seen.dropped += stats.oversize_tokens + stats.truncated_records;
         seen.error_max = seen.error_max.max(stats.error_max);
+        seen.other_records = seen.other_records.max(stats.other_records);
         let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
         seen.delays.saturating_record(micros.max(1));
         seen.end = Instant::now();
@@ -173,6 +180,7 @@ impl<V: Copy + Send + 'static> Sink<V> for Results {
         let Results(Report(seen)) = self;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.error_max = seen.error_max.max(batch.stats().error_max);
+        seen.other_records = seen.other_records.max(batch.stats().other_records);
         seen.out_records = seen.records;
         Ok(())
     }
@@ -235,6 +243,7 @@ impl Summary {
             "late_us": {"p50": self.delay_us[0], "p99": self.delay_us[1], "max": self.delay_us[2]},
             "dropped": self.dropped,
             "error_max": self.error_max,
+            "other_records": self.other_records,
             "filtered": self.filtered,
             "without_key": self.without_key,
             "not_numbers": self.not_numbers,
