@@ -388,7 +388,9 @@ mod tests {
                 table.remove(&(number - 4500).to_be_bytes());
             }
         }
-        assert_eq!((table.len(), table.short.leaf_count()), (4500, 1));
-        assert_eq!(table.reseeds(), 0);
+        // By chance many full groups may come to stand in a row, which is answered with more room (see `leaves`).
+        let leaves = table.short.leaf_count();
+        assert!(leaves <= 2, "{leaves} leaves for 4500 keys");
+        assert_eq!((table.len(), table.reseeds()), (4500, 0));
     }
 }
