@@ -170,6 +170,9 @@ mod tests {
             }
             // One of two ends early; the others wait for the second one.
             readings.pop();
+            while share.state().helpers == 0 {
+                thread::yield_now();
+            }
             for number in 0..BLOCKS {
                 block.append(&number.to_le_bytes());
                 match share.lend(block, (number % 7) as usize) {
@@ -181,9 +184,6 @@ mod tests {
                     }
                 }
                 assert_eq!(block.filled(), 0);
-                if lent.load(Ordering::Relaxed) == 0 {
-                    thread::yield_now();
-                }
             }
             drop(readings);
         });
