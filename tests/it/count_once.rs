@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::util::{Ended, json_lines, microtally, plain, shell, uniq};
+use crate::util::{Ended, json_lines, microtally, plain, shell, uniq, until};
 
 /// Lines of one to three random words, some of them far more often than others.
 fn random_text(lines: u64) -> String {
@@ -157,7 +157,7 @@ fn a_signal_prints_what_was_counted() {
     for (signal, args) in [("INT", &["count", "-"][..]), ("TERM", &["count", "a", "-"])] {
         let program = microtally(args).file("a", "x\n");
         let mut run = program.stdin(Stdio::piped()).start();
-        run.wait_until_signals_are_caught();
+        run.wait_until_it_reads();
         let mut stdin = run.stdin.take().unwrap();
         stdin.write_all(b"x\nunended").unwrap();
         run.signal(signal);
@@ -172,12 +172,13 @@ fn a_signal_prints_what_was_counted() {
 fn a_second_signal_ends_it_at_once() {
     // A reader that does not read: the results are more than the pipe holds.
     let text: String = (0..100_000).map(|n| format!("key{n}\n")).collect();
+    let bytes = text.len() as u64;
     let mut run = microtally(&["count", "in", "-"])
         .file("in", text)
         .stdin(Stdio::piped())
         .unread_stdout()
         .start();
-    run.wait_until_signals_are_caught();
+    until("all of it is read", || run.read_bytes() > bytes);
     run.signal("INT");
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(!run.has_ended());

@@ -34,7 +34,7 @@ fn a_signal_prints_everything_that_a_pipe_holds() {
     for signal in ["INT", "TERM"] {
         let program = microtally(&["words", "-", "-n", "all"]).args(&ONE_BATCH);
         let mut run = program.stdin(Stdio::piped()).start();
-        run.wait_until_signals_are_caught();
+        run.wait_until_it_reads();
         let text = format!("{}unended", "in the pipe\n".repeat(4_000));
         let mut stdin = run.stdin.take().unwrap();
         stdin.write_all(text.as_bytes()).unwrap();
@@ -85,7 +85,7 @@ fn a_signal_while_reading_stands_still_counts_what_the_pipe_holds() {
     let (from_here, mut to_program) = std::io::pipe().unwrap();
     let program = microtally(&["words", "-"]).args(&UNREAD).stdin(from_here);
     let run = program.unread_stdout().start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     let words = many_words();
     let (asked, sent) = (AtomicBool::new(true), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -128,7 +128,7 @@ fn a_signal_while_reading_stands_still_counts_what_the_kernel_has_received() {
     let program = microtally(&["words", &url]).args(&UNREAD);
     let run = program.unread_stdout().start();
     let mut stream = server.accept();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     stream.set_nonblocking(true).unwrap();
     let (words, mut at) = (many_words(), 0);
     let sent = send_until_it_stands_still(|| {
@@ -174,7 +174,7 @@ fn a_signal_ends_a_run_whose_sender_never_pauses() {
 fn case_60_a_signal_right_after_the_start_ends_the_run() {
     let program = microtally(&["words", "-"]).args(&ONE_BATCH);
     let run = program.stdin(Stdio::piped()).start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("INT");
     let ended = run.wait().quietly();
     assert_eq!(ended.batches().len(), 1);
@@ -185,7 +185,7 @@ fn blocked() -> (Run, std::process::ChildStdout) {
     let words: String = (0..50_000).map(|n| format!("word{n} ")).collect();
     let program = microtally(&["words", "-", "-n", "all"]).args(&ONE_BATCH);
     let mut run = program.stdin_file(words.as_bytes()).unread_stdout().start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     // The first byte is there, so the writing is under way; it cannot end, for a pipe holds far less.
     let mut pipe = run.stdout_pipe.take().unwrap();
     pipe.read_exact(&mut [0]).unwrap();
@@ -226,7 +226,7 @@ fn case_57_after_one_signal_a_blocked_run_ends_as_soon_as_it_is_read() {
 fn case_62_a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     let script = "trap '' HUP; exec \"$0\" words - -i 20ms";
     let mut run = shell(script).stdin(Stdio::piped()).start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("HUP");
     let lines = run.stdout.text().lines().count();
     run.stdout.wait_for_lines(lines + 20);

@@ -18,7 +18,7 @@ fn files_that_are_moved_in_are_counted_once() {
     let file = fs::File::options().append(true).open(old).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     let run = program.start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     for (name, text) in [("a", "x\ny"), ("b", "y\n")] {
         fs::write(run.path("being-made"), text).unwrap();
         fs::rename(run.path("being-made"), run.path("in").join(name)).unwrap();
@@ -44,7 +44,7 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
     fs::write(run.path("being-made"), "x\n").unwrap();
     fs::rename(run.path("being-made"), run.path("later/a")).unwrap();
     run.wait_for_counts(&[("x", 1)]);
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     run.wait().exits_with(0);
 }
@@ -57,7 +57,7 @@ fn counting_tells_of_a_directory_that_is_not_there_at_once_and_counts_it_when_it
         "microtally: cannot list files in \"later\": there is no such directory\n            it is looked \
          for again whenever a batch ends",
     );
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     fs::create_dir(run.path("later")).unwrap();
     fs::write(run.path("being-made"), "x\n").unwrap();
     fs::rename(run.path("being-made"), run.path("later/a")).unwrap();
@@ -85,7 +85,7 @@ fn it_is_read_together_with_other_sources() {
             .file("there/.keep", "");
         let mut run = program.stdin(Stdio::piped()).start();
         let address = run.listening_on();
-        run.wait_until_signals_are_caught();
+        run.wait_until_it_reads();
         let mut stdin = run.stdin.take().unwrap();
         stdin.write_all(b"x\nunended").unwrap();
         drop(stdin);

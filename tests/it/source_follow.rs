@@ -101,7 +101,7 @@ fn follow(args: &[&str]) -> Run {
         "words", "-k", "line", "-o", "tsv", "-n", "all", "-i", "20ms",
     ]);
     let run = program.args(&["-F"]).args(args).start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run
 }
 
@@ -185,7 +185,7 @@ fn several_files_are_followed_and_their_lines_never_mix() {
 fn ctrl_c_prints_the_last_batch() {
     let program = microtally(&["words", "-F", "log"]).args(&ONE_BATCH);
     let run = program.file("log", "a b\na unended").start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("INT");
     let ended = run.wait().quietly();
     assert_eq!(
@@ -200,7 +200,7 @@ fn counting_a_file_that_is_followed_ends_with_the_signal() {
     let run = microtally(&["count", "-F", "log"])
         .file("log", "x\nx\n")
         .start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("INT");
     assert_eq!(run.wait().quietly().tsv_counts(), plain(&[("x", 2)]));
 }
@@ -214,7 +214,7 @@ fn a_pattern_is_followed_as_the_files_that_are_there() {
     run.wait_for_counts(&[("a", 1), ("b", 1)]);
     append(&run.path("b.log")).write_all(b"b\n").unwrap();
     run.wait_for_counts(&[("a", 1), ("b", 2)]);
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     run.wait().quietly();
     let ended = microtally(&["top", "-F", "*.log"]).run().exits_with(3);
@@ -235,7 +235,7 @@ fn a_pipe_among_the_files_is_read_as_it_comes() {
         ("of the file", 1),
         ("more", 1),
     ]);
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     run.wait().quietly();
     // By itself it ends as it does without -F.
@@ -262,7 +262,7 @@ fn more_files_than_descriptors_are_told_of_in_one_line() {
     run.stdout.wait_until("what is appended", |text| {
         tsv_counts(text).contains_key("more")
     });
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
     assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");

@@ -194,7 +194,7 @@ fn case_35_nobody_listens_and_the_program_says_what_to_do() {
         port.number()
     );
     assert_eq!(run.stderr.wait_for_lines(2), help);
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     // Case 60: a signal during the wait for the next attempt ends the run at once.
     run.signal("INT");
     assert_eq!(run.wait().exits_with(0).stderr, help);
@@ -224,7 +224,7 @@ fn case_36_a_name_that_does_not_exist_is_named() {
         .args(&ONE_BATCH)
         .start();
     run.stderr.wait_for("(next try in 2 s)");
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     run.wait()
         .exits_with(0)

@@ -23,7 +23,7 @@ fn listening_for(key: &str, args: &[&str]) -> (Run, String) {
         .args(&["tcp-listen://127.0.0.1:0"])
         .start();
     let address = run.listening_on();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     (run, address)
 }
 
@@ -163,7 +163,7 @@ fn case_40_a_port_in_use_is_refused_before_anything_starts() {
 fn who_listens_for_others_than_this_machine_is_told_so() {
     let run = microtally(&["count", "tcp-listen://0.0.0.0:0"]).start();
     run.stderr.wait_for("whoever can reach it can send");
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("INT");
     assert_eq!(run.wait().exits_with(0).stdout, "");
 }
@@ -208,7 +208,7 @@ fn case_22_one_client_too_many_for_the_limit_of_open_files_is_told_which_limit_t
     let script = "ulimit -n 20; exec \"$0\" words -j 1 -o tsv tcp-listen://127.0.0.1:0";
     let run = shell(script).start();
     let address = run.listening_on();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     let stays = connect(&address);
     let mut extra = connect(&address);
     wait_for_end(&mut extra);

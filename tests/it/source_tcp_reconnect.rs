@@ -133,7 +133,7 @@ fn case_27_a_sender_that_resets_before_it_was_looked_at_loses_nothing_that_arriv
         let rows = connections(None, Some(number));
         rows.iter().any(|row| row[3] == syn_sent)
     });
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("STOP");
     // Now its connection is made, used and reset before the program looks at it for the first time.
     drop(server.accept());

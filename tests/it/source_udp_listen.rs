@@ -12,7 +12,7 @@ fn listening() -> (Run, UdpSocket) {
     ]);
     let run = program.args(&["udp-listen://127.0.0.1:0"]).start();
     let address = run.listening_on();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(address).expect("an address");
     (run, socket)

@@ -48,7 +48,7 @@ fn a_socket_that_is_not_there_is_waited_for_and_one_that_is_lost_is_found_again(
     }
     run.wait_for_counts(&[("hello", 2)]);
     run.stderr.wait_for("microtally: connected to unix://lines");
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run.signal("TERM");
     run.wait().exits_with(0);
 }

@@ -18,7 +18,7 @@ fn listening(program: Program) -> Run {
     let run = program.start();
     let path = run.path("lines");
     until("it listens", || UnixStream::connect(&path).is_ok());
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     run
 }
 

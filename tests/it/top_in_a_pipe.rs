@@ -9,7 +9,7 @@ use crate::util::{Run, json_lines, microtally, plain, tsv_counts};
 fn top(args: &[&str]) -> (Run, ChildStdin) {
     let program = microtally(&["top", "-i", "50ms"]).args(args);
     let mut run = program.stdin(Stdio::piped()).start();
-    run.wait_until_signals_are_caught();
+    run.wait_until_it_reads();
     let stdin = run.stdin.take().expect("it is a pipe");
     (run, stdin)
 }

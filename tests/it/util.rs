@@ -191,6 +191,18 @@ impl Run {
         line.and_then(|count| count.parse().ok()).expect("a number")
     }
 
+    /// Waits until the program has started to read; by then it catches SIGINT and SIGTERM.
+    pub(crate) fn wait_until_it_reads(&self) {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        until("there is a thread that reads", || {
+            let tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+            let mut names =
+                names.map(|name| name.starts_with("mt-reactor") || name.starts_with("mt-files"));
+            names.any(|is_reader| is_reader)
+        });
+    }
+
     /// Waits until the program catches SIGINT and SIGTERM; before, they would just kill it.
     pub(crate) fn wait_until_signals_are_caught(&self) {
         let process = self.child.id().to_string();

@@ -345,8 +345,10 @@ impl<'a> Show<'a> {
 
 /// Runs to the end, or until a signal or whoever has `stopper` ends it.
 pub(crate) fn run(ssc: StreamingContext, start: Start, stopper: &Stopper) -> Result<()> {
+    // Before there are sources: they may open as many files as the process can, and waiting for signals takes two.
+    let on_signal = stopper.clone();
+    signals::stop_on_signal(move || on_signal.stop());
     let running = start(ssc)?;
     stopper.has_begun(running.stop_handle());
-    signals::stop_on_signal(running.stop_handle());
     running.await_termination()
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::thread;
 
-use microtally::{Stop, StopHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -19,11 +18,11 @@ pub(crate) fn outlive_full_files() {
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// The first signal ends the run gracefully, the second at once.
-pub(crate) fn stop_on_signal(handle: StopHandle) {
+/// The first signal calls `stop`, the second ends the program at once.
+pub(crate) fn stop_on_signal(stop: impl Fn() + Send + 'static) {
     on_signals(move |number, count| {
         if count == 1 {
-            handle.stop(Stop::Graceful);
+            stop();
         } else {
             live::screen::give_back();
             progress::end();
