@@ -37,6 +37,9 @@ mod avx512;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::portable::BITS;
+
 use std::fmt;
 use std::sync::OnceLock;
 

@@ -40,7 +40,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 /// For each byte, the numbers of its set bits in ascending order; zeros behind them. 2 KiB.
-pub(super) static BITS: [[u8; 8]; 256] = {
+pub(crate) static BITS: [[u8; 8]; 256] = {
     let mut bits = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {

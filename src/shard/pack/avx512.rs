@@ -22,24 +22,16 @@
 
 #![allow(unsafe_code)]
 // Why unsafe: code compiled for CPU features; loads and stores through pointers. The obligations: `pack`
-// asks the CPU; `sort` asserts where the last load ends; lists have a vector's room behind them.
+// asks the CPU; `by_the_side` asserts where the last load ends; lists have a vector's room behind them.
 // Attacked by: the property tests of this module and of `tests/oracle`, the fuzz targets `cuts_do_not_matter` and
 // `chunks_do_not_matter`.
 
 use std::arch::x86_64::*;
 
-use super::{EMPTY_ROW, LIST_LEN, Lists, Pack, Run, Sorted, by_length, look_up};
+use super::lanes::{LANES, by_the_side, empty_steps, opaque, opaque_number};
+use super::{LIST_LEN, Lists, Pack, Run, Sorted, look_up};
 use crate::limits::HOT_SLOTS_LOG2;
-use crate::split::CHUNK_BYTES_MAX;
 use crate::table::hot::{NO_SLOT, Slots};
-
-/// Tokens a step.
-const LANES: usize = 8;
-
-/// Empty tokens that are passed over at once where there are as many.
-const LONG_ROW: usize = 64;
-
-const _: () = assert!(LIST_LEN >= CHUNK_BYTES_MAX + LANES && EMPTY_ROW == LANES);
 
 /// The implementation, if this CPU can run it.
 pub(super) fn pack() -> Option<Pack> {
@@ -61,30 +53,7 @@ pub(super) fn pack() -> Option<Pack> {
 unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
     let mut sorted = Sorted::default();
     let (ends, base) = (run.ends, run.base);
-    let Some(&last) = ends.last() else {
-        return sorted;
-    };
-    // Every token begins at or before the last delimiter, and eight bytes are loaded from its start.
-    assert!(base + usize::from(last) + 8 <= around.len() && ends.len() <= CHUNK_BYTES_MAX);
-    debug_assert!(ends.is_sorted());
-    // The first token may have begun in an earlier chunk. It and what is left behind the last whole group
-    // go one by one.
-    let groups = (ends.len() - 1) / LANES;
-    by_length(
-        &Run {
-            ends: &ends[..1],
-            ..*run
-        },
-        around,
-        lists,
-        &mut sorted,
-    );
-    let rest = Run {
-        start: base + usize::from(ends[groups * LANES]) + 1,
-        ends: &ends[groups * LANES + 1..],
-        ..*run
-    };
-    by_length(&rest, around, lists, &mut sorted);
+    let groups = by_the_side(run, around, lists, &mut sorted);
     look_up(slots, lists, &mut sorted);
 
     let mut slot_count = 0;
@@ -99,10 +68,9 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     let mut group = 0;
     while group < groups {
         let at = group * LANES;
-        if usize::from(ends[at + LANES] - ends[at]) == EMPTY_ROW {
-            let far = at + LONG_ROW;
-            let is_long = far < ends.len() && usize::from(ends[far] - ends[at]) == LONG_ROW;
-            group += if is_long { LONG_ROW / LANES } else { 1 };
+        let empty = empty_steps(ends, at);
+        if empty > 0 {
+            group += empty;
             continue;
         }
         group += 1;
@@ -165,9 +133,7 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn load_each(bytes: *const u8, positions: *const u16) -> __m512i {
-    let positions = std::ptr::with_exposed_provenance::<u16>(opaque(
-        positions.expose_provenance() as u64
-    ) as usize);
+    let positions = opaque(positions);
     let at = |lane: usize| {
         // SAFETY: the caller's promise.
         unsafe {
@@ -186,8 +152,8 @@ unsafe fn load_each(bytes: *const u8, positions: *const u16) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn load_each_key(keys: *const u64, numbers: __m128i) -> __m512i {
-    let low = opaque(_mm_cvtsi128_si64(numbers) as u64);
-    let high = opaque(_mm_extract_epi64::<1>(numbers) as u64);
+    let low = opaque_number(_mm_cvtsi128_si64(numbers) as u64);
+    let high = opaque_number(_mm_extract_epi64::<1>(numbers) as u64);
     let at = |number: u64| {
         // SAFETY: the caller's promise.
         unsafe { keys.add(usize::from(number as u16)).read() as i64 }
@@ -202,18 +168,6 @@ unsafe fn load_each_key(keys: *const u64, numbers: __m128i) -> __m512i {
         at(high >> 32),
         at(high >> 48),
     ])
-}
-
-/// The same number, but the compiler cannot know it: else it takes the numbers out of a vector register one
-/// by one, at two operations each, where loads and shifts do it for one.
-#[inline(always)]
-fn opaque(number: u64) -> u64 {
-    let mut number = number;
-    // SAFETY: no instruction at all.
-    unsafe {
-        std::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
-    };
-    number
 }
 
 /// Compiled to four loads into low halves, four into high halves, and three inserts.

@@ -6,7 +6,7 @@
 //!
 //! The naive version is a look-up for each token as it is split. Here each step is a loop over all tokens
 //! of the chunk, without a branch that depends on the data: a token is written to all lists, and only the
-//! length of the right one grows. `portable` takes one token a step in two loops, `avx512` eight in one.
+//! length of the right one grows. `portable` takes one token a step in two loops, `avx2` packs eight a step, `avx512` looks them up in the same step.
 //! Rows of empty tokens are passed over eight at a time: text is indented, and a row of blanks would be
 //! the slowest of all inputs.
 
@@ -14,6 +14,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 
 use crate::split::{CHUNK_BYTES_MAX, Kernel, Run};
 use crate::table::hot::{Slots, zeros};
@@ -41,10 +43,12 @@ pub(super) struct Lists {
     pub(super) long: Box<[u64; LIST_LEN]>,
     /// For who sorts the long ones further.
     pub(super) medium: Box<[u128; MEDIUM_LEN]>,
-    /// For `portable`: all tokens of 1 to 8 bytes.
+    /// For all but `avx512`: all tokens of 1 to 8 bytes.
     short: Box<[u64; LIST_LEN]>,
     /// For `avx512`: the slot of each token, or one that counts nothing.
     slots: Box<[u16; LIST_LEN]>,
+    /// For `avx2`: the numbers of the longer tokens.
+    numbers: Box<[u16; LIST_LEN]>,
 }
 
 impl Lists {
@@ -55,6 +59,7 @@ impl Lists {
             medium: zeros(),
             short: zeros(),
             slots: zeros(),
+            numbers: zeros(),
         }
     }
 }
@@ -146,11 +151,17 @@ pub(super) fn list(
 /// Counts the hot ones of the short tokens, and lists the others.
 #[inline(always)]
 pub(super) fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted) {
-    for &key in &lists.short[..sorted.short] {
+    let mut look_up = |&key: &u64| {
         let is_hot = slots.count(key);
         lists.misses[sorted.misses & INDEX] = key;
         sorted.misses += usize::from(!is_hot);
+    };
+    // Eight a round: what the loop itself takes is a tenth of so little work.
+    let (rounds, rest) = lists.short[..sorted.short].as_chunks::<8>();
+    for round in rounds {
+        round.iter().for_each(&mut look_up);
     }
+    rest.iter().for_each(look_up);
 }
 
 /// Eight bytes from `start` on, the first in the lowest place.
