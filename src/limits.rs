@@ -131,7 +131,7 @@ pub const GROUP_KEYS: usize = 2048;
 pub const COUNTER_BYTES: usize = 3 * MIB / 2;
 
 /// Bytes of a key's row in a ranking.
-pub const RANKED_KEY_BYTES: usize = 24;
+pub const RANKED_KEY_BYTES: usize = 32;
 
 /// The least share of memory that one batch of a window has, in bytes: the few most frequent keys of it.
 pub const PANE_BYTES_MIN: usize = KIB;

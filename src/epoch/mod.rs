@@ -15,6 +15,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod merge;
+pub(crate) mod ranking;
 pub(crate) mod snapshot;
 pub(crate) mod swap;
 pub(crate) mod window;

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use crate::epoch::{BatchStats, BatchTime};
+use crate::epoch::{BatchStats, BatchTime, ranking};
 use crate::repr::Repr;
 use crate::table::Table;
 
@@ -156,147 +156,14 @@ impl<'a, V: Value> Batch<'a, V> {
     /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
     /// [`Ranking`] does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
-        let mut rows = Vec::new();
-        rank(self.iter(), count, &mut rows);
-        rows
+        ranking::top(self.iter(), count)
     }
-}
-
-/// Ranks batch after batch in the same memory.
-#[derive(Debug, Default)]
-pub struct Ranking<V: 'static> {
-    /// Always empty between two calls; only its memory is kept.
-    rows: Vec<(&'static [u8], V)>,
-}
-
-impl<V: Value> Ranking<V> {
-    /// A ranking with room for `count` rows, so that the first batch need not make it.
-    pub fn with_capacity(count: usize) -> Self {
-        Ranking {
-            rows: Vec::with_capacity(room_for(count)),
-        }
-    }
-
-    /// Calls `f` with the `count` first rows of `batch` by rank.
-    pub fn top<R>(
-        &mut self,
-        batch: &Batch<'_, V>,
-        count: usize,
-        f: impl FnOnce(&[(&[u8], V)]) -> R,
-    ) -> R {
-        // Shortening `'static` to the batch's lifetime is what a `Vec` allows; the way back is not, so
-        // the emptied memory is turned over by `collect`, which reuses it in place.
-        let mut rows: Vec<(&[u8], V)> = std::mem::take(&mut self.rows);
-        rank(batch.iter(), count, &mut rows);
-        let answer = f(&rows);
-        rows.clear();
-        self.rows = rows
-            .into_iter()
-            .map(|_| unreachable!("the rows were cleared"))
-            .collect();
-        answer
-    }
-}
-
-/// Room to begin with for ranking the `count` first of many: what [`rank`] needs, within reason.
-fn room_for(count: usize) -> usize {
-    count.saturating_mul(2).clamp(64, 1 << 16)
-}
-
-fn by_rank<V: Value>(a: &(&[u8], V), b: &(&[u8], V)) -> Ordering {
-    b.1.order(&a.1).then_with(|| a.0.cmp(b.0))
-}
-
-/// Leaves the `count` first of `entries` in `rows`, in order.
-///
-/// The worst row that can still be in the answer is known after every `count` candidates, and nearly
-/// all of a large batch is turned away by that one compare: linear in the batch whatever `count` is.
-fn rank<'a, V: Value>(
-    entries: impl Iterator<Item = (&'a [u8], V)>,
-    count: usize,
-    rows: &mut Vec<(&'a [u8], V)>,
-) {
-    rows.clear();
-    if count == 0 {
-        return;
-    }
-    let full = count.saturating_mul(2).max(64);
-    let mut worst: Option<(&[u8], V)> = None;
-    for entry in entries {
-        if worst.is_some_and(|worst| by_rank(&entry, &worst) == Ordering::Greater) {
-            continue;
-        }
-        rows.push(entry);
-        if rows.len() >= full {
-            rows.select_nth_unstable_by(count - 1, by_rank);
-            rows.truncate(count);
-            worst = rows.last().copied();
-        }
-    }
-    rows.sort_unstable_by(by_rank);
-    rows.truncate(count);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::table::keys::Seed;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn ranking_equals_sorting_everything(
-            entries in proptest::collection::vec(("[a-c]{0,4}", 0u64..6), 0..400),
-            counts in proptest::collection::vec(0usize..500, 1..4),
-        ) {
-            let mut table = Table::new(Seed::random());
-            for (key, n) in &entries {
-                table.add(key.as_bytes(), *n, |a, b| a + b);
-            }
-            let stats = BatchStats::default();
-            let batch = Batch::new(&table, &stats);
-            let mut all: Vec<_> = table.iter().collect();
-            all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-            let mut ranking = Ranking::default();
-            for count in counts {
-                let expected = &all[..count.min(all.len())];
-                prop_assert_eq!(&batch.top(count)[..], expected);
-                ranking.top(&batch, count, |rows| assert_eq!(rows, expected));
-            }
-        }
-    }
-
-    #[test]
-    fn ranking_many_keys_is_pruned_and_right() {
-        let mut table = Table::new(Seed::random());
-        for n in 0..10_000u64 {
-            table.add(
-                format!("key-{:05}", (n * 7919) % 10_000).as_bytes(),
-                n % 100,
-                |a, b| a + b,
-            );
-        }
-        let stats = BatchStats::default();
-        let batch = Batch::new(&table, &stats);
-        let mut all: Vec<_> = table.iter().collect();
-        all.sort_by(by_rank);
-        for count in [1, 10, 33, 5000, 10_000, usize::MAX] {
-            assert_eq!(batch.top(count), all[..count.min(10_000)]);
-        }
-    }
-
-    /// Ranking was quadratic from 65 536 rows on: minutes where this takes a moment.
-    #[test]
-    fn ranking_very_many_rows_is_linear() {
-        let mut table = Table::new(Seed::random());
-        for n in 0..200_000u64 {
-            table.add(&n.to_be_bytes(), n * 7919 % 200_003, |a, b| a + b);
-        }
-        let stats = BatchStats::default();
-        let top = Batch::new(&table, &stats).top(70_000);
-        assert_eq!(top.len(), 70_000);
-        assert!(top.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
-    }
 
     /// Every tuple of two and three small parts against every other: `std` orders the same way.
     #[test]

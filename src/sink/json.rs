@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::epoch::ranking::Ranking;
+use crate::epoch::snapshot::{Batch, Value};
 use crate::error::Result;
 use crate::sink::{Out, Sink};
 
@@ -87,20 +88,20 @@ impl<V: Value> Sink<V> for Json<V> {
         )
         .expect("writing to memory succeeds");
         self.ranking.top(batch, self.count, |rows| {
+            let keys = batch.len() - rows.len();
             let mut shown = Some(0);
-            for (index, (key, value)) in rows.iter().enumerate() {
+            for (index, (key, value)) in rows.enumerate() {
                 if index > 0 {
                     text.push(b',');
                 }
                 write_key(key, text, base64);
                 text.extend_from_slice(b",\"n\":");
-                write_value(value, text, number);
+                write_value(&value, text, number);
                 text.push(b'}');
                 shown = shown.and_then(|sum: u64| {
                     Some(sum + value.as_count()?.saturating_sub(stats.error_max))
                 });
             }
-            let keys = batch.len() - rows.len();
             write!(text, "],\"other\":{{\"keys\":{keys}").expect("writing to memory succeeds");
             if let Some(shown) = shown {
                 let n = stats.tokens.saturating_sub(shown);

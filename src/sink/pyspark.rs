@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::epoch::BatchTime;
-use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::epoch::ranking::Ranking;
+use crate::epoch::snapshot::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::escape_unprintable;

@@ -23,7 +23,8 @@ use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::epoch::BatchTime;
-use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::epoch::ranking::Ranking;
+use crate::epoch::snapshot::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};
@@ -164,11 +165,10 @@ impl<V: Value> Sink<V> for Table<V> {
         let columns = self.columns;
         self.ranking.top(batch, self.count, |rows| {
             let figures = |value| Figures::of(addend.map(|addend| addend(value)), total, seconds);
-            let lines = rows
-                .iter()
-                .map(|&(key, value)| (key, value, figures(value)));
+            let lines = rows.clone();
+            let lines = lines.map(|(key, value)| (key, value, figures(value)));
             write_rows(lines, columns, text);
-            let shown = addend.map(|addend| rows.iter().map(|row| addend(row.1)).sum::<f64>());
+            let shown = addend.map(|addend| rows.clone().map(|row| addend(row.1)).sum::<f64>());
             let left = sum.zip(shown).filter(|_| total > 0.0);
             footer(
                 (batch.len() - rows.len()) as u64,

@@ -18,7 +18,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::epoch::BatchTime;
-use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::epoch::ranking::Ranking;
+use crate::epoch::snapshot::{Batch, Value};
 use crate::error::{Error, Result};
 use crate::repr::Repr;
 use crate::sink::Sink;
@@ -387,7 +388,7 @@ impl Write for Part<'_> {
 /// threads, so that two runs over the same input write the same bytes. Spark leaves the order open and
 /// writes a file for each of its partitions. A batch without keys has no part.
 ///
-/// Ranking takes 16 bytes and the size of a value for each key of the largest batch.
+/// Ranking takes 24 bytes and the size of a value for each key of the largest batch.
 #[derive(Debug)]
 pub struct KeyedTextFiles<V: 'static> {
     files: TextFiles,
@@ -412,7 +413,7 @@ impl<V: Value> Sink<V> for KeyedTextFiles<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let files = &mut self.files;
         self.ranking.top(batch, usize::MAX, |rows| {
-            let partition = (!rows.is_empty()).then_some(rows);
+            let partition = (rows.len() > 0).then_some(rows);
             files.save_records(batch.time(), partition)
         })
     }

@@ -5,7 +5,8 @@
 
 use std::io::Write;
 
-use crate::epoch::snapshot::{Batch, Ranking, Value};
+use crate::epoch::ranking::Ranking;
+use crate::epoch::snapshot::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_escaped;
 use crate::sink::{Out, Sink};
@@ -43,10 +44,15 @@ impl<V: Value> Tsv<V> {
 impl<V: Value> Sink<V> for Tsv<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let text = self.out.begin();
-        let ms = batch.time().as_millis();
+        // The same in all rows; a number has 20 digits at most.
+        let mut begin = [0; 21];
+        let mut rest = &mut begin[..];
+        write!(rest, "{}\t", batch.time().as_millis()).expect("there is room");
+        let len = 21 - rest.len();
+        let begin = &begin[..len];
         self.ranking.top(batch, self.count, |rows| {
             for (key, value) in rows {
-                write!(text, "{ms}\t").expect("writing to memory succeeds");
+                text.extend_from_slice(begin);
                 write_escaped(key, text);
                 text.push(b'\t');
                 value.write_repr(text);

@@ -219,7 +219,7 @@ impl Division<'_> {
     fn tables_of(&self, needs: &Needs) -> usize {
         // One is filled, the other is merged and put out; the largest of these is the one merged into.
         let filled = self.shards * (self.sets + needs.own_tables);
-        // A row of a ranking is 24 bytes, a key in a table at least 19: ranking all takes 1.3 tables.
+        // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7 tables.
         let ranking = 2;
         if needs.is_counting && self.config.on_limit == OnLimit::Approximate {
             return filled + ranking + self.kept.tables;

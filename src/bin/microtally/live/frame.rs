@@ -242,7 +242,7 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
             limit,
         };
         self.ranking.top(batch, self.rows_max, |top| {
-            for &(key, value) in top {
+            for (key, value) in top {
                 rows.push(key, number(value), |out| table::write_value(&value, out));
             }
         });
