@@ -257,11 +257,13 @@ impl<D: Door> Listen<D> {
         let Some(drain) = &mut self.drain else {
             return;
         };
-        let until = *(drain.until).get_or_insert(now.saturating_add(self.drain_wait));
-        if (now >= until || drain.bytes_left == 0)
+        let until = (drain.until).get_or_insert(now.saturating_add(self.drain_wait));
+        if (now >= *until || drain.bytes_left == 0)
             && self.clients.count() > 0
             && let Some(cut_off) = self.clients.end()
         {
+            // There is nothing more to wait for: they are closed as soon as it is asked for more.
+            *until = now;
             self.tell(Notice::Unfinished {
                 source: self.name.clone(),
                 clients: self.clients.count(),
@@ -306,10 +308,10 @@ impl<D: Door> Listen<D> {
         // Who is in the queue of a listener has connected, and may have sent all it has to send.
         let waiting = self.doors.len() * limits::BACKLOG as usize;
         let _ = self.collect();
+        // Where the system would give no connection it is asked once more.
+        self.accept_again = self.accept_again.map(|_| Duration::ZERO);
         for _ in 0..=waiting / ACCEPTS_PER_CALL {
-            if self.accept_again.take().is_none() {
-                self.accept(Duration::ZERO);
-            }
+            self.accept(Duration::ZERO);
         }
         self.accept_again = None;
         self.doors.clear();

@@ -303,6 +303,31 @@ fn a_graceful_stop_takes_in_who_waits_and_what_is_unfinished() {
 }
 
 #[test]
+fn a_stop_that_has_drained_its_share_waits_for_nobody() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Ok(b"begun...".to_vec())]);
+    bench.fill(ms(0));
+    bench.listen.drain();
+    assert!(matches!(bench.fill(ms(1)), Fill::Finishing(_)));
+    bench.listen.drain.as_mut().unwrap().bytes_left = 0;
+    assert!(matches!(bench.fill(ms(2)), Fill::End));
+    assert_eq!(
+        (&bench.output[..], bench.told().len()),
+        (&b"begun...\n"[..], 1)
+    );
+}
+
+#[test]
+fn case_24_a_stop_that_can_accept_nobody_tells_of_it_once() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Err(EMFILE), Err(EMFILE), Err(EMFILE), hello()]);
+    bench.fill(ms(0));
+    bench.listen.drain();
+    let told = bench.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
 fn the_last_line_of_a_stop_is_given_however_many_end_before_it() {
     for silent in [0, 1, 62, 63, 64, 65, 127, 128] {
         let mut bench = Bench::new(&Options::default(), 1024);
