@@ -217,6 +217,37 @@ fn case_77_a_file_that_shrinks_ends_sooner_and_one_that_grows_does_not_end_later
     assert_eq!((progress.read_bytes(), progress.total_bytes()), (29, 29));
 }
 
+/// The last record begins in one piece and has no end in the next ones: it is looked for up to the end that the file
+/// had, and not in what comes behind it meanwhile.
+#[test]
+fn what_is_appended_after_a_file_was_opened_is_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let mut content = b"a b\n".repeat(100_000);
+    content.extend(std::iter::repeat_n(b'x', 100_000));
+    let paths = put(root.path(), std::slice::from_ref(&content));
+    let files = Files::open(&paths).unwrap().piece_bytes(30_000);
+    let progress = files.progress();
+    let seen = progress.clone();
+    let appending = std::thread::spawn(move || {
+        let mut file = File::options().append(true).open(&paths[0]).unwrap();
+        while seen.read_bytes() == 0 {
+            std::thread::yield_now();
+        }
+        file.write_all(&[b'y'; 50_000]).unwrap();
+        file.write_all(b"\nthe end\n").unwrap();
+    });
+    let config = Config::default().workers(1).block_bytes(8192);
+    let outcome = all_at_once(files, Rule::Lines, config);
+    appending.join().unwrap();
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.seen, Definition::of(&content, Rule::Lines));
+    let bytes = content.len() as u64;
+    assert_eq!(
+        (progress.read_bytes(), progress.total_bytes()),
+        (bytes, bytes)
+    );
+}
+
 #[test]
 fn files_without_a_size_and_pipes_are_read_to_their_ends() {
     let root = tempfile::tempdir().unwrap();

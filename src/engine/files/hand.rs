@@ -112,6 +112,8 @@ impl Hand {
                 None if at < range.end => range.end - at + PROBE_BYTES as u64,
                 None => u64::MAX,
             };
+            // Behind the end that the file had when it was opened nothing is read, also if it grows.
+            let room = room.min(file_end - at);
             if room == 0 {
                 break;
             }
