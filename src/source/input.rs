@@ -36,6 +36,8 @@ pub struct Input {
     unpack: Option<Box<Unpack>>,
     /// Bytes that were read and not asked about.
     taken_bytes: usize,
+    /// A graceful stop was asked for.
+    is_draining: bool,
     is_over: bool,
 }
 
@@ -95,6 +97,7 @@ impl Input {
             readiness: Readiness::Unknown,
             unpack: None,
             taken_bytes: 0,
+            is_draining: false,
             is_over: false,
         }
     }
@@ -204,6 +207,8 @@ impl Source for Input {
         };
         match outcome {
             Ok(Step::Bytes(count)) => Fill::Bytes(count),
+            // What has come so far is not enough to decode anything of it, and there may be more that has come.
+            Ok(Step::Again) if self.is_draining => Fill::Finishing(now),
             Ok(Step::Again) => Fill::Pending(Some(now)),
             Ok(Step::End) => {
                 self.is_over = true;
@@ -215,6 +220,7 @@ impl Source for Input {
     }
 
     fn drain(&mut self) -> usize {
+        self.is_draining = true;
         // A pipe's content has been received; the rest of a file has not.
         match self.readiness {
             // What is in compressed bytes is more than they are, nobody knows how much.
@@ -231,5 +237,53 @@ impl Source for Input {
     fn decoders(&self) -> Decoders {
         let unpack = self.unpack.as_deref();
         unpack.map(Unpack::decoders).unwrap_or_default()
+    }
+}
+
+#[cfg(all(test, feature = "compress"))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    /// A block of zstd is larger than what is read at once, so that the first read gives nothing.
+    #[test]
+    fn a_stop_drains_what_was_received_also_where_a_read_gives_nothing_yet() {
+        // A block is a whole: of 64 different bytes it is six eighths as long, and nothing comes out before its end.
+        let mut random = 1u64;
+        let content = std::iter::repeat_with(|| {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            b' ' + (random >> 58) as u8
+        });
+        let content: Vec<u8> = content.take(120_000).collect();
+        let packed = zstd::encode_all(&content[..], 1).unwrap();
+        assert!((1 << 16..content.len()).contains(&packed.len()));
+        let (mut sender, receiver) = UnixStream::pair().unwrap();
+        let file = File::from(OwnedFd::from(receiver));
+        let mut input = Input::of("a socket".to_owned(), file).decompress();
+        let (now, mut buf) = (Duration::from_secs(1), vec![0; 1 << 16]);
+        input.start(Port::detached(), now);
+        sender
+            .write_all(&zstd::encode_all(&b"begun\n"[..], 1).unwrap())
+            .unwrap();
+        assert!(matches!(input.fill(&mut buf, now), Fill::Bytes(6)));
+        sender.write_all(&packed).unwrap();
+        let (mut left, mut received) = (input.drain(), Vec::new());
+        // As the reactor goes about it: anything but bytes and a break ends the stop.
+        loop {
+            match input.fill(&mut buf, now) {
+                Fill::Bytes(count) => {
+                    received.extend_from_slice(&buf[..count]);
+                    left -= count;
+                }
+                Fill::Finishing(at) if at <= now => {}
+                other => {
+                    assert!(matches!(other, Fill::Pending(None)), "{other:?}");
+                    break;
+                }
+            }
+        }
+        assert_eq!((received, left > 0), (content, true));
     }
 }
