@@ -271,6 +271,22 @@ fn a_dumb_terminal_gets_plain_tables_one_below_the_other() {
     assert!(!screen.contains('\x1b'), "{screen}");
 }
 
+/// Sources take every descriptor that there is: the view has had its own before, and needs none to go.
+#[test]
+fn a_view_of_more_files_than_can_be_open_is_drawn_and_goes() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.run("for n in $(seq 10 69); do echo of $n > log-$n; done; stty -g > before");
+    let command = "top -j 1 -F log-*; echo left with $?";
+    terminal.run(&format!("(ulimit -n 40; {PROGRAM} {command})"));
+    terminal.wait("the view", |screen| {
+        screen.contains("no more files can be open") && screen.contains("  of 10")
+    });
+    terminal.press(&["C-c"]);
+    terminal.is_as_before(0);
+}
+
 /// Nothing is typed and nothing comes: it is the terminal alone that ends the run, also where its hangup
 /// is ignored.
 #[test]

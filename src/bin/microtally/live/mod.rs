@@ -17,6 +17,7 @@ mod frame;
 mod model;
 pub(crate) mod screen;
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,18 +127,21 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
         on_quit: OnQuit(Some(Box::new(on_quit))),
         said: (0, 0),
     };
-    let signals = Signals::register().map_err(|cause| cannot_draw(&cause))?;
-    screen::take().map_err(|cause| cannot_draw(&cause))?;
-    let drawing = thread::Builder::new()
-        .name("live".into())
-        .spawn(|| view.run(signals))
-        .map_err(|cause| cannot_draw(&cause))?;
+    let open = || {
+        let signals = Signals::register()?;
+        screen::take()?;
+        // Whatever the view needs descriptors for, before sources may take all that the process can have: what
+        // it draws on, where keys come from, and what the library waits for them with.
+        let out = screen::terminal()?;
+        let keyboard = screen::Keyboard::open()?;
+        event::poll(Duration::ZERO)?;
+        thread::Builder::new()
+            .name("live".into())
+            .spawn(move || view.run(out, &keyboard, &signals))
+    };
+    let drawing = open().map_err(|cause| Error::output("the terminal", &cause))?;
     live.drawing = Some(drawing);
     Ok(live)
-}
-
-fn cannot_draw(cause: &io::Error) -> Error {
-    Error::output("the terminal", cause)
 }
 
 impl Live {
@@ -286,18 +290,22 @@ struct View {
 }
 
 impl View {
-    fn run(mut self, signals: Signals) -> Model {
+    fn run(mut self, out: File, keyboard: &screen::Keyboard, signals: &Signals) -> Model {
         // A terminal that is gone ends the run as its user would; counting ends in its own way.
-        if self.follow(&signals).is_err() {
+        if self.follow(out, keyboard, signals).is_err() {
             self.on_quit.call();
         }
         self.model
     }
 
-    fn follow(&mut self, signals: &Signals) -> io::Result<()> {
-        let out = BufWriter::with_capacity(1 << 16, screen::terminal()?);
+    fn follow(
+        &mut self,
+        out: File,
+        keyboard: &screen::Keyboard,
+        signals: &Signals,
+    ) -> io::Result<()> {
+        let out = BufWriter::with_capacity(1 << 16, out);
         let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
-        let keyboard = screen::Keyboard::open()?;
         let mut is_stale = true;
         while !self.shared.is_over.load(Ordering::SeqCst) && screen::is_ours() {
             if signals.stop.swap(false, Ordering::SeqCst) {

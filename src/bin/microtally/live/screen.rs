@@ -63,7 +63,7 @@ pub(super) fn take() -> io::Result<()> {
     // From here on there is something to give back, should the rest fail.
     IS_OURS.store(true, Ordering::SeqCst);
     execute!(
-        terminal()?,
+        io::stdout(),
         EnterAlternateScreen,
         EnableBracketedPaste,
         Hide
@@ -107,8 +107,9 @@ pub(crate) fn abandon() {
 
 fn leave() -> io::Result<()> {
     let modes = disable_raw_mode();
+    // Not a descriptor of its own: the process may have no more of them.
     execute!(
-        terminal()?,
+        io::stdout(),
         Show,
         DisableBracketedPaste,
         LeaveAlternateScreen
@@ -176,7 +177,7 @@ pub(super) fn resume() -> io::Result<()> {
     let _ = disable_raw_mode();
     enable_raw_mode()?;
     execute!(
-        terminal()?,
+        io::stdout(),
         EnterAlternateScreen,
         EnableBracketedPaste,
         Hide
