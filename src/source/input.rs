@@ -18,9 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
-#[cfg(feature = "compress")]
-use crate::source::unpack;
-use crate::source::unpack::{Step, Unpack};
+use crate::source::unpack::{self, Step, Unpack};
 use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
 
@@ -235,8 +233,11 @@ impl Source for Input {
     }
 
     fn decoders(&self) -> Decoders {
-        let unpack = self.unpack.as_deref();
-        unpack.map(Unpack::decoders).unwrap_or_default()
+        // Nobody knows what it will be before the first bytes.
+        match self.unpack {
+            Some(_) => unpack::Kind::Open.decoders(),
+            None => Decoders::default(),
+        }
     }
 }
 

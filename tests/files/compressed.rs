@@ -349,21 +349,27 @@ fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
     let root = tempfile::tempdir().unwrap();
     let paths = put(root.path(), &[b"a\n".to_vec(), gzip(b"a\n"), zstd(b"a\n")]);
     let config = Config::default()
-        .workers(1)
+        .block_bytes(1 << 16)
         .record_bytes_max(1 << 20)
         .pin(false);
-    // The least memory that each of them is counted with.
-    let least = |path: &PathBuf| {
-        let config = config.clone().memory_bytes_max(1 << 20);
-        let files = Files::open([path]).unwrap().decompress();
+    // The least memory in KiB that each of them is counted with, by so many workers.
+    let least = |path: &PathBuf, workers: usize| {
+        let config = config.clone().workers(workers).memory_bytes_max(1 << 20);
+        let files = Files::open([path]).unwrap().decompress().piece_bytes(1);
         let (ssc, _) = program(files, Rule::Lines, config);
         let error = ssc.start_files().unwrap_err().to_string();
         let number = error.split(": ").nth(1).unwrap().split(' ').next().unwrap();
         number.parse::<usize>().unwrap() >> 10
     };
-    let [plain, gzip, zstd] = [&paths[0], &paths[1], &paths[2]].map(least);
+    let [plain, gzip, zstd] = [0, 1, 2].map(|file| least(&paths[file], 1));
     assert_eq!(gzip - plain, 768, "a decoder");
     assert_eq!(zstd - gzip, 8 << 10, "a window");
+    let [plain, gzip] = [0, 1].map(|file| least(&paths[file], 2));
+    assert_eq!(
+        gzip - plain,
+        768 + 8 * 64,
+        "a decoder, and the blocks it lends"
+    );
 }
 
 #[test]

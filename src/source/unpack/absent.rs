@@ -45,11 +45,6 @@ impl Unpack {
     }
 
     /// See `unpack/mod.rs`.
-    pub(crate) fn decoders(&self) -> Decoders {
-        match *self {}
-    }
-
-    /// See `unpack/mod.rs`.
     pub(crate) fn fill(
         &mut self,
         _out: &mut [u8],

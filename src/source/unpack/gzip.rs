@@ -84,12 +84,7 @@ impl Gzip {
         if let Part::Body = self.part {
             return self.body(input, out, at);
         }
-        let mut progress = Progress {
-            consumed: 0,
-            produced: 0,
-            is_end: false,
-            error: None,
-        };
+        let mut progress = Progress::default();
         for &byte in input {
             match self.byte(byte) {
                 Ok(is_end) => {
@@ -109,12 +104,7 @@ impl Gzip {
     }
 
     fn body(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
-        let mut progress = Progress {
-            consumed: 0,
-            produced: 0,
-            is_end: false,
-            error: None,
-        };
+        let mut progress = Progress::default();
         if input.is_empty() && !self.is_pending {
             return progress;
         }

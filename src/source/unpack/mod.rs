@@ -102,6 +102,7 @@ enum Format {
 }
 
 /// What one step of a decoder did.
+#[derive(Default)]
 struct Progress {
     consumed: usize,
     produced: usize,
@@ -183,11 +184,6 @@ impl Unpack {
     /// Called before anything is read.
     pub(crate) fn limit_window(&mut self, window_log_max: u32) {
         self.window_log_max = window_log_max;
-    }
-
-    /// What it takes: nobody knows before the first bytes.
-    pub(crate) fn decoders(&self) -> Decoders {
-        Kind::Open.decoders()
     }
 
     /// Puts what is in the input at the front of `out`, which has room for at least one byte. `read` gives

@@ -67,12 +67,7 @@ impl Zstd {
 
     /// Takes some of `input`, which begins at byte `at`, and puts what is in it at the front of `out`.
     pub(super) fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
-        let mut progress = Progress {
-            consumed: 0,
-            produced: 0,
-            is_end: false,
-            error: None,
-        };
+        let mut progress = Progress::default();
         if input.is_empty() && !self.is_pending {
             return progress;
         }
