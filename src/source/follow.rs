@@ -29,6 +29,7 @@ use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::{FOLLOW_POLL_MS_DEFAULT, FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
 use crate::source::files::open;
+use crate::source::notice::Others;
 use crate::source::pattern::here;
 use crate::source::{Fill, Notice, Port, Source};
 
@@ -313,18 +314,13 @@ impl Follow {
 
     /// The same of all these, if there are any.
     fn tell_of_all(&self, names: &[usize], what: &str) {
-        let &[first, ref others @ ..] = names else {
+        let Some(&first) = names.first() else {
             return;
         };
-        let mut message = format!("{what} {:?}", self.names[first].path);
-        match others.len() {
-            0 => {}
-            1 => message += " and another one",
-            count => message += &format!(" and {count} others"),
-        }
+        let (path, others) = (&self.names[first].path, Others(names.len() as u64));
         self.port.tell(Notice::Message {
             source: self.name.clone(),
-            message,
+            message: format!("{what} {path:?}{others}"),
         });
     }
 

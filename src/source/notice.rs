@@ -323,9 +323,8 @@ impl fmt::Display for Notice {
                 bytes,
             } => write!(
                 f,
-                "{} to {source} {} reset in the middle of a line: {} dropped",
+                "{} to {source} were reset in the middle of a line: {} dropped",
                 Count(*connections, "connection"),
-                if *connections == 1 { "was" } else { "were" },
                 Count(*bytes, "byte")
             ),
             Notice::LongLines {
@@ -471,7 +470,7 @@ fn are(count: u64) -> &'static str {
 }
 
 /// Behind the one of so many that is named: the others, if there are any.
-struct Others(u64);
+pub(crate) struct Others(pub(crate) u64);
 
 impl fmt::Display for Others {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
