@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use crate::util::{Ended, json_lines, microtally, shell};
+use crate::util::{Ended, Program, json_lines, microtally, shell};
 
 /// So many words that a small limit does not hold them: some that are frequent, many that come once,
 /// and the frequent ones again.
@@ -208,17 +208,18 @@ fn without_a_limit_there_is_none() {
     assert_eq!(ended.stdout.lines().count(), 100_000);
 }
 
+/// The most frequent line of standard input, in little memory.
+fn top_of_a_window(window: &str) -> Program {
+    let args = ["-i", "250ms", "-j", "1", "-o", "json", "-n", "1", "-"];
+    microtally(&["top", "-w", window])
+        .args(&args)
+        .args(&["--max-memory", "80MiB", "--max-record", "1MiB"])
+        .stdin(Stdio::piped())
+}
+
 #[test]
 fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
-    let args = [
-        "top", "-w", "1h", "-i", "250ms", "-j", "1", "-o", "json", "-n", "1", "-",
-    ];
-    let limits = ["--max-memory", "80MiB", "--max-record", "1MiB"];
-    let mut run = microtally(&args)
-        .args(&limits)
-        .args(&["--stats=json"])
-        .stdin(Stdio::piped())
-        .start();
+    let mut run = top_of_a_window("1h").args(&["--stats=json"]).start();
     let mut stdin = run.stdin.take().unwrap();
     // A batch has room; many of them have not.
     for round in 0..8 {
@@ -247,14 +248,7 @@ fn a_window_keeps_within_the_limit_and_says_what_it_lacks() {
 /// What a batch has no room for its window has not either: that is told once.
 #[test]
 fn a_batch_that_is_too_large_is_told_once_and_not_for_its_window_again() {
-    let args = [
-        "top", "-w", "1m", "-i", "250ms", "-j", "1", "-o", "json", "-n", "1", "-",
-    ];
-    let limits = ["--max-memory", "80MiB", "--max-record", "1MiB"];
-    let mut run = microtally(&args)
-        .args(&limits)
-        .stdin(Stdio::piped())
-        .start();
+    let mut run = top_of_a_window("1m").start();
     let mut stdin = run.stdin.take().unwrap();
     let lines = (0..100_000).map(|n| format!("{n:070}\n"));
     stdin
