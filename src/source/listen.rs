@@ -68,13 +68,12 @@ pub(crate) struct Listen<D: Door> {
     name: String,
     /// Each with whether somebody may be waiting.
     doors: Vec<(D, bool)>,
+    /// Chosen before the start.
+    pub(crate) options: Options,
     clients: Clients<Guest<D::Stream>>,
     connections_max: usize,
     /// The process's limit of descriptors, if there may be fewer connections because of it.
     lowered_by: Option<usize>,
-    /// The limit was chosen, so that it is told when it cannot be met.
-    is_chosen: bool,
-    record_bytes_max: usize,
     queue: Poll,
     events: Events,
     port: Option<Port>,
@@ -82,7 +81,6 @@ pub(crate) struct Listen<D: Door> {
     /// The system would not give a connection: when to ask again.
     accept_again: Option<Duration>,
     peers: Peers,
-    idle_timeout: Option<Duration>,
     /// When somebody may have been silent for that long: never, while nobody is looked at.
     idle_look_at: Duration,
     refused: Untold,
@@ -94,7 +92,6 @@ pub(crate) struct Listen<D: Door> {
     foreign_told: u8,
     /// Who caused the last of each.
     last_peers: LastPeers,
-    drain_wait: Duration,
     drain: Option<Drain>,
 }
 
@@ -133,7 +130,7 @@ impl<S: Read> Read for Guest<S> {
 
 impl<D: Door> Listen<D> {
     /// Takes in who connects to `doors`.
-    pub(crate) fn new(name: String, doors: Vec<D>, options: &Options) -> Result<Self> {
+    pub(crate) fn new(name: String, doors: Vec<D>) -> Result<Self> {
         let refused = |cause: io::Error| {
             let message = format!("cannot listen on {name}: {}", describe(&cause));
             Error::new(ErrorKind::System, message)
@@ -145,21 +142,20 @@ impl<D: Door> Listen<D> {
             let registry = queue.registry();
             (registry.register(door, token, Interest::READABLE)).map_err(refused)?;
         }
-        let mut listen = Listen {
+        let options = Options::default();
+        Ok(Listen {
             name,
             doors,
             clients: Clients::new(options.record_bytes_max, options.held_bytes_max),
-            connections_max: 0,
+            options,
+            connections_max: limits::CONNECTIONS_DEFAULT,
             lowered_by: None,
-            is_chosen: false,
-            record_bytes_max: options.record_bytes_max,
             queue,
             events: Events::with_capacity(256),
             port: None,
             failure: None,
             accept_again: None,
             peers: Peers::default(),
-            idle_timeout: None,
             idle_look_at: Duration::MAX,
             refused: Untold::default(),
             crowded: Untold::default(),
@@ -168,30 +164,22 @@ impl<D: Door> Listen<D> {
             idle: Untold::default(),
             foreign_told: 0,
             last_peers: LastPeers::default(),
-            drain_wait: Duration::ZERO,
             drain: None,
-        };
-        listen.set(options);
-        Ok(listen)
-    }
-
-    /// Other options: before the start.
-    pub(crate) fn set(&mut self, options: &Options) {
-        self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
-        self.record_bytes_max = options.record_bytes_max;
-        self.drain_wait = options.drain_wait;
-        self.idle_timeout = options.idle_timeout;
-        self.peers = Peers::new(options.connections_per_peer_max);
-        self.is_chosen = options.connections_max.is_some();
-        self.connections_max = (options.connections_max).unwrap_or(limits::CONNECTIONS_DEFAULT);
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// `descriptors` is how many the process may have.
+    /// From here on the options do not change. `descriptors` is how many the process may have.
     pub(crate) fn start(&mut self, port: Port, descriptors: Option<usize>) {
+        let options = &self.options;
+        self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
+        self.clients.cut_at(port.rule());
+        self.peers = Peers::new(options.connections_per_peer_max);
+        let asked = options.connections_max;
+        self.connections_max = asked.unwrap_or(limits::CONNECTIONS_DEFAULT);
         if let Err(cause) = port.register(&mut SourceFd(&self.queue.as_raw_fd())) {
             self.failure = Some(cause);
         }
@@ -200,10 +188,10 @@ impl<D: Door> Listen<D> {
                 .saturating_sub(limits::DESCRIPTORS_SPARED)
                 .max(1);
             if allowed < self.connections_max {
-                if self.is_chosen {
+                if let Some(asked) = asked {
                     port.tell(Notice::Lowered {
                         source: self.name.clone(),
-                        asked: self.connections_max,
+                        asked,
                         connections_max: allowed,
                         descriptors,
                     });
@@ -212,7 +200,6 @@ impl<D: Door> Listen<D> {
                 self.lowered_by = Some(descriptors);
             }
         }
-        self.clients.cut_at(port.rule());
         self.port = Some(port);
     }
 
@@ -257,7 +244,7 @@ impl<D: Door> Listen<D> {
         let Some(drain) = &mut self.drain else {
             return;
         };
-        let until = (drain.until).get_or_insert(now.saturating_add(self.drain_wait));
+        let until = (drain.until).get_or_insert(now.saturating_add(self.options.drain_wait));
         if (now >= *until || drain.bytes_left == 0)
             && self.clients.count() > 0
             && let Some(cut_off) = self.clients.end()
@@ -275,7 +262,7 @@ impl<D: Door> Listen<D> {
     /// Closes who was silent for too long, if it is time to look. Those who may have something are not: edges
     /// of all that came by now were collected, and it may be we who did not read.
     fn end_idle(&mut self, now: Duration) {
-        let Some(timeout) = self.idle_timeout else {
+        let Some(timeout) = self.options.idle_timeout else {
             return;
         };
         if now < self.idle_look_at || self.drain.is_some() {
@@ -414,7 +401,7 @@ impl<D: Door> Listen<D> {
             heard_at: now,
             first: FirstBytes::default(),
         });
-        if let Some(timeout) = self.idle_timeout {
+        if let Some(timeout) = self.options.idle_timeout {
             self.idle_look_at = self.idle_look_at.min(now.saturating_add(timeout));
         }
         Ok(())
@@ -512,7 +499,7 @@ impl<D: Door> Listen<D> {
                 source: self.name.clone(),
                 peer: self.last_peers.idle.clone(),
                 clients,
-                idle_timeout: self.idle_timeout.unwrap_or_default(),
+                idle_timeout: self.options.idle_timeout.unwrap_or_default(),
             });
         }
         if let Some((connections, bytes)) = self.resets.take(now) {
@@ -536,7 +523,7 @@ impl<D: Door> Listen<D> {
                 peer: self.last_peers.long.clone(),
                 lines: long.lines,
                 bytes: long.bytes,
-                record_bytes_max: self.record_bytes_max,
+                record_bytes_max: self.options.record_bytes_max,
                 is_word: self
                     .port
                     .as_ref()

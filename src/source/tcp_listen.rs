@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::error::Result;
 use crate::limits;
 use crate::source::bind::{self, Protocol};
-use crate::source::listen::{Door, Listen, Options, Peer, listening_options};
+use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
 use crate::source::{Fill, Port, Source, proc};
 
@@ -53,7 +53,6 @@ use crate::source::{Fill, Port, Source, proc};
 pub struct TcpListen {
     listen: Listen<TcpListener>,
     addresses: Vec<SocketAddr>,
-    options: Options,
 }
 
 impl TcpListen {
@@ -67,11 +66,9 @@ impl TcpListen {
     pub fn bind(host: &str, port: u16) -> Result<Self> {
         let (doors, addresses) = bind::every(Protocol::Tcp, host, port, bind_one)?;
         let name = format!("tcp-listen://{}:{}", shown(host), addresses[0].port());
-        let options = Options::default();
         Ok(TcpListen {
-            listen: Listen::new(name, doors, &options)?,
+            listen: Listen::new(name, doors)?,
             addresses,
-            options,
         })
     }
 
@@ -89,8 +86,7 @@ impl TcpListen {
     /// with a notice. A client is connected until it was read to its end. Without it as many as there may be
     /// in all.
     pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
-        self.options.connections_per_peer_max = Some(connections.max(1));
-        self.listen.set(&self.options);
+        self.listen.options.connections_per_peer_max = Some(connections.max(1));
         self
     }
 

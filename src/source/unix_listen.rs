@@ -19,7 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::source::dial::lower;
-use crate::source::listen::{Door, Listen, Options, Peer, listening_options};
+use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::notice::url_of_path;
 use crate::source::{Fill, Port, Source, proc};
 
@@ -50,7 +50,6 @@ use crate::source::{Fill, Port, Source, proc};
 /// ```
 pub struct UnixListen {
     listen: Listen<UnixListener>,
-    options: Options,
     /// Removed with the source.
     _file: SocketFile,
 }
@@ -81,10 +80,8 @@ impl UnixListen {
             };
             Error::refused(format!("cannot listen on {name}: {reason}"))
         })?;
-        let options = Options::default();
         Ok(UnixListen {
-            listen: Listen::new(name, vec![door], &options)?,
-            options,
+            listen: Listen::new(name, vec![door])?,
             _file: file,
         })
     }

@@ -33,15 +33,14 @@ impl Default for Options {
     }
 }
 
-/// The methods that choose the `options` of a source with a `listen`.
+/// The methods that choose the options of a source with a `listen`.
 macro_rules! listening_options {
     () => {
         /// How many clients may be connected at a time, at least one; others are ended at once. Lowered, with
         /// a notice, if the process may not have that many descriptors and 64 for other things. Without it,
         /// 1024 or as many as there can be.
         pub fn connections_max(mut self, connections: usize) -> Self {
-            self.options.connections_max = Some(connections.max(1));
-            self.listen.set(&self.options);
+            self.listen.options.connections_max = Some(connections.max(1));
             self
         }
 
@@ -52,8 +51,7 @@ macro_rules! listening_options {
         /// of whole words, and nothing is lost but a word that is itself longer. Each piece is a record in
         /// the statistics.
         pub fn record_bytes_max(mut self, bytes: usize) -> Self {
-            self.options.record_bytes_max = bytes.max(1);
-            self.listen.set(&self.options);
+            self.listen.options.record_bytes_max = bytes.max(1);
             self
         }
 
@@ -61,8 +59,7 @@ macro_rules! listening_options {
         /// which there is none is dropped, with a notice, or comes in pieces as one that is too long. Without
         /// it 32 MiB.
         pub fn held_bytes_max(mut self, bytes: usize) -> Self {
-            self.options.held_bytes_max = bytes;
-            self.listen.set(&self.options);
+            self.listen.options.held_bytes_max = bytes;
             self
         }
 
@@ -71,8 +68,7 @@ macro_rules! listening_options {
         /// bytes were received, and it is we who ended the connection. A client whose bytes wait to be read
         /// is not silent, however late we are. Without it nobody is closed for silence: streams may be idle.
         pub fn idle_timeout(mut self, silence: Duration) -> Self {
-            self.options.idle_timeout = Some(silence.max(Duration::from_millis(1)));
-            self.listen.set(&self.options);
+            self.listen.options.idle_timeout = Some(silence.max(Duration::from_millis(1)));
             self
         }
 
@@ -80,8 +76,7 @@ macro_rules! listening_options {
         /// Without it a second. Who has not ended then is closed, with a notice that says how many had sent
         /// what was not read.
         pub fn drain_wait(mut self, wait: Duration) -> Self {
-            self.options.drain_wait = wait;
-            self.listen.set(&self.options);
+            self.listen.options.drain_wait = wait;
             self
         }
     };

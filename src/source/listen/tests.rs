@@ -102,7 +102,8 @@ impl Bench {
     fn new(options: &Options, descriptors: usize) -> Bench {
         let queue = Queue::default();
         let doors = vec![ScriptedDoor(queue.clone())];
-        let mut listen = Listen::new("test://".to_owned(), doors, options).expect("a queue");
+        let mut listen = Listen::new("test://".to_owned(), doors).expect("a queue");
+        listen.options = options.clone();
         let told = Arc::<Mutex<Vec<String>>>::default();
         let tells = Arc::clone(&told);
         let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
