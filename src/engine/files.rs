@@ -292,19 +292,12 @@ impl Crew {
 
     fn perform(&self, task: Task<'_>, hand: &mut Hand) {
         match task {
-            Task::Entry(set, mut entry, reading) => match entry.open(self.work.window_log_max) {
-                Ok(opened) => self.whole(set, &entry, opened, reading, hand),
-                Err(cause) => {
-                    self.work.sets[set].progress.begin(entry.bytes, 0);
-                    self.failed(set, &entry, &cause);
-                }
-            },
-            Task::Whole(set, entry, opened, reading) => {
+            Task::Entry(set, mut entry, reading) => {
+                let opened = entry.open(self.work.window_log_max);
                 self.whole(set, &entry, opened, reading, hand);
             }
-            Task::Failed(set, entry, cause) => {
-                self.work.sets[set].progress.begin(entry.bytes, 0);
-                self.failed(set, &entry, &cause);
+            Task::Whole(set, entry, opened, reading) => {
+                self.whole(set, &entry, opened, reading, hand);
             }
             Task::Piece(set, shared, range) => {
                 let place = Place {
@@ -331,7 +324,7 @@ impl Crew {
         &self,
         number: usize,
         entry: &Entry,
-        opened: Opened,
+        opened: io::Result<Opened>,
         reading: Reading<'_>,
         hand: &mut Hand,
     ) {
@@ -343,7 +336,7 @@ impl Crew {
             is_shorter: Cell::new(false),
         };
         let outcome = match opened {
-            Opened::Regular(file, bytes) => {
+            Ok(Opened::Regular(file, bytes)) => {
                 // It is soon over: nobody is to wait for it.
                 place.share = None;
                 drop(reading);
@@ -355,13 +348,17 @@ impl Crew {
                 }
                 outcome
             }
-            Opened::Packed(packed) => {
+            Ok(Opened::Packed(packed)) => {
                 set.progress.begin(entry.bytes, packed.bytes().unwrap_or(0));
                 hand.packed(&place, packed)
             }
-            Opened::Stream(input) => {
+            Ok(Opened::Stream(input)) => {
                 set.progress.begin(entry.bytes, 0);
                 hand.stream(&place, input)
+            }
+            Err(cause) => {
+                set.progress.begin(entry.bytes, 0);
+                Err(cause)
             }
         };
         if let Err(cause) = outcome {

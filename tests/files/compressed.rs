@@ -1,14 +1,16 @@
 //! Compressed files: what is inside is counted, whichever way they are read.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, Rule, Stop};
+use microtally::{Config, ErrorKind, Rule, Stop, StreamingContext};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};
@@ -370,6 +372,36 @@ fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
         768 + 8 * 64,
         "a decoder, and the blocks it lends"
     );
+}
+
+/// One thread decodes; the blocks that come out are counted by who has nothing else to do, and by the one who decodes
+/// when that is too slow.
+#[test]
+fn what_one_worker_decodes_two_count() {
+    let root = tempfile::tempdir().unwrap();
+    let content = b"line\n".repeat(300_000);
+    for packed in [gzip(&content), zstd(&content)] {
+        let paths = put(root.path(), &[packed]);
+        let files = Files::open(&paths).unwrap().decompress().piece_bytes(1);
+        let config = Config::default().workers(2).block_bytes(1 << 14);
+        let ssc = StreamingContext::one_batch(config.pin(false)).unwrap();
+        let counted_by = Arc::<Mutex<BTreeSet<String>>>::default();
+        let names = Arc::clone(&counted_by);
+        ssc.files_stream(files)
+            .map(move |line| {
+                let name = std::thread::current().name().map(str::to_owned);
+                names.lock().unwrap().extend(name);
+                (line, 1u64)
+            })
+            .reduce_by_key(|a, b| a + b)
+            .for_each_batch(|batch, _| assert_eq!(batch.get(b"line"), Some(300_000)));
+        ssc.start_files().unwrap().await_termination().unwrap();
+        let counted_by = counted_by.lock().unwrap();
+        assert_eq!(
+            *counted_by,
+            ["mt-files-0", "mt-files-1"].map(str::to_owned).into()
+        );
+    }
 }
 
 #[test]

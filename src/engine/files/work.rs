@@ -54,11 +54,9 @@ pub(super) struct Shared {
 pub(super) enum Task<'a> {
     /// A file that was not opened: opening it needs nobody else.
     Entry(usize, Entry, Reading<'a>),
-    /// A file that can only be read from its beginning to its end.
-    Whole(usize, Entry, Opened, Reading<'a>),
+    /// A file that can only be read from its beginning to its end, or cannot be opened.
+    Whole(usize, Entry, io::Result<Opened>, Reading<'a>),
     Piece(usize, Arc<Shared>, Range<u64>),
-    /// A file that cannot be opened.
-    Failed(usize, Entry, io::Error),
 }
 
 impl Work {
@@ -143,8 +141,7 @@ impl Work {
                 }
                 Some(Task::Piece(set, shared, 0..end))
             }
-            Ok(opened) => Some(Task::Whole(set, entry, opened, share.begin())),
-            Err(cause) => Some(Task::Failed(set, entry, cause)),
+            opened => Some(Task::Whole(set, entry, opened, share.begin())),
         }
     }
 }
