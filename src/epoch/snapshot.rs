@@ -154,7 +154,7 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
 
 impl<'a, V: Value> Batch<'a, V> {
     /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
-    /// [`Ranking`] does not.
+    /// [`Ranking`](crate::Ranking) does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
         ranking::top(self.iter(), count)
     }
