@@ -28,7 +28,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, by_the_side, empty_steps, opaque};
+use super::lanes::{by_the_side, opaque};
 use super::{Lists, Pack, Run, Sorted, look_up, place};
 use crate::split::{BITS, CHUNK_BYTES_MAX};
 use crate::table::hot::Slots;
@@ -72,15 +72,7 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     let (ends, base) = (run.ends, run.base);
     let steps = by_the_side(run, around, lists, &mut sorted);
     let mut long_count = 0;
-    let mut step = 0;
-    while step < steps {
-        let at = step * LANES;
-        let empty = empty_steps(ends, at);
-        if empty > 0 {
-            step += empty;
-            continue;
-        }
-        step += 1;
+    for at in steps {
         // SAFETY: `at + 8` is below `ends.len()`: the nine positions from `at` on exist.
         let (before, end) = unsafe {
             let from = ends.as_ptr().add(at);

@@ -28,7 +28,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, by_the_side, empty_steps, opaque, opaque_number};
+use super::lanes::{LANES, by_the_side, opaque, opaque_number};
 use super::{LIST_LEN, Lists, Pack, Run, Sorted, look_up};
 use crate::limits::HOT_SLOTS_LOG2;
 use crate::table::hot::{NO_SLOT, Slots};
@@ -53,7 +53,7 @@ pub(super) fn pack() -> Option<Pack> {
 unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
     let mut sorted = Sorted::default();
     let (ends, base) = (run.ends, run.base);
-    let groups = by_the_side(run, around, lists, &mut sorted);
+    let steps = by_the_side(run, around, lists, &mut sorted);
     look_up(slots, lists, &mut sorted);
 
     let mut slot_count = 0;
@@ -65,15 +65,7 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     let eight = _mm512_set1_epi64(8);
     let all = _mm512_set1_epi64(-1);
     let bases = _mm512_set1_epi64(base as i64 + 1);
-    let mut group = 0;
-    while group < groups {
-        let at = group * LANES;
-        let empty = empty_steps(ends, at);
-        if empty > 0 {
-            group += empty;
-            continue;
-        }
-        group += 1;
+    for at in steps {
         // SAFETY: `at + 8` is below `ends.len()`: the nine positions from `at` on exist.
         let (before, end) = unsafe {
             let from = ends.as_ptr().add(at);
@@ -100,7 +92,7 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
         let counted = _mm512_mask_blend_epi64(is_hot, no_slots, slot);
         let places = _mm512_or_si512(_mm512_slli_epi64::<32>(len), start);
         debug_assert!(slot_count + LANES <= LIST_LEN);
-        // SAFETY: each list holds at most as many as there were tokens before this group, which are fewer
+        // SAFETY: each list holds at most as many as there were tokens before this step, which are fewer
         // than `CHUNK_BYTES_MAX`, and has room for a vector more than that.
         unsafe {
             _mm_storeu_epi16(

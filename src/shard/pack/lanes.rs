@@ -17,22 +17,25 @@ const LONG_ROW: usize = 64;
 
 const _: () = assert!(LIST_LEN >= CHUNK_BYTES_MAX + LANES && EMPTY_ROW == LANES);
 
-/// Puts the tokens that are in no whole step on the lists, and gives the number of steps. The first one's tokens
-/// end at the positions 1 to `LANES` of `run.ends`.
+/// Puts the tokens that are in no whole step on the lists, and gives the steps.
 ///
 /// # Panics
 ///
 /// If eight bytes from the start of any token are not in `around`.
 #[inline(always)]
-pub(super) fn by_the_side(
-    run: &Run<'_, '_>,
+pub(super) fn by_the_side<'e>(
+    run: &Run<'_, 'e>,
     around: &[u8],
     lists: &mut Lists,
     sorted: &mut Sorted,
-) -> usize {
+) -> Steps<'e> {
     let (ends, base) = (run.ends, run.base);
     let Some(&last) = ends.last() else {
-        return 0;
+        return Steps {
+            ends,
+            next: 0,
+            end: 0,
+        };
     };
     // Every token begins at or before the last delimiter, and eight bytes are loaded from its start.
     assert!(base + usize::from(last) + 8 <= around.len() && ends.len() <= CHUNK_BYTES_MAX);
@@ -51,19 +54,41 @@ pub(super) fn by_the_side(
         ..*run
     };
     by_length(&rest, around, lists, sorted);
-    steps
+    Steps {
+        ends,
+        next: 0,
+        end: steps,
+    }
 }
 
-/// How many steps of `LANES` tokens have none but empty ones: those behind position `at` of `ends`, which are one
-/// step at least.
-#[inline(always)]
-pub(super) fn empty_steps(ends: &[u16], at: usize) -> usize {
-    if usize::from(ends[at + LANES] - ends[at]) != EMPTY_ROW {
-        return 0;
+/// The steps in which not all tokens are empty. A step is a place in `ends`: its tokens are what is between that
+/// position and the `LANES` behind it, all of which exist.
+pub(super) struct Steps<'e> {
+    ends: &'e [u16],
+    /// Numbers of steps.
+    next: usize,
+    end: usize,
+}
+
+impl Iterator for Steps<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let ends = self.ends;
+        while self.next < self.end {
+            let at = self.next * LANES;
+            self.next += 1;
+            if usize::from(ends[at + LANES] - ends[at]) != EMPTY_ROW {
+                return Some(at);
+            }
+            let far = at + LONG_ROW;
+            if far < ends.len() && usize::from(ends[far] - ends[at]) == LONG_ROW {
+                self.next += LONG_ROW / LANES - 1;
+            }
+        }
+        None
     }
-    let far = at + LONG_ROW;
-    let is_long = far < ends.len() && usize::from(ends[far] - ends[at]) == LONG_ROW;
-    if is_long { LONG_ROW / LANES } else { 1 }
 }
 
 /// The same pointer, but the compiler cannot know it: else it makes one load of a whole vector, and takes the

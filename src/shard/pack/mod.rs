@@ -6,7 +6,8 @@
 //!
 //! The naive version is a look-up for each token as it is split. Here each step is a loop over all tokens
 //! of the chunk, without a branch that depends on the data: a token is written to all lists, and only the
-//! length of the right one grows. `portable` takes one token a step in two loops, `avx2` packs eight a step, `avx512` looks them up in the same step.
+//! length of the right one grows. `portable` takes one token a step in two loops, `avx2` packs eight a step,
+//! `avx512` looks them up in the same step.
 //! Rows of empty tokens are passed over eight at a time: text is indented, and a row of blanks would be
 //! the slowest of all inputs.
 
