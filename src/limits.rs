@@ -127,7 +127,7 @@ pub const GROUPS_LOG2: u32 = 9;
 pub const GROUP_KEYS: usize = 2048;
 
 /// Bytes that a shard holds for each pipeline beside its tables: the hot words (512 KiB and counters of 256 KiB at
-/// most), the lists of a chunk's tokens (some 450 KiB), the ends of its tokens.
+/// most), the lists of a chunk's tokens (some 480 KiB), the ends of its tokens.
 pub const COUNTER_BYTES: usize = 3 * MIB / 2;
 
 /// Bytes of a key's row in a ranking.
