@@ -62,12 +62,7 @@ pub(super) fn take() -> io::Result<()> {
     enable_raw_mode()?;
     // From here on there is something to give back, should the rest fail.
     IS_OURS.store(true, Ordering::SeqCst);
-    execute!(
-        io::stdout(),
-        EnterAlternateScreen,
-        EnableBracketedPaste,
-        Hide
-    )
+    enter()
 }
 
 /// Gives the terminal back and says what was kept. Does nothing when it is not ours.
@@ -103,6 +98,15 @@ pub(crate) fn abandon() {
     if IS_OURS.swap(false, Ordering::SeqCst) {
         let _ = leave();
     }
+}
+
+fn enter() -> io::Result<()> {
+    execute!(
+        io::stdout(),
+        EnterAlternateScreen,
+        EnableBracketedPaste,
+        Hide
+    )
 }
 
 fn leave() -> io::Result<()> {
@@ -176,12 +180,7 @@ pub(super) fn resume() -> io::Result<()> {
     // What its modes are now is what they will be given back as.
     let _ = disable_raw_mode();
     enable_raw_mode()?;
-    execute!(
-        io::stdout(),
-        EnterAlternateScreen,
-        EnableBracketedPaste,
-        Hide
-    )
+    enter()
 }
 
 /// Whether no shell watches this process group: the way up through it does not lead to another group of
