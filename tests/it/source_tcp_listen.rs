@@ -281,7 +281,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
     let drops = {
         let is_over = Arc::clone(&is_over);
         thread::spawn(move || {
-            let mut drops = 0u64;
+            let mut drops = 0;
             while !is_over.load(Ordering::Relaxed) {
                 for stream in &mut trickling {
                     stream.write_all(b"d").unwrap();
@@ -296,6 +296,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
             drops
         })
     };
+    run.stdout.wait_for("\tgood\t");
     // All places are taken.
     wait_for_end(&mut connect(&address));
     for stream in &mut silent {
@@ -311,7 +312,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
     run.stdout.wait_for("\tlate\t");
     is_over.store(true, Ordering::Relaxed);
     let drops = drops.join().expect("nobody who sends is closed");
-    let dropped = "d".repeat(drops as usize);
+    let dropped = "d".repeat(drops);
     run.stdout.wait_until("what trickled", |text| {
         tsv_counts(text).get(&dropped) == Some(&(PLACES as u64 / 2))
     });
@@ -319,7 +320,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
     let counted = run.wait().exits_with(0).tsv_counts();
     let expected = [
         ("begun", PLACES as u64 / 2 - 1),
-        ("good", drops),
+        ("good", drops as u64),
         ("late", 1),
         (&dropped, PLACES as u64 / 2),
     ];
