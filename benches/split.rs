@@ -12,8 +12,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use microtally::Rule;
 use microtally::internals::{CHUNK_BYTES_MAX, ENDS_LEN, Kernel, Splitter, scalar};
+use microtally::{LineEnds, Rule};
 
 use corpus::{Corpus, SEPARATOR};
 
@@ -46,7 +46,7 @@ fn index(criterion: &mut Criterion, corpora: &[Corpus]) {
     let mut ends = vec![0; ENDS_LEN];
     for Corpus { name, bytes } in corpora {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        let delimiters = |byte: &&u8| RULE.is_delimiter(**byte);
+        let delimiters = |byte: &&u8| RULE.separates_at(**byte) || matches!(byte, b'\n' | b'\r');
         let expected = bytes.iter().filter(delimiters).count();
         for kernel in Kernel::available() {
             assert_eq!(index_all(kernel, bytes, &mut ends), expected);
@@ -69,7 +69,9 @@ fn tokens(criterion: &mut Criterion, corpora: &[Corpus]) {
     for Corpus { name, bytes } in corpora {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         let mut expected = 0;
-        let tallied = scalar::tokens(bytes, RULE, |token| expected = mix(expected, token));
+        let tallied = scalar::tokens(bytes, RULE, LineEnds::Universal, |token| {
+            expected = mix(expected, token)
+        });
         for kernel in Kernel::available() {
             let mut splitter = Splitter::new(RULE, kernel);
             let mut found = 0;

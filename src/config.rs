@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::split::Kernel;
+use crate::split::{Kernel, LineEnds};
 
 /// Settings of an engine. The default is right for most programs.
 ///
@@ -28,6 +28,7 @@ pub struct Config {
     pub(crate) low_latency: Option<LowLatency>,
     pub(crate) memory_bytes_max: Option<usize>,
     pub(crate) on_limit: OnLimit,
+    pub(crate) line_ends: LineEnds,
 }
 
 /// What happens when the memory there may be for keys is used up: see [`Config::memory_bytes_max`].
@@ -87,6 +88,7 @@ impl Default for Config {
             low_latency: None,
             memory_bytes_max: None,
             on_limit: OnLimit::Approximate,
+            line_ends: LineEnds::Universal,
         }
     }
 }
@@ -125,6 +127,14 @@ impl Config {
         self
     }
 
+    /// Where records end, [`LineEnds::Universal`] by default: as in Spark, `\n`, `\r` and `\r\n` each end one.
+    ///
+    /// It holds for every stream of the engine or context.
+    pub fn line_ends(mut self, line_ends: LineEnds) -> Self {
+        self.line_ends = line_ends;
+        self
+    }
+
     /// Splits with the kernel of this name, one of [`kernels`](Self::kernels); the fastest by default.
     ///
     /// All kernels give the same results: the choice is for comparing them, and for tests of the ones
@@ -151,10 +161,13 @@ impl Config {
     ///
     /// There is no kernel of that name, or this CPU cannot run it.
     pub(crate) fn chosen_kernel(&self) -> Result<Kernel> {
-        let Some(name) = &self.kernel else {
-            return Ok(Kernel::detect());
+        let kernel = match &self.kernel {
+            None => Some(Kernel::detect()),
+            Some(name) => Kernel::by_name(name),
         };
-        Kernel::by_name(name).ok_or_else(|| {
+        let kernel = kernel.map(|kernel| kernel.with_line_ends(self.line_ends));
+        kernel.ok_or_else(|| {
+            let name = self.kernel.as_deref().unwrap_or_default();
             let names: Vec<_> = Config::kernels().collect();
             Error::refused(format!(
                 "kernel {name:?} is not one of those this CPU can run: {}",

@@ -125,7 +125,7 @@ pub use crate::source::dial::Reconnect;
 pub use crate::source::directory::FileOptions;
 pub use crate::source::first_bytes::LooksLike;
 pub use crate::source::{Fill, Notice, Port, Source, Waker};
-pub use crate::split::Rule;
+pub use crate::split::{LineEnds, Rule};
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
 

@@ -101,8 +101,9 @@ impl Tally {
     /// `None` without memory for a block.
     fn build(rule: Rule, config: &Config, kernel: Kernel, bound: Bound) -> Option<Self> {
         let seed = Seed::random();
+        let kernel = kernel.with_line_ends(config.line_ends);
         Some(Tally {
-            feed: Feed::new(rule, config.record_bytes_max),
+            feed: Feed::new(rule, config.line_ends, config.record_bytes_max),
             block: Some(Arena::new(config.block_bytes_within_limit(), 1)?.block()),
             stage: CountStage::new(rule, kernel, seed),
             table: Table::counting(seed, bound),

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::Rule;
+use microtally::{LineEnds, Rule};
 use microtally::internals::{Clients, Event, Filled};
 
 #[derive(Arbitrary, Debug)]
@@ -67,7 +67,7 @@ fuzz_target!(|input: Input| {
     let limit = 1 + usize::from(input.record_bytes_max);
     let mut clients = Clients::new(limit, usize::MAX);
     if input.is_split {
-        clients.cut_at(Rule::Split(b' '));
+        clients.cut_at(Rule::Split(b' '), LineEnds::Universal);
     }
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
     for mut connection in input.connections.iter().cloned() {

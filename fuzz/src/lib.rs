@@ -7,7 +7,7 @@ pub mod definition;
 use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
-use microtally::Rule;
+use microtally::{LineEnds, Rule};
 use microtally::internals::Table;
 
 /// A rule, any separator included.
@@ -26,6 +26,24 @@ impl From<AnyRule> for Rule {
             AnyRule::Separator(separator) => Rule::Split(separator),
             AnyRule::Whitespace => Rule::SplitWhitespace,
             AnyRule::Lines => Rule::Lines,
+        }
+    }
+}
+
+/// Any way in which records end.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum AnyEnds {
+    Universal,
+    Lf,
+    Nul,
+}
+
+impl From<AnyEnds> for LineEnds {
+    fn from(ends: AnyEnds) -> LineEnds {
+        match ends {
+            AnyEnds::Universal => LineEnds::Universal,
+            AnyEnds::Lf => LineEnds::Lf,
+            AnyEnds::Nul => LineEnds::Nul,
         }
     }
 }

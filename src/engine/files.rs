@@ -117,8 +117,14 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound)));
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
-        let feed = |stream| Feed::new(plan.rule_of(stream), config.record_bytes_max);
-        let mut core = ShardCore::new(stages.collect(), tables(), out);
+        let feed = |stream| {
+            Feed::new(
+                plan.rule_of(stream),
+                config.line_ends,
+                config.record_bytes_max,
+            )
+        };
+        let mut core = ShardCore::new(stages.collect(), tables(), out, config.line_ends);
         if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
             let control = Arc::clone(&control);
             core.end_when_full(Arc::new(move || control.memory_is_full()));

@@ -31,7 +31,7 @@ use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
 use crate::shard::ShardCore;
 use crate::source::feed::{Ending, Feed};
-use crate::split::Rule;
+use crate::split::Delimiters;
 
 /// See the module.
 pub(crate) struct Hub {
@@ -273,9 +273,9 @@ impl Hub {
         }
     }
 
-    /// Where the numbered feed may cut records that are too long.
-    pub(crate) fn rule_of(&self, index: usize) -> Rule {
-        self.feeds[index].feed.rule()
+    /// Where the numbered feed cuts: at record ends, and where records are too long.
+    pub(crate) fn delimiters_of(&self, index: usize) -> Delimiters {
+        self.feeds[index].feed.delimiters()
     }
 
     /// What the numbered feed has read so far.

@@ -126,7 +126,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
             .collect();
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
-        let mut core = ShardCore::new(stages, tables(), out);
+        let mut core = ShardCore::new(stages, tables(), out, config.line_ends);
         if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
             let control = Arc::clone(&control);
             core.end_when_full(Arc::new(move || control.memory_is_full()));
@@ -146,7 +146,11 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         .into_iter()
         .map(|stream| {
             (
-                Feed::new(plan.rule_of(stream), config.record_bytes_max),
+                Feed::new(
+                    plan.rule_of(stream),
+                    config.line_ends,
+                    config.record_bytes_max,
+                ),
                 stream,
             )
         })

@@ -37,7 +37,7 @@ use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::shard::worker::{self, Worker};
 use crate::source::{Notices, Source};
-use crate::split::{Kernel, Rule, Tallied, scalar};
+use crate::split::{Kernel, LineEnds, Rule, Tallied, scalar};
 use crate::table::bound::Bound;
 use crate::table::budget::{Decoders, Kept, Needs};
 use crate::table::keys::Seed;
@@ -88,7 +88,7 @@ pub(super) fn built(order: Order) -> Parts {
 
 fn oracle(records: &[u8], rule: Rule) -> Counts {
     let mut counts = Counts::new();
-    scalar::tokens(records, rule, |token| {
+    scalar::tokens(records, rule, LineEnds::Universal, |token| {
         *counts.entry(token.to_vec()).or_default() += 1
     });
     counts

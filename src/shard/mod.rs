@@ -23,7 +23,7 @@ use self::stage::Stage;
 use crate::epoch::Mark;
 use crate::epoch::swap::{SealedOut, Tables};
 use crate::ring::arena::Block;
-use crate::split::record_ends;
+use crate::split::LineEnds;
 
 /// A shard's state.
 pub(crate) struct ShardCore {
@@ -34,6 +34,7 @@ pub(crate) struct ShardCore {
     out: SealedOut,
     /// Called when there is no room for a key: the run is to end then.
     when_full: Option<WhenFull>,
+    line_ends: LineEnds,
 }
 
 /// See [`ShardCore::end_when_full`].
@@ -45,9 +46,11 @@ impl ShardCore {
         stages: Vec<(usize, Box<dyn Stage>)>,
         tables: Tables,
         out: SealedOut,
+        line_ends: LineEnds,
     ) -> Self {
         assert_eq!(stages.len(), tables.nodes.len(), "one table for each stage");
         ShardCore {
+            line_ends,
             stages,
             tables,
             out,
@@ -69,7 +72,7 @@ impl ShardCore {
             }
             node.block_bytes += block.bytes().len() as u64;
             if node.failure.is_some() {
-                node.tallied.records += record_ends(block.bytes());
+                node.tallied.records += self.line_ends.count_in(block.bytes());
                 continue;
             }
             let partial = node.partial.as_mut();
@@ -80,7 +83,7 @@ impl ShardCore {
                 Err(panic) => {
                     node.failure = Some(panic_message(panic.as_ref()));
                     // What came in is told all the same.
-                    node.tallied.records += record_ends(block.bytes());
+                    node.tallied.records += self.line_ends.count_in(block.bytes());
                 }
             }
             if let Some(when_full) = &self.when_full

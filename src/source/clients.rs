@@ -26,11 +26,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use memchr::{memchr2, memrchr2};
-
 use crate::limits::CLIENT_READ_BYTES_MAX;
 use crate::source::outbox::Outbox;
-use crate::split::Rule;
+use crate::split::{Delimiters, LineEnds, Rule};
 
 /// Reads of one call: between two of them nobody else gets a turn.
 const READS_PER_CALL: usize = 64;
@@ -47,7 +45,7 @@ pub struct Clients<C> {
     /// whoever was not read to the end stays here.
     ready: VecDeque<usize>,
     /// Where lines that are too long may be cut: nowhere with [`Rule::Lines`].
-    rule: Rule,
+    delimiters: Delimiters,
     record_bytes_max: usize,
     held_bytes_max: usize,
     /// Memory for unfinished lines, of all clients.
@@ -126,7 +124,10 @@ impl<C: Read> Clients<C> {
             slots: Vec::new(),
             free: Vec::new(),
             ready: VecDeque::new(),
-            rule: Rule::Lines,
+            delimiters: Delimiters {
+                rule: Rule::Lines,
+                line_ends: LineEnds::Universal,
+            },
             record_bytes_max,
             held_bytes_max: held_bytes_max.max(record_bytes_max),
             held: 0,
@@ -138,8 +139,9 @@ impl<C: Read> Clients<C> {
 
     /// Whoever reads the lines makes nothing of them but tokens by `rule`: lines that are too long may be cut
     /// at its delimiters, and what is dropped are tokens that are too long.
-    pub fn cut_at(&mut self, rule: Rule) {
-        self.rule = rule;
+    /// Records end as `line_ends` says.
+    pub fn cut_at(&mut self, rule: Rule, line_ends: LineEnds) {
+        self.delimiters = Delimiters { rule, line_ends };
     }
 
     /// Clients whose connections are open.
@@ -317,12 +319,12 @@ impl<C: Read> Clients<C> {
             from += 1;
         }
         if client.is_dropping {
-            match self.rule.find(&buf[from..end]) {
+            match self.delimiters.find(&buf[from..end]) {
                 Some(len) => {
                     client.is_dropping = false;
-                    client.is_cut = !is_line_end(buf[from + len]);
+                    client.is_cut = !self.delimiters.line_ends.is_end(buf[from + len]);
                     self.long.bytes += len as u64;
-                    from = client.behind_end(buf, from + len, end);
+                    from = client.behind_end(self.delimiters.line_ends, buf, from + len, end);
                 }
                 None => {
                     self.long.bytes += (end - from) as u64;
@@ -330,20 +332,23 @@ impl<C: Read> Clients<C> {
                 }
             }
         }
-        if self.rule != Rule::Lines && client.held.len() + (end - from) > self.record_bytes_max {
+        if self.delimiters.rule != Rule::Lines
+            && client.held.len() + (end - from) > self.record_bytes_max
+        {
             self.take_long(number, buf, from, end, on);
             return 0;
         }
-        let Some(last) = memrchr2(b'\n', b'\r', &buf[from..end]) else {
+        let Some(last) = self.delimiters.line_ends.rfind(&buf[from..end]) else {
             self.hold(number, &buf[from..end], on);
             return 0;
         };
         if client.held.len() + last > self.record_bytes_max {
-            let first = memchr2(b'\n', b'\r', &buf[from..end]).expect("there is a last one");
+            let first = self.delimiters.line_ends.find(&buf[from..end]);
+            let first = first.expect("there is a last one");
             if client.held.len() + first > self.record_bytes_max {
                 self.long.lines += 1;
                 self.long.bytes += (client.held.len() + first) as u64;
-                let behind = client.behind_end(buf, from + first, end);
+                let behind = client.behind_end(self.delimiters.line_ends, buf, from + first, end);
                 let held = std::mem::take(&mut client.held);
                 self.held -= held.capacity();
                 on(Event::LongLine(&client.connection));
@@ -365,14 +370,14 @@ impl<C: Read> Clients<C> {
         end: usize,
         on: &mut impl FnMut(Event<'_, C>),
     ) -> usize {
-        let Some(last) = memrchr2(b'\n', b'\r', &buf[from..end]) else {
+        let Some(last) = self.delimiters.line_ends.rfind(&buf[from..end]) else {
             self.hold(number, &buf[from..end], on);
             return 0;
         };
         let client = self.slots[number].as_mut().expect("it was read");
         client.is_cut = false;
         let lines_end = from + last + 1;
-        if buf[lines_end - 1] == b'\r' {
+        if self.delimiters.line_ends.may_pair(buf[lines_end - 1]) {
             client.skip_line_feed = lines_end == end;
             end_with_line_feed(&mut buf[from..lines_end]);
         }
@@ -421,7 +426,7 @@ impl<C: Read> Clients<C> {
                 return;
             }
         }
-        if self.rule != Rule::Lines && self.give_complete(number, bytes, on) {
+        if self.delimiters.rule != Rule::Lines && self.give_complete(number, bytes, on) {
             return;
         }
         let client = self.slots[number].as_mut().expect("it was read");
@@ -453,7 +458,8 @@ impl<C: Read> Clients<C> {
         // A line that was cut has a last token, even an empty one.
         let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
         if cause.is_none() && is_unfinished {
-            held.push(b'\n');
+            let end = self.delimiters.line_ends.end_behind(&held);
+            held.extend_from_slice(end);
             self.outbox.put(held);
         }
         on(Event::Closed {
@@ -466,10 +472,10 @@ impl<C: Read> Clients<C> {
 
 impl<C> Client<C> {
     /// Where the line behind the one that ends at `at` begins.
-    fn behind_end(&mut self, buf: &[u8], at: usize, end: usize) -> usize {
-        match (buf[at], buf[at + 1..end].first()) {
-            (b'\r', Some(b'\n')) => at + 2,
-            (b'\r', None) => {
+    fn behind_end(&mut self, line_ends: LineEnds, buf: &[u8], at: usize, end: usize) -> usize {
+        match (line_ends.may_pair(buf[at]), buf[at + 1..end].first()) {
+            (true, Some(b'\n')) => at + 2,
+            (true, None) => {
                 self.skip_line_feed = true;
                 at + 1
             }
@@ -483,10 +489,6 @@ impl<C> Client<C> {
 pub(crate) fn end_with_line_feed(lines: &mut [u8]) {
     let returns = lines.iter_mut().rev().take_while(|byte| **byte == b'\r');
     returns.for_each(|byte| *byte = b'\n');
-}
-
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
 }
 
 fn bytes_or(filled: usize, otherwise: Filled) -> Filled {

@@ -9,18 +9,18 @@
 //!                  └────────── block, given away ──┘└─ carried ─┘
 //! ```
 //!
-//! A `\r` ends a record at once; if the very next byte, in whatever read it comes, is `\n`, it belongs to
+//! Where [`LineEnds`] say so, a `\r` ends a record at once; if the very next byte, in whatever read it comes, is `\n`, it belongs to
 //! that end. When a cut falls between the two, the feed takes the `\n` off the next block's front, so a
 //! shard never needs its neighbour.
 
 use crate::limits::READ_SHARE_MIN;
 use crate::metrics::Intake;
 use crate::ring::arena::Block;
-use crate::split::Rule;
+use crate::split::{Delimiters, LineEnds, Rule};
 
 /// One connection's bytes on their way into blocks.
 pub(crate) struct Feed {
-    rule: Rule,
+    delimiters: Delimiters,
     record_bytes_max: usize,
     /// The block being filled.
     block: Option<Block>,
@@ -47,11 +47,11 @@ pub(crate) enum Ending {
 }
 
 impl Feed {
-    /// A feed of a stream that may be cut at the delimiters of `rule` where a record is longer than
-    /// `record_bytes_max`.
-    pub(crate) fn new(rule: Rule, record_bytes_max: usize) -> Self {
+    /// A feed of a stream whose records end as `line_ends` says. Where a record is longer than
+    /// `record_bytes_max` it may be cut at the delimiters of `rule`.
+    pub(crate) fn new(rule: Rule, line_ends: LineEnds, record_bytes_max: usize) -> Self {
         Feed {
-            rule,
+            delimiters: Delimiters { rule, line_ends },
             record_bytes_max,
             block: None,
             carry: Vec::new(),
@@ -64,8 +64,8 @@ impl Feed {
     }
 
     /// Where records that are too long may be cut.
-    pub(crate) fn rule(&self) -> Rule {
-        self.rule
+    pub(crate) fn delimiters(&self) -> Delimiters {
+        self.delimiters
     }
 
     /// Whether `space` may be called: a block is there and it is worth reading into.
@@ -150,7 +150,7 @@ impl Feed {
         let filled = block.filled();
         let offset = filled - block.bytes().len();
         let unseen = &block.bytes()[self.scanned.saturating_sub(offset)..];
-        match memchr::memrchr2(b'\n', b'\r', unseen) {
+        match self.delimiters.line_ends.rfind(unseen) {
             Some(last) => {
                 let end = self.scanned.max(offset) + last + 1;
                 self.mid_record = false;
@@ -174,7 +174,8 @@ impl Feed {
         debug_assert!(self.carry.is_empty());
         self.carry.extend_from_slice(&block.bytes()[end - offset..]);
         block.truncate(end);
-        self.skip_line_feed = self.carry.is_empty() && block.bytes().last() == Some(&b'\r');
+        let may_pair = |&last: &u8| self.delimiters.line_ends.may_pair(last);
+        self.skip_line_feed = self.carry.is_empty() && block.bytes().last().is_some_and(may_pair);
         self.scanned = 0;
         block
     }
@@ -182,12 +183,17 @@ impl Feed {
     /// A full block, and the record in it is not complete.
     #[cold]
     fn outgrow_cold(&mut self) -> Option<Block> {
+        let (max, delimiters) = (self.record_bytes_max, self.delimiters);
         let block = self.block.as_mut().expect("`cut` looked into it");
-        let (held, rule) = (block.bytes().len(), self.rule);
-        let too_long = held > self.record_bytes_max;
+        let held = block.bytes().len();
+        // The next byte decides whether the last one is part of the record.
+        let is_undecided = delimiters.line_ends == LineEnds::Lf
+            && held == max + 1
+            && block.bytes().last() == Some(&b'\r');
+        let too_long = held > max && !is_undecided;
         // The record is longer than the limit, now or since long: its complete tokens go as they are.
         if (too_long || self.mid_record)
-            && let Some(last) = rule.rfind(block.bytes())
+            && let Some(last) = delimiters.rfind(&block.bytes()[..held.min(max + 1)])
         {
             self.mid_record = true;
             let end = block.filled() - held + last + 1;
@@ -195,15 +201,10 @@ impl Feed {
         }
         if too_long {
             self.intake.oversize_tokens += 1;
-            self.intake.oversize_bytes += held as u64;
             self.mid_oversize = true;
-            block.recycle();
-            self.scanned = 0;
+            self.drop_to_delimiter_cold();
         } else {
-            let larger = block
-                .capacity()
-                .saturating_mul(2)
-                .min(self.record_bytes_max + 1);
+            let larger = block.capacity().saturating_mul(2).min(max + 1);
             block.spill_to(larger.max(block.capacity() + 1));
         }
         None
@@ -213,8 +214,8 @@ impl Feed {
     #[cold]
     fn drop_to_delimiter_cold(&mut self) {
         let block = self.block.as_mut().expect("`filled` has a block");
-        let rule = self.rule;
-        let Some(at) = rule.find(block.bytes()) else {
+        let delimiters = self.delimiters;
+        let Some(at) = delimiters.find(block.bytes()) else {
             self.intake.oversize_bytes += block.bytes().len() as u64;
             block.recycle();
             self.scanned = 0;
@@ -226,12 +227,13 @@ impl Feed {
         let delimiter = block.bytes()[at];
         let rest = block.bytes()[at + 1..].to_vec();
         block.recycle();
-        let ends_record = matches!(delimiter, b'\n' | b'\r');
+        let ends_record = delimiters.line_ends.is_end(delimiter);
+        let may_pair = delimiters.line_ends.may_pair(delimiter);
         self.mid_record = !ends_record;
         self.intake.records_ended += u64::from(ends_record);
-        self.skip_line_feed = delimiter == b'\r' && rest.is_empty();
-        let rest = match (delimiter, rest.split_first()) {
-            (b'\r', Some((b'\n', behind))) => {
+        self.skip_line_feed = may_pair && rest.is_empty();
+        let rest = match rest.split_first() {
+            Some((b'\n', behind)) if may_pair => {
                 self.intake.bytes_skipped += 1;
                 behind
             }
@@ -265,13 +267,18 @@ impl Feed {
             }
             self.scanned = 0;
         } else if unterminated {
-            self.intake.bytes_ended += 1;
+            let record = match &self.block {
+                Some(block) => block.bytes(),
+                None => &self.carry,
+            };
+            let end = self.delimiters.line_ends.end_behind(record);
+            self.intake.bytes_ended += end.len() as u64;
             match &mut self.block {
                 Some(block) => {
-                    block.spill_to(block.filled() + 1);
-                    block.append(b"\n");
+                    block.spill_to(block.filled() + end.len());
+                    block.append(end);
                 }
-                None => self.carry.push(b'\n'),
+                None => self.carry.extend_from_slice(end),
             }
         }
         self.mid_oversize = false;
@@ -283,7 +290,7 @@ impl Feed {
     /// Whether a carried line is complete, because its connection ended: a block is needed to give it
     /// away.
     pub(crate) fn carries_record(&self) -> bool {
-        self.carry.last() == Some(&b'\n')
+        self.carry.last() == Some(&self.delimiters.line_ends.terminator())
     }
 
     /// What has been read and done so far.

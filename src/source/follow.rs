@@ -252,7 +252,7 @@ impl Follow {
                 }
             }
             None => {
-                let mut reading = Reading::new(file, id);
+                let mut reading = Reading::new(file, id, self.port.line_ends());
                 if self.options.from_end && self.next_look.is_none() {
                     reading.skip_to_end()?;
                 }
@@ -358,7 +358,7 @@ impl Follow {
         };
         match taken {
             Ok(Taken::Bytes(count)) => {
-                let ends_in_return = buf[count - 1] == b'\r';
+                let ends_in_return = self.port.line_ends().may_pair(buf[count - 1]);
                 self.after_return = ends_in_return.then_some(file.number);
                 // One that gave part of a record goes on with it.
                 self.turn = if file.reading.is_mid {

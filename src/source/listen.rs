@@ -35,7 +35,7 @@ pub(crate) use crate::source::listen::options::{Options, listening_options};
 use crate::source::listen::peers::Peers;
 use crate::source::notice::Untold;
 use crate::source::{Fill, Notice, Port};
-use crate::split::Rule;
+use crate::split::{Delimiters, Rule};
 
 /// Connections accepted in one call: reading gets its turn as well.
 const ACCEPTS_PER_CALL: usize = 64;
@@ -176,7 +176,8 @@ impl<D: Door> Listen<D> {
     pub(crate) fn start(&mut self, port: Port, descriptors: Option<usize>) {
         let options = &self.options;
         self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
-        self.clients.cut_at(port.rule());
+        let Delimiters { rule, line_ends } = port.delimiters();
+        self.clients.cut_at(rule, line_ends);
         self.peers = Peers::new(options.connections_per_peer_max);
         let asked = options.connections_max;
         self.connections_max = asked.unwrap_or(limits::CONNECTIONS_DEFAULT);
@@ -527,7 +528,7 @@ impl<D: Door> Listen<D> {
                 is_word: self
                     .port
                     .as_ref()
-                    .is_some_and(|port| port.rule() != Rule::Lines),
+                    .is_some_and(|port| port.delimiters().rule != Rule::Lines),
             });
         }
     }

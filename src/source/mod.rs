@@ -49,7 +49,7 @@ pub(crate) use self::notice::Notices;
 use crate::epoch::BatchTime;
 use crate::error::Error;
 use crate::limits::WINDOW_LOG_MAX;
-use crate::split::Rule;
+use crate::split::{Delimiters, LineEnds, Rule};
 use crate::table::budget::Decoders;
 
 /// A source of bytes of one's own.
@@ -306,7 +306,7 @@ pub struct Port {
     token: mio::Token,
     waker: Waker,
     notices: Notices,
-    rule: Rule,
+    delimiters: Delimiters,
     /// log2 of the largest window of a decoder.
     window_log_max: u32,
 }
@@ -331,20 +331,28 @@ impl Port {
             token,
             waker: Waker(Arc::new(wake)),
             notices,
-            rule: Rule::Lines,
+            delimiters: Delimiters {
+                rule: Rule::Lines,
+                line_ends: LineEnds::Universal,
+            },
             window_log_max: WINDOW_LOG_MAX,
         }
     }
 
-    /// The same, for a source of whose lines nothing is made but tokens by `rule`, or, with [`Rule::Lines`],
-    /// anything.
-    pub(crate) fn split_by(self, rule: Rule) -> Self {
-        Port { rule, ..self }
+    /// The same, for a source whose lines end at these line ends, and of whose lines nothing is made but tokens
+    /// by this rule, or, with [`Rule::Lines`], anything.
+    pub(crate) fn delimited_by(self, delimiters: Delimiters) -> Self {
+        Port { delimiters, ..self }
     }
 
-    /// See [`split_by`](Self::split_by).
-    pub(crate) fn rule(&self) -> Rule {
-        self.rule
+    /// See [`delimited_by`](Self::delimited_by).
+    pub(crate) fn delimiters(&self) -> Delimiters {
+        self.delimiters
+    }
+
+    /// Where records end, for a source that looks for ends itself.
+    pub fn line_ends(&self) -> LineEnds {
+        self.delimiters.line_ends
     }
 
     /// The same for a source whose decoders have windows of at most 2 to the power of `window_log_max`.

@@ -23,12 +23,13 @@ use crate::source::clients::end_with_line_feed;
 use crate::source::outbox::Outbox;
 use crate::source::tcp_client::shown;
 use crate::source::{Fill, Notice, Port, Source, proc};
+use crate::split::LineEnds;
 
 /// Datagrams received in one call: between two of them nobody else gets a turn.
 const DATAGRAMS_PER_CALL: usize = 256;
 
 /// Room for a datagram and the end of its last line.
-const ROOM: usize = DATAGRAM_BYTES_MAX + 1;
+const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 
 /// Datagrams as lines.
 ///
@@ -129,12 +130,19 @@ impl UdpListen {
         if len == 0 {
             return Ok(0);
         }
-        if matches!(buf[len - 1], b'\n' | b'\r') {
-            end_with_line_feed(&mut buf[..len]);
+        let line_ends = self
+            .port
+            .as_ref()
+            .map_or(LineEnds::default(), Port::line_ends);
+        if line_ends.is_end(buf[len - 1]) {
+            if line_ends.may_pair(buf[len - 1]) {
+                end_with_line_feed(&mut buf[..len]);
+            }
             return Ok(len);
         }
-        buf[len] = b'\n';
-        Ok(len + 1)
+        let end = line_ends.end_behind(&buf[..len]);
+        buf[len..len + end.len()].copy_from_slice(end);
+        Ok(len + end.len())
     }
 
     /// As `receive`, wherever there is room; gives how much of it is in `buf`.

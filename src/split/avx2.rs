@@ -44,7 +44,7 @@
 use std::arch::x86_64::*;
 
 use super::portable::BITS;
-use super::{Found, Kernel, Rule, kind};
+use super::{Found, Kernel, LineEnds, Rule, kind};
 
 /// The kernel, if this CPU can run it.
 pub(super) fn kernel() -> Option<Kernel> {
@@ -52,18 +52,21 @@ pub(super) fn kernel() -> Option<Kernel> {
     supported.then_some(Kernel {
         name: "avx2",
         index,
+        line_ends: LineEnds::Universal,
     })
 }
 
 /// Leaves this module only through `kernel`, and is called only by `Kernel::index`.
-fn index(rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
     // SAFETY: `kernel`, the only way to this function, saw that the CPU has both features which
     // `scan` enables; its caller `Kernel::index` asserted the lengths which `scan` asks for.
     unsafe {
         match rule {
-            Rule::Split(separator) => scan::<{ kind::SPLIT }>(separator, chunk, ends),
-            Rule::SplitWhitespace => scan::<{ kind::SPLIT_WHITESPACE }>(b' ', chunk, ends),
-            Rule::Lines => scan::<{ kind::LINES }>(b'\n', chunk, ends),
+            Rule::Split(separator) => scan::<{ kind::SPLIT }>(separator, line_ends, chunk, ends),
+            Rule::SplitWhitespace => {
+                scan::<{ kind::SPLIT_WHITESPACE }>(b' ', line_ends, chunk, ends)
+            }
+            Rule::Lines => scan::<{ kind::LINES }>(line_ends[0], line_ends, chunk, ends),
         }
     }
 }
@@ -72,13 +75,18 @@ fn index(rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
 ///
 /// `chunk.len() <= CHUNK_BYTES_MAX` and `ends.len() >= ENDS_LEN`.
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn scan<const KIND: u8>(separator: u8, chunk: &[u8], ends: &mut [u16]) -> Found {
+unsafe fn scan<const KIND: u8>(
+    separator: u8,
+    line_ends: [u8; 2],
+    chunk: &[u8],
+    ends: &mut [u16],
+) -> Found {
     let mut found = Found::default();
     let mut lowest = _mm256_set1_epi8(1);
     let mut base = 0;
     let (groups, tail) = chunk.as_chunks::<64>();
     for group in groups {
-        let masks = classify::<KIND>(group, separator, &mut lowest);
+        let masks = classify::<KIND>(group, separator, line_ends, &mut lowest);
         // SAFETY: `found.delimiters <= base` (one bit for each byte so far), `base + 64` is at
         // most `CHUNK_BYTES_MAX`, and `ends` is longer than that.
         unsafe { write(masks, base, ends, &mut found) };
@@ -87,7 +95,7 @@ unsafe fn scan<const KIND: u8>(separator: u8, chunk: &[u8], ends: &mut [u16]) ->
     if !tail.is_empty() {
         let mut group = [1; 64];
         group[..tail.len()].copy_from_slice(tail);
-        let mut masks = classify::<KIND>(&group, separator, &mut lowest);
+        let mut masks = classify::<KIND>(&group, separator, line_ends, &mut lowest);
         masks.delimiters &= (1 << tail.len()) - 1;
         // SAFETY: as above; `base` is a multiple of 64 below `CHUNK_BYTES_MAX`, itself one.
         unsafe { write(masks, base, ends, &mut found) };
@@ -106,7 +114,12 @@ struct Masks {
 
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-fn classify<const KIND: u8>(group: &[u8; 64], separator: u8, lowest: &mut __m256i) -> Masks {
+fn classify<const KIND: u8>(
+    group: &[u8; 64],
+    separator: u8,
+    line_ends: [u8; 2],
+    lowest: &mut __m256i,
+) -> Masks {
     let (low, high) = group.split_at(32);
     // SAFETY: both halves of the array are 32 bytes long.
     let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
@@ -123,8 +136,8 @@ fn classify<const KIND: u8>(group: &[u8; 64], separator: u8, lowest: &mut __m256
         let byte = _mm256_set1_epi8(byte as i8);
         mask(_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte))
     };
-    let line_feeds = equal_to(b'\n');
-    let carriage_returns = equal_to(b'\r');
+    let line_feeds = equal_to(line_ends[0]);
+    let carriage_returns = equal_to(line_ends[1]);
     let delimiters = match KIND {
         kind::SPLIT => equal_to(separator) | line_feeds | carriage_returns,
         kind::SPLIT_WHITESPACE => {
@@ -134,7 +147,7 @@ fn classify<const KIND: u8>(group: &[u8; 64], separator: u8, lowest: &mut __m256
             mask(
                 _mm256_cmpeq_epi8(low, _mm256_shuffle_epi8(by_nibble, low)),
                 _mm256_cmpeq_epi8(high, _mm256_shuffle_epi8(by_nibble, high)),
-            )
+            ) | line_feeds
         }
         _ => line_feeds | carriage_returns,
     };

@@ -44,7 +44,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Found, Kernel, Rule, kind};
+use super::{Found, Kernel, LineEnds, Rule, kind};
 
 /// The kernel, if this CPU can run it.
 pub(super) fn kernel() -> Option<Kernel> {
@@ -56,18 +56,21 @@ pub(super) fn kernel() -> Option<Kernel> {
     supported.then_some(Kernel {
         name: "avx512",
         index,
+        line_ends: LineEnds::Universal,
     })
 }
 
 /// Leaves this module only through `kernel`, and is called only by `Kernel::index`.
-fn index(rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
     // SAFETY: `kernel`, the only way to this function, saw that the CPU has all features which
     // `scan` enables; its caller `Kernel::index` asserted the lengths which `scan` asks for.
     unsafe {
         match rule {
-            Rule::Split(separator) => scan::<{ kind::SPLIT }>(separator, chunk, ends),
-            Rule::SplitWhitespace => scan::<{ kind::SPLIT_WHITESPACE }>(b' ', chunk, ends),
-            Rule::Lines => scan::<{ kind::LINES }>(b'\n', chunk, ends),
+            Rule::Split(separator) => scan::<{ kind::SPLIT }>(separator, line_ends, chunk, ends),
+            Rule::SplitWhitespace => {
+                scan::<{ kind::SPLIT_WHITESPACE }>(b' ', line_ends, chunk, ends)
+            }
+            Rule::Lines => scan::<{ kind::LINES }>(line_ends[0], line_ends, chunk, ends),
         }
     }
 }
@@ -87,10 +90,15 @@ static LANES: [u8; 64] = {
 ///
 /// `chunk.len() <= CHUNK_BYTES_MAX` and `ends.len() >= ENDS_LEN`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi2,popcnt")]
-unsafe fn scan<const KIND: u8>(separator: u8, chunk: &[u8], ends: &mut [u16]) -> Found {
+unsafe fn scan<const KIND: u8>(
+    separator: u8,
+    line_ends: [u8; 2],
+    chunk: &[u8],
+    ends: &mut [u16],
+) -> Found {
     let separator = _mm512_set1_epi8(separator as i8);
-    let line_feed = _mm512_set1_epi8(b'\n' as i8);
-    let carriage_return = _mm512_set1_epi8(b'\r' as i8);
+    let line_feed = _mm512_set1_epi8(line_ends[0] as i8);
+    let carriage_return = _mm512_set1_epi8(line_ends[1] as i8);
     let by_nibble = _mm512_broadcast_i32x4(_mm_setr_epi8(
         32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 11, 12, 13, 0, 0,
     ));
@@ -117,7 +125,7 @@ unsafe fn scan<const KIND: u8>(separator: u8, chunk: &[u8], ends: &mut [u16]) ->
                 separators | line_feeds | carriage_returns
             }
             kind::SPLIT_WHITESPACE => {
-                _mm512_cmpeq_epi8_mask(bytes, _mm512_shuffle_epi8(by_nibble, bytes))
+                _mm512_cmpeq_epi8_mask(bytes, _mm512_shuffle_epi8(by_nibble, bytes)) | line_feeds
             }
             _ => line_feeds | carriage_returns,
         };

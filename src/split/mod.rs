@@ -59,9 +59,122 @@ const _: () = {
     assert!(CHUNK_BYTES_MAX.is_multiple_of(64)); // Only the last chunk of a block has a tail.
 };
 
+/// Where a record of a byte stream ends. The end belongs to no record.
+///
+/// | bytes | `Universal` | `Lf` | `Nul` |
+/// |---|---|---|---|
+/// | `a\nb\n` | `a`, `b` | `a`, `b` | `a\nb\n` |
+/// | `a\r\nb\r\n` | `a`, `b` | `a`, `b` | `a\r\nb\r\n` |
+/// | `10%\r20%\n` | `10%`, `20%` | `10%\r20%` | `10%\r20%\n` |
+/// | `a\r\r\n` | `a`, the empty record | `a\r` | `a\r\r\n` |
+/// | `a\0b\0` | `a\0b\0` | `a\0b\0` | `a`, `b` |
+///
+/// Bytes behind the last end are a record too if the stream ends cleanly, and stay what they are.
+///
+/// ```
+/// use microtally::{BatchTime, Config, LineEnds, Rule, Tally};
+///
+/// let mut tally = Tally::with_config(Rule::Lines, &Config::default().line_ends(LineEnds::Lf))?;
+/// tally.push(b"10%\r20%\r\ndone\n");
+/// let batch = tally.cut(BatchTime::from_millis(1))?;
+/// assert_eq!(batch.get(b"10%\r20%"), Some(1));
+/// # Ok::<(), microtally::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LineEnds {
+    /// `\n`, `\r` and `\r\n` each end a record: Python's universal newlines, and what Spark's sockets and
+    /// files do.
+    #[default]
+    Universal,
+    /// `\n` and `\r\n` end a record, as in `sort`, `grep`, `awk` and log shippers; a `\r` elsewhere is a byte
+    /// like any other. With [`Rule::Split`]`(b'\r')` every `\r` separates, also one before a `\n`.
+    Lf,
+    /// NUL ends a record, as in `find -print0` and `sort -z`; `\n` and `\r` are bytes like any other.
+    Nul,
+}
+
+impl LineEnds {
+    /// Whether a record that holds `byte` may end there.
+    #[inline]
+    pub(crate) fn is_end(self, byte: u8) -> bool {
+        match self {
+            LineEnds::Universal => matches!(byte, b'\n' | b'\r'),
+            LineEnds::Lf => byte == b'\n',
+            LineEnds::Nul => byte == 0,
+        }
+    }
+
+    /// Where the first byte that ends a record is.
+    #[inline]
+    pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            LineEnds::Universal => memchr::memchr2(b'\n', b'\r', bytes),
+            LineEnds::Lf => memchr::memchr(b'\n', bytes),
+            LineEnds::Nul => memchr::memchr(0, bytes),
+        }
+    }
+
+    /// Where the last byte that ends a record is.
+    #[inline]
+    pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            LineEnds::Universal => memchr::memrchr2(b'\n', b'\r', bytes),
+            LineEnds::Lf => memchr::memrchr(b'\n', bytes),
+            LineEnds::Nul => memchr::memrchr(0, bytes),
+        }
+    }
+
+    /// The byte to put behind a record that has no end.
+    pub(crate) fn terminator(self) -> u8 {
+        match self {
+            LineEnds::Universal | LineEnds::Lf => b'\n',
+            LineEnds::Nul => 0,
+        }
+    }
+
+    /// What ends a record that ends in these bytes and has no end of its own. A `\r` that is part of the
+    /// record must not become part of the end.
+    pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
+        match self {
+            LineEnds::Lf if record.last() == Some(&b'\r') => b"\r\n",
+            LineEnds::Universal | LineEnds::Lf => b"\n",
+            LineEnds::Nul => b"\0",
+        }
+    }
+
+    /// Whether `byte` ends a record together with a `\n` that comes next, if one does.
+    #[inline]
+    pub(crate) fn may_pair(self, byte: u8) -> bool {
+        self == LineEnds::Universal && byte == b'\r'
+    }
+
+    /// The two bytes that an index pass takes for line ends.
+    fn bytes(self) -> [u8; 2] {
+        match self {
+            LineEnds::Universal | LineEnds::Lf => [b'\n', b'\r'],
+            LineEnds::Nul => [0, 0],
+        }
+    }
+
+    /// How many records end in `block`, for whoever cannot split it.
+    #[cold]
+    pub(crate) fn count_in(self, block: &[u8]) -> u64 {
+        let count = match self {
+            LineEnds::Universal => {
+                let is_end = |&at: &usize| block[at] == b'\r' || at == 0 || block[at - 1] != b'\r';
+                let ends = memchr::memchr2_iter(b'\n', b'\r', block).filter(is_end);
+                ends.count()
+            }
+            LineEnds::Lf | LineEnds::Nul => memchr::memchr_iter(self.terminator(), block).count(),
+        };
+        count as u64
+    }
+}
+
 /// What ends a token.
 ///
-/// `\n`, `\r` and `\r\n` end a line, and with it a token, under every rule.
+/// A record end (see [`LineEnds`]) ends a token under every rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Rule {
     /// Python's `line.split(separator)`: every separator ends a token and so does the line end;
@@ -76,33 +189,54 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Whether `byte` is no part of any token. A block may be cut behind such a byte; if it is cut
-    /// inside a `\r\n`, whoever cuts removes the `\n`.
+    /// Whether `byte` ends a token within a record.
     #[inline]
-    pub fn is_delimiter(self, byte: u8) -> bool {
+    pub fn separates_at(self, byte: u8) -> bool {
         match self {
-            Rule::Split(separator) => byte == separator || is_line_end(byte),
+            Rule::Split(separator) => byte == separator,
             Rule::SplitWhitespace => byte == b' ' || (9..=13).contains(&byte),
-            Rule::Lines => is_line_end(byte),
+            Rule::Lines => false,
         }
+    }
+}
+
+/// Where a stream may be cut so that the tokens stay the same: behind what ends a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Delimiters {
+    pub(crate) rule: Rule,
+    pub(crate) line_ends: LineEnds,
+}
+
+impl Delimiters {
+    /// Whether `byte` is no part of any token, whatever is behind it. A block may be cut behind such a
+    /// byte; if it is cut inside a `\r\n` that ends a record, whoever cuts removes the `\n`.
+    #[inline]
+    pub(crate) fn contain(self, byte: u8) -> bool {
+        self.line_ends.is_end(byte) || self.rule.separates_at(byte)
     }
 
     /// Where the first delimiter of `bytes` is. For long stretches without one, which is where `memchr`
     /// is at its best.
     pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            Rule::Split(separator) => memchr::memchr3(separator, b'\n', b'\r', bytes),
-            Rule::SplitWhitespace => bytes.iter().position(|&byte| self.is_delimiter(byte)),
-            Rule::Lines => memchr::memchr2(b'\n', b'\r', bytes),
+        match (self.rule, self.line_ends) {
+            (Rule::Lines, ends) => ends.find(bytes),
+            (Rule::Split(separator), LineEnds::Universal) => {
+                memchr::memchr3(separator, b'\n', b'\r', bytes)
+            }
+            (Rule::Split(separator), ends) => memchr::memchr2(separator, ends.terminator(), bytes),
+            (Rule::SplitWhitespace, _) => bytes.iter().position(|&byte| self.contain(byte)),
         }
     }
 
     /// Where the last delimiter of `bytes` is.
     pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            Rule::Split(separator) => memchr::memrchr3(separator, b'\n', b'\r', bytes),
-            Rule::SplitWhitespace => bytes.iter().rposition(|&byte| self.is_delimiter(byte)),
-            Rule::Lines => memchr::memrchr2(b'\n', b'\r', bytes),
+        match (self.rule, self.line_ends) {
+            (Rule::Lines, ends) => ends.rfind(bytes),
+            (Rule::Split(separator), LineEnds::Universal) => {
+                memchr::memrchr3(separator, b'\n', b'\r', bytes)
+            }
+            (Rule::Split(separator), ends) => memchr::memrchr2(separator, ends.terminator(), bytes),
+            (Rule::SplitWhitespace, _) => bytes.iter().rposition(|&byte| self.contain(byte)),
         }
     }
 }
@@ -127,7 +261,9 @@ pub struct Found {
 #[derive(Clone, Copy)]
 pub struct Kernel {
     name: &'static str,
-    index: fn(Rule, &[u8], &mut [u16]) -> Found,
+    /// Takes the two bytes that are line ends: what it counts as `\n` and as `\r`.
+    index: fn(Rule, [u8; 2], &[u8], &mut [u16]) -> Found,
+    line_ends: LineEnds,
 }
 
 impl Kernel {
@@ -157,12 +293,23 @@ impl Kernel {
         Kernel::available().find(|kernel| kernel.name == name)
     }
 
+    /// The same kernel for records that end as `line_ends` says; without it, [`LineEnds::Universal`].
+    pub fn with_line_ends(self, line_ends: LineEnds) -> Kernel {
+        Kernel { line_ends, ..self }
+    }
+
+    /// Where records end.
+    pub fn line_ends(self) -> LineEnds {
+        self.line_ends
+    }
+
     /// `scalar`, `portable`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// Writes the position of every delimiter byte of `chunk` to the front of `ends`, ascending.
+    /// Writes the position of every delimiter byte of `chunk` to the front of `ends`, ascending. With
+    /// [`LineEnds::Lf`] every `\r` is among them: whether it is one depends on the byte behind it.
     /// What `ends` holds behind the first `delimiters` positions is unspecified.
     ///
     /// # Panics
@@ -177,7 +324,13 @@ impl Kernel {
             chunk.len()
         );
         assert!(ends.len() >= ENDS_LEN, "room for {} positions", ends.len());
-        (self.index)(rule, chunk, ends)
+        let mut found = (self.index)(rule, self.line_ends.bytes(), chunk, ends);
+        if self.line_ends == LineEnds::Nul {
+            // The same byte was looked for twice; and every NUL is a delimiter, so no token ends in one.
+            found.carriage_returns = 0;
+            found.has_nul = false;
+        }
+        found
     }
 }
 
@@ -197,14 +350,6 @@ pub struct Tallied {
     /// Bytes that are in no token; `\r\n` is two. The bytes of all tokens and these add up to the
     /// block.
     pub delimiter_bytes: u64,
-}
-
-/// How many records end in `block`, for whoever cannot split it.
-#[cold]
-pub(crate) fn record_ends(block: &[u8]) -> u64 {
-    let is_end = |&at: &usize| block[at] == b'\r' || at == 0 || block[at - 1] != b'\r';
-    let ends = memchr::memchr2_iter(b'\n', b'\r', block).filter(is_end);
-    ends.count() as u64
 }
 
 /// Cuts blocks into tokens. Owns the scratch positions, so that splitting allocates nothing.
@@ -253,16 +398,24 @@ impl Splitter {
     /// As [`tokens`](Self::tokens).
     #[inline]
     pub fn visit<'b>(&mut self, block: &'b [u8], visit: &mut impl Visit<'b>) -> Tallied {
-        assert_ends_with_delimiter(block, self.rule);
+        let line_ends = self.kernel.line_ends;
+        assert_ends_with_delimiter(block, self.rule, line_ends);
+        // Where a `\r` always separates, what is behind it does not matter.
+        let drops_lone_returns = line_ends == LineEnds::Lf && !self.rule.separates_at(b'\r');
+        let has_pairs = line_ends == LineEnds::Universal || drops_lone_returns;
         let mut tallied = Tallied::default();
         // Tokens may span chunks: `start` is carried over, and the block is contiguous.
         let mut start = 0;
         for (chunk_index, chunk) in block.chunks(CHUNK_BYTES_MAX).enumerate() {
             let base = chunk_index * CHUNK_BYTES_MAX;
-            let found = self.kernel.index(self.rule, chunk, &mut self.ends);
+            let mut found = self.kernel.index(self.rule, chunk, &mut self.ends);
             // The byte before the chunk may end the chunk's first token, or be the first half of `\r\n`.
             let before = if base > 0 { block[base - 1] } else { b' ' };
-            let may_have_pairs = found.carriage_returns > 0 || before == b'\r';
+            if drops_lone_returns && found.carriage_returns > 0 {
+                let ends = &mut self.ends[..found.delimiters];
+                found.delimiters = drop_lone_returns(block, base, ends);
+            }
+            let may_have_pairs = has_pairs && (found.carriage_returns > 0 || before == b'\r');
             let pairs = if may_have_pairs {
                 count_pairs(&block[base.saturating_sub(1)..base + chunk.len()])
             } else {
@@ -274,9 +427,12 @@ impl Splitter {
                 base,
                 ends: &self.ends[..found.delimiters],
                 pairs,
-                has_nul: found.has_nul || before == 0,
+                has_nul: found.has_nul || (before == 0 && line_ends != LineEnds::Nul),
             };
-            tallied.records += (found.line_feeds + found.carriage_returns - pairs) as u64;
+            tallied.records += match line_ends {
+                LineEnds::Universal => found.line_feeds + found.carriage_returns - pairs,
+                LineEnds::Lf | LineEnds::Nul => found.line_feeds,
+            } as u64;
             tallied.tokens += visit.run(&run) as u64;
             tallied.delimiter_bytes += found.delimiters as u64;
             if let Some(&last) = run.ends.last() {
@@ -385,13 +541,24 @@ fn count_pairs(bytes: &[u8]) -> usize {
     counts.map(usize::from).sum()
 }
 
-#[inline]
-fn is_line_end(byte: u8) -> bool {
-    byte == b'\n' || byte == b'\r'
+/// Keeps of `ends`, places in the chunk at `base`, those that are no `\r` without a `\n` behind it. Returns
+/// how many.
+#[cold]
+fn drop_lone_returns(block: &[u8], base: usize, ends: &mut [u16]) -> usize {
+    let mut kept = 0;
+    for index in 0..ends.len() {
+        let at = base + usize::from(ends[index]);
+        ends[kept] = ends[index];
+        // Without a branch: in most texts all are kept, in some none, and where they mix nobody can predict.
+        let is_lone = (block[at] == b'\r') & (block.get(at + 1) != Some(&b'\n'));
+        kept += usize::from(!is_lone);
+    }
+    kept
 }
 
-fn assert_ends_with_delimiter(block: &[u8], rule: Rule) {
-    let complete = block.last().is_none_or(|&last| rule.is_delimiter(last));
+fn assert_ends_with_delimiter(block: &[u8], rule: Rule, line_ends: LineEnds) {
+    let delimiters = Delimiters { rule, line_ends };
+    let complete = block.last().is_none_or(|&last| delimiters.contain(last));
     assert!(
         complete,
         "block of {} bytes does not end with a delimiter of {rule:?}",

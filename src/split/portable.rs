@@ -32,11 +32,12 @@
 
 use memchr::{memchr, memchr_iter, memchr2_iter};
 
-use super::{Found, Kernel, Rule, is_line_end};
+use super::{Found, Kernel, LineEnds, Rule};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "portable",
     index,
+    line_ends: LineEnds::Universal,
 };
 
 /// For each byte, the numbers of its set bits in ascending order; zeros behind them. 2 KiB.
@@ -60,39 +61,32 @@ const GATHER_FLAGS: u64 = 0x0102_0408_1020_4080;
 /// Adds all eight bytes up in the top one.
 const SUM_FLAGS: u64 = 0x0101_0101_0101_0101;
 
-fn index(rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
+    let [feed, ret] = line_ends;
     // `|` and not `||` in the classes: every byte is compared with everything, in vectors.
     let delimiters = match rule {
-        Rule::Split(separator) => scan(chunk, ends, |byte| (byte == separator) | line_end(byte)),
-        Rule::SplitWhitespace => scan(chunk, ends, |byte| {
-            (byte == b' ') | (byte.wrapping_sub(b'\t') < 5)
+        Rule::Split(separator) => scan(chunk, ends, |byte| {
+            (byte == separator) | (byte == feed) | (byte == ret)
         }),
-        Rule::Lines => search_line_ends(chunk, ends),
+        Rule::SplitWhitespace => scan(chunk, ends, |byte| {
+            (byte == b' ') | (byte.wrapping_sub(b'\t') < 5) | (byte == feed)
+        }),
+        Rule::Lines => search_line_ends(line_ends, chunk, ends),
     };
     Found {
         delimiters,
-        line_feeds: memchr_iter(b'\n', chunk).count(),
-        carriage_returns: memchr_iter(b'\r', chunk).count(),
+        line_feeds: memchr_iter(feed, chunk).count(),
+        carriage_returns: memchr_iter(ret, chunk).count(),
         has_nul: memchr(0, chunk).is_some(),
     }
 }
 
-#[inline(always)]
-fn line_end(byte: u8) -> bool {
-    (byte == b'\n') | (byte == b'\r')
-}
-
-fn search_line_ends(chunk: &[u8], ends: &mut [u16]) -> usize {
+fn search_line_ends([feed, ret]: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> usize {
     let mut count = 0;
-    for position in memchr2_iter(b'\n', b'\r', chunk) {
+    for position in memchr2_iter(feed, ret, chunk) {
         ends[count] = position as u16;
         count += 1;
     }
-    debug_assert!(
-        ends[..count]
-            .iter()
-            .all(|&end| is_line_end(chunk[usize::from(end)]))
-    );
     count
 }
 

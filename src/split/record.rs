@@ -71,7 +71,7 @@ impl<'b> Iterator for Parts<'b> {
                 Some(&rest[..end])
             }
             Rule::SplitWhitespace => {
-                let is_blank = |&byte: &u8| Rule::SplitWhitespace.is_delimiter(byte);
+                let is_blank = |&byte: &u8| Rule::SplitWhitespace.separates_at(byte);
                 let start = rest.iter().position(|byte| !is_blank(byte))?;
                 let rest = &rest[start..];
                 let end = rest.iter().position(is_blank).unwrap_or(rest.len());
@@ -213,7 +213,7 @@ impl<'b, M: FnMut(u64) -> u64> Marks<'b, M> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{is_line_end, scalar};
+    use super::super::{LineEnds, scalar};
     use super::*;
     use proptest::prelude::*;
 
@@ -235,7 +235,7 @@ mod tests {
             let block = [line.as_bytes(), b"\n"].concat();
             for rule in RULES {
                 let mut expected = Vec::new();
-                scalar::tokens(&block, rule, |token| expected.push(token));
+                scalar::tokens(&block, rule, LineEnds::Universal, |token| expected.push(token));
                 prop_assert_eq!(parts(rule, line.as_bytes()), expected, "{:?}", rule);
             }
         }
@@ -269,7 +269,7 @@ mod tests {
             prop_assert_eq!(parts(Rule::SplitWhitespace, record), words.collect::<Vec<_>>());
             // `\r\n` made one byte, each end ends a line, and what is left is a line if it is not empty.
             let text = String::from_utf8_lossy(record).replace("\r\n", "\n");
-            let mut lines: Vec<&str> = text.split(|c| is_line_end(c as u8)).collect();
+            let mut lines: Vec<&str> = text.split(['\n', '\r']).collect();
             if lines.len() > 1 && lines.last() == Some(&"") {
                 lines.pop();
             }

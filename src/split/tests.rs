@@ -28,13 +28,15 @@ const RULES: &[Rule] = &[
     Rule::Lines,
 ];
 
+const LINE_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
+
 /// The tokens as one run of lengths and the tallies; comparing slices by address as well as by
 /// content means that no token is merely equal to the right one.
 type Answer<'b> = (Vec<&'b [u8]>, Tallied);
 
-fn defined(block: &[u8], rule: Rule) -> Answer<'_> {
+fn defined(block: &[u8], rule: Rule, line_ends: LineEnds) -> Answer<'_> {
     let mut tokens = Vec::new();
-    let tallied = scalar::tokens(block, rule, |token| tokens.push(token));
+    let tallied = scalar::tokens(block, rule, line_ends, |token| tokens.push(token));
     (tokens, tallied)
 }
 
@@ -45,11 +47,13 @@ fn split<'b>(splitter: &mut Splitter, block: &'b [u8]) -> Answer<'b> {
 }
 
 fn assert_splits_as_defined(splitter: &mut Splitter, block: &[u8]) {
-    let expected = defined(block, splitter.rule());
+    let line_ends = splitter.kernel.line_ends();
+    let expected = defined(block, splitter.rule(), line_ends);
     let actual = split(splitter, block);
     let context = || {
         (
             splitter.kernel,
+            line_ends,
             splitter.rule,
             block.len(),
             &block[..block.len().min(400)],
@@ -64,12 +68,20 @@ fn assert_splits_as_defined(splitter: &mut Splitter, block: &[u8]) {
         block.len() as u64
     );
     assert_eq!(actual.0.len() as u64, actual.1.tokens);
-    assert_eq!(record_ends(block), actual.1.records, "{:?}", context());
+    assert_eq!(
+        line_ends.count_in(block),
+        actual.1.records,
+        "{:?}",
+        context()
+    );
 }
 
 fn assert_indexes_as_defined(kernel: Kernel, rule: Rule, chunk: &[u8], ends: &mut [Vec<u16>; 2]) {
     let [expected_ends, actual_ends] = ends;
-    let expected = scalar::KERNEL.index(rule, chunk, expected_ends);
+    let expected =
+        scalar::KERNEL
+            .with_line_ends(kernel.line_ends())
+            .index(rule, chunk, expected_ends);
     let actual = kernel.index(rule, chunk, actual_ends);
     assert_eq!(actual, expected, "{kernel:?} {rule:?} {chunk:?}");
     let (expected, actual) = (&expected_ends[..expected.delimiters], &actual_ends[..]);
@@ -85,10 +97,11 @@ fn new_ends() -> [Vec<u16>; 2] {
 }
 
 /// A block that the rule allows: whatever is behind the last delimiter is taken away.
-fn cut(mut block: Vec<u8>, rule: Rule) -> Vec<u8> {
+fn cut(mut block: Vec<u8>, rule: Rule, line_ends: LineEnds) -> Vec<u8> {
+    let delimiters = Delimiters { rule, line_ends };
     let len = block
         .iter()
-        .rposition(|&byte| rule.is_delimiter(byte))
+        .rposition(|&byte| delimiters.contain(byte))
         .map_or(0, |last| last + 1);
     block.truncate(len);
     block.shrink_to_fit(); // An exact allocation, so that a sanitizer sees a byte too far.
@@ -148,6 +161,8 @@ macro_rules! suite {
                         let chunk = &buffer[at..at + len];
                         for &rule in RULES {
                             assert_indexes_as_defined(kernel, rule, chunk, &mut ends);
+                            let nul = kernel.with_line_ends(LineEnds::Nul);
+                            assert_indexes_as_defined(nul, rule, chunk, &mut ends);
                         }
                     }
                 }
@@ -164,7 +179,10 @@ macro_rules! suite {
                     for byte in [b' ', b'\n', b'\r', 0, 1, b'a', 0x8a, 0xa0, 0xff] {
                         let chunk = vec![byte; len].into_boxed_slice();
                         for &rule in RULES {
-                            assert_indexes_as_defined(kernel, rule, &chunk, &mut ends);
+                            for line_ends in LINE_ENDS {
+                                let kernel = kernel.with_line_ends(line_ends);
+                                assert_indexes_as_defined(kernel, rule, &chunk, &mut ends);
+                            }
                         }
                     }
                 }
@@ -177,8 +195,11 @@ macro_rules! suite {
                 let all: Vec<u8> = (0..=255).chain(0..=255).collect();
                 let separators = (0..=255).map(Rule::Split);
                 for rule in separators.chain([Rule::SplitWhitespace, Rule::Lines]) {
-                    assert_indexes_as_defined(kernel, rule, &all, &mut ends);
-                    assert_indexes_as_defined(kernel, rule, &all[77..200], &mut ends);
+                    for line_ends in LINE_ENDS {
+                        let kernel = kernel.with_line_ends(line_ends);
+                        assert_indexes_as_defined(kernel, rule, &all, &mut ends);
+                        assert_indexes_as_defined(kernel, rule, &all[77..200], &mut ends);
+                    }
                 }
             }
 
@@ -186,10 +207,10 @@ macro_rules! suite {
             fn short_blocks() {
                 let Some(kernel) = kernel() else { return };
                 let mut random = Lcg(2);
-                for &rule in RULES {
-                    let mut splitter = Splitter::new(rule, kernel);
+                for (&rule, line_ends) in RULES.iter().flat_map(|rule| LINE_ENDS.map(|e| (rule, e))) {
+                    let mut splitter = Splitter::new(rule, kernel.with_line_ends(line_ends));
                     for len in 0..if cfg!(miri) { 40 } else { 600 } {
-                        let block = cut(random.bytes(len, ALPHABET), rule);
+                        let block = cut(random.bytes(len, ALPHABET), rule, line_ends);
                         assert_splits_as_defined(&mut splitter, &block);
                     }
                 }
@@ -203,8 +224,8 @@ macro_rules! suite {
                 let seams: [&[u8]; 9] =
                     [b"\r\n", b"\r", b"\n", b"\n\r", b"\r\r\n", b"\r\n\n", b" ", b" \r\n ", b"  "];
                 let rules = [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines];
-                for rule in rules {
-                    let mut splitter = Splitter::new(rule, kernel);
+                for (rule, line_ends) in rules.into_iter().flat_map(|rule| LINE_ENDS.map(|e| (rule, e))) {
+                    let mut splitter = Splitter::new(rule, kernel.with_line_ends(line_ends));
                     for seam in seams {
                         for borders in 1..=if cfg!(miri) { 1 } else { 2 } {
                             for before in 0..=4 {
@@ -213,7 +234,8 @@ macro_rules! suite {
                                     let mut block = vec![b'x'; at];
                                     block.extend_from_slice(seam);
                                     block.extend_from_slice(tail);
-                                    assert_splits_as_defined(&mut splitter, &cut(block, rule));
+                                    let block = cut(block, rule, line_ends);
+                                    assert_splits_as_defined(&mut splitter, &block);
                                 }
                             }
                         }
@@ -245,8 +267,11 @@ macro_rules! suite {
                         let chunk = &block[..block.len().min(CHUNK_BYTES_MAX)];
                         for &rule in RULES.iter().chain(&[Rule::Split(separator)]) {
                             assert_indexes_as_defined(kernel, rule, chunk, &mut ends);
-                            let mut splitter = Splitter::new(rule, kernel);
-                            assert_splits_as_defined(&mut splitter, &cut(block.clone(), rule));
+                            for line_ends in LINE_ENDS {
+                                let kernel = kernel.with_line_ends(line_ends);
+                                let block = cut(block.clone(), rule, line_ends);
+                                assert_splits_as_defined(&mut Splitter::new(rule, kernel), &block);
+                            }
                         }
                     }
                 }
@@ -257,18 +282,23 @@ macro_rules! suite {
                 fn cuts_do_not_matter(
                     block in proptest::collection::vec(proptest::sample::select(ALPHABET), 0..200),
                     rule in proptest::sample::select(RULES),
+                    line_ends in proptest::sample::select(&LINE_ENDS[..]),
                     cuts in proptest::collection::vec(any::<bool>(), 200),
                 ) {
                     if let Some(kernel) = kernel() {
-                        let block = cut(block, rule);
-                        let (expected, whole) = defined(&block, rule);
-                        let mut splitter = Splitter::new(rule, kernel);
+                        let block = cut(block, rule, line_ends);
+                        let (expected, whole) = defined(&block, rule, line_ends);
+                        let delimiters = Delimiters { rule, line_ends };
+                        let mut splitter = Splitter::new(rule, kernel.with_line_ends(line_ends));
                         let (mut tokens, mut sum) = (Vec::new(), Tallied::default());
                         let mut start = 0;
                         for end in 1..=block.len() {
                             let last = end == block.len();
-                            if last || cuts[end] && rule.is_delimiter(block[end - 1]) {
-                                if start > 0 && block[start - 1..].starts_with(b"\r\n") {
+                            if last || cuts[end] && delimiters.contain(block[end - 1]) {
+                                let is_torn = line_ends == LineEnds::Universal
+                                    && start > 0
+                                    && block[start - 1..].starts_with(b"\r\n");
+                                if is_torn {
                                     start += 1;
                                     sum.delimiter_bytes += 1;
                                 }
@@ -298,7 +328,7 @@ mod kernel {
 #[test]
 fn the_definition() {
     let check = |rule, block: &str, expected: &[&str], records| {
-        let (tokens, tallied) = defined(block.as_bytes(), rule);
+        let (tokens, tallied) = defined(block.as_bytes(), rule, LineEnds::Universal);
         let expected: Vec<&[u8]> = expected.iter().map(|token| token.as_bytes()).collect();
         assert_eq!(tokens, expected, "{rule:?} {block:?}");
         assert_eq!(tallied.records, records, "{rule:?} {block:?}");
@@ -339,21 +369,85 @@ fn the_definition() {
     check(Rule::SplitWhitespace, "a ", &["a"], 0);
 }
 
+/// What `sort`, `grep` and `sort -z` take for a line.
+#[test]
+fn the_definition_of_other_line_ends() {
+    let check = |rule, line_ends, block: &str, expected: &[&str], records| {
+        let (tokens, tallied) = defined(block.as_bytes(), rule, line_ends);
+        let expected: Vec<&[u8]> = expected.iter().map(|token| token.as_bytes()).collect();
+        assert_eq!(tokens, expected, "{rule:?} {line_ends:?} {block:?}");
+        assert_eq!(tallied.records, records, "{rule:?} {line_ends:?} {block:?}");
+    };
+    let (lf, nul) = (LineEnds::Lf, LineEnds::Nul);
+    check(Rule::Lines, lf, "a\rb\n", &["a\rb"], 1);
+    check(
+        Rule::Lines,
+        lf,
+        "a\r\nb\r\r\n\r\n\n",
+        &["a", "b\r", "", ""],
+        4,
+    );
+    check(Rule::Lines, lf, "\ra\n\r\n", &["\ra", ""], 2);
+    let space = Rule::Split(b' ');
+    check(
+        space,
+        lf,
+        "a \r b\r\n\r \r\n",
+        &["a", "\r", "b", "\r", ""],
+        2,
+    );
+    check(space, lf, "a\r ", &["a\r"], 0);
+    check(
+        Rule::Split(b'\r'),
+        lf,
+        "a\rb\r\nc\n",
+        &["a", "b", "", "c"],
+        2,
+    );
+    check(
+        Rule::SplitWhitespace,
+        lf,
+        "a\rb\r\n c\n",
+        &["a", "b", "c"],
+        2,
+    );
+    check(
+        Rule::Lines,
+        nul,
+        "a\r\nb\0\0c\n\0",
+        &["a\r\nb", "", "c\n"],
+        3,
+    );
+    check(space, nul, "a b\n c\0", &["a", "b\n", "c"], 1);
+    check(
+        Rule::SplitWhitespace,
+        nul,
+        "a b\r\nc\0\0",
+        &["a", "b", "c"],
+        2,
+    );
+}
+
 #[test]
 fn delimiter_bytes_are_all_bytes_outside_tokens() {
     assert_eq!(
-        defined(b"a  b\r\n\r\n", Rule::Split(b' '))
+        defined(b"a  b\r\n\r\n", Rule::Split(b' '), LineEnds::Universal)
             .1
             .delimiter_bytes,
         6
     );
     assert_eq!(
-        defined(b"a  b\r\n\r\n", Rule::SplitWhitespace)
+        defined(b"a  b\r\n\r\n", Rule::SplitWhitespace, LineEnds::Universal)
             .1
             .delimiter_bytes,
         6
     );
-    assert_eq!(defined(b"a  b\r\n\r\n", Rule::Lines).1.delimiter_bytes, 4);
+    assert_eq!(
+        defined(b"a  b\r\n\r\n", Rule::Lines, LineEnds::Universal)
+            .1
+            .delimiter_bytes,
+        4
+    );
 }
 
 #[test]

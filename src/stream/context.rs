@@ -398,7 +398,7 @@ impl StreamingContext {
             let registry = poll.registry().try_clone().map_err(refused)?;
             let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
-            let port = port.split_by(hub.rule_of(index));
+            let port = port.delimited_by(hub.delimiters_of(index));
             source.start(port.with_window(window_log_max), now);
         }
         let batch_clock = if draft.is_one_batch {

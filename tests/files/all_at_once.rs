@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, Rule};
+use microtally::{Config, ErrorKind, LineEnds, Rule};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};
 use crate::util::{all_at_once, program, put};
+
+const ALL_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
 
 fn rules() -> impl Strategy<Value = Rule> {
     prop_oneof![
@@ -29,6 +31,7 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(b"\r".to_vec()),
         1 => (0usize..90).prop_map(|n| vec![b'x'; n]),
         1 => Just(vec![0, 0xff]),
+        1 => Just(vec![0]),
     ];
     prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
 }
@@ -40,6 +43,7 @@ proptest! {
     fn pieces_of_any_size_hold_every_record_once(
         contents in prop::collection::vec(content(), 1..4),
         rule in rules(),
+        line_ends in prop::sample::select(&ALL_ENDS[..]),
         piece_bytes in prop_oneof![1usize..20, 20usize..400],
         workers in 1usize..5,
         block_bytes in 64usize..200,
@@ -47,10 +51,10 @@ proptest! {
         let root = tempfile::tempdir().unwrap();
         let files = Files::open(put(root.path(), &contents)).unwrap().piece_bytes(piece_bytes);
         let progress = files.progress();
-        let config = Config::default().workers(workers).block_bytes(block_bytes).pin(false);
+        let config = Config::default().workers(workers).block_bytes(block_bytes).pin(false).line_ends(line_ends);
         let outcome = all_at_once(files, rule, config);
         prop_assert!(outcome.error.is_none(), "{:?}", outcome.error);
-        let expected: Expected = contents.iter().map(|content| Definition::of(content, rule)).sum();
+        let expected: Expected = contents.iter().map(|content| Definition::of_ends(content, rule, line_ends)).sum();
         prop_assert_eq!(outcome.seen, expected);
         prop_assert_eq!(outcome.batches, 1);
         let bytes = contents.iter().map(Vec::len).sum::<usize>() as u64;
@@ -61,16 +65,16 @@ proptest! {
 #[test]
 fn every_place_of_a_boundary_is_tried() {
     let text = b"a\r\n\r\nb\n\nc\rd\r\r\n\n\re e\r\nlonger than a piece or two\r\n".to_vec();
-    for end in 0..=text.len() {
+    for (end, line_ends) in (0..=text.len()).flat_map(|end| ALL_ENDS.map(|ends| (end, ends))) {
         let content = &text[..end];
         let root = tempfile::tempdir().unwrap();
         let paths = put(root.path(), &[content.to_vec()]);
         for piece_bytes in 1..=end + 1 {
             let files = Files::open(&paths).unwrap().piece_bytes(piece_bytes);
             let config = Config::default().workers(2).block_bytes(64).pin(false);
-            let outcome = all_at_once(files, Rule::Lines, config);
-            let expected = Definition::of(content, Rule::Lines);
-            assert_eq!(outcome.seen, expected, "{end} {piece_bytes}");
+            let outcome = all_at_once(files, Rule::Lines, config.line_ends(line_ends));
+            let expected = Definition::of_ends(content, Rule::Lines, line_ends);
+            assert_eq!(outcome.seen, expected, "{line_ends:?} {end} {piece_bytes}");
         }
     }
 }

@@ -29,6 +29,7 @@ mod manual;
 mod progress;
 
 mod pyspark;
+mod record_ends;
 mod several_sources;
 mod signals;
 mod sink_stdout;

@@ -120,7 +120,11 @@ impl Terminal {
 
     /// Sends a signal to the program.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = fs::read_to_string(self.path("pid")).expect("the shell wrote it");
+        let mut pid = String::new();
+        until("the process id that the shell writes", || {
+            pid = fs::read_to_string(self.path("pid")).unwrap_or_default();
+            pid.ends_with('\n')
+        });
         let script = format!("kill -{name} {pid}");
         let status = Command::new("sh").args(["-c", &script]).status();
         assert!(status.expect("there is a shell").success(), "{script}");

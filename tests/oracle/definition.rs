@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use microtally::{Batch, Rule};
+use microtally::{Batch, LineEnds, Rule};
 
 /// What one batch holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl std::iter::Sum for Expected {
 #[derive(Clone, Debug)]
 pub struct Definition {
     rule: Rule,
+    line_ends: LineEnds,
     /// The line that has no end yet.
     line: Vec<u8>,
     /// The last byte was a `\r`: a `\n` now belongs to the same line end.
@@ -84,8 +85,14 @@ pub struct Definition {
 impl Definition {
     /// Nothing was read yet.
     pub fn new(rule: Rule) -> Self {
+        Definition::with_ends(rule, LineEnds::Universal)
+    }
+
+    /// The same for records that end as `line_ends` says.
+    pub fn with_ends(rule: Rule, line_ends: LineEnds) -> Self {
         Definition {
             rule,
+            line_ends,
             line: Vec::new(),
             after_return: false,
             batch: Expected::default(),
@@ -94,7 +101,12 @@ impl Definition {
 
     /// What one batch holds when all of `bytes` come in it and the connection then ends cleanly.
     pub fn of(bytes: &[u8], rule: Rule) -> Expected {
-        let mut definition = Definition::new(rule);
+        Definition::of_ends(bytes, rule, LineEnds::Universal)
+    }
+
+    /// The same for records that end as `line_ends` says.
+    pub fn of_ends(bytes: &[u8], rule: Rule, line_ends: LineEnds) -> Expected {
+        let mut definition = Definition::with_ends(rule, line_ends);
         definition.push(bytes);
         definition.end_of_stream();
         definition.cut()
@@ -103,10 +115,19 @@ impl Definition {
     /// Reads some bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            match byte {
-                b'\n' if self.after_return => self.batch.bytes += 1,
-                b'\n' | b'\r' => {
+            match (byte, self.line_ends) {
+                (b'\n', LineEnds::Universal) if self.after_return => self.batch.bytes += 1,
+                (b'\n' | b'\r', LineEnds::Universal) | (0, LineEnds::Nul) => {
                     self.batch.bytes += 1;
+                    self.end_line();
+                }
+                (b'\n', LineEnds::Lf) => {
+                    self.batch.bytes += 1;
+                    // A `\r` that separates stays a separator.
+                    if self.line.last() == Some(&b'\r') && self.rule != Rule::Split(b'\r') {
+                        self.batch.bytes += 1;
+                        self.line.pop();
+                    }
                     self.end_line();
                 }
                 _ => self.line.push(byte),

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use microtally::internals::Kernel;
-use microtally::{BatchTime, Config, Engine, Rule, Tally};
+use microtally::{BatchTime, Config, Engine, LineEnds, Rule, Tally};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};
@@ -40,6 +40,12 @@ fn rule() -> impl Strategy<Value = Rule> {
         1 => Just(Rule::Lines),
         1 => prop::sample::select(&b",a\0\n\r\xff"[..]).prop_map(Rule::Split),
     ]
+}
+
+const ALL_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
+
+fn line_ends() -> impl Strategy<Value = LineEnds> {
+    prop_oneof![2 => Just(LineEnds::Universal), 2 => Just(LineEnds::Lf), 1 => Just(LineEnds::Nul)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -78,15 +84,16 @@ proptest! {
     #[test]
     fn a_tally_is_the_definition_however_it_is_cut(
         rule in rule(),
+        line_ends in line_ends(),
         block_bytes in block_bytes(),
         push_bytes in push_bytes(),
         steps in prop::collection::vec(step(), 0..12),
         kernel in any::<prop::sample::Index>(),
     ) {
         let kernels: Vec<Kernel> = Kernel::available().collect();
-        let config = Config::default().block_bytes(block_bytes);
+        let config = Config::default().block_bytes(block_bytes).line_ends(line_ends);
         let mut tally = Tally::with_kernel(rule, &config, *kernel.get(&kernels)).expect("in range");
-        let mut definition = Definition::new(rule);
+        let mut definition = Definition::with_ends(rule, line_ends);
         for step in steps.iter().chain([&Step::Cut, &Step::End, &Step::Cut]) {
             match step {
                 Step::Push(bytes) => {
@@ -109,14 +116,18 @@ proptest! {
     #[test]
     fn above_the_record_limit_exactly_the_longer_words_are_missing(
         rule in rule(),
+        line_ends in line_ends(),
         block_bytes in block_bytes(),
         limit in 64usize..210,
         push_bytes in push_bytes(),
         steps in prop::collection::vec(step(), 0..12),
     ) {
-        let config = Config::default().block_bytes(block_bytes).record_bytes_max(limit);
+        let config = Config::default()
+            .block_bytes(block_bytes)
+            .record_bytes_max(limit)
+            .line_ends(line_ends);
         let mut tally = Tally::with_config(rule, &config).expect("in range");
-        let mut definition = Definition::new(rule);
+        let mut definition = Definition::with_ends(rule, line_ends);
         let (mut all, mut oversize_tokens) = (Expected::default(), 0);
         for step in steps.iter().chain([&Step::End, &Step::Cut]) {
             match step {
@@ -171,6 +182,7 @@ proptest! {
     #[test]
     fn an_engine_is_the_definition_whatever_its_shards_inputs_and_cuts(
         rule in rule(),
+        line_ends in line_ends(),
         workers in 1usize..=8,
         input_count in 1usize..=3,
         // Larger ones cost more to make than to use; `lengths` has them.
@@ -180,7 +192,7 @@ proptest! {
         drop_inputs in any::<bool>(),
         low_latency in any::<bool>(),
     ) {
-        let mut config = Config::default().workers(workers).pin(false).block_bytes(block_bytes);
+        let mut config = Config::default().workers(workers).pin(false).block_bytes(block_bytes).line_ends(line_ends);
         if low_latency {
             config = config.low_latency(Duration::from_micros(50));
         }
@@ -192,7 +204,7 @@ proptest! {
         let mut engine = engine.expect("it starts");
         let mut inputs: Vec<_> = std::iter::from_fn(|| engine.input()).collect();
         prop_assert_eq!(inputs.len(), input_count);
-        let mut definitions = vec![Definition::new(rule); input_count];
+        let mut definitions = vec![Definition::with_ends(rule, line_ends); input_count];
         let mut expected: Vec<(BatchTime, Expected)> = Vec::new();
         for (index, step) in &steps {
             let index = index % input_count;
@@ -232,22 +244,30 @@ proptest! {
 #[test]
 fn a_batch_ends_exactly_where_it_was_cut() {
     let text = "to  be\r\nor\rnot\n\r\n\r\r\n\n é\u{2028}\u{85}語 \0 x\ty\r".as_bytes();
+    let cuts = || {
+        let pairs = (0..=text.len())
+            .flat_map(|first| (first..=text.len()).map(move |second| (first, second)));
+        pairs.flat_map(|(first, second)| ALL_ENDS.map(|ends| (first, second, ends)))
+    };
     for rule in [
         Rule::Split(b' '),
         Rule::SplitWhitespace,
         Rule::Lines,
         Rule::Split(0x80),
     ] {
-        for first in 0..=text.len() {
-            for second in first..=text.len() {
-                let mut tally = small_tally(rule);
-                let mut definition = Definition::new(rule);
-                for piece in [&text[..first], &text[first..second], &text[second..]] {
-                    tally.push(piece);
-                    definition.push(piece);
-                    let batch = Expected::seen(&tally.cut(time(1)).expect("the ledger closes"));
-                    assert_eq!(batch, definition.cut(), "{rule:?} {first} {second}");
-                }
+        for (first, second, line_ends) in cuts() {
+            let config = Config::default().block_bytes(64).line_ends(line_ends);
+            let mut tally = Tally::with_config(rule, &config).expect("in range");
+            let mut definition = Definition::with_ends(rule, line_ends);
+            for piece in [&text[..first], &text[first..second], &text[second..]] {
+                tally.push(piece);
+                definition.push(piece);
+                let batch = Expected::seen(&tally.cut(time(1)).expect("the ledger closes"));
+                assert_eq!(
+                    batch,
+                    definition.cut(),
+                    "{rule:?} {line_ends:?} {first} {second}"
+                );
             }
         }
     }

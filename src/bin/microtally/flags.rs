@@ -26,7 +26,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use groups::{
-    Color, Counting, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
+    Color, Counting, Ends, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
 };
 pub(crate) use units::{Endpoint, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
 

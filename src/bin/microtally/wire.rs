@@ -14,8 +14,8 @@ use microtally::sources::{
 };
 use microtally::stream::DStream;
 use microtally::{
-    Config, Error, ErrorKind, FileOptions, Lines, LooksLike, Notice, OnLimit, Reconnect, Result,
-    Rule, Source,
+    Config, Error, ErrorKind, FileOptions, LineEnds, Lines, LooksLike, Notice, OnLimit, Reconnect,
+    Result, Rule, Source,
 };
 
 use crate::flags::spec::{Part, Separator};
@@ -35,6 +35,7 @@ struct Defaults {
     key: Part,
     /// How `-k word` splits.
     words: Rule,
+    ends: LineEnds,
     show: show::Defaults,
     /// Without a window, results are of everything so far.
     adds_up: bool,
@@ -46,6 +47,7 @@ pub(crate) fn words(options: &Words) -> Result<()> {
         interval: Duration::from_secs(5),
         key: Part::Word,
         words: Rule::Split(b' '),
+        ends: LineEnds::Universal,
         show: show::Defaults::words(),
         adds_up: false,
     };
@@ -58,6 +60,7 @@ pub(crate) fn top(options: &Live) -> Result<()> {
         interval: Duration::from_secs(1),
         key: Part::Line,
         words: Rule::SplitWhitespace,
+        ends: LineEnds::Lf,
         show: show::Defaults::top(),
         adds_up: true,
     };
@@ -70,12 +73,13 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         interval: Duration::ZERO,
         key: Part::Line,
         words: Rule::SplitWhitespace,
+        ends: LineEnds::Lf,
         show: show::Defaults::count(),
         adds_up: false,
     };
     let counting = &options.counting;
     let plan = plan(counting, &defaults)?;
-    let ssc = StreamingContext::one_batch(config(counting))?;
+    let ssc = StreamingContext::one_batch(config(counting, defaults.ends))?;
     ssc.on_notice(tell);
     let show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
@@ -123,7 +127,7 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
             )));
         }
     }
-    let ssc = StreamingContext::with_config(interval, config(counting))?;
+    let ssc = StreamingContext::with_config(interval, config(counting, defaults.ends))?;
     ssc.on_notice(tell);
     if let Some(batches) = slides.batches {
         ssc.stop_after(batches)?;
@@ -430,9 +434,14 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
 }
 
-/// The settings of a command that counts.
-fn config(counting: &Counting) -> Config {
+/// The settings of a command that counts, whose records end at `ends` if nothing else was asked for.
+fn config(counting: &Counting, ends: LineEnds) -> Config {
     let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
+    let config = config.line_ends(match counting.ends {
+        flags::Ends::Default => ends,
+        flags::Ends::Cr => LineEnds::Universal,
+        flags::Ends::Null => LineEnds::Nul,
+    });
     let config = config.on_limit(match counting.on_limit {
         flags::OnLimit::Approx => OnLimit::Approximate,
         flags::OnLimit::Other => OnLimit::Other,

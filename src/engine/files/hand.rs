@@ -99,6 +99,7 @@ impl Hand {
                 None => return Ok(Ending::Clean),
             }
         }
+        let line_ends = self.feeds[stream].delimiters().line_ends;
         let file_end = bytes.unwrap_or(u64::MAX);
         // Where the last record of the piece ends, once that is known.
         let mut end = (range.end >= file_end).then_some(file_end);
@@ -129,8 +130,8 @@ impl Hand {
                 let from =
                     usize::try_from((range.end - 1).saturating_sub(at)).unwrap_or(usize::MAX);
                 let behind = space[..count].get(from..).unwrap_or_default();
-                if let Some(found) = memchr::memchr2(b'\n', b'\r', behind) {
-                    let is_pair = behind[found] == b'\r'
+                if let Some(found) = line_ends.find(behind) {
+                    let is_pair = line_ends.may_pair(behind[found])
                         && match behind.get(found + 1) {
                             Some(&next) => next == b'\n',
                             None => is_line_feed(file, at + count as u64)?,
@@ -159,6 +160,7 @@ impl Hand {
         file: &File,
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
+        let line_ends = self.feeds[place.set.stream].delimiters().line_ends;
         // The byte before the range, if it ends a record, and all but its last one.
         let (mut at, last) = (range.start - 1, range.end - 1);
         while at < last {
@@ -172,9 +174,9 @@ impl Hand {
                 place.is_shorter.set(true);
                 return Ok(None);
             }
-            if let Some(found) = memchr::memchr2(b'\n', b'\r', &probe[..count]) {
+            if let Some(found) = line_ends.find(&probe[..count]) {
                 let mut start = at + found as u64 + 1;
-                if probe[found] == b'\r' && is_line_feed(file, start)? {
+                if line_ends.may_pair(probe[found]) && is_line_feed(file, start)? {
                     start += 1;
                 }
                 return Ok(Some(start).filter(|start| range.contains(start)));

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ring::arena::Arena;
 use crate::shard::stage::Tokens;
-use crate::split::{CHUNK_BYTES_MAX, Rule, scalar};
+use crate::split::{CHUNK_BYTES_MAX, LineEnds, Rule, scalar};
 use crate::table::keys::Seed;
 
 const SEED: [u64; 3] = [7, 8, 9];
@@ -96,7 +96,7 @@ where
         let mut tokens = 0;
         for block in epoch {
             let tallied = stage.block(block, table);
-            let expected = scalar::tokens(block.bytes(), rule, |token| {
+            let expected = scalar::tokens(block.bytes(), rule, LineEnds::Universal, |token| {
                 let (key, value) = map(token);
                 let entry = model.entry(key.to_vec());
                 entry

@@ -5,7 +5,9 @@
 
 use std::io::Read;
 
-use super::{Clients, Event, end_with_line_feed, is_line_end};
+use crate::split::LineEnds;
+
+use super::{Clients, Event, end_with_line_feed};
 
 impl<C: Read> Clients<C> {
     /// Takes in `buf[from..end]`, which is longer than the limit together with what is held: gives what is
@@ -23,8 +25,8 @@ impl<C: Read> Clients<C> {
         let client = self.slots[number].as_mut().expect("it was read");
         let mut given = std::mem::take(&mut client.held);
         self.held -= given.capacity();
-        let complete = self.rule.rfind(&given).map_or(0, |at| at + 1);
-        let rest = self.rule.find(&buf[from..end]);
+        let complete = self.delimiters.rfind(&given).map_or(0, |at| at + 1);
+        let rest = self.delimiters.find(&buf[from..end]);
         let token = given.len() - complete + rest.unwrap_or(end - from);
         if token > self.record_bytes_max {
             given.truncate(complete);
@@ -32,15 +34,15 @@ impl<C: Read> Clients<C> {
             self.long.bytes += token as u64;
             client.is_dropping = rest.is_none();
             if let Some(len) = rest {
-                client.is_cut = !is_line_end(buf[from + len]);
-                from = client.behind_end(buf, from + len, end);
+                client.is_cut = !self.delimiters.line_ends.is_end(buf[from + len]);
+                from = client.behind_end(self.delimiters.line_ends, buf, from + len, end);
             } else {
                 from = end;
             }
             on(Event::LongLine(&client.connection));
         }
         let is_dropped = token > self.record_bytes_max;
-        let last = self.rule.rfind(&buf[from..end]);
+        let last = self.delimiters.rfind(&buf[from..end]);
         // A token that goes on behind the last delimiter.
         let mut held = Vec::new();
         let mut rest = from;
@@ -54,20 +56,13 @@ impl<C: Read> Clients<C> {
         }
         held.extend_from_slice(&buf[rest..end]);
         let client = self.slots[number].as_mut().expect("it was read");
-        if let Some((delimiter, before)) = given.split_last_mut() {
+        if let Some(&delimiter) = given.last() {
             // Behind a token that was dropped, that one's end says it.
             if last.is_some() || !is_dropped {
-                client.is_cut = !is_line_end(*delimiter);
+                client.is_cut = !self.delimiters.line_ends.is_end(delimiter);
             }
-            client.skip_line_feed |= *delimiter == b'\r' && rest == end;
-            match *delimiter {
-                b'\n' => {}
-                // A line of its own, or one end, which those before it must not be a part of.
-                _ => {
-                    *delimiter = b'\n';
-                    end_with_line_feed(before);
-                }
-            }
+            client.skip_line_feed |= self.delimiters.line_ends.may_pair(delimiter) && rest == end;
+            end_piece(&mut given, self.delimiters.line_ends);
             self.outbox.extend(&given);
         }
         self.hold(number, &held, on);
@@ -83,9 +78,9 @@ impl<C: Read> Clients<C> {
         on: &mut impl FnMut(Event<'_, C>),
     ) -> bool {
         let client = self.slots[number].as_mut().expect("it was read");
-        let complete = match self.rule.rfind(bytes) {
+        let complete = match self.delimiters.rfind(bytes) {
             Some(at) => client.held.len() + at + 1,
-            None => match self.rule.rfind(&client.held) {
+            None => match self.delimiters.rfind(&client.held) {
                 Some(at) => at + 1,
                 None => return false,
             },
@@ -94,13 +89,27 @@ impl<C: Read> Clients<C> {
         self.held -= given.capacity();
         given.extend_from_slice(bytes);
         let rest = given.split_off(complete);
-        if let Some(delimiter) = given.last_mut() {
-            *delimiter = b'\n';
-        }
+        end_piece(&mut given, self.delimiters.line_ends);
         client.is_cut = true;
         self.outbox.extend(&given);
         // It has no delimiter, so it is held, or dropped.
         self.hold(number, &rest, on);
         true
+    }
+}
+
+/// Makes the delimiter at the end of `piece` the end of a record, and nothing else a part of that end.
+fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) {
+    let Some(delimiter) = piece.pop() else {
+        return;
+    };
+    if delimiter == line_ends.terminator() {
+        piece.push(delimiter);
+    } else if line_ends == LineEnds::Universal {
+        // A line of its own, or one end, which those before it must not be a part of.
+        end_with_line_feed(piece);
+        piece.push(b'\n');
+    } else {
+        piece.extend_from_slice(line_ends.end_behind(piece));
     }
 }

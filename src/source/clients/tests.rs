@@ -99,8 +99,22 @@ fn run_by(
     held_bytes_max: usize,
     bufs: &[usize],
 ) -> Ran {
+    let delimiters = Delimiters {
+        rule,
+        line_ends: LineEnds::Universal,
+    };
+    run_delimited(delimiters, scripts, record_bytes_max, held_bytes_max, bufs)
+}
+
+fn run_delimited(
+    Delimiters { rule, line_ends }: Delimiters,
+    scripts: &[Script],
+    record_bytes_max: usize,
+    held_bytes_max: usize,
+    bufs: &[usize],
+) -> Ran {
     let mut clients = Clients::new(record_bytes_max, held_bytes_max);
-    clients.cut_at(rule);
+    clients.cut_at(rule, line_ends);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
         let number = clients.next_number();
@@ -139,7 +153,7 @@ fn run_by(
                 assert!((1..=buf.len()).contains(&count));
                 output.extend_from_slice(&buf[..count]);
                 if clients.outbox.is_empty() {
-                    assert_eq!(output.last(), Some(&b'\n'), "whole lines");
+                    assert_eq!(output.last(), Some(&line_ends.terminator()), "whole lines");
                 }
             }
             Filled::Again => {}
@@ -251,7 +265,7 @@ fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
     let lines = model(text, false, usize::MAX).0;
     let mut tokens: Vec<Vec<u8>> = lines
         .iter()
-        .flat_map(|line| line.split(|&byte| rule.is_delimiter(byte)))
+        .flat_map(|line| line.split(|&byte| rule.separates_at(byte)))
         .filter(|token| rule != Rule::SplitWhitespace || !token.is_empty())
         .map(<[u8]>::to_vec)
         .collect();
@@ -483,4 +497,48 @@ fn an_idle_client_holds_no_memory() {
         given += count;
     }
     assert_eq!((given, clients.held_bytes()), (100_010, 0));
+}
+
+/// The tokens of a text whose records end as these say.
+fn tokens_delimited(Delimiters { rule, line_ends }: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
+    let mut text = text.to_vec();
+    let is_ended = text.last().is_none_or(|&byte| line_ends.is_end(byte));
+    if !is_ended {
+        text.extend_from_slice(line_ends.end_behind(&text));
+    }
+    let mut tokens = Vec::new();
+    crate::split::scalar::tokens(&text, rule, line_ends, |token| tokens.push(token.to_vec()));
+    tokens.sort();
+    tokens
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn other_line_ends_are_those_of_each_client(
+        scripts in (script(0), script(1), script(2)),
+        rule in prop_oneof![Just(Rule::Lines), splitting()],
+        line_ends in prop_oneof![Just(LineEnds::Lf), Just(LineEnds::Nul)],
+        record_bytes_max in prop_oneof![3 => Just(usize::MAX), 1 => 1..20usize],
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
+    ) {
+        let mut scripts = [scripts.0, scripts.1, scripts.2];
+        scripts.iter_mut().for_each(|script| script.is_reset = false);
+        let delimiters = Delimiters { rule, line_ends };
+        let ran = run_delimited(delimiters, &scripts, record_bytes_max, usize::MAX, &bufs);
+        let all = scripts.iter().flat_map(|script| tokens_delimited(delimiters, &script.text));
+        let mut all: Vec<Vec<u8>> = all.collect();
+        all.sort();
+        let given = tokens_delimited(delimiters, &ran.output);
+        if ran.long.lines == 0 {
+            prop_assert_eq!(given, all);
+        } else {
+            // What is dropped is longer than the limit, an undecided `\r` included, and nothing else changes.
+            prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
+            let kept = all.iter().filter(|token| token.len() < record_bytes_max);
+            prop_assert!(kept.clone().all(|token| given.contains(token)));
+            prop_assert!(given.iter().all(|token| token.len() <= record_bytes_max));
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use memchr::{memchr2, memrchr2};
+use crate::split::LineEnds;
 
 /// Bytes from the front of a file that it is known by.
 const HEAD_BYTES: usize = 1024;
@@ -45,6 +45,7 @@ pub(super) struct Reading {
     before: Vec<u8>,
     /// A record was taken in part, and its end is known to be there.
     pub(super) is_mid: bool,
+    line_ends: LineEnds,
 }
 
 /// What was taken.
@@ -69,7 +70,7 @@ pub(super) enum Looked {
 
 impl Reading {
     /// A file, from its beginning.
-    pub(super) fn new(file: File, id: Id) -> Self {
+    pub(super) fn new(file: File, id: Id, line_ends: LineEnds) -> Self {
         Reading {
             file,
             id,
@@ -79,13 +80,14 @@ impl Reading {
             head: Vec::new(),
             before: Vec::new(),
             is_mid: false,
+            line_ends,
         }
     }
 
     /// Leaves out all records that are complete.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
         let mut end = self.file.metadata()?.len();
-        if end > 0 && self.byte_at(end - 1)? == Some(b'\r') {
+        if end > 0 && self.ends_in_return(self.byte_at(end - 1)?) {
             // What comes next may belong to it: that record is not complete.
             end -= 1;
         }
@@ -94,7 +96,7 @@ impl Reading {
             let begin = end.saturating_sub(SCAN_BYTES as u64);
             let part = &mut buf[..usize::try_from(end - begin).unwrap_or(SCAN_BYTES)];
             let count = read_at(&self.file, part, begin)?;
-            if let Some(found) = memrchr2(b'\n', b'\r', &part[..count]) {
+            if let Some(found) = self.line_ends.rfind(&part[..count]) {
                 end = begin + found as u64 + 1;
                 break;
             }
@@ -140,6 +142,7 @@ impl Reading {
             head: self.head.clone(),
             before: self.before.clone(),
             is_mid: self.is_mid,
+            line_ends: self.line_ends,
         };
         Ok(copy.is_same()?.then_some(copy))
     }
@@ -189,7 +192,7 @@ impl Reading {
     pub(super) fn take(&mut self, buf: &mut [u8], is_last: bool) -> io::Result<Taken> {
         let mut count = read_at(&self.file, buf, self.offset)?;
         let mut is_torn = false;
-        if count > 0 && buf[count - 1] == b'\r' {
+        if count > 0 && self.ends_in_return(Some(buf[count - 1])) {
             match self.byte_at(self.offset + count as u64)? {
                 Some(b'\n') => is_torn = true,
                 Some(_) => {}
@@ -207,7 +210,7 @@ impl Reading {
                 Taken::Nothing
             });
         }
-        let end = memrchr2(b'\n', b'\r', &buf[..count]).map(|at| at + 1);
+        let end = self.line_ends.rfind(&buf[..count]).map(|at| at + 1);
         let (give, is_mid) = match end {
             _ if is_torn => (count, true),
             Some(end) => (end, false),
@@ -230,10 +233,11 @@ impl Reading {
         let mut buf = vec![0; SCAN_BYTES];
         loop {
             let count = read_at(&self.file, &mut buf, at)?;
-            let found = memchr2(b'\n', b'\r', &buf[..count]);
+            let found = self.line_ends.find(&buf[..count]);
             if let Some(found) = found {
                 let behind = at + found as u64 + 1;
-                let is_end = buf[found] == b'\n' || self.byte_at(behind)?.is_some();
+                let is_end =
+                    !self.ends_in_return(Some(buf[found])) || self.byte_at(behind)?.is_some();
                 self.scanned = behind - 1;
                 return Ok(is_end);
             }
@@ -243,6 +247,11 @@ impl Reading {
                 return Ok(false);
             }
         }
+    }
+
+    /// Whether `byte` ends a record and a `\n` that comes next would belong to that end.
+    fn ends_in_return(&self, byte: Option<u8>) -> bool {
+        byte.is_some_and(|byte| self.line_ends.may_pair(byte))
     }
 
     fn byte_at(&self, at: u64) -> io::Result<Option<u8>> {

@@ -57,6 +57,9 @@ pub(crate) struct Counting {
     /// How lines are split: `--split` and `--split-whitespace`.
     #[command(flatten)]
     pub split: Split,
+    /// Where records end: `--cr` and `--null`.
+    #[command(flatten)]
+    pub ends: Ends,
     /// Longest line that is kept whole, 1KiB to 1GiB
     ///
     /// Where lines are only split into words, a longer one is counted as it comes, and only a word that is itself
@@ -296,6 +299,17 @@ pub(crate) enum Split {
     Whitespace,
 }
 
+/// Where a record ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Ends {
+    /// As the command has it.
+    Default,
+    /// At a lone carriage return, too.
+    Cr,
+    /// At NUL, and nowhere else.
+    Null,
+}
+
 /// What happens when the keys no longer fit into the memory there is.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum OnLimit {
@@ -375,6 +389,51 @@ impl FromArgMatches for Split {
             _ if matches.get_flag("split_whitespace") => Self::Whitespace,
             Some(&byte) => Self::Byte(byte),
             None => Self::Default,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Ends {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let cr = Arg::new("cr")
+            .long("cr")
+            .action(ArgAction::SetTrue)
+            .hide_short_help(true)
+            .help("A lone carriage return ends a record, too")
+            .long_help(
+                "A lone carriage return ends a record, too, as in Spark. count and top end records at \\n and \
+                 \\r\\n only, like sort and grep; words always ends them at \\n, \\r and \\r\\n.",
+            );
+        let null = Arg::new("null")
+            .short('0')
+            .long("null")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("cr")
+            .hide_short_help(true)
+            .help("NUL ends a record, and nothing else: find -print0")
+            .long_help(
+                "NUL ends a record, and nothing else does: for what find -print0, sort -z and git -z write. Line \
+                 ends are bytes of the record.",
+            );
+        command.args([cr.help_heading("Input"), null.help_heading("Input")])
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Ends {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match (matches.get_flag("cr"), matches.get_flag("null")) {
+            (_, true) => Self::Null,
+            (true, _) => Self::Cr,
+            _ => Self::Default,
         })
     }
 

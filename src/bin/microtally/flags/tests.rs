@@ -50,6 +50,7 @@ fn defaults_are_those_of_the_manual() {
             drain_wait: Duration::from_secs(1),
         },
         split: Split::Default,
+        ends: Ends::Default,
         record_bytes_max: 16 << 20,
         greps: Vec::new(),
         nots: Vec::new(),

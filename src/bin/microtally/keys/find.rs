@@ -62,7 +62,7 @@ impl Finder {
                 line.rsplit(|other| *other == *byte).nth(*number)
             }
             Finder::FieldFromEnd(number, rule) => {
-                let is_blank = |byte: &u8| rule.is_delimiter(*byte);
+                let is_blank = |byte: &u8| rule.separates_at(*byte);
                 line.rsplit(is_blank)
                     .filter(|word| !word.is_empty())
                     .nth(*number)
