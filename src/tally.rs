@@ -168,12 +168,12 @@ impl Tally {
         let intake = self.feed.intake();
         close_ledger(&self.before, &intake, &self.counted)?;
         check_counts(&self.table, self.counted.block_bytes, self.tallied)?;
-        let delta = intake.since(&self.before);
+        let delta = intake.since(&self.before)?;
         let keys = self.table.len() as u64;
         self.stats = BatchStats {
             batch: self.stats.batch + 1,
             time,
-            ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)
+            ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)?
         }
         .with(self.table.loss());
         self.before = intake;

@@ -34,13 +34,31 @@ pub struct RunStats {
     pub bytes: u64,
     /// Tokens longer than the record limit, not counted.
     pub oversize_tokens: u64,
-    /// Partial last lines of connections that were reset, dropped.
+    /// Bytes of those tokens.
+    pub oversize_bytes: u64,
+    /// Partial last lines of connections that were reset, or that a source held when it ended: dropped.
     pub truncated_records: u64,
+    /// Bytes of those lines.
+    pub truncated_bytes: u64,
+    /// Records that sources lost before they were read: see
+    /// [`BatchStats::lost_records`](crate::BatchStats::lost_records).
+    pub lost_records: u64,
+    /// Bytes of those records, as far as they were received.
+    pub lost_bytes: u64,
+    /// Connections that listening sources closed unread, because no more were allowed.
+    pub refused_connections: u64,
     /// Longest time a batch's processing began after its batch time.
     pub scheduling_delay_max: Duration,
 }
 
 impl RunStats {
+    /// Records and tokens that were dropped or lost, and are in no count: as
+    /// [`BatchStats::dropped`](crate::BatchStats::dropped).
+    pub fn dropped(&self) -> u64 {
+        let known = self.oversize_tokens.saturating_add(self.truncated_records);
+        known.saturating_add(self.lost_records)
+    }
+
     /// Adds one batch: what was counted of each of its streams.
     fn add<'a>(&mut self, delay: Duration, streams: impl Iterator<Item = &'a BatchStats>) {
         self.batches += 1;
@@ -50,7 +68,12 @@ impl RunStats {
             self.tokens += stream.tokens;
             self.bytes += stream.bytes;
             self.oversize_tokens += stream.oversize_tokens;
+            self.oversize_bytes += stream.oversize_bytes;
             self.truncated_records += stream.truncated_records;
+            self.truncated_bytes += stream.truncated_bytes;
+            self.lost_records += stream.lost_records;
+            self.lost_bytes += stream.lost_bytes;
+            self.refused_connections += stream.refused_connections;
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
     EPOCHS_IN_FLIGHT_MAX,
 };
-use crate::metrics::Intake;
+use crate::metrics::{Account, Intake};
 use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
 use crate::shard::ShardCore;
@@ -71,8 +71,17 @@ pub(crate) struct Outbox {
 struct Port {
     feed: Feed,
     stream: usize,
+    /// What the source says of its bytes.
+    account: Account,
     /// `Feed::end` was called and what it left is not placed yet.
     ending: bool,
+}
+
+impl Port {
+    /// The whole way of the bytes so far.
+    fn intake(&self) -> Intake {
+        self.account.then(self.feed.intake())
+    }
 }
 
 impl Hub {
@@ -95,6 +104,7 @@ impl Hub {
             .map(|(feed, stream)| Port {
                 feed,
                 stream,
+                account: Account::default(),
                 ending: false,
             })
             .collect();
@@ -212,7 +222,7 @@ impl Hub {
         }
         for stream in 0..self.outbox.stream_count {
             let feeds = self.feeds.iter().filter(|port| port.stream == stream);
-            let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.feed.intake()));
+            let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.intake()));
             let pushed = self.outbox.intakes.push(intake);
             assert!(pushed.is_ok(), "epochs under way keep to their limit");
         }
@@ -276,6 +286,11 @@ impl Hub {
     /// Where the numbered feed cuts: at record ends, and where records are too long.
     pub(crate) fn delimiters_of(&self, index: usize) -> Delimiters {
         self.feeds[index].feed.delimiters()
+    }
+
+    /// Where the source of the numbered feed writes what it does with its bytes.
+    pub(crate) fn account_of(&self, index: usize) -> Account {
+        self.feeds[index].account.clone()
     }
 
     /// What the numbered feed has read so far.

@@ -217,7 +217,7 @@ impl Publisher {
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
             let stream = self.plan.nodes[index].stream();
-            let delta = self.now[stream].since(&self.before[stream]);
+            let delta = self.now[stream].since(&self.before[stream])?;
             // Where a function failed nothing was counted; what came in is known.
             let (tokens, keys) = match node.failure {
                 None => (node.tallied.tokens, node.partial.len() as u64),
@@ -234,7 +234,7 @@ impl Publisher {
                 scheduling_delay,
                 processing,
                 last: mark.last,
-                ..BatchStats::of(&delta, node.block_bytes, tallied, keys)
+                ..BatchStats::of(&delta, node.block_bytes, tallied, keys)?
             }
             .with(loss_of(node));
         }

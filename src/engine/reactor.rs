@@ -463,6 +463,7 @@ impl ReactorCore {
         } else {
             format!("source {name} says it put {count} bytes into room for {room}")
         };
+        self.hub.account_of(index).distrust();
         self.lose(index, Error::new(ErrorKind::Source, message));
     }
 
@@ -472,6 +473,7 @@ impl ReactorCore {
         let message = format!("source {name} panicked and is read no more: {panic}");
         let error = Error::new(ErrorKind::UserFunction, message);
         self.control.report(error.clone());
+        self.hub.account_of(index).distrust();
         self.lose(index, error);
     }
 
@@ -499,6 +501,7 @@ impl ReactorCore {
             // A break that has found no room yet ends the line already.
             slot.ending
                 .get_or_insert((ending, self.hub.intake_of(index)));
+            self.hub.account_of(index).close();
             (self.watch)(index, error);
         }
     }
@@ -510,12 +513,12 @@ impl ReactorCore {
         };
         self.hub.end_connection(index, ending)?;
         self.slots[index].ending = None;
-        let lost = self.hub.intake_of(index).since(&before);
-        if lost.truncated_records > 0 {
+        let after = self.hub.intake_of(index);
+        if after.truncated_records > before.truncated_records {
             let source = self.slots[index].name.clone();
             self.notices.tell(Notice::Truncated {
                 source,
-                bytes: lost.truncated_bytes,
+                bytes: after.truncated_bytes - before.truncated_bytes,
             });
         }
         Some(())

@@ -100,19 +100,27 @@ pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
 /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a bug of this crate.
 pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallied) -> Result<()> {
     let loss = table.loss();
-    let mut counts = loss.shed.wrapping_add(loss.other);
-    let mut key_bytes = loss.shed_bytes.wrapping_add(loss.other_bytes);
+    // Checked, because a release build wraps: sums that wrapped could be right by chance.
+    let mut counts = loss.shed.checked_add(loss.other);
+    let mut key_bytes = loss.shed_bytes.checked_add(loss.other_bytes);
     for (key, count) in table.iter_kept() {
-        counts = counts.wrapping_add(count);
-        key_bytes = key_bytes.wrapping_add(count.wrapping_mul(key.len() as u64));
+        counts = counts.and_then(|sum| sum.checked_add(count));
+        let bytes = count.checked_mul(key.len() as u64);
+        key_bytes = (key_bytes.zip(bytes)).and_then(|(sum, bytes)| sum.checked_add(bytes));
     }
+    let (Some(counts), Some(key_bytes)) = (counts, key_bytes) else {
+        return Err(Error::internal(format!(
+            "token ledger does not close: counts add up to more than 2^64, {} tokens were split",
+            tallied.tokens
+        )));
+    };
     if counts != tallied.tokens {
         return Err(Error::internal(format!(
             "token ledger does not close: counts add up to {counts}, {} tokens were split",
             tallied.tokens
         )));
     }
-    if key_bytes + tallied.delimiter_bytes != block_bytes {
+    if key_bytes.checked_add(tallied.delimiter_bytes) != Some(block_bytes) {
         return Err(Error::internal(format!(
             "byte ledger does not close: {key_bytes} bytes of keys and {} of delimiters were counted, \
              {block_bytes} bytes were split",

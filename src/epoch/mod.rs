@@ -23,6 +23,7 @@ pub(crate) mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::limits::SHARDS_MAX;
 use crate::metrics::Intake;
 use crate::split::Tallied;
@@ -112,8 +113,17 @@ pub struct BatchStats {
     pub oversize_tokens: u64,
     /// Bytes of those tokens; they are in `bytes`.
     pub oversize_bytes: u64,
-    /// Partial last lines of connections that were reset: dropped.
+    /// Partial last lines of connections that were reset, or that a source held when it ended: dropped.
     pub truncated_records: u64,
+    /// Bytes of those lines; they are not in `bytes`.
+    pub truncated_bytes: u64,
+    /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost) reports
+    /// them; a datagram that the kernel dropped is one.
+    pub lost_records: u64,
+    /// Bytes of those records, as far as they were received; they are not in `bytes`.
+    pub lost_bytes: u64,
+    /// Connections that a listening source closed unread, because no more were allowed.
+    pub refused_connections: u64,
     /// How long after the batch's time its processing began; zero where the caller cuts batches.
     pub scheduling_delay: Duration,
     /// Whether this is the run's last batch.
@@ -133,6 +143,18 @@ impl BatchStats {
         self.error_max > 0 || self.other_records > 0
     }
 
+    /// Records and tokens that were dropped or lost, and are in no count: those that were too long, partial
+    /// last lines, and what sources lost. Records that there was no room for are
+    /// [`other_records`](Self::other_records).
+    ///
+    /// ```
+    /// assert_eq!(microtally::BatchStats::default().dropped(), 0);
+    /// ```
+    pub fn dropped(&self) -> u64 {
+        let known = self.oversize_tokens.saturating_add(self.truncated_records);
+        known.saturating_add(self.lost_records)
+    }
+
     /// The same with what there was no room for.
     pub(crate) fn with(self, loss: Loss) -> Self {
         BatchStats {
@@ -143,17 +165,42 @@ impl BatchStats {
     }
 
     /// What follows from a stream's intake during the batch and from what one of its pipelines split.
-    pub(crate) fn of(delta: &Intake, block_bytes: u64, tallied: Tallied, keys: u64) -> Self {
-        BatchStats {
-            records: tallied.records + delta.records_ended,
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes counted, or
+    /// a sum overflows.
+    pub(crate) fn of(
+        delta: &Intake,
+        block_bytes: u64,
+        tallied: Tallied,
+        keys: u64,
+    ) -> Result<Self> {
+        let bytes = block_bytes
+            .checked_add(delta.bytes_skipped)
+            .and_then(|sum| sum.checked_add(delta.oversize_bytes))
+            .and_then(|sum| sum.checked_sub(delta.bytes_ended));
+        let records = tallied.records.checked_add(delta.records_ended);
+        let (Some(bytes), Some(records)) = (bytes, records) else {
+            return Err(Error::internal(format!(
+                "batch statistics do not add up: {block_bytes} bytes and {} records were counted, of {delta:?}",
+                tallied.records
+            )));
+        };
+        Ok(BatchStats {
+            records,
             tokens: tallied.tokens,
-            bytes: block_bytes + delta.bytes_skipped + delta.oversize_bytes - delta.bytes_ended,
+            bytes,
             keys,
             oversize_tokens: delta.oversize_tokens,
             oversize_bytes: delta.oversize_bytes,
             truncated_records: delta.truncated_records,
+            truncated_bytes: delta.truncated_bytes,
+            lost_records: delta.lost_records,
+            lost_bytes: delta.lost_bytes,
+            refused_connections: delta.refused_connections,
             ..BatchStats::default()
-        }
+        })
     }
 }
 
@@ -206,6 +253,10 @@ impl BatchStats {
         self.oversize_tokens = f(self.oversize_tokens, other.oversize_tokens);
         self.oversize_bytes = f(self.oversize_bytes, other.oversize_bytes);
         self.truncated_records = f(self.truncated_records, other.truncated_records);
+        self.truncated_bytes = f(self.truncated_bytes, other.truncated_bytes);
+        self.lost_records = f(self.lost_records, other.lost_records);
+        self.lost_bytes = f(self.lost_bytes, other.lost_bytes);
+        self.refused_connections = f(self.refused_connections, other.refused_connections);
     }
 }
 

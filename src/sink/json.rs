@@ -17,8 +17,10 @@ use crate::sink::{Out, Sink};
 
 /// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
 ///
-/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts tokens
-/// above the record limit and partial lines of reset connections. `processing_ms` ends where writing begins. `approx`
+/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts what is
+/// in no count ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit, partial lines of
+/// reset connections, datagrams and records that sources lost. `refused` counts the connections that a listening
+/// source closed unread. `processing_ms` ends where writing begins. `approx`
 /// says that the memory limit was reached: a count may be too high by `error_max`. `other` is what is not among `top`
 /// for certain: the records of keys that are not shown, of those that there was no room for, and `error_max` of each
 /// that is.
@@ -65,8 +67,8 @@ impl<V: Value> Sink<V> for Json<V> {
             text,
             "{{\"v\":1,\"batch\":{},\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\
              \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
-             \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"approx\":{},\
-             \"error_max\":{},\"top\":[",
+             \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"refused\":{},\
+             \"approx\":{},\"error_max\":{},\"top\":[",
             stats.batch,
             t.year(),
             t.month(),
@@ -82,7 +84,8 @@ impl<V: Value> Sink<V> for Json<V> {
             stats.keys,
             stats.processing.as_secs_f64() * 1e3,
             stats.scheduling_delay.as_secs_f64() * 1e3,
-            stats.oversize_tokens + stats.truncated_records,
+            stats.dropped(),
+            stats.refused_connections,
             stats.is_approximate(),
             stats.error_max,
         )

@@ -49,6 +49,7 @@ pub(crate) use self::notice::Notices;
 use crate::epoch::BatchTime;
 use crate::error::Error;
 use crate::limits::WINDOW_LOG_MAX;
+use crate::metrics::{Account, Passage};
 use crate::split::{Delimiters, LineEnds, Rule};
 use crate::table::budget::Decoders;
 
@@ -306,6 +307,8 @@ pub struct Port {
     token: mio::Token,
     waker: Waker,
     notices: Notices,
+    /// What becomes of the bytes that the source receives and does not fill in.
+    account: Account,
     delimiters: Delimiters,
     /// log2 of the largest window of a decoder.
     window_log_max: u32,
@@ -331,6 +334,7 @@ impl Port {
             token,
             waker: Waker(Arc::new(wake)),
             notices,
+            account: Account::default(),
             delimiters: Delimiters {
                 rule: Rule::Lines,
                 line_ends: LineEnds::Universal,
@@ -343,6 +347,16 @@ impl Port {
     /// by this rule, or, with [`Rule::Lines`], anything.
     pub(crate) fn delimited_by(self, delimiters: Delimiters) -> Self {
         Port { delimiters, ..self }
+    }
+
+    /// The same, for a source whose losses the engine reads from `account`.
+    pub(crate) fn accounted_in(self, account: Account) -> Self {
+        Port { account, ..self }
+    }
+
+    /// Writes what the source did with the bytes it received and did not fill in.
+    pub(crate) fn account(&self, f: impl FnOnce(&mut Passage)) {
+        self.account.update(f);
     }
 
     /// See [`delimited_by`](Self::delimited_by).
@@ -430,6 +444,59 @@ impl Port {
     /// What wakes the source from other threads.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Reports `records` records that the source lost before it could fill them in, and their `bytes`, as
+    /// far as it received them: 0 where only their number is known. They are in the statistics of the batch
+    /// that is open ([`lost_records`](crate::BatchStats::lost_records)) and of the run, in the JSON output as
+    /// `dropped`, and in the byte ledger. May be called from any thread.
+    ///
+    /// A partial line that a broken connection leaves is dropped and reported by [`Fill::Break`]: it has been
+    /// filled in.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use microtally::prelude::*;
+    /// use microtally::{Fill, Port, Source};
+    ///
+    /// /// Messages whose sender numbers them, so that a gap is noticed.
+    /// struct Numbered(Vec<u64>, Option<Port>);
+    ///
+    /// impl Source for Numbered {
+    ///     fn start(&mut self, port: Port, _now: Duration) {
+    ///         self.1 = Some(port);
+    ///     }
+    ///
+    ///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    ///         let (Some(number), Some(port)) = (self.0.pop(), &self.1) else { return Fill::End };
+    ///         if let Some(next) = self.0.last() {
+    ///             port.lost(next - number - 1, 0);
+    ///         }
+    ///         buf[..2].copy_from_slice(b"x\n");
+    ///         Fill::Bytes(2)
+    ///     }
+    ///
+    ///     fn name(&self) -> &str {
+    ///         "numbered"
+    ///     }
+    /// }
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let (sender, stats) = channel();
+    /// ssc.source_stream(Numbered(vec![9, 5, 4], None))
+    ///     .count_by_value()
+    ///     .for_each_batch(move |batch, _time| drop(sender.send(*batch.stats())));
+    /// ssc.start()?.await_termination()?;
+    /// let stats: Vec<_> = stats.iter().collect();
+    /// assert_eq!(stats.iter().map(|batch| batch.records).sum::<u64>(), 3);
+    /// assert_eq!(stats.iter().map(|batch| batch.lost_records).sum::<u64>(), 3);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn lost(&self, records: u64, bytes: u64) {
+        self.account(|passage| {
+            passage.lost_records = passage.lost_records.saturating_add(records);
+            passage.lost_bytes = passage.lost_bytes.saturating_add(bytes);
+        });
     }
 
     /// Tells whoever set `StreamingContext::on_notice`, on the calling thread.

@@ -16,6 +16,11 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are to be given.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.given
+    }
+
     /// Takes in what is to be given; there is nothing else.
     pub(crate) fn put(&mut self, bytes: Vec<u8>) {
         debug_assert!(self.is_empty(), "all is given first");

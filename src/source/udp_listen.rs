@@ -1,7 +1,7 @@
 //! `udp-listen`: lines that come in datagrams.
 //!
 //! Promise: a datagram is whole lines, its end ends its last one; none is cut short for want of room; what
-//! the kernel had to drop is counted and told. Refuses to know: who sends, what bytes mean, the clock.
+//! the kernel had to drop is in the statistics and reported. Refuses to know: who sends, what bytes mean, the clock.
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
@@ -34,7 +35,9 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 /// Datagrams as lines.
 ///
 /// Nobody waits for the receiver of a datagram: when they come faster than they are read, the kernel
-/// drops some. How many is told as [`Notice::DatagramsLost`], a little later and at the end. An empty
+/// drops some. They are in the statistics as [`lost_records`](crate::BatchStats::lost_records), one each, in
+/// the batch in which the drop was seen: the same one, or, where batches are shorter than a second, one up to
+/// a second later. They are reported as [`Notice::DatagramsLost`], a little later and at the end. An empty
 /// datagram is no line.
 ///
 /// ```
@@ -65,6 +68,12 @@ pub struct UdpListen {
     failure: Option<io::Error>,
     /// Lines that found no room in the memory to fill.
     outbox: Outbox,
+    /// Bytes of the last line end in there, if it was added.
+    outbox_ended: usize,
+    /// Bytes received.
+    received: u64,
+    /// Line ends added and filled in.
+    ended: u64,
     is_draining: bool,
     drops: Drops,
 }
@@ -77,11 +86,16 @@ struct Bound {
 /// What the kernel dropped.
 #[derive(Default)]
 struct Drops {
+    /// In the statistics.
+    counted: u64,
+    /// Of those, reported to people.
     told: u64,
     /// Something was received since the last look: only then can there be new ones.
     is_stale: bool,
     look_at: Duration,
     tell_at: Duration,
+    /// Time of the batch before which was looked last.
+    looked_for: Option<BatchTime>,
 }
 
 impl UdpListen {
@@ -100,6 +114,9 @@ impl UdpListen {
             port: None,
             failure: None,
             outbox: Outbox::default(),
+            outbox_ended: 0,
+            received: 0,
+            ended: 0,
             is_draining: false,
             drops: Drops::default(),
         })
@@ -124,11 +141,13 @@ impl UdpListen {
         self
     }
 
-    /// Receives one datagram into `buf`, which has [`ROOM`]. Gives the bytes of its lines.
-    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
+    /// Receives one datagram into `buf`, which has [`ROOM`]. Returns the bytes of its lines, and how many of
+    /// them are a line end that was added.
+    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<(usize, usize)> {
         let len = self.sockets[index].socket.recv(buf)?;
+        self.received += len as u64;
         if len == 0 {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let line_ends = self
             .port
@@ -138,28 +157,40 @@ impl UdpListen {
             if line_ends.may_pair(buf[len - 1]) {
                 end_with_line_feed(&mut buf[..len]);
             }
-            return Ok(len);
+            return Ok((len, 0));
         }
         let end = line_ends.end_behind(&buf[..len]);
         buf[len..len + end.len()].copy_from_slice(end);
-        Ok(len + end.len())
+        Ok((len + end.len(), end.len()))
+    }
+
+    /// Fills in what found no room before; returns how much of it.
+    fn give(&mut self, buf: &mut [u8]) -> usize {
+        let given = self.outbox.give(buf);
+        if self.outbox.is_empty() {
+            self.ended += std::mem::take(&mut self.outbox_ended) as u64;
+        }
+        given
     }
 
     /// As `receive`, wherever there is room; gives how much of it is in `buf`.
     fn receive_somewhere(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
         if buf.len() >= ROOM {
-            return self.receive(index, buf);
+            let (len, ended) = self.receive(index, buf)?;
+            self.ended += ended as u64;
+            return Ok(len);
         }
         let mut own = vec![0; ROOM];
-        let len = self.receive(index, &mut own)?;
+        let (len, ended) = self.receive(index, &mut own)?;
         own.truncate(len);
         self.outbox.put(own);
-        Ok(self.outbox.give(buf))
+        self.outbox_ended = ended;
+        Ok(self.give(buf))
     }
 
     /// Puts lines at the front of `buf`, and says whether there may be more.
     fn receive_all(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-        let mut filled = self.outbox.give(buf);
+        let mut filled = self.give(buf);
         let mut left = DATAGRAMS_PER_CALL;
         for index in 0..self.sockets.len() {
             loop {
@@ -185,32 +216,59 @@ impl UdpListen {
         Ok((filled, false))
     }
 
-    /// Looks what was dropped, if it is time to, and tells of it.
-    fn look(&mut self, now: Duration) {
+    /// Looks what was dropped, if it is time to or `is_last`, and reports it.
+    fn look(&mut self, now: Duration, is_last: bool) {
         let drops = &mut self.drops;
-        if !drops.is_stale || now < drops.look_at {
+        if drops.is_stale && (is_last || now >= drops.look_at) {
+            drops.look_at = now.saturating_add(Duration::from_millis(DROPS_LOOK_MS));
+            drops.is_stale = false;
+            let of = |bound: &Bound| proc::datagrams_dropped(bound.inode?);
+            let dropped = self.sockets.iter().filter_map(of).sum::<u64>();
+            let new = dropped.saturating_sub(drops.counted);
+            drops.counted += new;
+            if let Some(port) = &self.port
+                && new > 0
+            {
+                port.lost(new, 0);
+            }
+        }
+        self.tell(now);
+    }
+
+    /// Reports what was dropped, if there is more to report and it is time to.
+    fn tell(&mut self, now: Duration) {
+        let drops = &mut self.drops;
+        if drops.told == drops.counted || now < drops.tell_at {
             return;
         }
-        drops.look_at = now.saturating_add(Duration::from_millis(DROPS_LOOK_MS));
-        drops.is_stale = false;
-        let of = |bound: &Bound| proc::datagrams_dropped(bound.inode?);
-        let dropped = self.sockets.iter().filter_map(of).sum();
-        if dropped <= drops.told {
-            return;
-        }
-        if now < drops.tell_at {
-            // Looked for again, though nothing may come.
-            drops.is_stale = true;
-            return;
-        }
-        drops.told = dropped;
+        drops.told = drops.counted;
         drops.tell_at = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
         if let Some(port) = &self.port {
             port.tell(Notice::DatagramsLost {
                 source: self.name.clone(),
-                datagrams: dropped,
+                datagrams: self.drops.told,
             });
         }
+    }
+
+    /// When there is something to look at or to report though nothing comes.
+    fn timer(&self) -> Option<Duration> {
+        let drops = &self.drops;
+        let look_at = drops.is_stale.then_some(drops.look_at);
+        let tell_at = (drops.told < drops.counted).then_some(drops.tell_at);
+        look_at.into_iter().chain(tell_at).min()
+    }
+
+    /// Writes down what became of what was received.
+    fn account(&self) {
+        let Some(port) = &self.port else { return };
+        port.account(|passage| {
+            passage.received_bytes = Some(self.received);
+            passage.ended_bytes = self.ended;
+            let held = self.outbox.left().saturating_sub(self.outbox_ended);
+            passage.held_bytes = held as u64;
+            passage.held_records = u64::from(!self.outbox.is_empty());
+        });
     }
 }
 
@@ -270,15 +328,30 @@ impl Source for UdpListen {
             Some(cause) => Err(cause),
             None => self.receive_all(buf),
         };
-        self.look(now);
+        self.account();
+        // There is no call after the last one in which to say what was dropped.
+        let is_last = self.is_draining && matches!(received, Err(_) | Ok((0, false)));
+        self.look(now, is_last);
         match received {
             Err(cause) => Fill::Failed(Error::input(&self.name, &cause)),
             Ok((0, false)) if self.is_draining => Fill::End,
-            Ok((0, false)) => Fill::Pending(self.drops.is_stale.then_some(self.drops.look_at)),
+            Ok((0, false)) => Fill::Pending(self.timer()),
             Ok((0, true)) if self.is_draining => Fill::Finishing(now),
             Ok((0, true)) => Fill::Pending(Some(now)),
             Ok((filled, _)) => Fill::Bytes(filled),
         }
+    }
+
+    /// What was dropped so far belongs to this batch. Looking reads a table of the kernel's, so short batches
+    /// share a look, except the last one.
+    fn batch_due(&mut self, time: BatchTime) -> bool {
+        let since = |before: BatchTime| time.as_millis().saturating_sub(before.as_millis());
+        let is_time = (self.drops.looked_for).is_none_or(|before| since(before) >= DROPS_LOOK_MS);
+        if is_time || self.is_draining {
+            self.drops.looked_for = Some(time);
+            self.look(Duration::from_millis(time.as_millis()), true);
+        }
+        false
     }
 
     fn drain(&mut self) -> usize {
@@ -295,6 +368,6 @@ impl Drop for UdpListen {
     /// The last look.
     fn drop(&mut self) {
         self.drops.is_stale = true;
-        self.look(Duration::MAX);
+        self.look(Duration::MAX, true);
     }
 }

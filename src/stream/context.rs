@@ -399,6 +399,7 @@ impl StreamingContext {
             let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
             let port = port.delimited_by(hub.delimiters_of(index));
+            let port = port.accounted_in(hub.account_of(index));
             source.start(port.with_window(window_log_max), now);
         }
         let batch_clock = if draft.is_one_batch {

@@ -105,6 +105,7 @@ fn json_has_every_field_and_its_sums_are_right() {
         ("bytes", 11),
         ("keys", 5),
         ("dropped", 0),
+        ("refused", 0),
         ("error_max", 0),
     ] {
         assert_eq!(object[name], value, "{name} in {object}");
@@ -124,7 +125,7 @@ fn json_has_every_field_and_its_sums_are_right() {
     );
     let mut names: Vec<&String> = object.as_object().unwrap().keys().collect();
     names.sort();
-    let all = "approx batch bytes dropped error_max interval_ms keys other processing_ms records \
+    let all = "approx batch bytes dropped error_max interval_ms keys other processing_ms records refused \
                scheduling_delay_ms time tokens top v";
     assert_eq!(names, all.split_whitespace().collect::<Vec<_>>());
     assert_eq!(
@@ -217,6 +218,8 @@ fn stats_are_one_line_on_standard_error_and_only_when_asked_for() {
         ("tokens", 4),
         ("bytes", 7),
         ("dropped", 0),
+        ("dropped_bytes", 0),
+        ("refused", 0),
         ("error_max", 0),
         ("other_records", 0),
     ] {

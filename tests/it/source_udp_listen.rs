@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use crate::util::{Run, microtally, plain, tsv_counts};
+use crate::util::{Run, json_lines, microtally, plain, tsv_counts};
 
 fn listening() -> (Run, UdpSocket) {
     let program = microtally(&[
@@ -72,6 +72,35 @@ fn datagrams_that_the_kernel_dropped_are_told_and_add_up() {
         "{counted} {dropped}"
     );
     assert_eq!(counted / 1_000 + dropped, sent);
+}
+
+#[test]
+fn datagrams_that_the_kernel_dropped_are_in_the_json_output_and_the_statistics() {
+    let program = microtally(&["count", "-k", "line", "-o", "json", "--stats=json"]);
+    let run = program.args(&["udp-listen://127.0.0.1:0"]).start();
+    let address = run.listening_on();
+    run.wait_until_it_reads();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(address).expect("an address");
+    run.signal("STOP");
+    let datagram = b"a line of some length\n".repeat(1_000);
+    let sent = 2_000;
+    for _ in 0..sent {
+        socket.send(&datagram).unwrap();
+    }
+    run.signal("CONT");
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    let number = |text: &str, name: &str| {
+        let objects = json_lines(text);
+        objects.last().expect("there is one")[name]
+            .as_u64()
+            .expect("a number")
+    };
+    let dropped = number(&ended.stderr, "dropped");
+    assert!(dropped > 0, "nothing was dropped");
+    assert_eq!(number(&ended.stdout, "dropped"), dropped);
+    assert_eq!(number(&ended.stderr, "records") / 1_000 + dropped, sent);
 }
 
 #[test]

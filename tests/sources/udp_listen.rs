@@ -118,9 +118,11 @@ fn case_39_what_the_kernel_drops_is_told_and_the_sum_is_right() {
     goes_on.store(false, Ordering::Release);
     send(SENT);
     goes_on.store(true, Ordering::Release);
-    let (counted, notices) = run.stop();
+    let (counted, notices, stats) = run.stop_with_stats();
     let received = counted["a datagram of no importance"];
     assert!(received < 2 * SENT, "nothing was dropped");
+    assert_eq!(received + stats.lost_records, 2 * SENT, "{stats:?}");
+    assert_eq!((stats.dropped(), stats.lost_bytes), (stats.lost_records, 0));
     assert_eq!(notices.len(), 2, "{notices:?}");
     let dropped = 2 * SENT - received;
     let expected = format!(

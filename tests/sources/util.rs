@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
-use microtally::{Config, Notice, Source};
+use microtally::{Config, Notice, RunStats, Source};
 
 /// Longest wait for anything: far beyond what a busy machine needs, so that only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,9 +103,15 @@ impl Run {
 
     /// Stops, and gives what was counted and told.
     pub(crate) fn stop(self) -> (Counts, Vec<String>) {
-        self.running.stop(Stop::Graceful).unwrap();
+        let (counts, notices, _) = self.stop_with_stats();
+        (counts, notices)
+    }
+
+    /// As [`stop`](Self::stop), with the statistics of the run.
+    pub(crate) fn stop_with_stats(self) -> (Counts, Vec<String>, RunStats) {
+        let stats = self.running.stop(Stop::Graceful).unwrap();
         let seen = std::mem::take(&mut *self.seen.0.lock().unwrap());
-        (seen.counts, seen.notices)
+        (seen.counts, seen.notices, stats)
     }
 }
 

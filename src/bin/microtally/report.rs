@@ -30,6 +30,10 @@ struct Seen {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// Bytes of what was dropped, as far as they were received.
+    dropped_bytes: u64,
+    /// Connections that were closed unread, because no more were allowed.
+    refused: u64,
     /// Of those dropped, the ones that were too long.
     oversize: u64,
     /// How much a count of any batch or result may be too high.
@@ -55,6 +59,10 @@ pub(crate) struct Summary {
     tokens: u64,
     bytes: u64,
     dropped: u64,
+    /// Bytes of what was dropped, as far as they were received.
+    dropped_bytes: u64,
+    /// Connections that were closed unread, because no more were allowed.
+    refused: u64,
     /// Of those dropped, the ones that were too long.
     oversize: u64,
     /// How much a count of any batch or result may be too high.
@@ -91,6 +99,8 @@ impl Report {
             tokens: 0,
             bytes: 0,
             dropped: 0,
+            dropped_bytes: 0,
+            refused: 0,
             oversize: 0,
             error_max: 0,
             other_records: 0,
@@ -128,6 +138,8 @@ impl Report {
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
+            dropped_bytes: seen.dropped_bytes,
+            refused: seen.refused,
             oversize: seen.oversize,
             error_max: seen.error_max,
             other_records: seen.other_records,
@@ -157,7 +169,14 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
         seen.tokens += stats.tokens;
         seen.bytes += stats.bytes;
         seen.oversize += stats.oversize_tokens;
-        seen.dropped += stats.oversize_tokens + stats.truncated_records;
+        seen.dropped += stats.dropped();
+        let bytes = [
+            stats.oversize_bytes,
+            stats.truncated_bytes,
+            stats.lost_bytes,
+        ];
+        seen.dropped_bytes += bytes.iter().sum::<u64>();
+        seen.refused += stats.refused_connections;
         seen.error_max = seen.error_max.max(stats.error_max);
         seen.other_records = seen.other_records.max(stats.other_records);
         let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
@@ -227,6 +246,10 @@ impl Summary {
             self.peak_bytes as f64 / 1e6,
         )
         .expect("writing to a string succeeds");
+        if self.refused > 0 {
+            write!(text, "; clients refused: {}", self.refused)
+                .expect("writing to a string succeeds");
+        }
         text
     }
 
@@ -242,6 +265,8 @@ impl Summary {
             "gb_per_s": self.gigabytes_per_s,
             "late_us": {"p50": self.delay_us[0], "p99": self.delay_us[1], "max": self.delay_us[2]},
             "dropped": self.dropped,
+            "dropped_bytes": self.dropped_bytes,
+            "refused": self.refused,
             "error_max": self.error_max,
             "other_records": self.other_records,
             "filtered": self.filtered,
