@@ -154,6 +154,10 @@ pub const WINDOWS_SHARE: usize = 8;
 /// Turns of a shard's waiting loop before it parks: some 10 us, about what waking a parked thread costs.
 pub const SPINS_BEFORE_PARK: u32 = 256;
 
+/// Time between two looks at a source that waits for an edge, in milliseconds: an edge that was lost costs no
+/// more. A look is a system call or two for each source.
+pub const LOOK_AGAIN_MS: u64 = 1000;
+
 /// Bytes read at most after a graceful stop was asked for, per source: what a kernel's receive buffer
 /// may hold. A sender that never pauses cannot keep a run alive with it.
 pub const DRAIN_BYTES_MAX: usize = 64 * MIB;

@@ -2,7 +2,8 @@
 //!
 //! Promise: a batch is cut at its time whatever sources and sinks do (but in low-latency mode sinks run
 //! here, and one that is slow delays the next cut; and a batched source is waited for); a source that
-//! stopped for want of room goes on by itself, though an edge-triggered event queue will not tell again.
+//! stopped for want of room goes on by itself, though an edge-triggered event queue will not tell again; a
+//! source that waits is called once a second, whatever edges say.
 //! Refuses to know: protocols, tokens, formats.
 //!
 //! `ReactorCore` is the whole logic without a clock or a file descriptor; `shell` is the thin part that
@@ -24,7 +25,7 @@ use crate::engine::control::{Control, Stop};
 use crate::engine::hub::Hub;
 use crate::epoch::clock::BatchClock;
 use crate::error::{Error, ErrorKind};
-use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN};
+use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::metrics::Intake;
 use crate::shard::panic_message;
 use crate::source::feed::Ending;
@@ -97,6 +98,8 @@ pub(crate) struct ReactorCore {
     is_endless: bool,
     /// The sources were asked what belongs to the batch that the clock names, and it is not cut yet.
     is_asked: bool,
+    /// When sources that wait for an edge are called without one; known from the first turn.
+    look_at: Option<Duration>,
     control: Arc<Control>,
     notices: Notices,
     watch: Watch,
@@ -179,6 +182,7 @@ impl ReactorCore {
             batches_left: batches,
             is_endless,
             is_asked: false,
+            look_at: None,
             control,
             notices,
             watch: Box::new(|_, _| ()),
@@ -298,9 +302,10 @@ impl ReactorCore {
         self.rest(self.clock.remaining(now), timer, now)
     }
 
-    /// Nothing to do before `wait` has passed or it is the time of `timer`.
+    /// Nothing to do before `wait` has passed, it is the time of `timer`, or sources are looked at again.
     fn rest(&mut self, wait: Duration, timer: Option<Duration>, now: Duration) -> Next {
         self.hub.offer();
+        let timer = timer.into_iter().chain(self.next_look()).min();
         let until_timer = timer.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let wait = wait.min(until_timer);
         // Asked here: what was cut before may have left the helper with a mark and without spare tables.
@@ -317,11 +322,25 @@ impl ReactorCore {
         self.slots.iter().all(is_ended) && (!self.is_endless || self.phase != Phase::Running)
     }
 
-    /// Calls the sources whose time has come.
+    /// When a source that is not over is looked at again.
+    fn next_look(&self) -> Option<Duration> {
+        let waits = self.slots.iter().any(|slot| !slot.is_over);
+        self.look_at.filter(|_| waits)
+    }
+
+    /// Calls the sources whose time has come. Once a second that is all of them: an edge may have been lost, by
+    /// the system or by a source that took a spurious "would block" for the end of what there is.
     fn raise_timers(&mut self, now: Duration) {
+        let is_look = self.look_at.is_some_and(|at| at <= now);
+        if is_look || self.look_at.is_none() {
+            self.look_at = Some(now.saturating_add(Duration::from_millis(LOOK_AGAIN_MS)));
+        }
         for index in 0..self.slots.len() {
-            if self.slots[index].wake_at.is_some_and(|at| at <= now) {
+            let is_due = self.slots[index].wake_at.is_some_and(|at| at <= now);
+            if is_due {
                 self.slots[index].wake_at = None;
+            }
+            if is_due || is_look {
                 self.on_ready(index);
             }
         }

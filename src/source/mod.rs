@@ -66,7 +66,7 @@ use crate::table::budget::Decoders;
 /// |---|---|---|
 /// | [`name`](Self::name) | once, before anything else | the one that calls `StreamingContext::start` |
 /// | [`start`](Self::start) | once, after `name` | the same |
-/// | [`fill`](Self::fill) | soon after the start; then as the last [`Fill`] asked for, when what was registered with the [`Port`] is readable, and when its [`Waker`] was used | `mt-reactor` |
+/// | [`fill`](Self::fill) | soon after the start; then as the last [`Fill`] asked for, when what was registered with the [`Port`] is readable, when its [`Waker`] was used, and once a second | `mt-reactor` |
 /// | [`batch_due`](Self::batch_due) | at each batch time, before the batch is cut | `mt-reactor` |
 /// | [`drain`](Self::drain) | at most once, when a graceful stop was asked for | `mt-reactor` |
 ///
@@ -76,7 +76,8 @@ use crate::table::budget::Decoders;
 /// All sources of a context share `mt-reactor`, and batches are cut on it, so no call may wait: not for a
 /// socket, a lock that is held long, or a child. Readiness is reported as edges: once something is readable,
 /// read until there is nothing (a `read` that would block) before giving [`Fill::Pending`]. `fill` may be
-/// called without a reason, and then gives `Pending` again.
+/// called without a reason, and then gives `Pending` again; once a second it is, so that an edge which the
+/// system or a source lost costs a second and not the run.
 ///
 /// # What a record belongs to
 ///

@@ -18,6 +18,9 @@ use crate::table::budget::Decoders;
 
 const INTERVAL_MS: u64 = 10;
 
+/// Time between two looks at sources that wait.
+const LOOK: Duration = Duration::from_millis(LOOK_AGAIN_MS);
+
 /// What a scripted source does when it is called.
 enum Act {
     Say(&'static str),
@@ -299,7 +302,7 @@ fn a_batched_source_is_read_when_its_batch_is_due_and_others_are_not() {
     rig.advance(INTERVAL_MS);
     assert_eq!(
         rig.settle(),
-        Next::Sleep(Duration::MAX),
+        Next::Sleep(LOOK - Duration::from_millis(INTERVAL_MS)),
         "the batch waits for its source"
     );
     rig.core.on_ready(1);
@@ -397,7 +400,8 @@ fn an_immediate_stop_does_not_wait_for_a_batched_source() {
     let mut rig = Rig::new(vec![batched], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
-    assert_eq!(rig.settle(), Next::Sleep(Duration::MAX));
+    let until_look = LOOK - Duration::from_millis(INTERVAL_MS);
+    assert_eq!(rig.settle(), Next::Sleep(until_look));
     rig.control.stop(Stop::Graceful);
     assert!(matches!(rig.settle(), Next::Sleep(_)), "that one does");
     rig.control.stop(Stop::Immediate);
@@ -434,6 +438,113 @@ fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
     ];
     let expected = expected.map(|(time, texts)| (time, lines(texts)));
     assert_eq!(rig.batches(), expected);
+}
+
+#[test]
+fn a_source_whose_edge_is_lost_is_called_again_within_a_second() {
+    let wait = || Act::Answer(Fill::Pending(None));
+    let mut rig = Rig::new(
+        vec![Script::of([Act::Say("a\n"), wait(), Act::Say("b\n")])],
+        Some(200),
+        false,
+    );
+    rig.settle();
+    // `b` has come, and nobody says so.
+    rig.advance(LOOK_AGAIN_MS - 1);
+    rig.settle();
+    assert!(
+        rig.batches()
+            .iter()
+            .all(|(_, counts)| counts != &lines(&["b"]))
+    );
+    rig.advance(1);
+    rig.settle();
+    rig.advance(INTERVAL_MS);
+    rig.settle();
+    let with_b = rig.batches();
+    let with_b: Vec<_> = with_b.iter().filter(|(_, c)| c == &lines(&["b"])).collect();
+    assert_eq!(with_b.len(), 1);
+    // And again a second later, but not in between.
+    let next = rig.settle();
+    assert!(
+        matches!(next, Next::Sleep(wait) if wait <= LOOK),
+        "{next:?}"
+    );
+}
+
+#[test]
+fn a_batched_source_that_owes_and_whose_edge_is_lost_is_called_again() {
+    let wait = || Act::Answer(Fill::Pending(None));
+    let batch = vec![wait(), Act::Say("x\n"), Act::Answer(Fill::Complete)];
+    let mut rig = Rig::new(vec![Script::batched([batch])], Some(1), false);
+    rig.settle();
+    rig.advance(INTERVAL_MS);
+    assert!(matches!(rig.settle(), Next::Sleep(_)));
+    rig.advance(LOOK_AGAIN_MS);
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
+}
+
+#[test]
+fn a_run_whose_sources_are_over_looks_at_nobody() {
+    let ended = Script::of([Act::Say("a\n"), Act::Answer(Fill::End)]);
+    let mut rig = Rig::new(vec![ended], None, true);
+    rig.advance(LOOK_AGAIN_MS);
+    assert_eq!(rig.settle(), Next::Sleep(Duration::from_millis(7)));
+}
+
+#[test]
+fn half_a_line_at_a_full_memory_is_dropped_and_reported() {
+    let mut rig = Rig::new(vec![Script::of([Act::Say("whole\nhalf")])], None, false);
+    rig.settle();
+    rig.control.memory_is_full();
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(rig.batches(), [(10, lines(&["whole"]))]);
+    let stats = rig.control.stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 4));
+    let told = rig.notices.lock().unwrap().clone();
+    assert!(
+        told.iter().any(|notice| notice.contains("4 bytes dropped")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
+    let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
+    let account = rig.core.hub.account_of(0);
+    rig.settle();
+    account.update(|passage| {
+        passage.lost_records += 3;
+        passage.lost_bytes += 40;
+        passage.refused_connections += 2;
+        passage.held_bytes = 9;
+        passage.held_records = 1;
+        passage.received_bytes = Some(2 + 40 + 9);
+    });
+    rig.advance(INTERVAL_MS);
+    rig.settle();
+    let stats = rig.control.stats();
+    assert_eq!((stats.lost_records, stats.lost_bytes), (3, 40));
+    assert_eq!((stats.refused_connections, stats.dropped()), (2, 3));
+    // What the source still holds when it is over is dropped with it.
+    rig.control.stop(Stop::Graceful);
+    assert_eq!(rig.settle(), Next::Done);
+    let stats = rig.control.stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 9));
+    assert_eq!((stats.dropped(), rig.control.error().is_none()), (4, true));
+}
+
+#[test]
+fn a_source_that_gives_an_answer_that_cannot_be_does_not_break_the_ledger() {
+    let acts = [Act::Say("a\n"), Act::Answer(Fill::Bytes(65))];
+    let mut rig = Rig::new(vec![Script::of(acts)], None, false);
+    let account = rig.core.hub.account_of(0);
+    account.update(|passage| passage.received_bytes = Some(67));
+    assert_eq!(rig.settle(), Next::Done);
+    let error = rig.control.error().expect("it is an error");
+    assert_eq!(error.kind(), ErrorKind::Source);
+    assert_eq!(rig.batches(), [(10, lines(&["a"]))]);
 }
 
 #[test]
