@@ -9,6 +9,12 @@
 //!    ▲                 │                        │ next address           │
 //!    └──── failed ─────┴──── none left ─────────┘◀──── end, reset ───────┘
 //! ```
+//!
+//! A read that fails is repeated once before the connection is given up: what has arrived is still read, and
+//! an error that passes, such as a kernel that was short of memory, costs nothing.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -98,9 +104,9 @@ enum State<T: Target> {
     },
     Connected {
         stream: T::Stream,
-        /// It was reset before anybody looked. What came before can still be read; asking for the reset
-        /// took it off the socket, so that what then looks like a clean end is this.
-        reset: Option<io::Error>,
+        /// It was reset before anybody looked, or the last read failed. What came before can still be read;
+        /// asking for the error took it off the socket, so that what then looks like a clean end is this.
+        failure: Option<io::Error>,
     },
     /// Told not to reconnect, and the connection is over.
     Over {
@@ -305,7 +311,7 @@ impl<T: Target> Dial<T> {
                     deadline,
                 } => {
                     let mut reset = None;
-                    let failure = match T::take_error(&stream) {
+                    let cause = match T::take_error(&stream) {
                         // Only what was connected can be reset: what does not listen refuses.
                         Ok(Some(cause)) if is_reset(&cause) => {
                             reset = Some(cause);
@@ -325,7 +331,7 @@ impl<T: Target> Dial<T> {
                             false => Some(io::ErrorKind::TimedOut.into()),
                         },
                     };
-                    self.state = match failure {
+                    self.state = match cause {
                         None => {
                             if self.told.take().is_some()
                                 && let Some(port) = &self.port
@@ -334,7 +340,10 @@ impl<T: Target> Dial<T> {
                                 port.tell(Notice::Connected { source });
                             }
                             self.first = FirstBytes::default();
-                            State::Connected { stream, reset }
+                            State::Connected {
+                                stream,
+                                failure: reset,
+                            }
                         }
                         Some(cause) if others.is_empty() => self.give_up(lower(&cause), now),
                         Some(cause) => match self.connect(others, now) {
@@ -343,9 +352,12 @@ impl<T: Target> Dial<T> {
                         },
                     };
                 }
-                State::Connected { mut stream, reset } => match stream.read(buf) {
+                State::Connected {
+                    mut stream,
+                    failure,
+                } => match stream.read(buf) {
                     Ok(0) => {
-                        return match reset {
+                        return match failure {
                             Some(cause) => self.lost(lower(&cause), false, now),
                             None => {
                                 let reason = "the sender closed the connection".to_owned();
@@ -355,17 +367,26 @@ impl<T: Target> Dial<T> {
                     }
                     Ok(count) => {
                         self.look(&buf[..count]);
-                        self.state = State::Connected { stream, reset };
+                        let failure = failure.filter(is_reset);
+                        self.state = State::Connected { stream, failure };
                         return Fill::Bytes(count);
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                        self.state = State::Connected { stream, reset };
+                        // An error that passed.
+                        let failure = failure.filter(is_reset);
+                        self.state = State::Connected { stream, failure };
                         return Fill::Pending(None);
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {
-                        self.state = State::Connected { stream, reset };
+                        self.state = State::Connected { stream, failure };
                     }
-                    Err(cause) => return self.lost(lower(&cause), false, now),
+                    Err(cause) => match failure {
+                        None => {
+                            let failure = Some(cause);
+                            self.state = State::Connected { stream, failure };
+                        }
+                        Some(first) => return self.lost(lower(&first), false, now),
+                    },
                 },
                 State::Over { outcome } => {
                     let end = outcome.clone().map_or(Fill::End, Fill::Failed);
