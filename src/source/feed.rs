@@ -13,6 +13,9 @@
 //! that end. When a cut falls between the two, the feed takes the `\n` off the next block's front, so a
 //! shard never needs its neighbour.
 
+#[cfg(test)]
+mod tests;
+
 use crate::limits::READ_SHARE_MIN;
 use crate::metrics::Intake;
 use crate::ring::arena::Block;

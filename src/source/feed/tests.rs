@@ -1,0 +1,159 @@
+//! Records around the limit, byte by byte.
+
+use super::*;
+use crate::ring::arena::Arena;
+
+const LIMIT: usize = 64;
+const BLOCK: usize = 16;
+
+/// A feed and what it has given away.
+struct Rig {
+    feed: Feed,
+    arena: Arena,
+    given: Vec<Vec<u8>>,
+}
+
+impl Rig {
+    fn new(rule: Rule) -> Rig {
+        Rig {
+            feed: Feed::new(rule, LIMIT),
+            arena: Arena::new(BLOCK, 1024).expect("little memory"),
+            given: Vec::new(),
+        }
+    }
+
+    fn cut(&mut self) -> bool {
+        let block = self.feed.cut();
+        let is_cut = block.is_some();
+        self.given.extend(block.map(|block| block.bytes().to_vec()));
+        is_cut
+    }
+
+    /// Reads `bytes` in pieces of at most `read_max`.
+    fn read(&mut self, bytes: &[u8], read_max: usize) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut turns = 0;
+            while !self.feed.has_space() {
+                turns += 1;
+                assert!(turns < 10, "no room for another byte");
+                if self.feed.has_block() {
+                    self.cut();
+                } else {
+                    self.feed.provide(self.arena.block());
+                    assert!(
+                        self.feed.has_space(),
+                        "a block has room for one byte more than is carried"
+                    );
+                }
+            }
+            let space = self.feed.space();
+            let count = rest.len().min(space.len()).min(read_max);
+            space[..count].copy_from_slice(&rest[..count]);
+            self.feed.filled(count);
+            rest = &rest[count..];
+            assert!(self.feed.held_bytes() <= LIMIT + 2, "memory is bounded");
+        }
+    }
+
+    /// Ends the connection and gives everything away.
+    fn end(&mut self) {
+        while self.cut() {}
+        self.feed.end(Ending::Clean);
+        if self.feed.carries_record() {
+            self.feed.provide(self.arena.block());
+        }
+        while self.cut() {}
+        assert_eq!(self.feed.held_bytes(), 0);
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.given.concat()).expect("it is ASCII")
+    }
+}
+
+#[test]
+fn a_token_of_the_limit_is_kept_and_one_a_byte_longer_is_dropped() {
+    for rule in [Rule::Lines, Rule::Split(b' '), Rule::SplitWhitespace] {
+        for len in [BLOCK, LIMIT - 1, LIMIT, LIMIT + 1, LIMIT + 2, 3 * LIMIT] {
+            for read_max in [1, 7, usize::MAX] {
+                let what = format!("{rule:?}, {len} bytes, {read_max} at once");
+                let mut rig = Rig::new(rule);
+                let token = "x".repeat(len);
+                rig.read(format!("before\n{token}\nbehind\n").as_bytes(), read_max);
+                rig.end();
+                let (text, intake) = (rig.text(), rig.feed.intake());
+                if len <= LIMIT {
+                    assert_eq!(text, format!("before\n{token}\nbehind\n"), "{what}");
+                    assert_eq!(intake.oversize_tokens, 0, "{what}");
+                } else {
+                    assert_eq!(text, "before\nbehind\n", "{what}");
+                    let oversize = (intake.oversize_tokens, intake.oversize_bytes);
+                    assert_eq!(oversize, (1, len as u64), "{what}");
+                    assert_eq!(intake.records_ended, 1, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_of_the_limit_is_kept_behind_a_line_end_that_was_torn_apart() {
+    // The skipped `\n` takes a byte of the block that is as large as a record may be.
+    for len in [LIMIT - 1, LIMIT, LIMIT + 1] {
+        let mut rig = Rig::new(Rule::Lines);
+        rig.read(b"before\r", usize::MAX);
+        assert!(rig.cut());
+        let token = "x".repeat(len);
+        rig.read(format!("\n{token}\n").as_bytes(), 1);
+        rig.end();
+        let kept = match len <= LIMIT {
+            true => format!("{token}\n"),
+            false => String::new(),
+        };
+        assert_eq!(rig.text(), format!("before\r{kept}"), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_record_that_is_too_long_goes_on_in_blocks_of_the_usual_size() {
+    let rule = Rule::Split(b' ');
+    let long = "ab ".repeat(100);
+    // As it is, and behind a word that is too long itself, which is dropped.
+    for (word, is_behind) in [("", false), ("x".repeat(LIMIT + 1).as_str(), true)] {
+        let begin = if is_behind {
+            format!("{word} ")
+        } else {
+            String::new()
+        };
+        let mut rig = Rig::new(rule);
+        rig.read(format!("{begin}{long}").as_bytes(), usize::MAX);
+        let (first, others) = rig.given.split_first().expect("it is longer than a block");
+        assert!(first.len() <= LIMIT + 1, "{}", first.len());
+        for given in others {
+            assert!(given.len() <= 2 * BLOCK, "{}", given.len());
+        }
+        if is_behind {
+            assert!(first.len() <= 2 * BLOCK, "{}", first.len());
+        }
+        // Its beginning is away, so it has a last token, which is empty.
+        rig.read(b"", usize::MAX);
+        rig.end();
+        assert_eq!(rig.text(), format!("{long}\n"));
+        assert_eq!(rig.feed.intake().oversize_tokens, u64::from(is_behind));
+        assert_eq!(rig.feed.intake().bytes_ended, 1);
+    }
+}
+
+#[test]
+fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
+    let word = "x".repeat(LIMIT + 1);
+    // A delimiter behind the word: an empty last token, and a line end that is added.
+    for (end, expected, ended) in [(" ", "\n", 1), ("\n", "", 0)] {
+        let mut rig = Rig::new(Rule::Split(b' '));
+        rig.read(format!("{word}{end}").as_bytes(), usize::MAX);
+        rig.end();
+        assert_eq!(rig.text(), expected);
+        assert_eq!(rig.feed.intake().bytes_ended, ended);
+    }
+}
