@@ -92,7 +92,12 @@ fn datagrams_that_the_kernel_dropped_are_in_the_json_output_and_the_statistics()
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
     let number = |text: &str, name: &str| {
-        let objects = json_lines(text);
+        let lines: String = text
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let objects = json_lines(&lines);
         objects.last().expect("there is one")[name]
             .as_u64()
             .expect("a number")
