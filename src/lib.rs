@@ -84,6 +84,7 @@
 //! - `compress`: [`sources::Files::decompress`] and [`sources::Input::decompress`], for gzip and zstd.
 //! - `json`: the [`sink::Json`] output.
 //! - `table`: the [`sink::Table`] output.
+//! - `simulation`: for the fuzz targets of this crate; nothing public.
 //!
 //! A feature only adds names; it never changes behaviour.
 
@@ -154,6 +155,8 @@ pub mod prelude {
 /// What benches, fuzz targets and tests of this crate look into. No promise is made about it.
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "simulation")]
+    pub use crate::engine::simulation::run_schedule;
     pub use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};

@@ -146,7 +146,7 @@ impl Hub {
     }
 
     /// Epochs cut so far.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn epochs_cut(&self) -> u64 {
         self.epoch
     }

@@ -21,8 +21,8 @@ pub(crate) mod plan;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod reactor;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod simulation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -105,6 +105,8 @@ pub(crate) struct ReactorCore {
     watch: Watch,
     phase: Phase,
     record_bytes_max: usize,
+    /// Bytes read of a source at most after a graceful stop.
+    drain_bytes_max: usize,
 }
 
 struct Slot {
@@ -119,6 +121,8 @@ struct Slot {
     owes: bool,
     /// Bytes that may still be read after a graceful stop.
     drain_left: usize,
+    /// Those are fewer than the source may have.
+    is_drain_cut: bool,
     /// The source said that a graceful stop has to wait for it.
     is_finishing: bool,
     oversize_told: bool,
@@ -128,6 +132,11 @@ impl Slot {
     /// Whether a graceful stop waits for more.
     fn is_waited_for(&self) -> bool {
         self.is_finishing && !self.is_over && self.drain_left > 0
+    }
+
+    /// Whether a graceful stop has read as much of it as may be, and there may be more.
+    fn is_cut_off(&self) -> bool {
+        self.is_drain_cut && self.drain_left == 0
     }
 }
 
@@ -170,6 +179,7 @@ impl ReactorCore {
                 is_over: false,
                 owes: false,
                 drain_left: 0,
+                is_drain_cut: false,
                 is_finishing: false,
                 oversize_told: false,
             })
@@ -188,6 +198,7 @@ impl ReactorCore {
             watch: Box::new(|_, _| ()),
             phase: Phase::Running,
             record_bytes_max,
+            drain_bytes_max: DRAIN_BYTES_MAX,
         }
     }
 
@@ -273,12 +284,13 @@ impl ReactorCore {
             if let Some(next) = self.gather(now) {
                 return next.at_most(self.clock.remaining(now));
             }
-            // Where the memory was full, reading stopped in the middle of what there is: so did the last line.
-            let ending = match self.control.is_memory_full() {
-                true => Ending::Reset,
-                false => Ending::Clean,
-            };
             for index in 0..self.slots.len() {
+                // Where the memory was full, or as much was read as may be, reading stopped in the middle of
+                // what there is: so did the last line.
+                let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
+                    true => Ending::Reset,
+                    false => Ending::Clean,
+                };
                 self.end_slot(index, ending, None);
                 let Some(()) = self.finish_ending(index) else {
                     return Next::Stalled(self.clock.remaining(now));
@@ -393,13 +405,13 @@ impl ReactorCore {
     }
 
     /// Epochs cut so far.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn epochs_cut(&self) -> u64 {
         self.hub.epochs_cut()
     }
 
     /// Whether the last epoch was cut.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
     }
@@ -566,7 +578,8 @@ impl ReactorCore {
             }
             let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
             let slot = &mut self.slots[index];
-            slot.drain_left = drain_max.min(DRAIN_BYTES_MAX);
+            slot.drain_left = drain_max.min(self.drain_bytes_max);
+            slot.is_drain_cut = drain_max >= self.drain_bytes_max;
             // One that is in the middle of a batch waits for its own time still.
             if !slot.owes {
                 slot.wake_at = None;

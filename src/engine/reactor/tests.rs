@@ -510,6 +510,24 @@ fn half_a_line_at_a_full_memory_is_dropped_and_reported() {
 }
 
 #[test]
+fn half_a_line_where_a_graceful_stop_ends_reading_is_dropped_and_reported() {
+    let script = |text| Script::of([Act::Answer(Fill::Pending(None)), Act::Say(text)]);
+    // Twelve bytes are read of each: of the first there is more, of the second there is not.
+    for (text, expected, bytes) in [
+        ("whole\nhalf a line\n", &["whole"][..], 6),
+        ("whole\nend", &["end", "whole"][..], 0),
+    ] {
+        let mut rig = Rig::new(vec![script(text)], None, false);
+        rig.core.drain_bytes_max = 12;
+        rig.settle();
+        rig.control.stop(Stop::Graceful);
+        assert_eq!(rig.settle(), Next::Done);
+        assert_eq!(rig.batches(), [(10, lines(expected))]);
+        assert_eq!(rig.control.stats().truncated_bytes, bytes);
+    }
+}
+
+#[test]
 fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
     let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
     let account = rig.core.hub.account_of(0);

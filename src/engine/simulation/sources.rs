@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Random;
+use super::{Faults, Random};
 use crate::epoch::BatchTime;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Account;
 use crate::source::{Fill, Source};
 
 /// What a simulated kernel holds for a source.
@@ -21,11 +23,24 @@ pub(super) struct Backlog {
     pub(super) partial: Vec<u8>,
     after_return: bool,
     pub(super) is_over: bool,
+    pub(super) faults: Faults,
+    record_bytes_max: usize,
+    account: Account,
+    /// Bytes taken out of here.
+    received: u64,
+    /// Records that were received and not filled in, and their bytes.
+    pub(super) lost_records: u64,
+    pub(super) lost_bytes: u64,
+    /// Partial last lines that were dropped.
+    pub(super) truncated: u64,
+    /// Lines that were too long.
+    pub(super) oversize: u64,
 }
 
 pub(super) enum Arrival {
     Bytes(Vec<u8>),
     Break { clean: bool },
+    Failure,
     End,
 }
 
@@ -35,6 +50,27 @@ pub(super) struct SimSource {
 }
 
 impl Backlog {
+    pub(super) fn new(faults: Faults, record_bytes_max: usize, account: Account) -> Backlog {
+        Backlog {
+            faults,
+            record_bytes_max,
+            account,
+            ..Backlog::default()
+        }
+    }
+
+    /// Writes down what was received, and a record that was lost of it.
+    fn account(&mut self, received: u64, lost: Option<u64>) {
+        self.received += received;
+        self.lost_records += u64::from(lost.is_some());
+        self.lost_bytes += lost.unwrap_or(0);
+        self.account.update(|passage| {
+            passage.received_bytes = Some(self.received);
+            passage.lost_records = self.lost_records;
+            passage.lost_bytes = self.lost_bytes;
+        });
+    }
+
     /// The definition of which records are complete, byte by byte. A `\r` completes a record at once and
     /// swallows a `\n` behind it; every end is kept as `\n`.
     pub(super) fn read(&mut self, bytes: &[u8]) {
@@ -50,6 +86,7 @@ impl Backlog {
     }
 
     fn complete_record(&mut self) {
+        self.oversize += u64::from(self.partial.len() > self.record_bytes_max);
         self.complete.append(&mut self.partial);
         self.complete.push(b'\n');
     }
@@ -57,6 +94,9 @@ impl Backlog {
     pub(super) fn end_line(&mut self, clean: bool) {
         if clean && !self.partial.is_empty() {
             self.complete_record();
+        } else if !clean {
+            self.truncated += u64::from(!self.partial.is_empty());
+            self.oversize += u64::from(self.partial.len() > self.record_bytes_max);
         }
         self.partial.clear();
         self.after_return = false;
@@ -66,6 +106,15 @@ impl Backlog {
 impl Source for SimSource {
     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
         let mut kernel = self.kernel.lock().unwrap();
+        let faults = kernel.faults;
+        if faults.spurious && self.random.one_in(8) {
+            kernel.waits = true;
+            return Fill::Pending(None);
+        }
+        if faults.losses && self.random.one_in(8) {
+            let bytes = self.random.below(50) as u64;
+            kernel.account(bytes, Some(bytes));
+        }
         match kernel.arrived.pop_front() {
             None => {
                 kernel.waits = true;
@@ -77,6 +126,7 @@ impl Source for SimSource {
                 let rest = bytes.split_off(count);
                 buf[..count].copy_from_slice(&bytes);
                 kernel.read(&bytes);
+                kernel.account(count as u64, None);
                 if !rest.is_empty() {
                     kernel.arrived.push_front(Arrival::Bytes(rest));
                 }
@@ -85,6 +135,11 @@ impl Source for SimSource {
             Some(Arrival::Break { clean }) => {
                 kernel.end_line(clean);
                 Fill::Break { clean }
+            }
+            Some(Arrival::Failure) => {
+                kernel.end_line(false);
+                kernel.is_over = true;
+                Fill::Failed(Error::new(ErrorKind::Source, "it is gone"))
             }
             Some(Arrival::End) => {
                 kernel.end_line(true);
@@ -112,6 +167,8 @@ pub(super) struct Shelf {
     taken: VecDeque<Vec<u8>>,
     /// A batch is being read: no other source may be.
     pub(super) is_open: bool,
+    /// The faults have stopped: whoever waits here says until when.
+    pub(super) is_calm: bool,
     /// Nothing will be put here any more: the source ends when all of it was taken.
     pub(super) is_last: bool,
     pub(super) is_over: bool,
@@ -145,7 +202,7 @@ impl Source for SimBatched {
         if self.random.one_in(8) {
             // A slow disk. It wakes us at a time, or the test does.
             let at = now + Duration::from_millis(self.random.below(2) as u64);
-            return Fill::Pending(self.random.one_in(2).then_some(at));
+            return Fill::Pending((shelf.is_calm || self.random.one_in(2)).then_some(at));
         }
         match shelf.taken.pop_front() {
             Some(bytes) if bytes.is_empty() => Fill::Break { clean: true },
