@@ -158,6 +158,9 @@ pub const SPINS_BEFORE_PARK: u32 = 256;
 /// more. A look is a system call or two for each source.
 pub const LOOK_AGAIN_MS: u64 = 1000;
 
+/// Clients of a listening source that are looked at in one such look, in turn.
+pub const LOOK_CLIENTS_MAX: usize = 1024;
+
 /// Bytes read at most after a graceful stop was asked for, per source: what a kernel's receive buffer
 /// may hold. A sender that never pauses cannot keep a run alive with it.
 pub const DRAIN_BYTES_MAX: usize = 64 * MIB;

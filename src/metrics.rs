@@ -16,6 +16,8 @@ pub(crate) struct Intake {
     pub(crate) bytes_read: u64,
     /// Line ends added behind an unterminated last line of a connection.
     pub(crate) bytes_ended: u64,
+    /// Line ends that sources added to what they filled in.
+    pub(crate) bytes_added: u64,
     /// Delimiter bytes that no block holds: the `\n` of a `\r\n` that two reads tore apart, and the
     /// delimiter behind an oversize token.
     pub(crate) bytes_skipped: u64,
@@ -77,6 +79,7 @@ impl Intake {
         Some(Intake {
             bytes_read: f(self.bytes_read, other.bytes_read)?,
             bytes_ended: f(self.bytes_ended, other.bytes_ended)?,
+            bytes_added: f(self.bytes_added, other.bytes_added)?,
             bytes_skipped: f(self.bytes_skipped, other.bytes_skipped)?,
             bytes_carried: self.bytes_carried,
             oversize_tokens: f(self.oversize_tokens, other.oversize_tokens)?,
@@ -96,16 +99,16 @@ impl Intake {
 /// A source that counts what it receives (`received`) is checked at each epoch:
 ///
 /// ```text
-///   received + ended == filled in + skipped + oversize + truncated + lost + held
+///   received + added == filled in + skipped + oversize + truncated + held
 /// ```
 ///
-/// For any other source `received` follows from the rest.
+/// For any other source `received` follows from the rest. What is lost comes on top on both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passage {
-    /// Bytes received, counted where they were received.
+    /// Bytes received, counted where they were received, except those of lost records.
     pub(crate) received_bytes: Option<u64>,
-    /// Line ends the source added, counted when they were filled in.
-    pub(crate) ended_bytes: u64,
+    /// Line ends the source added to what it fills in.
+    pub(crate) added_bytes: u64,
     /// Line ends and delimiters that were consumed and not filled in.
     pub(crate) skipped_bytes: u64,
     /// Bytes received that are neither filled in nor dropped yet.
@@ -131,6 +134,18 @@ pub(crate) struct Passage {
 }
 
 impl Passage {
+    /// What must be held, by what else is written here, where `filled_bytes` were filled in.
+    pub(crate) fn held_of(&self, filled_bytes: u64) -> u64 {
+        let gone = [
+            filled_bytes,
+            self.skipped_bytes,
+            self.oversize_bytes,
+            self.truncated_bytes,
+        ];
+        let came_in = self.received_bytes.unwrap_or(0) + self.added_bytes;
+        came_in.saturating_sub(gone.iter().sum())
+    }
+
     /// The whole way of a source's bytes: what the source did, then what its feed did.
     fn then(&self, feed: Intake) -> Intake {
         let total = |parts: &[u64]| {
@@ -144,14 +159,14 @@ impl Passage {
             self.held_bytes,
             self.oversize_bytes,
             self.truncated_bytes,
-            self.lost_bytes,
         ];
-        let bytes_read = self
+        let received = self
             .received_bytes
-            .unwrap_or_else(|| total(&filled_in).saturating_sub(self.ended_bytes));
+            .unwrap_or_else(|| total(&filled_in).saturating_sub(self.added_bytes));
         Intake {
-            bytes_read,
-            bytes_ended: total(&[feed.bytes_ended, self.ended_bytes]),
+            bytes_read: total(&[received, self.lost_bytes]),
+            bytes_ended: feed.bytes_ended,
+            bytes_added: total(&[feed.bytes_added, self.added_bytes]),
             bytes_skipped: total(&[feed.bytes_skipped, self.skipped_bytes]),
             bytes_carried: total(&[feed.bytes_carried, self.held_bytes]),
             oversize_tokens: total(&[feed.oversize_tokens, self.oversize_tokens]),
@@ -208,7 +223,12 @@ pub(crate) fn close_ledger(before: &Intake, now: &Intake, counted: &Counted) -> 
     let delta = now.since(before)?;
     // Checked, because a release build wraps: two sides that wrapped could be equal by chance.
     let sum = |parts: &[u64]| (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part));
-    let came_in = sum(&[before.bytes_carried, delta.bytes_read, delta.bytes_ended]);
+    let came_in = sum(&[
+        before.bytes_carried,
+        delta.bytes_read,
+        delta.bytes_ended,
+        delta.bytes_added,
+    ]);
     let accounted = sum(&[
         counted.block_bytes,
         delta.bytes_skipped,
@@ -222,12 +242,13 @@ pub(crate) fn close_ledger(before: &Intake, now: &Intake, counted: &Counted) -> 
     }
     let shown = |sum: Option<u64>| sum.map_or("more than 2^64".to_owned(), |sum| sum.to_string());
     Err(Error::internal(format!(
-        "byte ledger does not close: {} bytes came in (carried {}, read {}, line ends added {}), \
+        "byte ledger does not close: {} bytes came in (carried {}, read {}, line ends added {} and {}), \
          {} are accounted for (counted {}, skipped {}, oversize {}, truncated {}, lost {}, carried {})",
         shown(came_in),
         before.bytes_carried,
         delta.bytes_read,
         delta.bytes_ended,
+        delta.bytes_added,
         shown(accounted),
         counted.block_bytes,
         delta.bytes_skipped,
@@ -335,7 +356,7 @@ mod tests {
                 passage.received_bytes = Some(bytes);
                 passage.held_bytes = 20;
                 passage.held_records = 2;
-                passage.ended_bytes = 1;
+                passage.added_bytes = 1;
             });
             close_ledger(&Intake::default(), &account.then(feed), &counted)
         };

@@ -6,6 +6,8 @@
 //!
 //! A test that shows a case of the list of faults has its number in its name.
 
+#[path = "sources/losses.rs"]
+mod losses;
 #[path = "sources/tcp_listen.rs"]
 mod tcp_listen;
 #[path = "sources/udp_listen.rs"]

@@ -2,7 +2,7 @@
 //!
 //! Promise: lines of two connections never mix, whatever the cuts; each connection that has something is
 //! read at most one buffer a turn, in turn; a byte that ends no line costs the same however much of its
-//! line is held. A line that is too long is dropped, or, where it is only split, given in pieces. Refuses to
+//! line is held; what becomes of each byte is counted. A line that is too long is dropped, or, where it is only split, given in pieces. Refuses to
 //! know: sockets, protocols, time, who is told.
 //!
 //! ```text
@@ -18,7 +18,11 @@
 //! Whoever makes nothing but tokens of lines gets the same tokens when a delimiter in the middle of a line
 //! becomes its end. So there a line for which there is no room is given as far as its tokens are complete,
 //! and only a token that is too long is dropped.
+//!
+//! A read that fails is repeated once: what has arrived is still read, and an error that passes costs nothing.
 
+#[cfg(test)]
+mod failure_tests;
 mod pieces;
 #[cfg(test)]
 mod tests;
@@ -26,7 +30,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use crate::limits::CLIENT_READ_BYTES_MAX;
+use crate::limits::{CLIENT_READ_BYTES_MAX, LOOK_CLIENTS_MAX};
+use crate::metrics::Passage;
 use crate::source::outbox::Outbox;
 use crate::split::{Delimiters, LineEnds, Rule};
 
@@ -54,6 +59,10 @@ pub struct Clients<C> {
     outbox: Outbox,
     is_ending: bool,
     long: Long,
+    /// What becomes of the bytes, besides what is in `long` and what is held.
+    passage: Passage,
+    /// The number at which the next look at silent clients begins.
+    looked: usize,
 }
 
 /// Lines, or tokens, that were dropped because they were too long.
@@ -78,6 +87,8 @@ struct Client<C> {
     is_dropping: bool,
     /// Of the line that goes on a part was given or dropped, up to a delimiter.
     is_cut: bool,
+    /// The last read failed: if the next one fails or finds the end, this is why.
+    failure: Option<io::Error>,
 }
 
 /// Something happened to a client.
@@ -134,6 +145,11 @@ impl<C: Read> Clients<C> {
             outbox: Outbox::default(),
             is_ending: false,
             long: Long::default(),
+            passage: Passage {
+                received_bytes: Some(0),
+                ..Passage::default()
+            },
+            looked: 0,
         }
     }
 
@@ -159,6 +175,34 @@ impl<C: Read> Clients<C> {
         self.long
     }
 
+    /// What became of the bytes so far, what is held aside.
+    pub(crate) fn passage(&self) -> Passage {
+        Passage {
+            oversize_tokens: self.long.lines,
+            oversize_bytes: self.long.bytes,
+            ..self.passage
+        }
+    }
+
+    /// Records of which something is held, and the bytes of that. Asks every client.
+    pub(crate) fn held_now(&self) -> (u64, u64) {
+        let outbox = self.outbox.left() as u64;
+        let clients = self.slots.iter().flatten();
+        let lens = clients.map(|client| client.held.len() as u64);
+        lens.filter(|&len| len > 0)
+            .fold((u64::from(outbox > 0), outbox), |(records, bytes), len| {
+                (records + 1, bytes + len)
+            })
+    }
+
+    /// Edges may have been lost: some of the clients, others in each call, may have something.
+    pub(crate) fn look_again(&mut self) {
+        for _ in 0..self.slots.len().min(LOOK_CLIENTS_MAX) {
+            self.looked = (self.looked + 1) % self.slots.len();
+            self.on_ready(self.looked);
+        }
+    }
+
     /// The number that the next client gets.
     pub(crate) fn next_number(&self) -> usize {
         self.free.last().copied().unwrap_or(self.slots.len())
@@ -175,6 +219,7 @@ impl<C: Read> Clients<C> {
             skip_line_feed: false,
             is_dropping: false,
             is_cut: false,
+            failure: None,
         };
         let number = match self.free.pop() {
             Some(number) => {
@@ -289,8 +334,14 @@ impl<C: Read> Clients<C> {
         // No more than the limit of a line, so that only the first line of a read can be above it.
         let room = (buf.len() - at).min(CLIENT_READ_BYTES_MAX.min(self.record_bytes_max));
         match client.connection.read(&mut buf[at..at + room]) {
-            Ok(0) => self.close(number, None, on),
+            Ok(0) => {
+                let failure = client.failure.take();
+                self.close(number, failure, on);
+            }
             Ok(count) => {
+                client.failure = None;
+                let received = self.passage.received_bytes.unwrap_or(0) + count as u64;
+                self.passage.received_bytes = Some(received);
                 on(Event::Received {
                     connection: &mut client.connection,
                     bytes: &buf[at..at + count],
@@ -298,9 +349,15 @@ impl<C: Read> Clients<C> {
                 self.on_ready(number);
                 return self.take(number, buf, at, at + count, on);
             }
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => client.failure = None,
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => self.on_ready(number),
-            Err(cause) => self.close(number, Some(cause), on),
+            Err(cause) => match client.failure.take() {
+                None => {
+                    client.failure = Some(cause);
+                    self.on_ready(number);
+                }
+                first => self.close(number, first, on),
+            },
         }
         0
     }
@@ -317,14 +374,14 @@ impl<C: Read> Clients<C> {
         let client = self.slots[number].as_mut().expect("it was read");
         if std::mem::take(&mut client.skip_line_feed) && buf[from] == b'\n' {
             from += 1;
+            self.passage.skipped_bytes += 1;
         }
         if client.is_dropping {
             match self.delimiters.find(&buf[from..end]) {
                 Some(len) => {
                     client.is_dropping = false;
-                    client.is_cut = !self.delimiters.line_ends.is_end(buf[from + len]);
                     self.long.bytes += len as u64;
-                    from = client.behind_end(self.delimiters.line_ends, buf, from + len, end);
+                    from = self.behind_dropped(number, buf, from + len, end);
                 }
                 None => {
                     self.long.bytes += (end - from) as u64;
@@ -332,6 +389,7 @@ impl<C: Read> Clients<C> {
                 }
             }
         }
+        let client = self.slots[number].as_mut().expect("it was read");
         if self.delimiters.rule != Rule::Lines
             && client.held.len() + (end - from) > self.record_bytes_max
         {
@@ -348,10 +406,10 @@ impl<C: Read> Clients<C> {
             if client.held.len() + first > self.record_bytes_max {
                 self.long.lines += 1;
                 self.long.bytes += (client.held.len() + first) as u64;
-                let behind = client.behind_end(self.delimiters.line_ends, buf, from + first, end);
                 let held = std::mem::take(&mut client.held);
                 self.held -= held.capacity();
                 on(Event::LongLine(&client.connection));
+                let behind = self.behind_dropped(number, buf, from + first, end);
                 // Once more, for what is behind it: nothing is held now, so it is the last time. Where
                 // there is no end in it, its bytes were a part of this one.
                 return self.take_lines(number, buf, behind, end, on);
@@ -438,6 +496,19 @@ impl<C: Read> Clients<C> {
         on(Event::LongLine(&client.connection));
     }
 
+    /// Where what comes behind a dropped line, or token, begins: it ends at `at` with the delimiter there.
+    fn behind_dropped(&mut self, number: usize, buf: &[u8], at: usize, end: usize) -> usize {
+        let line_ends = self.delimiters.line_ends;
+        let client = self.slots[number].as_mut().expect("it was read");
+        let is_end = line_ends.is_end(buf[at]);
+        // Where a piece of the line was given, that is the record.
+        self.passage.records_ended += u64::from(is_end && !client.is_cut);
+        client.is_cut = !is_end;
+        let behind = client.behind_end(line_ends, buf, at, end);
+        self.passage.skipped_bytes += (behind - at) as u64;
+        behind
+    }
+
     /// The client's connection is over: with a `cause`, what it left unfinished is dropped.
     fn close(
         &mut self,
@@ -454,14 +525,24 @@ impl<C: Read> Clients<C> {
         }
         let mut held = client.held;
         self.held -= held.capacity();
+        let is_half = !held.is_empty() || client.is_dropping || client.is_cut;
+        match &cause {
+            Some(_) => self.passage.truncated_records += u64::from(is_half),
+            None if client.is_dropping => {
+                self.passage.records_ended += u64::from(!client.is_cut);
+            }
+            None => {}
+        }
         let lost_bytes = if cause.is_some() { held.len() } else { 0 };
         // A line that was cut has a last token, even an empty one.
         let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
         if cause.is_none() && is_unfinished {
             let end = self.delimiters.line_ends.end_behind(&held);
             held.extend_from_slice(end);
+            self.passage.added_bytes += end.len() as u64;
             self.outbox.put(held);
         }
+        self.passage.truncated_bytes += lost_bytes as u64;
         on(Event::Closed {
             connection: client.connection,
             cause,

@@ -14,6 +14,7 @@
 //!
 //! Who is connected is read before anybody is accepted, so that one who has ended makes room for the next.
 
+mod account;
 mod options;
 mod peers;
 #[cfg(test)]
@@ -30,7 +31,9 @@ use mio::{Events, Interest, Poll, Token};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits;
 use crate::source::clients::{Clients, Event, Filled};
+use crate::source::dial::lower;
 use crate::source::first_bytes::FirstBytes;
+use crate::source::listen::account::LastPeers;
 pub(crate) use crate::source::listen::options::{Options, listening_options};
 use crate::source::listen::peers::Peers;
 use crate::source::notice::Untold;
@@ -88,6 +91,13 @@ pub(crate) struct Listen<D: Door> {
     resets: Untold,
     long: Untold,
     idle: Untold,
+    failed: Untold,
+    /// Connections that were closed unread.
+    refused_connections: u64,
+    /// Bytes filled in.
+    filled_bytes: u64,
+    /// When who waits for an edge is looked at without one.
+    look_at: Duration,
     /// What connections were said to look like, as a set.
     foreign_told: u8,
     /// Who caused the last of each.
@@ -101,15 +111,6 @@ struct Drain {
     until: Option<Duration>,
     /// Of what may be read.
     bytes_left: usize,
-}
-
-#[derive(Default)]
-struct LastPeers {
-    refused: String,
-    crowded: String,
-    reset: String,
-    long: String,
-    idle: String,
 }
 
 /// A connection and who it is.
@@ -162,6 +163,10 @@ impl<D: Door> Listen<D> {
             resets: Untold::default(),
             long: Untold::default(),
             idle: Untold::default(),
+            failed: Untold::default(),
+            refused_connections: 0,
+            filled_bytes: 0,
+            look_at: Duration::ZERO,
             foreign_told: 0,
             last_peers: LastPeers::default(),
             drain: None,
@@ -209,7 +214,9 @@ impl<D: Door> Listen<D> {
             return Fill::Failed(Error::input(&self.name, &cause));
         }
         self.end_idle(now);
+        self.look_again(now);
         let filled = self.read(buf, now);
+        self.account(filled);
         // Afterwards: what is there is given a chance, however short the time is.
         self.end_in_time(now);
         self.accept(now);
@@ -383,11 +390,13 @@ impl<D: Door> Listen<D> {
         if self.clients.count() >= self.connections_max {
             self.last_peers.refused = peer.name;
             self.refused.add(0);
+            self.refused_connections += 1;
             return Ok(()); // Closed here.
         }
         if !self.peers.has_place(peer.address) {
             self.last_peers.crowded = peer.name;
             self.crowded.add(0);
+            self.refused_connections += 1;
             return Ok(());
         }
         let mut stream = stream;
@@ -422,6 +431,7 @@ impl<D: Door> Listen<D> {
 
     fn read(&mut self, buf: &mut [u8], now: Duration) -> Filled {
         let (resets, long, last) = (&mut self.resets, &mut self.long, &mut self.last_peers);
+        let failed = &mut self.failed;
         let (peers, foreign_told) = (&mut self.peers, &mut self.foreign_told);
         let mut has_left = false;
         let mut foreign = Vec::new();
@@ -446,9 +456,17 @@ impl<D: Door> Listen<D> {
             } => {
                 has_left = true;
                 peers.remove(connection.address);
-                if cause.is_some() && lost_bytes > 0 {
-                    resets.add(lost_bytes as u64);
-                    last.reset = connection.peer.into();
+                match cause {
+                    Some(_) if lost_bytes > 0 => {
+                        resets.add(lost_bytes as u64);
+                        last.reset = connection.peer.into();
+                    }
+                    Some(cause) => {
+                        failed.add(0);
+                        last.failed = connection.peer.into();
+                        last.cause = lower(&cause);
+                    }
+                    None => {}
                 }
             }
         });
@@ -466,8 +484,9 @@ impl<D: Door> Listen<D> {
         filled
     }
 
-    fn untold(&self) -> [&Untold; 5] {
+    fn untold(&self) -> [&Untold; 6] {
         [
+            &self.failed,
             &self.refused,
             &self.crowded,
             &self.resets,
@@ -503,6 +522,7 @@ impl<D: Door> Listen<D> {
                 idle_timeout: self.options.idle_timeout.unwrap_or_default(),
             });
         }
+        self.tell_failed(now);
         if let Some((connections, bytes)) = self.resets.take(now) {
             let name = &self.name;
             self.tell(match connections {

@@ -178,6 +178,17 @@ pub enum Notice {
         /// How long they may be silent.
         idle_timeout: Duration,
     },
+    /// Connections of clients failed between two lines: whether more was to come nobody knows.
+    Broken {
+        /// The source's URL.
+        source: String,
+        /// The client whose connection failed last.
+        peer: String,
+        /// Connections that failed since the last notice of it.
+        clients: u64,
+        /// What the system says of the last one.
+        reason: String,
+    },
     /// A connection begins with what is no text of lines. It is counted as it comes, and never answered. Told
     /// once a source and kind.
     NotLines {
@@ -385,6 +396,17 @@ impl fmt::Display for Notice {
             } => write!(
                 f,
                 "nothing came for {idle_timeout:?} on {source}: closed {peer}{}",
+                Others(*clients)
+            ),
+            Notice::Broken {
+                source,
+                peer,
+                clients,
+                reason,
+            } => write!(
+                f,
+                "{source}: connection of {peer}{} failed between two lines: {reason}; what had arrived is \
+                 counted",
                 Others(*clients)
             ),
             Notice::NotLines {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
+use crate::epoch::BatchTime;
 use crate::error::Result;
 use crate::limits;
 use crate::source::bind::{self, Protocol};
@@ -140,6 +141,11 @@ impl Source for TcpListen {
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         self.listen.fill(buf, now)
+    }
+
+    fn batch_due(&mut self, _time: BatchTime) -> bool {
+        self.listen.batch_due();
+        false
     }
 
     fn drain(&mut self) -> usize {

@@ -68,12 +68,10 @@ pub struct UdpListen {
     failure: Option<io::Error>,
     /// Lines that found no room in the memory to fill.
     outbox: Outbox,
-    /// Bytes of the last line end in there, if it was added.
-    outbox_ended: usize,
     /// Bytes received.
     received: u64,
-    /// Line ends added and filled in.
-    ended: u64,
+    /// Bytes of line ends added.
+    added: u64,
     is_draining: bool,
     drops: Drops,
 }
@@ -114,9 +112,8 @@ impl UdpListen {
             port: None,
             failure: None,
             outbox: Outbox::default(),
-            outbox_ended: 0,
             received: 0,
-            ended: 0,
+            added: 0,
             is_draining: false,
             drops: Drops::default(),
         })
@@ -141,13 +138,12 @@ impl UdpListen {
         self
     }
 
-    /// Receives one datagram into `buf`, which has [`ROOM`]. Returns the bytes of its lines, and how many of
-    /// them are a line end that was added.
-    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<(usize, usize)> {
+    /// Receives one datagram into `buf`, which has [`ROOM`]. Returns the bytes of its lines.
+    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.sockets[index].socket.recv(buf)?;
         self.received += len as u64;
         if len == 0 {
-            return Ok((0, 0));
+            return Ok(0);
         }
         let line_ends = self
             .port
@@ -157,40 +153,29 @@ impl UdpListen {
             if line_ends.may_pair(buf[len - 1]) {
                 end_with_line_feed(&mut buf[..len]);
             }
-            return Ok((len, 0));
+            return Ok(len);
         }
         let end = line_ends.end_behind(&buf[..len]);
         buf[len..len + end.len()].copy_from_slice(end);
-        Ok((len + end.len(), end.len()))
-    }
-
-    /// Fills in what found no room before; returns how much of it.
-    fn give(&mut self, buf: &mut [u8]) -> usize {
-        let given = self.outbox.give(buf);
-        if self.outbox.is_empty() {
-            self.ended += std::mem::take(&mut self.outbox_ended) as u64;
-        }
-        given
+        self.added += end.len() as u64;
+        Ok(len + end.len())
     }
 
     /// As `receive`, wherever there is room; gives how much of it is in `buf`.
     fn receive_somewhere(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
         if buf.len() >= ROOM {
-            let (len, ended) = self.receive(index, buf)?;
-            self.ended += ended as u64;
-            return Ok(len);
+            return self.receive(index, buf);
         }
         let mut own = vec![0; ROOM];
-        let (len, ended) = self.receive(index, &mut own)?;
+        let len = self.receive(index, &mut own)?;
         own.truncate(len);
         self.outbox.put(own);
-        self.outbox_ended = ended;
-        Ok(self.give(buf))
+        Ok(self.outbox.give(buf))
     }
 
     /// Puts lines at the front of `buf`, and says whether there may be more.
     fn receive_all(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-        let mut filled = self.give(buf);
+        let mut filled = self.outbox.give(buf);
         let mut left = DATAGRAMS_PER_CALL;
         for index in 0..self.sockets.len() {
             loop {
@@ -264,9 +249,8 @@ impl UdpListen {
         let Some(port) = &self.port else { return };
         port.account(|passage| {
             passage.received_bytes = Some(self.received);
-            passage.ended_bytes = self.ended;
-            let held = self.outbox.left().saturating_sub(self.outbox_ended);
-            passage.held_bytes = held as u64;
+            passage.added_bytes = self.added;
+            passage.held_bytes = self.outbox.left() as u64;
             passage.held_records = u64::from(!self.outbox.is_empty());
         });
     }

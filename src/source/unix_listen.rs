@@ -16,6 +16,7 @@ use std::time::Duration;
 use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::source::dial::lower;
@@ -172,6 +173,11 @@ impl Source for UnixListen {
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         self.listen.fill(buf, now)
+    }
+
+    fn batch_due(&mut self, _time: BatchTime) -> bool {
+        self.listen.batch_due();
+        false
     }
 
     fn drain(&mut self) -> usize {

@@ -113,7 +113,7 @@ impl Source for SimSource {
         }
         if faults.losses && self.random.one_in(8) {
             let bytes = self.random.below(50) as u64;
-            kernel.account(bytes, Some(bytes));
+            kernel.account(0, Some(bytes));
         }
         match kernel.arrived.pop_front() {
             None => {

@@ -33,13 +33,15 @@ impl<C: Read> Clients<C> {
             self.long.lines += 1;
             self.long.bytes += token as u64;
             client.is_dropping = rest.is_none();
-            if let Some(len) = rest {
-                client.is_cut = !self.delimiters.line_ends.is_end(buf[from + len]);
-                from = client.behind_end(self.delimiters.line_ends, buf, from + len, end);
-            } else {
-                from = end;
-            }
             on(Event::LongLine(&client.connection));
+            from = match rest {
+                Some(len) => {
+                    // What is complete before the token is given as a piece.
+                    client.is_cut |= complete > 0;
+                    self.behind_dropped(number, buf, from + len, end)
+                }
+                None => end,
+            };
         }
         let is_dropped = token > self.record_bytes_max;
         let last = self.delimiters.rfind(&buf[from..end]);
@@ -62,7 +64,7 @@ impl<C: Read> Clients<C> {
                 client.is_cut = !self.delimiters.line_ends.is_end(delimiter);
             }
             client.skip_line_feed |= self.delimiters.line_ends.may_pair(delimiter) && rest == end;
-            end_piece(&mut given, self.delimiters.line_ends);
+            self.passage.added_bytes += end_piece(&mut given, self.delimiters.line_ends);
             self.outbox.extend(&given);
         }
         self.hold(number, &held, on);
@@ -89,7 +91,7 @@ impl<C: Read> Clients<C> {
         self.held -= given.capacity();
         given.extend_from_slice(bytes);
         let rest = given.split_off(complete);
-        end_piece(&mut given, self.delimiters.line_ends);
+        self.passage.added_bytes += end_piece(&mut given, self.delimiters.line_ends);
         client.is_cut = true;
         self.outbox.extend(&given);
         // It has no delimiter, so it is held, or dropped.
@@ -98,10 +100,12 @@ impl<C: Read> Clients<C> {
     }
 }
 
-/// Makes the delimiter at the end of `piece` the end of a record, and nothing else a part of that end.
-fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) {
+/// Makes the delimiter at the end of `piece` the end of a record, and nothing else a part of that end. Returns
+/// by how many bytes the piece is longer.
+fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) -> u64 {
+    let len = piece.len();
     let Some(delimiter) = piece.pop() else {
-        return;
+        return 0;
     };
     if delimiter == line_ends.terminator() {
         piece.push(delimiter);
@@ -112,4 +116,6 @@ fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) {
     } else {
         piece.extend_from_slice(line_ends.end_behind(piece));
     }
+    // Every end is at least as long as the delimiter was.
+    (piece.len() - len) as u64
 }

@@ -79,6 +79,7 @@ fn model(text: &[u8], is_reset: bool, record_bytes_max: usize) -> (Vec<Vec<u8>>,
 }
 
 struct Ran {
+    passage: Passage,
     output: Vec<u8>,
     long: Long,
     long_told: u64,
@@ -128,7 +129,7 @@ fn run_delimited(
         assert_eq!(number, added);
     }
     let (mut output, mut lost, mut long_told, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
-    let mut received = 0;
+    let (mut received, mut filled_bytes) = (0, 0);
     let mut bufs = bufs.iter().cycle();
     while clients.count() > 0 || !clients.outbox.is_empty() {
         calls += 1;
@@ -148,6 +149,13 @@ fn run_delimited(
             }
         });
         held_max = held_max.max(clients.held_bytes());
+        if let Filled::Bytes(count) = filled {
+            filled_bytes += count as u64;
+        }
+        // From the socket on each byte is in one column.
+        let (passage, (_, held)) = (clients.passage(), clients.held_now());
+        assert_eq!(passage.received_bytes, Some(received as u64));
+        assert_eq!(passage.held_of(filled_bytes), held, "{passage:?}");
         match filled {
             Filled::Bytes(count) => {
                 assert!((1..=buf.len()).contains(&count));
@@ -164,7 +172,9 @@ fn run_delimited(
     assert_eq!(clients.held_bytes(), 0);
     let sent: usize = scripts.iter().map(|script| script.text.len()).sum();
     assert_eq!(received, sent, "whoever listens sees all of it");
+    assert_eq!(clients.passage().truncated_bytes, lost as u64);
     Ran {
+        passage: clients.passage(),
         output,
         long: clients.long(),
         long_told,
@@ -197,6 +207,17 @@ fn assert_unmixed(scripts: &[Script], record_bytes_max: usize, bufs: &[usize]) {
     assert_eq!(lines, expected);
     assert_eq!((ran.long, ran.long_told), (long, long.lines));
     assert_eq!(ran.lost, lost);
+    // A record that was dropped is one all the same, unless its end never came.
+    let is_cut_off =
+        |script: &&Script| script.is_reset && is_mid_long(&script.text, record_bytes_max);
+    let cut_off = scripts.iter().filter(is_cut_off).count() as u64;
+    assert_eq!(ran.passage.records_ended, long.lines - cut_off);
+}
+
+/// Whether a text ends in the middle of a line that is too long.
+fn is_mid_long(text: &[u8], record_bytes_max: usize) -> bool {
+    let last = text.rsplit(|&byte| matches!(byte, b'\n' | b'\r')).next();
+    last.is_some_and(|last| last.len() > record_bytes_max)
 }
 
 fn letter(name: usize) -> u8 {

@@ -16,7 +16,7 @@ struct Rig {
 impl Rig {
     fn new(rule: Rule) -> Rig {
         Rig {
-            feed: Feed::new(rule, LIMIT),
+            feed: Feed::new(rule, LineEnds::Universal, LIMIT),
             arena: Arena::new(BLOCK, 1024).expect("little memory"),
             given: Vec::new(),
         }

@@ -511,3 +511,22 @@ fn a_stop_that_does_not_wait_reads_what_is_there() {
     assert_eq!(bench.output, b"begun...and\nmore\n");
     assert!(!bench.told()[0].contains("not read"));
 }
+
+#[test]
+fn clients_whose_edges_are_lost_are_looked_at_once_a_second() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Ok(b"one\n...".to_vec())]);
+    bench.fill(ms(0));
+    assert_eq!(bench.output, b"one\n");
+    // More comes, another client too, and nobody says so.
+    {
+        let guest = bench.listen.clients.connections().next();
+        let stream = &guest.expect("it is connected").stream;
+        stream.bytes.lock().unwrap().extend(b"\ntwo\n");
+    }
+    bench.queue.0.lock().unwrap().push_back(hello());
+    bench.fill(ms(limits::LOOK_AGAIN_MS - 1));
+    assert_eq!(bench.output, b"one\n");
+    bench.fill(ms(limits::LOOK_AGAIN_MS));
+    assert_eq!(bench.output, b"one\n...\ntwo\nhello\n");
+}

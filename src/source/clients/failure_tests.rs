@@ -1,0 +1,101 @@
+//! Reads that fail, are interrupted, or whose edges are lost.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use super::*;
+
+/// What each read answers: bytes, or the error of this number. Then there is nothing.
+struct Answers(VecDeque<std::result::Result<&'static str, i32>>);
+
+impl Read for Answers {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.0.pop_front() {
+            Some(Ok(text)) => {
+                buf[..text.len()].copy_from_slice(text.as_bytes());
+                Ok(text.len())
+            }
+            Some(Err(number)) => Err(io::Error::from_raw_os_error(number)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+const EINTR: i32 = 4;
+const ENOMEM: i32 = 12;
+
+/// What is given until nobody has anything, and how connections were closed: the error and the bytes lost.
+fn answered<const N: usize>(
+    answers: [std::result::Result<&'static str, i32>; N],
+) -> (String, Vec<(Option<i32>, usize)>) {
+    let mut clients = Clients::new(1 << 10, 1 << 10);
+    clients.add(Answers(answers.into()));
+    let (mut output, mut closed) = (Vec::new(), Vec::new());
+    let mut buf = [0; 64];
+    loop {
+        let filled = clients.fill(&mut buf, &mut |event| {
+            if let Event::Closed {
+                cause, lost_bytes, ..
+            } = event
+            {
+                let number = cause.map(|cause| cause.raw_os_error().expect("it is the system's"));
+                closed.push((number, lost_bytes));
+            }
+        });
+        match filled {
+            Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
+            Filled::Again => {}
+            Filled::Idle => return (String::from_utf8(output).expect("it is text"), closed),
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_read_is_repeated_without_an_edge() {
+    let answers = [Err(EINTR), Ok("a\n"), Err(EINTR), Err(EINTR), Ok("b\n")];
+    assert_eq!(answered(answers), ("a\nb\n".to_owned(), vec![]));
+}
+
+#[test]
+fn a_read_that_fails_once_loses_nothing_and_ends_nothing() {
+    let answers = [Ok("a\n"), Err(ENOMEM), Ok("b\n"), Err(ENOMEM)];
+    assert_eq!(answered(answers), ("a\nb\n".to_owned(), vec![]));
+    // An end after that is a clean one.
+    let answers = [Ok("a"), Err(ENOMEM), Ok("b"), Ok("")];
+    assert_eq!(answered(answers), ("ab\n".to_owned(), vec![(None, 0)]));
+}
+
+#[test]
+fn a_connection_that_fails_says_why_also_between_two_lines() {
+    for [first, second] in [[Err(ENOMEM), Err(EINTR + 1)], [Err(ENOMEM), Ok("")]] {
+        let closed = answered([Ok("a\n"), first, second]);
+        assert_eq!(closed, ("a\n".to_owned(), vec![(Some(ENOMEM), 0)]));
+        let closed = answered([Ok("a\nbc"), first, second]);
+        assert_eq!(closed, ("a\n".to_owned(), vec![(Some(ENOMEM), 2)]));
+    }
+}
+
+#[test]
+fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
+    let mut clients = Clients::new(1 << 10, 1 << 10);
+    let count = LOOK_CLIENTS_MAX + 10;
+    for _ in 0..count {
+        clients.add(Answers([Err(11), Ok("a\n")].into()));
+    }
+    let mut buf = [0; 4096];
+    let mut lines = 0;
+    let mut drain = |clients: &mut Clients<Answers>| loop {
+        match clients.fill(&mut buf, &mut |_| ()) {
+            Filled::Bytes(count) => lines += count / 2,
+            Filled::Again => {}
+            Filled::Idle => return lines,
+        }
+    };
+    assert_eq!(drain(&mut clients), 0);
+    clients.look_again();
+    assert_eq!(drain(&mut clients), LOOK_CLIENTS_MAX);
+    clients.look_again();
+    assert_eq!(drain(&mut clients), count);
+    // Nobody, nothing to look at.
+    Clients::<Answers>::new(1, 1).look_again();
+}

@@ -1,0 +1,163 @@
+//! What is lost is in the statistics, wherever it is lost, and the same bytes make the same figures whatever
+//! source they come from. The ledger is checked at each batch: one that does not close would end a run.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use microtally::sources::{TcpClient, TcpListen};
+use microtally::{Config, Reconnect, RunStats};
+use socket2::SockRef;
+
+use crate::util::{PATIENCE, count, count_with};
+
+fn listening() -> (TcpListen, SocketAddr) {
+    let source = TcpListen::bind("127.0.0.1", 0).unwrap();
+    let address = source.local_addr();
+    (source, address)
+}
+
+fn client(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+#[test]
+fn a_half_line_that_a_reset_costs_is_in_the_statistics() {
+    let (source, address) = listening();
+    let run = count(source);
+    let mut bad = client(address);
+    bad.write_all(b"whole\nhalf a li").unwrap();
+    run.wait_for("whole", 1);
+    reset(bad);
+    run.wait_for_notice("in the middle of a line: 9 bytes dropped");
+    let mut good = client(address);
+    good.write_all(b"more\n").unwrap();
+    run.wait_for("more", 1);
+    drop(good);
+    let (_, _, stats) = run.stop_with_stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 9));
+    assert_eq!((stats.records, stats.dropped()), (2, 1));
+}
+
+#[test]
+fn a_connection_that_is_reset_between_two_lines_is_reported() {
+    let (source, address) = listening();
+    let run = count(source);
+    let mut bad = client(address);
+    bad.write_all(b"whole\n").unwrap();
+    run.wait_for("whole", 1);
+    let peer = bad.local_addr().unwrap();
+    reset(bad);
+    run.wait_for_notice(&format!(
+        "tcp-listen://{address}: connection of {peer} failed between two lines: connection reset by peer"
+    ));
+    let (_, _, stats) = run.stop_with_stats();
+    assert_eq!((stats.records, stats.dropped()), (1, 0));
+}
+
+#[test]
+fn clients_that_are_refused_are_in_the_statistics() {
+    let (source, address) = listening();
+    let run = count(source.connections_max(1));
+    let mut first = client(address);
+    first.write_all(b"first\n").unwrap();
+    run.wait_for("first", 1);
+    let others: Vec<TcpStream> = (0..3).map(|_| client(address)).collect();
+    run.wait_for_notice("refused");
+    first.write_all(b"last\n").unwrap();
+    run.wait_for("last", 1);
+    // All of them are seen before anybody says stop.
+    for mut other in others {
+        other.set_read_timeout(Some(PATIENCE)).unwrap();
+        let end = std::io::Read::read(&mut other, &mut [0; 1]);
+        assert_eq!(end.unwrap_or(0), 0);
+    }
+    drop(first);
+    let (_, _, stats) = run.stop_with_stats();
+    assert_eq!(stats.refused_connections, 3);
+    // How many lines they would have sent nobody knows.
+    assert_eq!(stats.dropped(), 0);
+}
+
+/// Text with every kind of end, empty lines, and lines that are too long in every place.
+fn text(limit: usize) -> Vec<u8> {
+    let long = |bytes| "x".repeat(limit + bytes);
+    let lines = [
+        "a",
+        "b b",
+        "",
+        &long(0),
+        &long(1),
+        &long(700),
+        "c",
+        &long(9000),
+        "",
+        &long(1),
+        "last",
+    ];
+    let ends = ["\r\n", "\n", "\r", "\r\n", "\r\n"];
+    let lines = lines.iter().cycle().take(300).zip(ends.iter().cycle());
+    lines
+        .flat_map(|(line, end)| [line.as_bytes(), end.as_bytes()].concat())
+        .collect()
+}
+
+/// In pieces, so that ends are torn apart.
+fn send(mut stream: TcpStream, text: &[u8]) {
+    for (number, piece) in text.chunks(997).enumerate() {
+        stream.write_all(piece).unwrap();
+        if number % 20 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+/// What does not depend on batches.
+fn figures(stats: &RunStats) -> [u64; 6] {
+    [
+        stats.records,
+        stats.tokens,
+        stats.bytes,
+        stats.oversize_tokens,
+        stats.oversize_bytes,
+        stats.dropped(),
+    ]
+}
+
+#[test]
+fn a_listener_and_a_client_of_the_same_bytes_have_the_same_figures() {
+    const LIMIT: usize = 1024;
+    let text = text(LIMIT);
+    let config = || Config::default().record_bytes_max(LIMIT);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let source = TcpClient::new("127.0.0.1", address.port(), Reconnect::default());
+    let run = count_with(source, config());
+    let expected = text.clone();
+    send(server.accept().unwrap().0, &expected);
+    run.wait_for("last", 27);
+    let (counts, _, of_client) = run.stop_with_stats();
+
+    let (source, address) = listening();
+    let run = count_with(source.record_bytes_max(LIMIT), config());
+    send(client(address), &text);
+    run.wait_for("last", 27);
+    let (counts_of_listener, _, of_listener) = run.stop_with_stats();
+
+    assert_eq!(counts, counts_of_listener);
+    assert_eq!(figures(&of_client), figures(&of_listener));
+    assert_eq!(of_client.bytes, text.len() as u64);
+    assert_eq!(of_client.records, 300);
+    assert!(of_client.oversize_tokens > 100, "{of_client:?}");
+    assert_eq!(of_client.tokens + of_client.oversize_tokens, 300);
+}
