@@ -81,7 +81,7 @@
 //! # Features
 //!
 //! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
-//! - `compress`: [`sources::Files::decompress`] and [`sources::Input::decompress`], for gzip and zstd.
+//! - `compress`: [`sources::Files::decompress`] and [`sources::Input::decompress`], for gzip, zstd, bzip2, xz and lz4.
 //! - `json`: the [`sink::Json`] output.
 //! - `table`: the [`sink::Table`] output.
 //! - `simulation`: for the fuzz targets of this crate; nothing public.

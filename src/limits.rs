@@ -143,10 +143,14 @@ pub const QUEUES_BYTES: usize = 4 * MIB;
 /// 160 KiB and three blocks of 128 KiB.
 pub const DECODER_BYTES: usize = 768 * KIB;
 
-/// log2 of the largest window of a zstd decoder: 128 MiB, the reference decoder's own limit.
+/// Bytes that a decoder of lz4 takes beside that: a block of 4 MiB and its content. One of bzip2 takes 3.7 MB.
+pub const DECODER_BLOCKS_BYTES: usize = 8 * MIB;
+
+/// log2 of the largest window of a zstd decoder and of the largest dictionary of an xz decoder: 128 MiB, the
+/// reference decoder's own limit for zstd, and twice what `xz -9` asks for.
 pub const WINDOW_LOG_MAX: u32 = 27;
-/// log2 of the window that every zstd decoder may have, whatever the memory limit: 8 MiB, which RFC 8878
-/// recommends every decoder to support.
+/// log2 of the window that every such decoder may have, whatever the memory limit: 8 MiB, which RFC 8878
+/// recommends every decoder of zstd to support, and which `xz` asks for where nobody says otherwise.
 pub const WINDOW_LOG_MIN: u32 = 23;
 /// The windows of all decoders are this share of the memory limit at most, unless they are the smallest.
 pub const WINDOWS_SHARE: usize = 8;

@@ -18,8 +18,8 @@ pub(crate) struct Intake {
     pub(crate) bytes_ended: u64,
     /// Line ends that sources added to what they filled in.
     pub(crate) bytes_added: u64,
-    /// Delimiter bytes that no block holds: the `\n` of a `\r\n` that two reads tore apart, and the
-    /// delimiter behind an oversize token.
+    /// Bytes that are in no block and no record: the `\n` of a `\r\n` that two reads tore apart, the
+    /// delimiter behind an oversize token, the mark at the beginning of a text.
     pub(crate) bytes_skipped: u64,
     /// Bytes received that belong to records which are not complete yet.
     pub(crate) bytes_carried: u64,

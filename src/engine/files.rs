@@ -14,7 +14,7 @@
 //!                    └───────── read by the worker of k ──────────┘
 //! ```
 //!
-//! A compressed file and a pipe are one piece, which one worker reads. Where others have nothing to do, it
+//! A compressed file, one in UTF-16 and a pipe are one piece, which one worker reads. Where others have nothing to do, it
 //! lends them its blocks, and they count them (`share`).
 //!
 //! A worker reads into a block of its own, through the same feed and the same stages that the shards
@@ -47,7 +47,7 @@ use crate::limits::SHARDS_MAX;
 use crate::metrics::Intake;
 use crate::shard::ShardCore;
 use crate::source::feed::Feed;
-use crate::source::files::{Entry, Files, Opened, Trouble};
+use crate::source::files::{Entry, Files, Opened, Regular, Trouble};
 use crate::source::{Notice, Notices};
 use crate::sys;
 use crate::table::budget::{Decoders, Division};
@@ -312,7 +312,8 @@ impl Crew {
                     share: None,
                     is_shorter: Cell::new(false),
                 };
-                let outcome = hand.piece(&place, &shared.file, range, Some(shared.bytes));
+                let bytes = (shared.mark_bytes, Some(shared.bytes));
+                let outcome = hand.piece(&place, &shared.file, range, bytes);
                 if let Err(cause) = outcome
                     && !shared.has_failed.swap(true, Ordering::Relaxed)
                 {
@@ -342,13 +343,18 @@ impl Crew {
             is_shorter: Cell::new(false),
         };
         let outcome = match opened {
-            Ok(Opened::Regular(file, bytes)) => {
+            Ok(Opened::Regular(regular)) => {
                 // It is soon over: nobody is to wait for it.
                 place.share = None;
                 drop(reading);
+                let Regular {
+                    file,
+                    bytes,
+                    mark_bytes,
+                } = regular;
                 set.progress.begin(entry.bytes, bytes.unwrap_or(0));
                 let range = 0..bytes.unwrap_or(u64::MAX);
-                let outcome = hand.piece(&place, &file, range, bytes);
+                let outcome = hand.piece(&place, &file, range, (mark_bytes, bytes));
                 if place.is_shorter.get() {
                     self.shorter(number, entry, &file);
                 }

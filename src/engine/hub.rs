@@ -170,6 +170,11 @@ impl Hub {
         self.has_input = true;
     }
 
+    /// The feed's source received `count` bytes that are no content.
+    pub(crate) fn skipped(&mut self, index: usize, count: usize) {
+        self.feeds[index].feed.skipped(count);
+    }
+
     /// The feed's connection is over. `None` when there is no room now: call again.
     pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Option<()> {
         while self.place_complete(index, 0)? {}

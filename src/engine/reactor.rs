@@ -444,6 +444,7 @@ impl ReactorCore {
                     self.tell_oversize(index);
                 }
                 Ok(Fill::Bytes(count)) => self.refuse(index, count, room),
+                Ok(Fill::Skipped(count)) => self.hub.skipped(index, count),
                 Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
                     return Some(());

@@ -146,6 +146,12 @@ impl Feed {
         }
     }
 
+    /// `count` bytes were received that are no content, and are not in `space`.
+    pub(crate) fn skipped(&mut self, count: usize) {
+        self.intake.bytes_read += count as u64;
+        self.intake.bytes_skipped += count as u64;
+    }
+
     /// Cuts at the last record end. Gives the block up to there away, if it has one, and carries the
     /// rest; a full block without a record end is made larger, up to the record limit.
     pub(crate) fn cut(&mut self) -> Option<Block> {

@@ -2,34 +2,38 @@
 //!
 //! Promise: every file that was named is read once, from its beginning to the end it had when it was
 //! opened; lines of two files never mix; one that cannot be read costs the others nothing, and is an error
-//! when they are done. Refuses to know: what the bytes mean, patterns, the clock.
+//! when they are done. Refuses to know: records, patterns, the clock.
 //!
 //! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, and that is told.
 
+mod entry;
+
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result, describe};
+use self::entry::read;
+pub(crate) use self::entry::{Entry, Opened, Packed, Regular, open};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
+use crate::source::encoding::{MARK_BYTES_MAX, Step};
 use crate::source::input::Input;
-use crate::source::unpack::{self, Kind, Step, Unpack};
-use crate::source::{Fill, Notice, Port, Source};
+use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
-
-/// How many times as long as a compressed file what is in it may well be: text is seldom compressed less.
-const PACKED_GROWTH: u64 = 4;
 
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
 ///
 /// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
 /// to its end. One that becomes shorter meanwhile ends sooner, with a notice ([`Notice::Shorter`]). Named pipes
 /// and devices are read as they come.
+///
+/// The mark at the beginning of a file (`ef bb bf`, which Windows programs write) is no part of its first line; it is
+/// in the batch's bytes. A file that begins with a mark of UTF-16 (`ff fe` or `fe ff`) is read as UTF-8: what is no
+/// character in it, such as half of a surrogate pair, becomes U+FFFD, and one thread reads it. UTF-32 is refused.
 ///
 /// ```
 /// use microtally::prelude::*;
@@ -57,41 +61,12 @@ pub struct Files {
     piece_bytes: usize,
 }
 
-/// A file that was named.
-pub(crate) struct Entry {
-    pub(crate) path: PathBuf,
-    /// Its size when it was named, if it is a regular file.
-    pub(crate) bytes: u64,
-    /// A pipe or a device, which can be opened once.
-    stream: Option<File>,
-    /// What its first bytes said when it was named, if it is a regular file.
-    kind: Kind,
-    /// What is inside is asked for, if it is compressed.
-    is_unpacked: bool,
-}
-
-/// A file that was opened.
-pub(crate) enum Opened {
-    /// A regular file, and how many bytes of it there are: `None` where the system does not say.
-    Regular(File, Option<u64>),
-    /// A regular file that is compressed.
-    Packed(Packed),
-    /// Anything else: bytes come when they come.
-    Stream(Input),
-}
-
-/// A regular file that is compressed, and how it is read.
-pub(crate) struct Packed {
-    file: File,
-    /// Compressed bytes that were not read, where the system says how many there are.
-    left: Option<u64>,
-    unpack: Box<Unpack>,
-}
-
 enum Open {
     Regular {
         file: File,
         left: Option<u64>,
+        /// Bytes of the mark, if it was not read.
+        mark_bytes: usize,
     },
     Packed(Packed),
     /// Boxed: it is the larger one by far, and rare.
@@ -195,149 +170,6 @@ impl Trouble {
     }
 }
 
-impl Entry {
-    fn new(path: PathBuf) -> Result<Self> {
-        let unreadable = |cause: &io::Error| Error::input(&format!("{path:?}"), cause);
-        let opened = open(&path).and_then(|file| Ok((metadata(&file)?, file)));
-        let (metadata, file) = opened.map_err(|cause| unreadable(&cause))?;
-        let is_file = metadata.is_file();
-        Ok(Entry {
-            kind: if is_file {
-                // What cannot be read now is told of when it is its turn.
-                unpack::kind_of_file(&file).unwrap_or(Kind::Plain)
-            } else {
-                Kind::Plain
-            },
-            path,
-            bytes: if is_file { metadata.len() } else { 0 },
-            // A pipe must not be closed again: whoever writes would be told that nobody reads.
-            stream: (!is_file).then_some(file),
-            is_unpacked: false,
-        })
-    }
-
-    /// About how many bytes are in it, as far as that is known when it was named.
-    pub(crate) fn content_bytes(&self) -> Option<u64> {
-        match (&self.stream, self.is_unpacked && self.kind.is_packed()) {
-            (Some(_), _) => None,
-            (None, true) => Some(self.bytes.saturating_mul(PACKED_GROWTH)),
-            (None, false) => Some(self.bytes),
-        }
-    }
-
-    /// What it takes to read it, as far as that is known when it was named.
-    fn decoders(&self) -> Decoders {
-        match &self.stream {
-            _ if !self.is_unpacked => Decoders::default(),
-            Some(_) => Kind::Open.decoders(),
-            None => self.kind.decoders(),
-        }
-    }
-
-    /// Opens it, which can be done once. The window of a decoder is at most 2 to the power of
-    /// `window_log_max`.
-    pub(crate) fn open(&mut self, window_log_max: u32) -> io::Result<Opened> {
-        let file = match self.stream.take() {
-            Some(stream) => stream,
-            None => open(&self.path)?,
-        };
-        let metadata = metadata(&file)?;
-        Ok(if metadata.is_file() {
-            // Files that are made up when they are read say that they are empty.
-            let size = Some(metadata.len()).filter(|&bytes| bytes > 0);
-            let unpack = if self.is_unpacked {
-                unpack::of_file(&file)?
-            } else {
-                None
-            };
-            match unpack {
-                Some(mut unpack) => {
-                    unpack.limit_window(window_log_max);
-                    Opened::Packed(Packed {
-                        file,
-                        left: size,
-                        unpack,
-                    })
-                }
-                None => Opened::Regular(file, size),
-            }
-        } else {
-            let mut input = Input::of(format!("{:?}", self.path), file);
-            #[cfg(feature = "compress")]
-            if self.is_unpacked {
-                input = input.decompress();
-            }
-            input.limit_window(window_log_max);
-            Opened::Stream(input)
-        })
-    }
-
-    /// What to tell when it cannot be read.
-    pub(crate) fn unreadable(&self, source: &str, cause: &io::Error) -> Notice {
-        Notice::Unreadable {
-            source: source.to_owned(),
-            path: self.path.clone(),
-            reason: describe(cause),
-        }
-    }
-
-    /// What to tell when its end came sooner than it should have.
-    pub(crate) fn shorter(&self, source: &str, file: &File) -> Notice {
-        Notice::Shorter {
-            source: source.to_owned(),
-            path: self.path.clone(),
-            bytes: file.metadata().map_or(0, |metadata| metadata.len()),
-        }
-    }
-}
-
-impl Packed {
-    /// Compressed bytes there are when nothing was read, where the system says so.
-    pub(crate) fn bytes(&self) -> Option<u64> {
-        self.left
-    }
-
-    /// Puts what is inside at the front of `out`; compressed bytes are what `progress` counts.
-    ///
-    /// # Errors
-    ///
-    /// What the system says of a read; what the decoder says of the bytes.
-    pub(crate) fn fill(&mut self, out: &mut [u8], progress: &Progress) -> io::Result<Step> {
-        let Packed { file, left, unpack } = self;
-        let outcome = unpack.fill(out, |space| {
-            let count = read(file, left, space)?;
-            progress.add_read(count);
-            if left.is_none() {
-                progress.correct(0, count as u64);
-            }
-            Ok(count)
-        });
-        if matches!(outcome, Ok(Step::End) | Err(_)) {
-            // It is shorter than it was, or what is left of it means nothing.
-            progress.correct(left.unwrap_or(0), 0);
-            *left = Some(0);
-        }
-        outcome
-    }
-}
-
-/// What an open file is: anything but a directory.
-fn metadata(file: &File) -> io::Result<Metadata> {
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    Ok(metadata)
-}
-
-/// Opens a file without waiting: a named pipe without a writer would make one wait for it.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
 impl Files {
     /// The files of these names, in this order. See [`expand`](crate::sources::expand) for patterns.
     ///
@@ -365,25 +197,31 @@ impl Files {
         })
     }
 
-    /// Gives what is inside of those files that are compressed, gzip or zstd; the others as they are. It is
-    /// the first bytes that say so, never the name: `1f 8b` for gzip, `28 b5 2f fd` or a skippable frame
-    /// (`50 2a 4d 18` to `5f 2a 4d 18`) for zstd. No text in UTF-8 begins with the first two.
+    /// Reads what is inside of those files that are compressed, as gzip, zstd, bzip2, xz or lz4; the others as they
+    /// are. The first bytes say so, never the name: `1f 8b` for gzip; `28 b5 2f fd` or a skippable frame
+    /// (`50 2a 4d 18` to `5f 2a 4d 18`) for zstd; `BZh1` to `BZh9` and the beginning of a block for bzip2;
+    /// `fd 37 7a 58 5a 00` for xz; `04 22 4d 18` for lz4. No text in UTF-8 begins like gzip, zstd or xz.
     ///
-    /// Several members or frames in a row are one file, as for `zcat` and `zstdcat`; zeros may follow the
-    /// last member of gzip. Checksums are checked. A file that is corrupt, breaks off or goes on with
-    /// something else is an error that names the byte, [`ErrorKind::Source`]; what was decoded before it is
-    /// counted, but for the line it stopped in.
+    /// Several members, frames or streams in a row are one file, as for `zcat` and its like; zeros may follow the
+    /// last member of gzip, and streams of xz in groups of four. Checksums are checked. A file that is corrupt, breaks
+    /// off or goes on with something else is an error that names the byte, [`ErrorKind::Source`]; what was decoded
+    /// before it is counted, except the line it stopped in.
+    ///
+    /// What begins like a zip, 7z or rar archive, or like data of snappy, lzip, lzop, compress or lz4's legacy format,
+    /// is not decoded: it is an error that says what it is.
     ///
     /// A compressed file is decoded from its beginning to its end by one thread. With
     /// [`start_files`](crate::StreamingContext::start_files) the other workers go on with other files, or count
     /// what it decodes when there are none; as a source it is decoded on the reading thread, up to 256 KiB at a
-    /// time. Each file that is being decoded takes 768 KiB at most and, for zstd, the window its frames ask for;
-    /// one above 128 MiB is refused, as the reference decoder does by default. With
-    /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) the windows of all decoders together are an
-    /// eighth of it at most, each a power of two from 8 to 128 MiB; a frame that asks for more is an error that
-    /// says so. Frames that need a dictionary are refused as well.
+    /// time. A block of bzip2 is decoded as a whole, which takes some 50 ms, and one of lz4 some milliseconds.
     ///
-    /// [`Follow`](crate::sources::Follow) and `text_file_stream` give bytes as they are.
+    /// Each file that is being decoded takes 768 KiB at most; with bzip2 and lz4 8 MiB more; with zstd and xz the window
+    /// or dictionary it asks for. One above 128 MiB is refused, as the reference decoder of zstd does by default. With
+    /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) the windows of all decoders together are an
+    /// eighth of it at most, each a power of two from 8 to 128 MiB; data that asks for more is an error that
+    /// says so. Frames that need a dictionary of their own are refused as well.
+    ///
+    /// [`Follow`](crate::sources::Follow) and `text_file_stream` decode nothing.
     ///
     /// ```
     /// use std::io::Write;
@@ -445,9 +283,13 @@ impl Files {
         while let Some(entry) = self.entries.get_mut(self.next) {
             self.next += 1;
             match entry.open(self.port.window_log_max()) {
-                Ok(Opened::Regular(file, left)) => {
-                    self.progress.begin(entry.bytes, left.unwrap_or(0));
-                    self.open = Some(Open::Regular { file, left });
+                Ok(Opened::Regular(regular)) => {
+                    self.progress.begin(entry.bytes, regular.bytes.unwrap_or(0));
+                    self.open = Some(Open::Regular {
+                        file: regular.file,
+                        left: regular.bytes,
+                        mark_bytes: regular.mark_bytes,
+                    });
                     return true;
                 }
                 Ok(Opened::Packed(packed)) => {
@@ -488,21 +330,31 @@ impl Files {
     }
 }
 
-/// Reads up to `left` bytes, and counts them off.
-fn read(mut file: &File, left: &mut Option<u64>, buf: &mut [u8]) -> io::Result<usize> {
-    let room = left.map_or(buf.len(), |left| {
-        buf.len().min(usize::try_from(left).unwrap_or(usize::MAX))
-    });
-    loop {
-        match file.read(&mut buf[..room]) {
-            Ok(count) => {
-                *left = left.map(|left| left - count as u64);
-                return Ok(count);
+/// Reads the mark of `mark_bytes` bytes off, if there is one, or else text behind it.
+fn read_behind_mark(
+    file: &File,
+    left: &mut Option<u64>,
+    mark_bytes: &mut usize,
+    buf: &mut [u8],
+) -> io::Result<Step> {
+    if *mark_bytes > 0 {
+        let mut mark = [0; MARK_BYTES_MAX];
+        let wanted = std::mem::take(mark_bytes);
+        let mut count = 0;
+        while count < wanted {
+            match read(file, left, &mut mark[count..wanted])? {
+                0 => break,
+                more => count += more,
             }
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
+        }
+        if count > 0 {
+            return Ok(Step::Skipped(count));
         }
     }
+    Ok(match read(file, left, buf)? {
+        0 => Step::End,
+        count => Step::Bytes(count),
+    })
 }
 
 /// The cause of an [`Input`]'s error, which names the file once more.
@@ -528,8 +380,19 @@ impl Source for Files {
             };
         }
         match self.open.as_mut().expect("it was opened") {
-            Open::Regular { file, left } => match read(file, left, buf) {
-                Ok(0) => {
+            Open::Regular {
+                file,
+                left,
+                mark_bytes,
+            } => match read_behind_mark(file, left, mark_bytes, buf) {
+                Ok(Step::Skipped(count)) => {
+                    self.progress.add_read(count);
+                    if left.is_none() {
+                        self.progress.correct(0, count as u64);
+                    }
+                    Fill::Skipped(count)
+                }
+                Ok(Step::End | Step::Again) => {
                     let missing = left.take().unwrap_or(0);
                     if missing > 0 {
                         let entry = &self.entries[self.next - 1];
@@ -538,7 +401,7 @@ impl Source for Files {
                     self.progress.correct(missing, 0);
                     self.ended()
                 }
-                Ok(count) => {
+                Ok(Step::Bytes(count)) => {
                     self.progress.add_read(count);
                     if left.is_none() {
                         self.progress.correct(0, count as u64);
@@ -549,6 +412,7 @@ impl Source for Files {
             },
             Open::Packed(packed) => match packed.fill(buf, &self.progress) {
                 Ok(Step::Bytes(count)) => Fill::Bytes(count),
+                Ok(Step::Skipped(count)) => Fill::Skipped(count),
                 Ok(Step::Again) => Fill::Pending(Some(now)),
                 Ok(Step::End) => self.ended(),
                 Err(cause) => self.failed(&cause),

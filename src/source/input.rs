@@ -1,7 +1,7 @@
 //! `input`: an open file descriptor, read to its end: standard input, whatever it is connected to.
 //!
 //! Promise: the descriptor's flags, which other processes share, stay as they are; a read is made only
-//! when it will not wait. Refuses to know: what the bytes mean, the clock.
+//! when it will not wait. Refuses to know: records, the clock.
 //!
 //! An inherited pipe or terminal is in blocking mode and has to stay so, and the event queue reports
 //! only edges. So before each read a queue of the source's own is asked whether there is anything: arming
@@ -18,7 +18,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
-use crate::source::unpack::{self, Step, Unpack};
+use crate::source::decode::Decode;
+use crate::source::encoding::Step;
+use crate::source::unpack;
 use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
 
@@ -26,12 +28,14 @@ use crate::table::budget::Decoders;
 const PIPE_BYTES_MAX: usize = 1 << 20;
 
 /// An open file descriptor, read to its end.
+///
+/// What comes out of it is a text like a file's, whether it is a file or a pipe: a UTF-8 mark at its beginning is
+/// skipped, and UTF-16 with a mark becomes UTF-8, as [`Files`](crate::sources::Files) has it.
 pub struct Input {
     name: String,
     file: io::Result<File>,
     readiness: Readiness,
-    /// For what is compressed, if that was asked for.
-    unpack: Option<Box<Unpack>>,
+    decode: Decode,
     /// Bytes that were read and not asked about.
     taken_bytes: usize,
     /// A graceful stop was asked for.
@@ -67,15 +71,13 @@ impl Input {
     /// ```
     #[cfg(feature = "compress")]
     pub fn decompress(mut self) -> Self {
-        self.unpack = Some(unpack::of_stream());
+        self.decode = Decode::new(Some(unpack::of_stream()));
         self
     }
 
-    /// The largest window that zstd data may ask for, as a power of two. Called before anything is read.
+    /// The largest window that compressed data may ask for, as a power of two. Called before anything is read.
     pub(crate) fn limit_window(&mut self, window_log_max: u32) {
-        if let Some(unpack) = &mut self.unpack {
-            unpack.limit_window(window_log_max);
-        }
+        self.decode.limit_window(window_log_max);
     }
 
     /// What was opened as `name`.
@@ -93,7 +95,7 @@ impl Input {
             name,
             file,
             readiness: Readiness::Unknown,
-            unpack: None,
+            decode: Decode::new(None),
             taken_bytes: 0,
             is_draining: false,
             is_over: false,
@@ -191,20 +193,14 @@ impl Source for Input {
             }
         };
         let (readiness, taken_bytes) = (&mut self.readiness, &mut self.taken_bytes);
-        let mut read = |space: &mut [u8]| {
+        let read = |space: &mut [u8]| {
             let count = read_ready(file, readiness, space)?;
             *taken_bytes += count;
             Ok(count)
         };
-        let outcome = match &mut self.unpack {
-            Some(unpack) => unpack.fill(buf, read),
-            None => read(buf).map(|count| match count {
-                0 => Step::End,
-                count => Step::Bytes(count),
-            }),
-        };
-        match outcome {
+        match self.decode.fill(buf, read) {
             Ok(Step::Bytes(count)) => Fill::Bytes(count),
+            Ok(Step::Skipped(count)) => Fill::Skipped(count),
             // What has come so far is not enough to decode anything of it, and there may be more that has come.
             Ok(Step::Again) if self.is_draining => Fill::Finishing(now),
             Ok(Step::Again) => Fill::Pending(Some(now)),
@@ -219,10 +215,11 @@ impl Source for Input {
 
     fn drain(&mut self) -> usize {
         self.is_draining = true;
+        self.decode.hurry();
         // A pipe's content has been received; the rest of a file has not.
         match self.readiness {
             // What is in compressed bytes is more than they are, nobody knows how much.
-            Readiness::Ask { .. } if !self.is_over && self.unpack.is_some() => DRAIN_BYTES_MAX,
+            Readiness::Ask { .. } if !self.is_over && self.decode.is_unpacking() => DRAIN_BYTES_MAX,
             Readiness::Ask { .. } if !self.is_over => PIPE_BYTES_MAX,
             _ => 0,
         }
@@ -234,9 +231,10 @@ impl Source for Input {
 
     fn decoders(&self) -> Decoders {
         // Nobody knows what it will be before the first bytes.
-        match self.unpack {
-            Some(_) => unpack::Kind::Open.decoders(),
-            None => Decoders::default(),
+        if self.decode.is_unpacking() {
+            unpack::Kind::Open.decoders()
+        } else {
+            Decoders::default()
         }
     }
 }

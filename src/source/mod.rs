@@ -10,12 +10,15 @@
 //! directory); or what some of them have in common: `dial` connects, `bind` has addresses, `listen` accepts
 //! connections, `clients` makes one stream of many, `first_bytes` guesses what is no text. `directory` is the rule which file belongs to which batch,
 //! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process,
-//! `unpack` decodes gzip and zstd for `files` and `input`.
+//! `unpack` decodes compressed data and `encoding` the marks of texts for `files` and `input`, which have both through
+//! `decode`.
 
 mod bind;
 pub(crate) mod clients;
+mod decode;
 pub(crate) mod dial;
 pub(crate) mod directory;
+pub(crate) mod encoding;
 pub(crate) mod feed;
 pub(crate) mod files;
 pub(crate) mod first_bytes;
@@ -274,6 +277,9 @@ pub trait Source: Send {
 pub enum Fill {
     /// That many bytes, at least one, were put at the front of the buffer. Call again at once.
     Bytes(usize),
+    /// That many bytes were received that are no content, such as the mark at the beginning of a text: they are in
+    /// the batch's bytes, and in no record. Nothing was put in the buffer. Call again at once.
+    Skipped(usize),
     /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at the given time (since
     /// 1970, as `now` is) if there is one. A time that has passed means at once, after the other sources.
     Pending(Option<Duration>),

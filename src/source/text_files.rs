@@ -1,7 +1,7 @@
 //! `text-files`: the lines of the files that are put into a directory, as Spark's `textFileStream`.
 //!
 //! Promise: a batch holds the files that `directory` says belong to it, each read once from beginning to
-//! end; lines of two files never mix. Refuses to know: which files those are, what the bytes mean.
+//! end; lines of two files never mix. Refuses to know: which files those are, records.
 //!
 //! Each file is a connection of its own: its end ends the last line. Files are read one after another on
 //! the reading thread, straight into the blocks; what is in them is counted on all cores.
@@ -12,13 +12,15 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::epoch::BatchTime;
 use crate::error::Result;
+use crate::source::decode::First;
 use crate::source::directory::{Directory, FileOptions};
+use crate::source::encoding::utf8_mark_bytes;
 use crate::source::{Fill, Port, Source};
 
 /// The lines of the files that are put into a directory, as a source beside others.
@@ -26,6 +28,8 @@ use crate::source::{Fill, Port, Source};
 /// It is what [`text_file_stream`](crate::StreamingContext::text_file_stream) reads. The rule which file belongs
 /// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
 /// its files are read first, whole, while everybody else waits, and then the batch is cut.
+///
+/// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded.
 ///
 /// ```no_run
 /// use microtally::prelude::*;
@@ -46,6 +50,8 @@ pub struct TextFiles {
     /// Files of the batch that were not begun.
     left: VecDeque<PathBuf>,
     open: Option<(PathBuf, File)>,
+    /// Bytes of a mark in front of the open file's text that were not accounted for.
+    mark_bytes: usize,
     /// The batch that was asked for is not complete.
     is_due: bool,
 }
@@ -65,6 +71,7 @@ impl TextFiles {
             port: Port::detached(),
             left: VecDeque::new(),
             open: None,
+            mark_bytes: 0,
             is_due: false,
         })
     }
@@ -72,13 +79,28 @@ impl TextFiles {
     /// Opens the next file that can be.
     fn open_next(&mut self) -> Option<(PathBuf, File)> {
         while let Some(path) = self.left.pop_front() {
-            match File::open(&path) {
-                Ok(file) => return Some((path, file)),
+            match open(&path) {
+                Ok((file, mark_bytes)) => {
+                    self.mark_bytes = mark_bytes;
+                    return Some((path, file));
+                }
                 Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
             }
         }
         None
     }
+}
+
+/// Opens a file at the beginning of its text, and says how many bytes of a mark are in front of it.
+fn open(path: &Path) -> io::Result<(File, usize)> {
+    let mut file = File::open(path)?;
+    // What cannot be read is reported by the first read.
+    let first = First::of(&file).unwrap_or_default();
+    let mark_bytes = utf8_mark_bytes(first.bytes());
+    if mark_bytes > 0 {
+        file.seek(SeekFrom::Start(mark_bytes as u64))?;
+    }
+    Ok((file, mark_bytes))
 }
 
 impl fmt::Debug for TextFiles {
@@ -117,6 +139,9 @@ impl Source for TextFiles {
             self.is_due = false;
             return Fill::Complete;
         };
+        if let mark_bytes @ 1.. = std::mem::take(&mut self.mark_bytes) {
+            return Fill::Skipped(mark_bytes);
+        }
         loop {
             match file.read(buf) {
                 Ok(0) => {

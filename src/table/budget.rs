@@ -10,8 +10,8 @@
 use crate::config::{Config, OnLimit};
 use crate::error::{Error, Result};
 use crate::limits::{
-    COUNTER_BYTES, DECODER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB, QUEUES_BYTES,
-    SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
+    COUNTER_BYTES, DECODER_BLOCKS_BYTES, DECODER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB,
+    QUEUES_BYTES, SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
 };
 use crate::table::Table;
 use crate::table::bound::Bound;
@@ -42,16 +42,32 @@ impl Needs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decoders {
     pub(crate) count: usize,
-    /// How many of them may need a window: those of zstd, and those that do not know yet.
+    /// How many of them may need a window: those of zstd and xz, and those that do not know yet.
     pub(crate) windows: usize,
+    /// How many of them hold whole blocks: those of bzip2 and lz4.
+    pub(crate) blocks: usize,
 }
 
+// A decoder that does not know yet what it will be may become one that holds blocks.
+const _: () = assert!(DECODER_BLOCKS_BYTES <= 1 << WINDOW_LOG_MIN);
+
 impl Decoders {
+    /// One that needs neither a window nor blocks.
+    pub(crate) fn of_one() -> Self {
+        Decoders {
+            count: 1,
+            ..Decoders::default()
+        }
+    }
+
     /// As these, but no more than `count` at a time.
     pub(crate) fn at_most(self, count: usize) -> Self {
+        // The ones that take most are reckoned with first: a window is no smaller than blocks.
+        let windows = self.windows.min(count);
         Decoders {
             count: self.count.min(count),
-            windows: self.windows.min(count),
+            windows,
+            blocks: self.blocks.min(count - windows),
         }
     }
 
@@ -72,7 +88,9 @@ impl Decoders {
     fn bytes(self, memory_bytes_max: usize) -> usize {
         let window = 1usize << self.window_log_max(Some(memory_bytes_max));
         let windows = self.windows.saturating_mul(window);
-        windows.saturating_add(self.count.saturating_mul(DECODER_BYTES))
+        let blocks = self.blocks.saturating_mul(DECODER_BLOCKS_BYTES);
+        let states = self.count.saturating_mul(DECODER_BYTES);
+        windows.saturating_add(blocks).saturating_add(states)
     }
 }
 
@@ -81,6 +99,7 @@ impl std::iter::Sum for Decoders {
         all.fold(Decoders::default(), |sum, one| Decoders {
             count: sum.count + one.count,
             windows: sum.windows + one.windows,
+            blocks: sum.blocks + one.blocks,
         })
     }
 }
@@ -264,7 +283,11 @@ mod tests {
     }
 
     fn decoders(count: usize, windows: usize) -> Decoders {
-        Decoders { count, windows }
+        Decoders {
+            count,
+            windows,
+            blocks: 0,
+        }
     }
 
     #[test]
@@ -322,6 +345,16 @@ mod tests {
         }
         assert_eq!(decoders(9, 9).window_log_max(None), WINDOW_LOG_MAX);
         assert_eq!(decoders(5, 4).at_most(4), decoders(4, 4));
+        let with_blocks = |count, windows, blocks| Decoders {
+            blocks,
+            ..decoders(count, windows)
+        };
+        assert_eq!(with_blocks(7, 1, 5).at_most(4), with_blocks(4, 1, 3));
+        assert_eq!(with_blocks(7, 5, 2).at_most(4), with_blocks(4, 4, 0));
+        assert_eq!(
+            with_blocks(2, 0, 2).bytes(64 << 20),
+            2 * (DECODER_BYTES + DECODER_BLOCKS_BYTES)
+        );
         let sum: Decoders = [decoders(1, 0), decoders(2, 2)].into_iter().sum();
         assert_eq!(sum, decoders(3, 2));
     }

@@ -10,7 +10,7 @@ use microtally::{Config, ErrorKind, LineEnds, Rule};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};
-use crate::util::{all_at_once, program, put};
+use crate::util::{all_at_once, one_by_one, program, put};
 
 const ALL_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
 
@@ -96,6 +96,65 @@ fn a_record_of_many_pieces_is_one_and_beyond_the_limit_it_is_words() {
             Definition::of(&line, Rule::Split(b' ')),
             "{limit}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// The mark may be longer than a piece, or all there is.
+    #[test]
+    fn the_mark_of_each_file_is_no_part_of_its_first_line_and_is_in_the_bytes(
+        contents in prop::collection::vec(("([ab\u{feff}]{0,3}(\n|\r|\r\n)?){0,9}", any::<bool>()), 1..4),
+        piece_bytes in 1usize..9,
+        workers in 1usize..4,
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let mark = |is_marked| if is_marked { "\u{feff}" } else { "" };
+        let written: Vec<_> = contents
+            .iter()
+            .map(|(content, is_marked)| format!("{}{content}", mark(*is_marked)).into_bytes())
+            .collect();
+        let paths = put(root.path(), &written);
+        let texts = written.iter().map(|bytes| bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes));
+        let mut expected: Expected = texts.map(|text| Definition::of(text, Rule::Lines)).sum();
+        let bytes = written.iter().map(Vec::len).sum::<usize>() as u64;
+        let config = Config::default().workers(workers).block_bytes(64).pin(false);
+        expected.bytes = bytes;
+        for way in [all_at_once, one_by_one] {
+            let files = Files::open(&paths).unwrap().piece_bytes(piece_bytes);
+            let progress = files.progress();
+            let outcome = way(files, Rule::Lines, config.clone());
+            prop_assert!(outcome.error.is_none(), "{:?}", outcome.error);
+            prop_assert_eq!(&outcome.seen, &expected);
+            prop_assert_eq!([progress.read_bytes(), progress.total_bytes()], [bytes; 2]);
+        }
+    }
+}
+
+#[test]
+fn a_file_in_utf_16_is_counted_as_utf_8_by_all_workers() {
+    let root = tempfile::tempdir().unwrap();
+    let text = "plain\nnaïve\n日本\n😀\n".repeat(20_000);
+    let units = || [0xfeff].into_iter().chain(text.encode_utf16());
+    let written = [
+        units().flat_map(u16::to_le_bytes).collect(),
+        units().flat_map(u16::to_be_bytes).collect(),
+        text.clone().into_bytes(),
+    ];
+    let paths = put(root.path(), &written);
+    let expected = written
+        .iter()
+        .map(|_| Definition::of(text.as_bytes(), Rule::Lines));
+    let expected: Expected = expected.sum();
+    let bytes = written.iter().map(Vec::len).sum::<usize>() as u64;
+    for way in [all_at_once, one_by_one] {
+        let files = Files::open(&paths).unwrap().piece_bytes(100_000);
+        let progress = files.progress();
+        let outcome = way(files, Rule::Lines, Config::default().workers(2).pin(false));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        assert_eq!(outcome.seen, expected);
+        assert_eq!([progress.read_bytes(), progress.total_bytes()], [bytes; 2]);
     }
 }
 

@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bzip2::write::BzEncoder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use liblzma::write::XzEncoder;
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use microtally::sources::Files;
 use microtally::{Config, ErrorKind, Rule, Stop, StreamingContext};
 use proptest::prelude::*;
@@ -26,6 +29,35 @@ fn zstd(content: &[u8]) -> Vec<u8> {
     zstd::encode_all(content, 1).unwrap()
 }
 
+fn bzip2(content: &[u8]) -> Vec<u8> {
+    let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(content: &[u8]) -> Vec<u8> {
+    let mut encoder = XzEncoder::new(Vec::new(), 0);
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lz4(content: &[u8]) -> Vec<u8> {
+    let info = FrameInfo::new().block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A text in UTF-16, with its mark.
+fn utf16(content: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    let units = [0xfeff].into_iter().chain(content.encode_utf16());
+    units.flat_map(to_bytes).collect()
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+const EVERY_FORMAT: [Pack; 5] = [gzip, zstd, bzip2, xz, lz4];
+
 /// How a file is written: as it is, or in two members or frames.
 fn packed(content: &[u8], how: usize) -> Vec<u8> {
     let (a, b) = content.split_at(content.len() / 3);
@@ -33,7 +65,10 @@ fn packed(content: &[u8], how: usize) -> Vec<u8> {
         0 => content.to_vec(),
         1 => [gzip(a), gzip(b)].concat(),
         2 => [gzip(a), gzip(b), vec![0; 20]].concat(),
-        _ => [zstd(a), zstd(b)].concat(),
+        3 => [zstd(a), zstd(b)].concat(),
+        4 => [bzip2(a), bzip2(b)].concat(),
+        5 => [xz(a), vec![0; 4], xz(b), vec![0; 8]].concat(),
+        _ => [lz4(a), lz4(b)].concat(),
     }
 }
 
@@ -52,7 +87,7 @@ proptest! {
 
     #[test]
     fn what_is_in_compressed_and_plain_files_is_counted_and_progress_is_of_the_files(
-        contents in prop::collection::vec(("([ab]{0,3}(\n|\r|\r\n)?){0,60}", 0usize..4), 1..6),
+        contents in prop::collection::vec(("([ab]{0,3}(\n|\r|\r\n)?){0,60}", 0usize..7), 1..6),
         workers in 1usize..4,
         block_bytes in 64usize..200,
     ) {
@@ -94,7 +129,7 @@ proptest! {
     /// the same bytes in a plain file, and what the definition says.
     #[test]
     fn a_compressed_file_is_counted_as_the_plain_one_whoever_has_its_blocks(
-        contents in prop::collection::vec((text(), 1usize..4), 1..4),
+        contents in prop::collection::vec((text(), 1usize..7), 1..4),
         rule in prop_oneof![Just(Rule::Lines), Just(Rule::Split(b' ')), Just(Rule::SplitWhitespace)],
         workers in 1usize..6,
         block_bytes in 64usize..300,
@@ -133,6 +168,43 @@ fn compressed_files_are_bytes_like_others_unless_it_is_asked_for() {
             .iter()
             .map(|bytes| Definition::of(bytes, Rule::Lines));
         assert_eq!(outcome.seen, expected.sum());
+    }
+}
+
+#[test]
+fn marks_are_skipped_and_utf_16_is_decoded_inside_of_compressed_files_too() {
+    let root = tempfile::tempdir().unwrap();
+    let text = "naïve\n日本\n😀";
+    let marked = format!("\u{feff}{text}");
+    let mut written = EVERY_FORMAT.map(|pack| pack(marked.as_bytes())).to_vec();
+    written.extend(EVERY_FORMAT.map(|pack| pack(&utf16(text, u16::to_le_bytes))));
+    let paths = put(root.path(), &written);
+    let expected = written
+        .iter()
+        .map(|_| Definition::of(text.as_bytes(), Rule::Lines));
+    let mut expected: Expected = expected.sum();
+    // The marks of UTF-8 are in the bytes; those of UTF-16 have gone with it.
+    expected.bytes += 3 * EVERY_FORMAT.len() as u64;
+    let bytes = written.iter().map(Vec::len).sum::<usize>() as u64;
+    for (outcome, progress) in both_ways(&paths, &Config::default().workers(2).pin(false)) {
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        assert_eq!(outcome.seen, expected);
+        assert_eq!(progress, [bytes, bytes]);
+    }
+}
+
+#[test]
+fn an_archive_is_refused_and_the_other_files_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let zip = b"PK\x03\x04\x14\0\0\0\x08\0a\nb\n".to_vec();
+    let paths = put(root.path(), &[b"x\n".to_vec(), zip, bzip2(b"y\nx\n")]);
+    for (outcome, _) in both_ways(&paths, &Config::default().workers(2)) {
+        assert_eq!(outcome.seen, Definition::of(b"x\ny\nx\n", Rule::Lines));
+        let says = format!(
+            "cannot read {:?}: it is a zip archive; unpack it first, for example with unzip -p",
+            paths[1]
+        );
+        assert_eq!(outcome.error.unwrap().to_string(), says);
     }
 }
 
@@ -198,7 +270,7 @@ fn what_was_decoded_before_an_error_is_counted_whoever_counts_it() {
         .map(|number| format!("{} {number}\n", number % 7))
         .collect();
     let root = tempfile::tempdir().unwrap();
-    for pack in [gzip, zstd] {
+    for pack in EVERY_FORMAT {
         let mut bytes = pack(content.as_bytes());
         bytes.truncate(bytes.len() * 2 / 3);
         let paths = put(root.path(), &[bytes]);
@@ -229,11 +301,8 @@ fn what_was_decoded_before_an_error_is_counted_whoever_counts_it() {
 fn a_file_that_is_compressed_well_fills_more_than_any_buffer() {
     let root = tempfile::tempdir().unwrap();
     let content = b"the same line\n".repeat(500_000);
-    let paths = put(root.path(), &[gzip(&content), zstd(&content)]);
-    let expected = [
-        Definition::of(&content, Rule::Lines),
-        Definition::of(&content, Rule::Lines),
-    ];
+    let paths = put(root.path(), &EVERY_FORMAT.map(|pack| pack(&content)));
+    let expected = EVERY_FORMAT.map(|_| Definition::of(&content, Rule::Lines));
     let expected: Expected = expected.into_iter().sum();
     for (outcome, _) in both_ways(&paths, &Config::default().workers(2)) {
         assert!(outcome.error.is_none());
@@ -246,7 +315,7 @@ fn what_comes_out_of_a_named_pipe_is_decompressed_and_progress_is_of_the_pipe() 
     let content = b"a line\n".repeat(10_000);
     for (way, bytes) in [all_at_once, one_by_one]
         .into_iter()
-        .flat_map(|way| [gzip(&content), zstd(&content)].map(|bytes| (way, bytes)))
+        .flat_map(|way| EVERY_FORMAT.map(|pack| (way, pack(&content))))
     {
         let root = tempfile::tempdir().unwrap();
         let pipe = root.path().join("pipe");
@@ -349,7 +418,9 @@ fn windows_are_as_large_as_the_memory_limit_can_spare_and_8_mib_at_least() {
 #[test]
 fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
     let root = tempfile::tempdir().unwrap();
-    let paths = put(root.path(), &[b"a\n".to_vec(), gzip(b"a\n"), zstd(b"a\n")]);
+    let mut written = vec![b"a\n".to_vec()];
+    written.extend(EVERY_FORMAT.map(|pack| pack(b"a\n")));
+    let paths = put(root.path(), &written);
     let config = Config::default()
         .block_bytes(1 << 16)
         .record_bytes_max(1 << 20)
@@ -363,9 +434,10 @@ fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
         let number = error.split(": ").nth(1).unwrap().split(' ').next().unwrap();
         number.parse::<usize>().unwrap() >> 10
     };
-    let [plain, gzip, zstd] = [0, 1, 2].map(|file| least(&paths[file], 1));
+    let [plain, gzip, zstd, bzip2, xz, lz4] = [0, 1, 2, 3, 4, 5].map(|file| least(&paths[file], 1));
     assert_eq!(gzip - plain, 768, "a decoder");
-    assert_eq!(zstd - gzip, 8 << 10, "a window");
+    assert_eq!([zstd, xz].map(|kib| kib - gzip), [8 << 10; 2], "a window");
+    assert_eq!([bzip2, lz4].map(|kib| kib - gzip), [8 << 10; 2], "blocks");
     let [plain, gzip] = [0, 1].map(|file| least(&paths[file], 2));
     assert_eq!(
         gzip - plain,
@@ -380,8 +452,8 @@ fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
 fn what_one_worker_decodes_two_count() {
     let root = tempfile::tempdir().unwrap();
     let content = b"line\n".repeat(300_000);
-    for packed in [gzip(&content), zstd(&content)] {
-        let paths = put(root.path(), &[packed]);
+    for pack in EVERY_FORMAT {
+        let paths = put(root.path(), &[pack(&content)]);
         let files = Files::open(&paths).unwrap().decompress().piece_bytes(1);
         let config = Config::default().workers(2).block_bytes(1 << 14);
         let ssc = StreamingContext::one_batch(config.pin(false)).unwrap();

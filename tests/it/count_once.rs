@@ -190,7 +190,7 @@ fn a_second_signal_ends_it_at_once() {
 fn odd_bytes_are_keys_like_others() {
     let program = microtally(&["count"]);
     let ended = program
-        .run_with(b"\xff\xfe\n\0\n\x1b[31m\n\xff\xfe\n")
+        .run_with(b"\x1b[31m\n\xff\xfe\n\0\n\xff\xfe\n")
         .quietly();
     let wanted = [("\\xff\\xfe", 2), ("\\x00", 1), ("\\x1b[31m", 1)];
     assert_eq!(ended.tsv_counts(), plain(&wanted));

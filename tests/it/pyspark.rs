@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::util::{ONE_BATCH, Program, Server, json_lines, microtally};
+use crate::util::{Ended, ONE_BATCH, Program, Server, json_lines, microtally};
 
 struct Case {
     name: String,
@@ -53,6 +53,25 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
+    /// Whether it begins with the mark that a file's text begins with. Standard input is read like a file: the mark is
+    /// skipped there. PySpark read it from a connection, and so do we.
+    fn is_marked(&self) -> bool {
+        self.input.starts_with("\u{feff}".as_bytes())
+    }
+
+    /// Runs the program with it on standard input, or over a connection.
+    fn run(&self, format: &str) -> Ended {
+        if !self.is_marked() {
+            return self.program("-", format).run_with(&self.input).quietly();
+        }
+        let server = Server::open();
+        let run = self.program(&server.url(), format).start();
+        let mut stream = server.accept();
+        stream.write_all(&self.input).expect("the program reads");
+        drop(stream);
+        run.wait().quietly()
+    }
+
     fn program(&self, source: &str, format: &str) -> Program {
         let args = ["words", source, "--top", "all", "-o", format];
         microtally(&args)
@@ -74,9 +93,15 @@ impl Case {
 }
 
 #[test]
+fn case_11_some_of_them_begin_with_a_mark() {
+    let marked = cases().iter().filter(|case| case.is_marked()).count();
+    assert_eq!(marked, 2, "with both ways to split");
+}
+
+#[test]
 fn standard_input_is_printed_as_pyspark_prints_it() {
     Case::for_each(|case| {
-        let ended = case.program("-", "pyspark").run_with(&case.input).quietly();
+        let ended = case.run("pyspark");
         let batches = ended.batches();
         assert_eq!(batches.len(), 1, "{}", case.name);
         assert_eq!(batches[0].lines, case.lines, "{}", case.name);
@@ -86,7 +111,7 @@ fn standard_input_is_printed_as_pyspark_prints_it() {
 #[test]
 fn standard_input_is_counted_as_pyspark_counts_it() {
     Case::for_each(|case| {
-        let ended = case.program("-", "json").run_with(&case.input).quietly();
+        let ended = case.run("json");
         let object = &json_lines(&ended.stdout)[0];
         let rows = object["top"].as_array().expect("top");
         let counts: Vec<Value> = rows

@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use bzip2::write::BzEncoder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use liblzma::write::XzEncoder;
+use lz4_flex::frame::FrameEncoder;
 
-use crate::util::{microtally, shell};
+use crate::util::{microtally, plain, shell};
 
 fn gzip(content: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -16,6 +19,24 @@ fn gzip(content: &str) -> Vec<u8> {
 
 fn zstd(content: &str) -> Vec<u8> {
     zstd::encode_all(content.as_bytes(), 0).unwrap()
+}
+
+fn bzip2(content: &str) -> Vec<u8> {
+    let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(content: &str) -> Vec<u8> {
+    let mut encoder = XzEncoder::new(Vec::new(), 6);
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lz4(content: &str) -> Vec<u8> {
+    let mut encoder = FrameEncoder::new(Vec::new());
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
 }
 
 #[test]
@@ -28,6 +49,9 @@ fn compressed_and_plain_files_are_counted_together() {
         ("b.zst", zstd("x\nz\n")),
         ("c.txt", b"y\nx\n".to_vec()),
         ("d", gzip("z\n")),
+        ("e.bz2", [bzip2("w\n"), bzip2("w")].concat()),
+        ("f", xz("w\n")),
+        ("g.lz4", lz4("w\n")),
     ] {
         let path = root.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -36,14 +60,22 @@ fn compressed_and_plain_files_are_counted_together() {
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     for followed_by in [&[][..], &["-j", "1"]] {
         let ended = microtally(&args).args(followed_by).run().quietly();
-        let top = r#""top":[{"k":"x","n":4},{"k":"y","n":2},{"k":"z","n":2}]"#;
+        let top = r#""top":[{"k":"w","n":4},{"k":"x","n":4},{"k":"y","n":2},{"k":"z","n":2}]"#;
         assert!(ended.stdout.contains(top), "{}", ended.stdout);
     }
 }
 
 #[test]
 fn standard_input_is_decompressed_from_a_file_and_from_a_pipe() {
-    for content in [gzip("x\ny\nx\n"), zstd("x\ny\nx\n"), b"x\ny\nx\n".to_vec()] {
+    let text = "x\ny\nx\n";
+    for content in [
+        gzip(text),
+        zstd(text),
+        bzip2(text),
+        xz(text),
+        lz4(text),
+        text.into(),
+    ] {
         let count = || microtally(&["count", "-o", "tsv"]);
         let from_file = count().stdin_file(&content).run().quietly().stdout;
         let from_pipe = count().run_with(&content).quietly().stdout;
@@ -134,5 +166,21 @@ fn a_window_beyond_the_memory_limit_is_told_with_what_to_do() {
 #[test]
 fn the_help_says_what_is_decompressed_and_what_is_not() {
     let help = shell("\"$0\" count --help").run().quietly().stdout;
-    assert!(help.contains("gzip") && help.contains("zstd"), "{help}");
+    for format in ["gzip", "zstd", "bzip2", "xz", "lz4", "UTF-16"] {
+        assert!(help.contains(format), "{format}: {help}");
+    }
+}
+
+#[test]
+fn an_archive_is_refused_with_what_to_do_and_the_rest_is_counted() {
+    let zip = b"PK\x03\x04\x14\0\0\0\x08\0x\ny\n";
+    let says = "it is a zip archive; unpack it first, for example with unzip -p\n";
+    let ended = microtally(&["count", "-o", "tsv", "a.zip", "b"]);
+    let ended = ended.file("a.zip", zip).file("b", "x\n").run();
+    let ended = ended.exits_with(3).says(&["cannot read \"a.zip\": ", says]);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+    let ended = microtally(&["count", "-o", "tsv"]).run_with(zip);
+    let ended = ended.exits_with(3);
+    let ended = ended.says(&["cannot read standard input: ", says]);
+    assert_eq!(ended.stdout, "");
 }

@@ -250,3 +250,52 @@ fn case_77_a_file_that_becomes_shorter_while_it_is_read_is_told_of_once() {
         assert_eq!(ended.tsv_counts().get("x"), Some(&2), "{command:?}");
     }
 }
+
+/// The mark that Windows programs write: of each file, also where a pattern or several names are given.
+#[test]
+fn a_utf_8_mark_is_no_part_of_the_first_line_of_a_file_and_its_bytes_are_in_the_sum() {
+    let marked = "\u{feff}name\nx\n\u{feff}x\n";
+    let expected = plain(&[("name", 2), ("x", 2), ("\\xef\\xbb\\xbfx", 2), ("plain", 1)]);
+    for command in [
+        &["count"][..],
+        &["count", "-j", "1"],
+        &["top", "-i", "8760h", "-n", "all"],
+        &["words", "-i", "8760h", "-o", "tsv", "-n", "all"],
+    ] {
+        let program = microtally(command).args(&["*.csv", "c.txt"]);
+        let program = program.file("a.csv", marked).file("b.csv", marked);
+        let ended = program.file("c.txt", "plain").run().quietly();
+        assert_eq!(ended.tsv_counts(), expected, "{command:?}");
+    }
+    let json = count(&["-o", "json", "a.csv"]).file("a.csv", marked).run();
+    let bytes = format!("\"bytes\":{}", marked.len());
+    let json = json.quietly().stdout;
+    assert!(json.contains(&bytes), "{json}");
+}
+
+/// A text editor's "Unicode": with a mark, in either order of bytes.
+#[test]
+fn a_file_in_utf_16_is_counted_as_text() {
+    let text = "naïve\r\n日本\r\nnaïve\r\n😀";
+    let units = || [0xfeff].into_iter().chain(text.encode_utf16());
+    let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+    let expected = plain(&[("naïve", 4), ("日本", 2), ("😀", 2)]);
+    let program = count(&["little", "big"]).file("little", &little);
+    let ended = program.file("big", &big).run().quietly();
+    assert_eq!(ended.tsv_counts(), expected);
+    let half = plain(&[("naïve", 2), ("日本", 1), ("😀", 1)]);
+    for input in [little, big] {
+        let counted = [
+            count(&[]).stdin_file(&input).run(),
+            count(&[]).run_with(&input),
+        ];
+        for ended in counted {
+            assert_eq!(ended.quietly().tsv_counts(), half);
+        }
+    }
+    let ended = count(&["utf32", "little"]).file("utf32", b"\xff\xfe\0\0a\0\0\0");
+    let ended = ended.file("little", "x\n").run().exits_with(3);
+    let ended = ended.says(&["cannot read \"utf32\": it is UTF-32 text; convert it first"]);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+}

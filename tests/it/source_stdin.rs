@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::util::{ONE_BATCH, expected, microtally, naive, shell};
+use crate::util::{ONE_BATCH, Server, expected, microtally, naive, shell, until};
 
 #[test]
 fn a_file_is_counted_to_its_end() {
@@ -104,4 +104,40 @@ fn case_42_a_closed_descriptor_is_an_empty_input_and_no_socket_takes_its_place()
 fn descriptors_that_are_all_closed_change_only_where_results_go() {
     let script = "\"$0\" words - -i 8760h <&- >&- 2>&-; echo \"code $?\"";
     assert_eq!(shell(script).run().stdout, "code 0\n");
+}
+
+/// It is a file's text, whoever opened the file: the mark of a connection stays.
+#[test]
+fn a_utf_8_mark_at_its_beginning_is_skipped_from_a_file_and_from_a_pipe() {
+    let marked = "\u{feff}name x\n\u{feff}name\n";
+    let counted = expected(&[("name", 1), ("x", 1), ("\\ufeffname", 1)]);
+    let words = || microtally(&["words", "-"]).args(&ONE_BATCH);
+    let from_file = words().stdin_file(marked.as_bytes()).run().quietly();
+    assert_eq!(from_file.counts(), counted);
+    let from_pipe = words().run_with(marked.as_bytes()).quietly();
+    assert_eq!(from_pipe.counts(), counted);
+    let server = Server::open();
+    let args = ["words", &server.url(), "--reconnect", "never"];
+    let run = microtally(&args).args(&ONE_BATCH).start();
+    server.accept().write_all(marked.as_bytes()).unwrap();
+    let counted = expected(&[("\\ufeffname", 2), ("x", 1)]);
+    assert_eq!(run.wait().quietly().counts(), counted);
+}
+
+/// A mark, or a compressed format, might begin like that.
+#[test]
+fn a_first_byte_that_may_begin_anything_is_counted_when_a_stop_comes() {
+    for byte in ["P", "B", "("] {
+        let mut run = microtally(&["words", "-", "-i", "20ms"])
+            .stdin(Stdio::piped())
+            .start();
+        run.wait_until_it_reads();
+        let mut stdin = run.stdin.take().unwrap();
+        stdin.write_all(byte.as_bytes()).unwrap();
+        // Until it was read: the pipe is empty.
+        until("it is read", || run.read_bytes() > 0);
+        run.signal("INT");
+        assert_eq!(run.wait().quietly().counts(), expected(&[(byte, 1)]));
+        drop(stdin);
+    }
 }

@@ -16,10 +16,10 @@ use crate::engine::files::share::Share;
 use crate::engine::files::work::Set;
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
+use crate::source::encoding::Step;
 use crate::source::feed::{Ending, Feed};
 use crate::source::files::{Packed, input_cause};
 use crate::source::input::Input;
-use crate::source::unpack::Step;
 use crate::source::{Fill, Port, Source};
 
 /// Bytes read at once where the end of one record is looked for.
@@ -41,6 +41,14 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     fn is_stopped(&self) -> bool {
         self.control.is_stopping()
+    }
+
+    /// `count` bytes were read of a file of so many `bytes`, where they are known.
+    fn read(&self, count: usize, bytes: Option<u64>) {
+        self.set.progress.add_read(count);
+        if bytes.is_none() {
+            self.set.progress.correct(0, count as u64);
+        }
     }
 }
 
@@ -64,7 +72,8 @@ impl Hand {
         }
     }
 
-    /// Counts the records that begin in `range` of `file`, which is `bytes` long or of unknown length.
+    /// Counts the records that begin in `range` of `file`, which has a mark of `mark_bytes` bytes in front of its text
+    /// and is `bytes` long or of unknown length.
     ///
     /// # Errors
     ///
@@ -75,9 +84,9 @@ impl Hand {
         place: &Place<'_>,
         file: &File,
         range: Range<u64>,
-        bytes: Option<u64>,
+        (mark_bytes, bytes): (usize, Option<u64>),
     ) -> io::Result<()> {
-        let outcome = self.read_piece(place, file, range, bytes);
+        let outcome = self.read_piece(place, file, range, (mark_bytes, bytes));
         let ending = *outcome.as_ref().unwrap_or(&Ending::Reset);
         self.end(place.set.stream, ending);
         outcome.map(drop)
@@ -89,7 +98,7 @@ impl Hand {
         place: &Place<'_>,
         file: &File,
         range: Range<u64>,
-        bytes: Option<u64>,
+        (mark_bytes, bytes): (usize, Option<u64>),
     ) -> io::Result<Ending> {
         let stream = place.set.stream;
         let mut at = range.start;
@@ -98,6 +107,11 @@ impl Hand {
                 Some(start) => at = start,
                 None => return Ok(Ending::Clean),
             }
+        } else {
+            // The first record begins behind the mark, and in the first piece, however short that is.
+            at = mark_bytes as u64;
+            self.feeds[stream].skipped(mark_bytes);
+            place.read(mark_bytes, bytes);
         }
         let line_ends = self.feeds[stream].delimiters().line_ends;
         let file_end = bytes.unwrap_or(u64::MAX);
@@ -143,10 +157,7 @@ impl Hand {
                 }
             }
             self.feeds[stream].filled(count);
-            place.set.progress.add_read(count);
-            if bytes.is_none() {
-                place.set.progress.correct(0, count as u64);
-            }
+            place.read(count, bytes);
             at += count as u64;
         }
         Ok(Ending::Clean)
@@ -186,7 +197,7 @@ impl Hand {
         Ok(None)
     }
 
-    /// Reads a compressed file to its end, and counts what is in it where nobody else does.
+    /// Reads a file that has to be decoded to its end, and counts what is in it where nobody else does.
     ///
     /// # Errors
     ///
@@ -198,6 +209,7 @@ impl Hand {
         while !place.is_stopped() {
             match packed.fill(self.space(place), &place.set.progress) {
                 Ok(Step::Bytes(count)) => self.feeds[stream].filled(count),
+                Ok(Step::Skipped(count)) => self.feeds[stream].skipped(count),
                 Ok(Step::Again) => {}
                 Ok(Step::End) => {
                     outcome = Ok(Ending::Clean);
@@ -223,6 +235,7 @@ impl Hand {
             place.set.progress.add_stream(input.take_taken_bytes());
             match filled {
                 Fill::Bytes(count) => self.feeds[stream].filled(count),
+                Fill::Skipped(count) => self.feeds[stream].skipped(count),
                 // Compressed bytes, and nothing came out of them yet.
                 Fill::Pending(Some(_)) => {}
                 // An immediate stop unparks.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::files::FilesOf;
 use crate::engine::files::share::{Reading, Share};
 use crate::limits::WINDOW_LOG_MAX;
-use crate::source::files::{Entry, Opened, Progress};
+use crate::source::files::{Entry, Opened, Progress, Regular};
 
 /// What there is to do.
 pub(super) struct Work {
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) entry: Entry,
     pub(super) file: File,
     pub(super) bytes: u64,
+    /// Bytes of the mark in front of the text.
+    pub(super) mark_bytes: usize,
     /// It could not be read, which was told.
     pub(super) has_failed: AtomicBool,
     /// It became shorter, which was told.
@@ -126,13 +128,18 @@ impl Work {
         }
         // Opened under the lock: the others are to find its pieces.
         match entry.open(self.window_log_max) {
-            Ok(Opened::Regular(file, Some(bytes))) => {
+            Ok(Opened::Regular(Regular {
+                file,
+                bytes: Some(bytes),
+                mark_bytes,
+            })) => {
                 progress.begin(entry.bytes, bytes);
                 let end = bytes.min(*piece_bytes);
                 let shared = Arc::new(Shared {
                     entry,
                     file,
                     bytes,
+                    mark_bytes,
                     has_failed: AtomicBool::new(false),
                     is_shorter: AtomicBool::new(false),
                 });

@@ -34,7 +34,7 @@ impl Reading {
         Reading { files, told, room }
     }
 
-    /// What a batch holds; `|` is the end of a file, `!` one in the middle of which it broke off.
+    /// What a batch holds; `|` is the end of a file, `!` one in the middle of which it broke off, `~` a byte of a mark.
     fn batch(&mut self, time_ms: u64) -> String {
         let mut out = Vec::new();
         let mut buf = vec![0; self.room];
@@ -48,6 +48,7 @@ impl Reading {
         loop {
             match self.files.fill(&mut buf, Duration::ZERO) {
                 Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
+                Fill::Skipped(count) => out.resize(out.len() + count, b'~'),
                 Fill::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
                 Fill::Complete => break,
                 other => panic!("{other:?}"),
@@ -97,4 +98,19 @@ fn a_file_that_vanishes_costs_a_notice_and_not_the_others() {
     assert_eq!(out, b"13");
     let expected = format!("cannot read {gone:?}: No such file or directory");
     assert_eq!(*reading.told.lock().unwrap(), [expected]);
+}
+
+/// Hadoop's `LineRecordReader` skips it as well.
+#[test]
+fn the_utf_8_mark_at_the_beginning_of_each_file_is_skipped_and_nothing_is_decoded() {
+    let root = tempfile::tempdir().unwrap();
+    for room in [1, 2, 100] {
+        let mut reading = Reading::new(root.path(), room);
+        let marked = "\u{feff}bom\n\u{feff}again";
+        put(&root.path().join("a"), marked.as_bytes(), 10_100);
+        put(&root.path().join("b"), b"\xef\xbb\xbf", 10_200);
+        put(&root.path().join("c"), b"bare", 10_300);
+        assert_eq!(reading.batch(11_000), "~~~bom\n\u{feff}again|~~~|bare|");
+        assert_eq!(*reading.told.lock().unwrap(), [""; 0]);
+    }
 }

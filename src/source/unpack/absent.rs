@@ -2,21 +2,13 @@
 //!
 //! Promise: nothing is a decoder, which the compiler sees. Refuses to know: everything.
 
-use std::fs::File;
 use std::io;
 
+use crate::source::encoding::Step;
 use crate::table::budget::Decoders;
 
-/// See `unpack/mod.rs`.
-#[allow(dead_code, reason = "only a decoder makes some of them")]
-pub(crate) enum Step {
-    Bytes(usize),
-    Again,
-    End,
-}
-
-/// See `unpack/mod.rs`.
-#[derive(Clone, Copy)]
+/// See `unpack/kinds.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "only a decoder makes some of them")]
 pub(crate) enum Kind {
     Plain,
@@ -24,15 +16,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Nothing is.
-    pub(crate) fn is_packed(self) -> bool {
-        false
-    }
-
     /// None.
     pub(crate) fn decoders(self) -> Decoders {
         Decoders::default()
     }
+}
+
+/// See `unpack/kinds.rs`.
+pub(crate) const MAGIC_BYTES: usize = 0;
+
+/// Nobody can ask what is inside.
+pub(crate) fn kind_of(_first: &[u8], _is_all: bool) -> Kind {
+    Kind::Plain
 }
 
 /// A decoder, of which there is none.
@@ -45,6 +40,11 @@ impl Unpack {
     }
 
     /// See `unpack/mod.rs`.
+    pub(crate) fn hurry(&mut self) {
+        match *self {}
+    }
+
+    /// See `unpack/mod.rs`.
     pub(crate) fn fill(
         &mut self,
         _out: &mut [u8],
@@ -52,14 +52,4 @@ impl Unpack {
     ) -> io::Result<Step> {
         match *self {}
     }
-}
-
-/// Nobody can ask for one.
-pub(crate) fn of_file(_file: &File) -> io::Result<Option<Box<Unpack>>> {
-    Ok(None)
-}
-
-/// Nobody can ask what is inside.
-pub(crate) fn kind_of_file(_file: &File) -> io::Result<Kind> {
-    Ok(Kind::Plain)
 }

@@ -5,7 +5,7 @@
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::{Progress, corrupt};
+use super::{Codec, Progress, corrupt};
 
 /// Bytes of a header that are always there.
 const FIXED_BYTES: u8 = 10;
@@ -73,14 +73,12 @@ impl Default for Gzip {
     }
 }
 
-impl Gzip {
-    /// Whether the input may end here.
-    pub(super) fn may_end(&self) -> bool {
-        self.is_complete && matches!(self.part, Part::Fixed(0) | Part::Padding)
+impl Codec for Gzip {
+    fn name(&self) -> &'static str {
+        "gzip"
     }
 
-    /// Takes some of `input`, which begins at byte `at`, and puts what is in it at the front of `out`.
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
+    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
         if let Part::Body = self.part {
             return self.body(input, out, at);
         }
@@ -103,6 +101,12 @@ impl Gzip {
         progress
     }
 
+    fn may_end(&self) -> bool {
+        self.is_complete && matches!(self.part, Part::Fixed(0) | Part::Padding)
+    }
+}
+
+impl Gzip {
     fn body(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
         let mut progress = Progress::default();
         if input.is_empty() && !self.is_pending {

@@ -1,4 +1,4 @@
-//! What is in compressed bytes: gzip and zstd, known by their first bytes.
+//! What is in compressed bytes: gzip, zstd, bzip2, xz and lz4, known by their first bytes.
 //!
 //! Promise: the content does not depend on how the compressed bytes were cut into reads; what was decoded
 //! before an error is given before it, and the error says at which byte; memory is bounded, and so is the
@@ -9,24 +9,30 @@
 //!     └────── plain: straight from behind the first bytes ───────────┘
 //! ```
 //!
-//! `1f 8b` begins gzip and `28 b5 2f fd` zstd; neither begins a text in UTF-8, where `8b` and `b5` only
-//! stand inside of a character. A skippable frame of zstd, as parallel compressors write one in front,
-//! begins with `50 2a 4d 18` (the last digit of the first byte is free); a text that begins with these
-//! four characters, one of them the control character `\x18`, is refused and not counted.
+//! No text in UTF-8 begins as gzip, zstd or xz do: `8b`, `b5` and `fd` stand nowhere at such a place. lz4 and the
+//! skippable frames of zstd, which parallel compressors write in front, begin with a control character in the first
+//! four bytes, and bzip2 with ten characters that nobody writes by chance. What begins like a format that is
+//! known and not decoded, a zip archive for example, is refused and not counted.
 
+mod bzip2;
 mod gzip;
+mod kinds;
+mod lz4;
 #[cfg(test)]
 mod tests;
+mod xz;
 mod zstd;
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
+use self::bzip2::Bzip2;
 use self::gzip::Gzip;
+pub(crate) use self::kinds::{Kind, MAGIC_BYTES, kind_of};
+use self::lz4::Lz4;
+use self::xz::Xz;
 use self::zstd::Zstd;
 use crate::limits::{KIB, WINDOW_LOG_MAX};
-use crate::table::budget::Decoders;
+use crate::source::encoding::Step;
 
 /// Compressed bytes that are held at most.
 const HELD_BYTES: usize = 64 * KIB;
@@ -34,47 +40,8 @@ const HELD_BYTES: usize = 64 * KIB;
 /// Bytes of content that a call gives at most: some 0.9 ms of work for gzip, 0.3 ms for zstd.
 const GIVEN_BYTES: usize = 256 * KIB;
 
-/// The longest beginning by which a format is known.
-const MAGIC_BYTES: usize = 4;
-
 /// Members and frames that end in one call, at most: empty ones cost time and give nothing.
 const ENDS_PER_CALL: usize = 64;
-
-/// What a call of [`Unpack::fill`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// That many bytes, at least one, were put at the front of the buffer.
-    Bytes(usize),
-    /// Compressed bytes were taken in, and nothing came out of them yet. Call again.
-    Again,
-    /// There is no more.
-    End,
-}
-
-/// What the first bytes of an input say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Plain,
-    Gzip,
-    Zstd,
-    /// More bytes are needed.
-    Open,
-}
-
-impl Kind {
-    /// Whether there is something to decode.
-    pub(crate) fn is_packed(self) -> bool {
-        matches!(self, Kind::Gzip | Kind::Zstd)
-    }
-
-    /// What it takes to read it.
-    pub(crate) fn decoders(self) -> Decoders {
-        Decoders {
-            count: usize::from(self != Kind::Plain),
-            windows: usize::from(matches!(self, Kind::Zstd | Kind::Open)),
-        }
-    }
-}
 
 /// A decoder between an input and whoever reads it.
 pub(crate) struct Unpack {
@@ -89,6 +56,8 @@ pub(crate) struct Unpack {
     format: Format,
     /// log2 of the largest window that zstd data may ask for.
     window_log_max: u32,
+    /// What has come is all there is, if nothing comes now.
+    is_hurried: bool,
     /// Found behind bytes that had to be given first.
     error: Option<io::Error>,
 }
@@ -96,9 +65,20 @@ pub(crate) struct Unpack {
 enum Format {
     Unknown,
     Plain,
-    /// Boxed, as the next one: most inputs are plain.
-    Gzip(Box<Gzip>),
-    Zstd(Box<Zstd>),
+    Packed(Box<dyn Codec>),
+}
+
+/// A decoder of one format: members, streams or frames one after another.
+trait Codec: Send {
+    /// The name of the format.
+    fn name(&self) -> &'static str;
+
+    /// Takes some of `input`, which begins at byte `at`, and puts what is in it at the front of `out`, which has room
+    /// for at least one byte. Without input it hands out what it holds.
+    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress;
+
+    /// Whether the input may end here.
+    fn may_end(&self) -> bool;
 }
 
 /// What one step of a decoder did.
@@ -111,53 +91,9 @@ struct Progress {
     error: Option<io::Error>,
 }
 
-/// A decoder for a regular file, if that is compressed. The file's own place stays where it is.
-///
-/// # Errors
-///
-/// What the system says of a read.
-pub(crate) fn of_file(file: &File) -> io::Result<Option<Box<Unpack>>> {
-    Ok(kind_of_file(file)?.is_packed().then(of_stream))
-}
-
-/// What the first bytes of a regular file say. The file's own place stays where it is.
-///
-/// # Errors
-///
-/// What the system says of a read.
-pub(crate) fn kind_of_file(file: &File) -> io::Result<Kind> {
-    let (mut first, mut count) = ([0; MAGIC_BYTES], 0);
-    while count < MAGIC_BYTES {
-        match file.read_at(&mut first[count..], count as u64) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
-        }
-    }
-    Ok(kind_of(&first[..count], true))
-}
-
-/// A decoder for what comes out of a pipe or the like, which may be compressed.
+/// A decoder for an input that may be compressed.
 pub(crate) fn of_stream() -> Box<Unpack> {
     Box::new(Unpack::new())
-}
-
-/// What begins with `first`, which is all there is if `is_all`.
-fn kind_of(first: &[u8], is_all: bool) -> Kind {
-    match *first {
-        [0x1f, 0x8b, ..] => Kind::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Kind::Zstd,
-        _ if is_all => Kind::Plain,
-        []
-        | [0x1f]
-        | [0x28 | 0x50..=0x5f]
-        | [0x28, 0xb5]
-        | [0x28, 0xb5, 0x2f]
-        | [0x50..=0x5f, 0x2a]
-        | [0x50..=0x5f, 0x2a, 0x4d] => Kind::Open,
-        _ => Kind::Plain,
-    }
 }
 
 /// The error of an input that does not go on as it began.
@@ -176,14 +112,21 @@ impl Unpack {
             is_ended: false,
             format: Format::Unknown,
             window_log_max: WINDOW_LOG_MAX,
+            is_hurried: false,
             error: None,
         }
     }
 
-    /// Zstd data may ask for a window of 2 to the power of `window_log_max`; without a word for one of 128 MiB.
+    /// Zstd and xz data may ask for a window of 2 to the power of `window_log_max`; without a word for one of 128 MiB.
     /// Called before anything is read.
     pub(crate) fn limit_window(&mut self, window_log_max: u32) {
         self.window_log_max = window_log_max;
+    }
+
+    /// Nobody waits any longer for what may follow: the first bytes, too few to know a format by, are content if
+    /// `read` has no more.
+    pub(crate) fn hurry(&mut self) {
+        self.is_hurried = true;
     }
 
     /// Puts what is in the input at the front of `out`, which has room for at least one byte. `read` gives
@@ -205,12 +148,28 @@ impl Unpack {
             return Err(error);
         }
         while matches!(self.format, Format::Unknown) {
-            match kind_of(&self.held[..self.end], self.is_ended) {
-                Kind::Open => self.take_in(&mut read)?,
-                Kind::Plain => self.format = Format::Plain,
-                Kind::Gzip => self.format = Format::Gzip(Box::default()),
-                Kind::Zstd => self.format = Format::Zstd(Box::new(Zstd::new(self.window_log_max)?)),
-            }
+            self.format = match kind_of(&self.held[..self.end], self.is_ended) {
+                Kind::Open => match self.take_in(&mut read) {
+                    Ok(()) => continue,
+                    Err(cause)
+                        if self.is_hurried
+                            && self.end > 0
+                            && cause.kind() == io::ErrorKind::WouldBlock =>
+                    {
+                        Format::Plain
+                    }
+                    Err(cause) => return Err(cause),
+                },
+                Kind::Plain => Format::Plain,
+                Kind::Gzip => Format::Packed(Box::<Gzip>::default()),
+                Kind::Zstd => Format::Packed(Box::new(Zstd::new(self.window_log_max)?)),
+                Kind::Bzip2 => Format::Packed(Box::<Bzip2>::default()),
+                Kind::Xz => Format::Packed(Box::new(Xz::new(self.window_log_max))),
+                Kind::Lz4 => Format::Packed(Box::<Lz4>::default()),
+                Kind::Refused(what) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+            };
         }
         if let Format::Plain = self.format {
             return self.plain(out, read);
@@ -265,11 +224,10 @@ impl Unpack {
         let (mut filled, mut ends) = (0, 0);
         while filled < out.len() && ends < ENDS_PER_CALL {
             let held = &self.held[self.begin..self.end];
-            let progress = match &mut self.format {
-                Format::Gzip(gzip) => gzip.step(held, &mut out[filled..], self.at),
-                Format::Zstd(zstd) => zstd.step(held, &mut out[filled..], self.at),
-                Format::Unknown | Format::Plain => break,
+            let Format::Packed(codec) = &mut self.format else {
+                break;
             };
+            let progress = codec.step(held, &mut out[filled..], self.at);
             self.begin += progress.consumed;
             self.at += progress.consumed as u64;
             filled += progress.produced;
@@ -295,14 +253,13 @@ impl Unpack {
         if !self.is_ended || self.begin < self.end {
             return Ok(Step::Again);
         }
-        let (name, may_end) = match &self.format {
-            Format::Gzip(gzip) => ("gzip", gzip.may_end()),
-            Format::Zstd(zstd) => ("zstd", zstd.may_end()),
-            Format::Unknown | Format::Plain => ("", true),
+        let Format::Packed(codec) = &self.format else {
+            return Ok(Step::End);
         };
-        if may_end {
+        if codec.may_end() {
             return Ok(Step::End);
         }
+        let name = codec.name();
         let message = format!("the {name} data breaks off at byte {}", self.at);
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
     }

@@ -1,12 +1,18 @@
 //! Everything that was packed comes out again, however it is cut, and nothing else does.
 
+mod codecs;
+
 use std::io::{self, Write};
 
+use bzip2::write::BzEncoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc, GzBuilder};
+use liblzma::stream::{Action, Check, Stream};
+use liblzma::write::XzEncoder;
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 
-use super::{ENDS_PER_CALL, Step, Unpack};
+use super::{ENDS_PER_CALL, GIVEN_BYTES, Kind, Step, Unpack, kind_of};
 
 /// What came out, and how it ended.
 type Outcome = (Vec<u8>, io::Result<()>);
@@ -23,6 +29,40 @@ fn zstd(content: &[u8]) -> Vec<u8> {
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
 }
+
+fn bzip2(content: &[u8]) -> Vec<u8> {
+    let mut encoder = BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(content: &[u8]) -> Vec<u8> {
+    let mut encoder = XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lz4(content: &[u8]) -> Vec<u8> {
+    let info = FrameInfo::new().block_size(BlockSize::Max64KB);
+    lz4_with(info.content_checksum(true), content)
+}
+
+fn lz4_with(info: FrameInfo, content: &[u8]) -> Vec<u8> {
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+/// Every format: how it is written, its name, and how many bytes it is known by.
+const FORMATS: [(Pack, &str, usize); 5] = [
+    (gzip, "gzip", 2),
+    (zstd, "zstd", 4),
+    (bzip2, "bzip2", 10),
+    (xz, "xz", 6),
+    (lz4, "lz4", 4),
+];
 
 /// Bytes that do not compress.
 fn noise(count: usize) -> Vec<u8> {
@@ -62,6 +102,7 @@ fn run(mut unpack: Unpack, packed: &[u8], reads: &[usize], room: usize) -> Outco
             }
             Ok(Step::Again) => {}
             Ok(Step::End) => return (found, Ok(())),
+            Ok(Step::Skipped(_)) => panic!("it knows of no marks"),
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
             Err(cause) => return (found, Err(cause)),
         }
@@ -88,16 +129,15 @@ proptest! {
     fn any_content_in_any_pieces_comes_out_however_it_is_cut(
         parts in prop::collection::vec("[ab\n]{0,40}|(word ){0,900}", 0..4),
         noise_bytes in prop_oneof![4 => Just(0), 1 => 1usize..300_000],
-        form in 0..3,
+        form in 0..=FORMATS.len(),
         reads in prop::collection::vec(prop_oneof![1usize..20, 1usize..100_000], 1..5),
         room in prop_oneof![1usize..50, 1000usize..300_000],
     ) {
         let mut parts: Vec<_> = parts.into_iter().map(String::into_bytes).collect();
         parts.push(noise(noise_bytes));
-        let packed: Vec<u8> = match form {
-            0 => parts.concat(),
-            1 => parts.iter().flat_map(|part| gzip(part)).collect(),
-            _ => parts.iter().flat_map(|part| zstd(part)).collect(),
+        let packed: Vec<u8> = match FORMATS.get(form) {
+            Some((pack, ..)) => parts.iter().flat_map(|part| pack(part)).collect(),
+            None => parts.concat(),
         };
         let (found, ended) = unpack(&packed, &reads, room);
         prop_assert!(ended.is_ok(), "{ended:?}");
@@ -106,7 +146,14 @@ proptest! {
 
     #[test]
     fn no_bytes_behind_a_magic_number_do_harm(
-        magic in prop_oneof![Just(&b"\x1f\x8b\x08"[..]), Just(&b"\x28\xb5\x2f\xfd"[..]), Just(&b"Q*M\x18"[..])],
+        magic in prop_oneof![
+            Just(&b"\x1f\x8b\x08"[..]),
+            Just(&b"\x28\xb5\x2f\xfd"[..]),
+            Just(&b"Q*M\x18"[..]),
+            Just(&b"BZh11AY&SY"[..]),
+            Just(&b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46\x02"[..]),
+            Just(&b"\x04\x22\x4d\x18\x60\x40\x82"[..]),
+        ],
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         room in 1usize..300,
     ) {
@@ -118,11 +165,67 @@ proptest! {
             prop_assert_eq!(cut, found);
         }
     }
+
+    /// Whatever was damaged: what comes out before the error is a beginning of what comes out where the same bytes
+    /// are read at once, or the other way round, and what was in front of the damage is among it.
+    #[test]
+    fn what_comes_out_of_damaged_data_is_a_common_beginning_however_it_is_cut(
+        form in 0..FORMATS.len(),
+        content in "([a-z ]{0,40}\n){0,300}",
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u32,
+        is_cut_off: bool,
+        reads in prop::collection::vec(prop_oneof![1usize..20, 1usize..100_000], 1..5),
+        room in prop_oneof![1usize..50, 1000usize..300_000],
+    ) {
+        let pack = FORMATS[form].0;
+        let first = pack(b"before it\n");
+        let mut second = pack(content.as_bytes());
+        let at = at.index(second.len());
+        second[at] ^= 1u8 << bit;
+        if is_cut_off {
+            second.truncate(at);
+        }
+        let packed = [first, second].concat();
+        let (whole, ended) = at_once(&packed);
+        let (cut, ended_cut) = unpack(&packed, &reads, room);
+        prop_assert_eq!(ended.is_ok(), ended_cut.is_ok(), "{:?} {:?}", ended, ended_cut);
+        prop_assert!(whole.starts_with(&cut) || cut.starts_with(&whole));
+        prop_assert!(cut.starts_with(b"before it\n") && whole.starts_with(b"before it\n"));
+    }
+}
+
+/// A sink behind a decoder has room for a block, and the clock and the other sources get their turn in between.
+#[test]
+fn a_call_hands_out_no_more_than_its_share_however_much_room_there_is() {
+    let content = b"a line that is written again and again\n".repeat(50_000);
+    for (pack, name, _) in FORMATS {
+        let packed = pack(&content);
+        let (mut unpack, mut rest, mut out) = (Unpack::new(), &packed[..], vec![0; 4 << 20]);
+        let (mut found, mut calls) = (0, 0);
+        loop {
+            match unpack.fill(&mut out, |space| io::Read::read(&mut rest, space)) {
+                Ok(Step::Bytes(count)) => {
+                    assert!(count <= GIVEN_BYTES, "{name}: {count}");
+                    found += count;
+                    calls += 1;
+                }
+                Ok(Step::Again) => {}
+                Ok(step) => {
+                    assert_eq!(step, Step::End, "{name}");
+                    break;
+                }
+                Err(cause) => panic!("{name}: {cause}"),
+            }
+        }
+        assert_eq!(found, content.len(), "{name}");
+        assert!(calls >= content.len() / GIVEN_BYTES, "{name}: {calls}");
+    }
 }
 
 #[test]
 fn every_cut_of_two_members_gives_both_and_every_end_inside_one_is_an_error() {
-    for pack in [gzip, zstd] {
+    for (pack, name, magic) in FORMATS {
         let (first, second) = (pack(b"one\ntwo\n"), pack(b"three"));
         let both = [&first[..], &second].concat();
         for cut in 1..both.len() {
@@ -130,7 +233,7 @@ fn every_cut_of_two_members_gives_both_and_every_end_inside_one_is_an_error() {
             assert!(ended.is_ok(), "{cut}: {ended:?}");
             assert_eq!(found, b"one\ntwo\nthree", "{cut}");
         }
-        for end in 4..both.len() {
+        for end in magic..both.len() {
             let (found, ended) = at_once(&both[..end]);
             assert!(b"one\ntwo\nthree".starts_with(&found), "{end}");
             if end == first.len() {
@@ -143,15 +246,15 @@ fn every_cut_of_two_members_gives_both_and_every_end_inside_one_is_an_error() {
             );
             let cause = ended.unwrap_err();
             assert_eq!(cause.kind(), io::ErrorKind::UnexpectedEof, "{end}");
-            let place = format!("data breaks off at byte {end}");
-            assert!(cause.to_string().ends_with(&place), "{cause}");
+            let says = format!("the {name} data breaks off at byte {end}");
+            assert_eq!(cause.to_string(), says);
         }
     }
 }
 
 #[test]
 fn a_changed_byte_is_an_error_or_changes_nothing() {
-    for (pack, magic) in [(gzip as fn(&[u8]) -> _, 2), (zstd, 4)] {
+    for (pack, name, magic) in FORMATS {
         let content = [&b"some lines\nof text\n".repeat(50)[..], &noise(300)].concat();
         let packed = pack(&content);
         let mut errors = 0;
@@ -160,12 +263,12 @@ fn a_changed_byte_is_an_error_or_changes_nothing() {
             changed[at] ^= 0x41;
             let (found, ended) = at_once(&changed);
             match ended {
-                Ok(()) => assert_eq!(found, content, "{at}"),
+                Ok(()) => assert_eq!(found, content, "{name} {at}"),
                 Err(_) => errors += 1,
             }
         }
         // Some bytes of a gzip header are for people.
-        assert!(errors + 8 >= packed.len() - magic, "{errors}");
+        assert!(errors + 8 >= packed.len() - magic, "{name} {errors}");
     }
 }
 
@@ -214,6 +317,19 @@ fn what_is_no_magic_number_is_text() {
         b"\x1f\x8atext",
         b"(\xb5\n",
         b"text \x1f\x8b",
+        b"B",
+        b"BZh",
+        b"BZh0",
+        b"BZh91AY&S",
+        b"BZh9 is no text that begins like bzip2",
+        b"\xfd7zXZ",
+        b"\x04\x22\x4d",
+        b"PK",
+        b"PK\x03",
+        b"7z",
+        b"Rar!",
+        b"LZIP",
+        b"\xff\x06",
     ];
     for text in texts {
         assert_eq!(content_of(text), text);
@@ -229,11 +345,22 @@ fn a_header_alone_or_a_wrong_one_is_an_error() {
         (&gzip(b"")[..10], "the gzip data breaks off at byte 10"),
         (b"\x1f\x8b\x07", "unknown gzip method at byte 2"),
         (b"\x1f\x8b\x08\x20", "unknown gzip flags at byte 3"),
+        (b"BZh91AY&SY", "the bzip2 data breaks off at byte 10"),
+        (b"\xfd7zXZ\0", "the xz data breaks off at byte 6"),
+        (b"\x04\x22\x4d\x18", "the lz4 data breaks off at byte 4"),
+        (b"\x04\x22\x4d\x18\x20\x40\0", "unknown lz4 flags at byte 4"),
+        (b"\x04\x22\x4d\x18\x62\x40\0", "unknown lz4 flags at byte 4"),
+        (b"\x04\x22\x4d\x18\x60\x41\0", "unknown lz4 flags at byte 4"),
+        (
+            b"\x04\x22\x4d\x18\x60\x40\0",
+            "wrong checksum of an lz4 header at byte 4",
+        ),
     ] {
         assert_eq!(error_of(bytes), says);
     }
-    assert_eq!(content_of(&gzip(b"")), b"");
-    assert_eq!(content_of(&zstd(b"")), b"");
+    for (pack, ..) in FORMATS {
+        assert_eq!(content_of(&pack(b"")), b"");
+    }
 }
 
 #[test]
@@ -291,6 +418,24 @@ fn zeros_may_follow_gzip_and_nothing_else() {
 }
 
 #[test]
+fn the_first_bytes_are_content_once_nobody_waits_for_more() {
+    for bytes in [&b"B"[..], b"BZh91AY&", b"\x1f", b"PK"] {
+        assert_eq!(kind_of(bytes, false), Kind::Open);
+        let (mut unpack, mut rest, mut out) = (Unpack::new(), bytes, [0; 99]);
+        let mut fill = |unpack: &mut Unpack| {
+            unpack.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            })
+        };
+        let cause = fill(&mut unpack).unwrap_err();
+        assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
+        unpack.hurry();
+        assert_eq!(fill(&mut unpack).unwrap(), Step::Bytes(bytes.len()));
+    }
+}
+
+#[test]
 fn skippable_frames_are_skipped() {
     let skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd";
     let (one, two) = (zstd(b"one "), zstd(b"two"));
@@ -298,6 +443,11 @@ fn skippable_frames_are_skipped() {
     assert_eq!(content_of(&packed), b"one two");
     assert_eq!(unpack(&packed, &[1], 1).0, b"one two");
     assert_eq!(content_of(skippable), b"");
+    let (one, two) = (lz4(b"one "), lz4(b"two"));
+    let empty = &skippable[..4];
+    let packed = [&one[..], skippable, empty, &[0; 4], &two, skippable].concat();
+    assert_eq!(content_of(&packed), b"one two");
+    assert_eq!(unpack(&packed, &[1], 1).0, b"one two");
 }
 
 #[test]
@@ -396,7 +546,14 @@ fn what_is_inside_comes_out_before_more_is_read() {
     let mut zstd = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     zstd.write_all(&content).unwrap();
     zstd.flush().unwrap();
-    for packed in [gzip.get_ref(), zstd.get_ref()] {
+    let mut lz4 = FrameEncoder::new(Vec::new());
+    lz4.write_all(&content).unwrap();
+    lz4.flush().unwrap();
+    let mut xz = Vec::with_capacity(1 << 20);
+    let mut encoder = Stream::new_easy_encoder(0, Check::Crc32).unwrap();
+    let flushed = encoder.process_vec(&content, &mut xz, Action::SyncFlush);
+    assert_eq!(flushed.unwrap(), liblzma::stream::Status::StreamEnd);
+    for packed in [gzip.get_ref(), zstd.get_ref(), lz4.get_ref(), &xz] {
         let (mut unpack, mut found, mut out) = (Unpack::new(), Vec::new(), vec![0; 999]);
         let mut rest = &packed[..];
         loop {
@@ -420,7 +577,8 @@ fn what_is_inside_comes_out_before_more_is_read() {
 
 #[test]
 fn a_call_ends_where_nothing_comes_out() {
-    for packed in [gzip(b""), zstd(b"")] {
+    for (pack, ..) in FORMATS {
+        let packed = pack(b"");
         let many = packed.repeat(1000);
         let (mut unpack, mut rest, mut out) = (Unpack::new(), &many[..], [0; 10]);
         let mut calls = 0;

@@ -7,7 +7,7 @@ use std::io;
 
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::{Progress, corrupt};
+use super::{Codec, Progress, corrupt};
 use crate::error::describe;
 use crate::limits::{MIB, WINDOW_LOG_MAX};
 
@@ -40,33 +40,12 @@ pub(super) struct Zstd {
     header_bytes: usize,
 }
 
-impl Zstd {
-    /// A decoder at the beginning of a frame, whose window is at most 2 to the power of `window_log_max`.
-    ///
-    /// # Errors
-    ///
-    /// There is no memory for it.
-    pub(super) fn new(window_log_max: u32) -> io::Result<Self> {
-        let mut decoder = Decoder::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(window_log_max))?;
-        Ok(Zstd {
-            decoder,
-            wanted: BEGIN_BYTES,
-            is_pending: false,
-            is_complete: false,
-            window_log_max,
-            header: [0; FRAME_HEADER_BYTES],
-            header_bytes: 0,
-        })
+impl Codec for Zstd {
+    fn name(&self) -> &'static str {
+        "zstd"
     }
 
-    /// Whether the input may end here.
-    pub(super) fn may_end(&self) -> bool {
-        self.is_complete
-    }
-
-    /// Takes some of `input`, which begins at byte `at`, and puts what is in it at the front of `out`.
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
+    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
         let mut progress = Progress::default();
         if input.is_empty() && !self.is_pending {
             return progress;
@@ -114,6 +93,31 @@ impl Zstd {
             }
         }
         progress
+    }
+
+    fn may_end(&self) -> bool {
+        self.is_complete
+    }
+}
+
+impl Zstd {
+    /// A decoder at the beginning of a frame, whose window is at most 2 to the power of `window_log_max`.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub(super) fn new(window_log_max: u32) -> io::Result<Self> {
+        let mut decoder = Decoder::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(window_log_max))?;
+        Ok(Zstd {
+            decoder,
+            wanted: BEGIN_BYTES,
+            is_pending: false,
+            is_complete: false,
+            window_log_max,
+            header: [0; FRAME_HEADER_BYTES],
+            header_bytes: 0,
+        })
     }
 
     /// The error of a frame that begins at byte `at` and asks for a window that is too large.

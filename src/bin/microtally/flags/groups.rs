@@ -36,8 +36,9 @@ pub(crate) struct Counting {
     /// connect; tcp-listen://HOST:PORT and udp-listen://HOST:PORT to be connected to;
     /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
     /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
-    /// Files and standard input that hold gzip or zstd data, whatever their names, are decompressed, each
-    /// by one thread; all of them count what is inside. With -F, from dir:/// and from sockets they are not.
+    /// Files and standard input that hold gzip, zstd, bzip2, xz or lz4 data, whatever their names, are
+    /// decompressed, each by one thread; all of them count what is inside. UTF-16 with a mark becomes UTF-8,
+    /// and a UTF-8 mark is skipped. With -F, from dir:/// and from sockets nothing is decoded.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,
@@ -148,8 +149,8 @@ pub(crate) struct Counting {
     /// For everything: 512MiB, none [default: half]
     ///
     /// Half of what the control group or ulimit -v allows or the machine has free. The environment variable
-    /// MICROTALLY_MAX_MEMORY does the same. Of compressed input, zstd may ask for a window of an eighth of it, and
-    /// for 8 MiB in any case.
+    /// MICROTALLY_MAX_MEMORY does the same. Of compressed input, zstd and xz may ask for a window of an eighth of it,
+    /// and for 8 MiB in any case.
     #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
     #[arg(
         env = "MICROTALLY_MAX_MEMORY",

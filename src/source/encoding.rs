@@ -1,0 +1,552 @@
+//! Drops the mark that a text begins with, and makes UTF-8 of marked UTF-16.
+//!
+//! Promise: the text does not depend on how its bytes were cut into reads; what has no mark is handed on as it is.
+//! Refuses to know: files, pipes, compression, records.
+//!
+//! `ef bb bf` marks UTF-8, `ff fe` and `fe ff` mark UTF-16. A text in UTF-8 begins with neither of the last two,
+//! as `fe` and `ff` stand nowhere in UTF-8. UTF-32 is refused: it is rare, and its little-endian mark begins like
+//! the one of UTF-16.
+
+use std::cell::Cell;
+use std::io;
+
+use crate::limits::KIB;
+
+/// The mark of UTF-8, which Windows programs write at the beginning of a file.
+const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
+
+/// Bytes by which every mark is known.
+pub(crate) const MARK_BYTES_MAX: usize = 4;
+
+/// Bytes of UTF-16 that are held, at most.
+const HELD_BYTES: usize = 16 * KIB;
+
+/// What a call of `fill` did, here and in the stages below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// That many bytes, at least one, were put at the front of the buffer.
+    Bytes(usize),
+    /// That many bytes were read that are no content: a mark. Call again.
+    Skipped(usize),
+    /// Bytes were taken in, and nothing came out of them yet. Call again.
+    Again,
+    /// There is no more.
+    End,
+}
+
+/// How a text is written, by its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// There is no mark.
+    Unmarked,
+    /// UTF-8 behind a mark.
+    Utf8,
+    Utf16 {
+        is_big_endian: bool,
+    },
+    Utf32,
+}
+
+impl Encoding {
+    /// What begins with `first`, which is all there is if `is_all`. `None`: it takes more bytes to know.
+    pub(crate) fn of(first: &[u8], is_all: bool) -> Option<Encoding> {
+        Some(match *first {
+            [0xef, 0xbb, 0xbf, ..] => Encoding::Utf8,
+            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Encoding::Utf32,
+            [0xff, 0xfe] | [0xff, 0xfe, 0] if !is_all => return None,
+            [0xff, 0xfe, ..] => Encoding::Utf16 {
+                is_big_endian: false,
+            },
+            [0xfe, 0xff, ..] => Encoding::Utf16 {
+                is_big_endian: true,
+            },
+            [] | [0xef | 0xfe | 0xff | 0] | [0xef, 0xbb] | [0, 0] | [0, 0, 0xfe] if !is_all => {
+                return None;
+            }
+            _ => Encoding::Unmarked,
+        })
+    }
+}
+
+/// Bytes of the UTF-8 mark at the beginning of a file: 3, or 0 where there is none. `first` is its first bytes,
+/// three at least if there are as many.
+pub(crate) fn utf8_mark_bytes(first: &[u8]) -> usize {
+    if first.starts_with(UTF8_MARK) {
+        UTF8_MARK.len()
+    } else {
+        0
+    }
+}
+
+/// The text behind the bytes of one input.
+pub(crate) struct Text {
+    state: State,
+    /// The input has ended. It may be a terminal, which would be asked once more after its end.
+    is_ended: bool,
+    /// What has come is all there is, if nothing comes now.
+    is_hurried: bool,
+    /// Found behind bytes that have to be handed out first.
+    error: Cell<Option<io::Error>>,
+}
+
+enum State {
+    /// The first bytes, too few to know what they begin.
+    Open {
+        first: [u8; MARK_BYTES_MAX],
+        len: usize,
+    },
+    /// Bytes that were read to know it, and are to be handed out.
+    Held {
+        first: [u8; MARK_BYTES_MAX],
+        begin: usize,
+        len: usize,
+    },
+    /// Bytes go straight from the reader to the caller.
+    AsItIs,
+    Utf16(Box<Utf16>),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text {
+            state: State::Open {
+                first: [0; MARK_BYTES_MAX],
+                len: 0,
+            },
+            is_ended: false,
+            is_hurried: false,
+            error: Cell::default(),
+        }
+    }
+}
+
+impl Text {
+    /// Nobody waits any longer for what may follow: the first bytes, too few to know a mark by, are text if `read`
+    /// has no more.
+    pub(crate) fn hurry(&mut self) {
+        self.is_hurried = true;
+    }
+
+    /// Puts text at the front of `out`, which has room for at least one byte. `read` is called like this, and never
+    /// returns [`Step::Skipped`]; it is called no more after an end.
+    ///
+    /// # Errors
+    ///
+    /// What `read` returns, after which one may go on; [`InvalidData`](io::ErrorKind::InvalidData) for UTF-32.
+    pub(crate) fn fill(
+        &mut self,
+        out: &mut [u8],
+        mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
+    ) -> io::Result<Step> {
+        let Text {
+            state,
+            is_ended,
+            is_hurried,
+            error,
+        } = self;
+        let mut read = |space: &mut [u8]| match error.take() {
+            Some(cause) => Err(cause),
+            None => read(space),
+        };
+        loop {
+            match state {
+                State::AsItIs if *is_ended => return Ok(Step::End),
+                State::AsItIs => return read(out),
+                State::Utf16(text) => return text.fill(out, is_ended, &mut read),
+                State::Held { first, begin, len } => {
+                    let held = &first[*begin..*len];
+                    let count = held.len().min(out.len());
+                    out[..count].copy_from_slice(&held[..count]);
+                    *begin += count;
+                    if begin < len {
+                        return Ok(Step::Bytes(count));
+                    }
+                    *state = State::AsItIs;
+                    if count > 0 {
+                        let more = fill_up(&mut out[count..], is_ended, &mut read);
+                        let more = more.unwrap_or_else(|cause| {
+                            error.set(Some(cause));
+                            0
+                        });
+                        return Ok(Step::Bytes(count + more));
+                    }
+                }
+                State::Open { first, len } => {
+                    let is_waiting = |cause: &io::Error| cause.kind() == io::ErrorKind::WouldBlock;
+                    let mut is_all = false;
+                    let mut found = None;
+                    match read(&mut first[*len..]) {
+                        Ok(Step::Bytes(count)) => *len += count,
+                        Ok(Step::End) => (*is_ended, is_all) = (true, true),
+                        Err(cause) if *len > 0 && (*is_hurried || !is_waiting(&cause)) => {
+                            is_all = true;
+                            found = Some(cause).filter(|cause| !is_waiting(cause));
+                        }
+                        outcome => return outcome,
+                    }
+                    let (first, len) = (*first, *len);
+                    if let Some(encoding) = Encoding::of(&first[..len], is_all) {
+                        let skipped = state.begin(encoding, first, len)?;
+                        error.set(found);
+                        if skipped > 0 {
+                            return Ok(Step::Skipped(skipped));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Goes on behind the mark. Returns the bytes of a mark that are skipped.
+    fn begin(
+        &mut self,
+        encoding: Encoding,
+        first: [u8; MARK_BYTES_MAX],
+        len: usize,
+    ) -> io::Result<usize> {
+        let mut begin = 0;
+        match encoding {
+            Encoding::Unmarked => {}
+            Encoding::Utf8 => begin = UTF8_MARK.len(),
+            Encoding::Utf16 { is_big_endian } => {
+                let text = Utf16::new(is_big_endian, &first[2..len]);
+                *self = State::Utf16(Box::new(text));
+                return Ok(0);
+            }
+            Encoding::Utf32 => return Err(utf32()),
+        }
+        *self = State::Held { first, begin, len };
+        Ok(begin)
+    }
+}
+
+/// Reads into what is left of a buffer that has something in it. An end is noted in `is_ended`.
+fn fill_up(
+    out: &mut [u8],
+    is_ended: &mut bool,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
+) -> io::Result<usize> {
+    if out.is_empty() || *is_ended {
+        return Ok(0);
+    }
+    match read(out) {
+        Ok(Step::Bytes(count)) => Ok(count),
+        Ok(Step::End) => {
+            *is_ended = true;
+            Ok(0)
+        }
+        Ok(Step::Again | Step::Skipped(_)) => Ok(0),
+        Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// The error of a text in UTF-32.
+#[cold]
+fn utf32() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it is UTF-32 text; convert it first, for example with iconv -f UTF-32 -t UTF-8",
+    )
+}
+
+/// UTF-16 on its way to UTF-8. What is no character, half of a surrogate pair or half of the last unit, becomes
+/// U+FFFD.
+struct Utf16 {
+    is_big_endian: bool,
+    held: Box<[u8]>,
+    /// The part of `held` that was not decoded.
+    begin: usize,
+    end: usize,
+    /// The first half of a pair, whose second half has not come.
+    high: Option<u16>,
+    /// A character that did not fit, and the part of it that was not handed out.
+    rest: [u8; 4],
+    rest_begin: usize,
+    rest_end: usize,
+}
+
+impl Utf16 {
+    /// A text that begins with `first`.
+    fn new(is_big_endian: bool, first: &[u8]) -> Self {
+        let mut held = vec![0; HELD_BYTES].into_boxed_slice();
+        held[..first.len()].copy_from_slice(first);
+        Utf16 {
+            is_big_endian,
+            held,
+            begin: 0,
+            end: first.len(),
+            high: None,
+            rest: [0; 4],
+            rest_begin: 0,
+            rest_end: 0,
+        }
+    }
+
+    fn fill(
+        &mut self,
+        out: &mut [u8],
+        is_ended: &mut bool,
+        mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
+    ) -> io::Result<Step> {
+        // What was read comes out before more is read: a pipe may have nothing for long.
+        let mut count = self.decode(out, *is_ended);
+        if count == 0 && !*is_ended {
+            self.held.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+            match read(&mut self.held[self.end..])? {
+                Step::Bytes(more) => self.end += more,
+                Step::End => *is_ended = true,
+                other => return Ok(other),
+            }
+            count = self.decode(out, *is_ended);
+        }
+        Ok(match count {
+            0 if *is_ended => Step::End,
+            0 => Step::Again,
+            count => Step::Bytes(count),
+        })
+    }
+
+    /// Decodes what is held into `out`, as far as there is room. Returns how many bytes came of it.
+    fn decode(&mut self, out: &mut [u8], is_ended: bool) -> usize {
+        let mut filled = self.hand_out_rest(out);
+        while filled < out.len() {
+            // Most texts are ASCII for long stretches.
+            let (count, taken) = self.ascii(&mut out[filled..]);
+            filled += count;
+            self.begin += taken;
+            let Some(next) = self.next_char(is_ended) else {
+                break;
+            };
+            self.rest_begin = 0;
+            self.rest_end = next.encode_utf8(&mut self.rest).len();
+            filled += self.hand_out_rest(&mut out[filled..]);
+        }
+        filled
+    }
+
+    /// Puts what is left of a character at the front of `out`.
+    fn hand_out_rest(&mut self, out: &mut [u8]) -> usize {
+        let rest = &self.rest[self.rest_begin..self.rest_end];
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        self.rest_begin += count;
+        count
+    }
+
+    /// Puts the ASCII characters that come next at the front of `out`. Returns how many, and how many bytes of
+    /// `held` they are.
+    fn ascii(&self, out: &mut [u8]) -> (usize, usize) {
+        if self.high.is_some() {
+            return (0, 0);
+        }
+        let mut count = 0;
+        let (units, _) = self.held[self.begin..self.end].as_chunks::<2>();
+        for (place, &unit) in out.iter_mut().zip(units) {
+            let unit = self.unit(unit);
+            if unit >= 0x80 {
+                break;
+            }
+            *place = unit as u8;
+            count += 1;
+        }
+        (count, 2 * count)
+    }
+
+    fn unit(&self, bytes: [u8; 2]) -> u16 {
+        if self.is_big_endian {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        }
+    }
+
+    /// The next character, if it is complete.
+    fn next_char(&mut self, is_ended: bool) -> Option<char> {
+        loop {
+            let Some(&bytes) = self.held[self.begin..self.end].first_chunk::<2>() else {
+                let is_torn = is_ended && (self.high.take().is_some() || self.begin < self.end);
+                if is_torn {
+                    self.begin = self.end;
+                }
+                return is_torn.then_some(char::REPLACEMENT_CHARACTER);
+            };
+            let unit = self.unit(bytes);
+            let is_low = (0xdc00..0xe000).contains(&unit);
+            if let Some(high) = self.high.take() {
+                if !is_low {
+                    // The unit begins the next character.
+                    return Some(char::REPLACEMENT_CHARACTER);
+                }
+                self.begin += 2;
+                let bits = (u32::from(high) - 0xd800) << 10 | (u32::from(unit) - 0xdc00);
+                return char::from_u32(0x1_0000 + bits);
+            }
+            self.begin += 2;
+            if (0xd800..0xdc00).contains(&unit) {
+                self.high = Some(unit);
+                continue;
+            }
+            return Some(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What comes of bytes that are read in pieces of these sizes, over and over, into rooms of `room` bytes, and how
+    /// many bytes were skipped. Before each read there is nothing once.
+    fn text_of(bytes: &[u8], reads: &[usize], room: usize) -> (Vec<u8>, usize) {
+        let (mut text, mut found, mut out) = (Text::default(), Vec::new(), vec![0; room]);
+        let (mut rest, mut reads, mut is_ready) = (bytes, reads.iter().cycle(), false);
+        let (mut skipped, mut has_ended) = (0, false);
+        loop {
+            let step = text.fill(&mut out, |space| {
+                assert!(!has_ended, "it is not asked again after its end");
+                is_ready = !is_ready;
+                if is_ready {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let count = (*reads.next().unwrap()).min(space.len()).min(rest.len());
+                space[..count].copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                has_ended = count == 0;
+                Ok(if has_ended {
+                    Step::End
+                } else {
+                    Step::Bytes(count)
+                })
+            });
+            match step {
+                Ok(Step::Bytes(count)) => {
+                    assert!((1..=room).contains(&count));
+                    found.extend_from_slice(&out[..count]);
+                }
+                Ok(Step::Skipped(count)) => skipped += count,
+                Ok(Step::Again) => {}
+                Ok(Step::End) => return (found, skipped),
+                Err(cause) => assert_eq!(cause.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    fn utf16(units: impl IntoIterator<Item = u16>, is_big_endian: bool) -> Vec<u8> {
+        let units = [0xfeff].into_iter().chain(units);
+        let bytes = units.map(|unit| match is_big_endian {
+            true => unit.to_be_bytes(),
+            false => unit.to_le_bytes(),
+        });
+        bytes.flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_units_are_decoded_as_the_standard_library_does_however_they_are_cut(
+            units in prop::collection::vec(
+                prop_oneof![4 => 1u16..0x80, 2 => any::<u16>(), 2 => 0xd800u16..0xe000], 0..80),
+            is_big_endian: bool,
+            is_torn: bool,
+            reads in prop::collection::vec(prop_oneof![1usize..6, 1usize..100_000], 1..5),
+            room in prop_oneof![1usize..6, Just(4096)],
+        ) {
+            let mut bytes = utf16(units.iter().copied(), is_big_endian);
+            let mut expected = String::from_utf16_lossy(&units);
+            if is_torn {
+                bytes.push(b'\n');
+                // Half a pair in front of half a unit is one piece of nonsense.
+                if !units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) {
+                    expected.push(char::REPLACEMENT_CHARACTER);
+                }
+            }
+            // The mark of UTF-32.
+            prop_assume!(units.first() != Some(&0) || is_big_endian);
+            let (found, skipped) = text_of(&bytes, &reads, room);
+            prop_assert_eq!(String::from_utf8(found).unwrap(), expected);
+            prop_assert_eq!(skipped, 0);
+        }
+
+        #[test]
+        fn a_mark_of_utf_8_is_skipped_once_and_nothing_else_is(
+            marks in 0usize..3,
+            bytes in prop::collection::vec(prop_oneof![Just(0xef), Just(0xbb), Just(0xbf), Just(b'\n')], 0..12),
+            reads in prop::collection::vec(1usize..6, 1..5),
+            room in 1usize..6,
+        ) {
+            let input = [UTF8_MARK.repeat(marks), bytes].concat();
+            let mark = utf8_mark_bytes(&input);
+            let (found, skipped) = text_of(&input, &reads, room);
+            prop_assert_eq!(&found, &input[mark..]);
+            prop_assert_eq!(skipped, mark);
+        }
+    }
+
+    #[test]
+    fn a_long_text_in_utf_16_is_decoded_piece_by_piece() {
+        let text = "plain, größer, 日本語 and 😀\n".repeat(5000);
+        for is_big_endian in [false, true] {
+            let bytes = utf16(text.encode_utf16(), is_big_endian);
+            for room in [1, 100, 1 << 20] {
+                let (found, _) = text_of(&bytes, &[usize::MAX], room);
+                assert!(found == text.as_bytes(), "{room}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_for_a_mark_is_text() {
+        for bytes in [
+            &b""[..],
+            b"\xef",
+            b"\xef\xbb",
+            b"\xef\xbbx",
+            b"\xff",
+            b"\xfe",
+            b"\0",
+            b"\0\0\xfe",
+            b"\xffx",
+            b"text",
+        ] {
+            assert_eq!(text_of(bytes, &[1], 1), (bytes.to_vec(), 0), "{bytes:?}");
+        }
+        assert_eq!(text_of(b"\xff\xfe", &[1], 1), (Vec::new(), 0));
+        assert_eq!(text_of(b"\xff\xfe\0", &[1], 9), ("\u{fffd}".into(), 0));
+    }
+
+    #[test]
+    fn what_has_come_is_text_once_nobody_waits_for_more() {
+        for (bytes, expected) in [(&b"\xef\xbb"[..], &b"\xef\xbb"[..]), (b"\xff", b"\xff")] {
+            let (mut text, mut out, mut rest) = (Text::default(), [0; 9], bytes);
+            let mut fill = |text: &mut Text| {
+                text.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    count => Ok(Step::Bytes(count)),
+                })
+            };
+            let cause = fill(&mut text).unwrap_err();
+            assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
+            text.hurry();
+            assert_eq!(fill(&mut text).unwrap(), Step::Bytes(expected.len()));
+            assert_eq!(&out[..expected.len()], expected);
+        }
+    }
+
+    #[test]
+    fn utf_32_is_refused_with_what_to_do() {
+        for bytes in [&b"\xff\xfe\0\0a\0\0\0"[..], b"\0\0\xfe\xff\0\0\0a"] {
+            let mut rest = bytes;
+            let step = Text::default().fill(&mut [0; 9], |space| {
+                Ok(Step::Bytes(io::Read::read(&mut rest, space)?))
+            });
+            let cause = step.unwrap_err();
+            assert_eq!(cause.kind(), io::ErrorKind::InvalidData);
+            assert!(cause.to_string().contains("iconv"), "{cause}");
+        }
+    }
+}
