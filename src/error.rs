@@ -16,6 +16,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    /// What is left of the message for somebody who has seen every notice, if that is less than all of it.
+    unreported: Option<String>,
 }
 
 /// What went wrong, for code that has to decide.
@@ -96,14 +98,51 @@ impl Error {
     /// assert_eq!(error.to_string(), "no room; ask for less");
     /// ```
     pub fn with_advice(self, advice: &str) -> Self {
-        Error::new(self.kind(), format!("{self}; {advice}"))
+        Error {
+            message: format!("{self}; {advice}"),
+            ..self
+        }
+    }
+
+    /// The part of the message that no [`Notice`](crate::Notice) has reported: all of it, as a rule, and nothing where
+    /// a notice said the same. A program that shows every notice shows this at the end, and says nothing twice.
+    ///
+    /// ```
+    /// let error = microtally::Error::refused("no room");
+    /// assert_eq!(error.unreported(), error.to_string());
+    /// ```
+    pub fn unreported(&self) -> &str {
+        self.unreported.as_deref().unwrap_or(&self.message)
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,
             message: message.into(),
+            unreported: None,
         }
+    }
+
+    /// The same error, of which notices have reported everything except `unreported`.
+    pub(crate) fn reported_except(self, unreported: impl Into<String>) -> Self {
+        Error {
+            unreported: Some(unreported.into()),
+            ..self
+        }
+    }
+
+    /// The same error, behind which `other` is to be said as well.
+    pub(crate) fn followed_by(self, other: &Error) -> Self {
+        let both = match (self.unreported(), other.unreported()) {
+            ("", one) | (one, "") => one.to_owned(),
+            (first, second) => format!("{first}; {second}"),
+        };
+        self.reported_except(both)
+    }
+
+    /// Whether notices have reported what happened.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.unreported.is_some()
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
@@ -131,6 +170,21 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_notices_have_reported_is_left_out_and_what_none_has_is_not_lost() {
+        let of_file = Error::input("a", &io::Error::other("it broke off"));
+        assert_eq!(of_file.unreported(), "cannot read a: it broke off");
+        let reported = of_file.clone().reported_except("");
+        assert_eq!(reported.unreported(), "");
+        assert_eq!(reported.to_string(), of_file.to_string());
+        let both = reported.clone().followed_by(&Error::refused("no room"));
+        assert_eq!(both.unreported(), "no room");
+        let both = both.followed_by(&reported).followed_by(&of_file);
+        assert_eq!(both.unreported(), "no room; cannot read a: it broke off");
+        assert_eq!(both.to_string(), of_file.to_string());
+        assert_eq!(reported.with_advice("go on").unreported(), "");
+    }
 
     #[test]
     fn a_closed_pipe_is_told_apart_from_a_full_disk() {

@@ -195,6 +195,16 @@ impl Control {
         self.state().error.get_or_insert(error);
     }
 
+    /// A source was lost. As [`report_at_end`](Self::report_at_end), but of an error that is not the first one the first
+    /// one says what no notice has reported.
+    pub(crate) fn report_lost(&self, error: Error) {
+        let mut state = self.state();
+        state.error = Some(match state.error.take() {
+            None => error,
+            Some(first) => first.followed_by(&error),
+        });
+    }
+
     /// A batch was put out.
     pub(crate) fn batch_done<'a>(
         &self,

@@ -47,7 +47,7 @@ use crate::limits::SHARDS_MAX;
 use crate::metrics::Intake;
 use crate::shard::ShardCore;
 use crate::source::feed::Feed;
-use crate::source::files::{Entry, Files, Opened, Regular, Trouble};
+use crate::source::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
 use crate::source::{Notice, Notices};
 use crate::sys;
 use crate::table::budget::{Decoders, Division};
@@ -320,7 +320,7 @@ impl Crew {
                     self.failed(set, &shared.entry, &cause);
                 }
                 if place.is_shorter.get() && !shared.is_shorter.swap(true, Ordering::Relaxed) {
-                    self.shorter(set, &shared.entry, &shared.file);
+                    self.shorter(set, &shared.entry, &shared.file, shared.bytes);
                 }
             }
         }
@@ -356,7 +356,7 @@ impl Crew {
                 let range = 0..bytes.unwrap_or(u64::MAX);
                 let outcome = hand.piece(&place, &file, range, (mark_bytes, bytes));
                 if place.is_shorter.get() {
-                    self.shorter(number, entry, &file);
+                    self.shorter(number, entry, &file, bytes.unwrap_or(0));
                 }
                 outcome
             }
@@ -378,11 +378,14 @@ impl Crew {
         }
     }
 
-    /// A file's end came sooner than it should have.
+    /// The end of a file that had so many `bytes` came sooner than it should have.
     #[cold]
-    fn shorter(&self, set: usize, entry: &Entry, file: &File) {
-        let notice = entry.shorter(&self.work.sets[set].name, file);
-        self.notices.tell(notice);
+    fn shorter(&self, set: usize, entry: &Entry, file: &File, bytes: u64) {
+        let set = &self.work.sets[set];
+        let is = file.metadata().map_or(0, |metadata| metadata.len());
+        set.progress.correct(bytes.saturating_sub(is), 0);
+        self.closing().trouble.add(&entry.path, &became_shorter());
+        self.notices.tell(entry.shorter(&set.name, file));
     }
 
     /// A file could not be read, or not to its end.

@@ -504,23 +504,30 @@ impl ReactorCore {
         let (name, panic) = (&self.slots[index].name, panic_message(panic));
         let message = format!("source {name} panicked and is read no more: {panic}");
         let error = Error::new(ErrorKind::UserFunction, message);
-        self.control.report(error.clone());
         self.hub.account_of(index).distrust();
-        self.lose(index, error);
+        let error = self.end_lost(index, error);
+        self.control.report(error);
     }
 
     /// A source is over that should not be.
     #[cold]
     fn lose(&mut self, index: usize, error: Error) {
+        let error = self.end_lost(index, error);
+        self.control.report_lost(error);
+    }
+
+    /// Ends a source that should not be over, and reports it where others go on: the error may be a long time coming.
+    /// Returns the error, which says by then what was reported.
+    fn end_lost(&mut self, index: usize, error: Error) -> Error {
         self.end_slot(index, Ending::Reset, Some(&error));
-        if self.is_endless || self.slots.iter().any(|slot| !slot.is_over) {
-            // The error may be a long time coming.
-            self.notices.tell(Notice::Lost {
-                source: self.slots[index].name.clone(),
-                reason: error.to_string(),
-            });
+        let goes_on = self.is_endless || self.slots.iter().any(|slot| !slot.is_over);
+        if !goes_on || error.is_reported() {
+            return error;
         }
-        self.control.report_at_end(error);
+        let (source, reason) = (self.slots[index].name.clone(), error.to_string());
+        let summary = format!("{source} was lost");
+        self.notices.tell(Notice::Lost { source, reason });
+        error.reported_except(summary)
     }
 
     /// The source is not called any more.

@@ -4,7 +4,8 @@
 //! opened; lines of two files never mix; one that cannot be read costs the others nothing, and is an error
 //! when they are done. Refuses to know: records, patterns, the clock.
 //!
-//! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, and that is told.
+//! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, which is reported and an error at
+//! the end, and the line that was cut is not counted.
 
 mod entry;
 
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::entry::read;
-pub(crate) use self::entry::{Entry, Opened, Packed, Regular, open};
+pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
 use crate::source::encoding::{MARK_BYTES_MAX, Step};
@@ -28,7 +29,8 @@ use crate::table::budget::Decoders;
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
 ///
 /// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
-/// to its end. One that becomes shorter meanwhile ends sooner, with a notice ([`Notice::Shorter`]). Named pipes
+/// to its end. One that has become shorter since it was named ends sooner: an unterminated last line, which may be a cut
+/// one, is dropped, [`Notice::Shorter`](crate::Notice::Shorter) reports it, and the run ends with an error. Named pipes
 /// and devices are read as they come.
 ///
 /// The mark at the beginning of a file (`ef bb bf`, which Windows programs write) is no part of its first line; it is
@@ -85,7 +87,7 @@ struct Counters {
     count: usize,
 }
 
-/// Files that could not be read: the first one's error, and how many.
+/// Files that could not be read, each of which a notice has reported: the first one's error, and how many.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
     first: Option<Error>,
@@ -160,13 +162,15 @@ impl Trouble {
     pub(crate) fn into_error(self, of: usize) -> Option<Error> {
         let first = self.first?;
         let count = self.count;
-        Some(if count == 1 {
-            first
-        } else {
-            let message =
-                format!("{count} of {of} files could not be read, the first one: {first}");
-            Error::new(ErrorKind::Source, message)
-        })
+        let summary = format!("{count} of {of} files could not be read");
+        let error = match count {
+            1 => first,
+            _ => {
+                let message = format!("{summary}, the first one: {first}");
+                Error::new(ErrorKind::Source, message)
+            }
+        };
+        Some(error.reported_except(if of == 1 { String::new() } else { summary }))
     }
 }
 
@@ -175,11 +179,51 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// No name at all, [`ErrorKind::Config`]; the first file that is not there, is a directory or may not
+    /// No name at all, [`ErrorKind::Config`]; the first file that is missing, is a directory or may not
     /// be read, [`ErrorKind::Source`].
     pub fn open<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Result<Self> {
         let entries = paths.into_iter().map(|path| Entry::new(path.into()));
-        let entries = entries.collect::<Result<Vec<_>>>()?;
+        Files::of(entries.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// As [`open`](Self::open), but a file that cannot be opened costs the others nothing: it is tried again when its
+    /// turn comes, reported with [`Notice::Unreadable`](crate::Notice::Unreadable) then, and the run ends with an error
+    /// when the others are done. [`readable`](Self::readable) says how many could be opened.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::sources::Files;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let files = Files::open_any(["Cargo.toml", "missing"])?;
+    /// assert_eq!(files.readable(), 1);
+    /// let lines = ssc.files_stream(files);
+    /// lines.count_by_value().for_each_batch(|batch, _| assert!(batch.len() > 10));
+    /// let error = ssc.start_files()?.await_termination().unwrap_err();
+    /// assert_eq!(error.to_string(), "cannot read \"missing\": No such file or directory");
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No name at all, [`ErrorKind::Config`].
+    pub fn open_any<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Result<Self> {
+        let entries = paths.into_iter().map(|path| {
+            let path = path.into();
+            Entry::new(path.clone()).unwrap_or_else(|_| Entry::unreadable_now(path))
+        });
+        Files::of(entries.collect())
+    }
+
+    /// How many of the files could be opened when they were named.
+    pub fn readable(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| entry.is_readable)
+            .count()
+    }
+
+    fn of(entries: Vec<Entry>) -> Result<Self> {
         let name = match &entries[..] {
             [] => return Err(Error::refused("there is no file to read")),
             [one] => format!("{:?}", one.path),
@@ -357,12 +401,11 @@ fn read_behind_mark(
     })
 }
 
-/// The cause of an [`Input`]'s error, which names the file once more.
-pub(crate) fn input_cause(error: &Error) -> io::Error {
+/// The cause of the error of an [`Input`] of this `name`, which it names.
+pub(crate) fn input_cause(error: &Error, name: &str) -> io::Error {
     let message = error.to_string();
-    let cause = message
-        .rsplit_once(": ")
-        .map_or(&*message, |(_, cause)| cause);
+    let place = Error::input(name, &io::Error::other("")).to_string();
+    let cause = message.strip_prefix(&place).unwrap_or(&message);
     io::Error::other(cause.to_owned())
 }
 
@@ -394,12 +437,16 @@ impl Source for Files {
                 }
                 Ok(Step::End | Step::Again) => {
                     let missing = left.take().unwrap_or(0);
-                    if missing > 0 {
-                        let entry = &self.entries[self.next - 1];
-                        self.port.tell(entry.shorter(&self.name, file));
+                    if missing == 0 {
+                        return self.ended();
                     }
                     self.progress.correct(missing, 0);
-                    self.ended()
+                    let entry = &self.entries[self.next - 1];
+                    let shorter = entry.shorter(&self.name, file);
+                    self.trouble.add(&entry.path, &became_shorter());
+                    self.port.tell(shorter);
+                    self.open = None;
+                    Fill::Break { clean: false }
                 }
                 Ok(Step::Bytes(count)) => {
                     self.progress.add_read(count);
@@ -422,7 +469,10 @@ impl Source for Files {
                 self.progress.add_stream(input.take_taken_bytes());
                 match filled {
                     Fill::End => self.ended(),
-                    Fill::Failed(error) => self.failed(&input_cause(&error)),
+                    Fill::Failed(error) => {
+                        let cause = input_cause(&error, input.name());
+                        self.failed(&cause)
+                    }
                     other => other,
                 }
             }

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
 use crate::source::decode::Decode;
 use crate::source::encoding::Step;
+use crate::source::files::became_shorter;
 use crate::source::unpack;
 use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
@@ -38,6 +39,8 @@ pub struct Input {
     decode: Decode,
     /// Bytes that were read and not asked about.
     taken_bytes: usize,
+    /// Bytes that are left of a regular file as it was at the start; it may have become longer.
+    left_bytes: u64,
     /// A graceful stop was asked for.
     is_draining: bool,
     is_over: bool,
@@ -97,6 +100,7 @@ impl Input {
             readiness: Readiness::Unknown,
             decode: Decode::new(None),
             taken_bytes: 0,
+            left_bytes: 0,
             is_draining: false,
             is_over: false,
         }
@@ -112,7 +116,10 @@ impl Input {
                     events: Events::with_capacity(1),
                 };
             }
-            Ok(None) => self.readiness = Readiness::Always,
+            Ok(None) => {
+                self.readiness = Readiness::Always;
+                self.left_bytes = left_bytes(file).unwrap_or(0);
+            }
             Err(cause) => self.file = Err(cause),
         }
     }
@@ -121,6 +128,15 @@ impl Input {
         self.is_over = true;
         Fill::Failed(Error::input(&self.name, cause))
     }
+}
+
+/// Bytes between the place of a regular file and its end.
+fn left_bytes(mut file: &File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(0);
+    }
+    Ok(metadata.len().saturating_sub(file.stream_position()?))
 }
 
 /// Reads when there is something to read: bytes, the end, an error.
@@ -193,9 +209,11 @@ impl Source for Input {
             }
         };
         let (readiness, taken_bytes) = (&mut self.readiness, &mut self.taken_bytes);
+        let left_bytes = &mut self.left_bytes;
         let read = |space: &mut [u8]| {
             let count = read_ready(file, readiness, space)?;
             *taken_bytes += count;
+            *left_bytes = left_bytes.saturating_sub(count as u64);
             Ok(count)
         };
         match self.decode.fill(buf, read) {
@@ -204,6 +222,7 @@ impl Source for Input {
             // What has come so far is not enough to decode anything of it, and there may be more that has come.
             Ok(Step::Again) if self.is_draining => Fill::Finishing(now),
             Ok(Step::Again) => Fill::Pending(Some(now)),
+            Ok(Step::End) if self.left_bytes > 0 => self.failed(&became_shorter()),
             Ok(Step::End) => {
                 self.is_over = true;
                 Fill::End

@@ -108,7 +108,8 @@ pub enum Notice {
         /// What the system says.
         reason: String,
     },
-    /// A file became shorter while it was read. What was read of it before is counted, and it is no error.
+    /// A file became shorter while it was read. What was read of it before is counted, except a line that was cut, and
+    /// the run ends with an error unless it never ends.
     Shorter {
         /// The source's name.
         source: String,

@@ -182,7 +182,8 @@ pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<V
     Ok(files)
 }
 
-fn has_wildcard(path: &Path) -> bool {
+/// Whether a path is a pattern, unless there is a file of that name.
+pub(crate) fn has_wildcard(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     text.iter().any(|byte| b"*?[{\\".contains(byte))
 }

@@ -21,13 +21,16 @@ use crate::error::Result;
 use crate::source::decode::First;
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::encoding::utf8_mark_bytes;
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Notice, Port, Source};
 
 /// The lines of the files that are put into a directory, as a source beside others.
 ///
 /// It is what [`text_file_stream`](crate::StreamingContext::text_file_stream) reads. The rule which file belongs
 /// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
 /// its files are read first, whole, while everybody else waits, and then the batch is cut.
+///
+/// A file that becomes shorter while it is read is reported with [`Notice::Shorter`](crate::Notice::Shorter), and the
+/// line that was cut is not counted.
 ///
 /// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded.
 ///
@@ -52,6 +55,8 @@ pub struct TextFiles {
     open: Option<(PathBuf, File)>,
     /// Bytes of a mark in front of the open file's text that were not accounted for.
     mark_bytes: usize,
+    /// Bytes that are left of the open file as it was when it was opened; it may have become longer.
+    left_bytes: u64,
     /// The batch that was asked for is not complete.
     is_due: bool,
 }
@@ -72,6 +77,7 @@ impl TextFiles {
             left: VecDeque::new(),
             open: None,
             mark_bytes: 0,
+            left_bytes: 0,
             is_due: false,
         })
     }
@@ -82,6 +88,8 @@ impl TextFiles {
             match open(&path) {
                 Ok((file, mark_bytes)) => {
                     self.mark_bytes = mark_bytes;
+                    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+                    self.left_bytes = bytes.saturating_sub(mark_bytes as u64);
                     return Some((path, file));
                 }
                 Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
@@ -145,10 +153,21 @@ impl Source for TextFiles {
         loop {
             match file.read(buf) {
                 Ok(0) => {
+                    let is_cut = self.left_bytes > 0;
+                    if is_cut {
+                        self.port.tell(Notice::Shorter {
+                            source: self.directory.name().to_owned(),
+                            path: path.clone(),
+                            bytes: file.metadata().map_or(0, |metadata| metadata.len()),
+                        });
+                    }
                     self.open = None;
-                    return Fill::Break { clean: true };
+                    return Fill::Break { clean: !is_cut };
                 }
-                Ok(count) => return Fill::Bytes(count),
+                Ok(count) => {
+                    self.left_bytes = self.left_bytes.saturating_sub(count as u64);
+                    return Fill::Bytes(count);
+                }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => {
                     self.port.tell(self.directory.unreadable(path, &cause));

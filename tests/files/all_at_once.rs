@@ -249,6 +249,47 @@ fn a_file_that_cannot_be_read_costs_the_others_nothing_and_is_an_error_at_the_en
 }
 
 #[test]
+fn files_that_cannot_be_opened_cost_the_others_nothing_where_any_will_do() {
+    let root = tempfile::tempdir().unwrap();
+    let mut paths = put(root.path(), &[b"a\n".to_vec(), b"b".to_vec()]);
+    let missing = root.path().join("missing");
+    paths.insert(1, missing.clone());
+    paths.push(root.path().to_owned());
+    for way in [all_at_once, one_by_one] {
+        assert_eq!(Files::open(&paths).unwrap_err().kind(), ErrorKind::Source);
+        let files = Files::open_any(&paths).unwrap();
+        assert_eq!(files.readable(), 2);
+        let outcome = way(files, Rule::Lines, Config::default().workers(2).pin(false));
+        assert_eq!(outcome.seen, Definition::of(b"a\nb", Rule::Lines));
+        let mut notices = outcome.notices;
+        notices.sort();
+        let mut expected = [
+            format!("cannot read {missing:?}: No such file or directory"),
+            format!("cannot read {:?}: Is a directory", root.path()),
+        ];
+        expected.sort();
+        assert_eq!(notices, expected);
+        let error = outcome.error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Source);
+        assert_eq!(error.unreported(), "2 of 4 files could not be read");
+        assert!(
+            error
+                .to_string()
+                .starts_with("2 of 4 files could not be read, the first one: ")
+        );
+    }
+    // One that is made in time is read.
+    let files = Files::open_any(&paths[1..2]).unwrap();
+    assert_eq!(files.readable(), 0);
+    fs::write(&missing, "in time\n").unwrap();
+    let outcome = all_at_once(files, Rule::Lines, Config::default());
+    assert_eq!(outcome.seen, Definition::of(b"in time\n", Rule::Lines));
+    assert!(outcome.error.is_none());
+    let none = Files::open_any::<&std::path::Path>([]).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Config);
+}
+
+#[test]
 fn case_77_a_file_that_shrinks_ends_sooner_and_one_that_grows_does_not_end_later() {
     let root = tempfile::tempdir().unwrap();
     let paths = put(
@@ -271,13 +312,58 @@ fn case_77_a_file_that_shrinks_ends_sooner_and_one_that_grows_does_not_end_later
         .write_all(b"more\n")
         .unwrap();
     let outcome = all_at_once(files, Rule::Lines, Config::default().workers(1));
-    assert!(outcome.error.is_none());
-    let expected = Definition::of(b"kept\nkept\nkep", Rule::Lines);
-    assert_eq!(
-        outcome.seen,
-        expected.plus(Definition::of(b"0123456789\nmore\n", Rule::Lines))
+    let says = format!(
+        "cannot read {:?}: it became shorter while it was read; the line that was cut is not counted",
+        paths[0]
     );
+    assert_eq!(outcome.error.unwrap().to_string(), says);
+    assert_eq!(outcome.notices.len(), 1, "{:?}", outcome.notices);
+    assert_eq!(outcome.truncated_records, 1);
+    let expected = Definition::of(b"kept\nkept\n0123456789\nmore\n", Rule::Lines);
+    assert_eq!(outcome.seen.counts, expected.counts);
+    assert_eq!(outcome.seen.records, expected.records);
     assert_eq!((progress.read_bytes(), progress.total_bytes()), (29, 29));
+}
+
+/// Wherever the file is cut, wherever the pieces begin and end, and whoever reads them.
+#[test]
+fn a_line_that_was_cut_is_no_key_and_the_run_ends_with_an_error() {
+    let content: Vec<u8> = (0..12)
+        .flat_map(|number| format!("line {number} end\r\n").into_bytes())
+        .collect();
+    let root = tempfile::tempdir().unwrap();
+    for (way, piece_bytes, workers) in [
+        (all_at_once as fn(_, _, _) -> _, 10, 3),
+        (all_at_once, 1000, 1),
+        (one_by_one, 1000, 1),
+    ] {
+        for end in 0..=content.len() {
+            let paths = put(root.path(), std::slice::from_ref(&content));
+            let files = Files::open(&paths).unwrap().piece_bytes(piece_bytes);
+            let progress = files.progress();
+            let file = File::options().write(true).open(&paths[0]).unwrap();
+            file.set_len(end as u64).unwrap();
+            let config = Config::default().workers(workers).block_bytes(64);
+            let outcome = way(files, Rule::Lines, config.pin(false));
+            let lines = content[..end]
+                .iter()
+                .rposition(|byte| b"\r\n".contains(byte))
+                .map_or(0, |last| last + 1);
+            let expected = Definition::of(&content[..lines], Rule::Lines);
+            assert_eq!(outcome.seen.counts, expected.counts, "{end}");
+            assert_eq!(outcome.seen.records, expected.records, "{end}");
+            assert_eq!(outcome.truncated_records, u64::from(lines < end), "{end}");
+            let is_cut = end < content.len();
+            let notices = outcome.notices.iter();
+            let told = notices.filter(|notice| notice.contains("became shorter"));
+            assert_eq!(told.count(), usize::from(is_cut), "{end}");
+            assert_eq!(outcome.error.is_some(), is_cut, "{end}");
+            assert_eq!(
+                [progress.read_bytes(), progress.total_bytes()],
+                [end as u64; 2]
+            );
+        }
+    }
 }
 
 /// The last record begins in one piece and has no end in the next ones: it is looked for up to the end that the file

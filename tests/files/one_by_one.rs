@@ -100,7 +100,12 @@ fn case_77_a_file_that_shrank_ends_sooner() {
         .set_len(7)
         .unwrap();
     let outcome = one_by_one(files, Rule::Lines, Config::default());
-    assert_eq!(outcome.seen, Definition::of(b"kept\nke", Rule::Lines));
+    let expected = Definition::of(b"kept\n", Rule::Lines);
+    assert_eq!(outcome.seen.counts, expected.counts);
+    assert_eq!(outcome.truncated_records, 1);
+    let error = outcome.error.unwrap();
+    assert!(error.to_string().contains("it became shorter"), "{error}");
+    assert_eq!(error.unreported(), "");
     assert_eq!((progress.read_bytes(), progress.total_bytes()), (7, 7));
 }
 

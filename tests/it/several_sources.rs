@@ -68,7 +68,10 @@ fn one_that_is_lost_is_told_and_the_others_go_on() {
     run.wait_for_counts(&[("x", 1)]);
     drop(stdin);
     let ended = run.wait().exits_with(3);
-    let ended = ended.says(&[&format!("microtally: cannot connect to {url}: ")]);
+    // Why it was is said once.
+    let ended = ended.says(&[&format!("microtally: {url} was lost\n")]);
+    let why = format!("cannot connect to {url}: ");
+    assert_eq!(ended.stderr.matches(&why).count(), 1, "{ended:?}");
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
 }
 
@@ -78,4 +81,24 @@ fn one_that_cannot_be_opened_ends_all_before_they_begin() {
     let ended = program.run().exits_with(3);
     let ended = ended.says(&["cannot read \"missing\""]);
     assert_eq!(ended.stdout, "");
+}
+
+/// The first one's reason is said when it happens. The last one is lost when nothing goes on.
+#[test]
+fn where_all_are_lost_each_reason_is_said_once() {
+    let (first, last) = (Port::closed().url(), Server::open());
+    let args = ["count", "--reconnect", "never", &first, &last.url()];
+    let run = microtally(&args).start();
+    let stream = last.accept();
+    run.stderr.wait_for(&format!("{first} is lost"));
+    // A reset, and nobody to connect to.
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+    let ended = run.wait().exits_with(3);
+    for url in [&first, &last.url()] {
+        assert!(ended.stderr.contains(url.as_str()), "{ended:?}");
+    }
+    let why = format!("cannot connect to {first}: ");
+    assert_eq!(ended.stderr.matches(&why).count(), 1, "{ended:?}");
 }

@@ -121,6 +121,7 @@ fn input_that_breaks_off_is_told_counted_and_an_exit_code() {
         .run()
         .exits_with(3);
     let ended = ended.says(&[name, &says]);
+    assert_eq!(ended.stderr.matches(&says).count(), 1, "{ended:?}");
     assert!(ended.stdout.contains("\tx\t2\n"), "{}", ended.stdout);
 }
 

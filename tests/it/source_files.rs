@@ -53,23 +53,66 @@ fn a_pattern_is_every_file_that_fits_but_hidden_ones_and_directories() {
 }
 
 #[test]
-fn what_cannot_be_opened_ends_it_before_it_begins_and_is_named() {
+fn nothing_begins_where_nothing_can_be_opened_and_it_is_named() {
     let fails = |program: Program, parts: &[&str]| {
         let Ended { stdout, .. } = program.run().exits_with(3).says(parts);
         assert_eq!(stdout, "");
     };
     for command in ["count", "words", "top"] {
-        let there = || microtally(&[command, "there"]).file("there", "x\n");
+        let alone = |name: &str| microtally(&[command, name]);
         let missing = "cannot read \"missing\": No such file or directory\n";
-        fails(there().args(&["missing"]), &["microtally: ", missing]);
-        fails(there().args(&["/"]), &["cannot read \"/\": Is a directory"]);
+        fails(alone("missing"), &["microtally: ", missing]);
+        fails(alone("/"), &["cannot read \"/\": Is a directory"]);
         let nothing = "nothing fits the pattern \"*.nothing\": no file has such a name";
-        fails(there().args(&["*.nothing"]), &[nothing]);
+        fails(alone("*.nothing"), &[nothing]);
+        fails(alone("missing").args(&["*.nothing", "/"]), &[missing]);
     }
     fails(
         count(&["a:b"]),
         &["cannot read \"a:b\"", "an address is written HOST:PORT"],
     );
+}
+
+/// Beside others that can: these are counted, each of the former is reported once, and how many there were.
+#[test]
+fn one_that_cannot_be_opened_costs_the_others_nothing_and_is_reported_once() {
+    for command in [
+        &["count"][..],
+        &["count", "-j", "1"],
+        &["top", "-i", "8760h", "-n", "all"],
+        &["words", "-i", "8760h", "-o", "tsv", "-n", "all"],
+    ] {
+        let ended = microtally(command).args(&["a", "missing", "/", "*.nothing", "b"]);
+        let ended = ended.file("a", "x\n").file("b", "y\nx\n").run();
+        let ended = ended.exits_with(3);
+        assert_eq!(ended.tsv_counts(), plain(&[("x", 2), ("y", 1)]));
+        for says in [
+            "microtally: cannot read \"missing\": No such file or directory\n",
+            "microtally: cannot read \"/\": Is a directory\n",
+            "microtally: cannot read \"*.nothing\": no file has such a name\n",
+            "microtally: 3 of 5 files could not be read\n",
+        ] {
+            assert_eq!(ended.stderr.matches(says).count(), 1, "{ended:?}");
+        }
+        assert_eq!(ended.stderr.lines().count(), 4, "{ended:?}");
+    }
+    // A link that leads nowhere, among what fits a pattern.
+    let script = "echo x > a.log; ln -s nowhere d.log; exec \"$0\" count -o tsv '*.log'";
+    let ended = shell(script).run().exits_with(3);
+    let ended = ended.says(&["cannot read \"d.log\": No such file or directory\n"]);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+    // An address that is none.
+    let ended = count(&["a", "b:c"]).file("a", "x\n").run().exits_with(3);
+    let ended = ended.says(&["cannot read \"b:c\": ", "an address is written HOST:PORT"]);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+}
+
+#[test]
+fn standard_input_is_counted_beside_a_file_that_cannot_be_opened() {
+    let ended = count(&["missing", "-"]).run_with(b"x\n").exits_with(3);
+    let says = "microtally: cannot read \"missing\": No such file or directory\n";
+    assert_eq!(ended.stderr, says);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
 }
 
 #[test]
@@ -100,22 +143,18 @@ fn a_file_without_permission_is_named() {
             return;
         }
     }
-    for command in [
-        "count secret",
-        "count open secret",
-        "top -i 20ms secret",
-        "words open secret",
-    ] {
+    let says = "microtally: cannot read \"secret\": Permission denied\n";
+    for command in ["count secret", "top -i 20ms secret", "words secret"] {
         let (ended, _) = run(script, command);
         let ended = ended.exits_with(3);
-        assert_eq!(
-            (&*ended.stdout, &*ended.stderr),
-            (
-                "",
-                "microtally: cannot read \"secret\": Permission denied\n"
-            ),
-            "{command}"
-        );
+        assert_eq!((&*ended.stdout, &*ended.stderr), ("", says), "{command}");
+    }
+    let says = format!("{says}microtally: 1 of 2 files could not be read\n");
+    for command in ["count open secret", "top -i 8760h secret open"] {
+        let (ended, _) = run(script, command);
+        let ended = ended.exits_with(3);
+        assert_eq!(ended.stderr, says, "{command}");
+        assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]), "{command}");
     }
 }
 
@@ -243,12 +282,24 @@ fn case_77_a_file_that_becomes_shorter_while_it_is_read_is_told_of_once() {
         let run = program.start();
         until("some of it is read", || run.read_bytes() > 1 << 20);
         file.set_len(4).unwrap();
-        let ended = run.wait().exits_with(0);
+        let ended = run.wait().exits_with(3);
         let told = "microtally: \"long\" became shorter while it was read: of what was behind its first 4 \
                     bytes, only what had been read before is counted\n";
         assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");
-        assert_eq!(ended.tsv_counts().get("x"), Some(&2), "{command:?}");
+        // Of the line that was cut nothing is a key.
+        assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]), "{command:?}");
     }
+    let program = count(&[]).file("long", "x\nx\n");
+    let long = program.path("long");
+    let file = File::options().write(true).open(&long).unwrap();
+    file.set_len(1 << 34).unwrap();
+    let run = program.stdin(File::open(long).unwrap()).start();
+    until("some of it is read", || run.read_bytes() > 1 << 20);
+    file.set_len(4).unwrap();
+    let ended = run.wait().exits_with(3);
+    let says = "microtally: cannot read standard input: it became shorter while it was read";
+    assert_eq!(ended.stderr.matches(says).count(), 1, "{ended:?}");
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]));
 }
 
 /// The mark that Windows programs write: of each file, also where a pattern or several names are given.

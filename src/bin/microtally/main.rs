@@ -61,8 +61,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::SinkClosed => ExitCode::SUCCESS,
         Err(error) => {
-            say(&in_terms_of_variables(error.clone()));
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            let error = in_terms_of_variables(error);
+            // What was shown as a notice is not said again.
+            if !error.unreported().is_empty() {
+                say(&error.unreported());
+            }
+            ExitCode::from(code)
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use microtally::prelude::*;
 use microtally::sources::{
@@ -172,6 +172,10 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         .map_err(|error| in_terms_of_options(error, counting))
 }
 
+/// How the library says that compressed data asks for more memory than the limit spares, and what would do.
+const OF_MEMORY_LIMIT: &str = "the memory limit leaves";
+const MORE_MEMORY: &str = "or raise --max-memory";
+
 /// An error of the library, which knows nothing of options, with their names in it and what to do.
 fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
     match error.kind() {
@@ -190,8 +194,8 @@ fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
                 Some(_) => Error::refused(message),
             }
         }
-        ErrorKind::Source if error.to_string().contains("the memory limit leaves") => {
-            error.with_advice("or raise --max-memory")
+        ErrorKind::Source if error.to_string().contains(OF_MEMORY_LIMIT) => {
+            error.with_advice(MORE_MEMORY)
         }
         ErrorKind::Limit => error.with_advice(
             "raise --max-memory, or go on beyond it with --on-limit approx or --on-limit other",
@@ -264,24 +268,53 @@ fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
     (!counting.follow).then_some(patterns)
 }
 
-/// The files of some patterns.
+/// The files of some patterns. Those that cannot be read are reported when their turn comes, if there are others.
 fn open(patterns: &[&OsStr]) -> Result<Files> {
-    let files = expand(patterns).and_then(Files::open);
-    let files = files.map(Files::decompress);
-    files.map_err(|error| match patterns {
-        [one] => in_terms_of_sources(error, one),
-        _ => error,
-    })
+    let mut paths = Vec::new();
+    for pattern in patterns {
+        paths.extend(files_of(pattern, patterns.len() == 1)?);
+    }
+    open_any(&paths, true)
+}
+
+/// The files of a pattern. One that fits none is a file that is missing, unless it `is_alone`.
+fn files_of(pattern: &OsStr, is_alone: bool) -> Result<Vec<PathBuf>> {
+    match expand([pattern]) {
+        Err(error) if is_alone || error.kind() != ErrorKind::Source => {
+            Err(in_terms_of_sources(error, pattern))
+        }
+        Err(_) => Ok(vec![pattern.into()]),
+        files => files,
+    }
+}
+
+/// What can be read of some files, which is at least one of them if there is nothing else to read.
+fn open_any(paths: &[PathBuf], is_all: bool) -> Result<Files> {
+    let files = Files::open_any(paths)?;
+    let files = if is_all && files.readable() == 0 {
+        let first = paths
+            .first()
+            .map_or(OsStr::new(""), |path| path.as_os_str());
+        Files::open(paths).map_err(|error| in_terms_of_sources(error, first))?
+    } else {
+        files
+    };
+    Ok(files.decompress())
 }
 
 /// What may have been meant by a name that is no file.
 fn in_terms_of_sources(error: Error, name: &OsStr) -> Error {
     match error.kind() {
-        ErrorKind::Source if name.to_string_lossy().contains(':') => {
-            error.with_advice("an address is written HOST:PORT, with a port from 1 to 65535")
-        }
+        ErrorKind::Source if has_colon(name) => error.with_advice(ADDRESS),
         _ => error,
     }
+}
+
+/// What a name that is no file may have been meant for.
+const ADDRESS: &str = "an address is written HOST:PORT, with a port from 1 to 65535";
+
+fn has_colon(name: &OsStr) -> bool {
+    name.to_string_lossy().contains(':')
 }
 
 /// The lines of every source, for batches `interval` apart, or for a single one.
@@ -305,13 +338,15 @@ fn connect<'c>(
                 }
             }
             SourceSpec::Files(pattern) => {
-                let paths =
-                    expand([pattern]).map_err(|error| in_terms_of_sources(error, pattern))?;
-                let (regular, others) = paths.into_iter().partition(|path| path.is_file());
-                files.extend::<Vec<_>>(regular);
-                for path in others {
-                    let other = open(&[path.as_os_str()])?;
-                    sources.push(Box::new(other) as Box<dyn Source>);
+                for path in files_of(pattern, specs(counting).len() == 1)? {
+                    if is_stream(&path)
+                        && let Ok(stream) = Files::open([&path])
+                    {
+                        sources.push(Box::new(stream.decompress()) as Box<dyn Source>);
+                    } else {
+                        // What cannot be opened is reported by whoever reads the others.
+                        files.push(path);
+                    }
                 }
             }
             other => sources.push(source(other, counting, interval)?),
@@ -320,7 +355,9 @@ fn connect<'c>(
     // One source for all: each takes memory of its own, and a shell makes hundreds of names of a pattern. What
     // has no end of its own is not among them, for nothing comes behind it.
     if !files.is_empty() {
-        sources.push(Box::new(Files::open(files)?.decompress()));
+        // A wrong name beside a connection is noticed at once, and not when that ends.
+        let is_all = sources.is_empty() || interval.is_some();
+        sources.push(Box::new(open_any(&files, is_all)?));
     }
     if !followed.is_empty() {
         let options = FollowOptions::default();
@@ -477,7 +514,12 @@ pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
 
 /// Notices go to the person at the terminal, with what to do where there is something to do.
 fn tell(notice: &Notice) {
-    say(notice);
+    match notice {
+        Notice::Unreadable { reason, .. } if reason.contains(OF_MEMORY_LIMIT) => {
+            say(&format_args!("{notice}; {MORE_MEMORY}"));
+        }
+        _ => say(notice),
+    }
     let advice = match notice {
         Notice::Waiting { source, reason, .. } if reason == "connection refused" => {
             source.rsplit_once(':').map(|(_, port)| {
@@ -496,6 +538,11 @@ fn tell(notice: &Notice) {
         Notice::Idle { .. } => Some("--idle-timeout says how long they may be silent".to_owned()),
         Notice::Oversize { .. } => {
             Some("keep longer ones with --max-record, up to 1GiB".to_owned())
+        }
+        Notice::Unreadable { path, reason, .. }
+            if reason.starts_with("No such file") && has_colon(path.as_os_str()) =>
+        {
+            Some(ADDRESS.to_owned())
         }
         Notice::Unlisted { .. } => Some(
             "it is looked for again whenever a batch ends; a signal ends the program".to_owned(),

@@ -136,7 +136,11 @@ impl Hand {
             let room = usize::try_from(room).unwrap_or(usize::MAX).min(space.len());
             let mut count = read_at(file, &mut space[..room], at)?;
             if count == 0 {
-                place.is_shorter.set(bytes.is_some() && at < file_end);
+                if bytes.is_some() {
+                    // The file was cut, and so was what is held of a line.
+                    place.is_shorter.set(true);
+                    return Ok(Ending::Reset);
+                }
                 break;
             }
             if end.is_none() {
@@ -242,7 +246,7 @@ impl Hand {
                 Fill::Pending(None) => thread::park_timeout(PIPE_POLL),
                 Fill::Failed(error) => {
                     self.end(stream, Ending::Reset);
-                    return Err(input_cause(&error));
+                    return Err(input_cause(&error, input.name()));
                 }
                 _ => break,
             }

@@ -14,6 +14,7 @@ use crate::source::decode::{Decode, First, Kind};
 use crate::source::encoding::{Step, utf8_mark_bytes};
 use crate::source::files::Progress;
 use crate::source::input::Input;
+use crate::source::pattern::has_wildcard;
 use crate::source::unpack;
 use crate::table::budget::Decoders;
 
@@ -27,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// A pipe or a device, which can be opened once.
     pub(super) stream: Option<File>,
+    /// It could be opened when it was named.
+    pub(super) is_readable: bool,
     /// Its first bytes when it was named, if it is a regular file.
     first: First,
     /// What is inside is asked for, if it is compressed.
@@ -67,7 +70,7 @@ impl Entry {
     /// It cannot be opened, or is a directory.
     pub(super) fn new(path: PathBuf) -> Result<Self> {
         let unreadable = |cause: &io::Error| Error::input(&format!("{path:?}"), cause);
-        let opened = open(&path).and_then(|file| Ok((metadata(&file)?, file)));
+        let opened = open_named(&path).and_then(|file| Ok((metadata(&file)?, file)));
         let (metadata, file) = opened.map_err(|cause| unreadable(&cause))?;
         let is_file = metadata.is_file();
         Ok(Entry {
@@ -81,8 +84,21 @@ impl Entry {
             bytes: if is_file { metadata.len() } else { 0 },
             // A pipe must not be closed again: whoever writes would be told that nobody reads.
             stream: (!is_file).then_some(file),
+            is_readable: true,
             is_unpacked: false,
         })
+    }
+
+    /// What cannot be opened: it is tried again when its turn comes.
+    pub(super) fn unreadable_now(path: PathBuf) -> Self {
+        Entry {
+            path,
+            bytes: 0,
+            first: First::default(),
+            stream: None,
+            is_readable: false,
+            is_unpacked: false,
+        }
     }
 
     /// About how many bytes are in it, as far as that is known when it was named.
@@ -112,12 +128,13 @@ impl Entry {
     pub(crate) fn open(&mut self, window_log_max: u32) -> io::Result<Opened> {
         let file = match self.stream.take() {
             Some(stream) => stream,
-            None => open(&self.path)?,
+            None => open_named(&self.path)?,
         };
         let metadata = metadata(&file)?;
         Ok(if metadata.is_file() {
             // Files that are made up when they are read say that they are empty.
-            let bytes = Some(metadata.len()).filter(|&bytes| bytes > 0);
+            // Of one that has become shorter meanwhile more is expected than there is: that will be noticed.
+            let bytes = Some(metadata.len().max(self.bytes)).filter(|&bytes| bytes > 0);
             let first = First::of(&file)?;
             match first.kind(self.is_unpacked) {
                 Kind::Plain => Opened::Regular(Regular {
@@ -198,11 +215,23 @@ impl Packed {
         });
         if matches!(outcome, Ok(Step::End) | Err(_)) {
             // It is shorter than it was, or what is left of it means nothing.
-            progress.correct(left.unwrap_or(0), 0);
-            *left = Some(0);
+            let missing = left.replace(0).unwrap_or(0);
+            progress.correct(missing, 0);
+            if missing > 0 && outcome.is_ok() {
+                return Err(became_shorter());
+            }
         }
         outcome
     }
+}
+
+/// The error of a file whose end came sooner than it should have.
+#[cold]
+pub(crate) fn became_shorter() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "it became shorter while it was read; the line that was cut is not counted",
+    )
 }
 
 /// What an open file is: anything but a directory.
@@ -212,6 +241,16 @@ fn metadata(file: &File) -> io::Result<Metadata> {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     Ok(metadata)
+}
+
+/// Opens a file, or what was to be a pattern and fits none.
+fn open_named(path: &Path) -> io::Result<File> {
+    open(path).map_err(|cause| {
+        if cause.kind() == io::ErrorKind::NotFound && has_wildcard(path) {
+            return io::Error::new(cause.kind(), "no file has such a name");
+        }
+        cause
+    })
 }
 
 /// Opens a file without waiting: a named pipe without a writer would make one wait for it.

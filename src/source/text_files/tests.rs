@@ -114,3 +114,27 @@ fn the_utf_8_mark_at_the_beginning_of_each_file_is_skipped_and_nothing_is_decode
         assert_eq!(*reading.told.lock().unwrap(), [""; 0]);
     }
 }
+
+#[test]
+fn a_file_that_is_cut_while_it_is_read_is_reported_and_its_cut_line_is_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 4);
+    let path = root.path().join("a");
+    put(&path, b"one\ntwo\nthree\n", 10_100);
+    assert!(reading.files.batch_due(BatchTime::from_millis(11_000)));
+    let mut buf = vec![0; 4];
+    let mut fill = || reading.files.fill(&mut buf, Duration::ZERO);
+    assert!(matches!(fill(), Fill::Bytes(4)));
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(6)
+        .unwrap();
+    assert!(matches!(fill(), Fill::Bytes(2)));
+    assert!(matches!(fill(), Fill::Break { clean: false }));
+    assert!(matches!(fill(), Fill::Complete));
+    let told = reading.told.lock().unwrap();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("became shorter"), "{told:?}");
+}
