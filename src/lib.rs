@@ -163,6 +163,8 @@ pub mod internals {
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
     pub use crate::shard::alone::Pipeline;
     pub use crate::source::clients::{Clients, Event, Filled, Long};
+    #[cfg(feature = "compress")]
+    pub use crate::source::decode::decoded;
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;

@@ -139,3 +139,38 @@ impl Decode {
         })
     }
 }
+
+/// Decodes `bytes`, compressed or not, which come in reads of these sizes, over and over, into rooms of `room` bytes; no
+/// more than some `bytes_max` of content. Returns the content and how it ended. For the fuzzer.
+#[cfg(feature = "compress")]
+pub fn decoded(
+    bytes: &[u8],
+    reads: &[usize],
+    room: usize,
+    bytes_max: usize,
+) -> (Vec<u8>, io::Result<()>) {
+    let mut decode = Decode::new(Some(unpack::of_stream()));
+    let (mut content, mut out) = (Vec::new(), vec![0; room.max(1)]);
+    let (mut rest, mut reads, mut is_ready) = (bytes, reads.iter().cycle(), false);
+    while content.len() < bytes_max {
+        let step = decode.fill(&mut out, |space| {
+            is_ready = !is_ready;
+            if is_ready {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let wanted = reads.next().map_or(usize::MAX, |&wanted| wanted.max(1));
+            let count = wanted.min(space.len()).min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            Ok(count)
+        });
+        match step {
+            Ok(Step::Bytes(count)) => content.extend_from_slice(&out[..count]),
+            Ok(Step::Skipped(_) | Step::Again) => {}
+            Ok(Step::End) => break,
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+            Err(cause) => return (content, Err(cause)),
+        }
+    }
+    (content, Ok(()))
+}

@@ -15,7 +15,7 @@
 
 mod bind;
 pub(crate) mod clients;
-mod decode;
+pub(crate) mod decode;
 pub(crate) mod dial;
 pub(crate) mod directory;
 pub(crate) mod encoding;
