@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use self::entry::read;
-pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, open};
+pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, has_shrunk, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
 use crate::source::encoding::{MARK_BYTES_MAX, Step};
@@ -66,6 +66,7 @@ pub struct Files {
 enum Open {
     Regular {
         file: File,
+        bytes: u64,
         left: Option<u64>,
         /// Bytes of the mark, if it was not read.
         mark_bytes: usize,
@@ -331,6 +332,7 @@ impl Files {
                     self.progress.begin(entry.bytes, regular.bytes.unwrap_or(0));
                     self.open = Some(Open::Regular {
                         file: regular.file,
+                        bytes: regular.bytes.unwrap_or(0),
                         left: regular.bytes,
                         mark_bytes: regular.mark_bytes,
                     });
@@ -425,6 +427,7 @@ impl Source for Files {
         match self.open.as_mut().expect("it was opened") {
             Open::Regular {
                 file,
+                bytes,
                 left,
                 mark_bytes,
             } => match read_behind_mark(file, left, mark_bytes, buf) {
@@ -437,10 +440,10 @@ impl Source for Files {
                 }
                 Ok(Step::End | Step::Again) => {
                     let missing = left.take().unwrap_or(0);
-                    if missing == 0 {
+                    self.progress.correct(missing, 0);
+                    if missing == 0 || !has_shrunk(file, *bytes) {
                         return self.ended();
                     }
-                    self.progress.correct(missing, 0);
                     let entry = &self.entries[self.next - 1];
                     let shorter = entry.shorter(&self.name, file);
                     self.trouble.add(&entry.path, &became_shorter());

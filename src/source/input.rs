@@ -20,7 +20,7 @@ use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
 use crate::source::decode::Decode;
 use crate::source::encoding::Step;
-use crate::source::files::became_shorter;
+use crate::source::files::{became_shorter, has_shrunk};
 use crate::source::unpack;
 use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
@@ -39,7 +39,8 @@ pub struct Input {
     decode: Decode,
     /// Bytes that were read and not asked about.
     taken_bytes: usize,
-    /// Bytes that are left of a regular file as it was at the start; it may have become longer.
+    /// Bytes of a regular file at the start, and those of them that are left; it may have become longer.
+    file_bytes: u64,
     left_bytes: u64,
     /// A graceful stop was asked for.
     is_draining: bool,
@@ -100,6 +101,7 @@ impl Input {
             readiness: Readiness::Unknown,
             decode: Decode::new(None),
             taken_bytes: 0,
+            file_bytes: 0,
             left_bytes: 0,
             is_draining: false,
             is_over: false,
@@ -118,7 +120,7 @@ impl Input {
             }
             Ok(None) => {
                 self.readiness = Readiness::Always;
-                self.left_bytes = left_bytes(file).unwrap_or(0);
+                (self.file_bytes, self.left_bytes) = file_bytes(file).unwrap_or_default();
             }
             Err(cause) => self.file = Err(cause),
         }
@@ -130,13 +132,14 @@ impl Input {
     }
 }
 
-/// Bytes between the place of a regular file and its end.
-fn left_bytes(mut file: &File) -> io::Result<u64> {
+/// Bytes of a regular file, and those of them that are behind its place.
+fn file_bytes(mut file: &File) -> io::Result<(u64, u64)> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Ok(0);
+        return Ok((0, 0));
     }
-    Ok(metadata.len().saturating_sub(file.stream_position()?))
+    let bytes = metadata.len();
+    Ok((bytes, bytes.saturating_sub(file.stream_position()?)))
 }
 
 /// Reads when there is something to read: bytes, the end, an error.
@@ -222,7 +225,9 @@ impl Source for Input {
             // What has come so far is not enough to decode anything of it, and there may be more that has come.
             Ok(Step::Again) if self.is_draining => Fill::Finishing(now),
             Ok(Step::Again) => Fill::Pending(Some(now)),
-            Ok(Step::End) if self.left_bytes > 0 => self.failed(&became_shorter()),
+            Ok(Step::End) if self.left_bytes > 0 && has_shrunk(file, self.file_bytes) => {
+                self.failed(&became_shorter())
+            }
             Ok(Step::End) => {
                 self.is_over = true;
                 Fill::End

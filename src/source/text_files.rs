@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::source::decode::First;
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::encoding::utf8_mark_bytes;
+use crate::source::files::has_shrunk;
 use crate::source::{Fill, Notice, Port, Source};
 
 /// The lines of the files that are put into a directory, as a source beside others.
@@ -55,7 +56,8 @@ pub struct TextFiles {
     open: Option<(PathBuf, File)>,
     /// Bytes of a mark in front of the open file's text that were not accounted for.
     mark_bytes: usize,
-    /// Bytes that are left of the open file as it was when it was opened; it may have become longer.
+    /// Bytes of the open file when it was opened, and those of them that are left; it may have become longer.
+    file_bytes: u64,
     left_bytes: u64,
     /// The batch that was asked for is not complete.
     is_due: bool,
@@ -77,6 +79,7 @@ impl TextFiles {
             left: VecDeque::new(),
             open: None,
             mark_bytes: 0,
+            file_bytes: 0,
             left_bytes: 0,
             is_due: false,
         })
@@ -88,8 +91,8 @@ impl TextFiles {
             match open(&path) {
                 Ok((file, mark_bytes)) => {
                     self.mark_bytes = mark_bytes;
-                    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-                    self.left_bytes = bytes.saturating_sub(mark_bytes as u64);
+                    self.file_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+                    self.left_bytes = self.file_bytes.saturating_sub(mark_bytes as u64);
                     return Some((path, file));
                 }
                 Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
@@ -153,7 +156,7 @@ impl Source for TextFiles {
         loop {
             match file.read(buf) {
                 Ok(0) => {
-                    let is_cut = self.left_bytes > 0;
+                    let is_cut = self.left_bytes > 0 && has_shrunk(file, self.file_bytes);
                     if is_cut {
                         self.port.tell(Notice::Shorter {
                             source: self.directory.name().to_owned(),

@@ -220,6 +220,27 @@ fn case_5_lines_that_are_too_long_are_told_and_their_number() {
     assert_eq!(counted[&long], 2);
 }
 
+/// The files of `/sys` say that they are as long as a page.
+#[test]
+fn a_file_that_says_it_is_longer_than_what_comes_out_of_it_was_not_cut() {
+    let path = "/sys/devices/system/cpu/online";
+    let Ok(content) = std::fs::read_to_string(path) else {
+        println!("there is no {path}");
+        return;
+    };
+    let expected = plain(&[(content.trim_end(), 1)]);
+    for command in [
+        &["count", path][..],
+        &["top", "-i", "8760h", path],
+        &["words", "-i", "8760h", "-o", "tsv", path],
+    ] {
+        let ended = microtally(command).run().quietly();
+        assert_eq!(ended.tsv_counts(), expected, "{command:?}");
+    }
+    let ended = count(&[]).stdin(File::open(path).unwrap()).run().quietly();
+    assert_eq!(ended.tsv_counts(), expected);
+}
+
 #[test]
 fn files_without_a_size_and_named_pipes_are_read_to_their_ends() {
     let counted = count(&["/proc/self/comm"]).run().quietly().tsv_counts();

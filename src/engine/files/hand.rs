@@ -18,7 +18,7 @@ use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::encoding::Step;
 use crate::source::feed::{Ending, Feed};
-use crate::source::files::{Packed, input_cause};
+use crate::source::files::{Packed, has_shrunk, input_cause};
 use crate::source::input::Input;
 use crate::source::{Fill, Port, Source};
 
@@ -136,10 +136,13 @@ impl Hand {
             let room = usize::try_from(room).unwrap_or(usize::MAX).min(space.len());
             let mut count = read_at(file, &mut space[..room], at)?;
             if count == 0 {
-                if bytes.is_some() {
-                    // The file was cut, and so was what is held of a line.
-                    place.is_shorter.set(true);
-                    return Ok(Ending::Reset);
+                if let Some(bytes) = bytes {
+                    if has_shrunk(file, bytes) {
+                        // The file was cut, and so was what is held of a line.
+                        place.is_shorter.set(true);
+                        return Ok(Ending::Reset);
+                    }
+                    place.set.progress.correct(bytes.saturating_sub(at), 0);
                 }
                 break;
             }
@@ -186,7 +189,7 @@ impl Hand {
             let probe = &mut self.probe[..room];
             let count = read_at(file, probe, at)?;
             if count == 0 {
-                place.is_shorter.set(true);
+                place.is_shorter.set(has_shrunk(file, range.end));
                 return Ok(None);
             }
             if let Some(found) = line_ends.find(&probe[..count]) {

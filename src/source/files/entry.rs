@@ -57,7 +57,8 @@ pub(crate) struct Regular {
 /// A regular file whose bytes have to be decoded from its beginning to its end, and how.
 pub(crate) struct Packed {
     file: File,
-    /// Bytes that were not read, where the system says how many there are.
+    /// Bytes of it, and those that were not read, where the system says how many there are.
+    bytes: u64,
     left: Option<u64>,
     decode: Decode,
 }
@@ -144,6 +145,7 @@ impl Entry {
                 }),
                 Kind::Utf16 => Opened::Packed(Packed {
                     file,
+                    bytes: bytes.unwrap_or(0),
                     left: bytes,
                     decode: Decode::new(None),
                 }),
@@ -153,6 +155,7 @@ impl Entry {
                     decode.limit_window(window_log_max);
                     Opened::Packed(Packed {
                         file,
+                        bytes: bytes.unwrap_or(0),
                         left: bytes,
                         decode,
                     })
@@ -204,7 +207,12 @@ impl Packed {
     ///
     /// What the system says of a read; what the decoder says of the bytes.
     pub(crate) fn fill(&mut self, out: &mut [u8], progress: &Progress) -> io::Result<Step> {
-        let Packed { file, left, decode } = self;
+        let Packed {
+            file,
+            bytes,
+            left,
+            decode,
+        } = self;
         let outcome = decode.fill(out, |space| {
             let count = read(file, left, space)?;
             progress.add_read(count);
@@ -217,12 +225,20 @@ impl Packed {
             // It is shorter than it was, or what is left of it means nothing.
             let missing = left.replace(0).unwrap_or(0);
             progress.correct(missing, 0);
-            if missing > 0 && outcome.is_ok() {
+            if missing > 0 && outcome.is_ok() && has_shrunk(file, *bytes) {
                 return Err(became_shorter());
             }
         }
         outcome
     }
+}
+
+/// Whether a file whose end has come has fewer than `bytes` bytes. One that is made when it is read, as in `/sys`, says
+/// that it has more than come out of it, and has lost none.
+#[cold]
+pub(crate) fn has_shrunk(file: &File, bytes: u64) -> bool {
+    file.metadata()
+        .map_or(true, |metadata| metadata.len() < bytes)
 }
 
 /// The error of a file whose end came sooner than it should have.
