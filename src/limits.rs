@@ -85,6 +85,10 @@ pub const INTERVAL_MS_MIN: u64 = 1;
 /// Longest batch interval, in milliseconds: 366 days.
 pub const INTERVAL_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 
+/// Batches in a row that a state may miss, because they failed, before it is lost: so long their records are
+/// kept, to be folded in later.
+pub const FAILED_BATCHES_MAX: usize = 128;
+
 /// Pause between two attempts to connect, in milliseconds; Spark's
 /// `spark.streaming.receiverRestartDelay`.
 pub const RECONNECT_MS_DEFAULT: u64 = 2000;

@@ -11,6 +11,8 @@
 
 #[path = "operators/joins.rs"]
 mod joins;
+#[path = "operators/recovery.rs"]
+mod recovery;
 #[path = "operators/rules.rs"]
 mod rules;
 #[path = "operators/run.rs"]

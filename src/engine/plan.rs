@@ -70,13 +70,15 @@ pub(crate) trait Output: Send {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()>;
 }
 
-/// The error of a batch in which a function of the user's panicked.
+/// The error of a batch in which a user-supplied function panicked, that of `operator` if it is known.
 #[cold]
-pub(crate) fn failed_batch(time: BatchTime, message: &str) -> Error {
+pub(crate) fn failed_batch(time: BatchTime, operator: Option<&str>, message: &str) -> Error {
     let ms = time.as_millis();
+    let place = operator.map(|operator| format!("in {operator}: "));
+    let place = place.unwrap_or_default();
     Error::new(
         ErrorKind::UserFunction,
-        format!("batch {ms} ms failed: {message}"),
+        format!("batch {ms} ms failed: {place}{message}"),
     )
 }
 

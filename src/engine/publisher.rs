@@ -239,7 +239,7 @@ impl Publisher {
             .with(loss_of(node));
         }
         if let Some(message) = first_failure(&first.nodes) {
-            self.control.report(failed_batch(mark.time, message));
+            self.control.report(failed_batch(mark.time, None, message));
         }
         if !loss.is_none() {
             self.tell_limit(mark, loss);
@@ -289,9 +289,11 @@ impl Publisher {
         for output in &mut self.plan.outputs {
             match catch_unwind(AssertUnwindSafe(|| output.emit(&mut epoch))) {
                 Ok(outcome) => outcome?,
-                Err(panic) => self
-                    .control
-                    .report(failed_batch(mark.time, &panic_message(panic.as_ref()))),
+                Err(panic) => self.control.report(failed_batch(
+                    mark.time,
+                    None,
+                    &panic_message(panic.as_ref()),
+                )),
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::notice::Notices;
-use crate::stream::cell::{Cell, Failure};
+use crate::stream::cell::{Cell, Entry, Failure, Owed};
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::listener::StreamInputInfo;
@@ -90,6 +90,10 @@ impl ReadFiles {
 }
 
 impl Step for ReadFiles {
+    fn name(&self) -> &'static str {
+        "binary_records_stream"
+    }
+
     fn start(&mut self, starting: &Starting<'_>) {
         self.cell.start(starting.remember_ms);
         self.directory.start(starting.now);
@@ -110,12 +114,13 @@ impl Step for ReadFiles {
             input_stream_id: self.input_stream_id,
             num_records: rdd.len() as u64,
         });
-        self.cell.put(now.time, Ok(Some(rdd)));
+        self.cell.put(now.time, Entry::Made(Some(rdd)));
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.cell.put(time, Err(failure.clone()));
+        let owed = Owed::new(time, failure, None);
+        self.cell.put(time, Entry::Failed(owed));
     }
 }
 

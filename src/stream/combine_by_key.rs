@@ -59,7 +59,7 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         let Pairs { stream, map } = self;
         let (number, records) = (stream.stream, stream.records);
         let node = combined(number, records, map, create, merge_value, merge_combiners);
-        stream.context.reduced(node)
+        stream.context.reduced("combine_by_key", node)
     }
 }
 
@@ -73,7 +73,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         merge_value: impl Fn(C, &V) -> C + Send + 'static,
         merge_combiners: impl Fn(C, C) -> C + Send + 'static,
     ) -> RddStream<'c, (K, C)> {
-        self.derive(move |rdd| rdd.combine_by_key(&create, &merge_value, &merge_combiners))
+        self.derive("combine_by_key", move |rdd| {
+            rdd.combine_by_key(&create, &merge_value, &merge_combiners)
+        })
     }
 }
 

@@ -25,6 +25,7 @@ impl<'c, R: Records> DStream<'c, R> {
     pub fn count(&self) -> RddStream<'c, u64> {
         let skips_empty = self.context.dialect() == Dialect::PySpark;
         self.context.gathered(
+            "count",
             self.stream,
             self.records.clone(),
             Count,
@@ -62,9 +63,12 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// no partition either, as in a batch in which nothing came.
     pub fn count(&self) -> RddStream<'c, u64> {
         let skips_empty = self.context.dialect() == Dialect::PySpark;
-        self.derive_at(move |rdd, now| match rdd {
+        self.derive_at("count", move |rdd, time| match rdd {
             None if skips_empty => Ok(None),
-            None => Err(Failure::no_parent("Couldn't generate RDD from parent", now)),
+            None => Err(Failure::no_parent(
+                "Couldn't generate RDD from parent",
+                time,
+            )),
             Some(rdd) => {
                 let is_left_out = skips_empty && rdd.partition_count() == 0;
                 let count = (!is_left_out).then_some(rdd.len() as u64);

@@ -32,7 +32,7 @@ impl<'c, R: Records> DStream<'c, R> {
                 keyed(self.stream, records, one_each, add, Values::ones())
             }
         };
-        self.context.reduced(node)
+        self.context.reduced("count_by_value", node)
     }
 }
 
@@ -40,7 +40,7 @@ impl<'c, T: Key> RddStream<'c, T> {
     /// Counts equal records of a batch: Spark's `countByValue`. They come out in the order in which they
     /// were first seen.
     pub fn count_by_value(&self) -> RddStream<'c, (T, u64)> {
-        self.derive(Rdd::count_by_value)
+        self.derive("count_by_value", Rdd::count_by_value)
     }
 }
 

@@ -29,7 +29,7 @@ impl<'c, R: Records> DStream<'c, R> {
 impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// Keeps the records for which `is_wanted` holds: Spark's `filter`.
     pub fn filter(&self, is_wanted: impl Fn(&T) -> bool + Send + 'static) -> RddStream<'c, T> {
-        self.derive(move |rdd| rdd.filter(&is_wanted))
+        self.derive("filter", move |rdd| rdd.filter(&is_wanted))
     }
 }
 

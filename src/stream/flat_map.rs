@@ -109,7 +109,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         f: impl Fn(&T) -> I + Send + 'static,
     ) -> RddStream<'c, U> {
-        self.derive(move |rdd| rdd.flat_map(&f))
+        self.derive("flat_map", move |rdd| rdd.flat_map(&f))
     }
 }
 

@@ -8,6 +8,7 @@
 //! one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::engine::control::Stop;
@@ -17,7 +18,7 @@ use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::shard::panic_message;
 use crate::source::notice::Notices;
-use crate::stream::cell::{Cell, Failure, Made};
+use crate::stream::cell::{Again, Cell, Entry, Failure, Made, Owed};
 use crate::stream::listener::{Reporter, StreamInputInfo};
 use crate::stream::rdd::Rdd;
 
@@ -68,6 +69,9 @@ pub(super) struct Starting<'a> {
 
 /// What an operator does with each batch.
 pub(super) trait Step: Send {
+    /// The operator's name, for messages.
+    fn name(&self) -> &'static str;
+
     /// The context starts.
     fn start(&mut self, _starting: &Starting<'_>) {}
 
@@ -81,29 +85,107 @@ pub(super) trait Step: Send {
     fn leave(&mut self, _now: &mut Now<'_, '_>) {}
 }
 
-/// A [`Step`] that makes an [`Rdd`].
-pub(super) struct MakeRdd<T, F> {
+/// The making of a batch.
+pub(super) struct Attempt<'a> {
+    /// The batch's time.
+    pub(super) time: BatchTime,
+    /// The time of the batch at hand, a later one if the batch failed at first.
+    pub(super) now: BatchTime,
+    /// Where sources enter what came in, the first time.
+    pub(super) inputs: Option<&'a mut Vec<StreamInputInfo>>,
+}
+
+/// A [`Step`] that makes an [`Rdd`] out of what `parts` takes of its parents. A batch that fails is made
+/// again, of the same parts, when somebody needs it later.
+pub(super) struct MakeRdd<T, I, P, F> {
+    pub(super) name: &'static str,
+    pub(super) cell: Cell<T>,
+    pub(super) parts: P,
+    /// The parts of the batch at hand, until it is made.
+    pub(super) taken: Option<I>,
+    /// Called by one thread at a time: see [`Cell`].
+    pub(super) make: Arc<Mutex<F>>,
+}
+
+impl<T, I, P, F> Step for MakeRdd<T, I, P, F>
+where
+    T: Send + Sync + 'static,
+    I: Send + 'static,
+    P: FnMut(BatchTime) -> I + Send,
+    F: FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn start(&mut self, starting: &Starting<'_>) {
+        self.cell.start(starting.remember_ms);
+    }
+
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+        let taken = self.taken.insert((self.parts)(now.time));
+        let mut make = self.make.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempt = Attempt {
+            time: now.time,
+            now: now.time,
+            inputs: Some(&mut now.inputs),
+        };
+        let made = (*make)(taken, &mut attempt)?;
+        drop(make);
+        self.taken = None;
+        self.cell.put(now.time, Entry::Made(made));
+        Ok(())
+    }
+
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        let again = self.taken.take().map(|taken| -> Again<T> {
+            let (make, name) = (Arc::clone(&self.make), self.name);
+            Box::new(move |now| {
+                let mut attempt = Attempt {
+                    time,
+                    now,
+                    inputs: None,
+                };
+                let mut make = make.lock().unwrap_or_else(PoisonError::into_inner);
+                let made = Failure::catch_in_records(|| (*make)(&taken, &mut attempt));
+                made.map_err(|failure| failure.within(name))
+            })
+        });
+        let owed = Owed::new(time, failure, again);
+        self.cell.put(time, Entry::Failed(owed));
+    }
+}
+
+/// A [`Step`] that makes an [`Rdd`] out of what there is only now, such as what the shards have: a batch
+/// that failed stays so.
+pub(super) struct TakeRdd<T, F> {
+    pub(super) name: &'static str,
     pub(super) cell: Cell<T>,
     pub(super) make: F,
 }
 
-impl<T, F> Step for MakeRdd<T, F>
+impl<T, F> Step for TakeRdd<T, F>
 where
     T: Send + Sync + 'static,
     F: FnMut(&mut Now<'_, '_>) -> Made<Rdd<T>> + Send,
 {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn start(&mut self, starting: &Starting<'_>) {
         self.cell.start(starting.remember_ms);
     }
 
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
         let made = (self.make)(now)?;
-        self.cell.put(now.time, Ok(made));
+        self.cell.put(now.time, Entry::Made(made));
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.cell.put(time, Err(failure.clone()));
+        let owed = Owed::new(time, failure, None);
+        self.cell.put(time, Entry::Failed(owed));
     }
 }
 
@@ -197,6 +279,7 @@ impl Graph {
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
             };
+            let failure = failure.within(node.step.name());
             node.step.fail(now.time, &failure);
             if failure.spoils_batch && spoilt.is_none() {
                 spoilt = Some(failure);
@@ -226,6 +309,7 @@ impl Graph {
             match outcome {
                 Ok(()) => self.reporter.output_completed(None),
                 Err(OutputError::Failed(failure)) => {
+                    let failure = failure.within(output.name);
                     self.reporter.output_completed(Some(&failure.message));
                     tell(now, &failure, self.fails_fast);
                 }
@@ -255,7 +339,7 @@ fn inputs(now: &mut Now<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamIn
 /// Reports a failed batch.
 #[cold]
 fn tell(now: &Now<'_, '_>, failure: &Failure, fails_fast: bool) {
-    let error = failed_batch(now.time, &failure.message);
+    let error = failed_batch(now.time, Some(failure.operator()), &failure.message);
     if fails_fast {
         now.epoch.control.fail(error);
     } else {

@@ -8,7 +8,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// Gathers the values of each key of a batch, in their order: Spark's `groupByKey`. Keys come out in
     /// the order in which they were first seen.
     pub fn group_by_key(&self) -> RddStream<'c, (K, Vec<V>)> {
-        self.derive(Rdd::group_by_key)
+        self.derive("group_by_key", Rdd::group_by_key)
     }
 }
 

@@ -23,7 +23,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         other: &RddStream<'c, (K, W)>,
     ) -> Result<RddStream<'c, (K, (V, W))>> {
-        self.combine(other, false, |one, two, _| Some(one.join(two)))
+        self.combine("join", other, false, |one, two, _| Some(one.join(two)))
     }
 
     /// As [`join`](Self::join), with every value of this stream: Spark's `leftOuterJoin`.
@@ -35,7 +35,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         other: &RddStream<'c, (K, W)>,
     ) -> Result<RddStream<'c, (K, (V, Option<W>))>> {
-        self.combine(other, false, |one, two, _| Some(one.left_outer_join(two)))
+        self.combine("left_outer_join", other, false, |one, two, _| {
+            Some(one.left_outer_join(two))
+        })
     }
 
     /// As [`join`](Self::join), with every value of the other stream: Spark's `rightOuterJoin`.
@@ -47,7 +49,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         other: &RddStream<'c, (K, W)>,
     ) -> Result<RddStream<'c, (K, (Option<V>, W))>> {
-        self.combine(other, false, |one, two, _| Some(one.right_outer_join(two)))
+        self.combine("right_outer_join", other, false, |one, two, _| {
+            Some(one.right_outer_join(two))
+        })
     }
 
     /// As [`join`](Self::join), with every value of both streams: Spark's `fullOuterJoin`.
@@ -59,7 +63,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         other: &RddStream<'c, (K, W)>,
     ) -> Result<RddStream<'c, (K, (Option<V>, Option<W>))>> {
-        self.combine(other, false, |one, two, _| Some(one.full_outer_join(two)))
+        self.combine("full_outer_join", other, false, |one, two, _| {
+            Some(one.full_outer_join(two))
+        })
     }
 
     /// For each key of either stream this one's values and the other's, batch by batch: Spark's `cogroup`.
@@ -71,7 +77,9 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         other: &RddStream<'c, (K, W)>,
     ) -> Result<RddStream<'c, (K, (Vec<V>, Vec<W>))>> {
-        self.combine(other, false, |one, two, _| Some(one.cogroup(two)))
+        self.combine("cogroup", other, false, |one, two, _| {
+            Some(one.cogroup(two))
+        })
     }
 }
 

@@ -213,10 +213,15 @@ where
 
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.
 struct FromTable<V> {
+    name: &'static str,
     held: Arc<Held<Table<V>>>,
 }
 
 impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;
@@ -244,11 +249,13 @@ impl StreamingContext {
     /// A stream of one value a key and batch, made in the shards by `node`.
     pub(super) fn reduced<V: Copy + Send + Sync + 'static>(
         &self,
+        name: &'static str,
         node: Arc<dyn Node>,
     ) -> Reduced<'_, V> {
         // Takes the place of the merged table while that is lent, and is never written to.
         let held = Held::new(Table::<V>::new(Seed::random()));
         let step = FromTable {
+            name,
             held: Arc::clone(&held),
         };
         let slide_ms = self.interval_ms();
@@ -267,6 +274,7 @@ impl StreamingContext {
     /// `finish` makes a batch of their sum and of the number of records that `gather` was given.
     pub(super) fn gathered<R: Records, G: Gather, T: Record>(
         &self,
+        name: &'static str,
         stream: usize,
         records: R,
         gather: G,
@@ -282,7 +290,7 @@ impl StreamingContext {
             let sum = sum_of_mut::<G::Sum>(node.partial.as_mut());
             Ok(finish(std::mem::take(sum), stats.tokens))
         };
-        let gathered = self.rdd_stream(Vec::new(), self.interval_ms(), make);
+        let gathered = self.taken_stream(name, Vec::new(), self.interval_ms(), make);
         self.read(gathered.id, node);
         gathered
     }

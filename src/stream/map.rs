@@ -50,10 +50,13 @@ impl<'c, R: Records> DStream<'c, R> {
         &self,
         f: impl Fn(&[u8]) -> T + Send + Sync + 'static,
     ) -> RddStream<'c, T> {
-        self.context
-            .gathered(self.stream, self.records.clone(), MapTo(f), |blocks, _| {
-                Some(in_order(blocks))
-            })
+        self.context.gathered(
+            "map_to",
+            self.stream,
+            self.records.clone(),
+            MapTo(f),
+            |blocks, _| Some(in_order(blocks)),
+        )
     }
 
     /// Copies the records out of the shards: the way to everything the batch plane has.
@@ -99,7 +102,7 @@ impl<T: Record, F: Fn(&[u8]) -> T + Send + Sync + 'static> Gather for MapTo<F> {
 impl<'c, T: Record> RddStream<'c, T> {
     /// Makes a record of each record: Spark's `map`.
     pub fn map<U: Record>(&self, f: impl Fn(&T) -> U + Send + 'static) -> RddStream<'c, U> {
-        self.derive(move |rdd| rdd.map(&f))
+        self.derive("map", move |rdd| rdd.map(&f))
     }
 }
 

@@ -100,7 +100,7 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         let MapKey { stream, init, map } = self;
         let (number, records) = (stream.stream, stream.records);
         let node = computed(number, records, init, map, reduce, Values::any());
-        stream.context.reduced(node)
+        stream.context.reduced("reduce_by_key", node)
     }
 
     /// Counts the records of each key: what [`reduce_by_key`](Self::reduce_by_key) makes of ones, and with a
@@ -126,6 +126,6 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         };
         let (number, records) = (stream.stream, stream.records);
         let node = computed(number, records, init, ones, add, Values::ones());
-        stream.context.reduced(node)
+        stream.context.reduced("count_by_key", node)
     }
 }

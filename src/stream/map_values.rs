@@ -9,7 +9,7 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
         &self,
         f: impl Fn(&V) -> W + Send + 'static,
     ) -> RddStream<'c, (K, W)> {
-        self.derive(move |rdd| rdd.map_values(&f))
+        self.derive("map_values", move |rdd| rdd.map_values(&f))
     }
 
     /// Makes any number of values of each value, each with its key: Spark's `flatMapValues`.
@@ -17,7 +17,7 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
         &self,
         f: impl Fn(&V) -> I + Send + 'static,
     ) -> RddStream<'c, (K, W)> {
-        self.derive(move |rdd| rdd.flat_map_values(&f))
+        self.derive("flat_map_values", move |rdd| rdd.flat_map_values(&f))
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod binary_records_stream;
 mod cell;
+mod chain;
 mod combine_by_key;
 mod context;
 mod count;

@@ -34,10 +34,13 @@ impl<'c, R: Records> DStream<'c, R> {
         I: IntoIterator<Item = T> + 'static,
     {
         let gather = MapPartitions(move |records: &[&[u8]]| f(records).into_iter().collect());
-        self.context
-            .gathered(self.stream, self.records.clone(), gather, |blocks, _| {
-                Some(in_order(blocks))
-            })
+        self.context.gathered(
+            "map_partitions",
+            self.stream,
+            self.records.clone(),
+            gather,
+            |blocks, _| Some(in_order(blocks)),
+        )
     }
 }
 
@@ -74,12 +77,12 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         f: impl Fn(&[T]) -> I + Send + 'static,
     ) -> RddStream<'c, U> {
-        self.derive(move |rdd| rdd.map_partitions(&f))
+        self.derive("map_partitions", move |rdd| rdd.map_partitions(&f))
     }
 
     /// Makes one record of each partition: Spark's `glom`. The partitions are shared, not copied.
     pub fn glom(&self) -> RddStream<'c, Arc<Vec<T>>> {
-        self.derive(Rdd::glom)
+        self.derive("glom", Rdd::glom)
     }
 
     /// Puts the records into `partition_count` partitions of about the same size, at least one: Spark's
@@ -92,7 +95,9 @@ impl<'c, T: Record> RddStream<'c, T> {
         T: Clone,
     {
         // Spark builds it of `transform`.
-        self.transform(move |rdd, _| rdd.repartition(partition_count))
+        self.transform_named("repartition", move |rdd, _| {
+            Some(rdd.repartition(partition_count))
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::epoch::BatchTime;
 use crate::stream::context::StreamingContext;
+use crate::stream::graph::Attempt;
 use crate::stream::listener::StreamInputInfo;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
@@ -107,7 +108,8 @@ impl StreamingContext {
     }
 
     /// A stream whose batches `make` gives, called once a batch interval with the batch's time: what
-    /// Spark's `InputDStream` is for. `None` is no batch at all, not an empty one.
+    /// Spark's `InputDStream` is for. `None` is no batch at all, not an empty one. When `make` panics, it is
+    /// called again for the same batch once a window or a state needs that batch.
     ///
     /// A context with such a stream never ends by itself.
     pub fn batch_stream<T: Record>(
@@ -115,15 +117,16 @@ impl StreamingContext {
         mut make: impl FnMut(BatchTime) -> Option<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
         let input_stream_id = self.add_endless_input();
-        self.rdd_stream(Vec::new(), self.interval_ms(), move |now| {
-            let made = make(now.time);
-            if let Some(rdd) = &made {
-                now.inputs.push(StreamInputInfo {
+        let make = move |(): &(), attempt: &mut Attempt<'_>| {
+            let made = make(attempt.time);
+            if let (Some(rdd), Some(inputs)) = (&made, &mut attempt.inputs) {
+                inputs.push(StreamInputInfo {
                     input_stream_id,
                     num_records: rdd.len() as u64,
                 });
             }
             Ok(made)
-        })
+        };
+        self.rdd_stream("batch_stream", Vec::new(), self.interval_ms(), |_| (), make)
     }
 }

@@ -1,8 +1,11 @@
 //! `RddStream`: a stream of records of any type, an [`Rdd`] a batch.
 
+use std::sync::{Arc, Mutex};
+
+use crate::epoch::BatchTime;
 use crate::stream::cell::{Cell, Failure, Made};
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::{MakeRdd, NodeId, Now};
+use crate::stream::graph::{Attempt, MakeRdd, NodeId, Now, Step, TakeRdd};
 use crate::stream::rdd::{Rdd, Record};
 
 /// A stream of records of any type: for each batch an [`Rdd`], or nothing.
@@ -40,21 +43,58 @@ impl<T> Clone for RddStream<'_, T> {
 }
 
 impl StreamingContext {
-    /// A new stream, made by `make` from streams that exist.
-    pub(super) fn rdd_stream<T: Record>(
+    /// A new stream: `make` makes each batch out of what `parts` takes of the parents' batches.
+    ///
+    /// A batch that fails is made again when it is needed later, of the same parts: `parts` takes what can
+    /// be kept, and `make` must not count its calls.
+    pub(super) fn rdd_stream<T: Record, I: Send + 'static>(
         &self,
+        name: &'static str,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        parts: impl FnMut(BatchTime) -> I + Send + 'static,
+        make: impl FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+    ) -> RddStream<'_, T> {
+        let cell = Cell::new();
+        let step = MakeRdd {
+            name,
+            cell: cell.clone(),
+            parts,
+            taken: None,
+            make: Arc::new(Mutex::new(make)),
+        };
+        self.stream_of(cell, parents, slide_ms, Box::new(step))
+    }
+
+    /// As [`rdd_stream`](Self::rdd_stream), where `make` reads what there is of the batch at hand only. A
+    /// batch that fails stays so.
+    pub(super) fn taken_stream<T: Record>(
+        &self,
+        name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
         make: impl FnMut(&mut Now<'_, '_>) -> Made<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
         let cell = Cell::new();
-        let step = MakeRdd {
+        let step = TakeRdd {
+            name,
             cell: cell.clone(),
             make,
         };
+        self.stream_of(cell, parents, slide_ms, Box::new(step))
+    }
+
+    /// The stream that `step` makes in `cell`.
+    pub(super) fn stream_of<T>(
+        &self,
+        cell: Cell<T>,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        step: Box<dyn Step>,
+    ) -> RddStream<'_, T> {
         RddStream {
             context: self,
-            id: self.add_graph_node(parents, slide_ms, Box::new(step)),
+            id: self.add_graph_node(parents, slide_ms, step),
             slide_ms,
             cell,
         }
@@ -65,40 +105,52 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// A stream whose batches `f` makes of this one's. Where this one gives nothing, so does that.
     pub(super) fn derive<U: Record>(
         &self,
+        name: &'static str,
         mut f: impl FnMut(&Rdd<T>) -> Rdd<U> + Send + 'static,
     ) -> RddStream<'c, U> {
-        self.derive_at(move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
+        self.derive_at(name, move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
     }
 
     /// As [`derive`](Self::derive), for operators that want the time, or batches that gave nothing.
     pub(super) fn derive_at<U: Record>(
         &self,
-        mut f: impl FnMut(Option<Rdd<T>>, &mut Now<'_, '_>) -> Made<Rdd<U>> + Send + 'static,
+        name: &'static str,
+        mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Made<Rdd<U>> + Send + 'static,
     ) -> RddStream<'c, U> {
         let cell = self.cell.clone();
-        let make = move |now: &mut Now<'_, '_>| f(cell.at(now.time)?, now);
-        self.context.rdd_stream(vec![self.id], self.slide_ms, make)
+        self.context.rdd_stream(
+            name,
+            vec![self.id],
+            self.slide_ms,
+            move |time| cell.entry(time),
+            move |entry, attempt| f(entry.get(attempt.now)?, attempt.time),
+        )
     }
 
     /// A stream made of this one's and another's batches.
     pub(super) fn derive_with<U: Record, W: Record>(
         &self,
+        name: &'static str,
         other: &RddStream<'c, U>,
-        mut f: impl FnMut(Option<Rdd<T>>, Option<Rdd<U>>, &mut Now<'_, '_>) -> Made<Rdd<W>>
-        + Send
-        + 'static,
+        mut f: impl FnMut(Option<Rdd<T>>, Option<Rdd<U>>, BatchTime) -> Made<Rdd<W>> + Send + 'static,
     ) -> RddStream<'c, W> {
         let (one, two) = (self.cell.clone(), other.cell.clone());
-        let make = move |now: &mut Now<'_, '_>| f(one.at(now.time)?, two.at(now.time)?, now);
-        self.context
-            .rdd_stream(vec![self.id, other.id], self.slide_ms, make)
+        self.context.rdd_stream(
+            name,
+            vec![self.id, other.id],
+            self.slide_ms,
+            move |time| (one.entry(time), two.entry(time)),
+            move |(one, two), attempt| {
+                f(one.get(attempt.now)?, two.get(attempt.now)?, attempt.time)
+            },
+        )
     }
 }
 
 impl Failure {
     /// A parent gave nothing where something is needed: `what` for Spark's sentence.
     #[cold]
-    pub(super) fn no_parent(sentence: &str, now: &Now<'_, '_>) -> Self {
-        Failure::of_batch(format!("{sentence} at time {} ms", now.time.as_millis()))
+    pub(super) fn no_parent(sentence: &str, time: BatchTime) -> Self {
+        Failure::of_batch(format!("{sentence} at time {} ms", time.as_millis()))
     }
 }

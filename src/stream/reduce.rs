@@ -25,10 +25,13 @@ impl<'c, R: Records> DStream<'c, R> {
     where
         F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
     {
-        self.context
-            .gathered(self.stream, self.records.clone(), Reduce(f), |best, _| {
-                Some(best.into_iter().map(|Best { record, .. }| record).collect())
-            })
+        self.context.gathered(
+            "reduce",
+            self.stream,
+            self.records.clone(),
+            Reduce(f),
+            |best, _| Some(best.into_iter().map(|Best { record, .. }| record).collect()),
+        )
     }
 }
 
@@ -95,7 +98,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// Folds the records of each batch into one, in their order: Spark's `reduce`. `f` must be
     /// associative. No record: no result.
     pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + 'static) -> RddStream<'c, T> {
-        self.derive(move |rdd| rdd.reduce(&f).into_iter().collect())
+        self.derive("reduce", move |rdd| rdd.reduce(&f).into_iter().collect())
     }
 }
 

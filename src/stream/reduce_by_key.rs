@@ -28,7 +28,7 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
     {
         let Pairs { stream, map } = self;
         let node = keyed(stream.stream, stream.records, map, reduce, Values::any());
-        stream.context.reduced(node)
+        stream.context.reduced("reduce_by_key", node)
     }
 }
 
@@ -39,7 +39,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
     ) -> RddStream<'c, (K, V)> {
-        self.derive(move |rdd| rdd.reduce_by_key(&reduce))
+        self.derive("reduce_by_key", move |rdd| rdd.reduce_by_key(&reduce))
     }
 }
 

@@ -80,13 +80,17 @@ where
     V: Copy + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send,
 {
+    fn name(&self) -> &'static str {
+        "reduce_by_key_so_far"
+    }
+
     fn start(&mut self, starting: &Starting<'_>) {
         self.limit.start(starting);
     }
 
     fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
         if self.is_lost {
-            return Err(Failure::states_lost());
+            return Err(Failure::states_lost(1));
         }
         // Should `reduce` panic half way, the sums are lost.
         self.is_lost = true;

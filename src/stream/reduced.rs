@@ -33,7 +33,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     pub fn pairs(&self) -> RddStream<'c, (Vec<u8>, V)> {
         let held = Arc::clone(&self.held);
         self.context
-            .rdd_stream(vec![self.id], self.slide_ms, move |now| {
+            .taken_stream("pairs", vec![self.id], self.slide_ms, move |now| {
                 held.map(now.time, |table, _| {
                     let entries = table.iter();
                     entries.map(|(key, value)| (key.to_vec(), value)).collect()

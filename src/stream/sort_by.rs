@@ -14,7 +14,7 @@ impl<'c, V: Value> Reduced<'c, V> {
     pub fn top(&self, count: usize) -> RddStream<'c, (Vec<u8>, V)> {
         let held = Arc::clone(&self.held);
         self.context
-            .rdd_stream(vec![self.id], self.slide_ms, move |now| {
+            .taken_stream("top", vec![self.id], self.slide_ms, move |now| {
                 held.map(now.time, |table, stats| {
                     let rows = Batch::new(table, stats).top(count);
                     let copies = rows.into_iter().map(|(key, value)| (key.to_vec(), value));
@@ -31,7 +31,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
         &self,
         compare: impl Fn(&T, &T) -> Ordering + Send + 'static,
     ) -> RddStream<'c, T> {
-        self.derive(move |rdd| rdd.sort_by(&compare))
+        self.derive("sort_by", move |rdd| rdd.sort_by(&compare))
     }
 
     /// The `count` first records of each batch in that order. Costs one pass over the records, and
@@ -41,7 +41,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
         count: usize,
         compare: impl Fn(&T, &T) -> Ordering + Send + 'static,
     ) -> RddStream<'c, T> {
-        self.derive(move |rdd| rdd.top(count, &compare))
+        self.derive("top", move |rdd| rdd.top(count, &compare))
     }
 }
 

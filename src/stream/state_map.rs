@@ -14,6 +14,19 @@ pub struct StateMap<K, S> {
     touched: VecDeque<(Touch, K)>,
     /// The number of the next touch.
     next: u64,
+    /// The number of the first touch since [`StateMap::begin`].
+    begun_at: u64,
+}
+
+/// What [`StateMap::roll_back`] puts back: keys whose state has changed, in the order in which they did.
+pub(super) type Undo<K, S> = Vec<(K, Before<S>)>;
+
+/// What was there of a key before.
+pub(super) enum Before<S> {
+    Missing,
+    /// The same state, with that last touch.
+    Touched(Touch),
+    Was(S, Touch),
 }
 
 /// When a state was last touched. No two are the same: a key may go and come back within one batch, and
@@ -22,6 +35,8 @@ pub struct StateMap<K, S> {
 pub(super) struct Touch {
     pub(super) time: BatchTime,
     number: u64,
+    /// Whether the state the batch began with was kept when this touch was made.
+    is_saved: bool,
 }
 
 impl<K, S> Default for StateMap<K, S> {
@@ -30,6 +45,7 @@ impl<K, S> Default for StateMap<K, S> {
             states: HashMap::new(),
             touched: VecDeque::new(),
             next: 0,
+            begun_at: 0,
         }
     }
 }
@@ -43,16 +59,31 @@ impl<K: Key, S> StateMap<K, S> {
     /// Gives `key` a state, touched at `time`, which is not before that of any other call.
     pub fn put(&mut self, key: K, state: S, time: BatchTime) {
         let touched = self.states.get(&key).map(|(_, touched)| *touched);
-        self.put_back(key, state, time, touched);
+        self.put_back(key, state, time, touched, true);
     }
 
     /// As [`put`](Self::put), for a state that was taken out when `before` was its last touch.
-    pub(super) fn put_back(&mut self, key: K, state: S, time: BatchTime, before: Option<Touch>) {
-        let touch = before.filter(|before| before.time == time);
+    /// `is_saved`: the state the batch began with is kept elsewhere.
+    pub(super) fn put_back(
+        &mut self,
+        key: K,
+        state: S,
+        time: BatchTime,
+        before: Option<Touch>,
+        is_saved: bool,
+    ) {
+        let is_of_now = |before: &Touch| {
+            before.time == time && self.is_new(*before) && before.is_saved == is_saved
+        };
+        let touch = before.filter(is_of_now);
         let touch = touch.unwrap_or_else(|| {
             let number = self.next;
             self.next += 1;
-            let touch = Touch { time, number };
+            let touch = Touch {
+                time,
+                number,
+                is_saved,
+            };
             self.touched.push_back((touch, key.clone()));
             touch
         });
@@ -67,12 +98,54 @@ impl<K: Key, S> StateMap<K, S> {
 
     /// Takes the state of `key` out.
     pub fn remove(&mut self, key: &K) -> Option<S> {
-        self.take(key).map(|(state, _)| state)
+        self.states.remove(key).map(|(state, _)| state)
     }
 
-    /// Takes the state of `key` out, with its last touch.
-    pub(super) fn take(&mut self, key: &K) -> Option<(S, Touch)> {
-        self.states.remove(key)
+    /// Takes the state of `key` out, with the key that is kept and its last touch.
+    pub(super) fn take_entry(&mut self, key: &K) -> Option<(K, S, Touch)> {
+        let (key, (state, touch)) = self.states.remove_entry(key)?;
+        Some((key, state, touch))
+    }
+
+    /// Puts a state back that was taken out and did not change.
+    pub(super) fn put_unchanged(&mut self, key: K, state: S, touch: Touch) {
+        self.states.insert(key, (state, touch));
+    }
+
+    /// Changes begin that may have to be undone.
+    pub(super) fn begin(&mut self) {
+        self.begun_at = self.next;
+    }
+
+    /// Whether that touch was made since [`begin`](Self::begin).
+    pub(super) fn is_new(&self, touch: Touch) -> bool {
+        touch.number >= self.begun_at
+    }
+
+    /// Whether the state the batch began with is kept, where that is the last touch.
+    pub(super) fn is_saved(&self, touch: Touch) -> bool {
+        self.is_new(touch) && touch.is_saved
+    }
+
+    /// Undoes all changes since [`begin`](Self::begin). Costs as much as the map is large.
+    #[cold]
+    pub(super) fn roll_back(&mut self, undo: Undo<K, S>) {
+        for (key, before) in undo.into_iter().rev() {
+            match before {
+                Before::Missing => drop(self.states.remove(&key)),
+                Before::Touched(touch) => {
+                    let state = self.states.get_mut(&key);
+                    state.expect("what came later was undone").1 = touch;
+                }
+                Before::Was(state, touch) => drop(self.states.insert(key, (state, touch))),
+            }
+        }
+        // Touches that mean something again may have been thrown out meanwhile.
+        let touches = self.states.iter();
+        let touches = touches.map(|(key, (_, touch))| (*touch, key.clone()));
+        let mut touched: Vec<_> = touches.collect();
+        touched.sort_unstable_by_key(|(touch, _)| touch.number);
+        self.touched = touched.into();
     }
 
     /// The keys whose state was last touched before `time`, each once, the oldest first. Costs as much as there are,

@@ -221,6 +221,10 @@ where
     H: AsRef<Table<V>> + Send,
     F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
+    fn name(&self) -> &'static str {
+        "reduce_by_key_and_window"
+    }
+
     fn start(&mut self, starting: &Starting<'_>) {
         self.limit.start(starting);
         if starting.window_bytes < usize::MAX {
@@ -270,9 +274,7 @@ where
             let slid = step(windows, Enter::Slide);
             let keys = slid.map_err(|why| match (why, failures.front()) {
                 // An earlier one has spoilt its own batch, if any, and not this one.
-                (NoWindow::BatchFailed, Some((_, failure))) => {
-                    Failure::of_records(Arc::clone(&failure.message))
-                }
+                (NoWindow::BatchFailed, Some((_, failure))) => failure.passed_on(),
                 _ => Failure::of_records(why.to_string()),
             })?;
             let (batch, loss) = (stats.unwrap_or_default(), (*windows).as_ref().loss());

@@ -3,9 +3,9 @@
 use crate::config::Dialect;
 use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
-use crate::stream::cell::{Failure, Made};
+use crate::stream::cell::{Entry, Failure, Made};
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::Now;
+use crate::stream::graph::Attempt;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 
@@ -44,13 +44,22 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// batch, and in the PySpark [`Dialect`] a batch without output.
     pub fn transform_some<U: Record>(
         &self,
+        f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
+    ) -> RddStream<'c, U> {
+        self.transform_named("transform", f)
+    }
+
+    /// As [`transform_some`](Self::transform_some), for an operator of another name.
+    pub(super) fn transform_named<U: Record>(
+        &self,
+        name: &'static str,
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
     ) -> RddStream<'c, U> {
         let dialect = self.context.dialect();
-        self.derive_at(move |rdd, now| match (rdd, dialect) {
+        self.derive_at(name, move |rdd, time| match (rdd, dialect) {
             (None, Dialect::PySpark) => Ok(None),
-            (None, Dialect::Scala) => Err(Failure::no_parent(MISSING, now)),
-            (Some(rdd), _) => guarded(dialect, || f(&rdd, now.time)),
+            (None, Dialect::Scala) => Err(Failure::no_parent(MISSING, time)),
+            (Some(rdd), _) => guarded(dialect, || f(&rdd, time)),
         })
     }
 
@@ -66,13 +75,16 @@ impl<'c, T: Record> RddStream<'c, T> {
         other: &RddStream<'c, U>,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> Rdd<W> + Send + 'static,
     ) -> Result<RddStream<'c, W>> {
-        self.combine(other, true, move |one, two, time| Some(f(one, two, time)))
+        self.combine("transform_with", other, true, move |one, two, time| {
+            Some(f(one, two, time))
+        })
     }
 
     /// What `transform_with` and the joins have in common. `is_generation`: a panic of `f` leaves the batch
     /// without any output.
     pub(super) fn combine<U: Record, W: Record>(
         &self,
+        name: &'static str,
         other: &RddStream<'c, U>,
         is_generation: bool,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> Option<Rdd<W>> + Send + 'static,
@@ -81,16 +93,16 @@ impl<'c, T: Record> RddStream<'c, T> {
         if dialect == Dialect::Scala {
             same_slides([self.slide_ms, other.slide_ms], dialect)?;
         }
-        Ok(self.derive_with(other, move |one, two, now| {
+        Ok(self.derive_with(name, other, move |one, two, time| {
             let (one, two) = match (one, two, dialect) {
                 (Some(one), Some(two), _) => (one, two),
                 (one, two, Dialect::PySpark) => (one.unwrap_or_default(), two.unwrap_or_default()),
-                _ => return Err(Failure::no_parent(MISSING, now)),
+                _ => return Err(Failure::no_parent(MISSING, time)),
             };
             if is_generation {
-                guarded(dialect, || f(&one, &two, now.time))
+                guarded(dialect, || f(&one, &two, time))
             } else {
-                Ok(f(&one, &two, now.time))
+                Ok(f(&one, &two, time))
             }
         }))
     }
@@ -118,16 +130,16 @@ impl StreamingContext {
         let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
         let parents = streams.iter().map(|stream| stream.id).collect();
         let dialect = self.dialect();
-        Ok(
-            self.rdd_stream(parents, slide_ms, move |now: &mut Now<'_, '_>| {
-                let mut rdds = Vec::with_capacity(cells.len());
-                for cell in &cells {
-                    let rdd = cell.at(now.time)?;
-                    rdds.push(rdd.ok_or_else(|| Failure::no_parent(MISSING, now))?);
-                }
-                guarded(dialect, || Some(f(&rdds, now.time)))
-            }),
-        )
+        let take = move |time| cells.iter().map(|cell| cell.entry(time)).collect();
+        let make = move |entries: &Vec<Entry<T>>, attempt: &mut Attempt<'_>| {
+            let mut rdds = Vec::with_capacity(entries.len());
+            for entry in entries {
+                let rdd = entry.get(attempt.now)?;
+                rdds.push(rdd.ok_or_else(|| Failure::no_parent(MISSING, attempt.time))?);
+            }
+            guarded(dialect, || Some(f(&rdds, attempt.time)))
+        };
+        Ok(self.rdd_stream("transform", parents, slide_ms, take, make))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::config::Dialect;
 use crate::error::{Error, Result};
-use crate::stream::cell::Failure;
+use crate::stream::cell::{Entry, Failure};
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::Now;
+use crate::stream::graph::Attempt;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::transform::same_slides;
@@ -27,7 +27,7 @@ impl<'c, T: Record> RddStream<'c, T> {
             let message = "the two DStream should have same slide duration";
             return Err(Error::refused(message));
         }
-        self.combine(other, false, |one, two, _| Some(one.union(two)))
+        self.combine("union", other, false, |one, two, _| Some(one.union(two)))
     }
 }
 
@@ -58,17 +58,18 @@ impl StreamingContext {
         same_slides(slides, self.dialect())?;
         let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
         let parents = streams.iter().map(|stream| stream.id).collect();
-        let make = move |now: &mut Now<'_, '_>| {
+        let take = move |time| cells.iter().map(|cell| cell.entry(time)).collect();
+        let make = move |entries: &Vec<Entry<T>>, attempt: &mut Attempt<'_>| {
             let mut parts = Vec::new();
-            for cell in &cells {
+            for entry in entries {
                 let missing = "Could not generate RDD from a parent for unifying";
-                let rdd = cell.at(now.time)?;
-                let rdd = rdd.ok_or_else(|| Failure::no_parent(missing, now))?;
+                let rdd = entry.get(attempt.now)?;
+                let rdd = rdd.ok_or_else(|| Failure::no_parent(missing, attempt.time))?;
                 parts.extend_from_slice(rdd.parts());
             }
             Ok(Some(Rdd::shared(parts)))
         };
-        Ok(self.rdd_stream(parents, first.slide_ms, make))
+        Ok(self.rdd_stream("union", parents, first.slide_ms, take, make))
     }
 }
 

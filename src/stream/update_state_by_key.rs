@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use crate::config::Dialect;
 use crate::epoch::BatchTime;
-use crate::stream::cell::{Failure, Made};
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 
@@ -17,8 +16,10 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// A batch costs as much as there are keys: where only what came matters,
     /// [`map_with_state`](Self::map_with_state) costs less.
     ///
-    /// When `update` panics, or a batch of this stream has failed, the states are no longer known: this and
-    /// all later batches of the result fail, as in Spark.
+    /// When `update` panics, or a batch of this stream fails, the batch of the result fails and the states
+    /// stay as they were. At the next batch the missed one is updated first, as in Spark. The records of
+    /// up to 128 missed batches in a row are kept; when one more fails, the states are lost, and all later
+    /// batches of the result fail.
     pub fn update_state_by_key<S: Record + Clone>(
         &self,
         update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
@@ -45,66 +46,50 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     ) -> RddStream<'c, (K, S)> {
         let mut known = HashSet::new();
         let initial = initial.into_iter();
-        let mut states = Ok(States {
-            // Of a key's states the first one counts.
-            pairs: initial
-                .filter(|(key, _)| known.insert(key.clone()))
-                .collect(),
-            is_begun: false,
-        });
+        // Of a key's states the first one counts.
+        let mut states: Rdd<(K, S)> = initial
+            .filter(|(key, _)| known.insert(key.clone()))
+            .collect();
+        let mut is_begun = false;
         let dialect = self.context.dialect();
-        let cell = self.cell.clone();
-        let make = move |now: &mut crate::stream::graph::Now<'_, '_>| -> Made<Rdd<(K, S)>> {
-            let mut kept = std::mem::replace(&mut states, Err(Failure::states_lost()))?;
-            let rdd = cell.at(now.time)?;
+        self.chain("update_state_by_key", move |rdd, time| {
             let is_updated = match dialect {
-                Dialect::Scala => rdd.is_some() || kept.is_begun,
+                Dialect::Scala => rdd.is_some() || is_begun,
                 Dialect::PySpark => rdd.is_some(),
             };
             if is_updated {
-                kept.update(&rdd.unwrap_or_default(), |key, values, state| {
-                    update(now.time, key, values, state)
-                });
-                kept.is_begun = true;
+                // The states before stay as they are until the update has worked for every key.
+                let update = |key: &K, values: &[V], state| update(time, key, values, state);
+                states = updated(&states, &rdd.unwrap_or_default(), update);
+                is_begun = true;
             }
-            let result = kept.is_begun.then(|| Rdd::from(kept.pairs.clone()));
-            states = Ok(kept);
-            Ok(result)
-        };
-        self.context.rdd_stream(vec![self.id], self.slide_ms, make)
+            is_begun.then(|| states.clone())
+        })
     }
 }
 
-struct States<K, S> {
-    /// In the order in which the keys came.
-    pairs: Vec<(K, S)>,
-    /// A batch has been made.
-    is_begun: bool,
-}
-
-impl<K: Key, S> States<K, S> {
-    fn update<V: Clone>(
-        &mut self,
-        rdd: &Rdd<(K, V)>,
-        update: impl Fn(&K, &[V], Option<S>) -> Option<S>,
-    ) {
-        let mut places: HashMap<K, usize> = HashMap::new();
-        let mut pairs: Vec<(K, Option<S>, Vec<V>)> = Vec::with_capacity(self.pairs.len());
-        for (key, state) in self.pairs.drain(..) {
-            places.insert(key.clone(), pairs.len());
-            pairs.push((key, Some(state), Vec::new()));
-        }
-        for (key, value) in rdd.iter() {
-            let place = *places.entry(key.clone()).or_insert_with(|| {
-                pairs.push((key.clone(), None, Vec::new()));
-                pairs.len() - 1
-            });
-            pairs[place].2.push(value.clone());
-        }
-        for (key, state, values) in pairs {
-            if let Some(state) = update(&key, &values, state) {
-                self.pairs.push((key, state));
-            }
-        }
+/// The states after a batch, in the order in which their keys came.
+fn updated<K: Key, V: Clone, S: Clone>(
+    states: &Rdd<(K, S)>,
+    rdd: &Rdd<(K, V)>,
+    update: impl Fn(&K, &[V], Option<S>) -> Option<S>,
+) -> Rdd<(K, S)> {
+    let mut places: HashMap<&K, usize> = HashMap::new();
+    let mut pairs: Vec<(&K, Option<&S>, Vec<V>)> = Vec::with_capacity(states.len());
+    for (key, state) in states.iter() {
+        places.insert(key, pairs.len());
+        pairs.push((key, Some(state), Vec::new()));
     }
+    for (key, value) in rdd.iter() {
+        let place = *places.entry(key).or_insert_with(|| {
+            pairs.push((key, None, Vec::new()));
+            pairs.len() - 1
+        });
+        pairs[place].2.push(value.clone());
+    }
+    let updated = pairs.into_iter().filter_map(|(key, state, values)| {
+        let state = update(key, &values, state.cloned())?;
+        Some((key.clone(), state))
+    });
+    updated.collect()
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::config::Dialect;
 use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
+use crate::stream::cell::Entries;
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::Now;
+use crate::stream::graph::Attempt;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 
@@ -60,9 +61,6 @@ pub(super) enum Kind {
     /// With an inverse function.
     Reduced,
 }
-
-/// Batch times behind the first and up to the second.
-type Times = (BatchTime, BatchTime);
 
 impl Span {
     /// Fits `window` to a parent.
@@ -115,15 +113,6 @@ impl Span {
     pub(super) fn start(&self, time: BatchTime) -> BatchTime {
         BatchTime::from_millis(time.as_millis().saturating_sub(self.length_ms))
     }
-
-    /// What distinguishes the window that ends at `time` from the one before: the times of the batches that
-    /// left and of those that came, each from behind the first to the second.
-    pub(super) fn change(&self, time: BatchTime) -> (Times, Times) {
-        let before = BatchTime::from_millis(time.as_millis().saturating_sub(self.slide_ms));
-        let start = self.start(time);
-        let left = (self.start(before), before.min(start));
-        (left, (before.max(start), time))
-    }
 }
 
 impl<'c, T: Record> RddStream<'c, T> {
@@ -137,12 +126,14 @@ impl<'c, T: Record> RddStream<'c, T> {
         let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
         self.cell.keep_for(span.length_ms);
         let cell = self.cell.clone();
-        let make = move |now: &mut Now<'_, '_>| {
-            let batches = cell.between(span.start(now.time), now.time)?;
-            let parts = batches.iter().flat_map(|(_, rdd)| rdd.parts()).cloned();
+        let take = move |time| cell.between(span.start(time), time);
+        let make = move |window: &Entries<T>, attempt: &mut Attempt<'_>| {
+            let batches = window.get(attempt.now)?;
+            let parts = batches.iter().flat_map(Rdd::parts).cloned();
             Ok(Some(Rdd::shared(parts)))
         };
-        let windows = self.context.rdd_stream(vec![self.id], span.slide_ms, make);
+        let (context, parents) = (self.context, vec![self.id]);
+        let windows = context.rdd_stream("window", parents, span.slide_ms, take, make);
         self.context.reach(windows.id, span.length_ms);
         Ok(windows)
     }
@@ -193,7 +184,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     ///
     /// As [`window`](Self::window).
     pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<'c, u64>> {
-        let ones = self.derive(|rdd| {
+        let ones = self.derive("count_by_window", |rdd| {
             let count = rdd.len() as u64;
             (count > 0).then_some(count).into_iter().collect()
         });

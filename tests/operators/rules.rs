@@ -45,12 +45,15 @@ fn refusal<T>(
 }
 
 /// What comes out where the second of three batches fails, and why it does.
-fn second_fails(sentence: &str, first: u8, third: u8) -> (Seen<u8>, Option<String>) {
+fn second_fails(
+    operator: &str,
+    sentence: &str,
+    first: u8,
+    third: u8,
+) -> (Seen<u8>, Option<String>) {
     let seen = vec![(1, vec![first]), (3, vec![third])];
-    (
-        seen,
-        Some(format!("batch 2000 ms failed: {sentence} at time 2000 ms")),
-    )
+    let error = format!("batch 2000 ms failed: in {operator}: {sentence} at time 2000 ms");
+    (seen, Some(error))
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn a_union_in_python_takes_a_missing_batch_for_an_empty_one() {
     let (seen, error) = united(Dialect::Scala);
     assert_eq!(seen, [(1, vec![1, 10]), (3, vec![3, 30])]);
     let sentence = "Could not generate RDD from a parent for unifying at time 2000 ms";
-    assert_eq!(error, Some(format!("batch 2000 ms failed: {sentence}")));
+    assert_eq!(
+        error,
+        Some(format!("batch 2000 ms failed: in union: {sentence}"))
+    );
     // The context's own is Scala's in both.
     let of_context = outcome(Dialect::PySpark, &one_missing(), |context, stream| {
         context
@@ -129,7 +135,10 @@ fn only_two_streams_of_python_may_lack_a_batch() {
         with(Dialect::PySpark),
         (vec![(1, vec![2]), (2, vec![0]), (3, vec![6])], None)
     );
-    assert_eq!(with(Dialect::Scala), second_fails(sentence, 2, 6));
+    assert_eq!(
+        with(Dialect::Scala),
+        second_fails("transform_with", sentence, 2, 6)
+    );
     for dialect in [Dialect::Scala, Dialect::PySpark] {
         let of_context = outcome(dialect, &one_missing(), |context, stream| {
             let streams = [stream, input(context, &all_there())];
@@ -138,7 +147,7 @@ fn only_two_streams_of_python_may_lack_a_batch() {
             });
             sums.expect("one slide")
         });
-        assert_eq!(of_context, second_fails(sentence, 10, 30));
+        assert_eq!(of_context, second_fails("transform", sentence, 10, 30));
     }
 }
 
@@ -155,7 +164,7 @@ fn one_stream_is_transformed_where_it_has_a_batch() {
     );
     assert_eq!(
         same(Dialect::Scala),
-        second_fails("Couldn't generate RDD from parent", 1, 3)
+        second_fails("transform", "Couldn't generate RDD from parent", 1, 3)
     );
     let none = |dialect| {
         outcome(dialect, &all_there(), |_, stream| {
@@ -166,7 +175,10 @@ fn one_stream_is_transformed_where_it_has_a_batch() {
     assert_eq!(seen, [(1, vec![10]), (3, vec![30])]);
     let sentence = "Transform function must not return null. Return SparkContext.emptyRDD() instead to \
                     represent no element as the result of transformation.";
-    assert_eq!(error, Some(format!("batch 2000 ms failed: {sentence}")));
+    assert_eq!(
+        error,
+        Some(format!("batch 2000 ms failed: in transform: {sentence}"))
+    );
     assert_eq!(none(Dialect::PySpark), (seen, None));
     let nothing = refusal(Dialect::Scala, |context, _| {
         context
@@ -185,7 +197,10 @@ fn count_and_repartition_mind_a_missing_batch_in_scala() {
     let sentence = "Couldn't generate RDD from parent";
     let repartitioned =
         |dialect| outcome(dialect, &one_missing(), |_, stream| stream.repartition(2));
-    assert_eq!(repartitioned(Dialect::Scala), second_fails(sentence, 1, 3));
+    assert_eq!(
+        repartitioned(Dialect::Scala),
+        second_fails("repartition", sentence, 1, 3)
+    );
     assert_eq!(
         repartitioned(Dialect::PySpark),
         (vec![(1, vec![1]), (3, vec![3])], None)
@@ -195,7 +210,10 @@ fn count_and_repartition_mind_a_missing_batch_in_scala() {
             stream.count().map(|count| *count as u8)
         })
     };
-    assert_eq!(counted(Dialect::Scala), second_fails(sentence, 1, 1));
+    assert_eq!(
+        counted(Dialect::Scala),
+        second_fails("count", sentence, 1, 1)
+    );
     assert_eq!(
         counted(Dialect::PySpark),
         (vec![(1, vec![1]), (3, vec![1])], None)
@@ -454,7 +472,12 @@ fn a_key_that_leaves_and_is_not_there_is_an_error_in_scala() {
     assert_eq!(seen, [(1, vec![]), (2, vec![]), (4, vec![5]), (5, vec![5])]);
     let sentence = "Neither previous window has value for key, nor new values found. Are you sure your key \
                     class hashes consistently?";
-    assert_eq!(error, Some(format!("batch 3000 ms failed: {sentence}")));
+    assert_eq!(
+        error,
+        Some(format!(
+            "batch 3000 ms failed: in reduce_by_key_and_window_with_inverse: {sentence}"
+        ))
+    );
     // It comes again in the batch with which it leaves.
     let (seen, error) = sums(Dialect::Scala, 3);
     assert_eq!(
@@ -553,7 +576,9 @@ fn a_state_says_what_cannot_be_done_with_it() {
         let time_ms = if index < 4 { 1000 } else { 3000 };
         assert_eq!(
             error,
-            Some(format!("batch {time_ms} ms failed: {sentence}"))
+            Some(format!(
+                "batch {time_ms} ms failed: in map_with_state: {sentence}"
+            ))
         );
     }
 }

@@ -1,0 +1,432 @@
+//! A function that fails once costs the output of one batch. What the batch lacks is folded in later, by
+//! windows, states and whatever else needs it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use microtally::StreamingContext;
+use microtally::stream::{Dialect, Rdd, RddStream, State, StateSpec};
+use proptest::prelude::*;
+
+use crate::run::{
+    Batches, Pair, Seen, Watched, batches_with_gaps, dialects, input, run, run_well, seconds,
+    sorted,
+};
+
+/// A function that panics at some of its calls, counted from 0 over all its clones.
+#[derive(Clone)]
+struct Flaky {
+    calls: Arc<AtomicUsize>,
+    fails_at: Arc<Vec<usize>>,
+}
+
+impl Flaky {
+    fn at(fails_at: &[usize]) -> Self {
+        Flaky {
+            calls: Arc::default(),
+            fails_at: Arc::new(fails_at.to_vec()),
+        }
+    }
+
+    fn call(&self) {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.fails_at.contains(&number), "call {number} fails");
+    }
+}
+
+fn one_to_eight() -> Batches<i64> {
+    (1..=8).map(|n| Some(vec![n].into())).collect()
+}
+
+/// Panics the first time it sees 2.
+fn first_two_fails() -> impl Fn(i64) + Send + 'static {
+    let seen = Mutex::new(false);
+    move |n| {
+        let is_first = n == 2 && !std::mem::replace(&mut *seen.lock().expect("no panic"), true);
+        if is_first {
+            panic!("the first 2");
+        }
+    }
+}
+
+fn numbered<T: Clone>(numbers: impl IntoIterator<Item = usize>, rows: &[T]) -> Seen<T> {
+    let rows = rows.iter().cloned().map(|row| vec![row]);
+    numbers.into_iter().zip(rows).collect()
+}
+
+#[test]
+fn a_state_takes_in_what_a_failed_update_missed() {
+    let batches = one_to_eight();
+    let (watched, ran) = run(Dialect::Scala, batches.len(), |context| {
+        let check = first_two_fails();
+        let sums = input(context, &batches).map(|n| ((), *n));
+        let sums = sums.update_state_by_key(move |values, sum: Option<i64>| {
+            values.iter().for_each(|n| check(*n));
+            Some(sum.unwrap_or_default() + values.iter().sum::<i64>())
+        });
+        Watched::of(&sums.map(|((), sum)| *sum))
+    });
+    let expected = numbered([1, 3, 4, 5, 6, 7, 8], &[1, 6, 10, 15, 21, 28, 36]);
+    assert_eq!(watched.seen(), expected);
+    let error = ran.expect_err("the failure is reported").to_string();
+    assert_eq!(
+        error,
+        "batch 2000 ms failed: in update_state_by_key: the first 2"
+    );
+}
+
+#[test]
+fn a_window_has_the_batch_that_failed_at_first() {
+    let batches = one_to_eight();
+    let (watched, ran) = run(Dialect::Scala, batches.len(), |context| {
+        let check = first_two_fails();
+        let mapped = input(context, &batches).map(move |n| {
+            check(*n);
+            *n
+        });
+        Watched::of(&mapped.window(seconds(2)).expect("it fits"))
+    });
+    let mut expected = vec![(1, vec![1])];
+    expected.extend((3..=8).map(|n| (n as usize, vec![n - 1, n])));
+    assert_eq!(watched.seen(), expected);
+    let error = ran.expect_err("the failure is reported").to_string();
+    assert_eq!(error, "batch 2000 ms failed: in map: the first 2");
+}
+
+#[test]
+fn a_source_that_fails_once_is_asked_again_for_the_batch_a_state_needs() {
+    let check = first_two_fails();
+    let (watched, _) = run(Dialect::Scala, 4, |context| {
+        let numbers = context.batch_stream(move |time| {
+            let n = time.as_millis() as i64 / 1000;
+            check(n);
+            Some(Rdd::from(vec![((), n)]))
+        });
+        let sums = numbers.update_state_by_key(|values, sum: Option<i64>| {
+            Some(sum.unwrap_or_default() + values.iter().sum::<i64>())
+        });
+        Watched::of(&sums.map(|((), sum)| *sum))
+    });
+    assert_eq!(watched.seen(), numbered([1, 3, 4], &[1, 6, 10]));
+}
+
+#[test]
+fn a_state_is_lost_when_more_batches_in_a_row_fail_than_are_kept() {
+    let recovered = |failures: usize| {
+        let batches: Batches<i64> = (0..failures + 4).map(|_| Some(vec![1].into())).collect();
+        let (watched, ran) = run(Dialect::Scala, batches.len(), |context| {
+            let calls = AtomicUsize::new(0);
+            let sums = input(context, &batches).map(|n| ((), *n));
+            let sums = sums.update_state_by_key(move |values, sum: Option<i64>| {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                assert!(!(1..=failures).contains(&call), "not yet");
+                Some(sum.unwrap_or_default() + values.iter().sum::<i64>())
+            });
+            Watched::of(&sums.map(|((), sum)| *sum))
+        });
+        let error = ran.expect_err("failures are reported").to_string();
+        assert!(error.contains("not yet"), "{error}");
+        watched.seen()
+    };
+    let all = |failures: usize| {
+        let after = failures + 2..=failures + 4;
+        let mut all = vec![(1, vec![1])];
+        all.extend(after.map(|n| (n, vec![n as i64])));
+        all
+    };
+    assert_eq!(recovered(128), all(128));
+    assert_eq!(recovered(129), [(1, vec![1])], "nothing wrong comes out");
+}
+
+#[test]
+fn a_large_state_that_changes_often_in_a_batch_is_kept_once_for_undoing() {
+    // Each state counts how many of it there are.
+    struct Counted(Arc<AtomicUsize>, u64);
+    impl Counted {
+        fn new(alive: &Arc<AtomicUsize>, value: u64) -> Self {
+            alive.fetch_add(1, Ordering::Relaxed);
+            Counted(Arc::clone(alive), value)
+        }
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let batches: Batches<Pair> = vec![Some(vec![(1, 1); 500].into()); 3];
+    for timeout in [None, Some(seconds(9))] {
+        let (alive, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (counting, highest) = (Arc::clone(&alive), Arc::clone(&most));
+        let watched = run_well(Dialect::Scala, batches.len(), |context| {
+            let spec = StateSpec::function(
+                move |_, _: &u8, value: Option<&i64>, state: &mut State<Counted>| {
+                    let last = state.get_option().map_or(0, |state| state.1);
+                    assert!(value.is_some(), "nothing times out");
+                    state.update(Counted::new(&counting, last + 1));
+                    highest.fetch_max(counting.load(Ordering::Relaxed), Ordering::Relaxed);
+                    Some(last + 1)
+                },
+            );
+            let spec = match timeout {
+                Some(timeout) => spec.timeout(timeout),
+                None => spec,
+            };
+            Watched::of(&input(context, &batches).map_with_state(spec))
+        });
+        let last = watched
+            .seen()
+            .pop()
+            .and_then(|(_, rows)| rows.last().copied());
+        assert_eq!(last, Some(1500));
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= 3, "{most} states of one key at once");
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+}
+
+type Program = fn(&StreamingContext, &Batches<Pair>, Flaky) -> Watched<Pair>;
+
+fn flaky_map<'c>(stream: &RddStream<'c, Pair>, flaky: Flaky) -> RddStream<'c, Pair> {
+    stream.map(move |pair| {
+        flaky.call();
+        *pair
+    })
+}
+
+fn update(values: &[i64], state: Option<i64>) -> Option<i64> {
+    let sum = state.unwrap_or(1) + values.iter().sum::<i64>();
+    (sum % 3 != 0).then_some(sum)
+}
+
+fn with_state<'c>(
+    stream: &RddStream<'c, Pair>,
+    flaky: Flaky,
+) -> microtally::stream::MapWithState<'c, u8, i64, Pair> {
+    let spec = StateSpec::function(
+        move |_, key: &u8, value: Option<&i64>, state: &mut State<i64>| {
+            let sum = state.get_option().copied().unwrap_or_default();
+            match value {
+                Some(value) if *value < 0 && state.exists() => state.remove(),
+                Some(value) if *value > 0 => state.update(sum + value),
+                _ => {}
+            }
+            // After the change, so that there is something to undo.
+            flaky.call();
+            Some((*key, sum))
+        },
+    );
+    stream.map_with_state(spec.initial_state([(0, 7)]).timeout(seconds(2)))
+}
+
+/// Sums over windows, each made of the one before, with functions that fail in turn.
+fn inverse<'c>(
+    stream: &RddStream<'c, Pair>,
+    flaky: Flaky,
+    is_filtered: bool,
+) -> RddStream<'c, Pair> {
+    // None is zero while it is in a window.
+    let stream = stream.map(|(key, n)| (*key, n + 10));
+    let (reduced, inverted, filtered) = (flaky.clone(), flaky.clone(), flaky);
+    let reduce = move |a, b| {
+        reduced.call();
+        a + b
+    };
+    let inverse = move |a, b| {
+        inverted.call();
+        a - b
+    };
+    if !is_filtered {
+        let window = stream.reduce_by_key_and_window_with_inverse(reduce, inverse, seconds(4));
+        return window.expect("it fits");
+    }
+    let is_wanted = move |_: &u8, sum: &i64| {
+        filtered.call();
+        *sum != 0
+    };
+    let window = stream.reduce_by_key_and_window_with_inverse_and_filter(
+        reduce,
+        inverse,
+        seconds(5),
+        is_wanted,
+    );
+    window.expect("it fits")
+}
+
+const PROGRAMS: &[(&str, Program)] = &[
+    ("window", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        Watched::of(&mapped.window(seconds(3)).expect("it fits"))
+    }),
+    ("window with a slide", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        Watched::of(&mapped.window((seconds(3), seconds(2))).expect("it fits"))
+    }),
+    ("window of windows", |context, batches, flaky| {
+        let windows = input(context, batches).window(seconds(2)).expect("it fits");
+        let mapped = flaky_map(&windows, flaky);
+        Watched::of(&mapped.window(seconds(3)).expect("it fits"))
+    }),
+    ("count_by_window", |context, batches, flaky| {
+        let wanted = input(context, batches).filter(move |(_, n)| {
+            flaky.call();
+            *n != 0
+        });
+        let counts = wanted.count_by_window(seconds(3)).expect("it fits");
+        Watched::of(&counts.map(|n| (0, *n as i64)))
+    }),
+    ("reduce_by_window", |context, batches, flaky| {
+        let sums = input(context, batches).map(|(_, n)| *n).reduce_by_window(
+            move |a, b| {
+                flaky.call();
+                a + b
+            },
+            seconds(3),
+        );
+        Watched::of(&sums.expect("it fits").map(|n| (0, *n)))
+    }),
+    ("reduce_by_key_and_window", |context, batches, flaky| {
+        let sums = input(context, batches).reduce_by_key_and_window(
+            move |a, b| {
+                flaky.call();
+                a + b
+            },
+            seconds(3),
+        );
+        Watched::of(&sums.expect("it fits"))
+    }),
+    ("inverse", |context, batches, flaky| {
+        Watched::of(&inverse(&input(context, batches), flaky, false))
+    }),
+    ("inverse with a filter", |context, batches, flaky| {
+        Watched::of(&inverse(&input(context, batches), flaky, true))
+    }),
+    ("inverse of a map", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        Watched::of(&inverse(&mapped, Flaky::at(&[]), false))
+    }),
+    ("window of inverse windows", |context, batches, flaky| {
+        let sums = inverse(&input(context, batches), flaky, true);
+        Watched::of(&sums.window(seconds(3)).expect("it fits"))
+    }),
+    ("group_by_key_and_window", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        let groups = mapped.group_by_key_and_window(seconds(3)).expect("it fits");
+        Watched::of(&groups.flat_map_values(|values| values.clone()))
+    }),
+    ("update_state_by_key", |context, batches, flaky| {
+        let states =
+            input(context, batches).update_state_by_key_from([(1, 4)], move |values, state| {
+                flaky.call();
+                update(values, state)
+            });
+        Watched::of(&states)
+    }),
+    ("update_state_by_key of a map", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        Watched::of(&mapped.update_state_by_key(update))
+    }),
+    ("window of states", |context, batches, flaky| {
+        let states = input(context, batches).update_state_by_key(move |values, state| {
+            flaky.call();
+            update(values, state)
+        });
+        Watched::of(&states.window(seconds(3)).expect("it fits"))
+    }),
+    ("state of states", |context, batches, flaky| {
+        let states = input(context, batches).update_state_by_key(move |values, state| {
+            flaky.call();
+            update(values, state)
+        });
+        Watched::of(&states.update_state_by_key(update))
+    }),
+    ("map_with_state", |context, batches, flaky| {
+        Watched::of(&with_state(&input(context, batches), flaky))
+    }),
+    ("state_snapshots", |context, batches, flaky| {
+        Watched::of(&with_state(&input(context, batches), flaky).state_snapshots())
+    }),
+    ("window of snapshots", |context, batches, flaky| {
+        let snapshots = with_state(&input(context, batches), flaky).state_snapshots();
+        Watched::of(&snapshots.window(seconds(2)).expect("it fits"))
+    }),
+    ("map_with_state of a map", |context, batches, flaky| {
+        let mapped = flaky_map(&input(context, batches), flaky);
+        let states = with_state(&mapped, Flaky::at(&[]));
+        Watched::of(&states.window(seconds(2)).expect("it fits"))
+    }),
+    ("join of windows", |context, batches, flaky| {
+        let stream = input(context, batches);
+        let one = flaky_map(&stream, flaky.clone());
+        let two = flaky_map(&stream, flaky);
+        let one = one.window(seconds(2)).expect("it fits");
+        let two = two.window(seconds(3)).expect("it fits");
+        let joined = one.full_outer_join(&two).expect("one slide");
+        Watched::of(&joined.map_values(|(a, b)| a.unwrap_or(50) * 100 + b.unwrap_or(50)))
+    }),
+    ("window of a join", |context, batches, flaky| {
+        let stream = input(context, batches);
+        let joined = flaky_map(&stream, flaky.clone()).left_outer_join(&flaky_map(&stream, flaky));
+        let joined = joined.expect("one slide");
+        let joined = joined.map_values(|(a, b)| a * 100 + b.unwrap_or(50));
+        Watched::of(&joined.window(seconds(2)).expect("it fits"))
+    }),
+    ("transform", |context, batches, flaky| {
+        let mapped = input(context, batches).transform(move |rdd, _| {
+            flaky.call();
+            rdd.clone()
+        });
+        Watched::of(&mapped.window(seconds(2)).expect("it fits"))
+    }),
+    ("transform before a state", |context, batches, flaky| {
+        let mapped = input(context, batches).transform(move |rdd, _| {
+            flaky.call();
+            rdd.clone()
+        });
+        Watched::of(&mapped.update_state_by_key(update))
+    }),
+    ("transform_with and union", |context, batches, flaky| {
+        let stream = input(context, batches);
+        let again = flaky.clone();
+        let both = stream.transform_with(&stream, move |one, two, _| {
+            flaky.call();
+            one.union(two)
+        });
+        let both = both.expect("one slide").union(&flaky_map(&stream, again));
+        let both = both.expect("one slide");
+        Watched::of(&both.window(seconds(2)).expect("it fits"))
+    }),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Each failure costs the output of the batch in which it happens, at most, and changes nothing else.
+    #[test]
+    fn whatever_needs_a_batch_that_failed_gets_it_later(
+        dialect in dialects(),
+        batches in batches_with_gaps((0u8..4, -2i64..3)),
+        fails_at in proptest::collection::btree_set(0usize..40, 0..=2),
+        which in 0..PROGRAMS.len(),
+    ) {
+        // Scala's transform and union want every batch.
+        let batches: Batches<Pair> = match dialect {
+            Dialect::Scala => batches.into_iter().map(|batch| Some(batch.unwrap_or_default())).collect(),
+            Dialect::PySpark => batches,
+        };
+        let (name, program) = PROGRAMS[which];
+        let fails_at: Vec<usize> = fails_at.into_iter().collect();
+        let well = run_well(dialect, batches.len(), |context| program(context, &batches, Flaky::at(&[])));
+        let flaky = Flaky::at(&fails_at);
+        let (watched, ran) = run(dialect, batches.len(), |context| program(context, &batches, flaky.clone()));
+        let failures = fails_at.iter().filter(|at| **at < flaky.calls.load(Ordering::Relaxed)).count();
+        // A failure between two windows is made up for before anybody notices.
+        prop_assert!(ran.is_ok() || failures > 0, "{}", name);
+        let failures = if ran.is_ok() { 0 } else { failures };
+        let (well, seen) = (well.sorted(), sorted(watched.seen()));
+        prop_assert!(seen.len() + failures >= well.len(), "{}: {:?} is too little of {:?}", name, seen, well);
+        for (number, rows) in seen {
+            let expected = well.iter().find(|(at, _)| *at == number).map(|(_, rows)| rows);
+            prop_assert_eq!(Some(&rows), expected, "{} in batch {}", name, number);
+        }
+    }
+}
