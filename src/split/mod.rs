@@ -376,6 +376,11 @@ impl Splitter {
         self.rule
     }
 
+    /// The kernel it splits with.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Calls `f` for each token of `block`, in order.
     ///
     /// The block must be empty or end with a delimiter. A `\n` as its first byte is a line end of

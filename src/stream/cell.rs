@@ -30,9 +30,10 @@ impl Failure {
     /// States cannot be computed any more, because `missed` batches in a row could not be made. It is the
     /// streams made of them that have nothing from then on, whatever kind of failure it was.
     pub(super) fn states_lost(missed: usize) -> Self {
-        Failure::of_records(format!(
-            "the states were lost when {missed} batches in a row failed"
-        ))
+        Failure::of_records(match missed {
+            1 => "the states were lost when an earlier batch failed".to_owned(),
+            _ => format!("the states were lost when {missed} batches in a row failed"),
+        })
     }
 
     /// A function that was called for records failed.
@@ -357,11 +358,11 @@ impl<H> Held<H> {
     }
 
     /// Makes the batch at `time` by `make`, which changes the holder and gives statistics.
-    pub(super) fn make(
+    pub(super) fn make<E>(
         &self,
         time: BatchTime,
-        make: impl FnOnce(&mut H) -> Made<BatchStats>,
-    ) -> Result<(), Failure> {
+        make: impl FnOnce(&mut H) -> Result<Option<BatchStats>, E>,
+    ) -> Result<(), E> {
         let mut holding = self.lock();
         holding.at = None;
         if let Some(stats) = make(&mut holding.holder)? {

@@ -111,7 +111,7 @@ impl<T, I, P, F> Step for MakeRdd<T, I, P, F>
 where
     T: Send + Sync + 'static,
     I: Send + 'static,
-    P: FnMut(BatchTime) -> I + Send,
+    P: FnMut(&mut Now<'_, '_>) -> std::result::Result<I, Failure> + Send,
     F: FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
 {
     fn name(&self) -> &'static str {
@@ -123,7 +123,7 @@ where
     }
 
     fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
-        let taken = self.taken.insert((self.parts)(now.time));
+        let taken = self.taken.insert((self.parts)(now)?);
         let mut make = self.make.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempt = Attempt {
             time: now.time,

@@ -5,6 +5,8 @@
 //! Refuses to know: what an operator computes.
 
 use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::engine::plan::Node;
@@ -16,11 +18,12 @@ use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
 use crate::shard::keyed::KeyedStage;
 use crate::shard::keyed::computed::ComputedStage;
+use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::cell::{Failure, Held, Made};
 use crate::stream::context::StreamingContext;
-use crate::stream::graph::{Now, Step};
+use crate::stream::graph::{Attempt, Now, Step};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
@@ -293,6 +296,124 @@ impl StreamingContext {
         let gathered = self.taken_stream(name, Vec::new(), self.interval_ms(), make);
         self.read(gathered.id, node);
         gathered
+    }
+}
+
+impl StreamingContext {
+    /// A stream of what `per_block` makes of the blocks of a stream of bytes, a partition a block, in the
+    /// order of arrival.
+    pub(super) fn made_per_block<R: Records, T: Record, P: PerBlock<T>>(
+        &self,
+        name: &'static str,
+        stream: usize,
+        records: R,
+        per_block: P,
+    ) -> RddStream<'_, T> {
+        let per_block = Arc::new(per_block);
+        let node = Arc::new(GatherNode {
+            stream,
+            records: records.clone(),
+            gather: Arc::new(EachBlock(Arc::clone(&per_block), PhantomData)),
+        });
+        let parts = |now: &mut Now<'_, '_>| {
+            let (node, _) = now.of_shards()?;
+            let mut blocks = std::mem::take(sum_of_mut::<Blocks<T>>(node.partial.as_mut()));
+            blocks.sort_unstable_by_key(|(number, _)| *number);
+            Ok(blocks)
+        };
+        let make = move |blocks: &Blocks<T>, attempt: &mut Attempt<'_>| {
+            let is_first = attempt.time == attempt.now;
+            let partitions = blocks.iter().map(|(_, piece)| match piece {
+                Piece::Made(records) => Ok(Arc::clone(records)),
+                Piece::Owed(owed) if is_first => {
+                    Err(Failure::of_records(Arc::clone(&owed.message)))
+                }
+                Piece::Owed(owed) => {
+                    let mut splitter = Splitter::new(records.rule(), owed.kernel);
+                    let (made, _) = per_block.make(&records, &mut splitter, &owed.bytes);
+                    Ok(Arc::new(made))
+                }
+            });
+            let partitions = partitions.collect::<std::result::Result<Vec<_>, Failure>>()?;
+            Ok(Some(Rdd::shared(partitions)))
+        };
+        let made = self.rdd_stream_of(name, Vec::new(), self.interval_ms(), parts, make);
+        self.read(made.id, node);
+        made
+    }
+}
+
+/// Makes records of a block.
+pub(super) trait PerBlock<T>: Send + Sync + 'static {
+    /// Makes what is made of the records in `block`.
+    fn make<R: Records>(
+        &self,
+        records: &R,
+        splitter: &mut Splitter,
+        block: &[u8],
+    ) -> (Vec<T>, Tallied);
+}
+
+/// What was made of each block, with the block's place in the order of arrival.
+type Blocks<T> = Vec<(u64, Piece<T>)>;
+
+enum Piece<T> {
+    Made(Arc<Vec<T>>),
+    /// A function failed: it is called again for the whole block when the batch is made again.
+    Owed(Arc<FailedBlock>),
+}
+
+impl<T> Clone for Piece<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Piece::Made(records) => Piece::Made(Arc::clone(records)),
+            Piece::Owed(block) => Piece::Owed(Arc::clone(block)),
+        }
+    }
+}
+
+struct FailedBlock {
+    bytes: Vec<u8>,
+    /// Knows where records end.
+    kernel: Kernel,
+    message: Arc<str>,
+}
+
+struct EachBlock<P, T>(Arc<P>, PhantomData<fn() -> T>);
+
+impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
+    type Sum = Blocks<T>;
+
+    fn block<R: Records>(
+        &self,
+        sum: &mut Blocks<T>,
+        records: &R,
+        splitter: &mut Splitter,
+        block: &Block,
+    ) -> Tallied {
+        let bytes = block.bytes();
+        let made = catch_unwind(AssertUnwindSafe(|| self.0.make(records, splitter, bytes)));
+        let (piece, tallied) = match made {
+            Ok((made, tallied)) => (Piece::Made(Arc::new(made)), tallied),
+            Err(panic) => {
+                let owed = FailedBlock {
+                    bytes: bytes.to_vec(),
+                    kernel: splitter.kernel(),
+                    message: panic_message(panic.as_ref()).into(),
+                };
+                let tallied = Tallied {
+                    records: splitter.kernel().line_ends().count_in(bytes),
+                    ..Tallied::default()
+                };
+                (Piece::Owed(Arc::new(owed)), tallied)
+            }
+        };
+        sum.push((block.number(), piece));
+        tallied
+    }
+
+    fn merge(&self, into: &mut Blocks<T>, from: &Blocks<T>) {
+        into.extend_from_slice(from);
     }
 }
 

@@ -1,12 +1,9 @@
 //! `map`: a record becomes a key and a value.
 
-use std::sync::Arc;
-
-use crate::ring::arena::Block;
 use crate::shard::stage::Records;
 use crate::split::{Splitter, Tallied};
 use crate::stream::context::DStream;
-use crate::stream::lower::Gather;
+use crate::stream::lower::PerBlock;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 
@@ -36,7 +33,8 @@ impl<'c, R: Records> DStream<'c, R> {
 
     /// Makes a record of any type of each record of bytes: Spark's `map(lambda line: len(line))`. `f` is
     /// called in the shards; what it gives is gathered, a partition for each block that was read, in the
-    /// order of arrival.
+    /// order of arrival. A block for which it panics is kept until the windows and states that need the batch
+    /// have it: then `f` is called again for the whole block.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -50,13 +48,8 @@ impl<'c, R: Records> DStream<'c, R> {
         &self,
         f: impl Fn(&[u8]) -> T + Send + Sync + 'static,
     ) -> RddStream<'c, T> {
-        self.context.gathered(
-            "map_to",
-            self.stream,
-            self.records.clone(),
-            MapTo(f),
-            |blocks, _| Some(in_order(blocks)),
-        )
+        let (context, records) = (self.context, self.records.clone());
+        context.made_per_block("map_to", self.stream, records, MapTo(f))
     }
 
     /// Copies the records out of the shards: the way to everything the batch plane has.
@@ -65,37 +58,18 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-/// What was made of each block, with the block's place in the order of arrival.
-pub(super) type Blocks<T> = Vec<(u64, Arc<Vec<T>>)>;
-
-/// A partition a block, in the order of arrival.
-pub(super) fn in_order<T>(mut blocks: Blocks<T>) -> Rdd<T> {
-    blocks.sort_unstable_by_key(|(number, _)| *number);
-    Rdd::shared(blocks.into_iter().map(|(_, records)| records))
-}
-
 struct MapTo<F>(F);
 
-impl<T: Record, F: Fn(&[u8]) -> T + Send + Sync + 'static> Gather for MapTo<F> {
-    type Sum = Blocks<T>;
-
-    fn block<R: Records>(
+impl<T: Record, F: Fn(&[u8]) -> T + Send + Sync + 'static> PerBlock<T> for MapTo<F> {
+    fn make<R: Records>(
         &self,
-        sum: &mut Blocks<T>,
         records: &R,
         splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied {
+        block: &[u8],
+    ) -> (Vec<T>, Tallied) {
         let mut made = Vec::new();
-        let tallied = records.for_each(splitter, block.bytes(), |record| {
-            made.push((self.0)(record))
-        });
-        sum.push((block.number(), Arc::new(made)));
-        tallied
-    }
-
-    fn merge(&self, into: &mut Blocks<T>, from: &Blocks<T>) {
-        into.extend_from_slice(from);
+        let tallied = records.for_each(splitter, block, |record| made.push((self.0)(record)));
+        (made, tallied)
     }
 }
 
@@ -118,3 +92,5 @@ pub struct Pairs<'c, R, M> {
     pub(super) stream: DStream<'c, R>,
     pub(super) map: M,
 }
+
+debug_fields!(['c, R, M] Pairs<'c, R, M>, "Pairs", stream);

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::ring::arena::Block;
 use crate::shard::stage::Records;
 use crate::split::{Splitter, Tallied};
 use crate::stream::context::DStream;
-use crate::stream::lower::Gather;
-use crate::stream::map::{Blocks, in_order};
+use crate::stream::lower::PerBlock;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 
@@ -34,40 +32,27 @@ impl<'c, R: Records> DStream<'c, R> {
         I: IntoIterator<Item = T> + 'static,
     {
         let gather = MapPartitions(move |records: &[&[u8]]| f(records).into_iter().collect());
-        self.context.gathered(
-            "map_partitions",
-            self.stream,
-            self.records.clone(),
-            gather,
-            |blocks, _| Some(in_order(blocks)),
-        )
+        let (context, records) = (self.context, self.records.clone());
+        context.made_per_block("map_partitions", self.stream, records, gather)
     }
 }
 
 struct MapPartitions<F>(F);
 
-impl<T, F> Gather for MapPartitions<F>
+impl<T, F> PerBlock<T> for MapPartitions<F>
 where
     T: Record,
     F: Fn(&[&[u8]]) -> Vec<T> + Send + Sync + 'static,
 {
-    type Sum = Blocks<T>;
-
-    fn block<R: Records>(
+    fn make<R: Records>(
         &self,
-        sum: &mut Blocks<T>,
         records: &R,
         splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied {
+        block: &[u8],
+    ) -> (Vec<T>, Tallied) {
         let mut all = Vec::new();
-        let tallied = records.for_each(splitter, block.bytes(), |record| all.push(record));
-        sum.push((block.number(), Arc::new((self.0)(&all))));
-        tallied
-    }
-
-    fn merge(&self, into: &mut Blocks<T>, from: &Blocks<T>) {
-        into.extend_from_slice(from);
+        let tallied = records.for_each(splitter, block, |record| all.push(record));
+        ((self.0)(&all), tallied)
     }
 }
 

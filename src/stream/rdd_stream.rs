@@ -31,6 +31,8 @@ pub struct RddStream<'c, T> {
     pub(super) cell: Cell<T>,
 }
 
+debug_fields!(['c, T] RddStream<'c, T>, "RddStream", id, slide_ms);
+
 impl<T> Clone for RddStream<'_, T> {
     fn clone(&self) -> Self {
         RddStream {
@@ -52,7 +54,20 @@ impl StreamingContext {
         name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        parts: impl FnMut(BatchTime) -> I + Send + 'static,
+        mut parts: impl FnMut(BatchTime) -> I + Send + 'static,
+        make: impl FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+    ) -> RddStream<'_, T> {
+        let parts = move |now: &mut Now<'_, '_>| Ok(parts(now.time));
+        self.rdd_stream_of(name, parents, slide_ms, parts, make)
+    }
+
+    /// As [`rdd_stream`](Self::rdd_stream), where `parts` takes them of the batch at hand.
+    pub(super) fn rdd_stream_of<T: Record, I: Send + 'static>(
+        &self,
+        name: &'static str,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        parts: impl FnMut(&mut Now<'_, '_>) -> Result<I, Failure> + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
         let cell = Cell::new();

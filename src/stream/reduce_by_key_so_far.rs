@@ -1,8 +1,10 @@
 //! `reduce_by_key_so_far`: one value a key over all batches there were.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::epoch::{BatchStats, BatchTime, WindowSums};
+use crate::limits::FAILED_BATCHES_MAX;
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::memory_limit::MemoryLimit;
@@ -16,7 +18,10 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// look-up for each of its keys; the memory grows with the number of keys there ever were, up to the
     /// limit if there is one ([`Config::memory_bytes_max`](crate::Config::memory_bytes_max)).
     ///
-    /// When a batch fails, so do all behind it: their sums would lack it.
+    /// When `reduce` panics, the batch fails, and what was not folded of it is kept and folded at the next
+    /// batch, of up to 128 failed batches in a row. All later batches fail, since their sums would lack
+    /// something, when one more fails, when there is a memory limit, in which the kept ones have no share, or
+    /// when the batch of this stream had failed itself: its records are gone.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -40,7 +45,9 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             held: Arc::clone(&held),
             reduce,
             sums: WindowSums::new(None),
-            is_lost: false,
+            owed: VecDeque::new(),
+            lost: None,
+            keeps_owed: self.context.memory_limit().is_none(),
             limit: MemoryLimit::new(self.context.memory_limit()),
         };
         let (context, slide_ms) = (self.context, self.slide_ms);
@@ -59,6 +66,30 @@ struct SoFar<V> {
     has_begun: bool,
 }
 
+impl<V: Copy> SoFar<V> {
+    /// Folds a batch in.
+    ///
+    /// # Errors
+    ///
+    /// `reduce` has panicked, with so many entries begun.
+    fn merge(
+        &mut self,
+        batch: &Table<V>,
+        reduce: impl Fn(V, V) -> V,
+    ) -> Result<(), (Failure, usize)> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // Tables of one seed are merged leaf by leaf.
+            self.table = batch.empty_like();
+        }
+        let mut begun = 0;
+        let merged = Failure::catch_in_records(|| {
+            self.table.merge_within_counted(batch, &mut begun, reduce);
+            Ok(())
+        });
+        merged.map_err(|failure| (failure, begun))
+    }
+}
+
 impl<V> AsRef<Table<V>> for SoFar<V> {
     fn as_ref(&self) -> &Table<V> {
         &self.table
@@ -70,8 +101,12 @@ struct SoFarStep<V, F> {
     held: Arc<Held<SoFar<V>>>,
     reduce: F,
     sums: WindowSums,
-    /// A batch is missing in the sums.
-    is_lost: bool,
+    /// What is missing in the sums, oldest first, each with the statistics of its batch.
+    owed: VecDeque<(Table<V>, BatchStats)>,
+    /// Something is missing for good.
+    lost: Option<Failure>,
+    /// Whether what is missing may be kept.
+    keeps_owed: bool,
     limit: MemoryLimit,
 }
 
@@ -89,23 +124,47 @@ where
     }
 
     fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
-        if self.is_lost {
-            return Err(Failure::states_lost(1));
+        if let Some(failure) = &self.lost {
+            return Err(failure.clone());
         }
-        // Should `reduce` panic half way, the sums are lost.
-        self.is_lost = true;
         let (sums, reduce, parent) = (&mut self.sums, &self.reduce, &self.parent);
+        let (owed, keeps_owed) = (&mut self.owed, self.keeps_owed);
         let (mut batch_stats, mut loss) = (BatchStats::default(), Loss::default());
-        self.held.make(now.time, |all| {
-            let entered = parent.map(now.time, |batch, stats| {
-                if !std::mem::replace(&mut all.has_begun, true) {
-                    // Tables of one seed are merged leaf by leaf.
-                    all.table = batch.empty_like();
+        let made = self.held.make(now.time, |all| {
+            // The batches that are owed, then the one at hand.
+            let mut caught_up = Ok(());
+            while let Some((rest, stats)) = owed.front_mut() {
+                caught_up = all.merge(rest, reduce).map_err(|(failure, begun)| {
+                    *rest = rest.not_merged(begun);
+                    failure
+                });
+                if caught_up.is_err() {
+                    break;
                 }
-                all.table.merge_within(batch, reduce);
-                *stats
-            })?;
-            let stats = entered.unwrap_or_default();
+                sums.enter(*stats);
+                owed.pop_front();
+            }
+            let entered = parent.map(now.time, |batch, stats| {
+                let merged = match &caught_up {
+                    Ok(()) => all.merge(batch, reduce),
+                    Err(failure) => Err((failure.clone(), 0)),
+                };
+                merged.map(|()| *stats).map_err(|(failure, begun)| {
+                    if keeps_owed {
+                        owed.push_back((batch.not_merged(begun), *stats));
+                    }
+                    failure
+                })
+            });
+            // `Err` is a batch of the parent's that failed; what is in it cannot be had again.
+            let stats = match (entered, caught_up) {
+                (Err(failure), _) => return Err((failure, true)),
+                (Ok(Some(Err(failure))), _) | (Ok(None), Err(failure)) => {
+                    return Err((failure, !keeps_owed));
+                }
+                (Ok(Some(Ok(stats))), _) => stats,
+                (Ok(None), Ok(())) => BatchStats::default(),
+            };
             sums.enter(stats);
             (batch_stats, loss) = (stats, all.table.loss());
             let stats = BatchStats {
@@ -114,8 +173,15 @@ where
                 ..sums.of(&stats)
             };
             Ok(Some(stats.with(loss)))
-        })?;
-        self.is_lost = false;
+        });
+        if let Err((failure, is_lost)) = made {
+            let missed = self.owed.len().max(1);
+            if is_lost || missed > FAILED_BATCHES_MAX {
+                self.lost = Some(Failure::states_lost(missed).within(self.name()));
+                self.owed.clear();
+            }
+            return Err(failure);
+        }
         self.limit.enter(&batch_stats);
         self.limit.look(now, loss);
         Ok(())

@@ -229,10 +229,11 @@ where
         self.limit.start(starting);
         if starting.window_bytes < usize::MAX {
             let within = Enter::Within(starting.window_bytes);
-            let made = self.held.make(BatchTime::default(), |windows| {
-                let _ = (self.step)(windows, within);
-                Ok(None)
-            });
+            let made: std::result::Result<(), Failure> =
+                self.held.make(BatchTime::default(), |windows| {
+                    let _ = (self.step)(windows, within);
+                    Ok(None)
+                });
             debug_assert!(made.is_ok(), "no batch is made");
         }
     }

@@ -83,6 +83,32 @@ impl<V: Copy> Table<V> {
         self.merge_entries(other, |value| value, reduce);
     }
 
+    /// As [`merge_within`](Self::merge_within), counting the entries in `begun` before each is merged: should
+    /// `reduce` panic, all but the last one begun are in the table.
+    pub(crate) fn merge_within_counted(
+        &mut self,
+        other: &Table<V>,
+        begun: &mut usize,
+        reduce: impl Fn(V, V) -> V,
+    ) {
+        let value_of = |value| {
+            *begun += 1;
+            value
+        };
+        self.merge_entries(other, value_of, reduce);
+    }
+
+    /// A table of the entries that [`merge_within_counted`](Self::merge_within_counted) has not merged of this
+    /// one, after it panicked with so many begun.
+    pub(crate) fn not_merged(&self, begun: usize) -> Table<V> {
+        let mut rest = self.empty_like();
+        for (key, value) in self.iter_kept().skip(begun.saturating_sub(1)) {
+            rest.add(key, value, |_, new| new);
+        }
+        rest.set_loss(self.loss());
+        rest
+    }
+
     fn merge_entries<W: Copy>(
         &mut self,
         other: &Table<W>,

@@ -4,9 +4,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use microtally::StreamingContext;
-use microtally::stream::{Dialect, Rdd, RddStream, State, StateSpec};
+use microtally::Lines;
+use microtally::prelude::*;
+use microtally::stream::{DStream, Dialect, Rdd, RddStream, State, StateSpec};
 use proptest::prelude::*;
+
+use crate::tables::{lines, texts};
 
 use crate::run::{
     Batches, Pair, Seen, Watched, batches_with_gaps, dialects, input, run, run_well, seconds,
@@ -26,6 +29,12 @@ impl Flaky {
             calls: Arc::default(),
             fails_at: Arc::new(fails_at.to_vec()),
         }
+    }
+
+    /// How often it has failed.
+    fn failures(&self) -> usize {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.fails_at.iter().filter(|at| **at < calls).count()
     }
 
     fn call(&self) {
@@ -397,8 +406,111 @@ const PROGRAMS: &[(&str, Program)] = &[
     }),
 ];
 
+type TextProgram = fn(DStream<'_, Lines>, Flaky) -> Watched<(Vec<u8>, i64)>;
+
+/// A line and its length, by a function that fails in the shards.
+fn lengths<'c>(lines: &DStream<'c, Lines>, flaky: Flaky) -> RddStream<'c, (Vec<u8>, i64)> {
+    lines.map_to(move |line| {
+        flaky.call();
+        (line.to_vec(), line.len() as i64)
+    })
+}
+
+const TEXT_PROGRAMS: &[(&str, TextProgram)] = &[
+    ("window of map_to", |lines, flaky| {
+        Watched::of(&lengths(&lines, flaky).window(seconds(3)).expect("it fits"))
+    }),
+    ("state of map_to", |lines, flaky| {
+        Watched::of(&lengths(&lines, flaky).update_state_by_key(update))
+    }),
+    ("window of a filter in the shards", |lines, flaky| {
+        let wanted = lines.filter(move |line| {
+            flaky.call();
+            line.len() > 2
+        });
+        let lengths = lengths(&lines, Flaky::at(&[]));
+        let both = lengths.union(&wanted.map_to(|line| (line.to_vec(), 0)));
+        let both = both.expect("one slide").window(seconds(2));
+        Watched::of(&both.expect("it fits"))
+    }),
+    ("window of map_partitions", |lines, flaky| {
+        let counts = lines.map_partitions(move |lines| {
+            flaky.call();
+            lines
+                .iter()
+                .map(|line| (line.to_vec(), 1))
+                .collect::<Vec<_>>()
+        });
+        Watched::of(&counts.window(seconds(3)).expect("it fits"))
+    }),
+    ("reduce_by_key_so_far", |lines, flaky| {
+        let words = lines.flat_map(split(b' ')).map(|word| (word, 1i64));
+        let counts = words.reduce_by_key(|a, b| a + b);
+        Watched::of_tables(&counts.reduce_by_key_so_far(move |a, b| {
+            flaky.call();
+            a + b
+        }))
+    }),
+    ("window of tables", |lines, flaky| {
+        let words = lines.flat_map(split(b' ')).map(|word| (word, 1i64));
+        let counts = words.reduce_by_key(|a, b| a + b);
+        let window = counts.reduce_by_key_and_window(
+            move |a, b| {
+                flaky.call();
+                a + b
+            },
+            seconds(7),
+        );
+        Watched::of_tables(&window.expect("it fits"))
+    }),
+];
+
+/// What came out is what comes out where nothing fails, but for a batch a failure.
+fn is_recovered<T: Ord + std::fmt::Debug>(
+    name: &str,
+    well: Seen<T>,
+    seen: Seen<T>,
+    failures: usize,
+) -> Result<(), TestCaseError> {
+    let (well, seen) = (sorted(well), sorted(seen));
+    prop_assert!(
+        seen.len() + failures >= well.len(),
+        "{}: {:?} is too little of {:?}",
+        name,
+        seen,
+        well
+    );
+    for (number, rows) in seen {
+        let expected = well.iter().find(|(at, _)| *at == number);
+        let expected = expected.map(|(_, rows)| rows);
+        prop_assert_eq!(Some(&rows), expected, "{} in batch {}", name, number);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_needs_a_batch_that_failed_in_a_shard_gets_it_later(
+        texts in texts(),
+        piece_bytes in 1usize..20,
+        fails_at in proptest::collection::btree_set(0usize..30, 0..=2),
+        which in 0..TEXT_PROGRAMS.len(),
+    ) {
+        let (name, program) = TEXT_PROGRAMS[which];
+        let fails_at: Vec<usize> = fails_at.into_iter().collect();
+        let well = run_well(Dialect::Scala, texts.len(), |context| {
+            program(lines(context, &texts, piece_bytes), Flaky::at(&[]))
+        });
+        let flaky = Flaky::at(&fails_at);
+        let (watched, ran) = run(Dialect::Scala, texts.len(), |context| {
+            program(lines(context, &texts, piece_bytes), flaky.clone())
+        });
+        let failures = flaky.failures();
+        prop_assert_eq!(ran.is_err(), failures > 0, "{}", name);
+        is_recovered(name, well.seen(), watched.seen(), failures)?;
+    }
 
     /// Each failure costs the output of the batch in which it happens, at most, and changes nothing else.
     #[test]
@@ -418,15 +530,10 @@ proptest! {
         let well = run_well(dialect, batches.len(), |context| program(context, &batches, Flaky::at(&[])));
         let flaky = Flaky::at(&fails_at);
         let (watched, ran) = run(dialect, batches.len(), |context| program(context, &batches, flaky.clone()));
-        let failures = fails_at.iter().filter(|at| **at < flaky.calls.load(Ordering::Relaxed)).count();
+        let failures = flaky.failures();
         // A failure between two windows is made up for before anybody notices.
         prop_assert!(ran.is_ok() || failures > 0, "{}", name);
         let failures = if ran.is_ok() { 0 } else { failures };
-        let (well, seen) = (well.sorted(), sorted(watched.seen()));
-        prop_assert!(seen.len() + failures >= well.len(), "{}: {:?} is too little of {:?}", name, seen, well);
-        for (number, rows) in seen {
-            let expected = well.iter().find(|(at, _)| *at == number).map(|(_, rows)| rows);
-            prop_assert_eq!(Some(&rows), expected, "{} in batch {}", name, number);
-        }
+        is_recovered(name, well.seen(), watched.seen(), failures)?;
     }
 }

@@ -42,7 +42,7 @@ impl Source for Texts {
 }
 
 /// Lines of a few words, batch by batch.
-fn texts() -> impl Strategy<Value = Vec<String>> {
+pub(crate) fn texts() -> impl Strategy<Value = Vec<String>> {
     let batch = proptest::collection::vec("[abc]( [abcd]{0,2}){0,3}", 0..5);
     let text = |lines: Vec<String>| {
         lines
@@ -53,7 +53,7 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(batch.prop_map(text), 1..12)
 }
 
-fn lines<'c>(
+pub(crate) fn lines<'c>(
     context: &'c StreamingContext,
     texts: &[String],
     piece_bytes: usize,
