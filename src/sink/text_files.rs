@@ -17,6 +17,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+mod dir;
+
+use self::dir::Dir;
 use crate::epoch::BatchTime;
 use crate::epoch::ranking::Ranking;
 use crate::epoch::snapshot::{Batch, Value};
@@ -55,6 +58,12 @@ const TEXT_BYTES: usize = 64 << 10;
 /// parts beyond the new ones are removed, and `_SUCCESS` comes back last. So each file is old or new and
 /// never half, and a directory with `_SUCCESS` is of one run. Other files there are left alone. Spark
 /// leaves the old run's further parts, too; who reads the directory then reads both runs.
+///
+/// # Symbolic links
+///
+/// A symbolic link where a batch's directory or the one aside goes is an error and is not followed, because
+/// whoever can write to the directory above could have planted it, and files would be written and
+/// removed where it leads. The directories above may be links.
 ///
 /// ```
 /// use microtally::BatchTime;
@@ -170,27 +179,41 @@ impl TextFiles {
         F: FnOnce(&mut Part<'_>) -> io::Result<()>,
     {
         let target = directory(&self.prefix, &time.as_millis().to_string(), &self.suffix);
-        make_anew(&self.aside).map_err(|cause| cannot(&self.aside, cause))?;
+        let names = (last(&self.aside), last(&target));
+        let above = open_durably(parent(&target)).map_err(|cause| cannot(&target, cause))?;
+        let aside = make_anew(&above, names.0).map_err(|cause| cannot(&self.aside, cause))?;
         // Also on a panic of a partition's.
-        let _removed = RemoveOnDrop(&self.aside);
+        let mut leftover = RemoveOnDrop(Some(&self.aside));
         let mut count = 0;
         for write in parts {
-            let path = self.aside.join(part_name(count));
-            let written = write_file(&path, &mut self.text, write);
-            written.map_err(|cause| cannot(&path, cause))?;
+            let name = part_name(count);
+            let written = write_file(&aside, &name, &mut self.text, write);
+            written.map_err(|cause| cannot(&self.aside.join(name), cause))?;
             count += 1;
         }
-        let path = self.aside.join(SUCCESS);
-        write_file(&path, &mut self.text, |_| Ok(())).map_err(|cause| cannot(&path, cause))?;
-        flush(&self.aside).map_err(|cause| cannot(&self.aside, cause))?;
-        match fs::rename(&self.aside, &target) {
-            Ok(()) => flush(parent(&target)),
+        let written = write_file(&aside, SUCCESS, &mut self.text, |_| Ok(()));
+        written.map_err(|cause| cannot(&self.aside.join(SUCCESS), cause))?;
+        aside.sync().map_err(|cause| cannot(&self.aside, cause))?;
+        match above.rename(names.0, &above, names.1) {
+            Ok(()) => {
+                // What has that name from now on is not ours.
+                leftover.0 = None;
+                above.sync()
+            }
             // A directory with files is not replaced by a rename.
-            Err(_) if target.is_dir() => replace(&target, &self.aside, count),
-            Err(cause) => Err(cause),
+            Err(cause) => match above.open_in(names.1) {
+                Ok(target) => replace(&target, &aside, count),
+                Err(there) if there.kind() == ErrorKind::NotFound => Err(cause),
+                Err(there) => Err(there),
+            },
         }
         .map_err(|cause| cannot(&target, cause))
     }
+}
+
+/// The last part of a path that ends in a name.
+fn last(path: &Path) -> &OsStr {
+    path.file_name().expect("it ends in a name")
 }
 
 /// `prefix-<name>.<suffix>`, without what is empty.
@@ -235,42 +258,46 @@ fn cannot(path: &Path, cause: io::Error) -> Error {
     Error::output(&path.display().to_string(), &cause)
 }
 
-/// Makes the directory, empty whatever was there before, and those above it.
-fn make_anew(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
+/// Makes the directory `name` in `above`, empty whatever was there before.
+fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
+    match above.make(name) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_dir_all(path)?;
-            fs::create_dir(path)
+            // Neither a file nor a link is a directory that a run of ours has left.
+            above.open_in(name)?;
+            fs::remove_dir_all(above.path().join(name))?;
+            above.make(name)?;
         }
-        Err(cause) if cause.kind() == ErrorKind::NotFound => {
-            make_durably(parent(path))?;
-            fs::create_dir(path)
-        }
-        made => made,
-    }
-}
-
-/// Makes the directory and those above it, so that a power failure does not take them away again.
-fn make_durably(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(cause) if cause.kind() == ErrorKind::NotFound && parent(path) != path => {
-            make_durably(parent(path))?;
-            fs::create_dir(path)?;
-        }
-        // Somebody else was faster.
-        Err(cause) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made?,
     }
-    flush(parent(path))
+    above.open_in(name)
+}
+
+/// Opens the directory. If it is missing, it is made, and those above it, so that a power failure does not
+/// take them away again.
+fn open_durably(path: &Path) -> io::Result<Dir> {
+    match (Dir::open(path), path.file_name()) {
+        (Err(cause), Some(name)) if cause.kind() == ErrorKind::NotFound => {
+            let above = open_durably(parent(path))?;
+            match above.make(name) {
+                // Somebody else was faster.
+                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+            above.sync()?;
+            Dir::open(path)
+        }
+        (opened, _) => opened,
+    }
 }
 
 /// Writes a new file and flushes it to the disk.
 fn write_file(
-    path: &Path,
+    dir: &Dir,
+    name: &str,
     text: &mut Vec<u8>,
     write: impl FnOnce(&mut Part<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = File::create_new(path)?;
+    let file = dir.create(name.as_ref())?;
     text.clear(); // A partition that panicked may have left something.
     let mut part = Part {
         file: &file,
@@ -281,51 +308,46 @@ fn write_file(
     part.flush()?;
     match part.failed {
         Some(kind) => Err(kind.into()),
-        None => file.sync_all(),
+        None => dir.sync_file(name.as_ref(), &file),
     }
-}
-
-/// Flushes what a file or directory holds to the disk.
-fn flush(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Puts the files of `aside`, `count` parts, in the place of those in `target`.
-fn replace(target: &Path, aside: &Path, count: u64) -> io::Result<()> {
-    let success = target.join(SUCCESS);
-    remove_file_if_any(&success)?;
+fn replace(target: &Dir, aside: &Dir, count: u64) -> io::Result<()> {
+    let success = OsStr::new(SUCCESS);
+    remove_if_any(target, success)?;
     // On the disk, too, it has to be gone before the first part is replaced.
-    flush(target)?;
+    target.sync()?;
     for index in 0..count {
         let name = part_name(index);
-        fs::rename(aside.join(&name), target.join(&name))?;
+        aside.rename(name.as_ref(), target, name.as_ref())?;
     }
-    for entry in fs::read_dir(target)? {
-        let name = entry?.file_name();
+    for name in target.names()? {
         if part_index(&name).is_some_and(|index| index >= count) {
-            remove_file_if_any(&target.join(&name))?;
+            remove_if_any(target, &name)?;
         }
     }
-    flush(target)?;
-    fs::rename(aside.join(SUCCESS), success)?;
-    flush(target)
+    target.sync()?;
+    aside.rename(success, target, success)?;
+    target.sync()
 }
 
-fn remove_file_if_any(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+fn remove_if_any(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    match dir.remove(name) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
 /// Removes a directory that is still there when the batch is done, however it ended.
-struct RemoveOnDrop<'a>(&'a Path);
+struct RemoveOnDrop<'a>(Option<&'a Path>);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // Renamed it is not there any more; and if it cannot be removed, the next batch tries again and
-        // says so.
-        let _ = fs::remove_dir_all(self.0);
+        // If it cannot be removed, the next batch tries again and says so. A link is not followed.
+        if let Some(path) = self.0 {
+            let _ = fs::remove_dir_all(path);
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempfile::TempDir;
 
+pub(super) mod disk;
+
 fn time() -> BatchTime {
     BatchTime::from_millis(5000)
 }
@@ -313,6 +315,77 @@ fn files_in_the_way_are_errors_and_stay() {
         assert_eq!(tree(folder.path()), expect(&[(in_the_way, "mine")]));
         fs::remove_file(folder.path().join(in_the_way)).unwrap();
     }
+}
+
+/// Somebody who can write to the directory above has planted links to files of the victim's.
+#[test]
+fn a_planted_link_is_an_error_and_nothing_behind_it_changes() {
+    let folder = TempDir::new().unwrap();
+    let victim = [
+        ("victim/part-00000", "mine"),
+        ("victim/part-00009", "mine"),
+        ("victim/_SUCCESS", "mine"),
+    ];
+    fs::create_dir(folder.path().join("victim")).unwrap();
+    for (path, text) in victim {
+        fs::write(folder.path().join(path), text).unwrap();
+    }
+    let nowhere = folder.path().join("nowhere");
+    for leads_to in [folder.path().join("victim"), nowhere.clone()] {
+        for planted in ["words-5000.txt", ".words-aside.txt"] {
+            let link = folder.path().join(planted);
+            std::os::unix::fs::symlink(&leads_to, &link).unwrap();
+            let error = words_in(&folder)
+                .save_records(time(), [["new"]])
+                .unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Sink);
+            let text = format!(
+                "cannot write results to {}: a symbolic link is in its place, which is not followed",
+                link.display()
+            );
+            assert_eq!(error.to_string(), text);
+            assert_eq!(fs::read_link(&link).unwrap(), leads_to, "the link stays");
+            fs::remove_file(&link).unwrap();
+            assert_eq!(tree(folder.path()), expect(&victim), "{planted}");
+            assert!(!nowhere.exists());
+        }
+    }
+}
+
+/// A link among the files of a directory is replaced or removed itself.
+#[test]
+fn a_link_in_the_place_of_a_part_is_replaced_and_not_followed() {
+    let folder = TempDir::new().unwrap();
+    let mut files = words_in(&folder);
+    save_old(&mut files);
+    fs::write(folder.path().join("victim"), "mine").unwrap();
+    let target = folder.path().join("words-5000.txt");
+    for name in ["part-00000", "part-00001", "_SUCCESS"] {
+        fs::remove_file(target.join(name)).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("victim"), target.join(name)).unwrap();
+    }
+    files.save_records(time(), [["new"]]).unwrap();
+    assert_eq!(
+        tree(folder.path()),
+        expect(&[
+            ("victim", "mine"),
+            ("words-5000.txt/_SUCCESS", ""),
+            ("words-5000.txt/part-00000", "new\n"),
+        ])
+    );
+}
+
+#[test]
+fn the_directories_above_may_be_links() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+    let mut files = TextFiles::new(folder.path().join("link/words"), "txt").unwrap();
+    for _ in 0..2 {
+        save_old(&mut files);
+    }
+    let real = folder.path().join("real");
+    assert_eq!(tree(&real), expect(OLD));
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! `Dir`: a directory that is held open.
+//!
+//! Promise: what is done in it is done in the directory that was opened, whatever its name means by now, and
+//! no symbolic link is followed. Must not know: what the files are for.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+#[cfg(test)]
+use super::tests::disk;
+
+/// A directory that is held open.
+pub(super) struct Dir {
+    file: File,
+    path: PathBuf,
+}
+
+/// Modes of new directories and files; the user's mask takes from them.
+const DIR_MODE: Mode = Mode::from_raw_mode(0o777);
+const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+
+impl Dir {
+    /// Opens the directory at `path`, also through symbolic links.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Dir {
+            file: file.into(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens the directory `name` in it.
+    ///
+    /// # Errors
+    ///
+    /// It is a symbolic link, or no directory.
+    pub(super) fn open_in(&self, name: &OsStr) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.file, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Dir {
+                file: file.into(),
+                path: self.path.join(name),
+            }),
+            Err(_) if self.is_link(name) => Err(io::Error::other(
+                "a symbolic link is in its place, which is not followed",
+            )),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    fn is_link(&self, name: &OsStr) -> bool {
+        rustix::fs::readlinkat(&self.file, name, Vec::new()).is_ok()
+    }
+
+    /// Makes the directory `name`, which must not exist.
+    pub(super) fn make(&self, name: &OsStr) -> io::Result<()> {
+        rustix::fs::mkdirat(&self.file, name, DIR_MODE)?;
+        #[cfg(test)]
+        disk::made(&self.path.join(name));
+        Ok(())
+    }
+
+    /// Makes the file `name`, which must not exist, to be written to.
+    pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.file, name, flags, FILE_MODE)?;
+        #[cfg(test)]
+        disk::created(&self.path.join(name));
+        Ok(file.into())
+    }
+
+    /// Moves `name` to another directory and name, in place of what is there.
+    pub(super) fn rename(&self, name: &OsStr, to: &Dir, to_name: &OsStr) -> io::Result<()> {
+        rustix::fs::renameat(&self.file, name, &to.file, to_name)?;
+        #[cfg(test)]
+        disk::renamed(&self.path.join(name), &to.path.join(to_name));
+        Ok(())
+    }
+
+    /// Removes the file or link `name`.
+    pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        rustix::fs::unlinkat(&self.file, name, AtFlags::empty())?;
+        #[cfg(test)]
+        disk::removed(&self.path.join(name));
+        Ok(())
+    }
+
+    /// The names in it.
+    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
+        let entries = rustix::fs::Dir::read_from(&self.file)?;
+        let names = entries.map(|entry| {
+            let name = entry?.file_name().to_bytes().to_vec();
+            Ok(OsString::from_vec(name))
+        });
+        names.collect()
+    }
+
+    /// Flushes its names to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        #[cfg(test)]
+        disk::synced(&self.path);
+        Ok(())
+    }
+
+    /// Flushes what the file `name` in it holds to the disk.
+    pub(super) fn sync_file(&self, _name: &OsStr, file: &File) -> io::Result<()> {
+        file.sync_all()?;
+        #[cfg(test)]
+        disk::synced(&self.path.join(_name));
+        Ok(())
+    }
+
+    /// Where it was when it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
