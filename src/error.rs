@@ -12,7 +12,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error: a kind to decide by and a message to show.
 ///
 /// It can be cloned, because a run that failed answers every `await_termination` with the same error.
-#[derive(Clone, Debug)]
+/// As `Debug` it shows the message, too: that is what a `main` that returns it prints. `{:#?}` shows the kind
+/// as well.
+///
+/// ```
+/// let error = microtally::Error::refused("slide 0 ms is below 1 ms");
+/// assert_eq!(format!("Error: {error:?}"), "Error: slide 0 ms is below 1 ms");
+/// ```
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -165,6 +172,19 @@ impl fmt::Display for Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            let mut fields = f.debug_struct("Error");
+            return fields
+                .field("kind", &self.kind)
+                .field("message", &self.message)
+                .finish();
+        }
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {}
 
 #[cfg(test)]
@@ -184,6 +204,18 @@ mod tests {
         assert_eq!(both.unreported(), "no room; cannot read a: it broke off");
         assert_eq!(both.to_string(), of_file.to_string());
         assert_eq!(reported.with_advice("go on").unreported(), "");
+    }
+
+    #[test]
+    fn a_main_that_returns_an_error_prints_its_message() {
+        let error = Error::refused("no room").with_advice("ask for less");
+        assert_eq!(format!("Error: {error:?}"), "Error: no room; ask for less");
+        let fields = format!("{error:#?}");
+        assert!(fields.contains("kind: Config"), "{fields}");
+        assert!(
+            fields.contains("message: \"no room; ask for less\""),
+            "{fields}"
+        );
     }
 
     #[test]

@@ -81,12 +81,31 @@
 //! # Features
 //!
 //! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
-//! - `compress`: [`sources::Files::decompress`] and [`sources::Input::decompress`], for gzip, zstd, bzip2, xz and lz4.
-//! - `json`: the [`sink::Json`] output.
-//! - `table`: the [`sink::Table`] output.
+//! - `compress`: `sources::Files::decompress` and `sources::Input::decompress`, for gzip, zstd, bzip2,
+//!   xz and lz4.
+//! - `json`: the output `sink::Json`.
+//! - `table`: the output `sink::Table`.
 //! - `simulation`: for the fuzz targets of this crate; nothing public.
 //!
 //! A feature only adds names; it never changes behaviour.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "microtally needs a target with 64-bit pointers: its memory limits and file offsets do not fit 32 bits"
+);
+
+/// Implements `Debug` for a type that can show only some of its fields, or none.
+macro_rules! debug_fields {
+    ([$($generics:tt)*] $type:ty, $name:literal $(, $field:ident)*) => {
+        impl<$($generics)*> std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct($name)
+                    $(.field(stringify!($field), &self.$field))*
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
 
 pub mod limits;
 
@@ -170,3 +189,33 @@ pub mod internals {
     pub use crate::table::keys::Seed;
     pub use crate::table::past::Past;
 }
+
+/// What users may rely on: which types other threads may have, and which they may look at.
+const _: () = {
+    const fn is_sent<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+    is_sent::<Engine>();
+    is_sent::<EngineBuilder>();
+    is_sent::<Input>();
+    is_sent::<RunningContext>();
+    is_sent::<StreamingContext>();
+    is_sent::<Tally>();
+    is_shared::<BatchStats>();
+    is_shared::<BatchTime>();
+    is_shared::<Clock>();
+    is_shared::<Config>();
+    is_shared::<Error>();
+    is_shared::<FileOptions>();
+    is_shared::<Finished>();
+    is_shared::<LooksLike>();
+    is_shared::<Notice>();
+    is_shared::<Ranking<u64>>();
+    is_shared::<Reconnect>();
+    is_shared::<RunStats>();
+    is_shared::<StopHandle>();
+    is_shared::<Waker>();
+    is_shared::<stream::Rdd<u64>>();
+    is_shared::<stream::RddQueue<u64>>();
+    is_shared::<stream::Remembered<u64>>();
+    is_shared::<stream::StateMap<u64, u64>>();
+};

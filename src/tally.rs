@@ -55,6 +55,8 @@ pub struct Tally {
     is_lent: bool,
 }
 
+debug_fields!([] Tally, "Tally");
+
 impl Tally {
     /// A tally of the tokens of `rule`, with default settings.
     pub fn new(rule: Rule) -> Self {

@@ -55,6 +55,8 @@ pub struct Engine {
     inputs: std::vec::IntoIter<Input>,
 }
 
+debug_fields!([] Engine, "Engine");
+
 /// Settings of an [`Engine`].
 #[derive(Debug)]
 pub struct EngineBuilder {
@@ -71,6 +73,8 @@ pub struct Input {
     shared: Arc<Shared>,
     index: usize,
 }
+
+debug_fields!([] Input, "Input", index);
 
 /// What a finished engine leaves: the last batch, owned, and sums over the run.
 #[derive(Debug)]

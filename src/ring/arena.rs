@@ -24,6 +24,8 @@ pub struct Arena {
     block_bytes: usize,
 }
 
+debug_fields!([] Arena, "Arena", block_bytes);
+
 /// A piece of memory that is filled by one thread, read by another, and handed back.
 pub struct Block {
     /// `capacity + GUARD_BYTES` bytes in the arena, this block's alone.
@@ -39,6 +41,12 @@ pub struct Block {
     /// Place in the order in which blocks were handed over.
     number: u64,
     _arena: Arc<Mutex<Bump>>,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\"", self.bytes().escape_ascii())
+    }
 }
 
 // SAFETY: `base` points to memory that only this block may touch (`Arena::block` carved it for it

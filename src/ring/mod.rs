@@ -16,6 +16,7 @@ use self::arena::Block;
 use crate::limits;
 
 /// What travels to a shard.
+#[derive(Debug)]
 pub enum Parcel<M> {
     /// Bytes to count, of the numbered stream.
     Block {
@@ -37,12 +38,16 @@ pub struct Writer<M> {
     reader: Option<Thread>,
 }
 
+debug_fields!([M] Writer<M>, "Writer", outstanding);
+
 /// The end that receives them.
 pub struct Reader<M> {
     full: rtrb::Consumer<Parcel<M>>,
     empty: rtrb::Producer<Block>,
     wake: Arc<Wake>,
 }
+
+debug_fields!([M] Reader<M>, "Reader");
 
 /// Makes a ring. `wake` is how the reading end wakes the writing one.
 pub fn ring<M>(wake: Arc<Wake>) -> (Writer<M>, Reader<M>) {
@@ -153,6 +158,8 @@ pub struct Wake {
     wanted: AtomicBool,
     action: Box<dyn Fn() + Send + Sync>,
 }
+
+debug_fields!([] Wake, "Wake", wanted);
 
 impl Wake {
     /// A wake-up that runs `action`.

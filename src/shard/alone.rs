@@ -19,6 +19,8 @@ pub struct Pipeline<V> {
     table: Table<V>,
 }
 
+debug_fields!([V] Pipeline<V>, "Pipeline");
+
 impl Pipeline<u64> {
     /// What `count_by_value` makes of lines and words.
     pub fn counting(rule: Rule, kernel: Kernel, seed: Seed) -> Self {

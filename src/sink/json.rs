@@ -32,6 +32,8 @@ pub struct Json<V: 'static> {
     value: Vec<u8>,
 }
 
+debug_fields!([V] Json<V>, "Json", count);
+
 impl<V: Value> Json<V> {
     /// Writes the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {

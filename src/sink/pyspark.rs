@@ -34,6 +34,8 @@ pub struct Pyspark<V: 'static> {
     ranking: Ranking<V>,
 }
 
+debug_fields!([V] Pyspark<V>, "Pyspark", printer);
+
 impl<V: Value> Pyspark<V> {
     /// Prints the first `count` keys of each batch on standard output.
     pub fn stdout(count: usize) -> Self {
@@ -82,6 +84,8 @@ pub struct Printer {
     /// Where a record is looked through; kept for its memory.
     scratch: Vec<u8>,
 }
+
+debug_fields!([] Printer, "Printer", count);
 
 impl Printer {
     /// Prints the first `count` records of each batch on standard output.

@@ -66,6 +66,8 @@ pub struct Table<V: 'static> {
     zone: TimeZone,
 }
 
+debug_fields!([V] Table<V>, "Table", count);
+
 impl Table<u64> {
     /// Prints the first `count` keys of each batch of counts on standard output.
     pub fn stdout(count: usize) -> Self {

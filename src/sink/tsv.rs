@@ -20,6 +20,8 @@ pub struct Tsv<V: 'static> {
     ranking: Ranking<V>,
 }
 
+debug_fields!([V] Tsv<V>, "Tsv", count);
+
 impl<V: Value> Tsv<V> {
     /// Writes the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {

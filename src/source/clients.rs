@@ -65,6 +65,8 @@ pub struct Clients<C> {
     looked: usize,
 }
 
+debug_fields!([C] Clients<C>, "Clients");
+
 /// Lines, or tokens, that were dropped because they were too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Long {

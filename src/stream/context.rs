@@ -95,6 +95,8 @@ pub struct DStream<'c, R> {
     pub(super) records: R,
 }
 
+debug_fields!(['c, R] DStream<'c, R>, "DStream", stream);
+
 impl<'c, R> DStream<'c, R> {
     /// Other records of the same bytes.
     pub(super) fn with<S>(&self, records: S) -> DStream<'c, S> {

@@ -50,6 +50,8 @@ pub struct Field<R> {
     separator: u8,
 }
 
+debug_fields!([R] Field<R>, "Field", number, separator);
+
 impl<R: Records> Field<R> {
     /// The numbered field of each of `records`, the first one being 0.
     pub fn of(records: R, number: usize, separator: u8) -> Self {
@@ -88,6 +90,8 @@ pub struct FieldWhitespace<R> {
     records: R,
     number: usize,
 }
+
+debug_fields!([R] FieldWhitespace<R>, "FieldWhitespace", number);
 
 impl<R: Records> FieldWhitespace<R> {
     /// The numbered field of each of `records`, the first one being 0.

@@ -50,6 +50,8 @@ pub struct Filter<R, P> {
     is_wanted: P,
 }
 
+debug_fields!([R, P] Filter<R, P>, "Filter");
+
 impl<R, P> Filter<R, P>
 where
     R: Records,

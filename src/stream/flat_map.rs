@@ -125,6 +125,8 @@ pub struct Emitter<'e, 'b> {
     emit: &'e mut dyn FnMut(&'b [u8]),
 }
 
+debug_fields!([] Emitter<'_, '_>, "Emitter");
+
 impl<'b> Emitter<'_, 'b> {
     /// Adds a record: a slice of the record at hand, or bytes that live as long.
     #[inline]
@@ -139,6 +141,8 @@ pub struct FlatMapWith<R, F> {
     records: R,
     f: F,
 }
+
+debug_fields!([R, F] FlatMapWith<R, F>, "FlatMapWith");
 
 impl<R, F> Records for FlatMapWith<R, F>
 where

@@ -86,6 +86,8 @@ pub struct MapKey<'c, R, I, M> {
     map: M,
 }
 
+debug_fields!(['c, R, I, M] MapKey<'c, R, I, M>, "MapKey", stream);
+
 impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
     /// Folds the values of each key of a batch, as [`reduce_by_key`](super::Pairs::reduce_by_key) does:
     /// `reduce` must be associative and commutative. The batch's tokens are the records that had a key.

@@ -35,6 +35,8 @@ pub struct MapSlice<R, F> {
     f: F,
 }
 
+debug_fields!([R, F] MapSlice<R, F>, "MapSlice");
+
 impl<R, F> Records for MapSlice<R, F>
 where
     R: Records,

@@ -121,6 +121,8 @@ pub struct StateSpec<K, S, F> {
     timeout_ms: Option<u64>,
 }
 
+debug_fields!([K, S, F] StateSpec<K, S, F>, "StateSpec", timeout_ms);
+
 impl<K, S, F> StateSpec<K, S, F> {
     /// A spec with a function of the batch's time, a key, a value and the key's state. The value is `None`
     /// when the key times out. What it gives, if anything, is a record of the result.
@@ -158,6 +160,8 @@ pub struct MapWithState<'c, K, S, U> {
     /// Makes the snapshots, if somebody wants them.
     snapshot: Arc<OnceLock<Snapshot<K, S>>>,
 }
+
+debug_fields!(['c, K, S, U] MapWithState<'c, K, S, U>, "MapWithState", mapped);
 
 /// What comes of a batch: what the function gave, and all states, if somebody wants them.
 type Step<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);

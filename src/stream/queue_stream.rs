@@ -14,6 +14,8 @@ use crate::stream::rdd_stream::RddStream;
 /// from any thread, also while the context runs.
 pub struct RddQueue<T>(Arc<Mutex<VecDeque<Rdd<T>>>>);
 
+debug_fields!([T] RddQueue<T>, "RddQueue");
+
 impl<T> Clone for RddQueue<T> {
     fn clone(&self) -> Self {
         RddQueue(Arc::clone(&self.0))

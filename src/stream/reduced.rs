@@ -16,6 +16,8 @@ pub struct Reduced<'c, V> {
     pub(super) held: Arc<dyn TableAt<V>>,
 }
 
+debug_fields!(['c, V] Reduced<'c, V>, "Reduced", id, slide_ms);
+
 impl<V> Clone for Reduced<'_, V> {
     fn clone(&self) -> Self {
         Reduced {

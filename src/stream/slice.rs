@@ -14,6 +14,8 @@ pub struct Remembered<T> {
     slide_ms: u64,
 }
 
+debug_fields!([T] Remembered<T>, "Remembered", slide_ms);
+
 impl<T> Clone for Remembered<T> {
     fn clone(&self) -> Self {
         Remembered {

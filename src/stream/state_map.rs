@@ -18,6 +18,8 @@ pub struct StateMap<K, S> {
     begun_at: u64,
 }
 
+debug_fields!([K, S] StateMap<K, S>, "StateMap");
+
 /// What [`StateMap::roll_back`] puts back: keys whose state has changed, in the order in which they did.
 pub(super) type Undo<K, S> = Vec<(K, Before<S>)>;
 

@@ -7,6 +7,8 @@
 //! are copied into a second arena, and the first one is the second the next time. A copy of n live bytes comes
 //! after at least n dead ones, so that a removal pays for at most its own length.
 
+use std::sync::{Mutex, PoisonError};
+
 use bumpalo::Bump;
 
 use super::keys::LongKey;
@@ -17,42 +19,75 @@ use crate::limits::KEY_ARENA_BYTES_INITIAL;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KeyArena {
-    bytes: Bump,
+    bytes: Alone,
     /// Empty, for the next compaction; none before the first one.
-    spare: Option<Bump>,
+    spare: Option<Alone>,
     /// Bytes of keys that are in the table.
     live: usize,
     /// Bytes of keys that were removed since the last compaction.
     dead: usize,
+    /// Bytes held of the allocator.
+    held: usize,
+}
+
+/// A [`Bump`] that only its owner uses, so that a table can be read by several threads: by itself a `Bump`
+/// allocates through a shared reference. The lock is never taken, since whoever owns it needs none.
+#[derive(Debug)]
+struct Alone(Mutex<Bump>);
+
+impl Alone {
+    fn with_capacity(bytes: usize) -> Self {
+        Alone(Mutex::new(Bump::with_capacity(bytes)))
+    }
+
+    #[inline]
+    fn get(&mut self) -> &mut Bump {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl KeyArena {
     pub(super) fn new() -> Self {
-        KeyArena {
-            bytes: Bump::with_capacity(KEY_ARENA_BYTES_INITIAL),
+        let mut arena = KeyArena {
+            bytes: Alone::with_capacity(KEY_ARENA_BYTES_INITIAL),
             spare: None,
             live: 0,
             dead: 0,
-        }
+            held: 0,
+        };
+        arena.look();
+        arena
+    }
+
+    /// Memory may have been taken or given back.
+    #[inline]
+    fn look(&mut self) {
+        let spare = self.spare.as_mut();
+        let spare = spare.map_or(0, |spare| spare.get().allocated_bytes());
+        self.held = self.bytes.get().allocated_bytes() + spare;
     }
 
     /// Copies a key that becomes a key of the table.
     pub(super) fn copy(&mut self, key: &[u8]) -> LongKey {
         self.live += key.len();
-        LongKey::copy_into(&self.bytes, key)
+        let key = LongKey::copy_into(self.bytes.get(), key);
+        self.look();
+        key
     }
 
     /// Whether a key of `len` bytes needs no more memory than there is.
-    pub(super) fn has_room(&self, len: usize) -> bool {
-        self.bytes.chunk_capacity() >= len
+    pub(super) fn has_room(&mut self, len: usize) -> bool {
+        self.bytes.get().chunk_capacity() >= len
     }
 
     /// As [`copy`](Self::copy), taking at most `more` bytes of the allocator. `None` if that is not enough.
     pub(super) fn copy_within(&mut self, key: &[u8], more: usize) -> Option<LongKey> {
-        let limit = self.bytes.allocated_bytes().saturating_add(more);
-        self.bytes.set_allocation_limit(Some(limit));
-        let copied = LongKey::try_copy_into(&self.bytes, key);
-        self.bytes.set_allocation_limit(None);
+        let bytes = self.bytes.get();
+        let limit = bytes.allocated_bytes().saturating_add(more);
+        bytes.set_allocation_limit(Some(limit));
+        let copied = LongKey::try_copy_into(bytes, key);
+        bytes.set_allocation_limit(None);
+        self.look();
         self.live += copied.map_or(0, |_| key.len());
         copied
     }
@@ -68,12 +103,13 @@ impl KeyArena {
     #[cold]
     pub(super) fn compact_tightly<V>(&mut self, long: &mut Leaves<Long<V>>, more: usize) {
         self.spare = None;
-        let target = Bump::with_capacity(self.live + more);
+        let mut target = Alone::with_capacity(self.live + more);
         for entry in long.iter_mut() {
-            entry.key = LongKey::copy_into(&target, long_bytes(entry));
+            entry.key = LongKey::copy_into(target.get(), long_bytes(entry));
         }
         self.bytes = target;
         self.dead = 0;
+        self.look();
     }
 
     /// A key of `len` bytes was removed from the table. Gives whether [`compact`](Self::compact) is due.
@@ -89,25 +125,29 @@ impl KeyArena {
         // All keys fit into the chunk that is there, so that nothing can fail half-way: until the last key
         // was moved, some are in the one arena and some in the other.
         let room = self.live..4 * self.live + 2 * KEY_ARENA_BYTES_INITIAL;
-        let target = match self.spare.take() {
-            Some(spare) if room.contains(&spare.chunk_capacity()) => spare,
-            _ => Bump::with_capacity(2 * self.live + KEY_ARENA_BYTES_INITIAL),
-        };
+        let is_fit = |arena: &mut Alone| room.contains(&arena.get().chunk_capacity());
+        let mut spare = self.spare.take();
+        let has_fit = spare.as_mut().is_some_and(is_fit);
+        let mut target = spare
+            .filter(|_| has_fit)
+            .unwrap_or_else(|| Alone::with_capacity(2 * self.live + KEY_ARENA_BYTES_INITIAL));
         for entry in long.iter_mut() {
-            entry.key = LongKey::copy_into(&target, long_bytes(entry));
+            entry.key = LongKey::copy_into(target.get(), long_bytes(entry));
         }
         let mut emptied = std::mem::replace(&mut self.bytes, target);
-        emptied.reset();
+        emptied.get().reset();
         // What a burst left behind is given back.
-        self.spare = room.contains(&emptied.chunk_capacity()).then_some(emptied);
+        self.spare = is_fit(&mut emptied).then_some(emptied);
         self.dead = 0;
+        self.look();
     }
 
     /// Forgets all keys and keeps the memory. The table has no entry any more.
     pub(super) fn clear(&mut self) {
         // Keeps the largest chunk: after the first epochs one chunk holds what an epoch needs.
-        self.bytes.reset();
+        self.bytes.get().reset();
         (self.live, self.dead) = (0, 0);
+        self.look();
     }
 
     /// As [`clear`](Self::clear), and gives memory back if the keys took less than a sixteenth of it.
@@ -130,7 +170,6 @@ impl KeyArena {
 
     /// Bytes held of the allocator.
     pub(super) fn held(&self) -> usize {
-        let spare = self.spare.as_ref().map_or(0, Bump::allocated_bytes);
-        self.bytes.allocated_bytes() + spare
+        self.held
     }
 }

@@ -31,6 +31,7 @@ use crate::table::keys::Seed;
 const HOT_SLOTS: usize = 1 << HOT_SLOTS_LOG2;
 
 /// The first of the slots that count nothing, for tokens that are not hot.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const NO_SLOT: u16 = HOT_SLOTS as u16;
 
 /// Counters: one for every `u16`, which spares the check. What is above `NO_SLOT + 8` is never touched.
@@ -140,6 +141,7 @@ impl Slots {
     }
 
     /// Counts one for each slot. The slots from `NO_SLOT` on count nothing.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub(crate) fn add_up(&mut self, slots: &[u16]) {
         for &slot in slots {

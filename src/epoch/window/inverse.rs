@@ -72,6 +72,8 @@ pub struct InverseWindow<V> {
     entering: Past<V>,
 }
 
+debug_fields!([V] InverseWindow<V>, "InverseWindow", applied);
+
 impl<V: Copy> InverseWindow<V> {
     /// A window over no batch yet.
     pub fn new(shape: Shape, dialect: Dialect) -> Self {

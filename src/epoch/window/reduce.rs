@@ -67,6 +67,8 @@ pub struct ReduceWindow<V> {
     pool: Vec<Behind<V>>,
 }
 
+debug_fields!([V] ReduceWindow<V>, "ReduceWindow", middle, back);
+
 impl<V> AsRef<Table<V>> for ReduceWindow<V> {
     /// The window made last.
     fn as_ref(&self) -> &Table<V> {

@@ -192,12 +192,6 @@ fn epochs() -> impl Strategy<Value = Vec<Vec<Block>>> {
     })
 }
 
-impl std::fmt::Debug for Block {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "\"{}\"", self.bytes().escape_ascii())
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 

@@ -47,8 +47,10 @@ pub(super) struct Lists {
     /// For all but `avx512`: all tokens of 1 to 8 bytes.
     short: Box<[u64; LIST_LEN]>,
     /// For `avx512`: the slot of each token, or one that counts nothing.
+    #[cfg(target_arch = "x86_64")]
     slots: Box<[u16; LIST_LEN]>,
     /// For `avx2`: the numbers of the longer tokens.
+    #[cfg(target_arch = "x86_64")]
     numbers: Box<[u16; LIST_LEN]>,
 }
 
@@ -59,7 +61,9 @@ impl Lists {
             long: zeros(),
             medium: zeros(),
             short: zeros(),
+            #[cfg(target_arch = "x86_64")]
             slots: zeros(),
+            #[cfg(target_arch = "x86_64")]
             numbers: zeros(),
         }
     }
