@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Dialect;
 use crate::epoch::BatchTime;
+use crate::error::Result;
 use crate::stream::cell::{Cell, Entries, Entry, Failure, Made, Owed, all_of};
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::rdd::{Key, Rdd, Record};
@@ -26,7 +27,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + Clone + 'static,
         window: impl Into<Window>,
-    ) -> crate::Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<'c, (K, V)>> {
         let batches = self.reduce_by_key(reduce.clone());
         Ok(batches.window(window)?.reduce_by_key(reduce))
     }
@@ -41,7 +42,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// that are floats drift, since what is added and taken away again is rounded twice.
     ///
     /// When a function panics, or a batch of this stream fails, the window fails, and the next one is made
-    /// of the last one that worked. A batch that came and left meanwhile is in none of them.
+    /// of the last one that worked. A batch that came and left meanwhile is in none of them; a filter is asked
+    /// once, for all that has changed.
     ///
     /// # Errors
     ///
@@ -51,7 +53,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         reduce: impl Fn(V, V) -> V + Send + Clone + 'static,
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
-    ) -> crate::Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<'c, (K, V)>> {
         self.inverse_window(reduce, inverse, window.into(), None)
     }
 
@@ -68,7 +70,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
         is_wanted: impl Fn(&K, &V) -> bool + Send + 'static,
-    ) -> crate::Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<'c, (K, V)>> {
         self.inverse_window(reduce, inverse, window.into(), Some(Box::new(is_wanted)))
     }
 
@@ -78,7 +80,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: Window,
         is_wanted: Option<Box<IsWanted<K, V>>>,
-    ) -> crate::Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<'c, (K, V)>> {
         let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
         let batches = self.reduce_by_key(reduce.clone());
         let cell = batches.cell.clone();
@@ -209,7 +211,7 @@ where
         window: &Entries<(K, V)>,
         now: BatchTime,
         dialect: Dialect,
-    ) -> Result<Option<Sums<K, V>>, Failure> {
+    ) -> std::result::Result<Option<Sums<K, V>>, Failure> {
         let batches = window.get(now)?;
         if dialect == Dialect::PySpark && batches.is_empty() {
             return Ok(None);
@@ -227,7 +229,7 @@ where
         sums: &mut Sums<K, V>,
         dialect: Dialect,
         has_come: bool,
-    ) -> Result<bool, Failure> {
+    ) -> std::result::Result<bool, Failure> {
         let is_known = sums.meet_strangers() || dialect == Dialect::PySpark;
         match &self.is_wanted {
             None => sums.forget_changed(),
@@ -255,7 +257,7 @@ where
         self.cell.start(starting.remember_ms);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
         let made = self.slide(now.time)?;
         self.cell.put(now.time, Entry::Made(made));
         Ok(())

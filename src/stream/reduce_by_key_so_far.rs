@@ -83,7 +83,7 @@ impl<V: Copy> SoFar<V> {
         }
         let mut begun = 0;
         let merged = Failure::catch_in_records(|| {
-            self.table.merge_within_counted(batch, &mut begun, reduce);
+            self.table.merge_within(batch, &mut begun, reduce);
             Ok(())
         });
         merged.map_err(|failure| (failure, begun))

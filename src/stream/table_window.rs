@@ -56,6 +56,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
                 match step {
                     Enter::Within(bytes) => windows.keep_within(bytes),
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
+                    Enter::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => return windows.slide(&reduce).map(Table::len),
                 }
@@ -140,6 +141,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
                 match step {
                     Enter::Within(bytes) => windows.keep_within(bytes),
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
+                    Enter::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => {
                         let slid = windows.slide(&reduce, &inverse, is_wanted.as_ref());
@@ -178,6 +180,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             held: Arc::clone(&held),
             sums: WindowSums::new(Some(batches)),
             failures: VecDeque::new(),
+            panicked_at: None,
             length_ms: (batches as u64).saturating_mul(self.slide_ms),
             limit: MemoryLimit::new(self.context.memory_limit()),
             step,
@@ -198,6 +201,8 @@ enum Enter<'a, V> {
     /// It may take so many bytes: before the first batch.
     Within(usize),
     Batch(&'a Table<V>),
+    /// What a batch lacks in which a function has panicked; the answer is 1 if there was such a batch.
+    MakeUp,
     Failed,
     Slide,
 }
@@ -209,6 +214,8 @@ struct WindowStep<V, H, F> {
     sums: WindowSums,
     /// Why batches of the window failed, oldest first: a window that cannot be made says what its first one says.
     failures: VecDeque<(BatchTime, Failure)>,
+    /// The batch before, if a function has panicked as it entered.
+    panicked_at: Option<BatchTime>,
     /// After how long a batch leaves.
     length_ms: u64,
     limit: MemoryLimit,
@@ -248,29 +255,41 @@ where
             failures.pop_front();
         }
         self.held.make(now.time, |windows| {
+            let made_up = catch_unwind(AssertUnwindSafe(|| step(windows, Enter::MakeUp)));
+            let panicked_at = self.panicked_at.take();
+            if let Ok(Ok(1)) = made_up {
+                failures.retain(|(time, _)| Some(*time) != panicked_at);
+            }
+            let mut stats = None;
             let entered = catch_unwind(AssertUnwindSafe(|| {
-                self.parent.map(now.time, |batch, stats| {
+                self.parent.map(now.time, |batch, batch_stats| {
+                    stats = Some(*batch_stats);
                     let _ = step(windows, Enter::Batch(batch));
-                    *stats
                 })
             }));
-            let stats = match entered {
-                Ok(Ok(stats)) => stats,
+            let mut panicked = None;
+            match entered {
+                Ok(Ok(_)) => {}
                 Ok(Err(failure)) => {
                     let _ = step(windows, Enter::Failed);
                     failures.push_back((now.time, failure));
-                    None
                 }
                 Err(panic) => {
                     let message = panic_message(panic.as_ref());
-                    failures.push_back((now.time, Failure::of_records(message)));
-                    None
+                    let failure = Failure::of_records(message).within("reduce_by_key_and_window");
+                    failures.push_back((now.time, failure.clone()));
+                    panicked = Some(failure);
+                    self.panicked_at = Some(now.time);
                 }
-            };
+            }
             sums.enter(stats.unwrap_or_default());
             limit.enter(&stats.unwrap_or_default());
             if !now.is_due(self.slide_ms) {
                 return Ok(None);
+            }
+            // The batch is made up for before the next one enters, and this window is left out.
+            if let Some(failure) = panicked {
+                return Err(failure);
             }
             let slid = step(windows, Enter::Slide);
             let keys = slid.map_err(|why| match (why, failures.front()) {

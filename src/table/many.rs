@@ -78,14 +78,9 @@ impl<V: Copy> Table<V> {
     }
 
     /// As [`merge_from`](Self::merge_from), but within the table's limit whatever it does there: for a table
-    /// that others are merged into again and again.
-    pub(crate) fn merge_within(&mut self, other: &Table<V>, reduce: impl Fn(V, V) -> V) {
-        self.merge_entries(other, |value| value, reduce);
-    }
-
-    /// As [`merge_within`](Self::merge_within), counting the entries in `begun` before each is merged: should
-    /// `reduce` panic, all but the last one begun are in the table.
-    pub(crate) fn merge_within_counted(
+    /// that others are merged into again and again. The entries are counted in `begun` before each is merged:
+    /// should `reduce` panic, all but the last one begun are in the table.
+    pub(crate) fn merge_within(
         &mut self,
         other: &Table<V>,
         begun: &mut usize,
@@ -98,7 +93,7 @@ impl<V: Copy> Table<V> {
         self.merge_entries(other, value_of, reduce);
     }
 
-    /// A table of the entries that [`merge_within_counted`](Self::merge_within_counted) has not merged of this
+    /// A table of the entries that [`merge_within`](Self::merge_within) has not merged of this
     /// one, after it panicked with so many begun.
     pub(crate) fn not_merged(&self, begun: usize) -> Table<V> {
         let mut rest = self.empty_like();

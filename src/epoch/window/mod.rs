@@ -21,7 +21,8 @@
 //! Whoever uses a window calls `enter` (or `enter_failed`) for every batch, in order, and `slide` whenever
 //! [`is_due`](InverseWindow::is_due) says so. A failed batch fails every window it is in; the first
 //! window behind it is computed from its own batches alone. A function that panics in `enter` makes that batch
-//! a failed one; in `slide` it fails that window alone, and the next one is computed from its batches anew.
+//! a failed one, unless `make_up` is called next and works; in `slide` it fails that window alone, and the next
+//! one is computed from its batches anew.
 
 #[cfg(test)]
 mod bound_tests;

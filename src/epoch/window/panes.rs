@@ -34,6 +34,7 @@
 //! nothing at all of what comes last.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::Shape;
 use crate::table::Table;
@@ -52,6 +53,8 @@ pub(super) struct Panes<V> {
     /// The fold of the batches of the pane that is not complete, once there was one of several.
     open: Option<Table<V>>,
     open_is: Open,
+    /// What is missing in the open pane, after a function has panicked in the batch that entered last.
+    owed: Option<Table<V>>,
     /// Whether the last batch of the open pane has entered.
     is_complete: bool,
     /// Complete panes, oldest first.
@@ -103,6 +106,7 @@ impl<V: Copy> Panes<V> {
             since_due: 0,
             open: None,
             open_is: Open::Empty,
+            owed: None,
             is_complete: false,
             kept: VecDeque::new(),
             until_sound: 0,
@@ -175,8 +179,12 @@ impl<V: Copy> Panes<V> {
             self.seed = batch.seed();
         }
         match (batch, self.open_is) {
-            (None, _) => self.open_is = Open::Failed,
-            (_, Open::Failed) => {}
+            (None, _) => {
+                self.open_is = Open::Failed;
+                self.owed = None;
+            }
+            // This batch is missing, too: what was owed does not make up for it.
+            (_, Open::Failed) => self.owed = None,
             (Some(batch), Open::Empty) if self.is_complete => {
                 self.is_complete = false;
                 self.keep(batch);
@@ -191,11 +199,35 @@ impl<V: Copy> Panes<V> {
                 }
                 // Until the batch is whole in the pane: should `reduce` panic, it has failed.
                 self.open_is = Open::Failed;
-                open.merge_within(batch, reduce);
-                self.open_is = Open::Filled;
+                self.merge(batch, reduce);
             }
         }
         self.settle();
+    }
+
+    /// Folds a batch into the open pane, which has failed until it is whole in it.
+    fn merge(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+        let open = self.open.as_mut().expect("a pane is open");
+        let mut begun = 0;
+        let merged = catch_unwind(AssertUnwindSafe(|| {
+            open.merge_within(batch, &mut begun, reduce);
+        }));
+        if let Err(panic) = merged {
+            // Where memory is limited, what is owed has no share of it.
+            self.owed = self.memory.is_none().then(|| batch.not_merged(begun));
+            resume_unwind(panic);
+        }
+        self.open_is = Open::Filled;
+    }
+
+    /// Folds in what the open pane lacks since a function panicked in [`enter`](Self::enter). Only before
+    /// anything else happens. Returns whether it lacked something.
+    pub(super) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
+        let owed = self.owed.take();
+        if let Some(owed) = &owed {
+            self.merge(owed, reduce);
+        }
+        owed.is_some()
     }
 
     /// Keeps the open pane if it is complete.
@@ -211,6 +243,7 @@ impl<V: Copy> Panes<V> {
                 self.open = Some(open);
             }
             Open::Failed => {
+                self.owed = None;
                 // What was before it is in no window any more that does not have the failed pane, too.
                 self.drop_oldest(self.kept.len());
                 self.until_sound = self.per_window();

@@ -150,6 +150,12 @@ impl<V: Copy> ReduceWindow<V> {
         tables + behind + touched + self.window.len() * RANKED_KEY_BYTES
     }
 
+    /// Takes the rest of a batch in after `reduce` has panicked in [`enter`](Self::enter), before anything else
+    /// happens. Returns whether there was any: then the batch has not failed after all.
+    pub(crate) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
+        self.panes.make_up(reduce)
+    }
+
     /// Takes in that a batch has no result.
     pub fn enter_failed(&mut self) {
         self.panes.enter(None, |_, new| new, 0);
