@@ -258,6 +258,18 @@
 //! # Ok::<(), microtally::Error>(())
 //! ```
 //!
+//! # When a function panics
+//!
+//! The batch fails for the outputs that depend on it, the error names the operator, and later batches go on. What
+//! the batch is made of is kept, as Spark keeps the lineage of its data. When a window, a state or a join with one
+//! needs the batch later, it is made again, once in each batch, until that works.
+//!
+//! Memory stays bounded: a window keeps the batches it would keep anyway, and a state the records of up to 128 batches
+//! in a row that it has missed. When one more fails, the state is lost, and its batches fail from then on. What was
+//! folded in the shards (`reduce_by_key` and its like on bytes) is not kept record by record: a function that panics
+//! there fails the windows that the batch is in, and ends [`reduce_by_key_so_far`](super::Reduced::reduce_by_key_so_far).
+//! Nothing wrong is ever put out.
+//!
 //! # The DStream API
 //!
 //! Names are Scala's; Python's are the same unless said. *Done* means with Spark's results, checked against
@@ -270,13 +282,13 @@
 //! | `getActive`, `getActiveOrCreate` | | not here: there may be several contexts, and one that has started is a value of its own |
 //! | `start`, `stop`, `awaitTermination(OrTimeout)` | the same | done; starting twice or adding to a started context does not compile |
 //! | `getState` | | different: a type for each state |
-//! | `remember`, `slice` | [`remember`], [`Remembered::slice`] | done; `slice` is called on a handle taken before the start |
+//! | `remember`, `slice` | [`remember`], [`Remembered::slice`] | done; `slice` is called on a handle taken before the start, and gives batches that were made, where Spark also makes those to come |
 //! | `addStreamingListener` | [`add_streaming_listener`] | done; called on the engine's threads |
 //! | `ssc.union`, `ssc.transform` | the same | done |
 //! | `socketTextStream` | `socket_text_stream` | done |
 //! | `textFileStream`, `fileStream` | `text_file_stream`, [`FileOptions`] | done; text only |
 //! | `binaryRecordsStream` | `binary_records_stream` | done |
-//! | `queueStream`, `ConstantInputDStream`, `InputDStream` | `queue_stream`, `batch_stream` | done |
+//! | `queueStream`, `ConstantInputDStream`, `InputDStream` | `queue_stream`, `batch_stream` | done; their records are in `num_records`, where Spark counts none of a queue |
 //! | `receiverStream`, `socketStream(converter)` | [`Source`], `source_stream` | different: a source gives bytes into memory it is lent |
 //! | `rawSocketStream`, Kafka, Kinesis | | not here: their formats are Spark's or need their clients; [`Source`] is the place |
 //! | `map`, `flatMap`, `filter`, `mapPartitions`, `glom`, `repartition` | the same | done |
@@ -285,14 +297,14 @@
 //! | `mapValues`, `flatMapValues`, `groupByKey`, `reduceByKey`, `combineByKey` | the same | done; `reduce_by_key` of a stream of bytes asks for a commutative function |
 //! | `join`, `leftOuterJoin`, `rightOuterJoin`, `fullOuterJoin`, `cogroup` | the same | done |
 //! | `union`, `transform`, `transformWith` | the same | done |
-//! | `window`, `reduceByWindow`, `countByWindow`, `countByValueAndWindow`, `groupByKeyAndWindow`, `reduceByKeyAndWindow` | the same; `…_with_inverse`, `…_and_filter` | done; no checkpoint directory needed; a window shorter than its slide leaves batches out also with an inverse function, where Spark counts them |
+//! | `window`, `reduceByWindow`, `countByWindow`, `countByValueAndWindow`, `groupByKeyAndWindow`, `reduceByKeyAndWindow` | the same; `…_with_inverse`, `…_and_filter` | done; no checkpoint directory needed; a window shorter than its slide leaves batches out also with an inverse function, where Spark counts them; a window or slide of 0 is refused |
 //! | `updateStateByKey` | `update_state_by_key`, `…_from`, `…_at` | done, also with initial state, time and key; no form with an iterator |
 //! | `mapWithState`, `stateSnapshots` | the same, [`StateSpec`] | done; timeouts fire at the first batch at which they are due |
-//! | `print` | `pprint` | Python's format |
+//! | `print` | `pprint` | Python's format; what cannot be printed is escaped, also in a record that is a string, where Python prints it |
 //! | `foreachRDD` | `for_each_batch` | done |
-//! | `saveAsTextFiles` | `save_as_text_files` | done; a directory is seen when it is complete |
+//! | `saveAsTextFiles` | `save_as_text_files` | done; a directory is seen when it is complete; a symbolic link in its place is not followed |
 //! | `saveAsObjectFiles`, `saveAs(NewAPI)HadoopFiles` | | not here: Java's and Hadoop's formats; `for_each_batch` is the place |
-//! | `persist`, `cache`, storage levels | | not here: every batch is made once and shared |
+//! | `persist`, `cache`, storage levels | | not here: every batch is made once and shared, by several outputs too, where Spark makes it again for each |
 //! | back-pressure, rate limits | | different: a full ring stops the reading, and the sender feels it |
 //! | write-ahead log, web page, metrics | | not here |
 //! | | `top`, `sort_by`, `fail_fast`, `map_key`, `reduce_by_key_so_far`, `union_sources`, `one_batch`, `start_files`, [`run_batches`] | ours |
