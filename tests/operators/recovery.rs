@@ -523,6 +523,33 @@ fn is_recovered<T: Ord + std::fmt::Debug>(
     Ok(())
 }
 
+#[test]
+fn sums_so_far_go_on_where_each_attempt_has_stopped() {
+    let texts = vec!["a b c\n".to_owned(); 5];
+    // In the second batch its second key fails, in the third what is then the second of those that are left.
+    let flaky = Flaky::at(&[1, 3]);
+    let (watched, ran) = run(Dialect::Scala, texts.len(), |context| {
+        let words = lines(context, &texts, 64).flat_map(split(b' '));
+        let counts = words.count_by_value();
+        let sums = counts.reduce_by_key_so_far(move |a, b| {
+            flaky.call();
+            a + b
+        });
+        Watched::of_tables(&sums)
+    });
+    let rows = |count: u64| {
+        let words = [b"a", b"b", b"c"].into_iter();
+        words.map(|word| (word.to_vec(), count)).collect::<Vec<_>>()
+    };
+    let expected = [(1, rows(1)), (4, rows(4)), (5, rows(5))];
+    assert_eq!(watched.sorted(), expected);
+    let error = ran.expect_err("failures are reported").to_string();
+    assert_eq!(
+        error,
+        "batch 2000 ms failed: in reduce_by_key_so_far: call 1 fails"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
