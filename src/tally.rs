@@ -71,13 +71,19 @@ impl Tally {
     ///
     /// A setting that is out of its range, a memory limit that is too small, or no memory for a block.
     pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
-        Tally::with_kernel(rule, config, config.chosen_kernel()?)
+        Tally::configured(rule, config, config.chosen_kernel()?)
     }
 
-    /// As [`with_config`](Self::with_config), with a kernel of the caller's choice: for tests that
-    /// compare kernels.
+    /// As [`with_config`](Self::with_config), with a kernel of the caller's choice, through which the tokens of
+    /// small batches go as well: for tests that compare kernels.
     #[doc(hidden)]
     pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
+        let mut tally = Tally::configured(rule, config, kernel)?;
+        tally.stage = tally.stage.never_direct();
+        Ok(tally)
+    }
+
+    fn configured(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         config.validate()?;
         let block_bytes = config.block_bytes_within_limit();
         let pipelines = [Needs::counting()];

@@ -4,8 +4,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::internals::CHUNK_BYTES_MAX;
-use microtally::{BatchTime, Rule, Tally};
+use microtally::internals::{CHUNK_BYTES_MAX, Kernel};
+use microtally::{BatchTime, Config, Rule, Tally};
 use microtally_fuzz::AnyRule;
 use microtally_fuzz::definition::{Definition, Expected};
 
@@ -22,7 +22,8 @@ fuzz_target!(|input: Input<'_>| {
     let mut stream = vec![b'b'; CHUNK_BYTES_MAX - usize::from(input.reach % 32) - 1];
     stream.push(b'\n');
     stream.extend_from_slice(input.bytes);
-    let mut tally = Tally::new(rule);
+    let tally = Tally::with_kernel(rule, &Config::default(), Kernel::detect());
+    let mut tally = tally.expect("in range");
     tally.push(&stream);
     tally.end_of_stream();
     let batch = tally.cut(BatchTime::default()).expect("the ledger closes");

@@ -5,6 +5,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use microtally::internals::Kernel;
 use microtally::{BatchTime, Config, Tally};
 use microtally_fuzz::definition::{Definition, Expected};
 use microtally_fuzz::{AnyRule, Step};
@@ -20,7 +21,12 @@ struct Input<'a> {
 fuzz_target!(|input: Input<'_>| {
     let limit = (input.limit_bytes).map_or(1 << 20, |more| 64 + usize::from(more));
     let config = Config::default().block_bytes(64 + usize::from(input.block_bytes));
-    let tally = Tally::with_config(input.rule.into(), &config.record_bytes_max(limit));
+    let config = config.record_bytes_max(limit);
+    // The tokens of a small batch go through a kernel only if they have to.
+    let tally = match input.block_bytes % 2 {
+        0 => Tally::with_config(input.rule.into(), &config),
+        _ => Tally::with_kernel(input.rule.into(), &config, Kernel::detect()),
+    };
     let (mut tally, mut definition) = (tally.unwrap(), Definition::new(input.rule.into()));
     let (mut all, mut all_expected, mut oversize) = (Expected::default(), Expected::default(), 0);
     for step in input.steps.iter().chain([&Step::End, &Step::Cut]) {

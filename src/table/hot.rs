@@ -62,7 +62,15 @@ pub(crate) struct Slots {
     counts: Box<[u32; COUNTERS]>,
     /// How often the table had seen each key when it took its slot, in this epoch.
     floors: Box<[u32; HOT_SLOTS]>,
+    /// Whether a floor was set since the last flush.
+    has_floors: bool,
 }
+
+/// Counters that a flush looks at together: in a small batch nearly all of them are 0, and a row of zeros is
+/// one comparison of vectors.
+const ROW: usize = 32;
+
+const _: () = assert!(HOT_SLOTS.is_multiple_of(ROW));
 
 impl HotWords {
     /// Empty slots. `seed` keeps an attacker from choosing keys that share one.
@@ -73,11 +81,17 @@ impl HotWords {
                 keys: zeros(),
                 counts: zeros(),
                 floors: zeros(),
+                has_floors: false,
             },
             short: Deferred::new(),
             medium: Deferred::new(),
             counted: 0,
         }
+    }
+
+    /// Whether nothing was counted here since the last flush.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.counted == 0
     }
 
     /// Where hot words are counted: for a chunk of `tokens` tokens, whose other tokens are then given to
@@ -169,16 +183,26 @@ impl Slots {
         self.keys[slot] = key;
         self.counts[slot] = 0;
         self.floors[slot] = u32::try_from(seen).unwrap_or(u32::MAX);
+        self.has_floors = true;
     }
 
     fn flush(&mut self, table: &mut Table<u64>) {
-        for (key, count) in self.keys.iter().zip(self.counts.iter_mut()) {
-            if *count > 0 {
-                table.count_short(*key, u64::from(*count));
-                *count = 0;
+        let (keys, _) = self.keys.as_chunks::<ROW>();
+        let (counts, _) = self.counts.as_chunks_mut::<ROW>();
+        for (keys, counts) in keys.iter().zip(counts) {
+            if counts.iter().fold(0, |any, count| any | count) == 0 {
+                continue;
+            }
+            for (key, count) in keys.iter().zip(counts) {
+                if *count > 0 {
+                    table.count_short(*key, u64::from(*count));
+                    *count = 0;
+                }
             }
         }
-        self.floors.fill(0);
+        if std::mem::take(&mut self.has_floors) {
+            self.floors.fill(0);
+        }
     }
 }
 

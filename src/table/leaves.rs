@@ -451,7 +451,9 @@ impl<T> Leaves<T> {
 
     /// All entries, leaf by leaf, in each in the order of the hashes' low bits.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.leaves.iter().flat_map(|leaf| leaf.table.iter())
+        // After a large batch most leaves are empty, and an iterator over one reads its first line of memory.
+        let leaves = self.leaves.iter().filter(|leaf| !leaf.table.is_empty());
+        leaves.flat_map(|leaf| leaf.table.iter())
     }
 
     /// Puts every entry where its new hash says, which `hasher` makes.

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use microtally::internals::Kernel;
 use microtally::{BatchStats, BatchTime, Config, Engine, Rule, Tally};
 
 use crate::definition::{Definition, Expected};
@@ -15,14 +16,22 @@ const LINE_BYTES: usize = if cfg!(debug_assertions) {
     100_000_000
 };
 
+/// Counts in one batch, as a small one is counted and with every kernel, and returns what all of them count.
 fn tally(bytes: &[u8], rule: Rule, config: &Config, push_bytes: usize) -> (Expected, BatchStats) {
-    let mut tally = Tally::with_config(rule, config).expect("in range");
-    bytes.chunks(push_bytes).for_each(|piece| tally.push(piece));
-    tally.end_of_stream();
-    let batch = tally
-        .cut(BatchTime::from_millis(1))
-        .expect("the ledger closes");
-    (Expected::seen(&batch), *batch.stats())
+    let count = |mut tally: Tally| {
+        bytes.chunks(push_bytes).for_each(|piece| tally.push(piece));
+        tally.end_of_stream();
+        let batch = tally
+            .cut(BatchTime::from_millis(1))
+            .expect("the ledger closes");
+        (Expected::seen(&batch), *batch.stats())
+    };
+    let counted = count(Tally::with_config(rule, config).expect("in range"));
+    for kernel in Kernel::available() {
+        let tally = Tally::with_kernel(rule, config, kernel).expect("in range");
+        assert_eq!(count(tally), counted, "{}", kernel.name());
+    }
+    counted
 }
 
 fn engine(bytes: &[u8], rule: Rule, config: Config) -> (Expected, BatchStats) {

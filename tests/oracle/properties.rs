@@ -65,9 +65,10 @@ fn time(index: usize) -> BatchTime {
     BatchTime::from_millis(index as u64)
 }
 
-/// A tally with blocks so small that a test can make thousands of them.
+/// A tally with blocks so small that a test can make thousands of them, which counts by a kernel.
 fn small_tally(rule: Rule) -> Tally {
-    Tally::with_config(rule, &Config::default().block_bytes(64)).expect("in range")
+    let config = Config::default().block_bytes(64);
+    Tally::with_kernel(rule, &config, Kernel::detect()).expect("in range")
 }
 
 /// Everything in one batch.
@@ -92,22 +93,25 @@ proptest! {
     ) {
         let kernels: Vec<Kernel> = Kernel::available().collect();
         let config = Config::default().block_bytes(block_bytes).line_ends(line_ends);
-        let mut tally = Tally::with_kernel(rule, &config, *kernel.get(&kernels)).expect("in range");
-        let mut definition = Definition::with_ends(rule, line_ends);
-        for step in steps.iter().chain([&Step::Cut, &Step::End, &Step::Cut]) {
-            match step {
-                Step::Push(bytes) => {
-                    bytes.chunks(push_bytes).for_each(|piece| tally.push(piece));
-                    definition.push(bytes);
-                }
-                Step::End => {
-                    tally.end_of_stream();
-                    definition.end_of_stream();
-                }
-                Step::Cut => {
-                    let batch = tally.cut(time(7)).expect("the ledger closes");
-                    prop_assert_eq!(batch.time(), time(7));
-                    prop_assert_eq!(Expected::seen(&batch), definition.cut());
+        let with_kernel = Tally::with_kernel(rule, &config, *kernel.get(&kernels));
+        // The other one counts small batches without a kernel.
+        for tally in [with_kernel, Tally::with_config(rule, &config)] {
+            let (mut tally, mut definition) = (tally.expect("in range"), Definition::with_ends(rule, line_ends));
+            for step in steps.iter().chain([&Step::Cut, &Step::End, &Step::Cut]) {
+                match step {
+                    Step::Push(bytes) => {
+                        bytes.chunks(push_bytes).for_each(|piece| tally.push(piece));
+                        definition.push(bytes);
+                    }
+                    Step::End => {
+                        tally.end_of_stream();
+                        definition.end_of_stream();
+                    }
+                    Step::Cut => {
+                        let batch = tally.cut(time(7)).expect("the ledger closes");
+                        prop_assert_eq!(batch.time(), time(7));
+                        prop_assert_eq!(Expected::seen(&batch), definition.cut());
+                    }
                 }
             }
         }
@@ -257,7 +261,8 @@ fn a_batch_ends_exactly_where_it_was_cut() {
     ] {
         for (first, second, line_ends) in cuts() {
             let config = Config::default().block_bytes(64).line_ends(line_ends);
-            let mut tally = Tally::with_config(rule, &config).expect("in range");
+            let tally = Tally::with_kernel(rule, &config, Kernel::detect());
+            let mut tally = tally.expect("in range");
             let mut definition = Definition::with_ends(rule, line_ends);
             for piece in [&text[..first], &text[first..second], &text[second..]] {
                 tally.push(piece);
