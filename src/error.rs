@@ -46,8 +46,13 @@ pub enum ErrorKind {
     UserFunction,
     /// The memory limit was reached, and that was to end the run ([`OnLimit::Fail`](crate::OnLimit::Fail)).
     Limit,
-    /// The operating system refused something the engine needs (a thread, an event queue).
+    /// The operating system refused something the engine needs (memory, a thread, an event queue).
     System,
+    /// A call that can have no effect where it is made: in a function that the engine itself calls, which would
+    /// wait for itself, or in a process that was forked off the engine's, which has none of its threads.
+    InvalidCall,
+    /// A call that had a time limit did not finish in time.
+    TimedOut,
     /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What was
     /// put out before is right, nothing is put out after.
     Internal,

@@ -173,6 +173,17 @@ pub const LOOK_CLIENTS_MAX: usize = 1024;
 /// may hold. A sender that never pauses cannot keep a run alive with it.
 pub const DRAIN_BYTES_MAX: usize = 64 * MIB;
 
+/// Address space of a thread's stack, in bytes: what the standard library asks for unless it is told otherwise.
+pub const STACK_BYTES: usize = 2 * MIB;
+
+/// How long a graceful stop waits for sources that are still reading, in milliseconds. Time in which a batch is put
+/// out does not count.
+pub const STOP_DRAIN_MS_MAX: u64 = 30_000;
+
+/// How long a stop waits for the engine's threads after they were told to end, in milliseconds. One that is in a
+/// user-supplied function for longer is left behind.
+pub const STOP_THREADS_MS_MAX: u64 = 10_000;
+
 /// Bytes read from one of many clients before the next one gets its turn.
 pub const CLIENT_READ_BYTES_MAX: usize = 256 * KIB;
 

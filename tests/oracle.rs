@@ -18,6 +18,8 @@ mod isolation;
 mod latency;
 #[path = "oracle/lengths.rs"]
 mod lengths;
+#[path = "oracle/life.rs"]
+mod life;
 #[path = "oracle/limits.rs"]
 mod limits;
 #[path = "oracle/listeners.rs"]

@@ -3,13 +3,19 @@
 //! Promise: the first error is kept and every waiter gets it; nothing here is touched more than once a
 //! batch. Refuses to know: what the threads do.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Duration;
 
 use crate::epoch::BatchStats;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+
+thread_local! {
+    /// The engine whose thread this is: the address of its `Control`, which the thread keeps alive; 0 for none.
+    static ENGINE: Cell<usize> = const { Cell::new(0) };
+}
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,10 @@ pub(crate) struct Control {
     pub(crate) abort: AtomicBool,
     /// There was no room for a key, and that ends the run: nothing is read any more.
     is_full: AtomicBool,
+    /// A graceful stop has waited long enough for sources.
+    is_drain_over: AtomicBool,
+    /// The process that started the engine.
+    process: u32,
     state: Mutex<State>,
     changed: Condvar,
     wake_reader: Arc<dyn Fn() + Send + Sync>,
@@ -99,6 +109,8 @@ struct State {
     stopped: bool,
     stats: RunStats,
     threads: Vec<Thread>,
+    /// How many of them have ended, with everything they owned.
+    threads_ended: usize,
 }
 
 impl Control {
@@ -108,6 +120,8 @@ impl Control {
             stop: AtomicU8::new(0),
             abort: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            is_drain_over: AtomicBool::new(false),
+            process: std::process::id(),
             state: Mutex::default(),
             changed: Condvar::new(),
             wake_reader,
@@ -125,6 +139,66 @@ impl Control {
     /// Registers a thread to unpark on abort.
     pub(crate) fn add_thread(&self, thread: Thread) {
         self.state().threads.push(thread);
+    }
+
+    /// The calling thread is one of the engine's.
+    pub(crate) fn adopt_thread(&self) {
+        ENGINE.set(self.address());
+    }
+
+    /// Whether the calling thread is one of the engine's.
+    pub(crate) fn is_own_thread(&self) -> bool {
+        ENGINE.get() == self.address()
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// One of the engine's threads has ended.
+    pub(crate) fn thread_ended(&self) {
+        self.state().threads_ended += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `count` threads have ended, `at_most` so long. Returns whether they have.
+    pub(crate) fn wait_threads(&self, count: usize, at_most: Duration) -> bool {
+        let running = |state: &mut State| state.threads_ended < count;
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), at_most, running);
+        waited.unwrap_or_else(|e| e.into_inner()).0.threads_ended >= count
+    }
+
+    /// Whether this is another process than the one that started the engine: `fork` copies memory and one thread,
+    /// so that the engine's threads are missing.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// The error of `call` in a forked process.
+    #[cold]
+    pub(crate) fn forked(&self, call: &str) -> Error {
+        Error::new(
+            ErrorKind::InvalidCall,
+            format!(
+                "{call}: this process was forked off process {}, where the engine runs; its threads are missing here, \
+                 so call it there or start another engine",
+                self.process
+            ),
+        )
+    }
+
+    /// A graceful stop waits no longer for sources: what they have delivered is the last batch.
+    pub(crate) fn end_drain(&self) {
+        // Relaxed: as below.
+        self.is_drain_over.store(true, Ordering::Relaxed);
+        (self.wake_reader)();
+    }
+
+    /// Whether [`end_drain`](Self::end_drain) was called.
+    pub(crate) fn is_drain_over(&self) -> bool {
+        self.is_drain_over.load(Ordering::Relaxed)
     }
 
     /// Asks for a stop.
@@ -234,6 +308,16 @@ impl Control {
     /// The first error, if there was one.
     pub(crate) fn error(&self) -> Option<Error> {
         self.state().error.clone()
+    }
+
+    /// Waits until nothing will be put out any more, `at_most` so long, whatever has failed meanwhile. Returns
+    /// whether it is so.
+    pub(crate) fn wait_stopped(&self, at_most: Duration) -> bool {
+        let running = |state: &mut State| !state.stopped;
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), at_most, running);
+        waited.unwrap_or_else(|e| e.into_inner()).0.stopped
     }
 
     /// Waits until the engine has stopped or failed. `Ok(false)`: the time ran out first.

@@ -15,7 +15,7 @@
 //! What the one at the desk did not see any more, `mt-publisher` sees: it takes the lock by waiting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 
@@ -24,6 +24,16 @@ use crate::engine::publisher::{Publisher, Step};
 use crate::error::Error;
 use crate::ring::Wake;
 use crate::shard::panic_message;
+
+thread_local! {
+    /// Its address tells the threads that are alive apart.
+    static HERE: u8 = const { 0 };
+}
+
+/// The address of something that only the calling thread has; never 0.
+fn here() -> usize {
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
 
 /// See the module.
 pub(crate) struct Desk {
@@ -38,6 +48,8 @@ pub(crate) struct Desk {
     /// `mt-publisher`.
     owner: OnceLock<Thread>,
     low_latency: bool,
+    /// The thread that puts batches out now, as [`here`] names it; 0 for none.
+    server: AtomicUsize,
 }
 
 impl Desk {
@@ -55,7 +67,20 @@ impl Desk {
             control,
             owner: OnceLock::new(),
             low_latency,
+            server: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether the caller was called by the engine: on one of its threads, or by a thread that puts its batches
+    /// out. What waits for the engine there waits for itself.
+    pub(crate) fn is_inside(&self) -> bool {
+        // Relaxed: a thread that serves has written its own name before, and nobody else writes meanwhile.
+        self.control.is_own_thread() || self.server.load(Ordering::Relaxed) == here()
+    }
+
+    /// Whether batches are being put out at this moment.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.server.load(Ordering::Relaxed) != 0
     }
 
     /// Tells which threads run the shards, before anything is cut.
@@ -109,7 +134,11 @@ impl Desk {
         while !self.serve(self.lock().as_mut()) {
             thread::park();
         }
-        drop(self.lock().take());
+        // Taken out first: what outputs own may call back, when it is dropped.
+        let publisher = self.lock().take();
+        if let Some(publisher) = publisher {
+            publisher.discard();
+        }
         self.control.stopped();
     }
 
@@ -124,6 +153,14 @@ impl Desk {
         let Some(publisher) = publisher else {
             return true;
         };
+        // Relaxed: see `is_inside`. Nothing below unwinds.
+        self.server.store(here(), Ordering::Relaxed);
+        let is_over = self.step_all(publisher);
+        self.server.store(0, Ordering::Relaxed);
+        is_over
+    }
+
+    fn step_all(&self, publisher: &mut Publisher) -> bool {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
             match catch_unwind(AssertUnwindSafe(|| publisher.step())) {

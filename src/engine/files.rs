@@ -187,9 +187,9 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         notices: notices.clone(),
         record_bytes_max: config.record_bytes_max,
     });
-    let bodies = hands.into_iter().map(|hand| {
+    let bodies = hands.into_iter().map(|mut hand| {
         let crew = Arc::clone(&crew);
-        move || crew.run(hand)
+        move || crew.run(&mut hand)
     });
     runtime.spawn_pinned("mt-files", bodies.collect(), config.pin, &notices)?;
     Ok(runtime)
@@ -251,11 +251,11 @@ struct Crew {
 
 impl Crew {
     /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
-    fn run(&self, mut hand: Hand) {
+    fn run(&self, hand: &mut Hand) {
         while !self.control.is_stopping()
             && let Some(task) = self.work.take(&self.share)
         {
-            self.perform(task, &mut hand);
+            self.perform(task, hand);
         }
         // Also after a stop: what was read is counted.
         self.share

@@ -33,13 +33,13 @@ use std::time::Duration;
 use self::control::{Control, Stop};
 use self::desk::Desk;
 use self::hub::{Hub, Outbox, block_count};
-use self::plan::Plan;
+use self::plan::{Plan, failed_drop};
 use self::publisher::{Inbox, Publisher};
 use crate::config::{Config, OnLimit};
 use crate::epoch::clock::Clock;
 use crate::epoch::swap::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{EPOCHS_IN_FLIGHT_MAX, RING_BYTES_MAX};
+use crate::limits::{EPOCHS_IN_FLIGHT_MAX, RING_BYTES_MAX, STOP_DRAIN_MS_MAX, STOP_THREADS_MS_MAX};
 use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
@@ -245,9 +245,9 @@ pub(crate) fn launch(
         runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
     };
     desk.set_owner(publisher_thread.clone());
-    let bodies = workers.into_iter().map(|worker| {
+    let bodies = workers.into_iter().map(|mut worker| {
         let (control, desk) = (Arc::clone(&runtime.control), Arc::clone(&desk));
-        move || worker::run(worker, &control.abort, || desk.handed_over())
+        move || worker::run(&mut worker, &control.abort, || desk.handed_over())
     });
     let bodies = bodies.collect();
     let shards = runtime.spawn_pinned("mt-shard", bodies, pin, notices)?;
@@ -271,7 +271,7 @@ impl Runtime {
 
     /// Starts a thread for each of `bodies`, named by `kind` and a number, each pinned to a core of its
     /// own if `pin` says so and there are enough.
-    fn spawn_pinned<F: FnOnce() + Send + 'static>(
+    fn spawn_pinned<F: FnMut() + Send + 'static>(
         &mut self,
         kind: &str,
         bodies: Vec<F>,
@@ -290,7 +290,7 @@ impl Runtime {
         // One shard that cannot be pinned is worth a word, the others would repeat it.
         let unpinned_told = Arc::new(AtomicBool::new(false));
         let bodies = bodies.into_iter().enumerate();
-        let threads = bodies.map(|(index, body)| {
+        let threads = bodies.map(|(index, mut body)| {
             // From the last core downwards: the first ones serve interrupts and the reading thread.
             let core = cores.iter().rev().nth(index).copied();
             let (notices, told) = (notices.clone(), Arc::clone(&unpinned_told));
@@ -305,17 +305,19 @@ impl Runtime {
         threads.collect()
     }
 
-    /// Starts a thread that ends the engine when it panics.
+    /// Starts a thread that runs `body` once, and ends the engine if that panics. What `body` owns is dropped
+    /// afterwards, functions of the user's among it: should one panic then, it is reported as the user's.
     pub(crate) fn spawn(
         &mut self,
         name: String,
-        body: impl FnOnce() + Send + 'static,
+        mut body: impl FnMut() + Send + 'static,
     ) -> Result<Thread> {
         let control = Arc::clone(&self.control);
         let guarded = {
             let name = name.clone();
             move || {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                control.adopt_thread();
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(&mut body)) {
                     control.fail(Error::internal(format!(
                         "bug in thread {name}: {}; results put out before are complete, later input \
                          was not counted",
@@ -323,6 +325,10 @@ impl Runtime {
                     )));
                     control.stopped();
                 }
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
+                    control.report(failed_drop(&panic_message(panic.as_ref())));
+                }
+                control.thread_ended();
             }
         };
         let handle = thread::Builder::new()
@@ -341,26 +347,172 @@ impl Runtime {
         Ok(thread)
     }
 
-    /// Waits for the threads to end; somebody asked them to.
-    pub(crate) fn join(&mut self) {
-        // One of the engine's own threads, in a function of the user's, cannot wait for itself, nor for
-        // those that may be waiting for what it holds: they end when it returns.
-        let me = thread::current().id();
-        if self.threads.iter().any(|handle| handle.thread().id() == me) {
-            self.threads.clear();
+    /// Refuses `call` where it could only wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidCall`]: in a forked process, or in a function that the engine calls.
+    pub(crate) fn check(&self, call: &str) -> Result<()> {
+        check(&self.control, &self.desk, call)
+    }
+
+    /// Stops, and waits until it is done: `at_most` so long, or, without a limit, as long as batches are put out and
+    /// [`STOP_DRAIN_MS_MAX`] beside that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidCall`] as [`check`](Self::check) says; the stop is asked for all the same, unless the
+    /// process was forked. [`ErrorKind::TimedOut`] if threads do not end in time: they are left behind.
+    pub(crate) fn stop(&mut self, how: Stop, at_most: Option<Duration>) -> Result<()> {
+        if self.control.is_forked() {
+            return Err(self.control.forked("stop"));
         }
-        for handle in self.threads.drain(..) {
-            // A panic was reported by the thread itself.
-            let _ = handle.join();
+        self.control.stop(how);
+        if let Err(error) = self.check("stop") {
+            // Nobody is left to wait for the threads; they end by themselves.
+            self.threads.clear();
+            return Err(
+                error.with_advice("the stop itself is under way: StopHandle::stop does no more")
+            );
+        }
+        if how == Stop::Graceful {
+            // A quarter of the time is for the end of what sources do not end.
+            let drain_max = match at_most {
+                Some(at_most) => at_most - at_most / 4,
+                None => Duration::from_millis(STOP_DRAIN_MS_MAX),
+            };
+            if !self.wait_stopped(drain_max, at_most.is_none()) {
+                self.control.end_drain();
+                let rest = at_most.map_or(Duration::from_millis(STOP_THREADS_MS_MAX), |at_most| {
+                    at_most / 4
+                });
+                if !self.wait_stopped(rest, at_most.is_none()) {
+                    self.control.stop(Stop::Immediate);
+                    let left = self.join_within(Duration::ZERO);
+                    return Err(self.left_behind("stop", &left));
+                }
+            }
+        }
+        let at_most = at_most.unwrap_or(Duration::from_millis(STOP_THREADS_MS_MAX));
+        let left = self.join_within(at_most);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(self.left_behind("stop", &left))
         }
     }
+
+    /// Waits until nothing will be put out any more, for `at_most`; where outputs are free to take their time, what
+    /// they take does not count. Returns whether it is so.
+    pub(crate) fn wait_stopped(&self, at_most: Duration, are_outputs_free: bool) -> bool {
+        if !are_outputs_free {
+            return self.control.wait_stopped(at_most);
+        }
+        const LOOK: Duration = Duration::from_millis(20);
+        let mut left = at_most;
+        loop {
+            if self.control.wait_stopped(LOOK.min(left)) {
+                return true;
+            }
+            if !self.desk.is_serving() {
+                left = left.saturating_sub(LOOK);
+                if left.is_zero() {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The error of a call that threads keep from ending.
+    #[cold]
+    pub(crate) fn left_behind(&self, call: &str, threads: &[String]) -> Error {
+        let threads = match threads {
+            [] => "its last batch is not complete".to_owned(),
+            threads => format!("{} still running and left behind", threads.join(", ")),
+        };
+        let error = Error::new(
+            ErrorKind::TimedOut,
+            format!(
+                "{call}: the engine did not end in time: {threads}; input that was not put out is lost"
+            ),
+        );
+        match self.control.error() {
+            Some(earlier) => error.with_advice(&format!("before that: {earlier}")),
+            None => error,
+        }
+    }
+
+    /// Waits for the threads to end, `at_most` so long; somebody asked them to. Returns the names of those that have
+    /// not: a user-supplied function does not return, and they are left to themselves.
+    pub(crate) fn join_within(&mut self, at_most: Duration) -> Vec<String> {
+        if self.control.is_forked() {
+            // There are no such threads here, and the system is not to be asked for them.
+            self.threads.drain(..).for_each(std::mem::forget);
+        }
+        // One of the engine's own threads, in a function of the user's, cannot wait for itself, nor for
+        // those that may be waiting for what it holds: they end when it returns.
+        if self.desk.is_inside() {
+            self.threads.clear();
+        }
+        let all_ended = self.control.wait_threads(self.threads.len(), at_most);
+        let mut left = Vec::new();
+        for handle in self.threads.drain(..) {
+            if all_ended || handle.is_finished() {
+                // A panic was reported by the thread itself.
+                let _ = handle.join();
+            } else {
+                left.extend(handle.thread().name().map(str::to_owned));
+            }
+        }
+        left
+    }
+}
+
+/// Refuses `call` where it could only wait for ever.
+pub(crate) fn check(control: &Control, desk: &Desk, call: &str) -> Result<()> {
+    if control.is_forked() {
+        return Err(control.forked(call));
+    }
+    if desk.is_inside() {
+        return Err(Error::new(
+            ErrorKind::InvalidCall,
+            format!(
+                "{call}: called in a function that this engine calls, and so would wait for itself; call it from \
+                 another thread, after that function has returned"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// As `notices`, but a panic of the handler is reported to `control` as what it is: a failure of a user-supplied
+/// function, which costs that notice and nothing else.
+pub(crate) fn guard(notices: Notices, control: &Arc<Control>) -> Notices {
+    let control = Arc::clone(control);
+    Notices::to(move |notice| {
+        let told = catch_unwind(AssertUnwindSafe(|| notices.tell(notice.clone())));
+        if let Err(panic) = told {
+            let message = panic_message(panic.as_ref());
+            control.report(Error::new(
+                ErrorKind::UserFunction,
+                format!("notice handler panicked: {message}; the run goes on, and later notices are handed to it"),
+            ));
+        }
+    })
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if self.control.is_forked() {
+            self.threads.drain(..).for_each(std::mem::forget);
+            return;
+        }
+        if self.threads.is_empty() {
+            return;
+        }
         if !self.control.is_stopped() {
             self.control.stop(Stop::Immediate);
         }
-        self.join();
+        self.join_within(Duration::from_millis(STOP_THREADS_MS_MAX));
     }
 }

@@ -82,6 +82,15 @@ pub(crate) fn failed_batch(time: BatchTime, operator: Option<&str>, message: &st
     )
 }
 
+/// The error of something user-supplied that panicked when it was dropped.
+#[cold]
+pub(crate) fn failed_drop(message: &str) -> Error {
+    Error::new(
+        ErrorKind::UserFunction,
+        format!("a user-supplied function or value panicked when it was dropped: {message}"),
+    )
+}
+
 /// Everything an engine computes.
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Arc<dyn Node>>,

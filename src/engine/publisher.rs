@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::OnLimit;
 use crate::engine::control::Control;
-use crate::engine::plan::{Merged, Plan, failed_batch, first_failure};
+use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure};
 use crate::epoch::clock::Clock;
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::epoch::swap::{NodeTable, Sealed, SealedIn, Tables};
@@ -160,7 +160,10 @@ impl Publisher {
         let shards = self.shards.iter_mut().enumerate().filter(on_roll);
         let shards = shards.map(|(_, shard)| shard).chain([&mut self.helper]);
         for (shard, mut tables) in shards.zip(self.tables.drain(..)) {
-            tables.clear();
+            if let Some(panic) = tables.clear() {
+                self.control
+                    .report(failed_drop(&panic_message(panic.as_ref())));
+            }
             shard.give_back(tables);
         }
         // Release: pairs with the Acquire in `Hub::cut`.
@@ -172,6 +175,27 @@ impl Publisher {
         } else {
             Step::Published(roll)
         })
+    }
+
+    /// The run is over. Drops outputs and pipelines one by one, so that one that panics then takes no other with
+    /// it.
+    pub(crate) fn discard(mut self) {
+        let control = Arc::clone(&self.control);
+        let guarded = |discard: &mut dyn FnMut()| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(discard)) {
+                control.report(failed_drop(&panic_message(panic.as_ref())));
+            }
+        };
+        for output in self.plan.outputs.drain(..) {
+            let mut output = Some(output);
+            guarded(&mut || drop(output.take()));
+        }
+        for node in self.plan.nodes.drain(..) {
+            let mut node = Some(node);
+            guarded(&mut || drop(node.take()));
+        }
+        let mut rest = Some(self);
+        guarded(&mut || drop(rest.take()));
     }
 
     fn publish(&mut self, mark: &Mark) -> Result<()> {

@@ -5,31 +5,37 @@
 //! event queues.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use crate::config::{self, Config};
-use crate::engine::control::{Control, RunStats};
+use crate::engine::control::{Control, RunStats, Stop};
 use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
-use crate::engine::{Order, Runtime, build, launch};
-use crate::epoch::clock::{BatchClock, Clock, as_ms};
+use crate::engine::{Order, Runtime, build, check, guard, launch};
+use crate::epoch::clock::{BatchClock, Clock, Deadline, as_ms};
 use crate::epoch::merge::table_of_mut;
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
+use crate::limits::{KIB, STOP_THREADS_MS_MAX};
 use crate::ring::Wake;
 use crate::source::feed::Ending;
 use crate::source::{Notice, Notices};
 use crate::split::Rule;
 use crate::table::Table;
 use crate::table::budget::{Decoders, Kept};
+use crate::table::keys::Seed;
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
 const WAIT_MS_MAX: u64 = 1;
+
+/// Bytes an input takes before it looks again whether the process was forked: that is a system call.
+const FORK_CHECK_BYTES: usize = 64 * KIB;
 
 /// Counts tokens of pushed bytes on all cores.
 ///
@@ -72,6 +78,8 @@ pub struct EngineBuilder {
 pub struct Input {
     shared: Arc<Shared>,
     index: usize,
+    /// Bytes taken since it was last seen that the process was not forked.
+    unchecked_bytes: usize,
 }
 
 debug_fields!([] Input, "Input", index);
@@ -101,6 +109,20 @@ struct Gate {
     hub: Hub,
     /// `finish` was called: nothing more is taken, or it would be in no batch.
     is_closed: bool,
+    /// Inputs that were dropped where nobody could wait for room: their last lines are to be ended before the next
+    /// batch is cut. Has room for all of them.
+    unended: Vec<usize>,
+}
+
+impl Gate {
+    /// Ends the lines of inputs that were dropped. `None` when there is no room now: call again.
+    fn end_dropped(&mut self) -> Option<()> {
+        while let Some(&index) = self.unended.last() {
+            self.hub.end_connection(index, Ending::Clean)?;
+            self.unended.pop();
+        }
+        Some(())
+    }
 }
 
 impl EngineBuilder {
@@ -130,7 +152,8 @@ impl EngineBuilder {
     }
 
     /// Called with what a person may want to know, from any thread of the engine: a shard that could not
-    /// be pinned, batches that fall behind. What was dropped stands in the statistics.
+    /// be pinned, batches that fall behind. What was dropped stands in the statistics. A handler that panics has
+    /// missed that notice; the engine goes on, and [`Engine::finish`] returns the error.
     pub fn on_notice(mut self, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.notices = Notices::to(handler);
         self
@@ -157,7 +180,8 @@ impl EngineBuilder {
         let last = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&last);
         let output = OnBatch(move |table: &mut Table<u64>, stats: &BatchStats| {
-            on_batch(&Batch::new(table, stats));
+            // Should it panic, the last batch is kept all the same.
+            let outcome = catch_unwind(AssertUnwindSafe(|| on_batch(&Batch::new(table, stats))));
             if stats.last {
                 // Nothing is counted any more: nobody misses the table.
                 let empty = Table::new(table.seed());
@@ -169,6 +193,9 @@ impl EngineBuilder {
                 *keep
                     .lock()
                     .expect("no code panics while it holds the result") = Some(finished);
+            }
+            if let Err(panic) = outcome {
+                resume_unwind(panic);
             }
         });
         let plan = Plan {
@@ -184,6 +211,7 @@ impl EngineBuilder {
             let wake = Arc::clone(&wake);
             Control::new(Arc::new(move || wake.notify()))
         };
+        let notices = guard(self.notices, &control);
         let clock = Clock::system();
         let pin = self.config.pin;
         let low_latency = self.config.low_latency.is_some();
@@ -194,17 +222,18 @@ impl EngineBuilder {
             decoders: Decoders::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
-            notices: self.notices.clone(),
+            notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
             kept: Kept::default(),
         })?;
-        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &self.notices)?;
+        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
         let shared = Arc::new(Shared {
             gate: Mutex::new(Gate {
                 hub,
                 is_closed: false,
+                unended: Vec::with_capacity(self.inputs),
             }),
             room,
             wake,
@@ -222,6 +251,7 @@ impl EngineBuilder {
             .map(|index| Input {
                 shared: Arc::clone(&shared),
                 index,
+                unchecked_bytes: 0,
             })
             .collect();
         Ok(Engine {
@@ -233,10 +263,18 @@ impl EngineBuilder {
     }
 }
 
+fn left(until: Option<Deadline>) -> Duration {
+    until.map_or(Duration::MAX, Deadline::left)
+}
+
+fn is_past(until: Option<Deadline>) -> bool {
+    until.is_some_and(|until| until.left().is_zero())
+}
+
 /// Cuts every batch that is due, until the engine stops.
 fn run_clock(shared: &Shared) {
     while !shared.is_aborted() {
-        let remaining = shared.cut_due(&mut shared.lock_batches());
+        let remaining = shared.cut_due(&mut shared.lock_batches(), None);
         thread::park_timeout(remaining.min(Duration::from_millis(50)));
     }
 }
@@ -266,9 +304,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The engine has failed; the error says why.
+    /// The engine has failed; the error says why. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the
+    /// engine's own output or notice handler, where the call would wait for itself, and in a forked process, where
+    /// the engine's threads are missing; nothing is cut then.
     pub fn cut(&self, time: BatchTime) -> Result<()> {
-        if self.shared.cut(time, false) {
+        check(&self.shared.control, &self.shared.desk, "cut")?;
+        if self.shared.cut(time, false, None) {
             Ok(())
         } else {
             Err(self.failure())
@@ -282,40 +323,123 @@ impl Engine {
 
     /// Ends the input, puts out the last batch and stops. Inputs that still exist give errors then.
     ///
+    /// It waits as long as outputs take; [`finish_within`](Self::finish_within) does not.
+    ///
     /// # Errors
     ///
-    /// The engine or a batch has failed; the error says why.
-    pub fn finish(mut self) -> Result<Finished> {
-        let mut gate = self.shared.lock();
-        gate.is_closed = true;
-        for index in 0..gate.hub.feed_count() {
-            while gate.hub.end_connection(index, Ending::Clean).is_none() {
-                if self.shared.is_aborted() {
-                    return Err(self.failure());
-                }
-                gate = self.shared.wait(gate);
-            }
-        }
-        drop(gate);
-        // Held to the end: the clock thread cuts nothing any more.
-        let mut batches = self.shared.lock_batches();
-        self.shared.cut_due(&mut batches);
-        let now = self.shared.clock.now();
-        let time = batches.map_or(BatchTime::from_millis(as_ms(now)), |batches| batches.next());
-        if !self.shared.cut(time, true) {
-            return Err(self.failure());
-        }
-        self.shared.control.wait(None)?;
-        drop(batches);
-        self.runtime.join();
+    /// The engine or a batch has failed; the error says why. Where a batch has failed all others were put out, the
+    /// last one included: [`finish_anyway`](Self::finish_anyway) returns it beside the error.
+    /// [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's own output or notice handler, where
+    /// the call would wait for itself: the engine then stops at once. The same kind in a forked process, where the
+    /// engine's threads are missing.
+    pub fn finish(self) -> Result<Finished> {
+        let (finished, outcome) = self.finish_anyway();
+        outcome.map(|()| finished)
+    }
+
+    /// As [`finish`](Self::finish), and returns what was counted also where something has failed.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use microtally::{Engine, Rule};
+    ///
+    /// let mut engine = Engine::builder(Rule::Lines).start(|_| panic!("no room on the screen"))?;
+    /// let mut input = engine.input().expect("there is one input unless more are asked for");
+    /// input.write_all(b"one\ntwo\n")?;
+    /// let (finished, outcome) = engine.finish_anyway();
+    /// assert!(outcome.is_err());
+    /// assert_eq!(finished.batch().get(b"two"), Some(1));
+    /// assert_eq!(finished.stats().records, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// If the engine ended before its last batch was complete, [`Finished::batch`] is empty.
+    pub fn finish_anyway(self) -> (Finished, Result<()>) {
+        self.end(None)
+    }
+
+    /// As [`finish`](Self::finish), for at most that long, outputs included. What was not put out by then is lost,
+    /// and a function that does not return is left behind on its thread. (In [low-latency
+    /// mode](Config::low_latency) an output may run on the calling thread, which returns when the output does.)
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish), and [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut).
+    pub fn finish_within(self, at_most: Duration) -> Result<Finished> {
+        let (finished, outcome) = self.end(Some(at_most));
+        outcome.map(|()| finished)
+    }
+
+    fn end(mut self, at_most: Option<Duration>) -> (Finished, Result<()>) {
+        let outcome = self.try_end(at_most);
         let last = self
             .last
             .lock()
             .expect("no code panics while it holds the result")
             .take();
-        let mut finished = last.ok_or_else(|| self.failure())?;
-        finished.stats = self.shared.control.stats();
-        Ok(finished)
+        // Nobody may have counted a batch, or not this process.
+        let mut finished = last.unwrap_or_else(|| Finished {
+            table: Table::new(Seed::random()),
+            batch_stats: BatchStats::default(),
+            stats: RunStats::default(),
+        });
+        if !self.shared.control.is_forked() {
+            finished.stats = self.shared.control.stats();
+        }
+        (finished, outcome)
+    }
+
+    fn try_end(&mut self, at_most: Option<Duration>) -> Result<()> {
+        self.runtime.check("finish")?;
+        let until = at_most.and_then(Deadline::in_time);
+        let mut gate = self.shared.lock();
+        gate.is_closed = true;
+        gate.unended.clear();
+        for index in 0..gate.hub.feed_count() {
+            while gate.hub.end_connection(index, Ending::Clean).is_none() {
+                if self.shared.is_aborted() {
+                    return Err(self.failure());
+                }
+                if is_past(until) {
+                    drop(gate);
+                    return Err(self.give_up());
+                }
+                gate = self.shared.wait(gate);
+            }
+        }
+        drop(gate);
+        // Held until nothing is put out any more: the clock thread cuts nothing behind the last batch.
+        let Some(mut batches) = self.shared.lock_batches_until(until) else {
+            return Err(self.give_up());
+        };
+        self.shared.cut_due(&mut batches, until);
+        let now = self.shared.clock.now();
+        let time = batches.map_or(BatchTime::from_millis(as_ms(now)), |batches| batches.next());
+        let is_cut = self.shared.cut(time, true, until);
+        if !is_cut && self.shared.is_aborted() {
+            return Err(self.failure());
+        }
+        if !is_cut || !self.shared.control.wait_stopped(left(until)) {
+            self.shared.control.stop(Stop::Immediate);
+            drop(batches);
+            return Err(self.give_up());
+        }
+        drop(batches);
+        let threads_max = Duration::from_millis(STOP_THREADS_MS_MAX);
+        let left = self.runtime.join_within(left(until).min(threads_max));
+        match self.shared.control.error() {
+            Some(error) => Err(error),
+            None if left.is_empty() => Ok(()),
+            None => Err(self.runtime.left_behind("finish", &left)),
+        }
+    }
+
+    /// The time is up: everything ends, and what does not is left to itself.
+    #[cold]
+    fn give_up(&mut self) -> Error {
+        self.shared.control.stop(Stop::Immediate);
+        let left = self.runtime.join_within(Duration::ZERO);
+        self.runtime.left_behind("finish", &left)
     }
 
     fn failure(&self) -> Error {
@@ -350,12 +474,33 @@ impl Shared {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Cuts every batch that is due and gives the time until the next one is.
-    fn cut_due(&self, batches: &mut Option<BatchClock>) -> Duration {
+    /// As [`lock_batches`](Self::lock_batches), until some time: in low-latency mode the clock thread may be in an
+    /// output.
+    fn lock_batches_until(
+        &self,
+        until: Option<Deadline>,
+    ) -> Option<MutexGuard<'_, Option<BatchClock>>> {
+        if until.is_none() {
+            return Some(self.lock_batches());
+        }
+        while !is_past(until) {
+            match self.batches.try_lock() {
+                Ok(batches) => return Some(batches),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(Duration::from_millis(WAIT_MS_MAX));
+                }
+            }
+        }
+        None
+    }
+
+    /// Cuts every batch that is due, until some time, and gives the time until the next one is.
+    fn cut_due(&self, batches: &mut Option<BatchClock>, until: Option<Deadline>) -> Duration {
         let Some(batches) = batches else {
             return Duration::MAX;
         };
-        while batches.is_due(self.clock.now()) && self.cut(batches.next(), false) {
+        while batches.is_due(self.clock.now()) && self.cut(batches.next(), false, until) {
             batches.step();
         }
         batches.remaining(self.clock.now())
@@ -374,12 +519,12 @@ impl Shared {
         self.control.requested().is_some() || self.control.is_stopped()
     }
 
-    /// Cuts an epoch and sees the helper's tables handed over. `false`: the engine has stopped.
-    fn cut(&self, time: BatchTime, last: bool) -> bool {
+    /// Cuts an epoch and sees the helper's tables handed over. `false`: the engine has stopped, or the time is up.
+    fn cut(&self, time: BatchTime, last: bool, until: Option<Deadline>) -> bool {
         let mut gate = self.lock();
         let mut is_cut = false;
-        while !self.is_aborted() {
-            is_cut = is_cut || gate.hub.cut(time, last).is_some();
+        while !self.is_aborted() && !is_past(until) {
+            is_cut = is_cut || gate.end_dropped().is_some() && gate.hub.cut(time, last).is_some();
             if is_cut && gate.hub.seal_helper() {
                 drop(gate);
                 self.desk.has_cut();
@@ -395,6 +540,9 @@ impl io::Write for Input {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
+        }
+        if self.unchecked_bytes >= FORK_CHECK_BYTES {
+            self.check_process("write")?;
         }
         let mut gate = self.shared.lock();
         loop {
@@ -413,7 +561,13 @@ impl io::Write for Input {
                 let count = bytes.len().min(space.len());
                 space[..count].copy_from_slice(&bytes[..count]);
                 gate.hub.filled(self.index, count);
+                self.unchecked_bytes += count;
                 return Ok(count);
+            }
+            if self.shared.desk.is_inside() {
+                let message = "no room, and the engine's own output cannot wait for it: room comes when the output \
+                               returns";
+                return Err(io::Error::new(io::ErrorKind::Deadlock, message));
             }
             gate = self.shared.wait(gate);
         }
@@ -422,7 +576,13 @@ impl io::Write for Input {
     /// Complete lines are in the batch that is cut next, flushed or not. In [low-latency
     /// mode](Config::low_latency) those written so far are counted now, if they are some kilobytes, so
     /// that less is left to do when the batch is cut.
+    ///
+    /// # Errors
+    ///
+    /// The process was forked off the engine's, whose threads are missing here. (A write does not look every time:
+    /// there it fails after some 64 KiB.)
     fn flush(&mut self) -> io::Result<()> {
+        self.check_process("flush")?;
         if self.shared.low_latency {
             self.shared.lock().hub.offer();
         }
@@ -430,14 +590,32 @@ impl io::Write for Input {
     }
 }
 
+impl Input {
+    fn check_process(&mut self, call: &str) -> io::Result<()> {
+        if self.shared.control.is_forked() {
+            return Err(io::Error::other(self.shared.control.forked(call)));
+        }
+        self.unchecked_bytes = 0;
+        Ok(())
+    }
+}
+
 impl Drop for Input {
     fn drop(&mut self) {
+        // Who had the lock when the process was forked does not give it back.
+        if self.shared.control.is_forked() {
+            return;
+        }
         let mut gate = self.shared.lock();
         // After `finish` the line has been ended.
         while !gate.is_closed
             && !self.shared.is_aborted()
             && gate.hub.end_connection(self.index, Ending::Clean).is_none()
         {
+            if self.shared.desk.is_inside() {
+                gate.unended.push(self.index);
+                return;
+            }
             gate = self.shared.wait(gate);
         }
     }

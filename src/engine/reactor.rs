@@ -9,6 +9,7 @@
 //! `ReactorCore` is the whole logic without a clock or a file descriptor; `shell` is the thin part that
 //! owns the `mio` loop.
 
+mod drain;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -226,6 +227,9 @@ impl ReactorCore {
             Some(Stop::Immediate) => return Next::Done,
             Some(Stop::Graceful) if self.phase == Phase::Running => self.begin_drain(),
             _ => {}
+        }
+        if self.phase == Phase::Draining && self.control.is_drain_over() {
+            self.end_drain();
         }
         let helper_done = self.hub.seal_helper();
         if self.phase == Phase::Finished {
@@ -573,28 +577,6 @@ impl ReactorCore {
                 source,
                 record_bytes_max,
             });
-        }
-    }
-
-    /// Stops taking new connections and reads what the kernel still holds, which is bounded: a sender
-    /// that never pauses must not keep the run alive.
-    fn begin_drain(&mut self) {
-        self.phase = Phase::Draining;
-        for index in 0..self.slots.len() {
-            if self.slots[index].is_over {
-                continue;
-            }
-            let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
-            let slot = &mut self.slots[index];
-            slot.drain_left = drain_max.min(self.drain_bytes_max);
-            slot.is_drain_cut = drain_max >= self.drain_bytes_max;
-            // One that is in the middle of a batch waits for its own time still.
-            if !slot.owes {
-                slot.wake_at = None;
-            }
-            if slot.drain_left > 0 {
-                self.on_ready(index);
-            }
         }
     }
 }

@@ -77,6 +77,22 @@ impl Clock {
     }
 }
 
+/// When a call with a time limit has to return.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// The one in `at_most` from now; `None` where that is beyond all time.
+    pub(crate) fn in_time(at_most: Duration) -> Option<Self> {
+        Instant::now().checked_add(at_most).map(Deadline)
+    }
+
+    /// Time until then.
+    pub(crate) fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
 /// Milliseconds of a time since 1970, as batch times count them.
 pub(crate) fn as_ms(since_1970: Duration) -> u64 {
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)

@@ -7,6 +7,7 @@
 //! the spare. So at most one set is on its way in either direction.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::epoch::Mark;
 use crate::metrics::Counted;
@@ -67,15 +68,21 @@ impl Tables {
         }
     }
 
-    /// Forgets the content, keeps the memory.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets the content, keeps the memory. Returns what a user-supplied value said that panicked when it was
+    /// dropped; it is gone all the same.
+    pub(crate) fn clear(&mut self) -> Option<Box<dyn Any + Send>> {
+        let mut panicked = None;
         for node in &mut self.nodes {
-            node.partial.clear();
+            let partial = node.partial.as_mut();
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| partial.clear())) {
+                panicked = Some(panic);
+            }
             node.block_bytes = 0;
             node.tallied = Tallied::default();
             node.failure = None;
         }
         self.counted = Counted::default();
+        panicked
     }
 }
 

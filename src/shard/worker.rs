@@ -71,7 +71,7 @@ impl Worker {
 
 /// Steps `worker` until it is done or `abort` is set. `handed_over` is called after every swap: somebody
 /// has to look whether a batch is complete.
-pub(crate) fn run(mut worker: Worker, abort: &AtomicBool, handed_over: impl Fn()) {
+pub(crate) fn run(worker: &mut Worker, abort: &AtomicBool, handed_over: impl Fn()) {
     let mut idle_turns = 0;
     // Relaxed: the flag carries no data, and whoever sets it unparks this thread.
     while !abort.load(Ordering::Relaxed) {

@@ -17,7 +17,7 @@ use crate::engine::control::Control;
 use crate::engine::files::FilesOf;
 use crate::engine::plan::{Node, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
-use crate::engine::{Order, build, launch, reactor};
+use crate::engine::{Order, build, guard, launch, reactor};
 use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::{MIB, PANE_BYTES_MIN};
@@ -177,6 +177,9 @@ impl StreamingContext {
 
     /// Calls `handler` with everything a person may want to know while the context runs, from any of
     /// the engine's threads. Without it nobody is told: the library never prints by itself.
+    ///
+    /// A handler that panics has missed that notice, the run goes on, and
+    /// [`RunningContext::await_termination`] returns the error.
     pub fn on_notice(&self, handler: impl Fn(&Notice) + Send + Sync + 'static) {
         self.draft.borrow_mut().notices = Notices::to(handler);
     }
@@ -375,6 +378,7 @@ impl StreamingContext {
             let wake_reactor = Arc::clone(&wake_reactor);
             Wake::new(move || wake_reactor())
         };
+        draft.report_to(&control);
         let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
         let low_latency = draft.config.low_latency;
         let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
@@ -409,7 +413,7 @@ impl StreamingContext {
         } else {
             BatchClock::new(draft.interval_ms, now)
         };
-        let core = ReactorCore::new(
+        let mut core = ReactorCore::new(
             hub,
             sources,
             batch_clock,
@@ -420,7 +424,7 @@ impl StreamingContext {
             record_bytes_max,
         )
         .watched(Box::new(move |index, error| receivers.end(index, error)));
-        let shell = Shell {
+        let mut shell = Shell {
             poll,
             clock,
             wake,
@@ -428,7 +432,9 @@ impl StreamingContext {
             desk: Arc::clone(&runtime.desk),
             low_latency,
         };
-        runtime.spawn("mt-reactor".to_owned(), move || reactor::run(core, shell))?;
+        runtime.spawn("mt-reactor".to_owned(), move || {
+            reactor::run(&mut core, &mut shell);
+        })?;
         Ok(RunningContext { runtime, control })
     }
 }
@@ -440,6 +446,12 @@ impl Draft {
             return Err(Error::new(ErrorKind::NoOutput, message));
         }
         Ok(())
+    }
+
+    /// Panics of the notice handler and of listeners are reported to `control`.
+    fn report_to(&mut self, control: &Arc<Control>) {
+        self.notices = guard(self.notices.clone(), control);
+        self.bus.report_to(control);
     }
 
     /// Starts the batch plane, at the time `now`, and gives what an engine is built from.

@@ -8,15 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::engine::control::Control;
+use crate::engine::plan::failed_drop;
 use crate::epoch::BatchTime;
 use crate::epoch::clock::Clock;
+use crate::error::{Error, ErrorKind};
+use crate::shard::panic_message;
 
 /// Is told what happens in a context: Spark's `StreamingListener`. Every method does nothing unless it is
 /// written.
 ///
 /// Methods are called one at a time, on the engine's threads: while one runs, no batch is put out. A
 /// listener may ask for a stop through a [`StopHandle`](crate::StopHandle); a listener that panics is not
-/// called again.
+/// called again, and [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
+/// error.
 ///
 /// ```
 /// use microtally::stream::{BatchInfo, StreamingListener};
@@ -148,28 +153,61 @@ impl BatchInfo {
 
 /// All listeners of a context.
 #[derive(Clone, Default)]
-pub(super) struct Bus(Arc<Mutex<Vec<Box<dyn StreamingListener>>>>);
+pub(super) struct Bus(Arc<Mutex<Listeners>>);
+
+#[derive(Default)]
+struct Listeners {
+    all: Vec<Box<dyn StreamingListener>>,
+    /// Where a panic is reported, once the context has started.
+    control: Option<Arc<Control>>,
+}
 
 impl Bus {
     /// One more listener.
     pub(super) fn add(&self, listener: Box<dyn StreamingListener>) {
-        self.lock().push(listener);
+        self.lock().all.push(listener);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Box<dyn StreamingListener>>> {
+    /// A listener that panics is reported to `control` from now on.
+    pub(super) fn report_to(&self, control: &Arc<Control>) {
+        self.lock().control = Some(Arc::clone(control));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells every listener. One that panics is not called again.
     pub(super) fn tell(&self, mut call: impl FnMut(&mut dyn StreamingListener)) {
-        self.lock().retain_mut(|listener| {
-            catch_unwind(AssertUnwindSafe(|| call(listener.as_mut()))).is_ok()
-        });
+        let mut listeners = self.lock();
+        let Listeners { all, control } = &mut *listeners;
+        let control = control.as_deref();
+        let report = |error| {
+            if let Some(control) = control {
+                control.report(error);
+            }
+        };
+        let mut index = 0;
+        while let Some(listener) = all.get_mut(index) {
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(listener.as_mut()))) else {
+                index += 1;
+                continue;
+            };
+            let message = panic_message(panic.as_ref());
+            report(Error::new(
+                ErrorKind::UserFunction,
+                format!("streaming listener panicked and is not called again: {message}"),
+            ));
+            let listener = all.remove(index);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+                report(failed_drop(&panic_message(panic.as_ref())));
+            }
+        }
     }
 
     /// Whether anybody listens.
     pub(super) fn is_silent(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().all.is_empty()
     }
 }
 

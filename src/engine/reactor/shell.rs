@@ -38,9 +38,9 @@ pub(crate) struct Shell {
 }
 
 /// Runs `core` on the calling thread until its last epoch is cut.
-pub(crate) fn run(mut core: ReactorCore, shell: Shell) {
+pub(crate) fn run(core: &mut ReactorCore, shell: &mut Shell) {
     let Shell {
-        mut poll,
+        poll,
         clock,
         wake,
         signals,

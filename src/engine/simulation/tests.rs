@@ -77,8 +77,8 @@ fn case_31_a_reader_that_stopped_for_want_of_room_goes_on_without_an_event() {
 fn an_aborted_worker_ends_while_its_spare_tables_are_away() {
     let abort = AtomicBool::new(true);
     let mut world = World::new(Random::of_seed(1), false);
-    let worker = world.workers[0].take().expect("not run yet");
-    worker::run(worker, &abort, || ());
+    let mut worker = world.workers[0].take().expect("not run yet");
+    worker::run(&mut worker, &abort, || ());
 }
 
 /// A pipeline with a planted bug: it forgets one word.

@@ -63,6 +63,7 @@ impl StreamingContext {
         }
         // Nobody sleeps who would have to be woken.
         let control = Control::new(Arc::new(|| ()));
+        draft.report_to(&control);
         let now = draft.clock.now();
         let order = draft.order(Arc::clone(&control), Wake::new(|| ()), now);
         draft

@@ -1,0 +1,47 @@
+//! A graceful stop, as sources see it: what the kernel still holds is read, for some time.
+//!
+//! Promise: it ends, whatever sources say. Refuses to know: who asked for it, and what the time limit is.
+
+use super::{Phase, ReactorCore};
+use crate::error::{Error, ErrorKind};
+
+impl ReactorCore {
+    /// Stops taking new connections and reads what the kernel still holds, which is bounded: a sender
+    /// that never pauses must not keep the run alive.
+    pub(super) fn begin_drain(&mut self) {
+        self.phase = Phase::Draining;
+        for index in 0..self.slots.len() {
+            if self.slots[index].is_over {
+                continue;
+            }
+            let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
+            let slot = &mut self.slots[index];
+            slot.drain_left = drain_max.min(self.drain_bytes_max);
+            slot.is_drain_cut = drain_max >= self.drain_bytes_max;
+            // One that is in the middle of a batch waits for its own time still.
+            if !slot.owes {
+                slot.wake_at = None;
+            }
+            if slot.drain_left > 0 {
+                self.on_ready(index);
+            }
+        }
+    }
+
+    /// A graceful stop has waited long enough: what sources have not delivered by now is not counted.
+    #[cold]
+    pub(super) fn end_drain(&mut self) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let is_open = slot.owes || slot.is_ready && slot.drain_left > 0 || slot.is_waited_for();
+            if !slot.is_over && is_open {
+                let name = &slot.name;
+                let message = format!(
+                    "source {name}: still reading when the time for a graceful stop was over; what it had not \
+                     delivered is not counted"
+                );
+                self.lose(index, Error::new(ErrorKind::TimedOut, message));
+            }
+        }
+    }
+}
