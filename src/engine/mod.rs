@@ -46,7 +46,7 @@ use crate::shard::worker::Worker;
 use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
-use crate::sys;
+use crate::sys::{self, Cores};
 use crate::table::budget::{Decoders, Division, Kept};
 use crate::table::keys::Seed;
 
@@ -222,6 +222,8 @@ pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
     pub(crate) desk: Arc<Desk>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that shards are pinned to.
+    cores: Cores,
 }
 
 /// Starts the threads of `parts` and gives the hub to whoever reads.
@@ -266,11 +268,12 @@ impl Runtime {
             control,
             desk,
             threads: Vec::new(),
+            cores: Cores::default(),
         }
     }
 
     /// Starts a thread for each of `bodies`, named by `kind` and a number, each pinned to a core of its
-    /// own if `pin` says so and there are enough.
+    /// own if `pin` says so and enough of them are free.
     fn spawn_pinned<F: FnMut() + Send + 'static>(
         &mut self,
         kind: &str,
@@ -278,21 +281,17 @@ impl Runtime {
         pin: bool,
         notices: &Notices,
     ) -> Result<Vec<Thread>> {
-        let cores = if pin {
-            sys::cores_to_pin(bodies.len())
-        } else {
-            Some(Vec::new())
-        };
-        if cores.is_none() {
-            notices.tell(Notice::Unpinned { shard: 0 });
+        if pin {
+            match Cores::take(bodies.len()) {
+                Some(cores) => self.cores = cores,
+                None => notices.tell(Notice::Unpinned { shard: 0 }),
+            }
         }
-        let cores = cores.unwrap_or_default();
         // One shard that cannot be pinned is worth a word, the others would repeat it.
         let unpinned_told = Arc::new(AtomicBool::new(false));
         let bodies = bodies.into_iter().enumerate();
         let threads = bodies.map(|(index, mut body)| {
-            // From the last core downwards: the first ones serve interrupts and the reading thread.
-            let core = cores.iter().rev().nth(index).copied();
+            let core = self.cores.of(index);
             let (notices, told) = (notices.clone(), Arc::clone(&unpinned_told));
             self.spawn(format!("{kind}-{index}"), move || {
                 let failed = core.is_some_and(|core| !sys::pin_to(core));

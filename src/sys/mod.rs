@@ -1,32 +1,101 @@
 //! The operating system, where no crate speaks for us already: on which cores this process may run.
 //!
-//! Promise: every answer is usable, also where the system gives none. Refuses to know: shards.
+//! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
+//! process. Refuses to know: shards.
 
 pub(crate) mod prefetch;
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use core_affinity::CoreId;
+
+/// The cores that threads of the process are pinned to, and the process they were taken in: after a `fork` those
+/// threads are missing.
+static TAKEN: Mutex<(u32, Vec<usize>)> = Mutex::new((0, Vec::new()));
 
 /// Cores this process may use: the CPU quota of its control group and its affinity mask included.
 pub(crate) fn core_count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The cores `thread_count` threads may be pinned to, one each, taken from the affinity mask (a
-/// container's cores need not be numbered from 0). `None` where the system does not say.
-///
-/// Empty where pinning would do harm: with more threads than cores, and with a CPU quota below the mask,
-/// pinned threads would wait for each other on one core while another is free.
-pub(crate) fn cores_to_pin(thread_count: usize) -> Option<Vec<CoreId>> {
-    let mut cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty())?;
-    if core_count() < cores.len() || thread_count > cores.len() {
-        cores.clear();
+/// Cores that threads may be pinned to, one each. Nobody else gets them until this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Cores(Vec<CoreId>);
+
+impl Cores {
+    /// Takes cores for `thread_count` threads from those of the affinity mask (a container's need not be numbered
+    /// from 0) that were not taken before, by another engine of the process. `None` where the system does not say.
+    ///
+    /// None are taken where pinning would do harm: with more threads than cores that are free, and with a CPU quota
+    /// below the mask, pinned threads would wait for each other on one core while another is free.
+    pub(crate) fn take(thread_count: usize) -> Option<Self> {
+        let mut cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty())?;
+        if core_count() < cores.len() {
+            return Some(Cores::default());
+        }
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (process, taken) = &mut *taken;
+        if std::mem::replace(process, std::process::id()) != *process {
+            taken.clear();
+        }
+        cores.retain(|core| !taken.contains(&core.id));
+        if thread_count > cores.len() {
+            return Some(Cores::default());
+        }
+        // From the last core downwards: the first ones serve interrupts and the reading thread.
+        let cores = cores.split_off(cores.len() - thread_count);
+        taken.extend(cores.iter().map(|core| core.id));
+        Some(Cores(cores))
     }
-    Some(cores)
+
+    /// The core of the numbered thread, if there is one for each.
+    pub(crate) fn of(&self, thread: usize) -> Option<CoreId> {
+        self.0.iter().rev().nth(thread).copied()
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = |id: &usize| self.0.iter().any(|core| core.id == *id);
+        taken.1.retain(|id| !is_ours(id));
+    }
 }
 
 /// Pins the calling thread. Call it inside the thread: threads started later inherit the mask.
 pub(crate) fn pin_to(core: CoreId) -> bool {
     core_affinity::set_for_current(core)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_core_is_taken_twice_and_what_was_given_back_is_free() {
+        let Some(all) = core_affinity::get_core_ids() else {
+            return;
+        };
+        // Other tests of this process may have taken some.
+        let mut held = Vec::new();
+        while let Some(cores) = Cores::take(1)
+            && let Some(core) = cores.of(0)
+        {
+            assert!(all.contains(&core));
+            held.push((core.id, cores));
+        }
+        let mut ids: Vec<usize> = held.iter().map(|(id, _)| *id).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "a core was taken twice");
+        if let Some((id, cores)) = held.pop() {
+            assert!(cores.of(1).is_none());
+            drop(cores);
+            let taken = TAKEN.lock().expect("no panic").1.clone();
+            assert!(!taken.contains(&id), "it was given back");
+        }
+        assert!(Cores::take(all.len() + 1).is_none_or(|cores| cores.of(0).is_none()));
+    }
 }
