@@ -11,30 +11,54 @@ use crate::epoch::BatchTime;
 
 /// Where the engine's time comes from.
 ///
-/// The system's clock is read once as wall time and runs on monotonic time from there: a step of the
-/// wall clock neither skips nor doubles a batch. The price is that labels keep the offset of the start
-/// until the next start.
+/// The system's clock is read once as wall time and runs from there on the time since the machine was booted: a
+/// step of the wall clock neither skips nor doubles a batch, and after the machine slept batches have the right time
+/// again (on Linux; elsewhere labels stay behind by the sleep). The price is that labels keep the offset of the
+/// start until the next start.
 #[derive(Clone, Debug)]
 pub struct Clock(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
     System {
-        wall_ns_at_start: u64,
-        start: Instant,
+        wall_at_start: Duration,
+        /// What `elapsed` said then.
+        start: Duration,
+        /// Time since some fixed moment. Never goes back.
+        elapsed: fn() -> Duration,
     },
     Manual(Arc<AtomicU64>),
+}
+
+/// Time since the machine was booted, sleep included: `CLOCK_MONOTONIC` stands still while it sleeps.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Time since the first call.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn since_boot() -> Duration {
+    static FIRST: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        let since_1970 = SystemTime::now()
+        let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        Clock::running(wall, since_boot)
+    }
+
+    /// A clock that says `wall` now, and runs as `elapsed` does.
+    fn running(wall: Duration, elapsed: fn() -> Duration) -> Self {
         Clock(Kind::System {
-            wall_ns_at_start: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX / 2),
-            start: Instant::now(),
+            wall_at_start: wall,
+            start: elapsed(),
+            elapsed,
         })
     }
 
@@ -69,9 +93,10 @@ impl Clock {
     pub fn now(&self) -> Duration {
         match &self.0 {
             Kind::System {
-                wall_ns_at_start,
+                wall_at_start,
                 start,
-            } => Duration::from_nanos(*wall_ns_at_start) + start.elapsed(),
+                elapsed,
+            } => *wall_at_start + elapsed().saturating_sub(*start),
             Kind::Manual(ns) => Duration::from_nanos(ns.load(Ordering::Relaxed)),
         }
     }
@@ -215,5 +240,62 @@ mod tests {
         let one = clock.now();
         let two = clock.now();
         assert!(one <= two && one > Duration::from_secs(1_600_000_000));
+    }
+    thread_local! {
+        static ELAPSED: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+    }
+
+    /// Neither the wall clock nor time that passes has a part in it: only what the machine says since its start.
+    #[test]
+    fn the_clock_runs_on_the_time_since_the_machine_was_booted_and_on_nothing_else() {
+        ELAPSED.set(ms(40));
+        let wall = ms(1_000_000);
+        let clock = Clock::running(wall, || ELAPSED.get());
+        assert_eq!(clock.now(), wall);
+        ELAPSED.set(ms(140));
+        assert_eq!(clock.now(), wall + ms(100));
+        std::thread::sleep(ms(2));
+        assert_eq!(clock.clone().now(), wall + ms(100));
+    }
+
+    /// The machine sleeps for an hour in the middle of a batch.
+    #[test]
+    fn after_a_sleep_every_batch_is_made_and_labels_are_right() {
+        ELAPSED.set(ms(0));
+        let clock = Clock::running(ms(10_000_250), || ELAPSED.get());
+        let mut batches = BatchClock::new(500, clock.now());
+        ELAPSED.set(ms(3_600_000));
+        let mut times = Vec::new();
+        while batches.is_due(clock.now()) {
+            times.push(batches.next().as_millis());
+            batches.step();
+        }
+        assert!(times.into_iter().eq((20_001..=27_200).map(|k| k * 500)));
+        assert_eq!(batches.next().as_millis(), 13_600_500);
+        assert_eq!(batches.remaining(clock.now()), ms(250));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_clock_counts_the_time_the_machine_slept() {
+        // The kernel's own figure, which includes sleep, between two of ours.
+        let before = since_boot();
+        let uptime = std::fs::read_to_string("/proc/uptime").expect("there is a /proc");
+        let after = since_boot();
+        let seconds: f64 = uptime
+            .split(' ')
+            .next()
+            .expect("a number")
+            .parse()
+            .expect("a number");
+        let slack = 0.011; // It has hundredths.
+        assert!(
+            (before.as_secs_f64() - slack..=after.as_secs_f64() + slack).contains(&seconds),
+            "{before:?} {seconds} {after:?}"
+        );
+        let Clock(Kind::System { elapsed, .. }) = Clock::system() else {
+            panic!("it is no manual clock");
+        };
+        assert!(elapsed() >= after);
     }
 }
