@@ -220,3 +220,23 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_came_in_and_that_were_not_counted_are_an_error() {
+        let mut tally = Tally::new(Rule::Split(b' '));
+        tally.push(b"a bb\nccc");
+        tally.before.bytes_read = 3;
+        let error = tally.cut(BatchTime::from_millis(1)).expect_err("too few");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.to_string().contains("bytes came in"), "{error}");
+
+        let mut tally = Tally::new(Rule::Split(b' '));
+        tally.push(b"a bb\nccc");
+        let batch = tally.cut(BatchTime::from_millis(1)).expect("it closes");
+        assert_eq!(batch.stats().bytes, 5);
+    }
+}

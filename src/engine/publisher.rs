@@ -342,3 +342,74 @@ fn loss_of(node: &NodeTable) -> Loss {
         Some(_) => Loss::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::{CountTokens, Node};
+    use crate::epoch::BatchTime;
+    use crate::epoch::swap::hand_over;
+    use crate::error::ErrorKind;
+    use crate::split::Rule;
+    use crate::table::bound::Bound;
+    use crate::table::keys::Seed;
+
+    /// One batch of a publisher whose only shard has counted nothing, while `intake` came in.
+    fn publish(intake: Intake) -> Result<Step> {
+        let node: Arc<dyn Node> = Arc::new(CountTokens::new(0, Rule::Lines));
+        let seed = Seed::from_words(1, 2, 3);
+        let tables = || Tables::new([node.partial(seed, Bound::NONE)].into_iter());
+        let (mut helper, publisher_end) = hand_over(tables());
+        let (mut intakes, intakes_out) = rtrb::RingBuffer::new(1);
+        let (mut cuts, cuts_out) = rtrb::RingBuffer::new(1);
+        let inbox = Inbox {
+            shards: Vec::new(),
+            helper: publisher_end,
+            intakes: intakes_out,
+            cuts: cuts_out,
+            stream_count: 1,
+        };
+        let plan = Plan {
+            nodes: vec![Arc::clone(&node)],
+            outputs: Vec::new(),
+        };
+        let mut publisher = Publisher::new(
+            plan,
+            inbox,
+            Duration::ZERO,
+            Clock::manual(Duration::ZERO),
+            Arc::default(),
+            Control::new(Arc::new(|| ())),
+            Notices::default(),
+        );
+        let mark = Mark {
+            epoch: 1,
+            time: BatchTime::from_millis(1),
+            last: true,
+        };
+        intakes.push(intake).expect("there is a place");
+        let roll = Roll::default();
+        cuts.push(Cut { mark, roll }).expect("there is a place");
+        assert!(helper.try_swap(&mut tables(), mark));
+        publisher.step()
+    }
+
+    /// What no shard was given is in no check of a pipeline's own.
+    #[test]
+    fn bytes_that_came_in_and_that_nobody_counted_end_the_run() {
+        assert_eq!(publish(Intake::default()).expect("it closes"), Step::Done);
+        let lost = Intake {
+            bytes_read: 7,
+            ..Intake::default()
+        };
+        let error = publish(lost).expect_err("seven bytes are missing");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.to_string().contains("7 bytes came in"), "{error}");
+        let waiting = Intake {
+            bytes_read: 7,
+            bytes_carried: 7,
+            ..Intake::default()
+        };
+        assert_eq!(publish(waiting).expect("they are held"), Step::Done);
+    }
+}
