@@ -175,6 +175,8 @@ pub const DRAIN_BYTES_MAX: usize = 64 * MIB;
 
 /// Address space of a thread's stack, in bytes: what the standard library asks for unless it is told otherwise.
 pub const STACK_BYTES: usize = 2 * MIB;
+/// Bytes that starting a thread takes beside its stack, within reason: it is the process's end if they are missing.
+pub const THREAD_BYTES: usize = 128 * KIB;
 
 /// How long a graceful stop waits for sources that are still reading, in milliseconds. Time in which a batch is put
 /// out does not count.

@@ -9,12 +9,14 @@ use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::epoch::snapshot::Batch;
 use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::COUNTER_BYTES;
 use crate::metrics::{Counted, Intake, close_ledger};
 use crate::ring::arena::{Arena, Block};
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::source::feed::{Ending, Feed};
 use crate::split::{Kernel, Rule, Tallied};
+use crate::sys::has_memory;
 use crate::table::Table;
 use crate::table::bound::Bound;
 use crate::table::budget::{Decoders, Division, Kept, Needs};
@@ -101,13 +103,17 @@ impl Tally {
         Tally::build(rule, config, kernel, bound).ok_or_else(|| {
             Error::new(
                 ErrorKind::System,
-                format!("no memory for a block of {block_bytes} bytes"),
+                format!("no memory for a table and a block of {block_bytes} bytes"),
             )
         })
     }
 
-    /// `None` without memory for a block.
+    /// `None` without memory.
     fn build(rule: Rule, config: &Config, kernel: Kernel, bound: Bound) -> Option<Self> {
+        let needs = Needs::counting();
+        if !has_memory(COUNTER_BYTES + needs.table_bytes_min + config.block_bytes_within_limit()) {
+            return None;
+        }
         let seed = Seed::random();
         let kernel = kernel.with_line_ends(config.line_ends);
         Some(Tally {

@@ -161,6 +161,56 @@ fn a_forked_process_may_have_an_engine_of_its_own() {
     parents.finish().expect("nothing failed");
 }
 
+/// Leaves this process as much address space as it has now and `spare` bytes more.
+fn limit_memory(spare: u64) {
+    let pages = fs::read_to_string("/proc/self/statm").expect("there is a /proc");
+    let pages: u64 = pages
+        .split(' ')
+        .next()
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    let limit = libc::rlimit {
+        rlim_cur: pages * 4096 + spare,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the limit is read during the call, and only this process has it.
+    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(outcome, 0);
+}
+
+/// Where memory is missing for the start, the start says so; it is no reason to abort the process.
+#[test]
+fn a_start_for_which_memory_is_missing_is_an_error() {
+    const MIB: u64 = 1 << 20;
+    let _alone = alone();
+    for spare in [0, 3 * MIB, 20 * MIB, 80 * MIB, 150 * MIB] {
+        in_child(|| {
+            limit_memory(spare);
+            let config = Config::default().workers(64).pin(false);
+            let started = Engine::builder(Rule::Lines)
+                .config(config.clone())
+                .start(|_| ());
+            let error = started.err().expect("64 workers do not fit");
+            assert_eq!(error.kind(), ErrorKind::System, "{error}");
+            let context = StreamingContext::with_config(Duration::from_millis(10), config);
+            let context = context.expect("in range");
+            let listen = TcpListen::bind("127.0.0.1", 0).expect("loopback has a free port");
+            let lines = context.source_stream(listen);
+            lines.count_by_value().for_each_batch(|_, _| ());
+            let error = context.start().err().expect("64 workers do not fit");
+            assert_eq!(error.kind(), ErrorKind::System, "{error}");
+        });
+    }
+    in_child(|| {
+        limit_memory(1024 * MIB);
+        let config = Config::default().workers(2).pin(false);
+        let engine = Engine::builder(Rule::Lines).config(config).start(|_| ());
+        let engine = engine.expect("two workers fit");
+        engine.finish().expect("nothing failed");
+    });
+}
+
 /// The cores that each shard thread of this process may run on.
 fn cores_of_shards() -> Vec<String> {
     let mut cores = Vec::new();

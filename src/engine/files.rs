@@ -38,7 +38,7 @@ use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
 use crate::engine::desk::Desk;
 use crate::engine::publisher::{Inbox, Publisher};
-use crate::engine::{Order, Runtime, arena};
+use crate::engine::{Order, Runtime, arena, check_memory};
 use crate::epoch::clock::{BatchClock, Clock};
 use crate::epoch::swap::{Tables, hand_over};
 use crate::epoch::{BatchTime, Cut, Mark, Roll};
@@ -94,10 +94,11 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         0
     };
     let blocks = worker_count * stream_count + lent;
+    let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
+    check_memory(worker_count, block_bytes.saturating_mul(blocks), &pipelines)?;
     let arena = arena(block_bytes, blocks)?;
     let seed = Seed::random();
     let kernel = config.chosen_kernel()?;
-    let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
     let bound = Division {
         config: &config,
         shards: worker_count,

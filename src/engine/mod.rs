@@ -39,7 +39,10 @@ use crate::config::{Config, OnLimit};
 use crate::epoch::clock::Clock;
 use crate::epoch::swap::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{EPOCHS_IN_FLIGHT_MAX, RING_BYTES_MAX, STOP_DRAIN_MS_MAX, STOP_THREADS_MS_MAX};
+use crate::limits::{
+    COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, STOP_DRAIN_MS_MAX,
+    STOP_THREADS_MS_MAX, THREAD_BYTES,
+};
 use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
@@ -47,7 +50,7 @@ use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
 use crate::source::{Notice, Notices};
 use crate::sys::{self, Cores};
-use crate::table::budget::{Decoders, Division, Kept};
+use crate::table::budget::{Decoders, Division, Kept, Needs};
 use crate::table::keys::Seed;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
@@ -110,10 +113,14 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         kept,
     }
     .bound()?;
-    let arena = arena(
-        config.block_bytes_within_limit(),
-        block_count(shard_count, feeds.len()),
+    let block_bytes = config.block_bytes_within_limit();
+    let blocks = block_count(shard_count, feeds.len());
+    check_memory(
+        shard_count + 1,
+        block_bytes.saturating_mul(blocks),
+        &pipelines,
     )?;
+    let arena = arena(block_bytes, blocks)?;
     let seed = Seed::random();
     let kernel = config.chosen_kernel()?;
     let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed, bound)));
@@ -199,6 +206,30 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         wake,
         low_latency,
     })
+}
+
+/// Asks the system for what `shards` take at their start, before any of it is taken: for memory that is missing
+/// there is no error where a table or a list is made.
+///
+/// # Errors
+///
+/// [`ErrorKind::System`]: there is less.
+pub(crate) fn check_memory(shards: usize, block_bytes: usize, pipelines: &[Needs]) -> Result<()> {
+    let lane = |needs: &Needs| (2 + needs.own_tables) * needs.table_bytes_min + COUNTER_BYTES;
+    let lanes = shards.saturating_mul(pipelines.iter().map(lane).sum());
+    // A thread for each shard, the one that reads among them, and one that puts out.
+    let stacks = (shards + 1).saturating_mul(STACK_BYTES + THREAD_BYTES);
+    let bytes = block_bytes.saturating_add(lanes).saturating_add(stacks);
+    if sys::has_memory(bytes) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::System,
+        format!(
+            "no memory for {shards} shards, which take {} MiB at the start; take fewer workers or smaller blocks",
+            bytes.div_ceil(MIB)
+        ),
+    ))
 }
 
 fn arena(block_bytes: usize, block_count: usize) -> Result<Arena> {

@@ -1,4 +1,5 @@
-//! The operating system, where no crate speaks for us already: on which cores this process may run.
+//! The operating system, where no crate speaks for us already: on which cores this process may run, and whether
+//! there is memory.
 //!
 //! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
 //! process. Refuses to know: shards.
@@ -68,6 +69,35 @@ pub(crate) fn pin_to(core: CoreId) -> bool {
     core_affinity::set_for_current(core)
 }
 
+/// Memory from which on it is asked for at once. A piece that an allocator maps by itself changes what it maps later;
+/// glibc's has no mind for pieces of this size.
+const LARGE_BYTES: usize = 33 * 1024 * 1024;
+
+/// Smaller memory is asked for in pieces that no allocator maps by themselves.
+const PIECE_BYTES: usize = 96 * 1024;
+
+/// Whether the system has `bytes` of memory at this moment. They are asked for and given back: what is taken piece
+/// by piece right afterwards then finds them, and a process that has less learns it from an error instead of being
+/// aborted half-way.
+pub(crate) fn has_memory(bytes: usize) -> bool {
+    let each = if bytes < LARGE_BYTES {
+        PIECE_BYTES
+    } else {
+        bytes
+    };
+    let count = bytes.div_ceil(each);
+    let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(count);
+    let has = (0..count).all(|_| {
+        let mut piece = Vec::new();
+        let has = piece.try_reserve_exact(each).is_ok();
+        pieces.push(piece);
+        has
+    });
+    // Otherwise the compiler may leave the allocations out.
+    std::hint::black_box(&mut pieces);
+    has
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +127,11 @@ mod tests {
             assert!(!taken.contains(&id), "it was given back");
         }
         assert!(Cores::take(all.len() + 1).is_none_or(|cores| cores.of(0).is_none()));
+    }
+
+    #[test]
+    fn there_is_some_memory_and_not_all_of_it() {
+        assert!(has_memory(1 << 20));
+        assert!(!has_memory(usize::MAX / 2));
     }
 }
