@@ -198,7 +198,7 @@ fn a_start_for_which_memory_is_missing_is_an_error() {
             let listen = TcpListen::bind("127.0.0.1", 0).expect("loopback has a free port");
             let lines = context.source_stream(listen);
             lines.count_by_value().for_each_batch(|_, _| ());
-            let error = context.start().err().expect("64 workers do not fit");
+            let error = context.start().expect_err("64 workers do not fit");
             assert_eq!(error.kind(), ErrorKind::System, "{error}");
         });
     }

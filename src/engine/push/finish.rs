@@ -1,0 +1,144 @@
+//! The end of an engine that is pushed into: the last batch, and what it leaves.
+//!
+//! Promise: what was written is put out, whatever failed before; with a time limit the call returns in time, whatever
+//! outputs do. Refuses to know: how bytes are taken and cut.
+
+use std::sync::{MutexGuard, TryLockError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Engine, Shared, WAIT_MS_MAX};
+use crate::engine::control::{RunStats, Stop};
+use crate::epoch::clock::{BatchClock, Deadline, as_ms};
+use crate::epoch::snapshot::Batch;
+use crate::epoch::{BatchStats, BatchTime};
+use crate::error::{Error, Result};
+use crate::limits::STOP_THREADS_MS_MAX;
+use crate::source::feed::Ending;
+use crate::table::Table;
+use crate::table::keys::Seed;
+
+/// What a finished engine leaves: the last batch, owned, and sums over the run.
+#[derive(Debug)]
+pub struct Finished {
+    pub(super) table: Table<u64>,
+    pub(super) batch_stats: BatchStats,
+    pub(super) stats: RunStats,
+}
+
+impl Finished {
+    /// The last batch. When no batch was cut before, it holds everything that was written.
+    pub fn batch(&self) -> Batch<'_, u64> {
+        Batch::new(&self.table, &self.batch_stats)
+    }
+
+    /// Sums over the run.
+    pub fn stats(&self) -> &RunStats {
+        &self.stats
+    }
+}
+
+impl Engine {
+    pub(super) fn end(mut self, at_most: Option<Duration>) -> (Finished, Result<()>) {
+        let outcome = self.try_end(at_most);
+        let last = self
+            .last
+            .lock()
+            .expect("no code panics while it holds the result")
+            .take();
+        // Nobody may have counted a batch, or not this process.
+        let mut finished = last.unwrap_or_else(|| Finished {
+            table: Table::new(Seed::random()),
+            batch_stats: BatchStats::default(),
+            stats: RunStats::default(),
+        });
+        if !self.shared.control.is_forked() {
+            finished.stats = self.shared.control.stats();
+        }
+        (finished, outcome)
+    }
+
+    fn try_end(&mut self, at_most: Option<Duration>) -> Result<()> {
+        self.runtime.check("finish")?;
+        let until = at_most.and_then(Deadline::in_time);
+        let mut gate = self.shared.lock();
+        gate.is_closed = true;
+        gate.unended.clear();
+        for index in 0..gate.hub.feed_count() {
+            while gate.hub.end_connection(index, Ending::Clean).is_none() {
+                if self.shared.is_aborted() {
+                    return Err(self.failure());
+                }
+                if is_past(until) {
+                    drop(gate);
+                    return Err(self.give_up());
+                }
+                gate = self.shared.wait(gate);
+            }
+        }
+        drop(gate);
+        // Held until nothing is put out any more: the clock thread cuts nothing behind the last batch.
+        let Some(mut batches) = self.shared.lock_batches_until(until) else {
+            return Err(self.give_up());
+        };
+        self.shared.cut_due(&mut batches, until);
+        let now = self.shared.clock.now();
+        let time = batches.map_or(BatchTime::from_millis(as_ms(now)), |batches| batches.next());
+        let is_cut = self.shared.cut(time, true, until);
+        if !is_cut && self.shared.is_aborted() {
+            return Err(self.failure());
+        }
+        if !is_cut || !self.shared.control.wait_stopped(left(until)) {
+            self.shared.control.stop(Stop::Immediate);
+            drop(batches);
+            return Err(self.give_up());
+        }
+        drop(batches);
+        let threads_max = Duration::from_millis(STOP_THREADS_MS_MAX);
+        let left = self.runtime.join_within(left(until).min(threads_max));
+        match self.shared.control.error() {
+            Some(error) => Err(error),
+            None if left.is_empty() => Ok(()),
+            None => Err(self.runtime.left_behind("finish", &left)),
+        }
+    }
+
+    /// The time is up: everything ends, and what does not is left to itself.
+    #[cold]
+    fn give_up(&mut self) -> Error {
+        self.shared.control.stop(Stop::Immediate);
+        let left = self.runtime.join_within(Duration::ZERO);
+        self.runtime.left_behind("finish", &left)
+    }
+}
+
+impl Shared {
+    /// As [`lock_batches`](Self::lock_batches), until some time: in low-latency mode the clock thread may be in an
+    /// output.
+    fn lock_batches_until(
+        &self,
+        until: Option<Deadline>,
+    ) -> Option<MutexGuard<'_, Option<BatchClock>>> {
+        if until.is_none() {
+            return Some(self.lock_batches());
+        }
+        while !is_past(until) {
+            match self.batches.try_lock() {
+                Ok(batches) => return Some(batches),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(Duration::from_millis(WAIT_MS_MAX));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn left(until: Option<Deadline>) -> Duration {
+    until.map_or(Duration::MAX, Deadline::left)
+}
+
+pub(super) fn is_past(until: Option<Deadline>) -> bool {
+    until.is_some_and(|until| until.left().is_zero())
+}
