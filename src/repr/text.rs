@@ -1,5 +1,5 @@
-//! Writes a key so that people and programs can read it: Python's `repr`, TSV escapes, and whole
-//! records for the screen.
+//! Writes a key so that people and programs can read it: Python's `repr`, TSV escapes, strings of
+//! JSON, and whole records for the screen.
 //!
 //! Promise: what is appended is valid UTF-8 and every character of it is printable, whatever the
 //! key holds. So no key can end a line, move a cursor or turn the direction of writing around.
@@ -42,6 +42,52 @@ pub fn write_escaped(key: &[u8], out: &mut Vec<u8>) {
     } else {
         write_escaped_careful(key, out);
     }
+}
+
+/// Appends `text` as a string of JSON, in quotes. Every character that is not printable is escaped, those too that
+/// JSON allows as they are: what is written can be shown on a screen, and reads back as the same string.
+#[cfg(feature = "json")]
+pub(crate) fn write_json_string(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    // As in `is_plain`: no early exit, so that it becomes vector code.
+    let is_plain = bytes.iter().fold(true, |plain, &byte| {
+        plain & matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\')
+    });
+    if is_plain {
+        out.extend_from_slice(bytes);
+    } else {
+        write_json_careful(text, out);
+    }
+    out.push(b'"');
+}
+
+#[cfg(feature = "json")]
+#[inline(never)]
+fn write_json_careful(text: &str, out: &mut Vec<u8>) {
+    let mut copied_len = 0; // Everything before it is in `out`.
+    for (at, character) in text.char_indices() {
+        if !matches!(character, '"' | '\\') && is_printable(character) {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[copied_len..at]);
+        copied_len = at + character.len_utf8();
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            // Beyond U+FFFF as a pair of surrogates.
+            _ => {
+                for &unit in &*character.encode_utf16(&mut [0; 2]) {
+                    push_hex(b'u', 4, u32::from(unit), out);
+                }
+            }
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[copied_len..]);
 }
 
 /// Makes the text behind `start`, which may be anything, one line that does a screen no harm.

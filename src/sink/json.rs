@@ -1,6 +1,6 @@
 //! One JSON object a line and a batch, statistics included.
 //!
-//! Promise: valid JSON for any key; fields are only ever added, `v` grows when one changes its meaning.
+//! Promise: valid JSON for any key, without a character that is not printable; fields are only ever added, `v` grows when one changes its meaning.
 //! Refuses to know: how the batch was made.
 
 use std::io::Write;
@@ -13,13 +13,16 @@ use jiff::tz::TimeZone;
 use crate::epoch::ranking::Ranking;
 use crate::epoch::snapshot::{Batch, Value};
 use crate::error::Result;
+use crate::repr::text::write_json_string;
 use crate::sink::{Out, Sink};
 
 /// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
 ///
-/// A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts what is
-/// in no count ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit, partial lines of
-/// reset connections, datagrams and records that sources lost. `refused` counts the connections that a listening
+/// Characters that are not printable are escaped as `\u009b`. A value that is not a number in JSON is `null` where it
+/// is an infinite float or NaN, and a string otherwise. A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n`
+/// where values are counts. `dropped` counts what is in no count
+/// ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit, partial lines of reset
+/// connections, datagrams and records that sources lost. `refused` counts the connections that a listening
 /// source closed unread. `processing_ms` ends where writing begins. `approx`
 /// says that the memory limit was reached: a count may be too high by `error_max`. `other` is what is not among `top`
 /// for certain: the records of keys that are not shown, of those that there was no room for, and `error_max` of each
@@ -118,7 +121,8 @@ impl<V: Value> Sink<V> for Json<V> {
     }
 }
 
-/// Writes a value as Python shows it where that is a number of JSON, else a string of it.
+/// Writes a value as Python shows it where that is a number of JSON or `null`. What floats have besides numbers is
+/// `null`, for no reader of JSON knows it; anything else is a string.
 fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
     if let Some(count) = value.as_count() {
         write!(text, "{count}").expect("writing to memory succeeds");
@@ -126,11 +130,12 @@ fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
     }
     number.clear();
     value.write_repr(number);
-    if serde_json::from_slice::<serde_json::Number>(number).is_ok() {
+    if matches!(&number[..], b"null" | b"nan" | b"inf" | b"-inf") {
+        text.extend_from_slice(b"null");
+    } else if serde_json::from_slice::<serde_json::Number>(number).is_ok() {
         text.extend_from_slice(number);
     } else {
-        let shown = String::from_utf8_lossy(number);
-        serde_json::to_writer(text, &shown).expect("writing a string to memory succeeds");
+        write_json_string(&String::from_utf8_lossy(number), text);
     }
 }
 
@@ -139,7 +144,7 @@ fn write_key(key: &[u8], text: &mut Vec<u8>, base64: &mut Vec<u8>) {
     match std::str::from_utf8(key) {
         Ok(key) => {
             text.extend_from_slice(b"{\"k\":");
-            serde_json::to_writer(&mut *text, key).expect("writing a string to memory succeeds");
+            write_json_string(key, text);
         }
         Err(_) => {
             base64.resize(key.len() * 4 / 3 + 4, 0);
@@ -162,8 +167,45 @@ mod tests {
     use crate::table::keys::Seed;
 
     #[test]
-    fn values_are_numbers_or_strings() {
-        for (value, expected) in [(2.5, "2.5"), (1e300, "1e+300"), (f64::NAN, "\"nan\"")] {
+    fn no_character_that_is_not_printable_is_written_raw() {
+        for (key, expected) in [
+            ("a\u{7f}\u{9b}31m", r#"{"k":"a\u007f\u009b31m""#),
+            ("\u{202e}\u{2028}", r#"{"k":"\u202e\u2028""#),
+            ("\u{e0001}é", r#"{"k":"\udb40\udc01é""#),
+            ("\t\n\r\u{8}\"\\", r#"{"k":"\t\n\r\u0008\"\\""#),
+            ("plain é 汉", r#"{"k":"plain é 汉""#),
+        ] {
+            let mut text = Vec::new();
+            write_key(key.as_bytes(), &mut text, &mut Vec::new());
+            text.push(b'}');
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text, format!("{expected}}}"));
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["k"], key);
+        }
+        // Every character there is comes back, and nothing that is written could steer a terminal.
+        let all: String = (0..=u32::from(char::MAX))
+            .filter_map(char::from_u32)
+            .collect();
+        let mut text = Vec::new();
+        write_json_string(&all, &mut text);
+        let text = String::from_utf8(text).unwrap();
+        let harmful = [
+            '\u{7f}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{2028}', '\u{feff}',
+        ];
+        assert!(!text.contains(|c: char| c.is_control() || harmful.contains(&c)));
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn values_are_numbers_null_or_strings() {
+        for (value, expected) in [
+            (2.5, "2.5"),
+            (1e300, "1e+300"),
+            (f64::NAN, "null"),
+            (f64::INFINITY, "null"),
+            (f64::NEG_INFINITY, "null"),
+        ] {
             let mut text = Vec::new();
             write_value(&value, &mut text, &mut Vec::new());
             assert_eq!(String::from_utf8(text).unwrap(), expected);
