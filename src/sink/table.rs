@@ -161,8 +161,11 @@ impl<V: Value> Sink<V> for Table<V> {
             );
         }
         // Summed here and not taken from the statistics: those are of a batch, and this may be a window.
-        let sum = addend.map(|addend| batch.iter().map(|(_, value)| addend(value)).sum::<f64>());
-        let total = sum.map_or(0.0, |sum| sum + other_records as f64);
+        let sum = addend.map(|addend| whole_of(batch.iter().map(|(_, value)| addend(value))));
+        let total = match sum {
+            Some(sum) if sum > 0.0 => sum + other_records as f64,
+            _ => 0.0,
+        };
         let seconds = self.period.unwrap_or(stats.interval).as_secs_f64();
         let columns = self.columns;
         self.ranking.top(batch, self.count, |rows| {
@@ -195,6 +198,18 @@ fn limits<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> (bool, u64, u64) {
     (stats.error_max > 0, stats.error_max, stats.other_records)
 }
 
+/// The whole of which values are parts: their sum. 0 if they are not parts of anything: one is negative, or they
+/// are too large to be added. There are no shares then.
+pub fn whole_of(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, least) = values.fold((0.0, 0.0), |(sum, least): (f64, f64), value| {
+        (sum + value, least.min(value))
+    });
+    if least < 0.0 || !sum.is_finite() {
+        return 0.0;
+    }
+    sum
+}
+
 /// What a row shows between its value and its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
@@ -209,10 +224,13 @@ impl Figures {
     /// that mean nothing are left out.
     pub fn of(number: Option<f64>, total: f64, seconds: f64) -> Self {
         Figures {
-            share: number.filter(|_| total > 0.0).map(|number| number / total),
+            share: number
+                .filter(|number| total > 0.0 && total.is_finite() && *number >= 0.0)
+                .map(|number| number / total),
             rate: number
                 .filter(|_| seconds > 0.0)
-                .map(|number| number / seconds),
+                .map(|number| number / seconds)
+                .filter(|rate| rate.is_finite()),
         }
     }
 }
@@ -267,7 +285,7 @@ pub fn write_rows<'a, T: Repr>(
         }
         match key_columns {
             Some(columns) => fit(key, columns, out),
-            None => write_escaped(key, out),
+            None => write_key(key, out),
         }
         out.push(b'\n');
     }
@@ -312,7 +330,39 @@ pub fn footer(
     }
 }
 
-/// Appends `key` escaped, reversibly, and cut to `columns` of a terminal; then `…` is the last of them.
+/// Appends `key` escaped, reversibly, so that it can be seen whatever it is.
+///
+/// An empty key is `(empty)`, and the key of that text begins with an escape; a space at the end is `\x20`.
+///
+/// ```
+/// let written = |key: &[u8]| {
+///     let mut text = Vec::new();
+///     microtally::sink::table::write_key(key, &mut text);
+///     String::from_utf8(text).unwrap()
+/// };
+/// assert_eq!(written(b""), "(empty)");
+/// assert_eq!(written(b"(empty)"), "\\x28empty)");
+/// assert_eq!(written(b"  "), " \\x20");
+/// ```
+pub fn write_key(key: &[u8], out: &mut Vec<u8>) {
+    match key {
+        b"" => out.extend_from_slice(EMPTY),
+        EMPTY => {
+            out.extend_from_slice(b"\\x28");
+            out.extend_from_slice(&EMPTY[1..]);
+        }
+        [rest @ .., b' '] => {
+            write_escaped(rest, out);
+            out.extend_from_slice(b"\\x20");
+        }
+        _ => write_escaped(key, out),
+    }
+}
+
+/// How an empty key is shown.
+const EMPTY: &[u8] = b"(empty)";
+
+/// Appends `key` as [`write_key`] does, and cut to `columns` of a terminal; then `…` is the last of them.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -328,7 +378,11 @@ pub fn fit(key: &[u8], columns: usize, out: &mut Vec<u8>) {
         end -= 1;
     }
     let start = out.len();
-    write_escaped(&key[..end], out);
+    if is_cut {
+        write_escaped(&key[..end], out);
+    } else {
+        write_key(key, out);
+    }
     let text = text_from(start, out);
     if !is_cut && text.width() <= columns {
         return;
@@ -391,6 +445,8 @@ pub fn write_share(share: f64, out: &mut Vec<u8>) {
 pub fn write_rate(rate: f64, out: &mut Vec<u8>) {
     let start = out.len();
     let written = match rate.abs() {
+        // So many digits say nothing to people.
+        large if large >= 1e16 => write!(out, "{rate:.2e}"),
         small if small > 0.0 && small < 0.05 => write!(out, "<0.1"),
         small if small < 99.95 => write!(out, "{rate:.1}"),
         _ => write!(out, "{rate:.0}"),

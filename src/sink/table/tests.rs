@@ -100,6 +100,58 @@ fn sums_have_shares_of_the_sum() {
 }
 
 #[test]
+fn values_of_which_one_is_negative_have_rates_and_no_share() {
+    let sums: &[(&[u8], f64)] = &[(b"a", 10.0), (b"b", -5.0)];
+    let text = printed(sums, 1000, |out| {
+        Table::of_values(out, 1).adds_up(|sum| sum)
+    });
+    assert_eq!(text, "10.0  10.0/s  a\n… and 1 more key\n");
+    let below: &[(&[u8], f64)] = &[(b"a", -10.0), (b"b", -5.0)];
+    let text = printed(below, 0, |out| Table::of_values(out, 10).adds_up(|sum| sum));
+    assert_eq!(text, " -5.0  b\n-10.0  a\n");
+}
+
+#[test]
+fn values_too_large_to_be_added_have_no_share() {
+    for large in [f64::INFINITY, f64::NAN, 1e308] {
+        let sums: &[(&[u8], f64)] = &[(b"a", large), (b"b", large)];
+        let text = printed(sums, 1000, |out| {
+            Table::of_values(out, 1).adds_up(|sum| sum)
+        });
+        assert!(!text.contains('%') && !text.contains("inf/s"), "{text}");
+        assert!(text.ends_with("a\n… and 1 more key\n"), "{text}");
+    }
+    let mut text = Vec::new();
+    write_rate(1.5e300, &mut text);
+    assert_eq!(text, b"1.50e300/s");
+}
+
+#[test]
+fn blank_keys_can_be_seen_and_told_from_all_others() {
+    let keys: &[(&[u8], u64)] = &[
+        (b"", 8),
+        (b"(empty)", 7),
+        (b" ", 6),
+        (b"   ", 5),
+        (b"\\x20", 4),
+        (b"a", 3),
+        (b"a ", 2),
+        (b"\t", 1),
+    ];
+    let expected =
+        "8  (empty)\n7  \\x28empty)\n6  \\x20\n5    \\x20\n4  \\\\x20\n3  a\n2  a\\x20\n1  \\t\n";
+    assert_eq!(printed(keys, 0, |out| Table::of_values(out, 10)), expected);
+    let narrow = |out| Table::of_values(out, 10).width(Some(40));
+    assert_eq!(printed(keys, 0, narrow), expected);
+    // All but the empty one can be had back from what is shown.
+    for (key, _) in &keys[1..] {
+        let mut text = Vec::new();
+        write_key(key, &mut text);
+        assert_eq!(unescape(&text).as_deref(), Some(*key));
+    }
+}
+
+#[test]
 fn an_empty_batch_and_no_rows_at_all() {
     assert_eq!(printed(&[], 1000, |out| Table::new(out, 10)), "");
     let text = printed(WORDS, 1000, |out| Table::new(out, 0));
@@ -263,8 +315,10 @@ proptest! {
         prop_assert!(text.width() <= columns, "{:?}", text);
         prop_assert!(text.chars().all(|character| !character.is_control()));
         let mut whole = Vec::new();
-        write_escaped(&key, &mut whole);
-        if text.as_bytes() == whole {
+        write_key(&key, &mut whole);
+        if text.as_bytes() == whole && key.is_empty() {
+            prop_assert_eq!(text, "(empty)");
+        } else if text.as_bytes() == whole {
             prop_assert_eq!(unescape(text.as_bytes()), Some(key));
         } else {
             prop_assert!(columns == 0 || text.ends_with('…'), "{:?}", text);

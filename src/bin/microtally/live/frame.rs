@@ -226,7 +226,6 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
         rows.clear();
         let (stats, number) = (batch.stats(), &self.number);
         let limit = Limit::of(batch);
-        let sum = || batch.iter().map(|(_, value)| number(value)).sum::<f64>();
         rows.head = Head {
             batch: stats.batch,
             time_ms: stats.time.as_millis(),
@@ -236,7 +235,14 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
             keys: batch.len() as u64,
             lateness: stats.scheduling_delay,
             total: match self.values {
-                Values::PartsOf(_) => Some(sum() + limit.other_records as f64),
+                // 0 where there are no shares: values that are negative are parts of nothing.
+                Values::PartsOf(_) => {
+                    let whole = table::whole_of(batch.iter().map(|(_, value)| number(value)));
+                    Some(match whole {
+                        0.0 => 0.0,
+                        whole => whole + limit.other_records as f64,
+                    })
+                }
                 Values::Alone => None,
             },
             limit,
