@@ -21,7 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use clap::builder::StyledStr;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -50,6 +50,99 @@ where
     outcome
         .map(|cli| cli.command)
         .map_err(|error| in_terms_of_variables(error, &args))
+        .map_err(|error| in_terms_of_other_programs(error, &args))
+        .map_err(harmless)
+}
+
+/// An error about an option that other programs have, with ours.
+fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
+        _ => return error,
+    };
+    // Of `cut`: the value stands behind the option, or is the next argument.
+    let value = |option: &str| {
+        let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+        let at = args.iter().position(|arg| arg.starts_with(option))?;
+        match &args[at][option.len()..] {
+            "" => args.get(at + 1).map(|next| (*next).to_owned()),
+            value => Some(value.to_owned()),
+        }
+    };
+    let instead = match option.as_str() {
+        "-f" => value("-f")
+            .and_then(|value| spec::meant(&value))
+            .map(|meant| format!("-k {meant}")),
+        "-d" => value("-d").map(|value| format!("--split '{}'", spec::shown(&value))),
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        let tip = StyledStr::from(format!("did you mean {instead}?"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// An error whose text cannot steer a terminal, whatever was typed.
+fn harmless(mut error: clap::Error) -> clap::Error {
+    if !error.use_stderr() {
+        return error;
+    }
+    // First what was typed, line ends included; then whatever else a text has.
+    for kind in [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::InvalidSubcommand,
+    ] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let shown = spec::shown(text);
+            error.insert(kind, ContextValue::String(shown));
+        }
+    }
+    // A tip to write `--` repeats what was typed.
+    if let Some(ContextValue::StyledStrs(tips)) = error.get(ContextKind::Suggested) {
+        let shown = tips.iter().map(|tip| {
+            let plain = without_styles(&tip.ansi().to_string());
+            match spec::shown(&plain) {
+                shown if shown == plain => tip.clone(),
+                shown => StyledStr::from(shown),
+            }
+        });
+        let shown = ContextValue::StyledStrs(shown.collect());
+        error.insert(ContextKind::Suggested, shown);
+    }
+    let text = error.render().ansi().to_string();
+    let without_styles = without_styles(&text);
+    let shown: Vec<String> = without_styles.lines().map(spec::shown).collect();
+    if shown.iter().map(String::as_str).eq(without_styles.lines()) {
+        return error;
+    }
+    let text = shown.join("\n");
+    let message = text.strip_prefix("error: ").unwrap_or(&text);
+    clap::Error::raw(error.kind(), format!("{message}\n"))
+}
+
+/// `text` without the sequences that make it bold or coloured: `ESC [ … m` with digits and semicolons.
+fn without_styles(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\x1b[") {
+        let behind = &rest[at + 2..];
+        let len = behind
+            .bytes()
+            .take_while(|byte| byte.is_ascii_digit() || *byte == b';')
+            .count();
+        plain.push_str(&rest[..at]);
+        rest = match behind[len..].strip_prefix('m') {
+            Some(rest) => rest,
+            None => {
+                plain.push_str("\x1b[");
+                behind
+            }
+        };
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// The whole command line, for completions and manual pages too.

@@ -105,11 +105,13 @@ fn say(message: &dyn Display) {
     say_line(&format_args!("microtally: {message}"));
 }
 
-/// Says a line that does not begin with our name. A progress line makes way for it; while the live view has
+/// Says a line that does not begin with our name. What is not printable is escaped: names of files and patterns are
+/// the user's, and what a peer sends may be in a message too. A progress line makes way for it; while the live view has
 /// the terminal it is shown there, and again on standard error afterwards.
 fn say_line(line: &dyn Display) {
+    let line = flags::spec::shown(&line.to_string());
     let _cleared = progress::clear();
-    if !live::screen::keep(line) {
+    if !live::screen::keep(&line) {
         // Not `eprintln`: it panics when standard error is closed.
         let _ = writeln!(std::io::stderr(), "{line}");
     }

@@ -1,8 +1,8 @@
 //! Keys, values and aggregates as people type them.
 //!
-//! Promise: parsing never panics, and an error says what may be written instead. Refuses to know: how a key is
-//! found in a line, whether a pattern is a regular expression, the names of options, clap. It depends on std
-//! only.
+//! Promise: parsing never panics, and an error says what may be written instead, without a character that could
+//! steer a terminal. Refuses to know: how a key is found in a line, whether a pattern is a regular expression, clap.
+//! It depends on std only.
 //!
 //! ```text
 //! key   = part { "," part }                  joined by a tab, see `join`
@@ -10,8 +10,8 @@
 //! N     = 1, 2, 3 … as $1 in awk and cut -f1; of fields also -1, the last, -2 …
 //! ```
 //!
-//! A comma separates parts where a part begins behind it, so a pointer may have commas; a pattern goes to the
-//! end of the text, whatever it has.
+//! A comma separates parts where a part begins behind it, so pointers and patterns may have commas. Behind a pattern
+//! a part begins with its kind and a colon; a pattern that has such a text itself writes its comma `[,]`.
 
 /// What is counted: what one `-k` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +91,9 @@ const VALUES_ALLOWED: &str = "a value is one of field:N, csv:N, json:/POINTER an
 ///
 /// What is wrong, and what is allowed.
 pub(crate) fn key(text: &str) -> Result<KeySpec, String> {
+    if let Some(meant) = meant(text) {
+        return Err(format!("did you mean -k {meant}? {KEYS_ALLOWED}"));
+    }
     let parts = split(text).into_iter().map(part);
     Ok(KeySpec {
         parts: parts.collect::<Result<_, _>>()?,
@@ -103,6 +106,9 @@ pub(crate) fn key(text: &str) -> Result<KeySpec, String> {
 ///
 /// What is wrong, and what is allowed.
 pub(crate) fn value(text: &str) -> Result<Part, String> {
+    if let Some(meant) = meant(text).filter(|meant| !meant.contains(',')) {
+        return Err(format!("did you mean -v {meant}? {VALUES_ALLOWED}"));
+    }
     match part(text) {
         Ok(Part::Line | Part::Word) => Err(VALUES_ALLOWED.into()),
         Err(reason) if reason == KEYS_ALLOWED => Err(VALUES_ALLOWED.into()),
@@ -140,19 +146,69 @@ impl From<Part> for KeySpec {
     }
 }
 
+/// What other programs call a field, as it is written here: `7` and `1,3` as for `cut`, `$7` and `$NF` as for `awk`,
+/// `.user.id` as for `jq`. `None` for what is nothing of that.
+pub(crate) fn meant(text: &str) -> Option<String> {
+    let field = |text: &str| match text.strip_prefix('$') {
+        Some("NF") => Some("field:-1".to_owned()),
+        digits => {
+            let digits = digits.unwrap_or(text);
+            let number = whole(digits)?;
+            Some(match number {
+                0 => "line".to_owned(),
+                _ => format!("field:{number}"),
+            })
+        }
+    };
+    let fields: Option<Vec<String>> = text.split(',').map(field).collect();
+    if let Some(fields) = fields {
+        return Some(fields.join(","));
+    }
+    let path = text.strip_prefix('$').unwrap_or(text).strip_prefix('.')?;
+    let is_name = |name: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        !name.is_empty() && name.bytes().all(is_plain)
+    };
+    path.split('.')
+        .all(is_name)
+        .then(|| format!("json:/{}", path.replace('.', "/")))
+}
+
+/// Whether `text` is written as a key of one part or more that nobody could take for anything else: it begins with a
+/// kind and a colon.
+pub(crate) fn is_like_a_key(text: &str) -> bool {
+    begins_with_kind(text) && key(text).is_ok()
+}
+
+/// `text` as it can be shown on a terminal: what is not printable is escaped.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let is_left_alone = ['\'', '"', '\\'];
+    for piece in text.split_inclusive(is_left_alone) {
+        let harmless = piece.trim_end_matches(is_left_alone);
+        shown.extend(harmless.escape_debug());
+        shown.push_str(&piece[harmless.len()..]);
+    }
+    shown
+}
+
 /// The texts of a key's parts.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        let commas = rest.match_indices(',').map(|(at, _)| at);
-        let end = commas.into_iter().find(|at| begins_part(&rest[at + 1..]));
-        match end {
-            Some(end) if !rest.starts_with("re:") => {
+        let begins = if rest.starts_with("re:") {
+            begins_with_kind
+        } else {
+            begins_part
+        };
+        let mut commas = rest.match_indices(',').map(|(at, _)| at);
+        match commas.find(|at| begins(&rest[at + 1..])) {
+            Some(end) => {
                 parts.push(&rest[..end]);
                 rest = &rest[end + 1..];
             }
-            _ => {
+            None => {
                 parts.push(rest);
                 return parts;
             }
@@ -163,8 +219,12 @@ fn split(text: &str) -> Vec<&str> {
 /// Whether a part begins here: its kind, and what has to stand behind it.
 fn begins_part(text: &str) -> bool {
     let first = text.split(',').next().unwrap_or_default();
+    matches!(first, "line" | "word") || begins_with_kind(text)
+}
+
+fn begins_with_kind(text: &str) -> bool {
     let kinds = ["field:", "csv:", "json:", "re:"];
-    matches!(first, "line" | "word") || kinds.iter().any(|kind| text.starts_with(kind))
+    kinds.iter().any(|kind| text.starts_with(kind))
 }
 
 fn part(text: &str) -> Result<Part, String> {
@@ -181,8 +241,10 @@ fn part(text: &str) -> Result<Part, String> {
 }
 
 fn field(number: &str) -> Result<Place, String> {
-    let wrong =
-        || format!("'{number}' is no number of a field: field:1 is the first, field:-1 the last");
+    let wrong = || {
+        let number = shown(number);
+        format!("'{number}' is no number of a field: field:1 is the first, field:-1 the last")
+    };
     let (digits, from_end) = match number.strip_prefix('-') {
         Some(digits) => (digits, true),
         None => (number, false),
@@ -197,7 +259,8 @@ fn field(number: &str) -> Result<Place, String> {
 fn column(number: &str) -> Result<usize, String> {
     match whole(number) {
         None => Err(format!(
-            "'{number}' is no number of a column: csv:1 is the first"
+            "'{}' is no number of a column: csv:1 is the first",
+            shown(number)
         )),
         Some(0) => Err("columns are numbered from 1".into()),
         Some(count) => Ok(count - 1),
@@ -217,7 +280,8 @@ fn names(pointer: &str) -> Result<Vec<String>, String> {
     }
     let Some(names) = pointer.strip_prefix('/') else {
         return Err(format!(
-            "a JSON pointer begins with a slash: json:/{pointer}"
+            "a JSON pointer begins with a slash: json:/{}",
+            shown(pointer)
         ));
     };
     names.split('/').map(name).collect()
@@ -271,8 +335,25 @@ mod tests {
             ("json:/a,b,field:1", vec![json(&["a,b"]), first.clone()]),
             (
                 "re:a{1,2},field:1",
-                vec![Part::Regex("a{1,2},field:1".into())],
+                vec![Part::Regex("a{1,2}".into()), first.clone()],
             ),
+            (
+                "re:s=(\\d),field:-1,re:b,csv:1",
+                vec![
+                    Part::Regex("s=(\\d)".into()),
+                    last.clone(),
+                    Part::Regex("b".into()),
+                    Part::Csv(0),
+                ],
+            ),
+            (
+                "re:x,json:/a,b",
+                vec![Part::Regex("x".into()), json(&["a,b"])],
+            ),
+            // Only with a colon: words of a pattern are words of a pattern.
+            ("re:a,line", vec![Part::Regex("a,line".into())]),
+            ("re:a, field:1", vec![Part::Regex("a, field:1".into())]),
+            ("re:a[,]field:1", vec![Part::Regex("a[,]field:1".into())]),
             ("re:(?P<key>:)", vec![Part::Regex("(?P<key>:)".into())]),
             ("field:1,field:-1", vec![first.clone(), last]),
             (
@@ -294,7 +375,20 @@ mod tests {
     fn what_is_wrong_is_said_and_what_is_allowed() {
         for (text, expected) in [
             ("", KEYS_ALLOWED),
-            ("1", KEYS_ALLOWED),
+            ("7", "did you mean -k field:7?"),
+            ("$7", "did you mean -k field:7?"),
+            ("$0", "did you mean -k line?"),
+            ("$NF", "did you mean -k field:-1?"),
+            ("1,3", "did you mean -k field:1,field:3?"),
+            ("$1,$NF", "did you mean -k field:1,field:-1?"),
+            (".user.id", "did you mean -k json:/user/id?"),
+            ("$.user", "did you mean -k json:/user?"),
+            (".", KEYS_ALLOWED),
+            ("$", KEYS_ALLOWED),
+            ("1-3", KEYS_ALLOWED),
+            ("field:\x1b[2J", "'\\u{1b}[2J' is no number of a field"),
+            ("csv:\u{9b}\n", "'\\u{9b}\\n' is no number of a column"),
+            ("json:\u{202e}", "begins with a slash: json:/\\u{202e}"),
             ("words", KEYS_ALLOWED),
             ("Field:1", KEYS_ALLOWED),
             ("line:1", KEYS_ALLOWED),
@@ -318,7 +412,9 @@ mod tests {
             let reason = key(text).expect_err(text);
             assert!(reason.contains(expected), "{text}: {reason}");
         }
-        for text in ["line", "word", "", "1"] {
+        let reason = value("7").expect_err("no value");
+        assert!(reason.contains("did you mean -v field:7?"), "{reason}");
+        for text in ["line", "word", "", "1,2"] {
             assert_eq!(value(text), Err(VALUES_ALLOWED.into()), "{text}");
         }
         let reason = aggregate("avg").expect_err("no aggregate");

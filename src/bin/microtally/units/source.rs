@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use super::super::spec;
 use super::{Endpoint, endpoint};
 
 /// Source schemes that are planned: they deserve a better answer than "unknown".
@@ -66,6 +67,13 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     }
     if bytes.is_empty() {
         return Err(format!("a source has a name; {SOURCE_ALLOWED}"));
+    }
+    if let Some(text) = text.to_str().filter(|text| spec::is_like_a_key(text)) {
+        return Err(format!(
+            "this is a key and not a source; write -k {0}, or -k field:1,{0} for a key of two parts; a file of that \
+             name is ./{0}",
+            spec::shown(text)
+        ));
     }
     let Some(at) = bytes.windows(3).position(|three| three == b"://") else {
         return Ok(match text.to_str().map(endpoint) {
