@@ -147,6 +147,46 @@ fn json_carries_keys_that_are_not_utf8_as_base64() {
 }
 
 #[test]
+fn no_format_writes_a_character_that_steers_a_terminal() {
+    let keys = "\u{9b}2J\n\u{7f}\n\u{202e}abc\n\u{2066}\n\u{2028}\n\u{85}\n\u{1b}]0;x\u{7}\n\u{200b}\n\u{feff}x\n\u{e0041}\n\r\n";
+    let harmful = |c: char| {
+        let invisible = [
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2028}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{e0041}',
+        ];
+        c != '\n' && c != '\t' && c.is_control() || invisible.contains(&c)
+    };
+    for format in ["pyspark", "table", "tsv", "json"] {
+        let program = microtally(&["count", "-", "-o", format]);
+        let text = program.run_with(keys.as_bytes()).quietly().stdout;
+        assert!(!text.contains(harmful), "{format}: {text:?}");
+    }
+    let program = microtally(&["count", "-", "-o", "json"]);
+    let object = &json_lines(&program.run_with(keys.as_bytes()).quietly().stdout)[0];
+    let rows = object["top"].as_array().unwrap();
+    for key in ["\u{9b}2J", "\u{7f}", "\u{202e}abc", "\u{e0041}"] {
+        assert!(
+            rows.iter().any(|row| row["k"] == key),
+            "{key:?} in {rows:?}"
+        );
+    }
+}
+
+#[test]
+fn blank_keys_can_be_seen_in_the_table() {
+    let program = microtally(&["count", "-", "-o", "table"]);
+    let ended = program.run_with(b"\n\n\n\n\n \n \n \n \n(empty)\n(empty)\n(empty)\na\na\na \n");
+    assert_eq!(
+        ended.quietly().stdout,
+        "5   33.3 %  (empty)\n4   26.7 %  \\x20\n3   20.0 %  \\x28empty)\n2   13.3 %  a\n1    6.7 %  a\\x20\n"
+    );
+}
+
+#[test]
 fn every_format_shows_the_same_counts() {
     let input = "the cat and the dog and the bird\n".repeat(1000);
     let stdout = |format: &str| {

@@ -55,14 +55,31 @@ fn printed(key: &str) -> String {
 #[track_caller]
 fn check<'l>(args: &[&str], input: &'l str, key: impl Fn(&'l str) -> Option<String>) {
     let ended = count(args, input);
-    let (counts, without) = model(input, key);
+    let (counts, without) = model(input, &key);
     assert_eq!(ended.tsv_counts(), counts, "{args:?}");
     let told = match without {
         0 => String::new(),
-        1 => "microtally: 1 line has no such key and was passed over\n".into(),
-        _ => format!("microtally: {without} lines have no such key and were passed over\n"),
+        1 => "microtally: 1 line has no such key; skipped".into(),
+        _ => format!("microtally: {without} lines have no such key; skipped"),
     };
-    assert_eq!(ended.stderr, told, "{args:?}");
+    let example = ended.stderr.strip_prefix(&told);
+    let example = example.unwrap_or_else(|| panic!("{args:?}: {told:?} begins not {ended:?}"));
+    match example.strip_prefix(", for example: ") {
+        None => assert_eq!(example, if without == 0 { "" } else { "\n" }, "{args:?}"),
+        Some(example) => {
+            let is_it = |line: &str| format!("{}\n", shown_as_example(line)) == example;
+            let without_key = |line: &&'l str| key(line).is_none();
+            assert!(input.lines().filter(without_key).any(is_it), "{example:?}");
+        }
+    }
+}
+
+/// A line of at most 60 characters as it is shown as an example.
+fn shown_as_example(line: &str) -> String {
+    match line.trim() {
+        "" => "a blank line".to_owned(),
+        _ => line.replace('\t', "\\t"),
+    }
 }
 
 fn is_blank(c: char) -> bool {
@@ -137,7 +154,7 @@ fn columns_of_quoted_csv_lose_their_quotes() {
     let ended = count(&["-k", "csv:2"], &text);
     let wanted = [("a, b", 50), ("say \"a\"", 50), ("a", 50), ("", 50)];
     assert_eq!(ended.tsv_counts(), plain(&wanted));
-    ended.says(&["100 lines have no such key and were passed over\n"]);
+    ended.says(&["microtally: 100 lines have no such key; skipped, for example: a blank line\n"]);
     let semicolons = text.replace(',', ";");
     let ended = count(&["-k", "csv:3", "--split", ";"], &semicolons);
     assert_eq!(ended.tsv_counts(), plain(&[("x", 150), ("y", 50)]));
@@ -158,7 +175,10 @@ not json
         ended.tsv_counts(),
         plain(&[("7", 2), ("seven", 1), ("null", 1)])
     );
-    ended.says(&["3 lines have no such key"]);
+    ended.says(&[
+        "microtally: 2 lines are not valid JSON; skipped, for example: not json\n",
+        "microtally: 1 line has no such key; skipped, for example: {\"user\":7}\n",
+    ]);
     let ended = count(&["-k", "json:/user/tags/1"], text);
     assert_eq!(ended.tsv_counts(), plain(&[("b", 1)]));
     let ended = count(&["-k", "json:/a~1b"], "{\"a/b\":[ 1, {} ]}\n");
@@ -237,7 +257,10 @@ fn values_are_added_and_compared() {
     let text = "a 1.1 x\nb -2 x\na 2.2 x\na 9007199254740993 x\nb 5e-1 x\nc none x\nd\n";
     let run = |what: &str| {
         let ended = count(&["-k", "field:1", "-a", what, "-v", "field:2"], text);
-        let ended = ended.says(&["2 lines have no number to aggregate and were passed over\n"]);
+        let ended = ended.says(&[
+            "microtally: 1 line has a value that is not a number; skipped, for example: c none x\n",
+            "microtally: 1 line has no such value; skipped, for example: d\n",
+        ]);
         let lines = ended
             .stdout
             .lines()
@@ -249,7 +272,25 @@ fn values_are_added_and_compared() {
     assert_eq!(run("sum"), ["a 9007199254740996.3", "b -1.5"]);
     assert_eq!(run("max"), ["a 9007199254740993", "b 0.5"]);
     assert_eq!(run("min"), ["a 1.1", "b -2"]);
-    assert_eq!(run("mean"), ["a 3002399751580332", "b -0.75"]);
+    assert_eq!(run("mean"), ["a 3002399751580332.1", "b -0.75"]);
+    let exact = "k 1234567\nk 1234568\nj 1\nj 1\nj 2\n";
+    for (format, wanted) in [
+        ("tsv", ["\tk\t1234567.5\n", "\tj\t1.3333333333333333\n"]),
+        (
+            "json",
+            ["{\"k\":\"k\",\"n\":1234567.5}", "\"n\":1.3333333333333333}"],
+        ),
+        ("table", ["1 234 567.5  k\n", "1.3333333333333333  j\n"]),
+        (
+            "pyspark",
+            ["('k', 1234567.5)\n", "('j', 1.3333333333333333)\n"],
+        ),
+    ] {
+        let args = ["-k", "field:1", "-a", "mean", "-v", "field:2", "-o", format];
+        let program = microtally(&["count"]).args(&args);
+        let text = program.run_with(exact.as_bytes()).quietly().stdout;
+        assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
+    }
     // The value may be found in any way.
     let text = "{\"k\":\"x\",\"ms\":12}\n{\"k\":\"x\",\"ms\":30}\n";
     let ended = count(&["-k", "json:/k", "-a", "sum", "-v", "json:/ms"], text);
@@ -257,6 +298,118 @@ fn values_are_added_and_compared() {
     let args = ["-k", "csv:1", "-a", "max", "-v", "re:took (?P<value>\\d+)"];
     let ended = count(&args, "\"x, y\",took 7 ms\n\"x, y\",took 11 ms\n");
     assert!(ended.quietly().stdout.ends_with("\tx, y\t11\n"));
+}
+
+#[test]
+fn a_number_beyond_a_double_is_said_to_be_too_large_and_not_to_be_no_number() {
+    let text = "k 1e400\nk 5\nk x\nk -1e999999\n";
+    for (what, value) in [("max", "5"), ("min", "5"), ("sum", "5"), ("mean", "5")] {
+        let ended = count(
+            &["-k", "field:1", "-a", what, "-v", "field:2", "--stats=json"],
+            text,
+        );
+        let ended = ended.says(&[
+            "2 lines have a number beyond 1.8e308, the range of a double; skipped, and not in any sum, mean, min or \
+             max, for example: k 1e400\n",
+            "1 line has a value that is not a number; skipped, for example: k x\n",
+            "\"too_large\":2",
+            "\"not_numbers\":1",
+        ]);
+        assert!(
+            ended.stdout.ends_with(&format!("\tk\t{value}\n")),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn sums_beyond_doubles_are_null_in_every_format_and_said_to_be() {
+    // The greatest first, whatever can be shown of it.
+    let text = "k 1e308\nj 9007199254740993\nk 1e308\nj 9007199254740993\n";
+    for (format, wanted) in [
+        ("tsv", ["\tk\tnull\n", "\tj\t18014398509481986\n"]),
+        (
+            "json",
+            ["{\"k\":\"k\",\"n\":null}", "\"n\":18014398509481986}"],
+        ),
+        ("table", ["null", "18 014 398 509 481 986  j\n"]),
+        ("pyspark", ["('k', null)\n", "('j', 18014398509481986)\n"]),
+    ] {
+        let args = ["-k", "field:1", "-a", "sum", "-v", "field:2", "-o", format];
+        let program = microtally(&["count"]).args(&args);
+        let ended = program.run_with(text.as_bytes()).exits_with(0).says(&[
+            "microtally: 1 value is beyond 1.8e308, the range of a double; its result is null\n",
+        ]);
+        let text = &ended.stdout;
+        assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
+        assert!(
+            !text.contains("inf") && !text.contains("NaN") && !text.contains('%'),
+            "{text}"
+        );
+    }
+    // What is within again is a number, in any order and any number of threads.
+    let text = "k 1e308\nk 1e308\nk -1e308\n";
+    let ended = count(&["-k", "field:1", "-a", "sum", "-v", "field:2"], text);
+    assert!(ended.quietly().stdout.ends_with("\tk\t1e+308\n"));
+}
+
+#[test]
+fn negative_sums_have_no_share() {
+    let args = ["-k", "field:1", "-a", "sum", "-v", "field:2", "-o", "table"];
+    let table = |text: &str| {
+        let program = microtally(&["count"]).args(&args);
+        program.run_with(text.as_bytes()).quietly().stdout
+    };
+    assert_eq!(table("a 10\nb -5\n"), "10  a\n-5  b\n");
+    assert_eq!(table("a -10\nb -5\n"), " -5  b\n-10  a\n");
+    assert_eq!(table("a 3\nb 1\n"), "3   75.0 %  a\n1   25.0 %  b\n");
+}
+
+#[test]
+fn what_is_missing_in_json_is_told_apart_with_an_example() {
+    let text = "{\"a\":\"x\\ud83d\"}\n{\"a\":\"ok\"}\nnot json\x1b[2J\n{\"b\":1}\n\n";
+    let ended = count(&["-k", "json:/a", "--stats=json"], text).says(&[
+        "microtally: 2 lines are not valid JSON; skipped, for example: not json\\u{1b}[2J\n",
+        "microtally: 1 line has a JSON string that is not text (half of a surrogate pair, or not UTF-8); skipped, for \
+         example: {\"a\":\"x\\ud83d\"}\n",
+        "microtally: 1 line has no such key; skipped, for example: {\"b\":1}\n",
+        "\"not_json\":2",
+        "\"not_text\":1",
+        "\"without_key\":1",
+    ]);
+    assert_eq!(ended.tsv_counts(), plain(&[("ok", 1)]));
+    // A long line is shortened.
+    let long = format!("x{}\n", "y".repeat(10_000));
+    let ended = count(&["-k", "json:/a"], &long);
+    assert!(
+        ended.stderr.len() < 200 && ended.stderr.ends_with("y…\n"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_quoted_column_that_does_not_end_with_its_line_is_reported() {
+    let text = "\"a\nb\",1\n\"a\nb\",2\nc,3\n";
+    for key in ["csv:1", "csv:2"] {
+        count(&["-k", key, "--stats=json"], text).says(&[
+            "microtally: 2 lines end inside a quoted CSV column; a record that spans lines is not joined, each line is \
+             counted by itself, for example: \"a\n",
+            "\"open_quotes\":2",
+        ]);
+    }
+    let registry = "Registry,Address\r\nMA-L,\"160 E Tasman Dr\nSTE 102 \"\r\nMA-L,\"Room 701~703,\nVanke \"\r\n";
+    count(&["-k", "csv:1"], registry)
+        .says(&["microtally: 2 lines end inside a quoted CSV column; "]);
+    count(&["-k", "csv:1"], "\"a, b\",1\r\nc\"d,2\r\n").quietly();
+}
+
+#[test]
+fn a_key_may_stand_behind_a_pattern_and_a_comma() {
+    let ended = count(&["-k", "re:s=(\\d),field:2"], "s=1 foo\ns=1 foo\ns=2 bar\n");
+    assert_eq!(
+        ended.quietly().tsv_counts(),
+        plain(&[("1\\tfoo", 2), ("2\\tbar", 1)])
+    );
 }
 
 #[test]
@@ -295,6 +448,33 @@ fn wrong_keys_exit_2_and_name_the_option() {
         ),
         (&["-k", "json:a"], &["--key", "'json:a'", "json:/a"]),
         (&["-k", "re:("], &["--key", "'re:('", "unclosed group"]),
+        (&["-k", "7"], &["--key", "'7'", "did you mean -k field:7?"]),
+        (&["-k", "$7"], &["'$7'", "did you mean -k field:7?"]),
+        (
+            &["-k", "1,3"],
+            &["'1,3'", "did you mean -k field:1,field:3?"],
+        ),
+        (&["-f", "7"], &["'-f'", "did you mean -k field:7?"]),
+        (
+            &["-f1,3", "in"],
+            &["'-f'", "did you mean -k field:1,field:3?"],
+        ),
+        (
+            &["-d", ",", "-f", "2"],
+            &["'-d'", "did you mean --split ','?"],
+        ),
+        (
+            &["-k", "field:1", "field:2"],
+            &["'field:2'", "a key and not a source", "-k field:2"],
+        ),
+        (
+            &["csv:3"],
+            &["'csv:3'", "a key and not a source", "-k csv:3"],
+        ),
+        (
+            &["-g", "((a{0,30}){0,30}){0,100}x"],
+            &["--grep", "takes more than 2 MiB"],
+        ),
         (&["-k", "word,field:1"], &["--key word", "cannot be joined"]),
         (&["-g", "["], &["--grep", "'['", "unclosed"]),
         (&["-G", "*"], &["--not", "'*'", "repetition operator"]),
@@ -323,4 +503,47 @@ fn wrong_keys_exit_2_and_name_the_option() {
             assert_eq!(ended.stdout, "", "{args:?}");
         }
     }
+}
+
+/// Whatever a user typed: what is said about it does not steer the terminal.
+#[test]
+fn nothing_a_user_typed_is_echoed_raw() {
+    let harmful = "a\u{1b}[31m\u{9b}2J\u{202e}\u{7f}\nb";
+    let with = |before: &str| format!("{before}{harmful}");
+    for args in [
+        &["-g", &with("(")][..],
+        &["-G", &with("(")],
+        &["-k", &with("re:(")],
+        &["-k", &with("field:")],
+        &["-k", &with("csv:")],
+        &["-k", &with("json:")],
+        &["-k", harmful],
+        &["-a", "sum", "-v", &with("re:(")],
+        &["-a", harmful],
+        &["-n", harmful],
+        &["-o", harmful],
+        &["--split", harmful],
+        &["--max-record", harmful],
+        &["--max-memory", &with("5")],
+        &["--kernel", harmful],
+        &[&with("--")],
+        &[&with("-")],
+        &[&with("tcp://")],
+        &[&with("nowhere://")],
+        &[&with("[1]://")],
+        &[&with("./no file of this name ")],
+        &[&with("dir:///no/directory ")],
+        &["-k", "field:1", &with("re:")],
+    ] {
+        let ended = microtally(&["count"]).args(args).run();
+        assert_ne!(ended.code, Some(0), "{args:?}: {ended:?}");
+        let is_harmful = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!ended.stderr.contains(is_harmful), "{args:?}: {ended:?}");
+        assert!(!ended.stderr.contains("\nb"), "{args:?}: {ended:?}");
+    }
+    let ended = microtally(&[harmful]).run().exits_with(2);
+    assert!(
+        !ended.stderr.contains(['\u{1b}', '\u{9b}', '\u{202e}']),
+        "{ended:?}"
+    );
 }

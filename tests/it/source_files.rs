@@ -206,7 +206,7 @@ fn case_5_lines_that_are_too_long_are_told_and_their_number() {
         let ended = program.file("many", &text).run().exits_with(0).says(&[
             "microtally: token longer than 16777216 bytes from \"many\": it is not counted",
             "            keep longer ones with --max-record",
-            "microtally: 2 lines or words are longer than --max-record and were passed over\n",
+            "microtally: 2 lines or words are longer than --max-record; skipped\n",
         ]);
         let counted = ended.tsv_counts();
         assert_eq!(

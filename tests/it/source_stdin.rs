@@ -76,7 +76,7 @@ fn case_5_a_word_without_an_end_is_counted_as_oversize_and_the_stream_goes_on() 
     let ended = ended.exits_with(0).says(&[
         "microtally: token longer than 1024 bytes from standard input: it is not counted",
         "            keep longer ones with --max-record",
-        "microtally: 1 line or word is longer than --max-record and was passed over\n",
+        "microtally: 1 line or word is longer than --max-record; skipped\n",
         "\"dropped\":1,",
     ]);
     let counted = expected(&[("before", 1), ("after", 1), ("next", 1)]);

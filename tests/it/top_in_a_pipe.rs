@@ -108,7 +108,7 @@ fn lines_that_no_window_shows_any_more_are_told() {
     let seen = |command: &str| microtally(&[command]).args(&options);
     let ended = seen("top").run_with(b"x\ny\nx\n").exits_with(0);
     assert_eq!(ended.stdout, "");
-    let told = "microtally: 3 lines came after the last window of --slide and were passed over\n";
+    let told = "microtally: 3 lines came after the last window of --slide; skipped\n";
     assert_eq!(ended.stderr, told);
     // Every batch is in a window.
     let all = ["top", "-w", "8760h", "-i", "4380h", "-"];

@@ -1,6 +1,6 @@
 //! What is counted, and of which lines: `--key`, `--grep`, `--not`, `--aggregate`, `--value`.
 //!
-//! Promise: a line that is in no result is in a count of [`Skipped`]; whole lines, words and fields are counted by
+//! Promise: a line that is in no result is in a count of [`Skipped`], under its reason; whole lines, words and fields are counted by
 //! the library's fastest ways; nothing is allocated for a line whose key is known, in the usual case. Refuses to
 //! know: sources, batches, outputs, clap.
 //!
@@ -26,9 +26,9 @@ use microtally::{Lines, Rule};
 use regex::bytes::Regex;
 
 pub(crate) use crate::flags::spec;
-use find::Finder;
-use number::Number;
-use skipped::{Counter, Skipped};
+use find::{Finder, Missing};
+use number::{Number, Unread};
+use skipped::{Counter, Reason, Skipped};
 use spec::{Aggregate, KeySpec, Part, Place, Separator};
 
 /// Joins the parts of a key.
@@ -85,7 +85,7 @@ impl Filter {
         let is_wanted = self.greps.iter().all(|regex| regex.is_match(line))
             && !self.nots.iter().any(|regex| regex.is_match(line));
         if !is_wanted {
-            self.counter.filtered();
+            self.counter.add(Reason::Filtered, 1);
         }
         is_wanted
     }
@@ -97,6 +97,10 @@ struct Extractor {
     filter: Filter,
     parts: Vec<Finder>,
     value: Option<Finder>,
+    /// Whether a part or the value is a CSV column.
+    has_csv: bool,
+    /// Whether the last line ended inside of quotes as far as its key is concerned.
+    is_open: bool,
     /// Text of a part or a value.
     text: Vec<u8>,
 }
@@ -109,20 +113,27 @@ impl Extractor {
         }
         let found = match &mut self.parts[..] {
             [part] => part.find(line, key),
-            parts => parts.iter_mut().enumerate().all(|(index, part)| {
+            parts => parts.iter_mut().enumerate().try_for_each(|(index, part)| {
                 if index > 0 {
                     key.push(JOINT);
                 }
                 let start = key.len();
-                let found = part.find(line, key);
+                part.find(line, key)?;
                 escape(key, start, &mut self.text);
-                found
+                Ok(())
             }),
         };
-        if !found {
-            self.filter.counter.without_key(1);
+        if let Err(missing) = found {
+            self.is_missing(missing, Reason::NoKey, line);
         }
-        found.then_some(())
+        if self.has_csv {
+            let parts = self.parts.iter_mut();
+            self.is_open = parts.fold(false, |is_open, part| is_open | part.take_open());
+            if self.is_open {
+                self.filter.counter.line(Reason::OpenQuote, line);
+            }
+        }
+        found.ok()
     }
 
     /// As [`key`](Self::key), and returns the value, if that is a number.
@@ -130,12 +141,37 @@ impl Extractor {
         self.key(line, key)?;
         self.text.clear();
         let value = self.value.as_mut()?;
-        let is_there = value.find(line, &mut self.text);
-        let number = Number::parse(&self.text).filter(|_| is_there);
-        if number.is_none() {
-            self.filter.counter.not_a_number();
+        let found = value.find(line, &mut self.text);
+        // A line is counted once.
+        if self.has_csv && value.take_open() && !self.is_open {
+            self.filter.counter.line(Reason::OpenQuote, line);
         }
-        number
+        if let Err(missing) = found {
+            self.is_missing(missing, Reason::NoValue, line);
+            return None;
+        }
+        match Number::parse(&self.text) {
+            Ok(number) => Some(number),
+            Err(unread) => {
+                let reason = match unread {
+                    Unread::NotANumber => Reason::NotANumber,
+                    Unread::TooLarge => Reason::TooLarge,
+                };
+                self.filter.counter.line(reason, line);
+                None
+            }
+        }
+    }
+
+    /// Counts `line`, in which something is missing; `absent` is the reason if it has no such part.
+    #[inline(never)]
+    fn is_missing(&self, missing: Missing, absent: Reason, line: &[u8]) {
+        let reason = match missing {
+            Missing::Absent => absent,
+            Missing::NotJson => Reason::NotJson,
+            Missing::NotText => Reason::NotText,
+        };
+        self.filter.counter.line(reason, line);
     }
 }
 
@@ -230,7 +266,7 @@ impl Plan {
                 counts.for_each_batch(move |batch, _| {
                     let stats = batch.stats();
                     let found = stats.tokens + stats.oversize_tokens;
-                    counter.without_key(stats.records.saturating_sub(found));
+                    counter.add(Reason::NoKey, stats.records.saturating_sub(found));
                 });
                 counts
             }
@@ -258,7 +294,9 @@ impl Plan {
         }
         let regexes = |option: &str, patterns: &[String]| {
             let regexes = patterns.iter().map(|pattern| {
-                find::regex(pattern).map_err(|reason| format!("{option} '{pattern}': {reason}"))
+                let pattern_shown = spec::shown(pattern);
+                find::regex(pattern)
+                    .map_err(|reason| format!("{option} '{pattern_shown}': {reason}"))
             });
             regexes.collect::<Result<Vec<_>, _>>()
         };
@@ -303,7 +341,10 @@ impl Plan {
             let finders = self.parts().map(|part| self.finder("--key", part, "key"));
             finders.collect::<Result<_, _>>()?
         };
+        let is_csv = |finder: &Finder| matches!(finder, Finder::Csv(_));
         Ok(Extractor {
+            has_csv: parts.iter().chain(&value).any(is_csv),
+            is_open: false,
             filter,
             parts,
             value,
@@ -313,7 +354,9 @@ impl Plan {
 
     fn finder(&self, option: &str, part: &Part, group: &str) -> Result<Finder, String> {
         Finder::new(part, self.separator, group).map_err(|reason| match part {
-            Part::Regex(pattern) => format!("{option} 're:{pattern}': {reason}"),
+            Part::Regex(pattern) => {
+                format!("{option} 're:{}': {reason}", spec::shown(pattern))
+            }
             Part::Csv(number) => format!("{option} 'csv:{}': {reason}", number + 1),
             _ => format!("{option}: {reason}"),
         })

@@ -11,7 +11,8 @@ use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
 use crate::allocations;
-use crate::keys::skipped::Skipped;
+use crate::keys::skipped::{Reason, Skipped};
+use crate::show::Shown;
 use crate::{memory, usage};
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.
@@ -40,6 +41,8 @@ struct Seen {
     error_max: u64,
     /// The most records of one of them that are in no count, for lack of room.
     other_records: u64,
+    /// The most values of a result that are beyond a double.
+    null_values: u64,
     /// How late batches began, in microseconds.
     delays: Histogram<u64>,
     /// When the last batch was out.
@@ -69,12 +72,10 @@ pub(crate) struct Summary {
     error_max: u64,
     /// The most records of one of them that are in no count, for lack of room.
     other_records: u64,
-    /// Lines that --grep or --not left out.
-    filtered: u64,
-    /// Lines that had no key.
-    without_key: u64,
-    /// Lines that had a key and no number.
-    not_numbers: u64,
+    /// The most values of a result that are beyond a double.
+    null_values: u64,
+    /// Lines that were left out, or are odd, by reason.
+    lines: Vec<(&'static str, u64)>,
     elapsed: Duration,
     gigabytes_per_s: f64,
     delay_us: [u64; 3],
@@ -104,6 +105,7 @@ impl Report {
             oversize: 0,
             error_max: 0,
             other_records: 0,
+            null_values: 0,
             delays,
             end: now,
             warm: None,
@@ -114,9 +116,9 @@ impl Report {
     /// Sums up; `skipped` is what was left out of the results.
     pub(crate) fn summary_with(&self, skipped: &Skipped) -> Summary {
         Summary {
-            filtered: skipped.filtered(),
-            without_key: skipped.without_key(),
-            not_numbers: skipped.not_numbers(),
+            lines: REASONS
+                .map(|(name, reason)| (name, skipped.count(reason)))
+                .to_vec(),
             ..self.summary()
         }
     }
@@ -143,9 +145,8 @@ impl Report {
             oversize: seen.oversize,
             error_max: seen.error_max,
             other_records: seen.other_records,
-            filtered: 0,
-            without_key: 0,
-            not_numbers: 0,
+            null_values: seen.null_values,
+            lines: REASONS.map(|(name, _)| (name, 0)).to_vec(),
             elapsed: seen.end - seen.start,
             gigabytes_per_s: if seconds > 0.0 {
                 bytes / seconds / 1e9
@@ -194,13 +195,29 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
 /// of their own.
 pub(crate) struct Results(pub(crate) Report);
 
-impl<V: Copy + Send + 'static> Sink<V> for Results {
+/// Names of what the statistics say of lines.
+const REASONS: [(&str, Reason); 8] = [
+    ("filtered", Reason::Filtered),
+    ("without_key", Reason::NoKey),
+    ("without_value", Reason::NoValue),
+    ("not_json", Reason::NotJson),
+    ("not_text", Reason::NotText),
+    ("not_numbers", Reason::NotANumber),
+    ("too_large", Reason::TooLarge),
+    ("open_quotes", Reason::OpenQuote),
+];
+
+impl<V: Shown> Sink<V> for Results {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let Results(Report(seen)) = self;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.error_max = seen.error_max.max(batch.stats().error_max);
         seen.other_records = seen.other_records.max(batch.stats().other_records);
         seen.out_records = seen.records;
+        if V::MAY_BE_NULL {
+            let nulls = batch.iter().filter(|(_, value)| value.is_null());
+            seen.null_values = seen.null_values.max(nulls.count() as u64);
+        }
         Ok(())
     }
 }
@@ -214,6 +231,11 @@ impl Summary {
     /// Lines and words that were too long and are in no result.
     pub(crate) fn oversize(&self) -> u64 {
         self.oversize
+    }
+
+    /// Values of one result that are beyond a double, at most.
+    pub(crate) fn null_values(&self) -> u64 {
+        self.null_values
     }
 
     /// One line for people.
@@ -255,7 +277,7 @@ impl Summary {
 
     /// One JSON object.
     pub(crate) fn json(&self) -> String {
-        serde_json::json!({
+        let mut object = serde_json::json!({
             "v": 1,
             "batches": self.batches,
             "seconds": self.elapsed.as_secs_f64(),
@@ -269,13 +291,14 @@ impl Summary {
             "refused": self.refused,
             "error_max": self.error_max,
             "other_records": self.other_records,
-            "filtered": self.filtered,
-            "without_key": self.without_key,
-            "not_numbers": self.not_numbers,
+            "null_values": self.null_values,
             "cpu_s": self.cpu_s,
             "peak_bytes": self.peak_bytes,
             "steady_allocations": self.steady_allocations,
-        })
-        .to_string()
+        });
+        for (name, lines) in &self.lines {
+            object[*name] = (*lines).into();
+        }
+        object.to_string()
     }
 }

@@ -3,6 +3,7 @@
 //! Promise: standard output carries results and nothing else. Refuses to know: where lines come from and
 //! how they are counted.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,7 @@ use crate::flags::spec::{Aggregate, Part};
 use crate::flags::{self, Counting, Format, Stats, Top};
 use crate::keys::Plan;
 use crate::keys::number::Number;
-use crate::keys::skipped::Skipped;
+use crate::keys::skipped::{Reason, Skipped};
 use crate::live::{self, Live, Period, Values};
 use crate::progress::Ending;
 use crate::report::{Report, Results};
@@ -23,6 +24,9 @@ use crate::{say, say_line, signals};
 
 /// Rows of a batch that the live view holds, unless more are asked for.
 const LIVE_ROWS: usize = 1000;
+
+/// Characters that are shown of a line that is an example.
+const EXAMPLE_CHARACTERS: usize = 60;
 
 /// How a context is started.
 pub(crate) type Start = fn(StreamingContext) -> Result<RunningContext>;
@@ -106,8 +110,16 @@ fn table_or_tsv() -> Format {
 
 /// A value of results as the program shows it.
 pub(crate) trait Shown: Value {
+    /// Whether there are values that are [null](Self::is_null).
+    const MAY_BE_NULL: bool = false;
+
     /// As a number, to sort by and to take shares of.
     fn number(self) -> f64;
+
+    /// Whether it is beyond what a double can hold, and shown as `null`.
+    fn is_null(self) -> bool {
+        false
+    }
 }
 
 impl Shown for u64 {
@@ -117,8 +129,14 @@ impl Shown for u64 {
 }
 
 impl Shown for Number {
+    const MAY_BE_NULL: bool = true;
+
     fn number(self) -> f64 {
         self.to_f64()
+    }
+
+    fn is_null(self) -> bool {
+        self.is_null()
     }
 }
 
@@ -276,7 +294,7 @@ impl<'a> Show<'a> {
                 .counting
                 .sources
                 .iter()
-                .map(ToString::to_string)
+                .map(|source| flags::spec::shown(&source.to_string()))
                 .collect(),
             value_name: self.value_name.to_owned(),
             values: self.whole.map_or(Values::Alone, Values::PartsOf),
@@ -300,33 +318,29 @@ impl<'a> Show<'a> {
         let outcome = run(ssc, start, &self.stopper);
         let left = self.live.map_or(Ok(()), Live::finish);
         let summary = self.report.summary_with(&self.skipped);
+        say_what_was_skipped(&self.skipped);
         for (records, one, many) in [
             (
-                self.skipped.without_key(),
-                "line has no such key and was",
-                "lines have no such key and were",
-            ),
-            (
-                self.skipped.not_numbers(),
-                "line has no number to aggregate and was",
-                "lines have no number to aggregate and were",
-            ),
-            (
                 summary.oversize(),
-                "line or word is longer than --max-record and was",
-                "lines or words are longer than --max-record and were",
+                "line or word is longer than --max-record; skipped",
+                "lines or words are longer than --max-record; skipped",
             ),
             // A window is shown when it is due. One that is not due at the end has not slid.
             (
                 summary.left_records(),
-                "line came after the last window of --slide and was",
-                "lines came after the last window of --slide and were",
+                "line came after the last window of --slide; skipped",
+                "lines came after the last window of --slide; skipped",
+            ),
+            (
+                summary.null_values(),
+                "value is beyond 1.8e308, the range of a double; its result is null",
+                "values are beyond 1.8e308, the range of a double; their results are null",
             ),
         ] {
             match records {
                 0 => {}
-                1 => say(&format_args!("1 {one} passed over")),
-                _ => say(&format_args!("{records} {many} passed over")),
+                1 => say(&format_args!("1 {one}")),
+                _ => say(&format_args!("{records} {many}")),
             }
         }
         let stats = match self.counting.stats {
@@ -341,6 +355,88 @@ impl<'a> Show<'a> {
         }
         outcome.and(left)
     }
+}
+
+/// Says for each reason how many lines were skipped, and shows one of them.
+fn say_what_was_skipped(skipped: &Skipped) {
+    for (reason, one, many, rest) in [
+        (
+            Reason::NotJson,
+            "line is not valid JSON",
+            "lines are not valid JSON",
+            "skipped",
+        ),
+        (
+            Reason::NotText,
+            "line has a JSON string that is not text (half of a surrogate pair, or not UTF-8)",
+            "lines have a JSON string that is not text (half of a surrogate pair, or not UTF-8)",
+            "skipped",
+        ),
+        (
+            Reason::NoKey,
+            "line has no such key",
+            "lines have no such key",
+            "skipped",
+        ),
+        (
+            Reason::NoValue,
+            "line has no such value",
+            "lines have no such value",
+            "skipped",
+        ),
+        (
+            Reason::NotANumber,
+            "line has a value that is not a number",
+            "lines have a value that is not a number",
+            "skipped",
+        ),
+        (
+            Reason::TooLarge,
+            "line has a number beyond 1.8e308, the range of a double",
+            "lines have a number beyond 1.8e308, the range of a double",
+            "skipped, and not in any sum, mean, min or max",
+        ),
+        (
+            Reason::OpenQuote,
+            "line ends inside a quoted CSV column",
+            "lines end inside a quoted CSV column",
+            "a record that spans lines is not joined, each line is counted by itself",
+        ),
+    ] {
+        let (lines, what) = match skipped.count(reason) {
+            0 => continue,
+            1 => (1, one),
+            lines => (lines, many),
+        };
+        match skipped.example(reason) {
+            Some(line) => {
+                let example = shortened(line);
+                say(&format_args!(
+                    "{lines} {what}; {rest}, for example: {example}"
+                ));
+            }
+            None => say(&format_args!("{lines} {what}; {rest}")),
+        }
+    }
+}
+
+/// The beginning of a line. A byte that is not UTF-8 is escaped; all else is left to whoever shows it.
+fn shortened(line: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in line.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    if text.trim().is_empty() {
+        return "a blank line".to_owned();
+    }
+    if let Some((end, _)) = text.char_indices().nth(EXAMPLE_CHARACTERS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Runs to the end, or until a signal or whoever has `stopper` ends it.

@@ -1,10 +1,11 @@
 //! A column of a line of CSV, quoted as RFC 4180 says.
 //!
 //! Promise: the text of the column without its quotes, doubled ones made single. A line is a record: a quoted
-//! column that has not ended when the line does ends there. An empty line has no columns. Refuses to know: names of
+//! column that has not ended when the line does ends there, and [`Column::take_open`] says so. An empty line has no
+//! columns. Refuses to know: names of
 //! columns, types, line ends.
 
-use csv_core::{ReadFieldResult, Reader, ReaderBuilder};
+use csv_core::{ReadFieldResult, Reader, ReaderBuilder, Terminator};
 
 /// Which column, and what it takes to find it. One for each thread.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Column {
     number: usize,
     separator: u8,
     reader: Reader,
+    /// Whether the line that was looked at last ended inside of quotes.
+    is_open: bool,
 }
 
 /// Another reader: one that is cloned (csv-core 0.1.13) has forgotten how many classes of bytes it has, and
@@ -32,12 +35,18 @@ impl Column {
         Column {
             number,
             separator,
-            reader: ReaderBuilder::new().delimiter(separator).build(),
+            // Lines have no line feed in them; a carriage return may be part of a column.
+            reader: ReaderBuilder::new()
+                .delimiter(separator)
+                .terminator(Terminator::Any(b'\n'))
+                .build(),
+            is_open: false,
         }
     }
 
     /// Appends the column of `line`, which has no line end. Whether there is one; if not, `out` is as it was.
     pub(crate) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        self.is_open = false;
         if line.is_empty() {
             return false;
         }
@@ -50,13 +59,18 @@ impl Column {
         self.read(line, out)
     }
 
+    /// Whether the line that [`find`](Self::find) looked at last ended inside of a quoted column: the record may go
+    /// on in the next line. Asked again, it is `false`.
+    pub(crate) fn take_open(&mut self) -> bool {
+        std::mem::take(&mut self.is_open)
+    }
+
     #[inline(never)]
     fn read(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         self.reader.reset();
-        let (mut rest, mut column) = (line, 0);
+        let (mut rest, mut column, mut is_found) = (line, 0, false);
         let mut piece = [0; PIECE_BYTES];
-        loop {
-            // What is read of nothing is the end: the column that is open ends.
+        while !rest.is_empty() {
             let (result, read, written) = self.reader.read_field(rest, &mut piece);
             rest = &rest[read..];
             if column == self.number {
@@ -64,11 +78,23 @@ impl Column {
             }
             match result {
                 ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull => {}
-                ReadFieldResult::Field { .. } if column == self.number => return true,
-                ReadFieldResult::Field { record_end: false } => column += 1,
-                ReadFieldResult::Field { record_end: true } | ReadFieldResult::End => return false,
+                ReadFieldResult::Field { .. } | ReadFieldResult::End => {
+                    is_found |= column == self.number;
+                    column += 1;
+                    // Without quotes in it the rest of the line is of no interest.
+                    if is_found && memchr::memchr(b'"', rest).is_none() {
+                        return true;
+                    }
+                }
             }
         }
+        // A line feed ends the column that is open, unless it is in quotes: then it is a byte of it.
+        let (result, ..) = self.reader.read_field(b"\n", &mut piece);
+        self.is_open = matches!(
+            result,
+            ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull
+        );
+        is_found || column == self.number
     }
 }
 
@@ -90,7 +116,7 @@ mod tests {
 
     /// RFC 4180, byte by byte, with what it leaves open: a quote inside of an unquoted column is a quote, and what
     /// follows a closing quote is added to the column.
-    fn columns(line: &[u8], separator: u8) -> Vec<Vec<u8>> {
+    fn columns(line: &[u8], separator: u8) -> (Vec<Vec<u8>>, bool) {
         let mut columns = vec![Vec::new()];
         let (mut quoted, mut at) = (false, 0);
         let mut is_start = true;
@@ -114,7 +140,7 @@ mod tests {
             }
             is_start = false;
         }
-        columns
+        (columns, quoted)
     }
 
     fn find(number: usize, separator: u8, line: &[u8]) -> Option<Vec<u8>> {
@@ -156,6 +182,43 @@ mod tests {
         assert_eq!(find(2, b',', &long), Some(b"b".to_vec()));
     }
 
+    #[test]
+    fn a_line_that_ends_inside_of_quotes_is_seen() {
+        for (line, expected) in [
+            ("a,\"b", true),
+            ("\"a,b", true),
+            ("a,\"b\"\",c", true),
+            ("a,b,\"c", true),
+            ("a,b,\"c\",\"", true),
+            ("\"\"\"", true),
+            ("\"", true),
+            ("a,\"b\"", false),
+            ("a,\"b\"\"\"", false),
+            // A quote inside of a column without quotes is a quote.
+            ("a,b\"c", false),
+            ("a,b,c\"", false),
+            ("a,\"b\"c,\"d\"", false),
+            ("a,b", false),
+            ("", false),
+        ] {
+            for number in 0..4 {
+                let mut column = Column::new(number, b',');
+                column.find(line.as_bytes(), &mut Vec::new());
+                assert_eq!(column.take_open(), expected, "{line}, column {number}");
+                // The next line is another one.
+                column.find(b"x,\"y\"", &mut Vec::new());
+                assert!(!column.take_open());
+            }
+        }
+    }
+
+    #[test]
+    fn a_carriage_return_is_a_byte_of_its_column() {
+        assert_eq!(find(1, b',', b"\"a\",b\rc"), Some(b"b\rc".to_vec()));
+        assert_eq!(find(1, b',', b"x\ry,\"z\""), Some(b"z".to_vec()));
+        assert_eq!(find(0, b',', b"\"a\rb\",1"), Some(b"a\rb".to_vec()));
+    }
+
     proptest! {
         #[test]
         fn columns_are_those_of_a_naive_reader(
@@ -166,9 +229,12 @@ mod tests {
             separator in prop_oneof![Just(b','), Just(b';'), Just(b'\t'), Just(b'|')],
         ) {
             let mut line = line;
-            line.retain(|byte| !b"\r\n".contains(byte));
-            let columns = if line.is_empty() { Vec::new() } else { columns(&line, separator) };
+            line.retain(|byte| *byte != b'\n');
+            let (columns, is_open) = if line.is_empty() { (Vec::new(), false) } else { columns(&line, separator) };
             for number in 0..columns.len() + 2 {
+                let mut column = Column::new(number, separator);
+                column.find(&line, &mut Vec::new());
+                prop_assert_eq!(column.take_open(), is_open, "{:?}", line.escape_ascii().to_string());
                 prop_assert_eq!(find(number, separator, &line), columns.get(number).cloned(), "{:?}", line.escape_ascii().to_string());
             }
         }

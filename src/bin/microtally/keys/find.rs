@@ -4,11 +4,26 @@
 //! to know: how parts are joined, what a missing one comes to.
 
 use microtally::Rule;
-use regex::bytes::{CaptureLocations, Regex};
+use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
 use super::csv::Column;
 use super::json::Pointer;
 use super::spec::{Part, Place, Separator};
+
+/// Most bytes a regular expression may take. Both the memory and the time of a line grow with it: counted
+/// repetitions of counted repetitions would take 10 MB and minutes.
+const REGEX_BYTES_MAX: usize = 2 << 20;
+
+/// Why a line has not what is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The line has no such part.
+    Absent,
+    /// The line is not JSON.
+    NotJson,
+    /// There is a string of JSON that is no text: half of a surrogate pair, or not UTF-8.
+    NotText,
+}
 
 /// A part that is looked for. One for each thread: some work in memory of their own.
 #[derive(Clone, Debug)]
@@ -53,8 +68,12 @@ impl Finder {
         })
     }
 
-    /// Appends what is found in `line` to `out`. Whether there is something; if not, `out` is as it was.
-    pub(super) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Appends what is found in `line` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Why there is nothing; `out` is as it was.
+    pub(super) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
         let found = match self {
             Finder::Line => Some(line),
             Finder::Field(number, rule) => rule.part(line, *number),
@@ -67,12 +86,27 @@ impl Finder {
                     .filter(|word| !word.is_empty())
                     .nth(*number)
             }
-            Finder::Csv(column) => return column.find(line, out),
+            Finder::Csv(column) => {
+                return if column.find(line, out) {
+                    Ok(())
+                } else {
+                    Err(Missing::Absent)
+                };
+            }
             Finder::Json(pointer) => return pointer.find(line, out),
             Finder::Pattern(pattern) => pattern.find(line),
         };
-        out.extend_from_slice(found.unwrap_or_default());
-        found.is_some()
+        let found = found.ok_or(Missing::Absent)?;
+        out.extend_from_slice(found);
+        Ok(())
+    }
+
+    /// Whether the line that was looked at last ended inside of a quoted CSV column. Asked again, it is `false`.
+    pub(super) fn take_open(&mut self) -> bool {
+        match self {
+            Finder::Csv(column) => column.take_open(),
+            _ => false,
+        }
     }
 }
 
@@ -82,7 +116,17 @@ impl Finder {
 ///
 /// What is wrong with it, in one line.
 pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| {
+    let regex = RegexBuilder::new(pattern)
+        .size_limit(REGEX_BYTES_MAX)
+        .build();
+    regex.map_err(|error| {
+        if let regex::Error::CompiledTooBig(_) = error {
+            return format!(
+                "this regular expression takes more than {} MiB; use smaller counts in its {{}}, or the ASCII \
+                 form of a class: (?-u:\\w) in place of \\w",
+                REGEX_BYTES_MAX >> 20
+            );
+        }
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();
         let reason = last.strip_prefix("error: ").unwrap_or(last);

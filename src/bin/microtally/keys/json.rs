@@ -1,13 +1,15 @@
 //! The value a JSON pointer leads to, in one document a line.
 //!
 //! Promise: what `serde_json` finds, with `Value::pointer`, in the same line; a line that is no JSON from its first
-//! byte to its last has none. No document is built: what is not on the way is passed over, and nothing is allocated
+//! byte to its last has none. Why there is none is one of three reasons. No document is built: what is not on the way is passed over, and nothing is allocated
 //! but for texts with escapes, deep nesting and damaged documents. Refuses to know: what the value is for.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::find::Missing;
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -39,41 +41,94 @@ impl Pointer {
     }
 
     /// Appends the value to `out`: a string's text, numbers and words as they are written, arrays and objects
-    /// without blanks between their parts. Whether there is one; if not, `out` is as it was.
-    pub(crate) fn find(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
+    /// without blanks between their parts.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none; `out` is as it was.
+    pub(crate) fn find(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
         // An error would be allocated for every line that is something else altogether.
         let begins = line.trim_ascii_start().first();
         if !self.names.is_empty() && !matches!(begins, Some(b'{' | b'[')) {
-            return false;
+            return Err(without_parts(line));
         }
         let mut document = serde_json::Deserializer::from_slice(line);
         let walk = Walk { steps: &self.names };
         match walk.deserialize(&mut document) {
-            Ok(Some(value)) if document.end().is_ok() => write(value, out),
-            _ => false,
+            Ok(_) if document.end().is_err() => Err(Missing::NotJson),
+            Ok(Some(value)) => write(value, out),
+            Ok(None) => Err(Missing::Absent),
+            Err(error) => Err(damage(line, &error)),
         }
     }
 }
 
+/// What is wrong with a document that is not an object or an array: nothing but that.
+#[cold]
+fn without_parts(line: &[u8]) -> Missing {
+    // White space of JSON is less than that of ASCII.
+    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let start = line.iter().take_while(is_blank).count();
+    let end = line.iter().rev().take_while(is_blank).count();
+    let text = line.get(start..line.len() - end).unwrap_or_default();
+    let is_json = match text.first() {
+        Some(b't' | b'f' | b'n') => matches!(text, b"true" | b"false" | b"null"),
+        // Lines that begin with a time or an address are many, and an error is allocated.
+        Some(b'-' | b'0'..=b'9') => {
+            let of_numbers =
+                |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+            text.iter().all(of_numbers) && is_json(text)
+        }
+        Some(b'"') => is_json(text),
+        _ => false,
+    };
+    if is_json {
+        Missing::Absent
+    } else {
+        Missing::NotJson
+    }
+}
+
+/// What made a document end with `error`.
+#[cold]
+fn damage(line: &[u8], error: &serde_json::Error) -> Missing {
+    if !is_json(line) {
+        return Missing::NotJson;
+    }
+    // As a document it is right; what cannot be taken from it is a text or a number on the way.
+    let of_texts = ["surrogate", "hex escape", "unicode code point"];
+    let error = error.to_string();
+    if std::str::from_utf8(line).is_err() || of_texts.iter().any(|part| error.contains(part)) {
+        Missing::NotText
+    } else {
+        Missing::Absent
+    }
+}
+
+/// Whether `line` has the form of JSON, whatever its strings and numbers stand for.
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
 /// Appends what `raw`, which is valid, stands for.
-fn write(raw: &RawValue, out: &mut Vec<u8>) -> bool {
+fn write(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), Missing> {
     let raw = raw.get();
     match raw.as_bytes() {
         [b'"', text @ .., b'"'] => {
             if memchr::memchr(b'\\', text).is_none() {
                 out.extend_from_slice(text);
-                return true;
+                return Ok(());
             }
             match serde_json::from_str::<String>(raw) {
                 Ok(text) => out.extend_from_slice(text.as_bytes()),
                 // Half of a surrogate pair: valid to whoever passes over it, and no text.
-                Err(_) => return false,
+                Err(_) => return Err(Missing::NotText),
             }
         }
         [b'[' | b'{', ..] => write_compact(raw.as_bytes(), out),
         scalar => out.extend_from_slice(scalar),
     }
-    true
+    Ok(())
 }
 
 /// Leaves blanks out that are not in a string.
@@ -211,7 +266,7 @@ mod tests {
     fn find(names: &[&str], line: &[u8]) -> Option<String> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut out = b"before ".to_vec();
-        let is_there = Pointer::new(&names).find(line, &mut out);
+        let is_there = Pointer::new(&names).find(line, &mut out).is_ok();
         let text = String::from_utf8(out).expect("UTF-8");
         let text = text.strip_prefix("before ").expect("it is only added to");
         assert!(is_there || text.is_empty());
@@ -270,6 +325,49 @@ mod tests {
         let deep = [&b"{\"a\":"[..], &b"[".repeat(100_000)].concat();
         assert_eq!(find(&["a", "0"], &deep), None);
         assert_eq!(find(&["b"], &deep), None);
+    }
+
+    #[test]
+    fn what_is_missing_has_one_of_three_reasons() {
+        use Missing::{Absent, NotJson, NotText};
+        for (line, expected) in [
+            (&br#"{"b":1}"#[..], Absent),
+            (b"{}", Absent),
+            (b"[1]", Absent),
+            (b"17", Absent),
+            (b" \"text\" ", Absent),
+            (b"null", Absent),
+            (br#"{"a":"b"}"#, Absent),
+            (br#"{"a":1e400}"#, Absent),
+            (b"not json", NotJson),
+            (b"", NotJson),
+            (b"  ", NotJson),
+            (b"2026-11-22 16:52", NotJson),
+            (b"1.2.3", NotJson),
+            (b"1\x0c", NotJson),
+            (b"\x0cnull", NotJson),
+            (b"\t-1.5e3\r", Absent),
+            (b"nullx", NotJson),
+            (b"\"open", NotJson),
+            (br#"{"a":{"b":1}"#, NotJson),
+            (br#"{"a":{"b":1}} x"#, NotJson),
+            (br#"{"c":1} x"#, NotJson),
+            (br#"{"a":{"b":"\ud800"}}"#, NotText),
+            (br#"{"a":{"b":"x\ud83dy"}}"#, NotText),
+            (br#"{"\ud800":1,"a":{"b":1}}"#, NotText),
+            (b"{\"a\":{\"b\":\"\xff\"}}", NotText),
+        ] {
+            let pointer = Pointer::new(&["a".to_owned(), "b".to_owned()]);
+            let mut out = b"before".to_vec();
+            let found = pointer.find(line, &mut out);
+            let line = line.escape_ascii().to_string();
+            assert_eq!(found, Err(expected), "{line}");
+            assert_eq!(out, b"before", "{line}");
+        }
+        // What is not on the way does not matter.
+        let line = br#"{"x":"\ud800","a":{"b":1}}"#;
+        let pointer = Pointer::new(&["a".to_owned(), "b".to_owned()]);
+        assert_eq!(pointer.find(line, &mut Vec::new()), Ok(()));
     }
 
     fn json() -> impl Strategy<Value = Value> {

@@ -2,7 +2,8 @@
 //!
 //! Promise: decimal fractions of up to nine places are added exactly, whatever the order and the number of
 //! threads, as long as the sum is below 10^29; others as floats, whose sum may differ in its last digits from run
-//! to run. Refuses to know: keys, lines, where a number was found.
+//! to run. No order makes a sum infinite: one that is beyond the range of a double in the end is [`NULL`]. Every
+//! number that is shown reads back as what it was. Refuses to know: keys, lines, where a number was found.
 //!
 //! `f64` alone would lose whole numbers above 2^53 and make 0.1 + 0.2 of two prices 0.30000000000000004.
 
@@ -18,57 +19,113 @@ const UNITS: i128 = 10i128.pow(UNIT_DIGITS as u32);
 /// Most units a number that was read may have: as many numbers as a stream has add up without overflow.
 const UNITS_MAX: i128 = 10i128.pow(36);
 
-/// Digits of a mean that are shown, if it has not more in front of the point.
-const MEAN_DIGITS: usize = 6;
+/// What stands for a sum that no double can hold.
+pub(crate) const NULL: &str = "null";
+
+/// What a large float part is divided by: as many numbers as a count can hold add up without overflow.
+const SCALE: f64 = (1u128 << 64) as f64;
+
+/// A float part from here on is held divided by [`SCALE`]: 2^960. What the division takes from numbers that are
+/// added to such a one is far below its last digit.
+const SCALED_FROM: f64 = f64::from_bits((1023 + 960) << 52);
+
+/// The bit of [`Number::count`] that says that the float part is held divided by [`SCALE`].
+const IS_SCALED: u64 = 1 << 63;
 
 /// A number that was read, or a sum, an extreme or a mean of such.
 ///
-/// Ranked by size and printed as itself: `3`, `0.25`, `1e+300`; a mean with six significant digits.
+/// Ranked by size and printed as itself: `3`, `0.25`, `1e+300`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Number {
     /// The sum of those that are exact, in billionths.
     exact: i128,
-    /// The sum of the others.
+    /// The sum of the others; divided by [`SCALE`] if [`IS_SCALED`] is set.
     float: f64,
-    /// How many there are, where they make a mean; else 0.
+    /// How many there are, where they make a mean, else 0; and [`IS_SCALED`].
     count: u64,
+}
+
+/// Why a text is no number to compute with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is not a number.
+    NotANumber,
+    /// It is a number beyond the range of a double: `1e400`.
+    TooLarge,
 }
 
 impl Number {
     /// A number as people and programs write them: `-12`, `+0.5`, `.5`, `1e6`, blanks around it allowed. Not
-    /// one: what is not finite, and digits that are grouped.
-    pub(crate) fn parse(text: &[u8]) -> Option<Number> {
+    /// one: words such as `inf` and `nan`, and digits that are grouped.
+    ///
+    /// # Errors
+    ///
+    /// Why it is no number to compute with.
+    pub(crate) fn parse(text: &[u8]) -> Result<Number, Unread> {
         let text = text.trim_ascii();
-        let decimal = Decimal::parse(text)?;
+        let decimal = Decimal::parse(text).ok_or(Unread::NotANumber)?;
         if let Some(exact) = decimal.units() {
-            return Some(Number {
+            return Ok(Number {
                 exact,
                 ..Number::default()
             });
         }
-        let float: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-        float.is_finite().then_some(Number {
+        let float = std::str::from_utf8(text).map(str::parse::<f64>);
+        match float {
+            Ok(Ok(float)) if float.is_finite() => Ok(Number::of_float(float)),
+            Ok(Ok(_)) => Err(Unread::TooLarge),
+            _ => Err(Unread::NotANumber),
+        }
+    }
+
+    fn of_float(float: f64) -> Number {
+        let (float, scaled) = if float.abs() < SCALED_FROM {
+            (float, 0)
+        } else {
+            (float / SCALE, IS_SCALED)
+        };
+        Number {
             float,
+            count: scaled,
             ..Number::default()
-        })
+        }
     }
 
     /// The mean of this one number, to which others can be added.
     pub(crate) fn mean(self) -> Number {
-        Number { count: 1, ..self }
+        Number {
+            count: self.count | 1,
+            ..self
+        }
     }
 
     /// The sum of both, or the mean over both.
     pub(crate) fn add(self, other: Number) -> Number {
+        let count = self.len() + other.len();
         let (exact, overflow) = match self.exact.checked_add(other.exact) {
             Some(exact) => (exact, 0.0),
             // Beyond 10^29: only the leading digits are kept.
             None => (0, units_to_f64(self.exact) + units_to_f64(other.exact)),
         };
+        let float = if (self.count | other.count) & IS_SCALED == 0 {
+            // Each is below 2^960.
+            Number::of_float(self.float + other.float + overflow)
+        } else {
+            let float = self.scaled() + other.scaled() + overflow / SCALE;
+            if float.abs() < SCALED_FROM / SCALE {
+                Number::of_float(float * SCALE)
+            } else {
+                Number {
+                    float,
+                    count: IS_SCALED,
+                    ..Number::default()
+                }
+            }
+        };
         Number {
             exact,
-            float: self.float + other.float + overflow,
-            count: self.count + other.count,
+            float: float.float,
+            count: float.count | count,
         }
     }
 
@@ -90,13 +147,34 @@ impl Number {
         }
     }
 
-    /// The number as a float, as near as that comes.
+    /// The number as a float, as near as that comes; infinite if it is [beyond](Self::is_null) a double.
     pub(crate) fn to_f64(self) -> f64 {
-        let sum = units_to_f64(self.exact) + self.float;
-        if self.count > 1 {
-            sum / self.count as f64
+        let count = self.len().max(1);
+        if self.float == 0.0 {
+            return quotient(self.exact, count);
+        }
+        if self.count & IS_SCALED == 0 {
+            return (units_to_f64(self.exact) + self.float) / count as f64;
+        }
+        (self.scaled() + units_to_f64(self.exact) / SCALE) / count as f64 * SCALE
+    }
+
+    /// Whether the number is beyond the range of a double and shown as [`NULL`].
+    pub(crate) fn is_null(self) -> bool {
+        self.count & IS_SCALED != 0 && self.to_f64().is_infinite()
+    }
+
+    /// How many numbers there are, where they make a mean.
+    fn len(self) -> u64 {
+        self.count & !IS_SCALED
+    }
+
+    /// The float part, divided by [`SCALE`].
+    fn scaled(self) -> f64 {
+        if self.count & IS_SCALED == 0 {
+            self.float / SCALE
         } else {
-            sum
+            self.float
         }
     }
 }
@@ -110,13 +188,56 @@ fn units_to_f64(units: i128) -> f64 {
     }
 }
 
+/// The double next to `units / count`.
+fn quotient(units: i128, count: u64) -> f64 {
+    /// Whole numbers up to here are doubles.
+    const EXACT_MAX: u128 = 1 << 53;
+    let divisor = UNITS as u128 * u128::from(count);
+    let magnitude = units.unsigned_abs();
+    let quotient = if magnitude % divisor == 0 {
+        (magnitude / divisor) as f64
+    } else if magnitude <= EXACT_MAX && divisor <= EXACT_MAX {
+        // One division of two doubles that are exact: rounded once.
+        magnitude as f64 / divisor as f64
+    } else {
+        quotient_of_many_digits(magnitude, divisor)
+    };
+    if units < 0 { -quotient } else { quotient }
+}
+
+/// The double next to the quotient. Written out in decimal and read again, which rounds once: with 40 digits behind
+/// the point, of which at least 20 are significant, and one more where something is left, that is the right one.
+#[cold]
+fn quotient_of_many_digits(dividend: u128, divisor: u128) -> f64 {
+    let mut text = [0; 96];
+    let mut rest = &mut text[..];
+    write!(rest, "{}.", dividend / divisor).expect("there is room");
+    // Below 10^9 * 2^64, so that ten times it can be held.
+    let mut left = dividend % divisor;
+    for _ in 0..40 {
+        left *= 10;
+        write!(rest, "{}", left / divisor).expect("there is room");
+        left %= divisor;
+    }
+    write!(rest, "{}", u8::from(left > 0)).expect("there is room");
+    let len = 96 - rest.len();
+    let text = std::str::from_utf8(&text[..len]).expect("digits are UTF-8");
+    text.parse().expect("digits and a point are a number")
+}
+
 impl Value for Number {
     /// By size. The other parts are compared so that the order is total: two numbers that are the same float
     /// need not be the same.
     fn order(&self, other: &Self) -> Ordering {
+        let is_exact = |number: &Number| number.float == 0.0 && number.count <= 1;
+        if is_exact(self) && is_exact(other) {
+            let by_units = self.exact.cmp(&other.exact);
+            return by_units.then(self.count.cmp(&other.count));
+        }
         let by_size = self.to_f64().total_cmp(&other.to_f64());
         let by_units = by_size.then(self.exact.cmp(&other.exact));
         by_units
+            .then(self.scaled().total_cmp(&other.scaled()))
             .then(self.float.total_cmp(&other.float))
             .then(self.count.cmp(&other.count))
     }
@@ -124,12 +245,21 @@ impl Value for Number {
 
 impl Repr for Number {
     fn write_repr(&self, out: &mut Vec<u8>) {
-        if self.count > 0 {
-            write_mean(self.to_f64(), out);
-        } else if self.float == 0.0 {
-            write_units(self.exact, out);
-        } else {
-            self.to_f64().write_repr(out);
+        let count = i128::from(self.len().max(1));
+        if self.float == 0.0 && self.exact % count == 0 {
+            write_units(self.exact / count, out);
+            return;
+        }
+        let float = self.to_f64();
+        if float.is_infinite() {
+            out.extend_from_slice(NULL.as_bytes());
+            return;
+        }
+        let start = out.len();
+        float.write_repr(out);
+        // As the exact ones: whole numbers without a point.
+        if out[start..].ends_with(b".0") {
+            out.truncate(out.len() - 2);
         }
     }
 }
@@ -153,23 +283,6 @@ fn write_units(units: i128, out: &mut Vec<u8>) {
         write!(out, "{sign}{whole}.{digits:0width$}")
     };
     written.expect("writing to memory succeeds");
-}
-
-/// Six significant digits, or all in front of the point; what a float cannot tell apart is not rounded.
-fn write_mean(mean: f64, out: &mut Vec<u8>) {
-    let rounded = match mean.abs() {
-        1e6..1e15 => mean.round(),
-        0.0..1e6 => {
-            let digits = format!("{mean:.*e}", MEAN_DIGITS - 1);
-            digits.parse().unwrap_or(mean)
-        }
-        _ => mean,
-    };
-    let start = out.len();
-    rounded.write_repr(out);
-    if out[start..].ends_with(b".0") {
-        out.truncate(out.len() - 2);
-    }
 }
 
 /// A number as it is written: `digits * 10^exponent`.
@@ -259,165 +372,5 @@ fn exponent(text: &[u8]) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(text: &str) -> Number {
-        Number::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text:?} is a number"))
-    }
-
-    fn shown(number: Number) -> String {
-        let mut out = Vec::new();
-        number.write_repr(&mut out);
-        String::from_utf8(out).expect("UTF-8")
-    }
-
-    fn sum(texts: &[&str]) -> Number {
-        texts
-            .iter()
-            .map(|text| read(text))
-            .reduce(Number::add)
-            .expect("numbers")
-    }
-
-    #[test]
-    fn numbers_are_read_and_shown() {
-        for (text, expected) in [
-            ("0", "0"),
-            ("-0", "0"),
-            ("007", "7"),
-            (" +12\t", "12"),
-            ("-12.50", "-12.5"),
-            (".5", "0.5"),
-            ("5.", "5"),
-            ("-.000000001", "-0.000000001"),
-            ("0.1000000000000", "0.1"),
-            ("1e3", "1000"),
-            ("1.5E-3", "0.0015"),
-            ("12e-1", "1.2"),
-            ("9007199254740993", "9007199254740993"),
-            (
-                "1000000000000000000000000000",
-                "1000000000000000000000000000",
-            ),
-            ("10000000000000000000000000000", "1e+28"),
-            ("0.0000000001", "1e-10"),
-            ("1e300", "1e+300"),
-            ("0e999999999999", "0"),
-            (
-                "123456789012345678901234567890123456789012345",
-                "1.2345678901234567e+44",
-            ),
-        ] {
-            assert_eq!(shown(read(text)), expected, "{text}");
-        }
-        for text in [
-            "", " ", "-", "+", ".", "-.", "e5", ".e5", "1e", "1e+", "1e5.0", "1.2.3", "1 2",
-            "1,000", "1_000", "0x10", "inf", "nan", "infinity", "1e999", "--1", "12ms", "é",
-        ] {
-            assert_eq!(Number::parse(text.as_bytes()), None, "{text}");
-        }
-        assert_eq!(Number::parse(b"1\xff"), None);
-    }
-
-    #[test]
-    fn sums_are_exact_where_f64_is_not() {
-        assert_eq!(shown(sum(&["0.1", "0.2"])), "0.3");
-        assert_eq!(
-            shown(sum(&["9007199254740993", "1", "-0.5"])),
-            "9007199254740993.5"
-        );
-        assert_eq!(shown(sum(&["1", "-1"])), "0");
-        assert_eq!(shown(sum(&["1e-12", "1"])), "1.000000000001");
-        assert_eq!(shown(sum(&["1e30", "1"])), "1e+30");
-        let large = read("1000000000000000000000000000");
-        let many = (0..8).fold(large, |sum, _| sum.add(sum));
-        assert!(
-            (many.to_f64() / 2.56e29 - 1.0).abs() < 1e-12,
-            "beyond what is exact: {}",
-            shown(many)
-        );
-    }
-
-    #[test]
-    fn means_have_six_digits_or_all_in_front_of_the_point() {
-        let mean = |texts: &[&str]| {
-            let numbers = texts.iter().map(|text| read(text).mean());
-            shown(numbers.reduce(Number::add).expect("numbers"))
-        };
-        for (texts, expected) in [
-            (&["1", "2"][..], "1.5"),
-            (&["3"], "3"),
-            (&["1", "1", "2"], "1.33333"),
-            (&["100", "0", "0"], "33.3333"),
-            (&["1234567", "1234568"], "1234568"),
-            (&["-1", "0", "0"], "-0.333333"),
-            (&["0.00001", "0.00002"], "1.5e-05"),
-            (&["1e300", "1e300"], "1e+300"),
-            (&["0", "0"], "0"),
-            (&["999999.9"], "1000000"),
-        ] {
-            assert_eq!(mean(texts), expected, "{texts:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_never_panics_and_agrees_with_std(
-            text in prop_oneof![
-                any::<Vec<u8>>(),
-                "[-+]?[0-9]{0,40}(\\.[0-9]{0,12})?([eE][-+]?[0-9]{0,4})?".prop_map(String::into_bytes),
-            ],
-        ) {
-            let std: Option<f64> = std::str::from_utf8(&text).ok().and_then(|text| text.trim_ascii().parse().ok());
-            let std = std.filter(|float| float.is_finite());
-            let found = Number::parse(&text).map(Number::to_f64);
-            match (found, std) {
-                (Some(found), Some(std)) => prop_assert!((found - std).abs() <= std.abs() * 1e-15),
-                (None, None) => {}
-                // `parse` of std knows words that are no finite numbers, and was filtered.
-                other => prop_assert!(false, "{:?}: {other:?}", text.escape_ascii().to_string()),
-            }
-        }
-
-        /// In any order and any grouping, what i128 gives; extremes too.
-        #[test]
-        fn aggregates_equal_a_model(numbers in proptest::collection::vec((any::<i64>(), 0u32..=9), 1..50)) {
-            let texts: Vec<String> = numbers.iter().map(|&(units, places)| {
-                let (sign, digits) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());
-                let one = 10u64.pow(places);
-                format!("{sign}{}.{:0width$}", digits / one, digits % one, width = places as usize)
-            }).collect();
-            let read: Vec<Number> = texts.iter().map(|text| read(text)).collect();
-            let exact = |&(units, places): &(i64, u32)| i128::from(units) * 10i128.pow(9 - places);
-            let exact: Vec<i128> = numbers.iter().map(exact).collect();
-            let (left, right) = read.split_at(read.len() / 2);
-            let fold = |numbers: &[Number]| numbers.iter().copied().reduce(Number::add).unwrap_or_default();
-            let sum = fold(right).add(fold(left));
-            prop_assert_eq!(sum.exact, exact.iter().sum::<i128>());
-            prop_assert_eq!(sum.float, 0.0);
-            prop_assert_eq!(read.iter().copied().reduce(Number::min).map(|n| n.exact), exact.iter().copied().min());
-            prop_assert_eq!(read.iter().copied().reduce(Number::max).map(|n| n.exact), exact.iter().copied().max());
-            // What is shown is read as the same.
-            prop_assert_eq!(Number::parse(shown(sum).as_bytes()).map(|n| n.exact), Some(sum.exact));
-        }
-
-        #[test]
-        fn the_order_is_total(
-            numbers in proptest::collection::vec(
-                prop_oneof!["[0-9]{1,20}", "1[0-9]{25}\\.[0-9]", "[0-9]{1,3}e2[0-9]", "0\\.[0-9]{1,12}"],
-                3..20,
-            ),
-        ) {
-            let mut numbers: Vec<Number> = numbers.iter().map(|text| read(text)).collect();
-            numbers.sort_by(Value::order);
-            for (index, a) in numbers.iter().enumerate() {
-                for b in &numbers[index..] {
-                    prop_assert_ne!(a.order(b), Ordering::Greater);
-                    prop_assert_eq!(a.order(b), b.order(a).reverse());
-                }
-            }
-        }
-    }
-}
+#[path = "number/tests.rs"]
+mod tests;

@@ -1,24 +1,51 @@
 //! What was left out, and why.
 //!
-//! Promise: every record that is not in a result is in one of the three counts. Threads that count do not wait for
-//! each other: each has a lane of its own. Refuses to know: batches, what is said to whom.
+//! Promise: every record that is not in a result is in one of the counts, with one of its kind as an example. Threads
+//! that count do not wait for each other: each has a lane of its own. Refuses to know: batches, what is said to whom.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What a line was left out for, or what is odd about one that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// `--grep` or `--not` dropped it.
+    Filtered,
+    /// It has no such key: too few fields, no such name, no match.
+    NoKey,
+    /// It has a key, and no such value.
+    NoValue,
+    /// It is not JSON.
+    NotJson,
+    /// What is looked for is a string of JSON that is no text: half of a surrogate pair, or not UTF-8.
+    NotText,
+    /// It has a key, and a value that is not a number.
+    NotANumber,
+    /// It has a key, and a number beyond the range of a double.
+    TooLarge,
+    /// It ends inside of a quoted CSV column. Such a line is counted as it is.
+    OpenQuote,
+}
+
+/// How many reasons there are.
+const REASONS: usize = Reason::OpenQuote as usize + 1;
+
+/// Bytes that are kept of a line that is an example.
+const EXAMPLE_BYTES_MAX: usize = 256;
 
 /// The counts of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
     lanes: Mutex<Vec<Arc<Lane>>>,
+    /// The first line of each kind that a thread saw.
+    examples: [OnceLock<Vec<u8>>; REASONS],
 }
 
 /// The counts of a thread, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Lane {
-    filtered: AtomicU64,
-    without_key: AtomicU64,
-    not_numbers: AtomicU64,
+    counts: [AtomicU64; REASONS],
 }
 
 /// Counts in a lane. A clone has another one.
@@ -34,29 +61,20 @@ impl Skipped {
         Arc::default()
     }
 
-    /// Lines that `--grep` or `--not` dropped.
-    pub(crate) fn filtered(&self) -> u64 {
-        self.sum(|lane| &lane.filtered)
-    }
-
-    /// Lines that have no key: too few fields, no JSON, no match.
-    pub(crate) fn without_key(&self) -> u64 {
-        self.sum(|lane| &lane.without_key)
-    }
-
-    /// Lines that have a key, and a value that is missing or no number.
-    pub(crate) fn not_numbers(&self) -> u64 {
-        self.sum(|lane| &lane.not_numbers)
-    }
-
-    fn sum(&self, count: impl Fn(&Lane) -> &AtomicU64) -> u64 {
+    /// How many lines there were.
+    pub(crate) fn count(&self, reason: Reason) -> u64 {
         // Nothing is left half done when a thread panics here.
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: statistics; no other data depends on them.
         lanes
             .iter()
-            .map(|lane| count(lane).load(Ordering::Relaxed))
+            .map(|lane| lane.counts[reason as usize].load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// The beginning of one of them. There is none of lines that were only counted.
+    pub(crate) fn example(&self, reason: Reason) -> Option<&[u8]> {
+        self.examples[reason as usize].get().map(Vec::as_slice)
     }
 }
 
@@ -71,16 +89,24 @@ impl Counter {
         }
     }
 
-    pub(crate) fn filtered(&self) {
-        self.lane.filtered.fetch_add(1, Ordering::Relaxed);
+    /// Counts lines of which nobody has kept one.
+    pub(crate) fn add(&self, reason: Reason, lines: u64) -> u64 {
+        // Relaxed: see `Skipped::count`.
+        self.lane.counts[reason as usize].fetch_add(lines, Ordering::Relaxed)
     }
 
-    pub(crate) fn without_key(&self, records: u64) {
-        self.lane.without_key.fetch_add(records, Ordering::Relaxed);
+    /// Counts `line`.
+    pub(crate) fn line(&self, reason: Reason, line: &[u8]) {
+        if self.add(reason, 1) == 0 {
+            self.keep(reason, line);
+        }
     }
 
-    pub(crate) fn not_a_number(&self) {
-        self.lane.not_numbers.fetch_add(1, Ordering::Relaxed);
+    /// Keeps the beginning of a lane's first line. Others are not looked at, so this allocates once.
+    #[cold]
+    fn keep(&self, reason: Reason, line: &[u8]) {
+        let begin = &line[..line.len().min(EXAMPLE_BYTES_MAX)];
+        self.skipped.examples[reason as usize].get_or_init(|| begin.to_vec());
     }
 }
 
@@ -102,21 +128,34 @@ mod tests {
             let counter = counter.clone();
             std::thread::spawn(move || {
                 for _ in 0..1000 {
-                    counter.filtered();
+                    counter.add(Reason::Filtered, 1);
                 }
-                counter.without_key(n);
-                counter.not_a_number();
+                counter.add(Reason::NoKey, n);
+                counter.line(Reason::NotANumber, b"x");
             })
         });
         for thread in threads.collect::<Vec<_>>() {
             thread.join().expect("no panic");
         }
-        counter.filtered();
-        let counts = (
-            skipped.filtered(),
-            skipped.without_key(),
-            skipped.not_numbers(),
-        );
-        assert_eq!(counts, (4001, 6, 4));
+        counter.add(Reason::Filtered, 1);
+        let counts = [Reason::Filtered, Reason::NoKey, Reason::NotANumber];
+        assert_eq!(counts.map(|reason| skipped.count(reason)), [4001, 6, 4]);
+    }
+
+    #[test]
+    fn an_example_is_the_beginning_of_a_line_of_its_kind() {
+        let skipped = Skipped::new();
+        let counter = Counter::new(&skipped);
+        counter.line(Reason::NotJson, b"first");
+        counter.line(Reason::NotJson, b"second");
+        counter.clone().line(Reason::NotJson, b"third");
+        counter.line(Reason::NoKey, &[b'x'; 1 << 20]);
+        counter.add(Reason::Filtered, 1);
+        assert_eq!(skipped.count(Reason::NotJson), 3);
+        assert_eq!(skipped.example(Reason::NotJson), Some(&b"first"[..]));
+        let length = skipped.example(Reason::NoKey).map(<[u8]>::len);
+        assert_eq!(length, Some(EXAMPLE_BYTES_MAX));
+        assert_eq!(skipped.example(Reason::Filtered), None);
+        assert_eq!(skipped.example(Reason::TooLarge), None);
     }
 }
