@@ -70,7 +70,8 @@ pub(crate) struct Counting {
     pub record_bytes_max: usize,
     /// Only lines this regex matches (-G: does not match)
     ///
-    /// The syntax is that of the regex crate. Given several times, all have to match.
+    /// The syntax is that of the regex crate. A regex that takes more than 2 MiB is refused: smaller counts in
+    /// its {} help, and (?-u:\w) in place of \w. Given several times, all have to match.
     #[arg(
         short = 'g',
         long = "grep",
@@ -98,7 +99,10 @@ pub(crate) struct Counting {
     /// --split says which. csv:N is the Nth column of a line of quoted CSV. json:/PTR is what a JSON
     /// pointer finds in a line that is a JSON object. re:REGEX is the group named key, else the first
     /// group, else the match. Several keys, separated by commas or given several times, are counted
-    /// together, joined by tabs. Lines that have no such key are passed over, and their number is told.
+    /// together, joined by tabs. Behind a regex the next key begins with its kind and a colon:
+    /// re:s=(\d),field:2; a comma that belongs to the regex is written [,] there. Lines that have no such
+    /// key are skipped; how many, why, and one of them are reported. A CSV record that spans lines is not
+    /// joined; how many lines end inside quotes is reported.
     #[arg(
         short = 'k',
         long = "key",
@@ -107,10 +111,17 @@ pub(crate) struct Counting {
     )]
     pub keys: Vec<KeySpec>,
     /// count, or sum, min, max, mean of -v
+    ///
+    /// Numbers with up to nine decimal places are added exactly while the sum is below 10^29, others as
+    /// doubles. A mean is exact or the nearest double, in as few digits as read back. A sum beyond the range
+    /// of a double (1.8e308) is null.
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
     #[arg(value_parser = spec::aggregate, help_heading = "What is counted")]
     pub aggregate: Aggregate,
     /// The number: field:N, csv:N, json:/PTR or re:REGEX
+    ///
+    /// Lines without such a value, with one that is not a number, and with a number beyond the range of a
+    /// double (1e400) are skipped; how many of each, and one of them, are reported.
     #[arg(
         short = 'v',
         long,
@@ -126,7 +137,9 @@ pub(crate) struct Counting {
     pub top: Option<Top>,
     /// pyspark, table, tsv or json
     ///
-    /// By default pyspark for words; for the others a table on a terminal, tsv in a pipe.
+    /// By default pyspark for words; for the others a table on a terminal, tsv in a pipe. No format writes
+    /// a character that is not printable as it is. In a table an empty key is (empty), and a space at the
+    /// end of a key is \x20.
     #[arg(short = 'o', long, value_name = "FORMAT", help_heading = "Results")]
     #[arg(hide_possible_values = true)]
     pub format: Option<Format>,

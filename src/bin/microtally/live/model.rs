@@ -378,15 +378,18 @@ pub(crate) fn write_change(change: Change, out: &mut Vec<u8>) {
         Change::None => {}
         Change::New => out.extend_from_slice(b"new"),
         Change::Unknown => out.push(b'?'),
-        Change::By(gain) if gain.is_nan() => out.push(b'?'),
+        Change::By(gain) if !gain.is_finite() => out.push(b'?'),
         Change::By(0.0) => out.push(b'='),
         Change::By(gain) => {
             out.extend_from_slice(if gain < 0.0 { "−" } else { "+" }.as_bytes());
             let magnitude = gain.abs();
             if magnitude.fract() == 0.0 && magnitude < 1e15 {
                 table::write_grouped(magnitude as u64, out);
-            } else {
+            } else if (1e-3..1e15).contains(&magnitude) {
                 out.extend_from_slice(format!("{magnitude:.3}").as_bytes());
+            } else {
+                // Hundreds of digits, or zeros and nothing else.
+                out.extend_from_slice(format!("{magnitude:.2e}").as_bytes());
             }
         }
     }
