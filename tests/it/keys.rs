@@ -459,6 +459,7 @@ fn wrong_keys_exit_2_and_name_the_option() {
             &["-f1,3", "in"],
             &["'-f'", "did you mean -k field:1,field:3?"],
         ),
+        (&["-f", "in.log"], &["'-f'", "did you mean -F"]),
         (
             &["-d", ",", "-f", "2"],
             &["'-d'", "did you mean --split ','?"],

@@ -56,11 +56,15 @@ where
 
 /// An error about an option that other programs have, with ours.
 fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    // The others have neither keys nor files.
+    let command = args.get(1).and_then(|arg| arg.to_str());
+    let counts = matches!(command, Some("count" | "top" | "words"));
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
     let option = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
+        Some(ContextValue::String(option)) if counts && is_unknown => option,
         _ => return error,
     };
-    // Of `cut`: the value stands behind the option, or is the next argument.
+    // Those of `cut`: the value stands behind the option, or is the next argument.
     let value = |option: &str| {
         let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
         let at = args.iter().position(|arg| arg.starts_with(option))?;
@@ -70,9 +74,11 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
         }
     };
     let instead = match option.as_str() {
-        "-f" => value("-f")
-            .and_then(|value| spec::meant(&value))
-            .map(|meant| format!("-k {meant}")),
+        "-f" => Some(match value("-f").and_then(|value| spec::meant(&value)) {
+            Some(meant) => format!("-k {meant}"),
+            // Of `tail`.
+            None => "-F, which follows files".to_owned(),
+        }),
         "-d" => value("-d").map(|value| format!("--split '{}'", spec::shown(&value))),
         _ => None,
     };

@@ -194,7 +194,7 @@ fn quotient(units: i128, count: u64) -> f64 {
     const EXACT_MAX: u128 = 1 << 53;
     let divisor = UNITS as u128 * u128::from(count);
     let magnitude = units.unsigned_abs();
-    let quotient = if magnitude % divisor == 0 {
+    let quotient = if magnitude.is_multiple_of(divisor) {
         (magnitude / divisor) as f64
     } else if magnitude <= EXACT_MAX && divisor <= EXACT_MAX {
         // One division of two doubles that are exact: rounded once.
