@@ -67,7 +67,7 @@ impl Column {
     #[inline(never)]
     fn read(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         self.reader.reset();
-        let (mut rest, mut column, mut is_found) = (line, 0, false);
+        let (mut rest, mut column) = (line, 0);
         let mut piece = [0; PIECE_BYTES];
         while !rest.is_empty() {
             let (result, read, written) = self.reader.read_field(rest, &mut piece);
@@ -78,12 +78,11 @@ impl Column {
             match result {
                 ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull => {}
                 ReadFieldResult::Field { .. } | ReadFieldResult::End => {
-                    is_found |= column == self.number;
-                    column += 1;
-                    // Without quotes in it the rest of the line is of no interest.
-                    if is_found && memchr::memchr(b'"', rest).is_none() {
+                    if column == self.number {
+                        self.is_open = ends_open(rest, self.separator);
                         return true;
                     }
+                    column += 1;
                 }
             }
         }
@@ -93,8 +92,34 @@ impl Column {
             result,
             ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull
         );
-        is_found || column == self.number
+        column == self.number
     }
+}
+
+/// Whether `rest`, which begins with a column, ends inside of a quoted one. From quote to quote, which is several
+/// times faster than to read the columns.
+fn ends_open(rest: &[u8], separator: u8) -> bool {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'"', &rest[at..]) {
+        at += found;
+        let is_first = at == 0 || rest[at - 1] == separator;
+        at += 1;
+        if !is_first {
+            // Inside of a column without quotes, or behind a closing one.
+            continue;
+        }
+        loop {
+            match memchr::memchr(b'"', &rest[at..]) {
+                None => return true,
+                Some(found) => at += found + 1,
+            }
+            if rest.get(at) != Some(&b'"') {
+                break;
+            }
+            at += 1;
+        }
+    }
+    false
 }
 
 /// The numbered one of what `separator` separates, the first one being 0.

@@ -101,6 +101,17 @@ impl Number {
 
     /// The sum of both, or the mean over both.
     pub(crate) fn add(self, other: Number) -> Number {
+        // The usual case; a float part that is zero is never held divided.
+        if self.float == 0.0
+            && other.float == 0.0
+            && let Some(exact) = self.exact.checked_add(other.exact)
+        {
+            return Number {
+                exact,
+                float: 0.0,
+                count: self.count + other.count,
+            };
+        }
         let count = self.len() + other.len();
         let (exact, overflow) = match self.exact.checked_add(other.exact) {
             Some(exact) => (exact, 0.0),
