@@ -39,6 +39,9 @@ pub(crate) struct Hub {
     rings: Vec<Writer<Mark>>,
     /// Blocks that are neither in a ring nor with a feed.
     free: Vec<Block>,
+    arena: Arena,
+    /// Blocks that were not taken out of the arena yet: those of feeds that had nothing to read.
+    uncarved: usize,
     helper: ShardCore,
     /// Marks the helper has met and not sealed; while there are any it may not count.
     helper_marks: VecDeque<Mark>,
@@ -96,9 +99,11 @@ impl Hub {
         outbox: Outbox,
         low_latency: bool,
     ) -> Self {
-        let free = (0..block_count(rings.len(), feeds.len()))
-            .map(|_| arena.block())
-            .collect();
+        let blocks = block_count(rings.len(), feeds.len());
+        // A thousand inputs that are silent take nothing. What is carved later is in the arena as well.
+        let carved = blocks.min(rings.len() * BLOCKS_PER_RING + FEEDS_PREPARED);
+        let mut free = Vec::with_capacity(blocks);
+        free.extend((0..carved).map(|_| arena.block()));
         let feeds = feeds
             .into_iter()
             .map(|(feed, stream)| Port {
@@ -112,6 +117,8 @@ impl Hub {
             feeds,
             rings,
             free,
+            arena: arena.clone(),
+            uncarved: blocks - carved,
             helper,
             helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
             outbox,
@@ -374,11 +381,18 @@ impl Hub {
         if self.free.is_empty() {
             self.take_back();
         }
+        if self.free.is_empty() && self.uncarved > 0 {
+            self.uncarved -= 1;
+            return self.arena.block();
+        }
         self.free
             .pop()
             .expect("there is a block for each place in a ring and one for each feed")
     }
 }
+
+/// Feeds whose blocks are touched at the start, so that the first bytes do not wait for pages.
+const FEEDS_PREPARED: usize = 16;
 
 enum Target {
     Ring(usize),
