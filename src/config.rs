@@ -29,6 +29,7 @@ pub struct Config {
     pub(crate) memory_bytes_max: Option<usize>,
     pub(crate) on_limit: OnLimit,
     pub(crate) line_ends: LineEnds,
+    pub(crate) seed: Option<u64>,
 }
 
 /// What happens when the memory there may be for keys is used up: see [`Config::memory_bytes_max`].
@@ -38,8 +39,12 @@ pub struct Config {
 /// [`Notice`](crate::Notice) when it happens for the first time. For every key of a batch
 ///
 /// ```text
-/// count - error_max <= true count <= count + other_records
+/// count - error_max <= true count <= count + missing_max
 /// ```
+///
+/// where [`Batch::missing_max`](crate::Batch::missing_max) is of the key, or
+/// [`BatchStats::missing_max`](crate::BatchStats) of all keys; a key that is not there occurred at most
+/// `error_max + other_records` times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnLimit {
@@ -54,15 +59,22 @@ pub enum OnLimit {
     /// what a batch of the window may have is not kept for it, whatever its count is; those records are in
     /// `other_records`, so the count of such a key may be too low by that.
     ///
-    /// It needs values that are counts and added up: tokens counted as they are, `count_by_value`. A
-    /// reduction by a function of one's own has no bound to give, and does what [`Other`](Self::Other) does.
+    /// It needs values that are counts and added up: tokens counted as they are, `count_by_value`. Sums, extremes,
+    /// means and any other reduction by a custom function have no such bound. They are treated as by
+    /// [`Other`](Self::Other).
     #[default]
     Approximate,
     /// Keys that are there stay, and go on to be counted exactly. No new ones are taken in until the batch
     /// ends; the records of those are counted in `other_records`, how many keys that were is not known.
     ///
-    /// Each thread that counts has tables of its own. A key that was new to one of them when it was full has
-    /// some of its records in `other_records`, so with several threads a count may be too low by that.
+    /// Each thread that counts has its own tables. A key that one of them knew and another refused has some of its
+    /// records in `other_records`. How many that are at most,
+    /// [`Batch::missing_max`](crate::Batch::missing_max) says of each key: of a key for which it is 0 the value, a
+    /// sum, an extreme or a mean as well as a count, is that of all its records. It is 0 for all keys where one
+    /// thread counts, and for most of them while few were refused. A key for which it is `m` has the value of all its
+    /// records but `m` at most.
+    ///
+    /// The tables of all threads share the memory, so keys are refused only when it is used up.
     Other,
     /// As [`Other`](Self::Other) for the batch in which it happens. That batch is put out, and the run ends
     /// with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally) gives the error instead
@@ -89,6 +101,7 @@ impl Default for Config {
             memory_bytes_max: None,
             on_limit: OnLimit::Approximate,
             line_ends: LineEnds::Universal,
+            seed: None,
         }
     }
 }
@@ -238,6 +251,39 @@ impl Config {
     /// ```
     pub fn on_limit(mut self, on_limit: OnLimit) -> Self {
         self.on_limit = on_limit;
+        self
+    }
+
+    /// Hashes keys with this seed, so that equal runs are equal. By default every run takes a seed of its own from
+    /// the operating system, so that nobody can send keys that collide: choose one for tests and fuzzing, not for
+    /// input from strangers.
+    ///
+    /// Below the memory limit results never depend on it, only the order in which
+    /// [`Batch::iter`](crate::Batch::iter) visits keys. Beyond the limit it decides, together with the order in which
+    /// keys come, which of them are kept. Two runs with one seed and the same input keep the same keys
+    ///
+    /// - of a [`Tally`](crate::Tally) that is pushed the same pieces;
+    /// - of an [`Engine`](crate::Engine) with one input and the same number of
+    ///   [`workers`](Self::workers), that is written the same pieces and cut by the caller: blocks go to its shards
+    ///   in turns then, and the thread that writes counts none of them unless a record is longer than a block;
+    /// - of files that are counted by one worker, uncompressed.
+    ///
+    /// Otherwise which thread gets which block depends on time: what is said about a count stays true, and which
+    /// keys are kept may differ.
+    ///
+    /// ```
+    /// use microtally::{BatchTime, Config, Rule, Tally};
+    /// let order = || {
+    ///     let mut tally = Tally::with_config(Rule::Split(b' '), &Config::default().seed(7))?;
+    ///     tally.push(b"to be or not to be\n");
+    ///     let batch = tally.cut(BatchTime::from_millis(1))?;
+    ///     Ok::<_, microtally::Error>(batch.iter().map(|(word, _)| word.to_vec()).collect::<Vec<_>>())
+    /// };
+    /// assert_eq!(order()?, order()?);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 

@@ -66,7 +66,7 @@ impl Tally {
             .expect("there is memory for one block of the default size")
     }
 
-    /// A tally with the block size, record limit, memory limit and kernel of `config`; the other settings are
+    /// A tally with the block size, record limit, memory limit, seed and kernel of `config`; the other settings are
     /// about threads.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Tally {
         if !has_memory(COUNTER_BYTES + needs.table_bytes_min + config.block_bytes_within_limit()) {
             return None;
         }
-        let seed = Seed::random();
+        let seed = Seed::chosen(config.seed);
         let kernel = kernel.with_line_ends(config.line_ends);
         Some(Tally {
             feed: Feed::new(rule, config.line_ends, config.record_bytes_max),
@@ -190,6 +190,7 @@ impl Tally {
             ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)?
         }
         .with(self.table.loss());
+        self.stats.missing_max = self.table.missing_most();
         self.before = intake;
         self.is_lent = true;
         if let Some((bytes_max, OnLimit::Fail)) = self.limit

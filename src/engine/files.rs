@@ -97,7 +97,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
     check_memory(worker_count, block_bytes.saturating_mul(blocks), &pipelines)?;
     let arena = arena(block_bytes, blocks)?;
-    let seed = Seed::random();
+    let seed = Seed::chosen(config.seed);
     let kernel = config.chosen_kernel()?;
     let bound = Division {
         config: &config,
@@ -111,11 +111,17 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         kept,
     }
     .bound()?;
-    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed, bound)));
+    let tables = || {
+        Tables::new(
+            plan.nodes
+                .iter()
+                .map(|node| node.partial(seed, bound.clone())),
+        )
+    };
     let (mut hands, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..worker_count {
         let stages = plan.nodes.iter();
-        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound)));
+        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound.clone())));
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
         let feed = |stream| {

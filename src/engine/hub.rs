@@ -51,6 +51,8 @@ pub(crate) struct Hub {
     /// Something was read since the last mark.
     has_input: bool,
     low_latency: bool,
+    /// Blocks go to the shards in turns, whatever these are at: see [`Config::seed`](crate::Config::seed).
+    is_repeatable: bool,
     /// Blocks handed over so far.
     block: u64,
     /// Epochs cut so far.
@@ -125,11 +127,17 @@ impl Hub {
             roll: Roll::default(),
             has_input: false,
             low_latency,
+            is_repeatable: false,
             block: 0,
             epoch: 0,
             published,
             publisher: None,
         }
+    }
+
+    /// Which shard counts a block depends on nothing but the blocks before it.
+    pub(crate) fn be_repeatable(&mut self) {
+        self.is_repeatable = true;
     }
 
     /// Tells which thread to wake when the helper hands tables over.
@@ -201,6 +209,9 @@ impl Hub {
     /// The input pauses: gives an idle shard what is complete, if it is worth waking it; in low-latency
     /// mode counts it here, if no shard is at work.
     pub(crate) fn offer(&mut self) {
+        if self.is_repeatable {
+            return;
+        }
         let (bytes_min, here_bytes_max) = if self.low_latency {
             (COUNT_NOW_BYTES_MIN, usize::MAX)
         } else {
@@ -343,6 +354,11 @@ impl Hub {
     fn room(&mut self, is_spilled: bool, is_small: bool) -> Option<Target> {
         self.take_back();
         let helper_free = self.seal_helper();
+        if self.is_repeatable && !is_spilled {
+            let index = (self.block % self.rings.len() as u64) as usize;
+            let has_room = self.rings[index].outstanding() < BLOCKS_PER_RING;
+            return has_room.then_some(Target::Ring(index));
+        }
         let is_quiet = || self.rings.iter().all(|ring| ring.outstanding() == 0);
         if is_small && helper_free && is_quiet() {
             return Some(Target::Helper);

@@ -121,15 +121,21 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         &pipelines,
     )?;
     let arena = arena(block_bytes, blocks)?;
-    let seed = Seed::random();
+    let seed = Seed::chosen(config.seed);
     let kernel = config.chosen_kernel()?;
-    let tables = || Tables::new(plan.nodes.iter().map(|node| node.partial(seed, bound)));
+    let tables = || {
+        Tables::new(
+            plan.nodes
+                .iter()
+                .map(|node| node.partial(seed, bound.clone())),
+        )
+    };
     let mut handed_over = Vec::new();
     let mut shard = || {
         let stages = plan
             .nodes
             .iter()
-            .map(|node| (node.stream(), node.stage(kernel, seed, bound)))
+            .map(|node| (node.stream(), node.stage(kernel, seed, bound.clone())))
             .collect();
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
@@ -170,7 +176,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         .unwrap_or(0);
     let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * stream_count);
     let (cuts_in, cuts_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX);
-    let hub = Hub::new(
+    let mut hub = Hub::new(
         feeds,
         rings,
         &arena,
@@ -183,6 +189,9 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         },
         low_latency,
     );
+    if config.seed.is_some() {
+        hub.be_repeatable();
+    }
     let mut publisher = Publisher::new(
         plan,
         Inbox {

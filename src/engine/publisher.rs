@@ -261,12 +261,17 @@ impl Publisher {
                 ..BatchStats::of(&delta, node.block_bytes, tallied, keys)?
             }
             .with(loss_of(node));
+            if self.stats[index].other_records > 0 {
+                self.stats[index].missing_max = node.partial.missing_most();
+            }
         }
         if let Some(message) = first_failure(&first.nodes) {
             self.control.report(failed_batch(mark.time, None, message));
         }
         if !loss.is_none() {
-            self.tell_limit(mark, loss);
+            let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
+            let missing = missing_max.unwrap_or(0);
+            self.tell_limit(mark, Loss { missing, ..loss });
         }
         // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
         self.put_out(mark)?;
@@ -284,9 +289,13 @@ impl Publisher {
     /// Once a run.
     #[cold]
     fn tell_limit(&mut self, mark: &Mark, loss: Loss) {
-        let Some((bytes_max, _)) = self.limit else {
+        let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
+        // The error that ends the run says it.
+        if on_limit == OnLimit::Fail && loss.other > 0 {
+            return;
+        }
         if !std::mem::replace(&mut self.is_limit_told, true) {
             self.notices.tell(Notice::MemoryLimit {
                 bytes_max,
@@ -294,6 +303,7 @@ impl Publisher {
                 time: mark.time,
                 error_max: loss.error,
                 other_records: loss.other,
+                missing_max: loss.missing,
             });
         }
     }

@@ -6,6 +6,7 @@
 use crate::epoch::BatchTime;
 use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::MIB;
 use crate::split::Tallied;
 use crate::table::Table;
 use crate::table::bound::Loss;
@@ -19,13 +20,19 @@ impl<V: Copy + Send + 'static> Partial for Table<V> {
         Table::loss(self)
     }
 
+    fn missing_most(&self) -> u64 {
+        Table::missing_most(self)
+    }
+
     fn clear(&mut self) {
         Table::clear(self);
     }
 
-    fn follow(&mut self, leader: &dyn Partial) {
+    fn follow(&mut self, leader: &mut dyn Partial) {
+        let leader = table_of_mut::<V>(leader);
+        leader.take_charge_of(self);
         Table::clear(self);
-        self.set_seed(table_of::<V>(leader).seed());
+        self.set_seed(leader.seed());
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
@@ -79,7 +86,7 @@ pub(crate) fn merge_nodes<'a>(
             std::mem::swap(&mut first.partial, &mut other.partial);
         }
         fold(first.partial.as_mut(), other.partial.as_ref());
-        other.partial.follow(first.partial.as_ref());
+        other.partial.follow(first.partial.as_mut());
     }
 }
 
@@ -134,11 +141,12 @@ pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallie
 #[cold]
 pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, loss: Loss) -> Error {
     let (ms, Loss { full_at, other, .. }) = (time.as_millis(), loss);
+    let size = bytes_max as f64 / MIB as f64;
     Error::new(
         ErrorKind::Limit,
         format!(
-            "memory limit of {bytes_max} bytes reached at {full_at} distinct keys in batch {ms} ms: {other} \
-             records of others were not counted by key"
+            "memory limit {size:.1} MiB ({bytes_max} bytes) reached at {full_at} distinct keys in batch {ms} ms: \
+             {other} records of new keys were not counted by key; the run ends here, what came later was not read"
         ),
     )
 }

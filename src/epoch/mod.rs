@@ -109,6 +109,10 @@ pub struct BatchStats {
     /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and for windows
     /// [`OnLimit::Approximate`](crate::OnLimit).
     pub other_records: u64,
+    /// How many records of its key a value may lack, at most: some of `other_records` are of keys that have a value
+    /// too. 0 where all values are of all records; [`Batch::missing_max`](crate::Batch::missing_max) says it of each
+    /// key.
+    pub missing_max: u64,
     /// Tokens longer than the record limit: not counted in `tokens`.
     pub oversize_tokens: u64,
     /// Bytes of those tokens; they are in `bytes`.
@@ -160,6 +164,7 @@ impl BatchStats {
         BatchStats {
             error_max: loss.error,
             other_records: loss.other,
+            missing_max: loss.missing,
             ..self
         }
     }

@@ -58,7 +58,7 @@ impl<V: Value> Ranking<V> {
         // Shortening `'static` to the batch's lifetime is what a `Vec` allows; the way back is not, so
         // the emptied memory is turned over by `collect`, which reuses it in place.
         let mut rows: Vec<Row<'_, V>> = std::mem::take(&mut self.rows);
-        rank(batch.iter(), count, &mut rows);
+        rank(batch.iter(), batch.len(), count, &mut rows);
         let answer = f(Ranked { rows: &rows });
         rows.clear();
         self.rows = rows
@@ -114,13 +114,14 @@ impl<'r, V: Copy> Iterator for Ranked<'r, V> {
 
 impl<V: Copy> ExactSizeIterator for Ranked<'_, V> {}
 
-/// The `count` first of `entries` by rank.
+/// The `count` first of `len` `entries` by rank.
 pub(super) fn top<'a, V: Value>(
     entries: impl Iterator<Item = (&'a [u8], V)>,
+    len: usize,
     count: usize,
 ) -> Vec<(&'a [u8], V)> {
     let mut rows = Vec::new();
-    rank(entries, count, &mut rows);
+    rank(entries, len, count, &mut rows);
     rows.into_iter().map(|row| (row.key, row.value)).collect()
 }
 
@@ -179,12 +180,14 @@ fn by_rank<V: Value>(a: &Row<'_, V>, b: &Row<'_, V>) -> Ordering {
         .then_with(|| a.key.cmp(b.key))
 }
 
-/// Leaves the `count` first of `entries` in `rows`, in order.
+/// Leaves the `count` first of `len` `entries` in `rows`, in order. It never takes memory for more rows than it needs:
+/// a list that grows by doubling would take three times as much at its last step.
 ///
 /// The worst row that can still be in the answer is known after every `count` candidates, and nearly
 /// all of a large batch is turned away by that one compare: linear in the batch whatever `count` is.
 fn rank<'a, V: Value>(
     entries: impl Iterator<Item = (&'a [u8], V)>,
+    len: usize,
     count: usize,
     rows: &mut Vec<Row<'a, V>>,
 ) {
@@ -193,6 +196,11 @@ fn rank<'a, V: Value>(
         return;
     }
     let full = count.saturating_mul(2).max(64);
+    let needed = full.min(len);
+    if rows.capacity() < needed {
+        *rows = Vec::new();
+        rows.reserve_exact(needed);
+    }
     let mut worst: Option<Row<'_, V>> = None;
     for entry in entries {
         // Most are turned away without a look at their keys.
@@ -343,5 +351,17 @@ mod tests {
         let top = Batch::new(&table, &stats).top(70_000);
         assert_eq!(top.len(), 70_000);
         assert!(top.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)));
+    }
+
+    #[test]
+    fn a_row_takes_what_the_memory_limit_says_and_a_ranking_no_more_rows_than_there_are() {
+        assert_eq!(size_of::<Row<'_, u64>>(), crate::limits::RANKED_KEY_BYTES);
+        let mut table = Table::new(Seed::random());
+        for number in 0..70_001u64 {
+            table.add(&number.to_le_bytes()[..5], number, |a, b| a + b);
+        }
+        let mut rows = Vec::new();
+        rank(table.iter(), table.len(), usize::MAX, &mut rows);
+        assert_eq!((rows.len(), rows.capacity()), (70_001, 70_001));
     }
 }

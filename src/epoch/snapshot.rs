@@ -146,6 +146,27 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
         self.table.get(key)
     }
 
+    /// How many records of `key` its value lacks, at most: 0, unless the memory limit was reached and the key's
+    /// value is not known to be of all its records. See [`OnLimit::Other`](crate::OnLimit).
+    ///
+    /// ```
+    /// use microtally::{BatchTime, Rule, Tally};
+    /// let mut tally = Tally::new(Rule::Split(b' '));
+    /// tally.push(b"the cat and the dog\n");
+    /// assert_eq!(tally.cut(BatchTime::from_millis(1000)).unwrap().missing_max(b"the"), 0);
+    /// ```
+    pub fn missing_max(&self, key: &[u8]) -> u64 {
+        if self.stats.other_records == 0 {
+            return 0;
+        }
+        // Of a key that has a value the statistics say what all keys have in common, at least.
+        let most = match self.table.get_kept(key) {
+            Some(_) => self.stats.missing_max,
+            None => self.stats.other_records,
+        };
+        self.table.missing_max(key).min(most)
+    }
+
     /// Every key with its value, in no particular order, without allocation.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], V)> {
         self.table.iter()
@@ -156,7 +177,7 @@ impl<'a, V: Value> Batch<'a, V> {
     /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
     /// [`Ranking`](crate::Ranking) does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
-        ranking::top(self.iter(), count)
+        ranking::top(self.iter(), self.len(), count)
     }
 }
 

@@ -22,11 +22,16 @@ pub(crate) trait Partial: Any + Send {
     fn loss(&self) -> Loss {
         Loss::default()
     }
+    /// The most records that are missing in any key's value.
+    fn missing_most(&self) -> u64 {
+        0
+    }
     /// Forgets the content, keeps the memory.
     fn clear(&mut self);
     /// Forgets the content, and keeps its keys from now on as `leader` does, with which it was merged: a
-    /// table that took a new seed after a flood would otherwise never again be in the others' order.
-    fn follow(&mut self, leader: &dyn Partial);
+    /// table that took a new seed after a flood would otherwise never again be in the others' order. What was taken
+    /// of a shared limit for its keys is `leader`'s.
+    fn follow(&mut self, leader: &mut dyn Partial);
     /// For the pipeline that made it, which knows its type.
     fn as_any(&self) -> &dyn Any;
     /// For the pipeline that made it, which knows its type.

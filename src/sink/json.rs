@@ -24,7 +24,9 @@ use crate::sink::{Out, Sink};
 /// ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit, partial lines of reset
 /// connections, datagrams and records that sources lost. `refused` counts the connections that a listening
 /// source closed unread. `processing_ms` ends where writing begins. `approx`
-/// says that the memory limit was reached: a count may be too high by `error_max`. `other` is what is not among `top`
+/// says that the memory limit was reached: a count may be too high by `error_max`. A row with a `missing_max` lacks
+/// so many records of its key at most, other rows lack none; the largest of all keys is the batch's. `other` is what
+/// is not among `top`
 /// for certain: the records of keys that are not shown, of those that there was no room for, and `error_max` of each
 /// that is.
 pub struct Json<V: 'static> {
@@ -73,7 +75,7 @@ impl<V: Value> Sink<V> for Json<V> {
             "{{\"v\":1,\"batch\":{},\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\
              \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
              \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"refused\":{},\
-             \"approx\":{},\"error_max\":{},\"top\":[",
+             \"approx\":{},\"error_max\":{},\"missing_max\":{},\"top\":[",
             stats.batch,
             t.year(),
             t.month(),
@@ -93,6 +95,7 @@ impl<V: Value> Sink<V> for Json<V> {
             stats.refused_connections,
             stats.is_approximate(),
             stats.error_max,
+            stats.missing_max,
         )
         .expect("writing to memory succeeds");
         self.ranking.top(batch, self.count, |rows| {
@@ -105,6 +108,10 @@ impl<V: Value> Sink<V> for Json<V> {
                 write_key(key, text, base64);
                 text.extend_from_slice(b",\"n\":");
                 write_value(&value, text, number);
+                let missing = batch.missing_max(key);
+                if missing > 0 {
+                    write!(text, ",\"missing_max\":{missing}").expect("writing to memory succeeds");
+                }
                 text.push(b'}');
                 shown = shown.and_then(|sum: u64| {
                     Some(sum + value.as_count()?.saturating_sub(stats.error_max))

@@ -184,6 +184,7 @@ impl<V: Value> Sink<V> for Table<V> {
                 text,
             );
         });
+        missing(stats.missing_max, text);
         if self.is_repeated {
             text.push(b'\n');
         }
@@ -327,6 +328,21 @@ pub fn footer(
         out.extend_from_slice(b"counts are at most ");
         write_grouped(error_max, out);
         out.extend_from_slice(b" too high (memory limit)\n");
+    }
+}
+
+/// Appends what has to be said below a table whose values may lack records of their keys; nothing if none does.
+///
+/// ```
+/// let mut text = Vec::new();
+/// microtally::sink::table::missing(1200, &mut text);
+/// assert_eq!(text, b"a value may lack 1 200 records at most (memory limit)\n");
+/// ```
+pub fn missing(missing_max: u64, out: &mut Vec<u8>) {
+    if missing_max > 0 {
+        out.extend_from_slice(b"a value may lack ");
+        write_amount(missing_max, "record", out);
+        out.extend_from_slice(b" at most (memory limit)\n");
     }
 }
 

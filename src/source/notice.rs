@@ -76,6 +76,8 @@ pub enum Notice {
         error_max: u64,
         /// Records of that batch whose keys there was no room for.
         other_records: u64,
+        /// How many of those the value of a key may lack, at most.
+        missing_max: u64,
     },
     /// A source is over before its time while the run goes on. The error itself comes out of
     /// `await_termination`.
@@ -297,6 +299,7 @@ impl fmt::Display for Notice {
                 time,
                 error_max,
                 other_records,
+                missing_max,
             } => {
                 let (size, ms) = (*bytes_max as f64 / f64::from(1 << 20), time.as_millis());
                 write!(
@@ -312,6 +315,12 @@ impl fmt::Display for Notice {
                         (if *error_max > 0 { ", " } else { "" }, are(*other_records));
                     let records = Count(*other_records, "record");
                     write!(f, "{comma}{records} of new keys {are} not counted by key")?;
+                    if *missing_max > 0 {
+                        write!(
+                            f,
+                            ", the value of a key may lack {missing_max} of them at most"
+                        )?;
+                    }
                 }
                 f.write_str("; totals stay exact")
             }

@@ -16,8 +16,8 @@ use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
 use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
-use crate::shard::keyed::KeyedStage;
 use crate::shard::keyed::computed::ComputedStage;
+use crate::shard::keyed::{KeyedStage, is_primitive};
 use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
@@ -39,21 +39,24 @@ pub(super) struct Values<V> {
     /// An empty table of the number of records with one value.
     counts: fn(Seed, Bound) -> Table<u64>,
     is_counting: bool,
+    /// Whether the stage may count records of one value before it makes values of them.
+    may_tally: bool,
 }
 
-impl<V: Copy> Values<V> {
+impl<V: Copy + 'static> Values<V> {
     /// Nothing: a function of the user's folds them.
     pub(super) fn any() -> Self {
         Values {
             table: Table::bounded,
             counts: Table::tallying,
             is_counting: false,
+            may_tally: is_primitive::<V>(),
         }
     }
 
     fn needs(&self) -> Needs {
         Needs {
-            own_tables: 1,
+            own_tables: usize::from(self.may_tally),
             table_bytes_min: Table::<V>::bytes_min().max(Table::<u64>::bytes_min()),
             is_counting: self.is_counting,
         }
@@ -67,6 +70,7 @@ impl Values<u64> {
             table: Table::counting,
             counts: Table::counting,
             is_counting: true,
+            may_tally: true,
         }
     }
 }
@@ -204,7 +208,10 @@ where
     Arc::new(FoldNode {
         stream,
         rule: records.rule(),
-        values: Values::any(),
+        values: Values {
+            may_tally: false,
+            ..Values::any()
+        },
         stage: move |kernel, _, _| -> Box<dyn Stage> {
             let (map, records) = (Arc::clone(&map), records.clone());
             let (create, fold) = (Arc::clone(&create), Arc::clone(&fold));
@@ -230,6 +237,7 @@ impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
         let (node, stats) = now.of_shards()?;
         self.held.make(time, |table| {
             std::mem::swap(table, table_of_mut(node.partial.as_mut()));
+            table.set_records(stats.tokens);
             Ok(Some(stats))
         })
     }
@@ -511,7 +519,7 @@ impl<S: Default + Send + 'static> Partial for Gathered<S> {
         self.0 = S::default();
     }
 
-    fn follow(&mut self, _leader: &dyn Partial) {
+    fn follow(&mut self, _leader: &mut dyn Partial) {
         self.clear();
     }
 

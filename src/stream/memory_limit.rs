@@ -45,17 +45,19 @@ impl MemoryLimit {
         if loss.is_none() || std::mem::replace(&mut self.is_told, true) {
             return;
         }
+        if on_limit == OnLimit::Fail {
+            let control = now.epoch.control;
+            control.report_at_end(limit_reached(bytes_max, now.time, loss));
+            control.memory_is_full();
+            return;
+        }
         self.notices.tell(Notice::MemoryLimit {
             bytes_max,
             keys: loss.full_at,
             time: now.time,
             error_max: loss.error,
             other_records: loss.other,
+            missing_max: loss.missing,
         });
-        if on_limit == OnLimit::Fail {
-            let control = now.epoch.control;
-            control.report_at_end(limit_reached(bytes_max, now.time, loss));
-            control.memory_is_full();
-        }
     }
 }

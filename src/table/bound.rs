@@ -14,16 +14,23 @@
 //! go; `error` grows by `t`. This is the summary of Misra and Gries in its mergeable form (Agarwal et al. 2012),
 //! with `t` about the median of the counts, so that at least half of the keys make room at a time and a key pays
 //! for a constant number of steps. The error is at most twice the records over the keys there is room for.
-//! Of other values nothing can be taken off: a full table takes no new keys until it is cleared.
+//! Of other values nothing can be taken off: a full table takes no new keys until it is cleared. How many records it
+//! refused of each key is bounded by `refused`: a key that one shard knew and another refused has a true bound, and
+//! most keys are known to be exact. Before it is full such a table takes memory that all of them share (`pool`).
 //!
 //! All of it stands where a leaf or the arena has to grow. A look-up that succeeds never comes here.
 
+use std::sync::Arc;
+
+use super::cost::Cost;
 use super::keys::{self, Packed};
 use super::leaves::{Full, Leaves, UNLIMITED};
+use super::pool::{Lease, Pool};
+use super::refused::{REFUSED_BYTES, Refused};
 use super::{Long, Medium, Short, Table, long_bytes};
 use crate::config::OnLimit;
 use crate::limits::{
-    KEY_ARENA_BYTES_INITIAL, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
+    KEY_ARENA_BYTES_INITIAL, RANKED_KEY_BYTES, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
     TABLE_SHORT_KEYS_INITIAL,
 };
 
@@ -38,14 +45,25 @@ const CLASS_SHARE: usize = 4;
 const FREE_SHARE: usize = 8;
 
 /// The limit of one table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bound {
     /// Bytes; `usize::MAX` is no limit.
     pub(crate) bytes: usize,
     pub(crate) on_limit: OnLimit,
     /// Whether keys may wait for a look-up beside the table (see `deferred`).
     pub(crate) may_defer: bool,
+    /// Where a table that is not thinned gets memory beyond its own share of `bytes`: see [`own_share`].
+    pub(crate) pool: Option<Arc<Pool>>,
 }
+
+/// What a table has for itself of `bytes` when the rest is shared; `bytes_min` is the least it may have.
+pub(crate) fn own_share(bytes: usize, bytes_min: usize) -> usize {
+    (bytes / OWN_PART).max(bytes_min)
+}
+
+/// Most memory is shared: one shard may have most of the keys, and in one batch of many. Some is not, so that the
+/// batch after a large one has room while that one is published.
+const OWN_PART: usize = 8;
 
 impl Bound {
     /// No limit.
@@ -53,6 +71,7 @@ impl Bound {
         bytes: UNLIMITED,
         on_limit: OnLimit::Approximate,
         may_defer: true,
+        pool: None,
     };
 }
 
@@ -69,6 +88,8 @@ pub(crate) struct Loss {
     pub(crate) other: u64,
     /// The same in bytes of keys.
     pub(crate) other_bytes: u64,
+    /// The most of those records that one key may have.
+    pub(crate) missing: u64,
     /// Keys there were when the table was full for the first time.
     pub(crate) full_at: u64,
 }
@@ -87,6 +108,7 @@ impl Loss {
             shed_bytes: self.shed_bytes.wrapping_add(other.shed_bytes),
             other: self.other.saturating_add(other.other),
             other_bytes: self.other_bytes.wrapping_add(other.other_bytes),
+            missing: self.missing.saturating_add(other.missing),
             full_at: self.full_at.max(other.full_at),
         }
     }
@@ -106,6 +128,24 @@ pub(super) struct Rules<V> {
     pub(super) shown: fn(V, u64) -> V,
     /// A value with less than its records taken off. It is asked for where something is taken off, no other values.
     pub(super) less: fn(V, u64) -> V,
+    /// What a key takes beside its place here: in the table that all are merged into, and in a ranking.
+    pub(super) later: Cost,
+    /// As much of that, in parts of what a table has for itself, is in the budget anyway.
+    pub(super) later_parts: usize,
+    /// Whether `records` says how many records came together in a value, and not only of one record's.
+    pub(super) are_counts: bool,
+}
+
+/// What keys of values take in a table that is merged into, and as rows of a ranking.
+fn later<V>() -> Cost {
+    let align = align_of::<V>().max(align_of::<usize>());
+    let row = RANKED_KEY_BYTES - size_of::<u64>() + size_of::<V>();
+    Cost::in_table::<V>().plus(Cost::of_each(row.next_multiple_of(align)))
+}
+
+/// The same of keys that are tallied: they come into a table of values, of 16 bytes at most, before that is merged.
+fn later_of_tallies() -> Cost {
+    Cost::in_table::<u128>().plus(later::<u128>())
 }
 
 impl<V> Clone for Rules<V> {
@@ -124,6 +164,9 @@ impl<V> Rules<V> {
             records: |_| 1,
             shown: |value, _| value,
             less: |value, _| value,
+            later: later::<V>(),
+            later_parts: 4,
+            are_counts: false,
         }
     }
 }
@@ -133,28 +176,81 @@ impl<V> Rules<V> {
 pub(super) struct Limit<V> {
     pub(super) bound: Bound,
     pub(super) rules: Rules<V>,
+    /// Without what is in `refused`.
     pub(super) loss: Loss,
+    /// Of which keys records were refused. Its memory is kept.
+    pub(super) refused: Option<Refused>,
+    /// Memory that was taken of the pool.
+    pub(super) lease: Lease,
+    /// Bytes for what becomes later of more keys that are taken in.
+    pub(super) room: usize,
+    /// How many records were added, where that is known and was set; else 0.
+    records: u64,
+    /// As many records a value that is refused stands for, at least.
+    pub(super) stands_for: u64,
     /// No new keys are taken in until the table is cleared.
     pub(super) is_closed: bool,
     /// Until the table is cleared there is no limit: it is merged into.
     pub(super) is_lifted: bool,
 }
 
-impl<V> Limit<V> {
-    pub(super) fn new(bound: Bound, rules: Rules<V>) -> Self {
-        Limit {
-            bound,
-            rules,
-            loss: Loss::default(),
-            is_closed: false,
-            is_lifted: false,
+impl<V: Copy> Limit<V> {
+    /// Bytes that are this table's whatever others take.
+    fn own(&self) -> usize {
+        if self.shares() {
+            own_share(self.bound.bytes, Table::<V>::bytes_min())
+        } else {
+            self.bound.bytes
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Whether there is more than its own.
+    fn shares(&self) -> bool {
+        self.bound.pool.is_some() && !self.is_thinned()
+    }
+
+    pub(super) fn new(bound: Bound, rules: Rules<V>) -> Self {
+        let mut limit = Limit {
+            lease: Lease::new(bound.pool.clone()),
+            room: UNLIMITED,
+            bound,
+            rules,
+            loss: Loss::default(),
+            refused: None,
+            records: 0,
+            stands_for: 0,
+            is_closed: false,
+            is_lifted: false,
+        };
+        limit.room = limit.room_at_first();
+        limit
+    }
+
+    /// What the keys of the table's own part take later is not taken of the pool.
+    fn room_at_first(&self) -> usize {
+        if self.shares() {
+            self.own().saturating_mul(self.rules.later_parts)
+        } else {
+            UNLIMITED
+        }
+    }
+
+    /// There is no limit until the table is cleared.
+    pub(super) fn lift(&mut self) {
+        self.is_lifted = true;
+        self.is_closed = false;
+        self.room = UNLIMITED;
+    }
+
+    pub(super) fn clear(&mut self, seed: keys::Seed) {
         self.loss = Loss::default();
+        self.records = 0;
+        if let Some(refused) = &mut self.refused {
+            refused.clear(seed);
+        }
         self.is_closed = false;
         self.is_lifted = false;
+        self.room = self.room_at_first();
     }
 
     /// Whether room is made by thinning.
@@ -167,7 +263,15 @@ impl<V> Limit<V> {
         if self.is_lifted {
             UNLIMITED
         } else {
-            self.bound.bytes
+            self.held_max()
+        }
+    }
+
+    /// Bytes that a table may keep without a merge.
+    fn held_max(&self) -> usize {
+        match self.own() {
+            UNLIMITED => UNLIMITED,
+            own => own + self.lease.bytes(),
         }
     }
 
@@ -182,12 +286,13 @@ impl<V: Copy> Table<V> {
     /// An empty table of values of any kind within `bound`.
     pub(crate) fn bounded(seed: keys::Seed, bound: Bound) -> Self {
         let mut table = Table::new(seed);
-        table.limit.bound = bound;
+        table.limit = Limit::new(bound, Rules::values());
         table
     }
 
-    /// The least a table may be given: what it begins with, and half as much again as making room takes.
-    pub(crate) fn bytes_min() -> usize {
+    /// The least a table may be given, in bytes: what it begins with, and half as much again as making room takes.
+    #[doc(hidden)]
+    pub fn bytes_min() -> usize {
         let short = Leaves::<Short<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
         let medium = Leaves::<Medium<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
         let long = Leaves::<Long<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
@@ -195,39 +300,165 @@ impl<V: Copy> Table<V> {
         empty + Self::reserve() * 3 / 2
     }
 
-    /// What is always free, for making room: a leaf of any class.
+    /// What is always free, for making room: a leaf of any class, or the filter of refused keys.
     fn reserve() -> usize {
         let short = Leaves::<Short<V>>::leaf_bytes();
         let medium = Leaves::<Medium<V>>::leaf_bytes();
-        short.max(medium).max(Leaves::<Long<V>>::leaf_bytes())
+        let long = Leaves::<Long<V>>::leaf_bytes();
+        // A closed table never grows; what was reserved for that has room for the filter then.
+        short.max(medium).max(long).max(REFUSED_BYTES)
     }
 
     /// Bytes held of the allocator.
     pub fn allocated_bytes(&self) -> usize {
+        let refused = self.limit.refused.as_ref().map_or(0, |_| REFUSED_BYTES);
+        self.key_bytes() + refused
+    }
+
+    /// Bytes held for keys.
+    fn key_bytes(&self) -> usize {
         self.short.bytes() + self.medium.bytes() + self.long.bytes() + self.arena.held()
     }
 
     /// What the table could not keep.
     pub(crate) fn loss(&self) -> Loss {
-        self.limit.loss
+        let refused = self.limit.refused.as_ref().map_or(0, Refused::most);
+        let loss = self.limit.loss;
+        Loss {
+            missing: loss.missing.saturating_add(refused),
+            ..loss
+        }
+    }
+
+    /// Records of `key` that are missing in its value, at most; all of them if there is no value.
+    pub(crate) fn missing_max(&self, key: &[u8]) -> u64 {
+        let refused = match &self.limit.refused {
+            Some(refused) if refused.is_mixed || self.get_kept(key).is_none() => {
+                refused.of(keys::pack(&[], key))
+            }
+            // A table that is alone has never refused a key that it has.
+            _ => 0,
+        };
+        self.limit.loss.missing.saturating_add(refused)
+    }
+
+    /// The most records that are missing in the value of any key there is.
+    pub(crate) fn missing_most(&self) -> u64 {
+        let is_any = |refused: &Refused| refused.is_mixed && !refused.is_empty();
+        let refused = match &self.limit.refused {
+            Some(refused) if is_any(refused) => {
+                let keys = self.iter_kept().map(|(key, _)| keys::pack(&[], key));
+                keys.map(|key| refused.of(key)).max().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        self.limit.loss.missing.saturating_add(refused)
+    }
+
+    /// How many records are in the values of all keys, and in what was lost.
+    pub(crate) fn set_records(&mut self, records: u64) {
+        self.limit.records = records;
+    }
+
+    /// Records that one value may stand for, at most, where the values do not say it.
+    pub(super) fn records_per_value(&self) -> u64 {
+        match self.limit.rules.are_counts {
+            true => 0,
+            false => self.limit.records.saturating_sub(self.len() as u64) + 1,
+        }
     }
 
     /// Takes over what is known of tables that this one was made of.
     pub(crate) fn set_loss(&mut self, loss: Loss) {
         self.limit.loss = loss;
+        if let Some(refused) = &mut self.limit.refused {
+            refused.clear(self.seed);
+        }
+    }
+
+    /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
+    pub(super) fn add_loss<W: Copy>(&mut self, other: &Table<W>, was_empty: bool) {
+        let is_mixed = !was_empty && !other.is_empty();
+        let loss = match (&mut self.limit.refused, &other.limit.refused) {
+            (_, None) => other.limit.loss,
+            (Some(ours), Some(theirs)) if !ours.is_empty() => {
+                ours.is_mixed = true;
+                if ours.absorb(theirs) {
+                    other.limit.loss
+                } else {
+                    other.loss()
+                }
+            }
+            (ours, Some(theirs)) => {
+                if !theirs.is_empty() {
+                    *ours = Some(theirs.clone());
+                }
+                other.limit.loss
+            }
+        };
+        self.limit.loss = self.limit.loss.plus(loss);
+        if let Some(refused) = &mut self.limit.refused {
+            refused.is_mixed |= is_mixed;
+        }
+    }
+
+    /// Takes over what was taken of the pool for the keys of `other`, which are in this table now.
+    pub(crate) fn take_charge_of<W: Copy>(&mut self, other: &mut Table<W>) {
+        self.limit.lease.absorb(&mut other.limit.lease);
+    }
+
+    /// Whether a key may be taken in that needs so many bytes later.
+    #[inline]
+    fn has_room(&self, later: usize) -> bool {
+        !self.limit.is_closed && later <= self.limit.room
+    }
+
+    /// Takes more memory of the pool, for a key of `key_len` bytes that needs so many bytes `later`. Returns whether
+    /// there was some.
+    #[cold]
+    fn extend(&mut self, key_len: usize, later: usize) -> bool {
+        let limit = &mut self.limit;
+        if limit.is_closed || limit.is_lifted || !limit.shares() {
+            return false;
+        }
+        if limit.room < later {
+            let more = later.saturating_mul(KEYS_AT_ONCE);
+            let is_taken = limit.lease.charge(more);
+            limit.room += if is_taken { more } else { 0 };
+            return is_taken;
+        }
+        // A leaf at a time, so that little is taken that is not used.
+        limit.lease.extend(Self::reserve() + 4 * key_len)
+    }
+
+    /// Keeps the memory of an emptied table if that is within its own, or if the pool has plenty. Returns whether the
+    /// table may keep it.
+    pub(super) fn settle_lease(&mut self) -> bool {
+        let held = self.allocated_bytes();
+        let limit = &mut self.limit;
+        if !limit.shares() {
+            return held <= limit.bound.bytes;
+        }
+        let beyond = held.saturating_sub(limit.own());
+        limit.lease.settle(beyond)
     }
 
     /// An empty table with the seed, the limit and the rules of this one.
     pub(crate) fn empty_like(&self) -> Table<V> {
-        let mut table = Table::bounded(self.seed, self.limit.bound);
+        let mut table = Table::bounded(self.seed, self.limit.bound.clone());
         table.limit.rules = self.limit.rules;
         table
     }
 
     /// As [`empty_like`](Self::empty_like), with a limit of so many bytes, or the least a table may have if that is more.
     pub(crate) fn empty_within(&self, bytes: usize) -> Table<V> {
-        let mut table = self.empty_like();
-        table.limit.bound.bytes = bytes.max(Self::bytes_min());
+        let bound = Bound {
+            bytes: bytes.max(Self::bytes_min()),
+            pool: None,
+            ..self.limit.bound
+        };
+        let mut table = Table::bounded(self.seed, bound);
+        table.limit.rules = self.limit.rules;
         table
     }
 
@@ -251,25 +482,37 @@ impl<V: Copy> Table<V> {
     #[cold]
     #[inline(never)]
     pub(super) fn insert_short_cold(&mut self, hash: u64, packed: u64, value: V) {
-        if self.limit.is_closed || self.try_insert_short(hash, packed, value).is_err() {
-            self.insert_full(Packed::Short(packed), value);
+        let later = self.limit.rules.later.short;
+        while !self.has_room(later) || self.try_insert_short(hash, packed, value).is_err() {
+            if !self.extend(8, later) {
+                return self.insert_full(Packed::Short(packed), value);
+            }
         }
+        self.limit.room -= later;
     }
 
     #[cold]
     #[inline(never)]
     pub(super) fn insert_medium_cold(&mut self, hash: u64, packed: u128, value: V) {
-        if self.limit.is_closed || self.try_insert_medium(hash, packed, value).is_err() {
-            self.insert_full(Packed::Medium(packed), value);
+        let later = self.limit.rules.later.medium;
+        while !self.has_room(later) || self.try_insert_medium(hash, packed, value).is_err() {
+            if !self.extend(16, later) {
+                return self.insert_full(Packed::Medium(packed), value);
+            }
         }
+        self.limit.room -= later;
     }
 
     #[cold]
     #[inline(never)]
     pub(super) fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
-        if self.limit.is_closed || self.try_insert_long(hash, key, value).is_err() {
-            self.insert_full(Packed::Long(key), value);
+        let later = self.limit.rules.later.of_long(key.len());
+        while !self.has_room(later) || self.try_insert_long(hash, key, value).is_err() {
+            if !self.extend(key.len(), later) {
+                return self.insert_full(Packed::Long(key), value);
+            }
         }
+        self.limit.room -= later;
     }
 
     /// Inserts a short key that is not there. Gives whether there was room.
@@ -352,10 +595,14 @@ impl<V: Copy> Table<V> {
             Some(take_in) if self.limit.is_thinned() => take_in(self, packed, value),
             _ => {
                 self.limit.is_closed = true;
-                let records = (self.limit.rules.records)(value);
+                let records = (self.limit.rules.records)(value).max(self.limit.stands_for);
                 self.limit.loss.other += records;
                 let bytes = records.wrapping_mul(len_of(packed));
                 self.limit.loss.other_bytes = self.limit.loss.other_bytes.wrapping_add(bytes);
+                let seed = self.seed;
+                let refused = &mut self.limit.refused;
+                let refused = refused.get_or_insert_with(|| Refused::new(seed));
+                refused.add(packed, records);
             }
         }
     }
@@ -363,7 +610,7 @@ impl<V: Copy> Table<V> {
     /// Whether a table that is nearly full may take a new seed: while it does both sets of leaves are there in
     /// part. Where room can be made it is.
     pub(super) fn may_rebuild(&self) -> bool {
-        self.allocated_bytes() <= self.limit.bound.bytes / 4
+        self.key_bytes() <= self.limit.held_max() / 4
     }
 }
 
@@ -372,7 +619,21 @@ impl Table<u64> {
     pub(crate) fn tallying(seed: keys::Seed, bound: Bound) -> Self {
         let mut table = Table::bounded(seed, bound);
         table.limit.rules.records = |count| count;
+        table.limit.rules.later = later_of_tallies();
+        table.limit.rules.later_parts = 8;
+        table.limit.room = table.limit.room_at_first();
+        table.limit.rules.are_counts = true;
         table
+    }
+
+    /// An empty table of counts that are added up, within so many bytes.
+    #[doc(hidden)]
+    pub fn counting_within(seed: keys::Seed, bytes: usize) -> Self {
+        let bound = Bound {
+            bytes,
+            ..Bound::NONE
+        };
+        Table::counting(seed, bound)
     }
 
     /// An empty table of counts that are added up, within `bound`.
@@ -383,6 +644,9 @@ impl Table<u64> {
             records: |count| count,
             shown: |count, error| count.saturating_add(error),
             less: |count, off| count - off,
+            later: later::<u64>(),
+            later_parts: 4,
+            are_counts: true,
         };
         table
     }
@@ -482,6 +746,9 @@ impl Table<u64> {
         median.max(1)
     }
 }
+
+/// Keys for which the pool is asked at a time.
+const KEYS_AT_ONCE: usize = 256;
 
 fn less(bytes: usize, by: usize) -> usize {
     if bytes == UNLIMITED {

@@ -4,8 +4,11 @@
 //! together at most what was asked for. Refuses to know: what a table does at its limit, who counts.
 //!
 //! Windows have one half, if there are any; they see to it themselves (`epoch::window`). Of the other the fixed parts
-//! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard, so
-//! nothing is lent from one table to another.
+//! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard. Tables
+//! that make room when they are full keep to their parts. The others cannot: most of what they have is shared (see
+//! `pool`), so that keys are lost only when the memory is used, and a part of it each has for itself.
+
+use std::sync::Arc;
 
 use crate::config::{Config, OnLimit};
 use crate::error::{Error, Result};
@@ -14,7 +17,8 @@ use crate::limits::{
     QUEUES_BYTES, SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
 };
 use crate::table::Table;
-use crate::table::bound::Bound;
+use crate::table::bound::{Bound, own_share};
+use crate::table::pool::Pool;
 
 /// The memory that a pipeline asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,10 +164,11 @@ impl Division<'_> {
             bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer, bytes_max)) / tables,
             on_limit,
             may_defer,
+            pool: None,
         };
         // Keys wait beside tables that are large; where memory is short it is of more use in the tables.
         let waiting = bound(true);
-        let bound = if waiting.bytes >= GROUPS_BYTES {
+        let mut bound = if waiting.bytes >= GROUPS_BYTES {
             waiting
         } else {
             bound(false)
@@ -190,14 +195,39 @@ impl Division<'_> {
             };
             return Err(Error::refused(format!(
                 "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do, of which {} MiB are \
-                 for blocks and long records{decoders} and the rest for {tables} tables{}; take fewer workers or a \
-                 smaller record_bytes_max",
+                 for blocks and long records{decoders} and the rest for {tables} tables{}; take {}a smaller \
+                 record_bytes_max",
                 mib(bytes_min),
                 mib(fixed),
                 if halves == 1 { "" } else { " and windows" },
+                // One thread that counts is the least there is.
+                match self.config.workers {
+                    Some(1) => "",
+                    _ => "fewer workers or ",
+                },
             )));
         }
+        let shared = self.pool_bytes(bound.bytes);
+        bound.pool = (shared > 0).then(|| Arc::new(Pool::new(shared)));
         Ok(bound)
+    }
+
+    /// Bytes that tables have together, beside what each has for itself, of the `bytes` for each.
+    fn pool_bytes(&self, bytes: usize) -> usize {
+        let sharing = self
+            .pipelines
+            .iter()
+            .filter(|needs| !self.is_thinned(needs));
+        let shared = sharing.map(|needs| {
+            let own = own_share(bytes, needs.table_bytes_min);
+            self.tables_of(needs) * bytes.saturating_sub(own)
+        });
+        shared.sum()
+    }
+
+    /// Whether full tables of the pipeline make room: each keeps to its part then.
+    fn is_thinned(&self, needs: &Needs) -> bool {
+        needs.is_counting && self.config.on_limit == OnLimit::Approximate
     }
 
     /// Bytes of everything but the tables, within `bytes_max`.
@@ -228,19 +258,19 @@ impl Division<'_> {
 
     /// How many tables there are, or what takes as much as a table.
     fn tables(&self) -> usize {
-        let pipelines = self
-            .pipelines
-            .iter()
-            .filter(|needs| needs.table_bytes_min > 0);
+        let pipelines = self.pipelines.iter();
         pipelines.map(|needs| self.tables_of(needs)).sum()
     }
 
     fn tables_of(&self, needs: &Needs) -> usize {
+        if needs.table_bytes_min == 0 {
+            return 0;
+        }
         // One is filled, the other is merged and put out; the largest of these is the one merged into.
         let filled = self.shards * (self.sets + needs.own_tables);
         // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7 tables.
         let ranking = 2;
-        if needs.is_counting && self.config.on_limit == OnLimit::Approximate {
+        if self.is_thinned(needs) {
             return filled + ranking + self.kept.tables;
         }
         // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
@@ -314,7 +344,19 @@ mod tests {
                     let bound = division.bound().unwrap();
                     let windows = windows * division.kept.window_bytes(mib << 20);
                     let fixed = division.fixed(bound.may_defer, mib << 20);
-                    let all = fixed + bound.bytes * division.tables() + windows;
+                    let pool = bound.pool.as_ref().map_or(0, |pool| pool.bytes());
+                    let own = |needs: &Needs| {
+                        let own = own_share(bound.bytes, needs.table_bytes_min);
+                        let own = if division.is_thinned(needs) {
+                            bound.bytes
+                        } else {
+                            own
+                        };
+                        own * division.tables_of(needs)
+                    };
+                    let tables: usize = pipelines.iter().map(own).sum();
+                    let unused = if pipelines.is_empty() { bound.bytes } else { 0 };
+                    let all = fixed + pool + tables + windows + unused;
                     assert!(all <= mib << 20);
                     assert!(all + division.tables().max(1) + 3 > mib << 20 || pipelines.is_empty());
                     let window = decoders.windows << decoders.window_log_max(Some(mib << 20));
@@ -387,6 +429,76 @@ mod tests {
             assert!(bound(least - 2, 0).is_err());
             // What is kept wants its share.
             assert!(bound(least, 300).is_err());
+        }
+    }
+
+    /// The sum made anew, of numbers that are written here: what is left out of the budget is missing there.
+    #[test]
+    fn the_limit_holds_all_there_is_in_the_worst_case() {
+        const MIB: usize = 1 << 20;
+        // Keys of 8 and of 16 bytes, 2048 in each of 512 groups.
+        const WAITING: usize = 512 * 2048 * (8 + 16);
+        let (shards, blocks, feeds, kept) = (3, 17, 2, 1);
+        let config = Config::default()
+            .record_bytes_max(4 * MIB)
+            .memory_bytes_max(1024 * MIB);
+        let table_min = 700_000;
+        let counting = Needs {
+            own_tables: 0,
+            table_bytes_min: table_min,
+            is_counting: true,
+        };
+        let tallying = Needs {
+            own_tables: 1,
+            is_counting: false,
+            ..counting
+        };
+        for (needs, on_limit, thinned) in [
+            (counting, OnLimit::Approximate, true),
+            (counting, OnLimit::Other, false),
+            (counting, OnLimit::Fail, false),
+            (tallying, OnLimit::Approximate, false),
+        ] {
+            let config = config.clone().on_limit(on_limit);
+            let pipelines = [needs];
+            let mut division = division(&config, &pipelines, kept, 0);
+            (division.blocks, division.feeds) = (blocks, feeds);
+            let bound = division.bound().unwrap();
+            // Keys wait beside tables that are as large as all groups of them.
+            let waiting = if bound.bytes >= WAITING { WAITING } else { 0 };
+            assert_eq!(bound.may_defer, waiting > 0);
+            let fixed = blocks * (256 * 1024 + 64)
+                // A record that grows: where it is, where it goes, and what comes behind it.
+                + feeds * 3 * (4 * MIB + 1 + 64)
+                + shards * (3 * MIB / 2 + waiting)
+                // What takes the place of a table that an output has.
+                + table_min
+                + 4 * MIB;
+            // Being filled and being published.
+            let filled = 2 * shards;
+            if thinned {
+                assert!(bound.pool.is_none());
+                // One is merged into in its place. Rows of 32 bytes for keys that take 19 at least.
+                assert!(bound.bytes * 32 / 19 <= 2 * bound.bytes);
+                let all = fixed + (filled + 2 + kept) * bound.bytes;
+                assert!(all <= 1024 * MIB, "{all}");
+                assert!(all > 1024 * MIB - 20, "{all} is all that is used");
+                continue;
+            }
+            let own = (bound.bytes / 8).max(table_min);
+            let pool = bound.pool.as_ref().map_or(0, |pool| pool.bytes());
+            let tallies = needs.own_tables * shards;
+            // What a table has for itself is what all its keys need: in tables of values those that were tallied,
+            // of each set; in the merged one those of one set. It is 2.19 times as large just after it has split.
+            let tables = (filled + tallies) as f64;
+            let flushed = (needs.own_tables * filled) as f64 * (2.0 * 2.19 - 1.0);
+            let merged = (shards + tallies) as f64 * (2.19 + 1.65);
+            let own_all = ((tables + flushed + merged) * own as f64) as usize + kept * own;
+            assert!(
+                fixed + own_all + pool <= 1024 * MIB,
+                "{fixed} {own_all} {pool}"
+            );
+            assert!(pool > 450 * MIB, "{pool}: most of the memory is shared");
         }
     }
 }

@@ -58,7 +58,7 @@ impl<V: Copy> Table<V> {
         self.medium.recycle();
         self.long.recycle();
         self.arena.recycle();
-        self.limit.clear();
+        self.limit.clear(self.seed);
     }
 
     /// Changes what is kept for each key of `past`, in the order of `past`: `change` gets the entry's number,

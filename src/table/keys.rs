@@ -28,6 +28,8 @@ pub struct Seed {
     add: u64,
     add_high: u64,
     multiply: u64,
+    /// The caller chose it: the next one follows from it, so that equal runs stay equal.
+    is_chosen: bool,
 }
 
 impl Seed {
@@ -43,6 +45,33 @@ impl Seed {
         )
     }
 
+    /// The seed that a number stands for, or a random one where there is none.
+    pub(crate) fn chosen(number: Option<u64>) -> Seed {
+        let Some(number) = number else {
+            return Seed::random();
+        };
+        let mut state = number;
+        // Steele, Lea and Flood's generator: three words that look independent for any number.
+        let mut word = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        Seed {
+            is_chosen: true,
+            ..Seed::from_words(word(), word(), word())
+        }
+    }
+
+    /// Another seed, for a table whose keys collide under this one. Nobody can know it unless this one was chosen.
+    pub(super) fn another(self) -> Seed {
+        let number = self
+            .is_chosen
+            .then(|| fold(self.add, self.multiply) ^ self.add_high);
+        Seed::chosen(number)
+    }
+
     /// A seed that is known, for tests that replay.
     pub fn from_words(add: u64, add_high: u64, multiply: u64) -> Seed {
         // An odd multiplier keeps the low bits of the product dependent on the low bits of the key.
@@ -50,6 +79,7 @@ impl Seed {
             add,
             add_high,
             multiply: multiply | 1,
+            is_chosen: false,
         }
     }
 
@@ -274,5 +304,55 @@ mod tests {
         }
         assert_ne!(seed.hash_long(&key[..66]), hash);
         assert_ne!(Seed::from_words(1, 2, 5).hash_long(&key), hash);
+    }
+
+    /// Whoever does not know the seed cannot make keys collide: every number of it is in the hash of keys of each
+    /// class.
+    #[test]
+    fn a_hash_depends_on_every_word_of_the_seed() {
+        let one = Seed::from_words(
+            0x1234_5678_9abc_def1,
+            0x0fed_cba9_8765_4321,
+            0x1357_9bdf_0246_8ace,
+        );
+        let add = Seed {
+            add: one.add ^ 0x100,
+            ..one
+        };
+        let add_high = Seed {
+            add_high: one.add_high ^ 0x100,
+            ..one
+        };
+        let multiply = Seed {
+            multiply: one.multiply ^ 0x100,
+            ..one
+        };
+        for number in 1..50u8 {
+            let short = u64::from_le_bytes([number; 8]);
+            assert_ne!(one.hash_short(short), add.hash_short(short));
+            assert_ne!(one.hash_short(short), multiply.hash_short(short));
+            let medium = u128::from_le_bytes([number; 16]);
+            let long = [number; 40];
+            for (other, word) in [(add, "add"), (add_high, "add_high"), (multiply, "multiply")] {
+                assert_ne!(one.hash_medium(medium), other.hash_medium(medium), "{word}");
+                for len in [17, 32, 40] {
+                    let (a, b) = (one.hash_long(&long[..len]), other.hash_long(&long[..len]));
+                    assert_ne!(a, b, "{word} of {len} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chosen_seed_and_those_that_follow_it_are_the_same_every_time() {
+        let chosen = Seed::chosen(Some(7));
+        assert_eq!(chosen, Seed::chosen(Some(7)));
+        assert_ne!(chosen, Seed::chosen(Some(8)));
+        assert_eq!(chosen.another(), chosen.another());
+        assert_ne!(chosen.another(), chosen);
+        assert_ne!(chosen.another().another(), chosen.another());
+        assert_ne!(Seed::chosen(None), Seed::chosen(None));
+        let found = Seed::from_words(1, 2, 3);
+        assert_ne!(found.another(), found.another(), "nobody can know it");
     }
 }

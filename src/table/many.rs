@@ -71,8 +71,7 @@ impl<V: Copy> Table<V> {
     ) {
         if !self.limit.is_thinned() {
             // What both kept is exact, and stays. Whoever divides the memory has room for all of it.
-            self.limit.is_lifted = true;
-            self.limit.is_closed = false;
+            self.limit.lift();
         }
         self.merge_entries(other, value_of, reduce);
     }
@@ -86,11 +85,24 @@ impl<V: Copy> Table<V> {
         begun: &mut usize,
         reduce: impl Fn(V, V) -> V,
     ) {
+        // How many records came together in a value that is refused is known for all of them only.
+        let per_value = other.records_per_value();
+        let before = self.limit.loss.other;
+        self.limit.stands_for = per_value;
         let value_of = |value| {
             *begun += 1;
             value
         };
         self.merge_entries(other, value_of, reduce);
+        self.limit.stands_for = 0;
+        if per_value > 1 {
+            let lost = self.limit.loss.other - before;
+            let kept = other.len() as u64 - lost.saturating_sub(other.limit.loss.other) / per_value;
+            let most = per_value
+                .saturating_add(other.len() as u64 - 1)
+                .saturating_sub(kept);
+            self.limit.loss.other = before + lost.min(most.saturating_add(other.limit.loss.other));
+        }
     }
 
     /// A table of the entries that [`merge_within`](Self::merge_within) has not merged of this
@@ -110,6 +122,7 @@ impl<V: Copy> Table<V> {
         mut value_of: impl FnMut(W) -> V,
         reduce: impl Fn(V, V) -> V,
     ) {
+        let was_empty = self.is_empty();
         for entry in other.short.iter() {
             let packed = Packed::Short(u64::from_le_bytes(entry.key));
             let value = value_of(entry.value);
@@ -131,7 +144,7 @@ impl<V: Copy> Table<V> {
             let value = value_of(entry.value);
             self.add_hashed(hash, Packed::Long(key), value, &reduce);
         }
-        self.limit.loss = self.limit.loss.plus(other.limit.loss);
+        self.add_loss(other, was_empty);
     }
 
     /// Every value, to be changed.

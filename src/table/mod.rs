@@ -6,8 +6,8 @@
 //! keys does. Refuses to know: threads, epochs, where keys come from.
 //!
 //! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
-//! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `hot`
-//! counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
+//! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `pool` is memory that tables share, `refused` is what full tables
+//! know of keys they did not take in, `hot` counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
 //! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
 //! every hit.
@@ -23,6 +23,8 @@ pub(crate) mod keys;
 mod leaves;
 mod many;
 pub(crate) mod past;
+pub(crate) mod pool;
+mod refused;
 mod update;
 
 use self::arena::KeyArena;
@@ -299,7 +301,7 @@ impl<V: Copy> Table<V> {
         if self.reseeds > limits::RESEEDS_MAX {
             return; // Sixty-four leaked seeds, or a fault of ours: counting goes on, slowly.
         }
-        let seed = Seed::random();
+        let seed = self.seed.another();
         self.seed = seed;
         let hash = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
         self.short.rebuild(|entry| hash(entry), hash);
@@ -392,10 +394,10 @@ impl<V: Copy> Table<V> {
 
     /// Forgets all keys and keeps the memory, as far as the table's limit goes: a merge may have exceeded it.
     pub fn clear(&mut self) {
-        self.limit.clear();
-        if self.limit.bound.bytes < self.allocated_bytes() {
+        self.limit.clear(self.seed);
+        if !self.settle_lease() {
             let emptied = Table::new(self.seed);
-            let (limit, reseeds) = (self.limit.bound, self.reseeds);
+            let (limit, reseeds) = (self.limit.bound.clone(), self.reseeds);
             let rules = self.limit.rules;
             *self = Table {
                 limit: Limit::new(limit, rules),

@@ -85,6 +85,7 @@ impl<V: Copy> Past<V> {
             return self.fill_from(table);
         }
         let rules = &table.limit.rules;
+        let per_value = table.records_per_value();
         let mut choice = Choice {
             off: 0,
             left: allowed,
@@ -116,6 +117,7 @@ impl<V: Copy> Past<V> {
             choice,
             rules,
             loss: table.loss(),
+            missing: 0,
         };
         for &Short { key, value } in table.short.iter() {
             let len = keys::unpack(&key).len();
@@ -136,6 +138,14 @@ impl<V: Copy> Past<V> {
             }
         }
         self.loss = lost.loss;
+        if per_value > 1 && lost.missing > 0 {
+            // How many records came together in a value is known for all of them only.
+            let all = per_value.saturating_add(table.len() as u64 - 1);
+            let left = all.saturating_sub(self.len() as u64);
+            self.loss.other = table.loss().other.saturating_add(left);
+            lost.missing = per_value;
+        }
+        self.loss.missing = self.loss.missing.saturating_add(lost.missing);
         self.loss.error = self.loss.error.saturating_add(choice.off);
         if self.loss.full_at == 0 {
             self.loss.full_at = self.len() as u64;
@@ -229,6 +239,8 @@ struct Lost<'a, V> {
     choice: Choice,
     rules: &'a Rules<V>,
     loss: Loss,
+    /// The most records of a key that was left out.
+    missing: u64,
 }
 
 impl<V: Copy> Lost<'_, V> {
@@ -239,6 +251,8 @@ impl<V: Copy> Lost<'_, V> {
         let is_kept = self.choice.keeps(bytes, records);
         if !is_kept && records > off {
             loss.other = loss.other.saturating_add(records);
+            // A key is in a table once, so it lacks no more than the largest.
+            self.missing = self.missing.max(records);
             loss.other_bytes = loss.other_bytes.wrapping_add(records.wrapping_mul(len));
             return None;
         }

@@ -20,6 +20,8 @@ type Model = BTreeMap<Vec<u8>, u64>;
 struct Shown {
     stats: BatchStats,
     counts: HashMap<Vec<u8>, u64>,
+    /// What the counts lack at most.
+    missing: HashMap<Vec<u8>, u64>,
 }
 
 impl Shown {
@@ -30,6 +32,10 @@ impl Shown {
                 .iter()
                 .map(|(key, count)| (key.to_vec(), count))
                 .collect(),
+            missing: batch
+                .iter()
+                .map(|(key, _)| (key.to_vec(), batch.missing_max(key)))
+                .collect(),
         }
     }
 
@@ -38,6 +44,7 @@ impl Shown {
         let BatchStats {
             error_max,
             other_records,
+            missing_max,
             tokens,
             keys,
             ..
@@ -46,11 +53,15 @@ impl Shown {
         assert_eq!(keys, self.counts.len() as u64);
         for (key, &n) in model {
             match self.counts.get(key) {
-                Some(&count) => assert!(
-                    count.saturating_sub(error_max) <= n && n <= count + other_records,
-                    "{key:?}: {count} shown, {n} true, {:?}",
-                    self.stats
-                ),
+                Some(&count) => {
+                    let missing = self.missing[key];
+                    assert!(
+                        count.saturating_sub(error_max) <= n && n <= count + missing,
+                        "{key:?}: {count} shown, {missing} missing, {n} true, {:?}",
+                        self.stats
+                    );
+                    assert!(missing <= missing_max && missing_max <= other_records);
+                }
                 None => assert!(n <= error_max + other_records, "{key:?} has gone: {n}"),
             }
         }
@@ -464,7 +475,8 @@ fn records_that_functions_made_keep_within_the_limit_too() {
             .map(|word| (word, word.len() as f64))
             .reduce_by_key(|a, b| a + b)
             .for_each_batch(move |batch, _| {
-                let rows: Vec<_> = batch.iter().map(|(key, sum)| (key.to_vec(), sum)).collect();
+                let row = |(key, sum): (&[u8], f64)| (key.to_vec(), sum, batch.missing_max(key));
+                let rows: Vec<_> = batch.iter().map(row).collect();
                 drop(send_sums.send((*batch.stats(), rows)));
             });
         (ssc.start(), counts, sums)
@@ -482,10 +494,81 @@ fn records_that_functions_made_keep_within_the_limit_too() {
     let (stats, rows) = sums.recv().unwrap();
     assert!(stats.other_records > 0 && stats.error_max == 0);
     let mut kept = 0;
-    for (key, sum) in rows {
+    let mut exact = 0;
+    for (key, sum, missing) in rows {
         let records = sum as u64 / key.len() as u64;
-        assert!(records <= model[&key] && model[&key] <= records + stats.other_records);
+        assert!(records <= model[&key] && model[&key] <= records + missing);
+        assert!(missing <= stats.missing_max && stats.missing_max <= stats.other_records);
+        exact += usize::from(missing == 0);
         kept += records;
     }
+    assert!(exact > 0, "what is known to be exact is said to be");
     assert_eq!(kept + stats.other_records, stats.tokens);
+}
+
+/// Words that no table has room for, counted twice: each batch as one string of bytes, its order included.
+fn counted_twice(
+    run: impl Fn(&[(Vec<u8>, Model)]) -> Vec<Vec<u8>>,
+) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let batches = batches(Stream::UniqueThenHot, 11, 200_000, 100_000);
+    (run(&batches), run(&batches))
+}
+
+fn written(batch: &Batch<'_, u64>) -> Vec<u8> {
+    let stats = batch.stats();
+    let mut text = format!("{} {} ", stats.error_max, stats.other_records).into_bytes();
+    for (key, count) in batch.iter() {
+        text.extend_from_slice(key);
+        text.extend_from_slice(format!(" {count}\n").as_bytes());
+    }
+    text
+}
+
+#[test]
+fn tallies_of_one_seed_keep_the_same_keys_at_the_limit() {
+    for on_limit in [OnLimit::Approximate, OnLimit::Other] {
+        let run = |config: &Config, batches: &[(Vec<u8>, Model)]| {
+            let mut tally = tally(config);
+            let cut = |(index, (text, _)): (usize, &(Vec<u8>, Model))| {
+                tally.push(text);
+                let batch = tally.cut(BatchTime::from_millis(index as u64)).unwrap();
+                assert!(batch.stats().is_approximate());
+                written(&batch)
+            };
+            batches.iter().enumerate().map(cut).collect()
+        };
+        let least = with_least_of_tally(on_limit);
+        let (one, two) = counted_twice(|batches| run(&least.clone().seed(5), batches));
+        assert!(one == two, "equal runs are equal");
+        let (one, two) = counted_twice(|batches| run(&least, batches));
+        assert!(one != two, "a seed is not to be guessed");
+    }
+}
+
+#[test]
+fn engines_of_one_seed_keep_the_same_keys_at_the_limit() {
+    for (on_limit, workers) in [
+        (OnLimit::Approximate, 1),
+        (OnLimit::Approximate, 3),
+        (OnLimit::Other, 1),
+    ] {
+        let config = with_least_of_engine(on_limit, workers).seed(5);
+        let run = |batches: &[(Vec<u8>, Model)]| {
+            let (send, shown) = mpsc::channel();
+            let engine = Engine::builder(Rule::Split(b' '))
+                .config(config.clone())
+                .start(move |batch| drop(send.send(written(batch))));
+            let mut engine = engine.unwrap();
+            let mut input = engine.input().unwrap();
+            for (index, (text, _)) in batches.iter().enumerate() {
+                input.write_all(text).unwrap();
+                engine.cut(BatchTime::from_millis(index as u64)).unwrap();
+            }
+            drop(input);
+            engine.finish().unwrap();
+            shown.iter().collect()
+        };
+        let (one, two) = counted_twice(run);
+        assert!(one.len() >= 2 && one == two, "{on_limit:?} {workers}");
+    }
 }

@@ -43,6 +43,8 @@ struct Seen {
     other_records: u64,
     /// The most values of a result that are beyond a double.
     null_values: u64,
+    /// The most records that a value of one of them may lack.
+    missing_max: u64,
     /// How late batches began, in microseconds.
     delays: Histogram<u64>,
     /// When the last batch was out.
@@ -76,6 +78,8 @@ pub(crate) struct Summary {
     null_values: u64,
     /// Lines that were left out, or are odd, by reason.
     lines: Vec<(&'static str, u64)>,
+    /// The most records that a value of one of them may lack.
+    missing_max: u64,
     elapsed: Duration,
     gigabytes_per_s: f64,
     delay_us: [u64; 3],
@@ -106,6 +110,7 @@ impl Report {
             error_max: 0,
             other_records: 0,
             null_values: 0,
+            missing_max: 0,
             delays,
             end: now,
             warm: None,
@@ -147,6 +152,7 @@ impl Report {
             other_records: seen.other_records,
             null_values: seen.null_values,
             lines: REASONS.map(|(name, _)| (name, 0)).to_vec(),
+            missing_max: seen.missing_max,
             elapsed: seen.end - seen.start,
             gigabytes_per_s: if seconds > 0.0 {
                 bytes / seconds / 1e9
@@ -180,6 +186,7 @@ impl<V: Copy + Send + 'static> Sink<V> for Report {
         seen.refused += stats.refused_connections;
         seen.error_max = seen.error_max.max(stats.error_max);
         seen.other_records = seen.other_records.max(stats.other_records);
+        seen.missing_max = seen.missing_max.max(stats.missing_max);
         let micros = u64::try_from(stats.scheduling_delay.as_micros()).unwrap_or(u64::MAX);
         seen.delays.saturating_record(micros.max(1));
         seen.end = Instant::now();
@@ -213,6 +220,7 @@ impl<V: Shown> Sink<V> for Results {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.error_max = seen.error_max.max(batch.stats().error_max);
         seen.other_records = seen.other_records.max(batch.stats().other_records);
+        seen.missing_max = seen.missing_max.max(batch.stats().missing_max);
         seen.out_records = seen.records;
         if V::MAY_BE_NULL {
             let nulls = batch.iter().filter(|(_, value)| value.is_null());
@@ -292,6 +300,7 @@ impl Summary {
             "error_max": self.error_max,
             "other_records": self.other_records,
             "null_values": self.null_values,
+            "missing_max": self.missing_max,
             "cpu_s": self.cpu_s,
             "peak_bytes": self.peak_bytes,
             "steady_allocations": self.steady_allocations,

@@ -32,6 +32,7 @@ fn table_of(batch: &Batch, seed: Seed, times: u8) -> Table<u64> {
         bytes: usize::MAX - 1,
         on_limit: OnLimit::Approximate,
         may_defer: true,
+        pool: None,
     };
     let mut table = Table::counting(seed, bound);
     for (index, (key, count)) in batch.iter().enumerate() {
@@ -113,7 +114,7 @@ proptest! {
             // Most batches are small.
             let keys = if kind == 0 { keys } else { keys / 10 };
             let batch = burst(number * 1000, keys, span);
-            let bound = Bound { bytes: usize::MAX - 1, on_limit, may_defer: true };
+            let bound = Bound { bytes: usize::MAX - 1, on_limit, may_defer: true, pool: None };
             let mut table = Table::counting(seed, bound);
             for (key, &count) in &batch {
                 table.add(key, count, add);
@@ -179,6 +180,7 @@ fn a_small_share_is_for_the_most_frequent_key() {
                 bytes: usize::MAX - 1,
                 on_limit: OnLimit::Approximate,
                 may_defer: true,
+                pool: None,
             };
             let mut table = Table::counting(seed, bound);
             table.add(often.as_bytes(), 100, add);

@@ -185,6 +185,7 @@ impl<V: Copy + Send + 'static> Counting<V> {
         }
         let counts = &mut self.counts;
         table.merge_mapped(counts, |count| folds.of(count), reduce);
+        table.take_charge_of(counts);
         counts.clear();
         // The next time both are walked in one order, also if somebody flooded one of them meanwhile.
         counts.set_seed(table.seed());
@@ -532,7 +533,7 @@ macro_rules! primitives {
     ($($type:ty => $bits:expr),* $(,)?) => {
         /// Whether `is_same` can tell.
         #[inline(always)]
-        fn is_primitive<V: 'static>() -> bool {
+        pub(crate) fn is_primitive<V: 'static>() -> bool {
             $(TypeId::of::<V>() == TypeId::of::<$type>())||*
         }
 

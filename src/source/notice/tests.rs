@@ -46,30 +46,37 @@ fn one_is_not_spoken_of_as_many() {
         "2 clients of test:// did not end when they were told to: what they send now is not counted, nor \
          is what 1 of them had sent and was not read"
     );
-    let full = |error_max, other_records| {
+    let full = |error_max, other_records, missing_max| {
         Notice::MemoryLimit {
             bytes_max: 1 << 20,
             keys: 1,
             time: BatchTime::default(),
             error_max,
             other_records,
+            missing_max,
         }
         .to_string()
     };
     let begin = "memory limit 1.0 MiB reached at 1 distinct key in batch 0 ms: ";
     let end = "; totals stay exact";
-    for (error_max, other_records, says) in [
-        (0, 0, "counts are too high by at most 0"),
-        (0, 1, "1 record of new keys is not counted by key"),
-        (0, 2, "2 records of new keys are not counted by key"),
+    for (error_max, other_records, missing_max, says) in [
+        (0, 0, 0, "counts are too high by at most 0"),
+        (0, 1, 0, "1 record of new keys is not counted by key"),
+        (
+            0,
+            2,
+            1,
+            "2 records of new keys are not counted by key, the value of a key may lack 1 of them at most",
+        ),
         (
             3,
             2,
+            0,
             "counts are too high by at most 3, 2 records of new keys are not counted by key",
         ),
     ] {
         assert_eq!(
-            full(error_max, other_records),
+            full(error_max, other_records, missing_max),
             format!("{begin}{says}{end}")
         );
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::table::add;
 use crate::table::keys::Seed;
+use crate::table::past::Past;
 
 type Model = BTreeMap<Vec<u8>, u64>;
 
@@ -13,6 +14,7 @@ fn bound(bytes: usize, on_limit: OnLimit) -> Bound {
         bytes,
         on_limit,
         may_defer: true,
+        pool: None,
     }
 }
 
@@ -85,7 +87,7 @@ fn check(table: &Table<u64>, model: &Model) {
     assert_eq!(table.short.measured(), table.short.table_bytes());
     assert_eq!(table.medium.measured(), table.medium.table_bytes());
     assert_eq!(table.long.measured(), table.long.table_bytes());
-    let loss = table.loss();
+    let (loss, missing_most) = (table.loss(), table.missing_most());
     let (mut records, mut bytes) = (loss.shed + loss.other, loss.shed_bytes + loss.other_bytes);
     for (key, kept) in table.iter_kept() {
         records += kept;
@@ -102,6 +104,17 @@ fn check(table: &Table<u64>, model: &Model) {
             n <= kept + loss.error + loss.other,
             "{key:?}: {kept}, {n}, {loss:?}"
         );
+        // What is said of each key, and of all keys together.
+        let missing = table.missing_max(key);
+        assert!(
+            n <= kept + loss.error + missing,
+            "{key:?}: {kept}, {n}, {missing}"
+        );
+        assert!(
+            missing <= loss.missing && loss.missing <= loss.other,
+            "{missing} {loss:?}"
+        );
+        assert!(kept == 0 || missing <= missing_most);
         if let Some(shown) = table.get(key) {
             assert!(shown >= n - loss.other.min(n) && shown <= n + loss.error);
         }
@@ -119,7 +132,7 @@ proptest! {
         let on_limit = if is_exact { OnLimit::Other } else { OnLimit::Approximate };
         let bound = small(on_limit);
         let one = Seed::random();
-        let mut tables: Vec<_> = (0..shards).map(|_| Table::counting(one, bound)).collect();
+        let mut tables: Vec<_> = (0..shards).map(|_| Table::counting(one, bound.clone())).collect();
         for batch in 0..batches {
             let mut model = Model::new();
             let mut state = seed;
@@ -168,7 +181,7 @@ fn nothing_is_lost_below_the_limit() {
 #[test]
 fn case_16_frequent_keys_are_found_after_garbage() {
     let bound = small(OnLimit::Approximate);
-    let mut table = Table::counting(Seed::random(), bound);
+    let mut table = Table::counting(Seed::random(), bound.clone());
     let mut model = Model::new();
     for number in Stream::UniqueThenHot.numbers(800_000, 7) {
         table.add(&key(number), 1, add);
@@ -190,7 +203,7 @@ fn case_16_frequent_keys_are_found_after_garbage() {
 #[test]
 fn another_class_gets_room() {
     let bound = bound(Table::<u64>::bytes_min() + 3_000_000, OnLimit::Approximate);
-    let mut table = Table::counting(Seed::random(), bound);
+    let mut table = Table::counting(Seed::random(), bound.clone());
     for number in 0..400_000u64 {
         table.add(&number.to_le_bytes()[..5], 3, add);
     }
@@ -228,7 +241,7 @@ fn case_52_a_key_without_any_room_is_in_the_error() {
 #[test]
 fn a_full_table_of_values_keeps_what_it_has() {
     let bound = small(OnLimit::Approximate);
-    let mut table = Table::<f64>::bounded(Seed::random(), bound);
+    let mut table = Table::<f64>::bounded(Seed::random(), bound.clone());
     for round in 1..=3 {
         for number in 0..60_000 {
             table.add(&key(number), 1.5, |a, b| a + b);
@@ -239,4 +252,232 @@ fn a_full_table_of_values_keeps_what_it_has() {
         assert!(table.iter().all(|(_, value)| value == 1.5 * round as f64));
     }
     assert!(table.len() < 60_000);
+}
+
+/// A shard's table and another shard's, each of which met the keys in its own order.
+#[test]
+fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
+    let (bound, seed) = (small(OnLimit::Other), Seed::random());
+    let table = || Table::counting(seed, bound.clone());
+    let (mut one, mut two) = (table(), table());
+    let mut model = Model::new();
+    let mut add_to = |table: &mut Table<u64>, key: Vec<u8>| {
+        table.add(&key, 1, add);
+        *model.entry(key).or_insert(0) += 1;
+    };
+    add_to(&mut one, b"early".to_vec());
+    add_to(&mut two, b"early".to_vec());
+    for number in 0..60_000 {
+        add_to(&mut one, key(number));
+    }
+    for _ in 0..1000 {
+        // Full, and not.
+        add_to(&mut one, b"late".to_vec());
+        add_to(&mut two, b"late".to_vec());
+        add_to(&mut one, b"early".to_vec());
+    }
+    assert_eq!((one.get(b"late"), two.get(b"late")), (None, Some(1000)));
+    let refused = one.loss().other;
+    assert!(refused > 1000);
+    // What it has it has never refused.
+    assert_eq!((one.missing_max(b"early"), one.missing_most()), (0, 0));
+    assert!(
+        (1000..1100).contains(&one.missing_max(b"late")),
+        "{}",
+        one.missing_max(b"late")
+    );
+    for is_swapped in [false, true] {
+        let (mut into, mut from) = (table(), table());
+        into.merge_from(&one, add);
+        from.merge_from(&two, add);
+        if is_swapped {
+            std::mem::swap(&mut into, &mut from);
+        }
+        into.merge_from(&from, add);
+        check(&into, &model);
+        let late = into.missing_max(b"late");
+        assert!(
+            (1000..1100).contains(&late) && into.missing_most() == late,
+            "{late}"
+        );
+        let exact = model.keys().filter(|key| into.missing_max(key) < 50);
+        assert!(exact.count() > model.len() - 100);
+    }
+    one.clear();
+    one.add(b"late", 1, add);
+    assert_eq!((one.missing_max(b"late"), one.loss()), (0, Loss::default()));
+}
+
+/// Also where the filters of two tables cannot be added, because a flood has changed the seed of one.
+#[test]
+fn tables_of_different_seeds_have_a_true_bound() {
+    let bound = small(OnLimit::Other);
+    let mut tables =
+        [Seed::random(), Seed::random()].map(|seed| Table::counting(seed, bound.clone()));
+    let mut model = Model::new();
+    for round in 0..3 {
+        for number in 0..60_000 {
+            let key = key(number + round * 20_000);
+            tables[(number % 7 > round) as usize].add(&key, 1, add);
+            *model.entry(key).or_insert(0) += 1;
+        }
+    }
+    let [mut one, two] = tables;
+    assert!(!one.loss().is_none() && !two.loss().is_none());
+    one.merge_from(&two, add);
+    check(&one, &model);
+}
+
+/// Once a key was refused none is taken in, however little room it needs: it may have been refused before.
+#[test]
+fn a_full_table_is_closed_to_keys_of_every_class() {
+    let mut table = Table::counting(Seed::random(), small(OnLimit::Other));
+    let long = |number: u64| format!("{number:0200}").into_bytes();
+    let mut number = 0;
+    while table.loss().is_none() {
+        table.add(&long(number), 1, add);
+        number += 1;
+    }
+    let keys = table.len();
+    for number in 0..1000 {
+        table.add(format!("{number}").as_bytes(), 1, add);
+        table.add(format!("{number:012}").as_bytes(), 1, add);
+    }
+    assert_eq!((table.len(), table.loss().other), (keys, 2001));
+    assert_eq!(table.get(b"7"), None);
+    table.clear();
+    table.add(b"7", 1, add);
+    assert_eq!(table.len(), 1, "until it is cleared");
+}
+
+/// What a key without room would have counted is in the error, whatever other keys have paid.
+#[test]
+fn the_records_of_a_giant_key_are_in_the_error() {
+    let mut table = Table::counting(Seed::random(), small(OnLimit::Approximate));
+    table.add(&[b'x'; 3_000_000], 1000, add);
+    let Loss { error, shed, .. } = table.loss();
+    assert_eq!((table.len(), error, shed), (0, 1000, 1000));
+    table.add(b"word", 2, add);
+    assert_eq!(table.get(b"word"), Some(1002));
+}
+
+/// A new seed needs all keys twice. A table that has no memory for it goes on with the old one, and loses nothing.
+#[test]
+fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
+    let seed = Seed::from_words(5, 6, 7);
+    let mut keys = Vec::new();
+    let mut number = 1u64 << 56;
+    while keys.len() < 3000 {
+        number += 1;
+        if seed.hash_short(number) & 0xfff == 9 {
+            keys.push(number.to_le_bytes());
+        }
+    }
+    let bytes = Table::<u64>::bytes_min() + 3_000_000;
+    for (filler, may_reseed) in [(100, true), (100_000, false)] {
+        let mut table = Table::counting(seed, bound(bytes, OnLimit::Other));
+        for number in 0..filler {
+            table.add(format!("filler {number:07}").as_bytes(), 1, add);
+        }
+        for key in &keys {
+            table.add(key, 1, add);
+            assert!(table.allocated_bytes() <= bytes);
+        }
+        assert_eq!(table.reseeds() > 0, may_reseed, "{filler}");
+        if may_reseed {
+            assert!(keys.iter().all(|key| table.get(key) == Some(1)));
+        }
+    }
+}
+
+/// Tables without room of their own take what others leave, and give it back.
+#[test]
+fn tables_share_what_there_is() {
+    let own = Table::<u64>::bytes_min();
+    let pool = Arc::new(Pool::new(30 << 20));
+    let bound = Bound {
+        bytes: own,
+        on_limit: OnLimit::Other,
+        may_defer: true,
+        pool: Some(Arc::clone(&pool)),
+    };
+    let seed = Seed::random();
+    let mut tables = [(); 3].map(|()| Table::counting(seed, bound.clone()));
+    let fill = |table: &mut Table<u64>| {
+        let mut number = 0;
+        while table.loss().is_none() {
+            table.add(&key(number), 1, add);
+            number += 1;
+            assert!(table.allocated_bytes() <= own + (30 << 20));
+        }
+        number
+    };
+    let alone = fill(&mut tables[0]);
+    let left = fill(&mut tables[1]);
+    assert!(alone > 60_000 && left < alone / 4, "{alone} {left}");
+    assert!(pool.free() < pool.bytes() / 10);
+    // All that becomes of the keys has room: the table they are merged into, at any size of its leaves, and rows.
+    let [mut into, mut from, mut third] = tables;
+    into.merge_from(&from, add);
+    into.take_charge_of(&mut from);
+    from.clear();
+    let rows = into.len() * RANKED_KEY_BYTES;
+    let all = into.allocated_bytes() + from.allocated_bytes() + third.allocated_bytes() + rows;
+    assert!(all <= 3 * own + pool.bytes(), "{all}");
+    into.clear();
+    // What an empty table keeps for the next batch is never more than half, so another shard's may be large.
+    assert!(pool.free() >= pool.bytes() / 2);
+    assert!(fill(&mut third) > alone / 3);
+    drop((into, from, third));
+    assert_eq!(pool.free(), pool.bytes());
+}
+
+/// In a batch's values many records came together. How many in each is not known where one has no room later: in what
+/// is kept of many batches, and in a window.
+#[test]
+fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
+    let mut batch = Table::<f64>::new(Seed::random());
+    let mut model = Model::new();
+    for number in 0..60_000u64 {
+        let times = if number % 1000 == 0 {
+            500
+        } else {
+            1 + number % 3
+        };
+        for _ in 0..times {
+            batch.add(&key(number), 1.5, |a, b| a + b);
+        }
+        model.insert(key(number), times);
+    }
+    let records = model.values().sum();
+    batch.set_records(records);
+    let mut so_far = Table::<f64>::bounded(batch.seed(), small(OnLimit::Other));
+    let mut past = Past::new();
+    for round in 1..3 {
+        so_far.merge_within(&batch, &mut 0, |a, b| a + b);
+        past.fill_within(&batch, 300_000, &Past::<f64>::cost());
+        let Loss { other, missing, .. } = so_far.loss();
+        let (mut lost, mut lost_in_past) = (0, 0);
+        let in_past: std::collections::BTreeSet<_> = past.iter().map(|(key, _)| key).collect();
+        for (key, times) in &model {
+            if so_far.get(key).is_none() {
+                lost += times;
+                assert!(so_far.missing_max(key) >= times * round && missing >= times * round);
+            }
+            if !in_past.contains(&key[..]) {
+                lost_in_past += times;
+                assert!(past.loss().missing >= *times);
+            }
+        }
+        assert!(lost > 10_000 && lost_in_past > 10_000);
+        assert!(
+            lost * round <= other && other <= records * round,
+            "{lost} {other}"
+        );
+        let all = past.loss().other;
+        assert!(
+            lost_in_past <= all && all <= records,
+            "{lost_in_past} {all}"
+        );
+    }
 }

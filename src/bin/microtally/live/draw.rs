@@ -459,6 +459,10 @@ fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
             grouped(limit.other_records)
         );
         figures.push((text, true));
+        if limit.missing_max > 0 {
+            let text = format!("values lack {} at most", grouped(limit.missing_max));
+            figures.push((text, true));
+        }
     }
     let late_ms = head.lateness.as_millis();
     let late = format!("{late_ms} ms late");

@@ -55,6 +55,8 @@ pub(crate) struct Limit {
     pub error_max: u64,
     /// Records whose keys were not kept.
     pub other_records: u64,
+    /// How many of those a value may lack at most.
+    pub missing_max: u64,
 }
 
 impl Limit {
@@ -64,6 +66,7 @@ impl Limit {
             is_approximate: stats.error_max > 0,
             error_max: stats.error_max,
             other_records: stats.other_records,
+            missing_max: stats.missing_max,
         }
     }
 }

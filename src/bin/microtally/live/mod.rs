@@ -240,6 +240,7 @@ fn last_table(model: &mut Model, values: Values, size: Option<(u16, u16)>) -> Ve
         limit.other_records,
         &mut text,
     );
+    table::missing(limit.missing_max, &mut text);
     text
 }
 
@@ -445,6 +446,7 @@ mod tests {
             is_approximate: true,
             error_max: 7,
             other_records: 20,
+            missing_max: 0,
         });
         for key in ['/', 'x', '1'] {
             model.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));

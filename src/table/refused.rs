@@ -1,0 +1,123 @@
+//! How many records a full table refused of each key, at most.
+//!
+//! Promise: [`Refused::of`] is never less than the records of the key that were added, in this filter and in all that
+//! were merged into it; it is 0 for most keys while few were refused. Refuses to know: why a key was refused.
+//!
+//! It is a count-min sketch (Cormode and Muthukrishnan 2005) of two rows: a key has a counter in each, which it shares
+//! with others, and the smaller of the two is the bound. With a million refused keys of one record each a key that
+//! was not refused gets a bound of about sixty, and with a few hundred nearly always 0.
+
+use super::keys::{Packed, Seed};
+
+/// log2 of the counters of a row.
+const ROW_LOG2: u32 = 14;
+
+const ROW: usize = 1 << ROW_LOG2;
+
+/// Bytes of both rows. A closed table has them in the room that was reserved for growing.
+pub(super) const REFUSED_BYTES: usize = 2 * ROW * size_of::<u64>();
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    /// Two rows, one behind the other.
+    counters: Box<[u64]>,
+    seed: Seed,
+    /// The largest counter of each row: no key's bound is larger than the smaller of the two.
+    most: [u64; 2],
+    /// Whether a key that is in the table may have been refused: by another table, before they were merged.
+    pub(super) is_mixed: bool,
+}
+
+impl Refused {
+    /// Nothing refused so far, of keys hashed with `seed`.
+    pub(super) fn new(seed: Seed) -> Self {
+        Refused {
+            counters: vec![0; 2 * ROW].into(),
+            seed,
+            most: [0; 2],
+            is_mixed: false,
+        }
+    }
+
+    /// Forgets everything. Keys are hashed with `seed` from now on.
+    pub(super) fn clear(&mut self, seed: Seed) {
+        if !self.is_empty() {
+            self.counters.fill(0);
+        }
+        (self.seed, self.most, self.is_mixed) = (seed, [0; 2], false);
+    }
+
+    /// Whether nothing was refused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.most() == 0
+    }
+
+    fn places(&self, key: Packed<'_>) -> [usize; 2] {
+        let hash = self.seed.hash(key);
+        let place = |bits: u64| bits as usize & (ROW - 1);
+        [place(hash), ROW + place(hash >> 32)]
+    }
+
+    /// So many records of `key` were refused.
+    pub(super) fn add(&mut self, key: Packed<'_>, records: u64) {
+        for (place, most) in self.places(key).into_iter().zip(&mut self.most) {
+            let counter = &mut self.counters[place];
+            *counter = counter.saturating_add(records);
+            *most = (*most).max(*counter);
+        }
+    }
+
+    /// The most records of `key` that were refused.
+    pub(super) fn of(&self, key: Packed<'_>) -> u64 {
+        let [first, second] = self.places(key);
+        self.counters[first].min(self.counters[second])
+    }
+
+    /// The most records of any key that were refused.
+    pub(super) fn most(&self) -> u64 {
+        self.most[0].min(self.most[1])
+    }
+
+    /// Adds what another one was given. Returns `false`, and does nothing, if keys are hashed differently there.
+    pub(super) fn absorb(&mut self, other: &Refused) -> bool {
+        if self.seed != other.seed {
+            return false;
+        }
+        for (counter, more) in self.counters.iter_mut().zip(&other.counters) {
+            *counter = counter.saturating_add(*more);
+        }
+        let most = |row: &[u64]| row.iter().copied().max().unwrap_or(0);
+        let (first, second) = self.counters.split_at(ROW);
+        self.most = [most(first), most(second)];
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::keys::pack;
+
+    #[test]
+    fn no_key_has_more_than_its_bound_and_few_refused_keys_leave_others_exact() {
+        let seed = Seed::chosen(Some(1));
+        let (mut one, mut two) = (Refused::new(seed), Refused::new(seed));
+        let key = |number: u64| format!("{number}{}", "-".repeat(number as usize % 30));
+        for number in 0..300 {
+            let refused = if number % 2 == 0 { &mut one } else { &mut two };
+            refused.add(pack(&[], key(number).as_bytes()), number);
+            refused.add(pack(&[], b"often"), 7);
+        }
+        assert!(one.absorb(&two));
+        assert!(one.of(pack(&[], b"often")) >= 2100);
+        for number in 0..300 {
+            assert!((number..=one.most()).contains(&one.of(pack(&[], key(number).as_bytes()))));
+        }
+        let exact = (1000..2000).filter(|&number| one.of(pack(&[], key(number).as_bytes())) == 0);
+        assert!(exact.count() > 990);
+        assert!(!one.absorb(&Refused::new(Seed::from_words(4, 5, 6))));
+        one.clear(seed);
+        assert!(one.is_empty() && one.of(pack(&[], b"often")) == 0);
+    }
+}
