@@ -171,28 +171,30 @@ fn too_small_a_limit_is_refused_and_what_would_do_is_named() {
     };
     let text = refused(&["--max-memory", "64MiB", "-j", "4"]);
     assert!(!text.contains("nobody has set it"), "{text}");
-    let text = refused(&["--max-memory", "1MiB"]);
-    assert!(
-        text.contains("--max-memory") && text.contains("64MiB or more"),
-        "{text}"
-    );
-    let text = refused(&["--max-memory", "64MiB", "-j", "4"]);
-    assert!(text.contains("--max-memory"), "{text}");
-    assert!(
-        text.contains(" MiB) would do") && text.contains("--max-record"),
-        "{text}"
-    );
-    // What is named does.
-    let mib = text
-        .split_once(" MiB) would do")
-        .unwrap()
-        .0
-        .rsplit_once('(')
-        .unwrap()
-        .1;
-    let limit = format!("{mib}MiB");
-    let program = microtally(&["count", "-", "-j", "4", "--max-memory", &limit]);
-    program.run_with(b"x\n").quietly();
+    // Whatever is asked for, the first answer is the last one: what is named does.
+    for (limit, workers) in [("1B", "4"), ("1MiB", "4"), ("64MiB", "4"), ("1MiB", "1")] {
+        let text = refused(&["--max-memory", limit, "-j", workers]);
+        let begin = format!("microtally: --max-memory {limit} is too little: ");
+        assert!(text.starts_with(&begin), "{text}");
+        assert!(
+            text.contains(" MiB) would do") && text.contains("--max-record"),
+            "{text}"
+        );
+        // One thread is the least.
+        assert_eq!(text.contains("fewer workers"), workers != "1", "{text}");
+        let mib = text
+            .split_once(" MiB) would do")
+            .unwrap()
+            .0
+            .rsplit_once('(')
+            .unwrap()
+            .1;
+        let limit = format!("{mib}MiB");
+        let program = microtally(&["count", "-", "-j", workers, "--max-memory", &limit]);
+        program.run_with(b"x\n").quietly();
+    }
+    let text = refused(&["--max-memory", "0"]);
+    assert!(text.contains("for example 512MiB, or none"), "{text}");
     let text = refused(&["--max-memory", "lots"]);
     assert!(
         text.contains("--max-memory") && text.contains("'lots'") && text.contains("none"),
@@ -296,7 +298,218 @@ fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
         let _ = ended.says(&[
             "microtally: --max-memory ",
             " (half of the memory there is, as nobody has set it) is too little: ",
-            "; or write --max-memory ",
+            // The process may not have as much.
+            "; or allow the process more memory (ulimit -v, control group)",
         ]);
     }
+}
+
+/// A key that comes late, in a file of two pieces: one of the threads may have had room for it and the other not.
+fn late_and_often(value: &str) -> String {
+    let mut text = String::new();
+    for n in 0..200_000_u32 {
+        text += &format!("k{n:07} 1\n");
+    }
+    text + &format!("late {value}\n").repeat(300_000)
+}
+
+/// Values that are shown, what they lack at most, and the whole object.
+fn rows(ended: &Ended) -> (Vec<(String, f64, u64)>, serde_json::Value) {
+    let object = json_lines(&ended.stdout).remove(0);
+    let rows = object["top"].as_array().unwrap().iter().map(|row| {
+        let missing = row
+            .get("missing_max")
+            .map_or(0, |missing| missing.as_u64().unwrap());
+        let key = row["k"].as_str().unwrap().to_owned();
+        (key, row["n"].as_f64().unwrap(), missing)
+    });
+    (rows.collect(), object)
+}
+
+#[test]
+fn a_value_at_the_limit_is_exact_or_says_how_many_records_it_lacks() {
+    let text = late_and_often("9");
+    for (limit, options) in [
+        ("126MiB", &["--on-limit", "other"][..]),
+        ("125MiB", &["-a", "sum", "-v", "field:2"]),
+        ("125MiB", &["-a", "mean", "-v", "field:2"]),
+        (
+            "125MiB",
+            &["-a", "max", "-v", "field:2", "--on-limit", "other"],
+        ),
+    ] {
+        let run = |format: &str| {
+            let args = ["count", "in", "-j", "2", "-k", "field:1", "-o", format];
+            let program = microtally(&args).file("in", &text).args(options);
+            program
+                .args(&["--max-memory", limit, "-n", "1000000"])
+                .run()
+                .exits_with(0)
+        };
+        let ended = run("json");
+        let (rows, object) = rows(&ended);
+        let missing_max = object["missing_max"].as_u64().unwrap();
+        assert_eq!(
+            (&object["approx"], &object["error_max"]),
+            (&true.into(), &0.into())
+        );
+        // Records a value is of, at least, where it says how many.
+        let records = |key: &str, n: f64| match options {
+            ["-a", "sum", ..] if key == "late" => n as u64 / 9,
+            ["-a", "mean" | "max", ..] => 1,
+            _ => n as u64,
+        };
+        for (key, n, missing) in &rows {
+            let is = if key == "late" { 300_000 } else { 1 };
+            let has = records(key, *n);
+            assert!(*missing <= missing_max);
+            assert!(has <= is, "{options:?} {key} {n}");
+            if *missing == 0 && !matches!(options, ["-a", "mean" | "max", ..]) {
+                assert_eq!(has, is, "{options:?} {key} is called exact");
+            }
+            assert!(
+                is <= has + missing || matches!(options, ["-a", "mean" | "max", ..]),
+                "{key} {n} {missing}"
+            );
+            let value = if key == "late" { 9.0 } else { 1.0 };
+            if let ["-a", "mean" | "max", ..] = options {
+                assert_eq!(*n, value);
+            }
+        }
+        let told = "microtally: memory limit ";
+        assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("of new keys are not counted by key"),
+            "{}",
+            ended.stderr
+        );
+        assert!(missing_max == 0 || ended.stderr.contains(" the value of a key may lack "));
+        let table = run("table");
+        assert!(table.stdout.contains(" of other keys (memory limit)"));
+        let says = table.stdout.contains("a value may lack ");
+        let said = table.stderr.contains(" the value of a key may lack ");
+        assert_eq!(says, said, "{}", table.stderr);
+        let _ = run("tsv").says(&["of new keys are not counted by key"]);
+    }
+}
+
+/// One thread, so what it has it has never refused.
+#[test]
+fn what_one_thread_shows_under_other_is_exact_and_said_to_be() {
+    let text = late_and_often("9");
+    let args = [
+        "count", "in", "-j", "1", "-k", "field:1", "-o", "json", "-n", "1000000",
+    ];
+    let program = microtally(&args).file("in", &text);
+    let ended = program
+        .args(&["-a", "sum", "-v", "field:2", "--max-memory", "64MiB"])
+        .run();
+    let (rows, object) = rows(&ended.exits_with(0));
+    assert_eq!(
+        (&object["approx"], &object["missing_max"]),
+        (&true.into(), &0.into())
+    );
+    assert!(
+        rows.iter()
+            .all(|(key, n, missing)| key != "late" && *n == 1.0 && *missing == 0)
+    );
+}
+
+/// The tables share the memory, so the limit is met when it is used.
+#[test]
+fn sums_are_exact_until_the_memory_is_used() {
+    let text: String = (1..=1_000_000).map(|n| format!("{n}\n")).collect();
+    for source in ["in", "-"] {
+        let args = [
+            "count", "-k", "field:1", "-a", "sum", "-v", "field:1", "-n", "1", "-o", "json",
+        ];
+        let program = microtally(&args).args(&["-j", "2", "--max-memory", "512MiB", source]);
+        let ended = program
+            .file("in", &text)
+            .stdin_file(text.as_bytes())
+            .run()
+            .quietly();
+        let object = &json_lines(&ended.stdout)[0];
+        assert_eq!(object["approx"], false);
+        assert_eq!(
+            (&object["keys"], &object["top"][0]["n"]),
+            (&1_000_000.into(), &1_000_000.into())
+        );
+    }
+}
+
+#[test]
+fn equal_runs_with_one_seed_print_the_same_at_the_limit() {
+    let text = many_words();
+    for on_limit in ["approx", "other"] {
+        let run = |seed: &[&str]| {
+            let args = [
+                "count",
+                "in",
+                "-j",
+                "1",
+                "--max-record",
+                "1MiB",
+                "--max-memory",
+                "32MiB",
+            ];
+            let program = microtally(&args).file("in", &text).args(&["-o", "table"]);
+            let ended = program
+                .args(&["--on-limit", on_limit])
+                .args(seed)
+                .run()
+                .exits_with(0);
+            assert!(ended.stderr.contains("memory limit"), "{}", ended.stderr);
+            ended.stdout
+        };
+        let seed = ["--hash-seed", "7"];
+        assert!(run(&seed) == run(&seed), "{on_limit}");
+        assert!(on_limit == "other" || run(&[]) != run(&seed));
+    }
+}
+
+/// Whatever `ulimit -v` allows, the program either counts or says what it needs; it is never out of memory by a limit
+/// that it chose itself.
+#[test]
+fn a_limited_address_space_is_enough_or_refused() {
+    let text: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    let mut counted = 0;
+    for (kib, workers, source) in [
+        (40_000, 1, "-"),
+        (80_000, 2, "input"),
+        (120_000, 1, "-"),
+        (150_000, 1, "-"),
+        (150_000, 2, "input"),
+        (165_000, 1, "-"),
+        (175_000, 1, "-"),
+        (185_000, 2, "input"),
+        (190_000, 4, "-"),
+        (200_000, 1, "-"),
+        (220_000, 4, "-"),
+        (300_000, 2, "input"),
+        (400_000, 4, "-"),
+        (1_000_000, 1, "-"),
+    ] {
+        let script = format!(
+            "ulimit -v {kib}; exec \"$0\" count -n all -o json -j {workers} {source} < input"
+        );
+        let ended = shell(&script).file("input", &text).run();
+        let at = format!("{kib} {workers} {source}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("out of memory"), "{at}");
+        if ended.stderr.contains(" is too little: ") {
+            let _ = ended.exits_with(2);
+            assert!(kib < 400_000 || workers == 4 && kib < 600_000, "{at}");
+            continue;
+        }
+        let object = json_lines(&ended.exits_with(0).stdout).remove(0);
+        assert_eq!(object["records"], 300_000, "{at}");
+        let error_max = object["error_max"].as_u64().unwrap();
+        let rows = object["top"].as_array().unwrap();
+        assert!(
+            rows.iter()
+                .all(|row| (1..=1 + error_max).contains(&row["n"].as_u64().unwrap()))
+        );
+        counted += 1;
+    }
+    assert!(counted >= 5);
 }

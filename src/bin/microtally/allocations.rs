@@ -8,7 +8,8 @@
 //! few bytes is to abort, in the standard library, which has been seen to stand still over its backtrace instead.
 #![allow(unsafe_code)]
 // Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator unchanged. And
-// its end must not allocate, so it writes and exits as the C library does.
+// its end must not allocate, so it writes and exits as the C library does. How that allocator divides its memory
+// can be set by calls of the C library only.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -27,6 +28,25 @@ struct Counting;
 pub(crate) fn calls() -> u64 {
     // Relaxed: a statistic; no other data depends on it.
     CALLS.load(Ordering::Relaxed)
+}
+
+/// Where the address space is limited (`ulimit -v`), has all threads allocate from one heap. Otherwise each would reserve
+/// 64 MiB for a heap of its own, of which it uses little: two such threads and the limit is used up. They do not get
+/// into each other's way, because threads that count allocate only for new keys.
+pub(crate) fn fit_into_address_space() {
+    #[cfg(target_env = "gnu")]
+    {
+        let mut limit = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: the system fills in the structure, which is there as long as the call takes.
+        let is_known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+        if is_known && limit.rlim_cur != libc::RLIM_INFINITY {
+            // SAFETY: there is only this thread so far, and the number is one that the parameter allows.
+            unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+        }
+    }
 }
 
 /// Ends the program if there was no memory for `bytes` more.

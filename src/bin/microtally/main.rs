@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use microtally::{Error, ErrorKind};
 
 fn main() -> ExitCode {
+    allocations::fit_into_address_space();
     signals::outlive_full_files();
     let command = match flags::parse(std::env::args_os()) {
         Ok(command) => command,

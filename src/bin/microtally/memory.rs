@@ -6,10 +6,18 @@
 use std::fs;
 use std::path::Path;
 
+/// Address space of a thread's stack, which is the standard library's default, and of its guard page. That little of it
+/// is ever used makes no difference to `ulimit -v`.
+const STACK_BYTES: u64 = (2 << 20) + (64 << 10);
+
+/// Threads beside those that count: they read, publish, wait for signals, and show how far it has got.
+const OTHER_THREADS: usize = 5;
+
 /// Half of the smallest of: the limits of the control groups (version 2 and 1), what the machine could hand out
-/// without swapping, and what the process may still take of its address space (`ulimit -v`). `None` where
-/// nothing can be found out.
-pub(crate) fn half_of_what_there_is() -> Option<u64> {
+/// without swapping, and what the process may still take of its address space (`ulimit -v`) once there are `workers`
+/// threads that count, and the others. `None` where nothing can be found out.
+pub(crate) fn half_of_what_there_is(workers: usize) -> Option<u64> {
+    let stacks = (workers + OTHER_THREADS) as u64 * STACK_BYTES;
     let limits = [
         cgroup_limit(),
         number(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
@@ -17,7 +25,8 @@ pub(crate) fn half_of_what_there_is() -> Option<u64> {
         address_space_left(
             &fs::read_to_string("/proc/self/limits").unwrap_or_default(),
             &fs::read_to_string("/proc/self/status").unwrap_or_default(),
-        ),
+        )
+        .map(|bytes| bytes.saturating_sub(stacks)),
     ];
     limits.into_iter().flatten().min().map(|bytes| bytes / 2)
 }
@@ -84,7 +93,7 @@ mod tests {
         let unlimited =
             "Max address space         unlimited            unlimited            bytes\n";
         assert_eq!(address_space_left(unlimited, status), None);
-        let half = half_of_what_there_is().expect("Linux tells");
+        let half = half_of_what_there_is(1).expect("Linux tells");
         assert!(half > 1 << 20, "{half}");
     }
 }

@@ -16,9 +16,6 @@ use std::time::Duration;
 
 pub(crate) use source::{SourceSpec, source};
 
-/// Least bytes `--max-memory` allows.
-const MEMORY_BYTES_MIN: u64 = 64 << 20;
-
 /// Least and most bytes `--max-record` allows.
 const RECORD_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 
@@ -259,18 +256,16 @@ pub(crate) fn record_bytes_max(text: &str) -> Result<usize, String> {
     size_in(text, RECORD_BYTES)
 }
 
-/// `--max-memory`: a size that is enough to begin with, or `none`.
+/// `--max-memory`: a size, or `none`. What is enough depends on the command: the library says it.
 pub(crate) fn memory(text: &str) -> Result<Memory, String> {
     if text == "none" {
         return Ok(Memory::Unlimited);
     }
     match parse_size(text).map_err(|reason| format!("{reason}; or write none"))? {
-        bytes if bytes >= MEMORY_BYTES_MIN => Ok(Memory::Bytes(bytes)),
-        bytes => Err(format!(
-            "{} is too little to begin with; write {} or more, or none",
-            format_bytes(bytes),
-            format_bytes(MEMORY_BYTES_MIN)
-        )),
+        0 => Err(
+            "nothing can be counted in no memory; write a size, for example 512MiB, or none".into(),
+        ),
+        bytes => Ok(Memory::Bytes(bytes)),
     }
 }
 

@@ -189,10 +189,7 @@ fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
                 .fold(error.to_string(), |text, (name, option)| {
                     text.replace(name, option)
                 });
-            match counting.memory {
-                None => in_terms_of_the_default(&message),
-                Some(_) => Error::refused(message),
-            }
+            in_terms_of_sizes(&message, counting)
         }
         ErrorKind::Source if error.to_string().contains(OF_MEMORY_LIMIT) => {
             error.with_advice(MORE_MEMORY)
@@ -204,17 +201,35 @@ fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
     }
 }
 
-/// Of a limit that nobody has set it is said where it comes from, and what would do.
-fn in_terms_of_the_default(message: &str) -> Error {
+/// A memory limit that is too little, with its size as people write it. Of one that nobody has set it is said where
+/// it comes from, and what would do: a limit of the process, where that leaves too little in all.
+fn in_terms_of_sizes(message: &str, counting: &Counting) -> Error {
     const TOO_LITTLE: &str = " is too little: ";
-    let default = format!(" (half of the memory there is, as nobody has set it){TOO_LITTLE}");
-    let error = Error::refused(message.replacen(TOO_LITTLE, &default, 1));
-    let behind = message.split_once(TOO_LITTLE).map(|(_, behind)| behind);
-    match behind.and_then(|text| text.split_once(" MiB) would do")?.0.rsplit_once('(')) {
-        Some((_, mib)) => error.with_advice(&format!(
+    let said = || {
+        let (limit, behind) = message.split_once(TOO_LITTLE)?;
+        let (before, bytes) = limit.rsplit_once(' ')?;
+        let bytes: u64 = bytes.parse().ok()?;
+        let (_, mib) = behind.split_once(" MiB) would do")?.0.rsplit_once('(')?;
+        Some((before, bytes, behind, mib))
+    };
+    let Some((before, bytes, behind, mib)) = said() else {
+        return Error::refused(message);
+    };
+    if counting.memory.is_some() {
+        let size = flags::units::format_bytes(bytes);
+        return Error::refused(format!("{before} {size}{TOO_LITTLE}{behind}"));
+    }
+    let size = bytes as f64 / f64::from(1 << 20);
+    let error = Error::refused(format!(
+        "{before} {size:.1} MiB (half of the memory there is, as nobody has set it){TOO_LITTLE}{behind}"
+    ));
+    let needed: u64 = mib.parse().unwrap_or(0);
+    if needed << 20 <= bytes.saturating_mul(2) {
+        error.with_advice(&format!(
             "or write --max-memory {mib}MiB if that much may be taken"
-        )),
-        None => error,
+        ))
+    } else {
+        error.with_advice("or allow the process more memory (ulimit -v, control group)")
     }
 }
 
@@ -479,6 +494,10 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
         flags::Ends::Cr => LineEnds::Universal,
         flags::Ends::Null => LineEnds::Nul,
     });
+    let config = match counting.hash_seed {
+        Some(seed) => config.seed(seed),
+        None => config,
+    };
     let config = config.on_limit(match counting.on_limit {
         flags::OnLimit::Approx => OnLimit::Approximate,
         flags::OnLimit::Other => OnLimit::Other,
@@ -487,7 +506,10 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
     let bytes_max = match counting.memory {
         Some(Memory::Unlimited) => return config,
         Some(Memory::Bytes(bytes)) => Some(bytes),
-        None => memory::half_of_what_there_is(),
+        None => memory::half_of_what_there_is(match counting.threads.workers {
+            Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Workers::Exactly(count) => count,
+        }),
     };
     match bytes_max.map(usize::try_from) {
         Some(Ok(bytes)) => config.memory_bytes_max(bytes),

@@ -173,8 +173,10 @@ pub(crate) struct Counting {
     pub memory: Option<Memory>,
     /// What to do when keys no longer fit: approx, other, error
     ///
-    /// approx: counts become upper bounds, and the results say how far off they may be at most. other:
-    /// keys that are there stay exact, what others have is summed up. error: end, with exit code 5.
+    /// approx: counts become upper bounds, and the results say how far off they may be at most; sums, minima,
+    /// maxima and means have no such bound and are treated as by other. other: no new keys, what they have is
+    /// summed up; a value that may lack records of its key says how many at most (missing_max in json), all other
+    /// values are exact. error: end, with exit code 5.
     #[arg(
         long,
         value_name = "HOW",
@@ -183,6 +185,14 @@ pub(crate) struct Counting {
     )]
     #[arg(help_heading = "Running", hide_short_help = true)]
     pub on_limit: OnLimit,
+    /// Hash keys with this seed, so that equal runs are equal
+    ///
+    /// Beyond the memory limit it decides which keys are kept. Two runs over the same uncompressed files with -j 1
+    /// and one seed print the same; results below the limit never depend on it. Not for input from strangers, who
+    /// could choose keys that collide.
+    #[arg(long = "hash-seed", value_name = "N", value_parser = units::seed)]
+    #[arg(help_heading = "Running", hide_short_help = true)]
+    pub hash_seed: Option<u64>,
     /// How many threads, and whether they are pinned.
     #[command(flatten)]
     pub threads: Threads,

@@ -63,6 +63,7 @@ fn defaults_are_those_of_the_manual() {
         color: Color::Auto,
         memory: None,
         on_limit: OnLimit::Approx,
+        hash_seed: None,
         threads: threads.clone(),
     };
     let slides = Slides {
@@ -125,7 +126,7 @@ fn every_option_is_read() {
     let all = words(
         "h:1|a.log|-F|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
          --max-record|1KiB|--stats=json|--kernel|avx2|-k|field:2|-k|csv:1|-g|a|-g|b|-G|c|-a|mean|\
-         -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|-w|5m|--slide|1s|\
+         -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|--hash-seed|3|-w|5m|--slide|1s|\
          --max-connections|9|--max-connections-per-ip|2|--idle-timeout|30s|--drain-timeout|0s",
     );
     let Words {
@@ -161,8 +162,8 @@ fn every_option_is_read() {
         (spec::Aggregate::Mean, Some(spec::value("field:3").unwrap()))
     );
     assert_eq!(
-        (all.memory, all.on_limit),
-        (Some(Memory::Bytes(1 << 30)), OnLimit::Other)
+        (all.memory, all.on_limit, all.hash_seed),
+        (Some(Memory::Bytes(1 << 30)), OnLimit::Other, Some(3))
     );
     assert_eq!(all.color, Color::Never);
     assert_eq!(
@@ -257,8 +258,8 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
         ("top|-w|0s", "--window|'0s'|1ms"),
         ("count|-i|1s", "unexpected argument '-i'"),
         (
-            "count|--max-memory|1KiB",
-            "--max-memory|'1KiB'|64MiB or more, or none",
+            "count|--max-memory|0B",
+            "--max-memory|'0B'|for example 512MiB, or none",
         ),
         (
             "count|--on-limit|die",

@@ -269,6 +269,7 @@ fn the_memory_limit_is_told() {
         is_approximate: true,
         error_max: 1200,
         other_records: 0,
+        missing_max: 0,
     });
     assert_eq!(
         approximate,
@@ -283,6 +284,15 @@ fn the_memory_limit_is_told() {
         "{other}"
     );
     assert!(!other.contains("exact"));
+    let missing = limited(Limit {
+        other_records: 9,
+        missing_max: 7,
+        ..Limit::default()
+    });
+    assert!(
+        missing.contains("memory limit: 9 of other keys · values lack 7 at most"),
+        "{missing}"
+    );
 }
 
 #[test]
