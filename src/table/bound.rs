@@ -20,17 +20,20 @@
 //!
 //! All of it stands where a leaf or the arena has to grow. A look-up that succeeds never comes here.
 
+mod limit;
+
 use std::sync::Arc;
 
-use super::cost::Cost;
+pub(super) use self::limit::{Limit, Rules};
+use self::limit::{later, later_of_tallies};
 use super::keys::{self, Packed};
 use super::leaves::{Full, Leaves, UNLIMITED};
-use super::pool::{Lease, Pool};
+use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
 use super::{Long, Medium, Short, Table, long_bytes};
 use crate::config::OnLimit;
 use crate::limits::{
-    KEY_ARENA_BYTES_INITIAL, RANKED_KEY_BYTES, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
+    KEY_ARENA_BYTES_INITIAL, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
     TABLE_SHORT_KEYS_INITIAL,
 };
 
@@ -114,174 +117,6 @@ impl Loss {
     }
 }
 
-/// What a full table does with a key for which there is no room.
-pub(super) type TakeIn<V> = fn(&mut Table<V>, Packed<'_>, V);
-
-/// How values are treated.
-#[derive(Debug)]
-pub(super) struct Rules<V> {
-    /// Makes room by taking something off all values; without it new keys are not taken in.
-    pub(super) take_in: Option<TakeIn<V>>,
-    /// Records a value stands for.
-    pub(super) records: fn(V) -> u64,
-    /// A value with the error added, as it is shown.
-    pub(super) shown: fn(V, u64) -> V,
-    /// A value with less than its records taken off. It is asked for where something is taken off, no other values.
-    pub(super) less: fn(V, u64) -> V,
-    /// What a key takes beside its place here: in the table that all are merged into, and in a ranking.
-    pub(super) later: Cost,
-    /// As much of that, in parts of what a table has for itself, is in the budget anyway.
-    pub(super) later_parts: usize,
-    /// Whether `records` says how many records came together in a value, and not only of one record's.
-    pub(super) are_counts: bool,
-}
-
-/// What keys of values take in a table that is merged into, and as rows of a ranking.
-fn later<V>() -> Cost {
-    let align = align_of::<V>().max(align_of::<usize>());
-    let row = RANKED_KEY_BYTES - size_of::<u64>() + size_of::<V>();
-    Cost::in_table::<V>().plus(Cost::of_each(row.next_multiple_of(align)))
-}
-
-/// The same of keys that are tallied: they come into a table of values, of 16 bytes at most, before that is merged.
-fn later_of_tallies() -> Cost {
-    Cost::in_table::<u128>().plus(later::<u128>())
-}
-
-impl<V> Clone for Rules<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V> Copy for Rules<V> {}
-
-impl<V> Rules<V> {
-    /// Values of which nothing is known.
-    pub(super) fn values() -> Self {
-        Rules {
-            take_in: None,
-            records: |_| 1,
-            shown: |value, _| value,
-            less: |value, _| value,
-            later: later::<V>(),
-            later_parts: 4,
-            are_counts: false,
-        }
-    }
-}
-
-/// A table's limit and what became of it.
-#[derive(Debug)]
-pub(super) struct Limit<V> {
-    pub(super) bound: Bound,
-    pub(super) rules: Rules<V>,
-    /// Without what is in `refused`.
-    pub(super) loss: Loss,
-    /// Of which keys records were refused. Its memory is kept.
-    pub(super) refused: Option<Refused>,
-    /// Memory that was taken of the pool.
-    pub(super) lease: Lease,
-    /// Bytes for what becomes later of more keys that are taken in.
-    pub(super) room: usize,
-    /// How many records were added, where that is known and was set; else 0.
-    records: u64,
-    /// As many records a value that is refused stands for, at least.
-    pub(super) stands_for: u64,
-    /// No new keys are taken in until the table is cleared.
-    pub(super) is_closed: bool,
-    /// Until the table is cleared there is no limit: it is merged into.
-    pub(super) is_lifted: bool,
-}
-
-impl<V: Copy> Limit<V> {
-    /// Bytes that are this table's whatever others take.
-    fn own(&self) -> usize {
-        if self.shares() {
-            own_share(self.bound.bytes, Table::<V>::bytes_min())
-        } else {
-            self.bound.bytes
-        }
-    }
-
-    /// Whether there is more than its own.
-    fn shares(&self) -> bool {
-        self.bound.pool.is_some() && !self.is_thinned()
-    }
-
-    pub(super) fn new(bound: Bound, rules: Rules<V>) -> Self {
-        let mut limit = Limit {
-            lease: Lease::new(bound.pool.clone()),
-            room: UNLIMITED,
-            bound,
-            rules,
-            loss: Loss::default(),
-            refused: None,
-            records: 0,
-            stands_for: 0,
-            is_closed: false,
-            is_lifted: false,
-        };
-        limit.room = limit.room_at_first();
-        limit
-    }
-
-    /// What the keys of the table's own part take later is not taken of the pool.
-    fn room_at_first(&self) -> usize {
-        if self.shares() {
-            self.own().saturating_mul(self.rules.later_parts)
-        } else {
-            UNLIMITED
-        }
-    }
-
-    /// There is no limit until the table is cleared.
-    pub(super) fn lift(&mut self) {
-        self.is_lifted = true;
-        self.is_closed = false;
-        self.room = UNLIMITED;
-    }
-
-    pub(super) fn clear(&mut self, seed: keys::Seed) {
-        self.loss = Loss::default();
-        self.records = 0;
-        if let Some(refused) = &mut self.refused {
-            refused.clear(seed);
-        }
-        self.is_closed = false;
-        self.is_lifted = false;
-        self.room = self.room_at_first();
-    }
-
-    /// Whether room is made by thinning.
-    pub(super) fn is_thinned(&self) -> bool {
-        self.rules.take_in.is_some() && self.bound.on_limit == OnLimit::Approximate
-    }
-
-    /// The limit as it is now.
-    fn bytes(&self) -> usize {
-        if self.is_lifted {
-            UNLIMITED
-        } else {
-            self.held_max()
-        }
-    }
-
-    /// Bytes that a table may keep without a merge.
-    fn held_max(&self) -> usize {
-        match self.own() {
-            UNLIMITED => UNLIMITED,
-            own => own + self.lease.bytes(),
-        }
-    }
-
-    /// Bytes an arena that holds `held` counts for: where room is made its keys are moved to another one, so
-    /// they are there twice for a moment.
-    fn twice(&self, held: usize) -> usize {
-        if self.is_thinned() { 2 * held } else { held }
-    }
-}
-
 impl<V: Copy> Table<V> {
     /// An empty table of values of any kind within `bound`.
     pub(crate) fn bounded(seed: keys::Seed, bound: Bound) -> Self {
@@ -330,75 +165,11 @@ impl<V: Copy> Table<V> {
         }
     }
 
-    /// Records of `key` that are missing in its value, at most; all of them if there is no value.
-    pub(crate) fn missing_max(&self, key: &[u8]) -> u64 {
-        let refused = match &self.limit.refused {
-            Some(refused) if refused.is_mixed || self.get_kept(key).is_none() => {
-                refused.of(keys::pack(&[], key))
-            }
-            // A table that is alone has never refused a key that it has.
-            _ => 0,
-        };
-        self.limit.loss.missing.saturating_add(refused)
-    }
-
-    /// The most records that are missing in the value of any key there is.
-    pub(crate) fn missing_most(&self) -> u64 {
-        let is_any = |refused: &Refused| refused.is_mixed && !refused.is_empty();
-        let refused = match &self.limit.refused {
-            Some(refused) if is_any(refused) => {
-                let keys = self.iter_kept().map(|(key, _)| keys::pack(&[], key));
-                keys.map(|key| refused.of(key)).max().unwrap_or(0)
-            }
-            _ => 0,
-        };
-        self.limit.loss.missing.saturating_add(refused)
-    }
-
-    /// How many records are in the values of all keys, and in what was lost.
-    pub(crate) fn set_records(&mut self, records: u64) {
-        self.limit.records = records;
-    }
-
-    /// Records that one value may stand for, at most, where the values do not say it.
-    pub(super) fn records_per_value(&self) -> u64 {
-        match self.limit.rules.are_counts {
-            true => 0,
-            false => self.limit.records.saturating_sub(self.len() as u64) + 1,
-        }
-    }
-
     /// Takes over what is known of tables that this one was made of.
     pub(crate) fn set_loss(&mut self, loss: Loss) {
         self.limit.loss = loss;
         if let Some(refused) = &mut self.limit.refused {
             refused.clear(self.seed);
-        }
-    }
-
-    /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
-    pub(super) fn add_loss<W: Copy>(&mut self, other: &Table<W>, was_empty: bool) {
-        let is_mixed = !was_empty && !other.is_empty();
-        let loss = match (&mut self.limit.refused, &other.limit.refused) {
-            (_, None) => other.limit.loss,
-            (Some(ours), Some(theirs)) if !ours.is_empty() => {
-                ours.is_mixed = true;
-                if ours.absorb(theirs) {
-                    other.limit.loss
-                } else {
-                    other.loss()
-                }
-            }
-            (ours, Some(theirs)) => {
-                if !theirs.is_empty() {
-                    *ours = Some(theirs.clone());
-                }
-                other.limit.loss
-            }
-        };
-        self.limit.loss = self.limit.loss.plus(loss);
-        if let Some(refused) = &mut self.limit.refused {
-            refused.is_mixed |= is_mixed;
         }
     }
 

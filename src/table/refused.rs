@@ -7,7 +7,8 @@
 //! with others, and the smaller of the two is the bound. With a million refused keys of one record each a key that
 //! was not refused gets a bound of about sixty, and with a few hundred nearly always 0.
 
-use super::keys::{Packed, Seed};
+use super::Table;
+use super::keys::{Packed, Seed, pack};
 
 /// log2 of the counters of a row.
 const ROW_LOG2: u32 = 14;
@@ -94,10 +95,75 @@ impl Refused {
     }
 }
 
+impl<V: Copy> Table<V> {
+    /// Records of `key` that are missing in its value, at most; all of them if there is no value.
+    pub(crate) fn missing_max(&self, key: &[u8]) -> u64 {
+        let refused = match &self.limit.refused {
+            Some(refused) if refused.is_mixed || self.get_kept(key).is_none() => {
+                refused.of(pack(&[], key))
+            }
+            // A table that is alone has never refused a key that it has.
+            _ => 0,
+        };
+        self.limit.loss.missing.saturating_add(refused)
+    }
+
+    /// The most records that are missing in the value of any key there is.
+    pub(crate) fn missing_most(&self) -> u64 {
+        let is_any = |refused: &Refused| refused.is_mixed && !refused.is_empty();
+        let refused = match &self.limit.refused {
+            Some(refused) if is_any(refused) => {
+                let keys = self.iter_kept().map(|(key, _)| pack(&[], key));
+                keys.map(|key| refused.of(key)).max().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        self.limit.loss.missing.saturating_add(refused)
+    }
+
+    /// How many records are in the values of all keys, and in what was lost.
+    pub(crate) fn set_records(&mut self, records: u64) {
+        self.limit.records = records;
+    }
+
+    /// Records that one value may stand for, at most, where the values do not say it.
+    pub(super) fn records_per_value(&self) -> u64 {
+        match self.limit.rules.are_counts {
+            true => 0,
+            false => self.limit.records.saturating_sub(self.len() as u64) + 1,
+        }
+    }
+
+    /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
+    pub(super) fn add_loss<W: Copy>(&mut self, other: &Table<W>, was_empty: bool) {
+        let is_mixed = !was_empty && !other.is_empty();
+        let loss = match (&mut self.limit.refused, &other.limit.refused) {
+            (_, None) => other.limit.loss,
+            (Some(ours), Some(theirs)) if !ours.is_empty() => {
+                ours.is_mixed = true;
+                if ours.absorb(theirs) {
+                    other.limit.loss
+                } else {
+                    other.loss()
+                }
+            }
+            (ours, Some(theirs)) => {
+                if !theirs.is_empty() {
+                    *ours = Some(theirs.clone());
+                }
+                other.limit.loss
+            }
+        };
+        self.limit.loss = self.limit.loss.plus(loss);
+        if let Some(refused) = &mut self.limit.refused {
+            refused.is_mixed |= is_mixed;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::keys::pack;
 
     #[test]
     fn no_key_has_more_than_its_bound_and_few_refused_keys_leave_others_exact() {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::RANKED_KEY_BYTES;
 use crate::table::add;
 use crate::table::keys::Seed;
 use crate::table::past::Past;
