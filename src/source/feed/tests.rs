@@ -157,3 +157,15 @@ fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
         assert_eq!(rig.feed.intake().bytes_ended, ended);
     }
 }
+
+#[test]
+fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
+    let token = "x".repeat(LIMIT);
+    let mut rig = Rig::new(Rule::Split(b' '));
+    // The record is too long with its last byte: the token is carried as a whole, and a block provided.
+    rig.read(format!(" {token}").as_bytes(), usize::MAX);
+    rig.read(b" ", usize::MAX);
+    rig.end();
+    assert_eq!(rig.text(), format!(" {token} \n"));
+    assert_eq!(rig.feed.intake().oversize_tokens, 0);
+}
