@@ -97,6 +97,13 @@ pub const RECONNECT_MS_DEFAULT: u64 = 2000;
 /// `spark.streaming.fileStream.minRememberDuration`.
 pub const REMEMBER_MS_DEFAULT: u64 = 60_000;
 
+/// Files that were put into a directory and counted, and are known well enough to report that they were changed or
+/// are counted a second time. The oldest is forgotten when there are more.
+pub const DIRECTORY_FILES_KNOWN_MAX: usize = 10_000;
+
+/// Files that were counted and are looked at again when a batch is due. The others have their turns.
+pub const DIRECTORY_CHECKS_MAX: usize = 256;
+
 /// Time one attempt to connect may take, in milliseconds. Spark sets none; the kernel's own limit is
 /// about two minutes, too long to leave a user without a word.
 pub const CONNECT_MS_MAX: u64 = 10_000;

@@ -10,20 +10,23 @@
 //!   batch t takes what is in (t − W, t] and was not taken by a batch that is remembered
 //! ```
 //!
-//! `Selection` is the rule, without a file system. `Directory` is the thin part that lists.
+//! `Selection` is the rule, without a file system. `Directory` is the thin part that lists. `counted` knows what
+//! the rule does not care about, and people do: files that were changed after they were counted.
 
+mod counted;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use self::counted::Counted;
 use crate::config::interval_ms;
 use crate::epoch::BatchTime;
 use crate::epoch::clock::as_ms;
@@ -46,7 +49,9 @@ use crate::source::pattern::{Matched, Pattern, here, is_absent, reason};
 /// So put files into the directory whole: write them somewhere else on the same file system, or under a
 /// name with a dot in front, and rename them. A file that is found while it is written is read as far as
 /// it goes, and what is written later is never read, for its path has been taken. A file that is renamed
-/// into place keeps its modification time and must not be older than `W`.
+/// into place keeps its modification time and must not be older than `W`. A file that is renamed after it was
+/// taken is another path, and is taken again. That a file grew, was replaced or is counted again is reported as a
+/// [`Notice`].
 ///
 /// Modification times are those of the file system, in whole milliseconds, and are compared with the time
 /// of the run's clock. Linux stamps a file with the time of the last tick, up to 10 ms ago: one that is
@@ -204,6 +209,11 @@ pub(crate) struct Directory {
     selection: Selection,
     /// What people were told last about a listing that did not work.
     told: Option<String>,
+    counted: Counted,
+    /// The time of the batch that was asked for last.
+    now_ms: u64,
+    /// No batch but one more comes.
+    is_ending: bool,
 }
 
 impl Directory {
@@ -233,6 +243,9 @@ impl Directory {
             remember_ms,
             selection: Selection::new(interval_ms, remember_ms, 0, filter),
             told: None,
+            counted: Counted::default(),
+            now_ms: 0,
+            is_ending: false,
         })
     }
 
@@ -249,8 +262,19 @@ impl Directory {
 
     /// Lists, and gives the files that belong to the batch of this time, oldest first. Each time is asked
     /// for once, in order. A directory that is not there gives none.
-    pub(crate) fn files_for(&mut self, time: BatchTime, tell: impl FnOnce(Notice)) -> Vec<PathBuf> {
-        let Matched { paths, mut trouble } = self.pattern.directories();
+    pub(crate) fn files_for(
+        &mut self,
+        time: BatchTime,
+        mut tell: impl FnMut(Notice),
+    ) -> Vec<PathBuf> {
+        self.now_ms = time.as_millis();
+        let selection = &self.selection;
+        self.counted
+            .look(self.is_ending, |path| selection.known.contains(path));
+        self.tell_of_counted(&mut tell);
+        let Matched {
+            paths, mut trouble, ..
+        } = self.pattern.directories();
         let mut listing = Vec::new();
         for directory in &paths {
             if let Err(why) = list(directory, &self.selection, &mut listing) {
@@ -261,9 +285,37 @@ impl Directory {
         self.selection.select(time, listing)
     }
 
+    /// The file of this name is read now. `Counted again` is what there may be to say.
+    pub(crate) fn begins(
+        &mut self,
+        path: &Path,
+        metadata: &Metadata,
+        mut tell: impl FnMut(Notice),
+    ) {
+        self.counted.begin(path, metadata);
+        self.tell_of_counted(&mut tell);
+    }
+
+    /// That file was read to its end, which came after so many bytes.
+    pub(crate) fn ends(&mut self, metadata: &Metadata, bytes: u64) {
+        self.counted.end(metadata, bytes);
+    }
+
+    /// The next batch is the last one: nothing can be said later.
+    pub(crate) fn finish(&mut self) {
+        self.is_ending = true;
+    }
+
+    fn tell_of_counted(&mut self, tell: &mut impl FnMut(Notice)) {
+        for message in self.counted.messages(self.now_ms, self.is_ending) {
+            let source = self.name.clone();
+            tell(Notice::Message { source, message });
+        }
+    }
+
     /// Tells at once what the first batch would tell, which may be long in coming.
     pub(crate) fn look(&mut self, tell: impl FnOnce(Notice)) {
-        let Matched { paths, trouble } = self.pattern.directories();
+        let Matched { paths, trouble, .. } = self.pattern.directories();
         let mut failures = paths.iter().filter_map(|directory| {
             let outcome = fs::read_dir(here(directory));
             outcome.err().map(|cause| reason(directory, &cause))

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,14 +53,21 @@ pub struct TextFiles {
     port: Port,
     /// Files of the batch that were not begun.
     left: VecDeque<PathBuf>,
-    open: Option<(PathBuf, File)>,
-    /// Bytes of a mark in front of the open file's text that were not accounted for.
-    mark_bytes: usize,
-    /// Bytes of the open file when it was opened, and those of them that are left; it may have become longer.
-    file_bytes: u64,
-    left_bytes: u64,
+    open: Option<Open>,
     /// The batch that was asked for is not complete.
     is_due: bool,
+}
+
+/// A file that is read.
+struct Open {
+    path: PathBuf,
+    file: File,
+    /// Of when it was opened.
+    metadata: Option<Metadata>,
+    /// Bytes of a mark in front of its text that were not accounted for.
+    mark_bytes: usize,
+    /// Bytes that were read of it, those of the mark included.
+    bytes: u64,
 }
 
 impl TextFiles {
@@ -78,22 +85,27 @@ impl TextFiles {
             port: Port::detached(),
             left: VecDeque::new(),
             open: None,
-            mark_bytes: 0,
-            file_bytes: 0,
-            left_bytes: 0,
             is_due: false,
         })
     }
 
     /// Opens the next file that can be.
-    fn open_next(&mut self) -> Option<(PathBuf, File)> {
+    fn open_next(&mut self) -> Option<Open> {
         while let Some(path) = self.left.pop_front() {
             match open(&path) {
                 Ok((file, mark_bytes)) => {
-                    self.mark_bytes = mark_bytes;
-                    self.file_bytes = file.metadata().map_or(0, |metadata| metadata.len());
-                    self.left_bytes = self.file_bytes.saturating_sub(mark_bytes as u64);
-                    return Some((path, file));
+                    let metadata = file.metadata().ok();
+                    if let Some(metadata) = &metadata {
+                        let tell = |notice| self.port.tell(notice);
+                        self.directory.begins(&path, metadata, tell);
+                    }
+                    return Some(Open {
+                        path,
+                        file,
+                        metadata,
+                        mark_bytes,
+                        bytes: mark_bytes as u64,
+                    });
                 }
                 Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
             }
@@ -146,40 +158,51 @@ impl Source for TextFiles {
         if self.open.is_none() {
             self.open = self.open_next();
         }
-        let Some((path, file)) = &mut self.open else {
+        let Some(open) = &mut self.open else {
             self.is_due = false;
             return Fill::Complete;
         };
-        if let mark_bytes @ 1.. = std::mem::take(&mut self.mark_bytes) {
+        if let mark_bytes @ 1.. = std::mem::take(&mut open.mark_bytes) {
             return Fill::Skipped(mark_bytes);
         }
         loop {
-            match file.read(buf) {
+            match open.file.read(buf) {
                 Ok(0) => {
-                    let is_cut = self.left_bytes > 0 && has_shrunk(file, self.file_bytes);
+                    let file_bytes = open.metadata.as_ref().map_or(0, Metadata::len);
+                    let is_cut = open.bytes < file_bytes && has_shrunk(&open.file, file_bytes);
                     if is_cut {
                         self.port.tell(Notice::Shorter {
                             source: self.directory.name().to_owned(),
-                            path: path.clone(),
-                            bytes: file.metadata().map_or(0, |metadata| metadata.len()),
+                            path: open.path.clone(),
+                            bytes: open.file.metadata().map_or(0, |metadata| metadata.len()),
                         });
+                    }
+                    if let Some(metadata) = &open.metadata {
+                        self.directory.ends(metadata, open.bytes);
                     }
                     self.open = None;
                     return Fill::Break { clean: !is_cut };
                 }
                 Ok(count) => {
-                    self.left_bytes = self.left_bytes.saturating_sub(count as u64);
+                    open.bytes += count as u64;
                     return Fill::Bytes(count);
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => {
-                    self.port.tell(self.directory.unreadable(path, &cause));
+                    self.port
+                        .tell(self.directory.unreadable(&open.path, &cause));
                     self.open = None;
                     // What came before it was read; the line it stopped in is not one.
                     return Fill::Break { clean: false };
                 }
             }
         }
+    }
+
+    fn drain(&mut self) -> usize {
+        self.directory.finish();
+        // What the last batch holds is asked for as that of any other.
+        0
     }
 
     fn name(&self) -> &str {

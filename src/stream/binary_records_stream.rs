@@ -105,7 +105,13 @@ impl Step for ReadFiles {
         let mut partitions = Vec::new();
         for path in self.directory.files_for(now.time, tell) {
             match fs::read(&path) {
-                Ok(bytes) => partitions.push(self.records(&bytes)?),
+                Ok(bytes) => {
+                    if let Ok(metadata) = fs::metadata(&path) {
+                        self.directory.begins(&path, &metadata, tell);
+                        self.directory.ends(&metadata, bytes.len() as u64);
+                    }
+                    partitions.push(self.records(&bytes)?);
+                }
                 Err(cause) => self.notices.tell(self.directory.unreadable(&path, &cause)),
             }
         }

@@ -118,3 +118,27 @@ fn it_is_read_together_with_other_sources() {
         assert_eq!(counted, plain(&expected), "{command}");
     }
 }
+
+/// The rule stays Spark's, and what it costs is not a secret.
+#[test]
+fn a_file_that_grows_or_is_renamed_after_it_was_counted_is_told() {
+    let program = microtally(&["words", "-k", "line", "-o", "tsv", "-i", "100ms"]);
+    let run = program.args(&["dir://in"]).file("in/.keep", "").start();
+    run.wait_until_it_reads();
+    fs::write(run.path("being-made"), "x\n").unwrap();
+    fs::rename(run.path("being-made"), run.path("in/a")).unwrap();
+    run.wait_for_counts(&[("x", 1)]);
+    let mut file = fs::File::options()
+        .append(true)
+        .open(run.path("in/a"))
+        .unwrap();
+    file.write_all(b"lost\n").unwrap();
+    run.stderr
+        .wait_for("\"in/a\" grew after being counted; 5 bytes not counted");
+    fs::rename(run.path("in/a"), run.path("in/b")).unwrap();
+    run.stderr
+        .wait_for("\"in/b\", counted before as \"in/a\", counted again");
+    run.wait_for_counts(&[("x", 2), ("lost", 1)]);
+    run.signal("INT");
+    run.wait().exits_with(0);
+}

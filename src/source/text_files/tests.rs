@@ -100,6 +100,132 @@ fn a_file_that_vanishes_costs_a_notice_and_not_the_others() {
     assert_eq!(*reading.told.lock().unwrap(), [expected]);
 }
 
+fn touch(path: &Path, modified_ms: u64) {
+    let file = File::options().append(true).open(path).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_millis(modified_ms))
+        .unwrap();
+}
+
+impl Reading {
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+}
+
+#[test]
+fn a_file_that_grows_after_it_was_counted_is_reported_once() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 64);
+    for name in ["a", "b", "c"] {
+        put(&root.path().join(name), b"1\n", 11_500);
+    }
+    assert_eq!(reading.batch(12_000), "1\n|1\n|1\n|");
+    assert_eq!(reading.batch(13_000), "nothing");
+    assert_eq!(reading.told(), [""; 0]);
+    put(&root.path().join("a"), b"1\n2\n3\n", 13_500);
+    put(&root.path().join("c"), b"1\n2\n", 13_500);
+    assert_eq!(reading.batch(14_000), "nothing");
+    let told = reading.told();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        one.contains("/a\" and another one grew after being counted; 6 bytes not counted"),
+        "{one}"
+    );
+    // The others have their own, no sooner than some seconds later; and none is reported twice.
+    put(&root.path().join("a"), b"1\n2\n3\n4\n", 14_500);
+    put(&root.path().join("b"), b"1\n2", 14_500);
+    for time_ms in 15..19 {
+        assert_eq!(reading.batch(time_ms * 1000), "nothing");
+        assert_eq!(reading.told(), [""; 0]);
+    }
+    assert_eq!(reading.batch(20_000), "nothing");
+    let told = reading.told();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        one.contains("/b\" grew after being counted; 1 byte not counted"),
+        "{one}"
+    );
+    for time_ms in 21..40 {
+        assert_eq!(reading.batch(time_ms * 1000), "nothing");
+    }
+    assert_eq!(reading.told(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_counted_a_second_time_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 64);
+    let [a, b, c] = ["a", "b", "c"].map(|name| root.path().join(name));
+    put(&a, b"1\n", 11_500);
+    assert_eq!(reading.batch(12_000), "1\n|");
+    fs::rename(&a, &b).unwrap();
+    // Spark's rule stays: it is another path.
+    assert_eq!(reading.batch(13_000), "1\n|");
+    let told = reading.told();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        one.contains(&format!("{b:?}, counted before as {a:?}, counted again")),
+        "{one}"
+    );
+    // One that is new, though it may well have the inode that the old one had.
+    fs::remove_file(&b).unwrap();
+    put(&c, b"other\n", 19_500);
+    assert_eq!(reading.batch(20_000), "other\n|");
+    assert_eq!(reading.told(), [""; 0]);
+    // A name that was forgotten, of a file that was changed.
+    let later_ms = 20_000 + 70_000;
+    for time_ms in (21_000..later_ms).step_by(1000) {
+        assert_eq!(reading.batch(time_ms), "nothing");
+    }
+    touch(&c, later_ms);
+    assert_eq!(reading.batch(later_ms), "other\n|");
+    let told = reading.told();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        one.contains(&format!("{c:?} counted again from the beginning")),
+        "{one}"
+    );
+}
+
+#[test]
+fn a_file_that_takes_the_name_of_one_that_was_counted_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 64);
+    let [a, aside] = ["a", ".aside"].map(|name| root.path().join(name));
+    put(&a, b"1\n", 11_500);
+    assert_eq!(reading.batch(12_000), "1\n|");
+    put(&aside, b"lost\n", 12_500);
+    fs::rename(&aside, &a).unwrap();
+    assert_eq!(reading.batch(13_000), "nothing");
+    assert_eq!(reading.batch(14_000), "nothing");
+    let told = reading.told();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        one.contains(&format!("{a:?} replaced after being counted")),
+        "{one}"
+    );
+}
+
+/// Nothing waits for its time at the end.
+#[test]
+fn what_was_not_reported_yet_is_reported_with_the_last_batch() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 64);
+    for name in ["a", "b"] {
+        put(&root.path().join(name), b"1\n", 11_500);
+    }
+    assert_eq!(reading.batch(12_000), "1\n|1\n|");
+    put(&root.path().join("a"), b"1\n2\n", 12_500);
+    assert_eq!(reading.batch(13_000), "nothing");
+    put(&root.path().join("b"), b"1\n2\n", 13_500);
+    assert_eq!(reading.batch(14_000), "nothing");
+    assert_eq!(reading.told().len(), 1);
+    assert_eq!(reading.files.drain(), 0);
+    assert_eq!(reading.batch(14_500), "nothing");
+    let told = reading.told();
+    assert!(told.len() == 1 && told[0].contains("/b\" grew"), "{told:?}");
+}
+
 /// Hadoop's `LineRecordReader` skips it as well.
 #[test]
 fn the_utf_8_mark_at_the_beginning_of_each_file_is_skipped_and_nothing_is_decoded() {
