@@ -184,6 +184,7 @@ pub mod internals {
     pub use crate::source::clients::{Clients, Event, Filled, Long};
     #[cfg(feature = "compress")]
     pub use crate::source::decode::decoded;
+    pub use crate::source::pattern::name_fits;
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;

@@ -57,6 +57,19 @@ pub const FILLS_PER_TURN: usize = 4;
 /// costs some microseconds, counting them some milliseconds, and a stop waits for no more than that.
 pub const PIECE_BYTES: usize = 4 * MIB;
 
+/// Names that the braces of a pattern may stand for.
+pub const PATTERN_NAMES_MAX: usize = 1024;
+
+/// Bytes that are looked through to write out the braces of a pattern; the names they stand for have fewer
+/// together.
+pub const PATTERN_BYTES_MAX: usize = 256 * KIB;
+
+/// Directories that are listed to find what a pattern fits. Links that lead back make a tree without end.
+pub const PATTERN_DIRECTORIES_MAX: usize = 1 << 16;
+
+/// Paths that may fit a pattern, or the front of it up to some name.
+pub const PATTERN_PATHS_MAX: usize = 1 << 20;
+
 /// Time between two looks at a followed file, in milliseconds.
 pub const FOLLOW_POLL_MS_DEFAULT: u64 = 100;
 

@@ -7,6 +7,13 @@
 //! one that is not, `{in,out}` either; `\` takes a character's meaning away. A leading dot is a character
 //! like any other where directories are looked for, and has to be written where [`expand`] looks for
 //! files. This is what Hadoop's file systems and shells understand, but braces stay within one name.
+//!
+//! A pattern is small text that can stand for very much. Everything it can grow to has a limit: the names its
+//! braces stand for, the directories that are listed, the paths that are held. Matching a name takes at most the
+//! product of the two lengths.
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,10 +21,14 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::limits::{
+    PATTERN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
+};
 
 /// A path whose names may have wildcards in them.
 #[derive(Debug)]
 pub(crate) struct Pattern {
+    given: PathBuf,
     parts: Vec<Part>,
 }
 
@@ -34,10 +45,14 @@ enum Piece {
     AnyChar,
     AnyChars,
     OneOf {
+        /// In order; none of them meet.
         ranges: Vec<(char, char)>,
         is_negated: bool,
     },
 }
+
+/// Characters of a pattern that a message shows.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// What a pattern stands for at the moment.
 pub(crate) struct Matched {
@@ -45,6 +60,27 @@ pub(crate) struct Matched {
     pub(crate) paths: Vec<PathBuf>,
     /// Why there are none, or perhaps not all.
     pub(crate) trouble: Option<String>,
+    /// The trouble is that more fit than the limit: those behind it are missing.
+    pub(crate) is_cut: bool,
+    /// The directories that were listed to find them.
+    pub(crate) listed: Vec<PathBuf>,
+}
+
+/// Why a text is no pattern.
+#[derive(Debug, PartialEq)]
+enum Wrong {
+    /// A bracket, a brace or a backslash has no end.
+    Open,
+    /// The braces stand for too many names.
+    Names,
+    /// The names that the braces stand for are too long together.
+    Bytes,
+}
+
+/// What the braces of a pattern may still grow to.
+struct Room {
+    names: usize,
+    bytes: usize,
 }
 
 impl Pattern {
@@ -52,8 +88,13 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// A bracket or a brace that is not closed, or nothing behind a `\`.
+    /// A bracket or a brace that is not closed, nothing behind a `\`, or braces that stand for more than the
+    /// limit.
     pub(crate) fn new(path: &Path) -> Result<Self> {
+        let mut room = Room {
+            names: PATTERN_NAMES_MAX,
+            bytes: PATTERN_BYTES_MAX,
+        };
         let parts = path.components().map(|component| {
             let name = component.as_os_str();
             let text = name.to_string_lossy();
@@ -62,63 +103,114 @@ impl Pattern {
             {
                 return Ok(Part::Name(PathBuf::from(name)));
             }
-            let alternatives = alternatives(&text).map(|texts| {
+            let mut texts = Vec::new();
+            let wild = alternatives(&text, &mut room, &mut texts).and_then(|()| {
                 let wild: Option<Vec<_>> = texts.iter().map(|text| pieces(text)).collect();
-                wild
+                wild.ok_or(Wrong::Open)
             });
-            alternatives.flatten().map(Part::Wild).ok_or_else(|| {
-                Error::refused(format!(
-                    "pattern {path:?}: a bracket, a brace or a backslash has no end in {text:?}"
-                ))
+            wild.map(Part::Wild).map_err(|wrong| {
+                let what = match wrong {
+                    Wrong::Open => format!(
+                        "a bracket, a brace or a backslash has no end in {}",
+                        shown(Path::new(name))
+                    ),
+                    Wrong::Names => format!(
+                        "its braces stand for more than {PATTERN_NAMES_MAX} names; use fewer \
+                         alternatives, or several patterns"
+                    ),
+                    Wrong::Bytes => format!(
+                        "it takes more than {PATTERN_BYTES_MAX} bytes to write out its braces; use \
+                         fewer alternatives, or several patterns"
+                    ),
+                };
+                Error::refused(format!("pattern {}: {what}", shown(path)))
             })
         });
         Ok(Pattern {
             parts: parts.collect::<Result<_>>()?,
+            given: path.to_owned(),
         })
     }
 
     /// Looks for the directories.
     pub(crate) fn directories(&self) -> Matched {
-        let Matched {
-            mut paths,
-            mut trouble,
-        } = self.walk(|_, _| true);
+        let mut matched = self.walk(|_, _| true);
+        let Matched { paths, trouble, .. } = &mut matched;
         paths.retain(|path| match fs::metadata(here(path)) {
             Ok(metadata) => metadata.is_dir(),
             Err(cause) if is_absent(&cause) => false,
             Err(cause) => {
-                trouble = Some(reason(path, &cause));
+                *trouble = Some(reason(path, &cause));
                 false
             }
         });
         if paths.is_empty() && trouble.is_none() {
-            trouble = Some("there is no such directory".to_owned());
+            *trouble = Some("there is no such directory".to_owned());
         }
-        Matched { paths, trouble }
+        matched
+    }
+
+    /// Looks for the files, as [`expand`] does.
+    pub(crate) fn files(&self) -> Matched {
+        let shows_hidden = |pieces: &[Piece]| pieces.first() == Some(&Piece::Char('.'));
+        let mut matched = self.walk(|pieces, name| {
+            shows_hidden(pieces) || !name.as_encoded_bytes().starts_with(b".")
+        });
+        // A link that leads nowhere is left for whoever opens it to complain about.
+        matched.paths.retain(|path| {
+            fs::symlink_metadata(path).is_ok()
+                && !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
+        });
+        matched
+    }
+
+    /// Whether something of this name may be part of what the pattern fits.
+    pub(crate) fn has_part(&self, name: &OsStr) -> bool {
+        let chars = chars_of(name);
+        self.parts.iter().any(|part| match part {
+            Part::Name(literal) => literal.as_os_str() == name,
+            Part::Wild(wild) => wild.iter().any(|pieces| matches(pieces, &chars)),
+        })
     }
 
     /// Everything whose path fits, in the order of the paths. `takes` is asked about each name that fits
     /// one of the alternatives.
     fn walk(&self, takes: impl Fn(&[Piece], &OsStr) -> bool) -> Matched {
         let mut found = vec![PathBuf::new()];
-        let mut trouble = None;
+        let (mut listed, mut trouble, mut excess) = (Vec::new(), None, None);
         for part in &self.parts {
             match part {
                 Part::Name(name) => found.iter_mut().for_each(|path| path.push(name)),
                 Part::Wild(wild) => {
                     let fits = |name: &OsString| {
-                        let mut fitting = wild.iter().filter(|pieces| is_match(pieces, name));
+                        let chars = chars_of(name);
+                        let mut fitting = wild.iter().filter(|pieces| matches(pieces, &chars));
                         fitting.any(|pieces| takes(pieces, name))
                     };
                     let mut below = Vec::new();
-                    for path in &found {
-                        // One that is not there, or no directory, has nothing to match.
-                        match names(path) {
+                    for path in found {
+                        // Links can lead back: a few of them are a tree without end.
+                        if listed.len() == PATTERN_DIRECTORIES_MAX {
+                            excess = Some(format!(
+                                "there are more than {PATTERN_DIRECTORIES_MAX} directories to look into"
+                            ));
+                            break;
+                        }
+                        // One that is missing, or no directory, has nothing to match.
+                        match names(&path) {
                             Ok(names) => {
-                                below.extend(names.filter(fits).map(|name| path.join(name)));
+                                let room = PATTERN_PATHS_MAX + 1 - below.len();
+                                let fitting = names.filter(fits).map(|name| path.join(name));
+                                below.extend(fitting.take(room));
+                                listed.push(path);
                             }
                             Err(cause) if is_absent(&cause) => {}
-                            Err(cause) => trouble = Some(reason(path, &cause)),
+                            Err(cause) => trouble = Some(reason(&path, &cause)),
+                        }
+                        if below.len() > PATTERN_PATHS_MAX {
+                            below.truncate(PATTERN_PATHS_MAX);
+                            excess = Some(format!("more than {PATTERN_PATHS_MAX} paths fit"));
+                            break;
                         }
                     }
                     found = below;
@@ -126,9 +218,16 @@ impl Pattern {
             }
         }
         found.sort();
+        let is_cut = excess.is_some();
+        let excess = excess.map(|what| {
+            let given = shown(&self.given);
+            format!("pattern {given}: {what}; use a narrower pattern")
+        });
         Matched {
             paths: found,
-            trouble,
+            trouble: excess.or(trouble),
+            is_cut,
+            listed,
         }
     }
 }
@@ -152,34 +251,55 @@ impl Pattern {
 /// # Errors
 ///
 /// A pattern that no file fits, or that is none; a path without wildcards is left alone, whether or not
-/// there is such a file.
+/// there is such a file. A pattern that is too wide: its braces stand for more than
+/// [`PATTERN_NAMES_MAX`](crate::limits::PATTERN_NAMES_MAX) names, or finding what it fits takes more than
+/// [`PATTERN_DIRECTORIES_MAX`](crate::limits::PATTERN_DIRECTORIES_MAX) directories or
+/// [`PATTERN_PATHS_MAX`](crate::limits::PATTERN_PATHS_MAX) paths.
 pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for given in patterns {
         let given = given.as_ref();
-        if !has_wildcard(given) || fs::symlink_metadata(given).is_ok() {
+        if is_literal(given) {
             files.push(given.to_owned());
             continue;
         }
-        let shows_hidden = |pieces: &[Piece]| pieces.first() == Some(&Piece::Char('.'));
-        let Matched { mut paths, trouble } = Pattern::new(given)?.walk(|pieces, name| {
-            shows_hidden(pieces) || !name.as_encoded_bytes().starts_with(b".")
-        });
-        // A link that leads nowhere is left for whoever opens it to complain about.
-        paths.retain(|path| {
-            fs::symlink_metadata(path).is_ok()
-                && !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
-        });
-        if paths.is_empty() {
-            let why = trouble.unwrap_or_else(|| "no file has such a name".to_owned());
-            return Err(Error::new(
-                ErrorKind::Source,
-                format!("nothing fits the pattern {given:?}: {why}"),
-            ));
+        let mut matched = Pattern::new(given)?.files();
+        match matched.trouble {
+            Some(why) if matched.is_cut => return Err(Error::refused(why)),
+            why if matched.paths.is_empty() => {
+                let why = why.unwrap_or_else(|| "no file has such a name".to_owned());
+                let given = shown(given);
+                let message = format!("nothing fits the pattern {given}: {why}");
+                return Err(Error::new(ErrorKind::Source, message));
+            }
+            _ => files.append(&mut matched.paths),
         }
-        files.append(&mut paths);
     }
     Ok(files)
+}
+
+/// Whether the path is that path and no pattern: it has no wildcard, or exists.
+pub(crate) fn is_literal(path: &Path) -> bool {
+    !has_wildcard(path) || fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether a name fits a pattern of one name.
+///
+/// # Errors
+///
+/// As [`Pattern::new`].
+pub fn name_fits(pattern: &str, name: &str) -> Result<bool> {
+    let pattern = Pattern::new(Path::new(pattern))?;
+    Ok(pattern.parts.len() == 1 && pattern.has_part(OsStr::new(name)))
+}
+
+/// A path for a message: long ones are cut.
+fn shown(path: &Path) -> String {
+    let text = format!("{path:?}");
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…\"", &text[..end]),
+        None => text,
+    }
 }
 
 /// Whether a path is a pattern, unless there is a file of that name.
@@ -208,14 +328,13 @@ pub(crate) fn reason(path: &Path, cause: &io::Error) -> String {
     format!("{path:?}: {}", describe(cause))
 }
 
-fn names(directory: &Path) -> io::Result<impl Iterator<Item = OsString>> {
+fn names(directory: &Path) -> io::Result<impl Iterator<Item = OsString> + use<>> {
     let entries = fs::read_dir(here(directory))?;
     Ok(entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())))
 }
 
-fn is_match(pieces: &[Piece], name: &OsStr) -> bool {
-    let name: Vec<char> = name.to_string_lossy().chars().collect();
-    matches(pieces, &name)
+fn chars_of(name: &OsStr) -> Vec<char> {
+    name.to_string_lossy().chars().collect()
 }
 
 /// Whether the whole name is what the pieces say.
@@ -252,16 +371,21 @@ fn fits(wanted: &Piece, given: char) -> bool {
         Piece::Char(wanted) => *wanted == given,
         Piece::AnyChar | Piece::AnyChars => true,
         Piece::OneOf { ranges, is_negated } => {
-            let is_in = ranges
-                .iter()
-                .any(|&(from, to)| (from..=to).contains(&given));
+            let at = ranges.partition_point(|&(_, to)| to < given);
+            let is_in = ranges.get(at).is_some_and(|&(from, _)| from <= given);
             is_in != *is_negated
         }
     }
 }
 
-/// The texts that a text with braces stands for. `None`: a brace has no end.
-fn alternatives(text: &str) -> Option<Vec<String>> {
+/// Adds the texts that a text with braces stands for, as far as there is room.
+fn alternatives(
+    text: &str,
+    room: &mut Room,
+    all: &mut Vec<String>,
+) -> std::result::Result<(), Wrong> {
+    // Each call looks through its text once and may copy it: this bounds the time, the memory and the depth.
+    room.bytes = room.bytes.checked_sub(text.len()).ok_or(Wrong::Bytes)?;
     let mut depth = 0;
     let mut cuts = Vec::new();
     let mut escaped = false;
@@ -287,21 +411,22 @@ fn alternatives(text: &str) -> Option<Vec<String>> {
         }
     }
     let (Some(&open), Some(&close)) = (cuts.first(), cuts.last()) else {
-        return Some(vec![text.to_owned()]);
+        room.names = room.names.checked_sub(1).ok_or(Wrong::Names)?;
+        all.push(text.to_owned());
+        return Ok(());
     };
     if depth > 0 {
-        return None;
+        return Err(Wrong::Open);
     }
-    let mut all = Vec::new();
     for pair in cuts.windows(2) {
         let (before, middle, behind) = (
             &text[..open],
             &text[pair[0] + 1..pair[1]],
             &text[close + 1..],
         );
-        all.extend(alternatives(&format!("{before}{middle}{behind}"))?);
+        alternatives(&format!("{before}{middle}{behind}"), room, all)?;
     }
-    Some(all)
+    Ok(())
 }
 
 /// What a text without braces says. `None`: a bracket or a `\` has no end.
@@ -330,7 +455,10 @@ fn one_of(chars: &mut std::str::Chars<'_>) -> Option<Piece> {
     loop {
         let from = match chars.next()? {
             // The first one cannot be the end: there would be nothing in it.
-            ']' if !ranges.is_empty() => return Some(Piece::OneOf { ranges, is_negated }),
+            ']' if !ranges.is_empty() => {
+                let ranges = joined(ranges);
+                return Some(Piece::OneOf { ranges, is_negated });
+            }
             '\\' => chars.next()?,
             c => c,
         };
@@ -346,146 +474,16 @@ fn one_of(chars: &mut std::str::Chars<'_>) -> Option<Piece> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn fits_name(pattern: &str, name: &str) -> bool {
-        let parts = Pattern::new(Path::new(pattern))
-            .expect("it has an end")
-            .parts;
-        match &parts[..] {
-            [Part::Name(literal)] => literal == Path::new(name),
-            [Part::Wild(wild)] => wild.iter().any(|pieces| is_match(pieces, OsStr::new(name))),
-            _ => panic!("one name"),
+/// The same characters as ranges in order that do not meet.
+fn joined(mut ranges: Vec<(char, char)>) -> Vec<(char, char)> {
+    ranges.retain(|(from, to)| from <= to);
+    ranges.sort_unstable();
+    let mut joined: Vec<(char, char)> = Vec::new();
+    for (from, to) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if from <= *end => *end = to.max(*end),
+            _ => joined.push((from, to)),
         }
     }
-
-    #[test]
-    fn names_match_whole() {
-        for (pattern, good, bad) in [
-            ("sub*", &["sub", "sub1", "subway"][..], &["su", "asub"][..]),
-            ("*", &["a", ".hidden"], &[]),
-            ("a?c", &["abc", "aéc"], &["ac", "abbc"]),
-            ("a[b-d_]", &["ab", "ad", "a_"], &["ae", "a", "a-"]),
-            ("a[^b-d]", &["ae", "a-"], &["ab", "a"]),
-            ("a[]x]", &["a]", "ax"], &["a"]),
-            ("a[x-]", &["ax", "a-"], &["ay"]),
-            ("{in,out}-*", &["in-1", "out-"], &["in", "inn-1"]),
-            ("{a,b{c,d}}e", &["ae", "bce", "bde"], &["abce", "be"]),
-            ("x{,y}", &["x", "xy"], &["y"]),
-            ("a\\*", &["a*"], &["ab", "a\\*"]),
-            ("a\\{b,c}", &["a{b,c}"], &["ab"]),
-            ("*a*b*", &["ab", "xaybz", "aab"], &["ba", "xa"]),
-        ] {
-            for name in good {
-                assert!(fits_name(pattern, name), "{pattern} {name}");
-            }
-            for name in bad {
-                assert!(!fits_name(pattern, name), "{pattern} {name}");
-            }
-        }
-        for pattern in ["a[b", "a[", "{a", "{a,{b}", "a\\", "[a-"] {
-            let error = Pattern::new(Path::new(pattern)).expect_err(pattern);
-            assert!(error.to_string().contains("has no end"), "{error}");
-        }
-    }
-
-    /// The definition: a star takes nothing, or one character and then takes on.
-    fn defined(pattern: &[char], name: &[char]) -> bool {
-        match (pattern, name) {
-            ([], []) => true,
-            (['*', rest @ ..], _) => {
-                defined(rest, name) || (!name.is_empty() && defined(pattern, &name[1..]))
-            }
-            (['?', rest @ ..], [_, behind @ ..]) => defined(rest, behind),
-            ([wanted, rest @ ..], [given, behind @ ..]) => wanted == given && defined(rest, behind),
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn matching_is_the_definition(pattern in "[ab*?]{1,8}", name in "[abc]{0,8}") {
-            let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            let expected = defined(&chars(&pattern), &chars(&name));
-            prop_assert_eq!(fits_name(&pattern, &name), expected);
-        }
-
-        #[test]
-        fn nothing_makes_it_panic(pattern in "[a*?\\[\\]{},^!\\\\-]{0,12}", name in ".{0,6}") {
-            if let Ok(pattern) = Pattern::new(Path::new(&pattern)) {
-                for part in &pattern.parts {
-                    if let Part::Wild(wild) = part {
-                        for pieces in wild {
-                            is_match(pieces, OsStr::new(&name));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn only_directories_are_found_and_in_order() {
-        let root = tempfile::tempdir().unwrap();
-        for name in ["sub2/in", "sub1/in", "other/in", "sub3"] {
-            fs::create_dir_all(root.path().join(name)).unwrap();
-        }
-        fs::write(root.path().join("sub0"), "a file").unwrap();
-        let find = |pattern: &str| {
-            Pattern::new(&root.path().join(pattern))
-                .unwrap()
-                .directories()
-        };
-        let at = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| root.path().join(name))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(find("sub*").paths, at(&["sub1", "sub2", "sub3"]));
-        assert_eq!(find("sub*/in").paths, at(&["sub1/in", "sub2/in"]));
-        assert_eq!(find("{other,sub2}/i?").paths, at(&["other/in", "sub2/in"]));
-        assert_eq!(find("other").paths, at(&["other"]));
-        for nothing in ["none", "none*", "sub0", "none*/in", "sub0/in"] {
-            let found = find(nothing);
-            assert!(found.paths.is_empty());
-            assert_eq!(found.trouble.as_deref(), Some("there is no such directory"));
-        }
-    }
-
-    #[test]
-    fn files_are_found_as_a_shell_finds_them() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("logs/old.log")).unwrap();
-        for name in ["b.log", "a.log", ".hidden.log", "c.txt", "[x].log", "x.log"] {
-            fs::write(root.path().join("logs").join(name), "").unwrap();
-        }
-        let find = |pattern: &str| {
-            let found = expand([root.path().join(pattern)])?;
-            let names = found
-                .iter()
-                .map(|path| path.file_name().unwrap().to_owned());
-            Ok::<_, Error>(
-                names
-                    .map(|name| name.into_string().unwrap())
-                    .collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(find("logs/?.log").unwrap(), ["a.log", "b.log", "x.log"]);
-        assert_eq!(find("l*/*.{log,txt}").unwrap().len(), 5);
-        assert_eq!(find("logs/.*.log").unwrap(), [".hidden.log"]);
-        assert_eq!(find("logs/[x].log").unwrap(), ["[x].log"], "it exists");
-        assert_eq!(find("logs/[a]*").unwrap(), ["a.log"]);
-        assert_eq!(find("logs/none.log").unwrap(), ["none.log"], "no pattern");
-        for nothing in ["logs/*.gz", "none*/a.log", "logs/old*"] {
-            let error = find(nothing).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Source);
-            assert!(error.to_string().contains(nothing), "{error}");
-        }
-        assert_eq!(find("logs/{a").unwrap_err().kind(), ErrorKind::Config);
-    }
+    joined
 }
