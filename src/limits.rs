@@ -73,6 +73,22 @@ pub const PATTERN_PATHS_MAX: usize = 1 << 20;
 /// Time between two looks at a followed file, in milliseconds.
 pub const FOLLOW_POLL_MS_DEFAULT: u64 = 100;
 
+/// Looks at followed files between two looks at all of them, because the kernel reports that they were written
+/// to, before there is a pause of a millisecond between such looks: whoever writes ten thousand times a second
+/// should not have a processor taken for it.
+pub const FOLLOW_EARLY_LOOKS_MAX: u32 = 1000;
+
+/// Time between two looks for new files that fit a pattern, in milliseconds, where the kernel reports none.
+pub const FOLLOW_PATTERN_MS: u64 = 1000;
+
+/// How long a file that a pattern has found must have been quiet to be closed when nobody has its name any more,
+/// but it has another one, in milliseconds. One that was deleted is closed after
+/// [`FOLLOW_QUIET_MS`].
+pub const FOLLOW_GONE_MS: u64 = 60_000;
+
+/// Truncations of followed files that are reported one by one within [`NOTICE_PAUSE_MS`].
+pub const FOLLOW_TRUNCATIONS_TOLD: u32 = 10;
+
 /// How long a followed file must have been quiet to be closed when its name has become another file's, in
 /// milliseconds: whoever writes has to be told of the new one, and may have more to say before.
 pub const FOLLOW_QUIET_MS: u64 = 5000;

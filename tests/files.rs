@@ -20,5 +20,7 @@ mod directory;
 mod follow;
 #[path = "files/one_by_one.rs"]
 mod one_by_one;
+#[path = "files/rotation.rs"]
+mod rotation;
 #[path = "files/util.rs"]
 mod util;

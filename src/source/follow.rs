@@ -3,8 +3,9 @@
 //! Promise: every line that is written is given once, through renaming, deletion, truncation and new files
 //! of the same name; lines of two files never mix. Refuses to know: what the bytes mean, who rotates.
 //!
-//! Files are looked at again and again, since no event tells of everything that is done to them on every
-//! file system. A file that was opened stays open, so its inode cannot become another file's:
+//! A file is looked at when the kernel reports that it was written to (`watch`), and all names and files again
+//! and again (`look`), since no event tells of everything that is done to them on every file system. A file that
+//! was opened stays open, so its inode cannot become another file's:
 //!
 //! ```text
 //!              the name is another file's, or nobody's
@@ -14,23 +15,28 @@
 //!                                                            └── shorter, or other bytes: closed
 //! ```
 
+mod look;
+mod names;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod truncation;
+#[cfg_attr(not(target_os = "linux"), path = "follow/watch/absent.rs")]
+mod watch;
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::reading::{Id, Looked, Reading, Taken, id_of};
+use self::names::{Name, Names};
+use self::reading::{Reading, Taken};
+use self::truncation::Truncations;
+use self::watch::{Watch, WatchId};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
-use crate::limits::{FOLLOW_POLL_MS_DEFAULT, FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
-use crate::source::files::open;
-use crate::source::notice::Others;
-use crate::source::pattern::here;
+use crate::limits::FOLLOW_POLL_MS_DEFAULT;
+use crate::source::pattern::is_literal;
 use crate::source::{Fill, Notice, Port, Source};
 
 /// How files are followed. They are never decompressed.
@@ -52,13 +58,14 @@ impl Default for FollowOptions {
 
 impl FollowOptions {
     /// Whether what files hold at the start is left out. A line that has no end yet is not: it is a
-    /// record of the time when its end is written.
+    /// record of the time when its end is written. Files that come later are read from their beginning.
     pub fn from_end(mut self, from_end: bool) -> Self {
         self.from_end = from_end;
         self
     }
 
-    /// How often files are looked at, in whole milliseconds from 1.
+    /// How often all files and names are looked at, in whole milliseconds from 1. A file that the kernel
+    /// reports to be written to is looked at in between.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
@@ -73,8 +80,12 @@ impl FollowOptions {
 /// - A file that is **truncated** is read from its beginning again. So is one that was emptied and is longer
 ///   than before by the time of the next look: files are known by their first and last bytes that
 ///   were read.
-/// - A file that is **not there** is waited for, and read from its beginning.
+/// - A file that is **missing** is waited for, and read from its beginning.
+/// - A file that **cannot be read** is tried again, and goes on where it was; this is reported once.
 /// - A file that gets another followed file's name goes on where it was; nothing is read twice.
+/// - Files that begin to fit a **pattern** ([`matching`](Self::matching)) are read from their beginning. One that
+///   is gone, and whose name nobody has any more, is closed when it has been quiet: for 5 s if it was deleted,
+///   for a minute if it was renamed.
 ///
 /// A line without an end waits in its file; it is a record when the file is closed, and at a graceful stop.
 ///
@@ -84,9 +95,12 @@ impl FollowOptions {
 ///
 /// What nobody can know: lines that come in a file which comes and goes before the next look, lines that are
 /// truncated away without a copy, and what is written between the copying and the truncating, which the
-/// rotator itself loses. Rotate by renaming where that matters.
+/// rotator itself loses. On Linux a look follows every write (inotify), so that only the lines of the last moment
+/// before a truncation can be lost; on network file systems, and where the kernel has no more room for watches,
+/// it is the time between two looks. A truncation is reported with the time in which lines may have been lost.
+/// Rotate by renaming where that matters.
 pub struct Follow {
-    names: Vec<Name>,
+    names: Names,
     files: Vec<Followed>,
     /// The file to be asked first, one that gave part of a record if there is one.
     turn: usize,
@@ -95,17 +109,20 @@ pub struct Follow {
     opened: u64,
     options: FollowOptions,
     next_look: Option<Duration>,
+    looked_at: Duration,
+    /// Absent where the kernel has none, or no more.
+    watch: Option<Watch>,
+    /// That changes cannot be watched was told.
+    is_unwatched: bool,
+    /// Early looks since the last one in turn, and when the last of them was.
+    heard: u32,
+    heard_at: Duration,
+    /// Numbers of what was written to; kept for its memory.
+    written: Vec<WatchId>,
+    truncations: Truncations,
     is_draining: bool,
     port: Port,
     name: String,
-}
-
-struct Name {
-    path: PathBuf,
-    /// What people were told last about its absence.
-    told: Option<String>,
-    /// There is no descriptor for it.
-    is_crowded: bool,
 }
 
 struct Followed {
@@ -119,15 +136,20 @@ struct Followed {
     has_news: bool,
     /// It will not be written to any more.
     is_last: bool,
-    /// It cannot be read.
-    is_broken: bool,
+    /// Why it cannot be read. It is tried at every look.
+    trouble: Option<String>,
     /// A look has found that its content is another one.
     is_replaced: bool,
+    /// The kernel has reported that it was written to, and it was not looked at since.
+    was_written: bool,
     changed_at: Duration,
+    /// When what was in it then had been seen.
+    looked_at: Duration,
+    watch: Option<WatchId>,
 }
 
 impl Follow {
-    /// The files of these names, whether or not they are there.
+    /// The files of these names, whether or not they exist.
     ///
     /// # Errors
     ///
@@ -136,134 +158,83 @@ impl Follow {
         paths: impl IntoIterator<Item = P>,
         options: FollowOptions,
     ) -> Result<Self> {
+        let paths: Vec<PathBuf> = paths.into_iter().map(P::into).collect();
+        let mut follow = Follow::of(&paths, options)?;
+        for path in paths {
+            follow.names.add(Name::given(path));
+        }
+        Ok(follow)
+    }
+
+    /// The files that fit these patterns, now and later; patterns are those of
+    /// [`expand`](crate::sources::expand). They are looked for once a second, and at once where the kernel
+    /// reports new names. A path without wildcards, or that exists, is that file.
+    ///
+    /// ```no_run
+    /// use microtally::sources::{Follow, FollowOptions};
+    /// // Goes on with the next day's file after midnight.
+    /// let logs = Follow::matching(["/var/log/app-*.log"], FollowOptions::default())?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new); what is no pattern, or one that is too wide.
+    pub fn matching<P: AsRef<Path>>(
+        patterns: impl IntoIterator<Item = P>,
+        options: FollowOptions,
+    ) -> Result<Self> {
+        let given = patterns.into_iter().map(|path| path.as_ref().to_owned());
+        let given: Vec<PathBuf> = given.collect();
+        let mut follow = Follow::of(&given, options)?;
+        for path in given {
+            if is_literal(&path) {
+                follow.names.add(Name::given(path));
+            } else {
+                follow.names.add_pattern(path)?;
+            }
+        }
+        Ok(follow)
+    }
+
+    /// Without any name yet; `given` are what they will be of.
+    fn of(given: &[PathBuf], options: FollowOptions) -> Result<Self> {
         interval_ms(options.poll).map_err(|_| {
             let poll = options.poll;
             Error::refused(format!(
                 "looking at files every {poll:?} is outside 1 ms to 366 days, or no whole number of milliseconds"
             ))
         })?;
-        let names: Vec<Name> = paths
-            .into_iter()
-            .map(|path| Name {
-                path: path.into(),
-                told: None,
-                is_crowded: false,
-            })
-            .collect();
-        let name = match &names[..] {
+        let name = match given {
             [] => return Err(Error::refused("there is no file to follow")),
-            [one] => format!("{:?}", one.path),
-            [first, ..] => format!("{:?} and {} more files", first.path, names.len() - 1),
+            [one] => format!("{one:?}"),
+            [first, ..] => format!("{first:?} and {} more files", given.len() - 1),
         };
         Ok(Follow {
-            names,
+            names: Names::default(),
             files: Vec::new(),
             turn: 0,
             after_return: None,
             opened: 0,
             options,
             next_look: None,
+            looked_at: Duration::ZERO,
+            watch: None,
+            is_unwatched: false,
+            heard: 0,
+            heard_at: Duration::ZERO,
+            written: Vec::new(),
+            truncations: Truncations::default(),
             is_draining: false,
             port: Port::detached(),
             name,
         })
     }
 
-    /// Looks at every name and at every file.
-    fn look(&mut self, now: Duration) {
-        // Those that no descriptor is left for, and those for which there is one again: of names that are
-        // all in the same case one notice is enough.
-        let (mut crowded, mut relieved) = (Vec::new(), Vec::new());
-        for name in 0..self.names.len() {
-            let cause = self.look_at_name(name, now).err();
-            let is_crowded =
-                (cause.as_ref()).is_some_and(|cause| cause.raw_os_error() == Some(libc::EMFILE));
-            let trouble = cause.map(|cause| describe(&cause));
-            let known = &mut self.names[name];
-            let was_crowded = std::mem::replace(&mut known.is_crowded, is_crowded);
-            if known.told == trouble {
-                continue;
-            }
-            known.told.clone_from(&trouble);
-            match trouble {
-                Some(_) if is_crowded => crowded.push(name),
-                None if was_crowded => relieved.push(name),
-                Some(reason) => self.tell(name, format!("waiting for it: {reason}")),
-                None => self.tell(name, "it is there".to_owned()),
-            }
-        }
-        self.tell_of_all(
-            &crowded,
-            "no more files can be open (raise ulimit -n): waiting for",
-        );
-        self.tell_of_all(&relieved, "followed now:");
-        for index in 0..self.files.len() {
-            let file = &mut self.files[index];
-            if file.is_broken {
-                continue;
-            }
-            match file.reading.look() {
-                Ok(Looked::AsBefore) => {}
-                Ok(Looked::Changed) => {
-                    file.changed_at = now;
-                    file.has_news = true;
-                }
-                // Taking from it finds that out as well, and knows what to do.
-                Ok(Looked::Replaced) => {
-                    file.changed_at = now;
-                    file.has_news = true;
-                    file.is_replaced = true;
-                }
-                Err(cause) => self.broken(index, &cause),
-            }
-        }
-        self.retire(now);
-    }
-
-    /// Finds out whose name it is now.
-    fn look_at_name(&mut self, name: usize, now: Duration) -> io::Result<()> {
-        let metadata = fs::metadata(&self.names[name].path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let is_it = |file: &Followed| file.name == name && file.is_current;
-        let current = self.files.iter().position(is_it);
-        if current.is_some_and(|index| self.files[index].reading.id == id_of(&metadata)) {
-            return Ok(());
-        }
-        let file = open(&self.names[name].path)?;
-        // What was opened counts, if the name has gone from hand to hand meanwhile.
-        let id = id_of(&file.metadata()?);
-        if let Some(index) = current {
-            if self.files[index].reading.id == id {
-                return Ok(());
-            }
-            self.files[index].is_current = false;
-            self.files[index].changed_at = now;
-            self.tell(name, "it is another file now, which is followed".to_owned());
-        }
-        match self.files.iter_mut().find(|file| file.reading.id == id) {
-            // It was renamed, and goes on under this name. One that has its old name too stays with that.
-            Some(known) => {
-                if !known.is_current {
-                    known.name = name;
-                    known.is_current = true;
-                    known.is_last = false;
-                }
-            }
-            None => {
-                let mut reading = Reading::new(file, id, self.port.line_ends());
-                if self.options.from_end && self.next_look.is_none() {
-                    reading.skip_to_end()?;
-                }
-                self.add(reading, name, now);
-            }
-        }
-        Ok(())
-    }
-
     /// One more file, the current one of that name.
     fn add(&mut self, reading: Reading, name: usize, now: Duration) {
+        let watch =
+            self.watched(|watch, follow| watch.file(&reading.file, &follow.names[name].path));
         self.opened += 1;
         self.files.push(Followed {
             reading,
@@ -272,37 +243,49 @@ impl Follow {
             is_current: true,
             has_news: true,
             is_last: false,
-            is_broken: false,
+            trouble: None,
             is_replaced: false,
+            was_written: false,
             changed_at: now,
+            looked_at: now,
+            watch,
         });
     }
 
-    /// Finds the files that are done with.
-    fn retire(&mut self, now: Duration) {
-        let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
-        for name in 0..self.names.len() {
-            let of_name = |file: &&mut Followed| file.name == name;
-            let has_successor = self
-                .files
-                .iter()
-                .any(|file| file.name == name && file.is_current && file.reading.has_data());
-            let retired = |file: &&Followed| file.name == name && !file.is_current;
-            let retired_count = self.files.iter().filter(retired).count();
-            let mut surplus = retired_count.saturating_sub(FOLLOW_RETIRED_MAX);
-            // In the order in which they were opened.
-            for file in self.files.iter_mut().filter(of_name) {
-                if file.is_current {
-                    continue;
-                }
-                let is_quiet = !file.has_news && now.saturating_sub(file.changed_at) >= quiet;
-                if (is_quiet && has_successor) || surplus > 0 {
-                    surplus = surplus.saturating_sub(1);
-                    file.is_last = true;
-                    file.has_news = true;
-                }
-            }
+    /// Closes the numbered file, which is done with.
+    fn close(&mut self, index: usize) {
+        let file = self.files.remove(index);
+        if let (Some(watch), Some(id)) = (&self.watch, file.watch) {
+            watch.forget(id);
         }
+        self.turn = index;
+    }
+
+    /// Has something watched. When that is not possible it is said once, and files are looked at in turn only.
+    fn watched<T>(&mut self, what: impl FnOnce(&Watch, &Follow) -> io::Result<T>) -> Option<T> {
+        let watch = self.watch.as_ref()?;
+        let outcome = what(watch, self);
+        outcome.map_err(|cause| self.tell_unwatched(&cause)).ok()
+    }
+
+    #[cold]
+    fn tell_unwatched(&mut self, cause: &io::Error) {
+        // A name that is gone already, or a system that has no watches.
+        let is_nothing = matches!(
+            cause.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported
+        );
+        if is_nothing || std::mem::replace(&mut self.is_unwatched, true) {
+            return;
+        }
+        let (reason, poll) = (describe(cause), self.options.poll);
+        self.port.tell(Notice::Message {
+            source: self.name.clone(),
+            message: format!(
+                "not all changes can be watched: {reason}; looking every {poll:?}, and a truncation may lose \
+                 the lines of that time (raise fs.inotify.max_user_watches or max_user_instances)"
+            ),
+        });
     }
 
     fn tell(&self, name: usize, message: String) {
@@ -312,50 +295,40 @@ impl Follow {
         });
     }
 
-    /// The same of all these, if there are any.
-    fn tell_of_all(&self, names: &[usize], what: &str) {
-        let Some(&first) = names.first() else {
-            return;
-        };
-        let (path, others) = (&self.names[first].path, Others(names.len() as u64));
-        self.port.tell(Notice::Message {
-            source: self.name.clone(),
-            message: format!("{what} {path:?}{others}"),
-        });
+    /// The numbered file cannot be read now.
+    #[cold]
+    fn trouble(&mut self, index: usize, cause: &io::Error) {
+        let reason = describe(cause);
+        let file = &mut self.files[index];
+        if file.trouble.as_ref() != Some(&reason) {
+            file.trouble = Some(reason.clone());
+            let name = file.name;
+            self.tell(name, format!("reading failed: {reason}; trying again"));
+        }
     }
 
-    /// A file cannot be read. It is left alone until its name is another file's.
+    /// The numbered file was read after it could not be.
     #[cold]
-    fn broken(&mut self, index: usize, cause: &io::Error) {
+    fn recovered(&mut self, index: usize) {
         let file = &mut self.files[index];
-        file.is_broken = true;
-        // A record that was taken in part has to be ended.
-        file.has_news = true;
-        let path = &self.names[file.name].path;
-        self.port.tell(Notice::Unreadable {
-            source: self.name.clone(),
-            path: path.clone(),
-            reason: describe(cause),
-        });
+        file.trouble = None;
+        let name = file.name;
+        self.tell(name, "it is read again".to_owned());
     }
 
     /// Takes from the numbered file. `None`: it has nothing, now.
-    fn take(&mut self, index: usize, buf: &mut [u8]) -> Option<Fill> {
+    fn take(&mut self, index: usize, buf: &mut [u8], now: Duration) -> Option<Fill> {
         let file = &mut self.files[index];
-        if file.is_broken {
-            file.has_news = false;
-            let was_mid = std::mem::take(&mut file.reading.is_mid);
-            if file.is_last {
-                self.files.remove(index);
-            }
-            return was_mid.then_some(Fill::Break { clean: false });
-        }
         let was_mid = file.reading.is_mid;
         let taken = if std::mem::take(&mut file.is_replaced) {
             Ok(Taken::Replaced)
         } else {
             file.reading.take(buf, file.is_last)
         };
+        if taken.is_ok() && file.trouble.is_some() {
+            self.recovered(index);
+        }
+        let file = &mut self.files[index];
         match taken {
             Ok(Taken::Bytes(count)) => {
                 let ends_in_return = self.port.line_ends().may_pair(buf[count - 1]);
@@ -368,130 +341,99 @@ impl Follow {
                 };
                 Some(Fill::Bytes(count))
             }
+            Ok(Taken::Nothing) if std::mem::take(&mut file.was_written) => {
+                file.has_news = false;
+                self.look_behind(index, now);
+                None
+            }
             Ok(Taken::Nothing) => {
                 file.has_news = false;
                 if file.is_last {
-                    self.files.remove(index);
-                    self.turn = index;
+                    self.close(index);
                 }
                 was_mid.then_some(Fill::Break { clean: true })
             }
-            Ok(Taken::Replaced) => self.replaced(index),
+            Ok(Taken::Replaced) => self.replaced(index, now),
             Err(cause) => {
-                self.broken(index, &cause);
-                None
+                file.has_news = false;
+                // The rest of the record may be a long time coming, and other files do not wait.
+                if was_mid {
+                    file.reading.break_off();
+                }
+                self.trouble(index, &cause);
+                if self.files[index].is_last {
+                    self.give_up(index);
+                }
+                was_mid.then_some(Fill::Break { clean: false })
             }
         }
     }
 
-    /// The content of the numbered file is not what was taken from it: it begins again, and what was not
-    /// taken is looked for in a copy.
-    fn replaced(&mut self, index: usize) -> Option<Fill> {
-        let was_mid = self.files[index].reading.is_mid;
-        if !self.files[index].is_current {
-            // Its name was given away, and whoever has written over it since is none of those who are
-            // followed: `cp log log.1`, for one.
-            self.files.remove(index);
-            let must_break = was_mid || self.after_return.take().is_some();
-            return must_break.then_some(Fill::Break { clean: !was_mid });
-        }
-        let copy = self.copy_of(index);
-        let file = &mut self.files[index];
-        let (name, changed_at, is_last) = (file.name, file.changed_at, file.is_last);
-        let is_copied = copy.is_some();
-        if let Some(copy) = copy {
-            // In its place, for it goes on with the same record; nobody writes to it any more.
-            let original = std::mem::replace(&mut file.reading, copy);
-            file.is_current = false;
-            file.is_last = true;
-            self.add(original, name, changed_at);
-            let added = self.files.last_mut().expect("it was added");
-            added.is_last = is_last;
-            added.reading.restart();
-        } else {
-            file.reading.restart();
-        }
-        let rest = if is_copied {
-            ", when its copy has been"
-        } else {
-            ""
-        };
-        self.tell(
-            name,
-            format!("it was truncated, and is read from its beginning{rest}"),
-        );
-        // The line that it broke off in, or the `\n` that may follow a `\r`, is not in the new content.
-        let must_break = !is_copied && (was_mid || self.after_return.take().is_some());
-        must_break.then_some(Fill::Break { clean: !was_mid })
-    }
-
-    fn is_current(&self, id: Id) -> bool {
-        let mut current = self.files.iter().filter(|file| file.is_current);
-        current.any(|file| file.reading.id == id)
-    }
-
-    /// The copy of what the numbered file was, made beside it by whoever has truncated it then.
-    fn copy_of(&self, index: usize) -> Option<Reading> {
+    /// Closes a file that cannot be read and has no more time to be tried.
+    #[cold]
+    fn give_up(&mut self, index: usize) {
         let Followed { reading, name, .. } = &self.files[index];
-        let path = &self.names[*name].path;
-        let stem = path.file_name()?.as_encoded_bytes();
-        let folder = here(path.parent()?);
-        let mut copies = Vec::new();
-        for entry in fs::read_dir(folder).ok()?.flatten() {
-            let name = entry.file_name();
-            let Some(rest) = name.as_encoded_bytes().strip_prefix(stem) else {
-                continue;
-            };
-            // What cannot be looked at is no copy that could be read.
-            if !rest.is_empty()
-                && let Ok(metadata) = entry.metadata()
-                && metadata.is_file()
-                && !self.is_current(id_of(&metadata))
-            {
-                copies.push((metadata.modified().ok(), entry.path()));
-            }
+        let (bytes, name) = (reading.bytes_unread(), *name);
+        if bytes > 0 {
+            self.tell(
+                name,
+                format!("closed; its last {bytes} bytes could not be read and are lost"),
+            );
         }
-        // The newest first: older ones are those of earlier rotations.
-        copies.sort();
-        let copies = copies.iter().rev();
-        copies
-            .filter_map(|(_, path)| reading.in_copy(open(path).ok()?).ok()?)
-            .next()
+        self.close(index);
+    }
+}
+
+impl Followed {
+    /// It has lost its name before anything was taken from it: there is nothing to know its content by.
+    fn is_untouched(&self) -> bool {
+        !self.is_current && self.reading.offset == 0
     }
 }
 
 impl Source for Follow {
     fn start(&mut self, port: Port, _now: Duration) {
         self.port = port;
+        match Watch::new(&self.port) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(cause) => self.tell_unwatched(&cause),
+        }
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         if !self.is_draining && self.next_look.is_none_or(|at| at <= now) {
             self.look(now);
-            self.next_look = Some(now + self.options.poll);
         }
-        while let Some(index) = self.next_with_news() {
-            // A `\n` at the front of another file would be taken for the rest of a `\r\n`.
-            let number = self.files[index].number;
-            if self.after_return.is_some_and(|last| last != number) {
-                self.after_return = None;
-                return Fill::Break { clean: true };
+        loop {
+            while let Some(index) = self.next_with_news() {
+                // A `\n` at the front of another file would be taken for the rest of a `\r\n`.
+                let number = self.files[index].number;
+                if self.after_return.is_some_and(|last| last != number) {
+                    self.after_return = None;
+                    return Fill::Break { clean: true };
+                }
+                if let Some(fill) = self.take(index, buf, now) {
+                    return fill;
+                }
             }
-            if let Some(fill) = self.take(index, buf) {
-                return fill;
+            // Events are reported as edges: all of them are heard before there is nothing to do.
+            if self.is_draining || !self.hear(now) {
+                return Fill::Pending(self.next_call());
             }
         }
-        Fill::Pending(self.next_look.filter(|_| !self.is_draining))
     }
 
     fn drain(&mut self) -> usize {
-        self.look(self.next_look.unwrap_or_default());
+        let now = self.next_look.unwrap_or_default();
+        self.names.look_for_new_ones();
+        self.look(now);
         self.is_draining = true;
+        self.tell_more_truncations(now);
         let mut bytes = 0;
         for file in &mut self.files {
             // Lines without an end are records now.
             file.is_last = true;
-            file.has_news |= !file.is_broken;
+            file.has_news = true;
             bytes += file.reading.bytes_left();
         }
         usize::try_from(bytes).unwrap_or(usize::MAX)

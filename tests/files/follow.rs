@@ -299,3 +299,60 @@ fn followed_files_are_a_stream_and_a_graceful_stop_ends_their_last_lines() {
     rest.sort();
     assert_eq!(rest, ["three", "two"]);
 }
+
+/// A look that is due in an hour: the kernel alone says that there is something.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_write_wakes_the_reader_whenever_the_next_look_is() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.log");
+    let mut log = create(&path);
+    log.write_all(b"first\n").unwrap();
+    let ssc = StreamingContext::new(Duration::from_millis(20)).unwrap();
+    let (sender, keys) = std::sync::mpsc::channel();
+    let options = FollowOptions::default().poll(Duration::from_secs(3600));
+    let follow = Follow::matching([root.path().join("*.log")], options).unwrap();
+    ssc.source_stream(follow)
+        .count_by_value()
+        .for_each_batch(move |batch, _| {
+            for (key, _) in batch.iter() {
+                sender
+                    .send(String::from_utf8(key.to_vec()).unwrap())
+                    .unwrap();
+            }
+        });
+    let running = ssc.start().unwrap();
+    let next = || keys.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(next(), "first");
+    for number in 0..20 {
+        log.write_all(format!("line {number}\n").as_bytes())
+            .unwrap();
+        assert_eq!(next(), format!("line {number}"));
+    }
+    // What is read at once is not lost by a truncation.
+    for number in 0..20 {
+        log.set_len(0).unwrap();
+        log.write_all(format!("again {number}\n").as_bytes())
+            .unwrap();
+        assert_eq!(next(), format!("again {number}"));
+    }
+    running.stop(Stop::Graceful).unwrap();
+}
+
+/// Any order of writing, rotating and looking.
+#[test]
+fn what_is_counted_under_rotation_is_what_the_model_says() {
+    let bytes = proptest::collection::vec(proptest::num::u8::ANY, 1..120);
+    let config = proptest::test_runner::Config {
+        cases: 200,
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&bytes, |bytes| {
+        let root = tempfile::tempdir().unwrap();
+        crate::rotation::run(root.path(), &bytes);
+        Ok(())
+    });
+    outcome.unwrap();
+}

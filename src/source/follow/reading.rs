@@ -38,14 +38,19 @@ pub(super) struct Reading {
     pub(super) offset: u64,
     /// Its size and the time of its last change, when it was looked at last.
     seen: Option<(u64, i64, i64)>,
-    /// No record ends before that place, if it is behind the offset.
+    /// It was changed since, even if size and time are the same.
+    must_compare: bool,
+    /// No record ends before that place, if it is behind the offset and the bytes in front of it are still these.
     scanned: u64,
+    before_scanned: Vec<u8>,
     /// The first bytes of what was taken, and the last ones.
     head: Vec<u8>,
     before: Vec<u8>,
     /// A record was taken in part, and its end is known to be there.
     pub(super) is_mid: bool,
     line_ends: LineEnds,
+    /// A record was taken in part and given up: what is left of it is not taken.
+    is_broken_off: bool,
 }
 
 /// What was taken.
@@ -76,17 +81,20 @@ impl Reading {
             id,
             offset: 0,
             seen: None,
+            must_compare: false,
             scanned: 0,
+            before_scanned: Vec::new(),
             head: Vec::new(),
             before: Vec::new(),
             is_mid: false,
             line_ends,
+            is_broken_off: false,
         }
     }
 
-    /// Leaves out all records that are complete.
-    pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
-        let mut end = self.file.metadata()?.len();
+    /// Leaves out all records that are complete in that many bytes.
+    pub(super) fn skip_to_end(&mut self, bytes: u64) -> io::Result<()> {
+        let mut end = self.file.metadata()?.len().min(bytes);
         if end > 0 && self.ends_in_return(self.byte_at(end - 1)?) {
             // What comes next may belong to it: that record is not complete.
             end -= 1;
@@ -102,10 +110,15 @@ impl Reading {
             }
             end = begin;
         }
-        self.head = self.bytes_at(0, end.min(HEAD_BYTES as u64))?;
-        let before = end.min(BEFORE_BYTES as u64);
-        self.before = self.bytes_at(end - before, before)?;
-        self.offset = end;
+        self.jump(end)
+    }
+
+    /// Leaves out everything in front of that place.
+    fn jump(&mut self, to: u64) -> io::Result<()> {
+        self.head = self.bytes_at(0, to.min(HEAD_BYTES as u64))?;
+        let before = to.min(BEFORE_BYTES as u64);
+        self.before = self.bytes_at(to - before, before)?;
+        self.offset = to;
         Ok(())
     }
 
@@ -121,9 +134,34 @@ impl Reading {
         self.offset = 0;
         self.seen = None;
         self.scanned = 0;
+        self.before_scanned.clear();
         self.head.clear();
         self.before.clear();
         self.is_mid = false;
+        self.is_broken_off = false;
+    }
+
+    /// Gives up the record that was taken in part.
+    pub(super) fn break_off(&mut self) {
+        self.is_mid = false;
+        self.is_broken_off = true;
+    }
+
+    /// Leaves out the rest of the record that was given up. `None`: its end is not there yet.
+    fn skip_rest(&mut self, is_last: bool) -> io::Result<Option<()>> {
+        let end = if self.ends_behind(self.offset)? {
+            let end = self.scanned + 1;
+            let is_pair =
+                self.ends_in_return(self.byte_at(end - 1)?) && self.byte_at(end)? == Some(b'\n');
+            end + u64::from(is_pair)
+        } else if is_last {
+            self.file.metadata()?.len().max(self.offset)
+        } else {
+            return Ok(None);
+        };
+        self.jump(end)?;
+        self.is_broken_off = false;
+        Ok(Some(()))
     }
 
     /// The same record by record in a copy: what was taken is in it, and what was not can be taken from it.
@@ -138,11 +176,14 @@ impl Reading {
             file,
             offset: self.offset,
             seen: None,
+            must_compare: false,
             scanned: self.scanned,
+            before_scanned: self.before_scanned.clone(),
             head: self.head.clone(),
             before: self.before.clone(),
             is_mid: self.is_mid,
             line_ends: self.line_ends,
+            is_broken_off: self.is_broken_off,
         };
         Ok(copy.is_same()?.then_some(copy))
     }
@@ -158,17 +199,32 @@ impl Reading {
         bytes.saturating_sub(self.offset)
     }
 
+    /// Bytes that were not taken, now; when it was looked at last if it cannot be looked at.
+    pub(super) fn bytes_unread(&self) -> u64 {
+        let bytes = self.file.metadata().map(|metadata| metadata.len());
+        bytes.map_or_else(
+            |_| self.bytes_left(),
+            |bytes| bytes.saturating_sub(self.offset),
+        )
+    }
+
+    /// The next look compares the content, whatever size and time say.
+    pub(super) fn forget_look(&mut self) {
+        self.must_compare = true;
+    }
+
     /// Looks whether there may be something to take.
     pub(super) fn look(&mut self) -> io::Result<Looked> {
         let metadata = self.file.metadata()?;
         let seen = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
-        if self.seen == Some(seen) {
+        if self.seen == Some(seen) && !self.must_compare {
             return Ok(Looked::AsBefore);
         }
         if metadata.len() < self.offset || !self.is_same()? {
             return Ok(Looked::Replaced);
         }
         self.seen = Some(seen);
+        self.must_compare = false;
         Ok(Looked::Changed)
     }
 
@@ -187,9 +243,26 @@ impl Reading {
         Ok(true)
     }
 
+    /// Whether another file begins with what was taken from the beginning of this one.
+    pub(super) fn begins_like(&self, other: &File) -> bool {
+        let mut now = [0; HEAD_BYTES];
+        let now = &mut now[..self.head.len()];
+        !self.head.is_empty()
+            && read_at(other, now, 0).is_ok_and(|count| count == self.head.len())
+            && now == &self.head[..]
+    }
+
     /// Takes as many complete records as fit. `is_last`: nothing will be written any more, so that a
     /// record without an end is complete as well.
     pub(super) fn take(&mut self, buf: &mut [u8], is_last: bool) -> io::Result<Taken> {
+        if self.is_broken_off {
+            if !self.is_same()? {
+                return Ok(Taken::Replaced);
+            }
+            if self.skip_rest(is_last)?.is_none() {
+                return Ok(Taken::Nothing);
+            }
+        }
         let mut count = read_at(&self.file, buf, self.offset)?;
         let mut is_torn = false;
         if count > 0 && self.ends_in_return(Some(buf[count - 1])) {
@@ -229,6 +302,9 @@ impl Reading {
 
     /// Whether a record ends behind `from`.
     fn ends_behind(&mut self, from: u64) -> io::Result<bool> {
+        if !self.is_scanned()? {
+            self.scanned = 0;
+        }
         let mut at = self.scanned.max(from);
         let mut buf = vec![0; SCAN_BYTES];
         loop {
@@ -238,15 +314,30 @@ impl Reading {
                 let behind = at + found as u64 + 1;
                 let is_end =
                     !self.ends_in_return(Some(buf[found])) || self.byte_at(behind)?.is_some();
-                self.scanned = behind - 1;
+                self.has_scanned(behind - 1)?;
                 return Ok(is_end);
             }
             at += count as u64;
             if count == 0 {
-                self.scanned = at;
+                self.has_scanned(at)?;
                 return Ok(false);
             }
         }
+    }
+
+    fn has_scanned(&mut self, to: u64) -> io::Result<()> {
+        let before = to.saturating_sub(self.offset).min(BEFORE_BYTES as u64);
+        self.before_scanned = self.bytes_at(to - before, before)?;
+        self.scanned = to;
+        Ok(())
+    }
+
+    /// Whether what was looked through is still there. The bytes of a record that is not complete were not taken,
+    /// and nothing else would notice that they are others now.
+    fn is_scanned(&self) -> io::Result<bool> {
+        let len = self.before_scanned.len() as u64;
+        let now = self.bytes_at(self.scanned.saturating_sub(len), len)?;
+        Ok(now == self.before_scanned)
     }
 
     /// Whether `byte` ends a record and a `\n` that comes next would belong to that end.

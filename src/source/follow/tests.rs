@@ -1,11 +1,16 @@
 //! One look at a time, with room of every size: what is given, and what is said.
 
-use std::fs::File;
+mod patterns;
+mod troubles;
+
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use super::reading::id_of;
 use super::*;
+use crate::limits::{FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
 use crate::source::Notices;
 
 struct Following {
@@ -29,10 +34,26 @@ impl Following {
         room: usize,
         prepare: impl FnOnce(&Path),
     ) -> Self {
+        Following::of(names, room, prepare, |paths| Follow::new(paths, options))
+    }
+
+    /// Of what fits these patterns.
+    fn matching(options: FollowOptions, patterns: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Following::of(patterns, 64, prepare, |patterns| {
+            Follow::matching(patterns, options)
+        })
+    }
+
+    fn of(
+        names: &[&str],
+        room: usize,
+        prepare: impl FnOnce(&Path),
+        make: impl FnOnce(Vec<PathBuf>) -> Result<Follow>,
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());
         let paths = names.iter().map(|name| root.path().join(name));
-        let mut follow = Follow::new(paths, options).unwrap();
+        let mut follow = make(paths.collect()).unwrap();
         let told = Arc::<Mutex<Vec<String>>>::default();
         let notices = {
             let told = Arc::clone(&told);
@@ -347,4 +368,39 @@ fn what_is_no_file_is_said_once_and_waited_for() {
     following.append("log", "1\n");
     assert_eq!(following.look(), "1\n");
     assert_eq!(following.told(), "\"/log\": it is there");
+}
+
+#[test]
+fn a_copy_over_an_old_file_that_was_empty_is_not_read_again() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), ""));
+        assert_eq!(following.look(), "");
+        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.append("log", "1\n");
+        assert_eq!(following.look(), "1\n");
+        fs::copy(following.at("log"), following.at("log.1")).unwrap();
+        fs::write(following.at("log"), "2\n").unwrap();
+        assert_eq!(following.look() + &following.look(), "2\n");
+        assert!(!following.told().contains("lost\n"));
+    }
+}
+
+/// Nothing of it was taken, so there is no other way to see that it is another one.
+#[test]
+fn a_line_without_an_end_that_is_truncated_away_holds_up_none_that_come_later() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log"], room, |root| {
+            append(&root.join("log"), "unfinished")
+        });
+        for number in 1..4 {
+            assert_eq!(following.look(), "");
+            fs::write(following.at("log"), "").unwrap();
+            assert_eq!(following.look(), "");
+            following.append("log", &format!("{number}\n"));
+            assert_eq!(following.look(), format!("{number}\n"));
+            following.append("log", "another one");
+        }
+        fs::write(following.at("log"), "4\nlonger than before\n5").unwrap();
+        assert_eq!(following.look(), "4\nlonger than before\n");
+    }
 }
