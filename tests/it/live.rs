@@ -278,7 +278,7 @@ fn a_view_of_more_files_than_can_be_open_is_drawn_and_goes() {
         return;
     };
     terminal.run("for n in $(seq 10 69); do echo of $n > log-$n; done; stty -g > before");
-    let command = "top -j 1 -F log-*; echo left with $?";
+    let command = "top -j 1 -F --from start log-*; echo left with $?";
     terminal.run(&format!("(ulimit -n 40; {PROGRAM} {command})"));
     terminal.wait("the view", |screen| {
         screen.contains("no more files can be open") && screen.contains("  of 10")

@@ -172,7 +172,7 @@ fn a_file_that_cannot_be_read_costs_the_others_nothing() {
 /// What a shell makes of a pattern: they are read one after another, and take no memory each.
 #[test]
 fn hundreds_of_names_are_read_like_a_pattern() {
-    for options in ["", "-F"] {
+    for options in ["", "-F --from start"] {
         let script = format!(
             "i=0; while [ $i -lt 300 ]; do echo word > file$i; i=$((i+1)); done; ulimit -n 400; \
              exec \"$0\" top -i 20ms --max-memory 256MiB {options} file*"
@@ -370,4 +370,21 @@ fn a_file_in_utf_16_is_counted_as_text() {
     let ended = ended.file("little", "x\n").run().exits_with(3);
     let ended = ended.says(&["cannot read \"utf32\": it is UTF-32 text; convert it first"]);
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+}
+
+/// Twenty pairs of braces stand for a million names, of which nobody wants one.
+#[test]
+fn a_pattern_that_stands_for_too_much_is_refused_at_once() {
+    let pattern = "{a,b}".repeat(20);
+    for args in [
+        &["count", &pattern][..],
+        &["top", "-F", &pattern],
+        &["words", &format!("dir://{pattern}")],
+    ] {
+        let ended = microtally(args).run().exits_with(2);
+        ended.says(&[
+            "pattern \"{a,b}{a,b}",
+            "braces stand for more than 1024 names",
+        ]);
+    }
 }

@@ -100,7 +100,7 @@ fn follow(args: &[&str]) -> Run {
     let program = microtally(&[
         "words", "-k", "line", "-o", "tsv", "-n", "all", "-i", "20ms",
     ]);
-    let run = program.args(&["-F"]).args(args).start();
+    let run = program.args(&["-F", "--from", "start"]).args(args).start();
     run.wait_until_it_reads();
     run
 }
@@ -183,7 +183,7 @@ fn several_files_are_followed_and_their_lines_never_mix() {
 
 #[test]
 fn ctrl_c_prints_the_last_batch() {
-    let program = microtally(&["words", "-F", "log"]).args(&ONE_BATCH);
+    let program = microtally(&["words", "-F", "--from", "start", "log"]).args(&ONE_BATCH);
     let run = program.file("log", "a b\na unended").start();
     run.wait_until_it_reads();
     run.signal("INT");
@@ -206,26 +206,92 @@ fn counting_a_file_that_is_followed_ends_with_the_signal() {
 }
 
 #[test]
-fn a_pattern_is_followed_as_the_files_that_are_there() {
+fn a_pattern_is_followed_as_the_files_that_are_there_and_those_that_come_later() {
     let program = microtally(&[
-        "words", "-k", "line", "-o", "tsv", "-i", "20ms", "-F", "*.log",
+        "words", "-k", "line", "-o", "tsv", "-i", "20ms", "-F", "--from", "start", "*.log",
     ]);
     let run = program.file("a.log", "a\n").file("b.log", "b\n").start();
     run.wait_for_counts(&[("a", 1), ("b", 1)]);
     append(&run.path("b.log")).write_all(b"b\n").unwrap();
     run.wait_for_counts(&[("a", 1), ("b", 2)]);
-    run.wait_until_it_reads();
+    // The next day.
+    append(&run.path("c.log")).write_all(b"c\n").unwrap();
+    run.wait_for_counts(&[("a", 1), ("b", 2), ("c", 1)]);
+    run.stderr
+        .wait_for("\"*.log\": new file, followed from its beginning: \"c.log\"\n");
+    append(&run.path("b.log")).write_all(b"d\n").unwrap();
+    run.wait_for_counts(&[("a", 1), ("b", 2), ("c", 1), ("d", 1)]);
     run.signal("TERM");
-    run.wait().quietly();
-    let ended = microtally(&["top", "-F", "*.log"]).run().exits_with(3);
-    ended.says(&["nothing fits the pattern \"*.log\""]);
+    run.wait().exits_with(0);
+}
+
+#[test]
+fn a_pattern_that_no_file_fits_yet_is_told_and_waited_for() {
+    for command in ["words", "top", "count"] {
+        let run = microtally(&[command, "-k", "line", "-o", "tsv", "-F", "*.log"]).start();
+        run.stderr
+            .wait_for("\"*.log\": waiting for it: no file has such a name\n");
+        // What comes later is read from its start, by every command.
+        fs::write(run.path("a.log"), "a\nb\n").unwrap();
+        run.stderr.wait_for("\"a.log\"\n");
+        run.signal("INT");
+        let counted = run.wait().exits_with(0).tsv_counts();
+        assert_eq!(counted, plain(&[("a", 1), ("b", 1)]), "{command}");
+    }
+}
+
+/// The past is not the last minute: only `count`, which is asked for everything, begins with it.
+#[test]
+fn a_followed_file_begins_at_its_end_but_for_count() {
+    for (command, from, has_past) in [
+        ("top", None, false),
+        ("words", None, false),
+        ("count", None, true),
+        ("top", Some("start"), true),
+        ("words", Some("start"), true),
+        ("count", Some("end"), false),
+    ] {
+        let mut program = microtally(&[command, "-k", "line", "-o", "tsv", "-F", "log", "*.txt"]);
+        if let Some(from) = from {
+            program = program.args(&["--from", from]);
+        }
+        if command != "count" {
+            program = program.args(&["-i", "20ms"]);
+        }
+        let program = program
+            .file("log", "past\nhalf of ")
+            .file("a.txt", "past\n");
+        // A name that is missing is reported by the first look, and a new file by a later one: by then the others
+        // have been looked at.
+        let run = program.args(&["missing"]).start();
+        run.stderr.wait_for("\"missing\": waiting for it");
+        fs::write(run.path("b.txt"), "").unwrap();
+        run.stderr.wait_for("\"b.txt\"\n");
+        append(&run.path("log")).write_all(b"a line\n").unwrap();
+        append(&run.path("a.txt")).write_all(b"more\n").unwrap();
+        if command != "count" {
+            run.stdout.wait_until("what is new", |text| {
+                text.contains("\thalf of a line\t") && text.contains("\tmore\t")
+            });
+        }
+        run.signal("INT");
+        let ended = run.wait().exits_with(0);
+        let text = &ended.stdout;
+        assert_eq!(text.contains("past"), has_past, "{command} {from:?} {text}");
+        assert!(
+            text.contains("half of a line") && text.contains("more"),
+            "{text}"
+        );
+    }
+    let ended = microtally(&["top", "--from", "end", "log"]).run();
+    ended.exits_with(2).says(&["--follow"]);
 }
 
 /// What came through it is counted, with a file beside it that has no end.
 #[test]
 fn a_pipe_among_the_files_is_read_as_it_comes() {
     let script = "mkfifo pipe; (echo of the pipe; printf unended) > pipe & exec \"$0\" words -k line -o tsv \
-                  -i 20ms -F pipe log";
+                  -i 20ms -F --from start pipe log";
     let run = shell(script).file("log", "of the file\n").start();
     run.wait_for_counts(&[("of the pipe", 1), ("unended", 1), ("of the file", 1)]);
     append(&run.path("log")).write_all(b"more\n").unwrap();
@@ -246,7 +312,8 @@ fn a_pipe_among_the_files_is_read_as_it_comes() {
 
 #[test]
 fn more_files_than_descriptors_are_told_of_in_one_line() {
-    let script = "ulimit -n 40; exec \"$0\" words -k line -o tsv -j 1 -i 20ms -F log-*";
+    let script =
+        "ulimit -n 40; exec \"$0\" words -k line -o tsv -j 1 -i 20ms -F --from start log-*";
     let mut program = shell(script);
     for n in 10..70 {
         program = program.file(&format!("log-{n}"), format!("of {n}\n"));

@@ -26,7 +26,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use groups::{
-    Color, Counting, Ends, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
+    Begin, Color, Counting, Ends, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
 };
 pub(crate) use units::{Endpoint, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
 
@@ -284,6 +284,7 @@ Examples:
 const LIVE_EXAMPLES: &str = "\
 Examples:
   microtally top -F access.log                 whole lines, as they come
+  microtally top -F --from start 'app-*.log'   also what is there, and files of later days
   microtally top -F -k field:1 -w 5m access.log    hosts of the last five minutes
   microtally top -k json:/user/id tcp-listen://127.0.0.1:9999 udp-listen://127.0.0.1:9999
   microtally top -k 're:status=(?P<key>\\d+)' -g POST -F app.log | tee table.tsv";

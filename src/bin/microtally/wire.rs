@@ -20,8 +20,8 @@ use microtally::{
 
 use crate::flags::spec::{Part, Separator};
 use crate::flags::{
-    self, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads, Words,
-    Workers,
+    self, Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads,
+    Words, Workers,
 };
 use crate::keys::{Counted, Plan};
 use crate::live::Period;
@@ -39,6 +39,8 @@ struct Defaults {
     show: show::Defaults,
     /// Without a window, results are of everything so far.
     adds_up: bool,
+    /// Where followed files begin.
+    from: Begin,
 }
 
 /// `microtally words`.
@@ -50,6 +52,7 @@ pub(crate) fn words(options: &Words) -> Result<()> {
         ends: LineEnds::Universal,
         show: show::Defaults::words(),
         adds_up: false,
+        from: Begin::End,
     };
     batches(&options.counting, &options.slides, &defaults)
 }
@@ -63,6 +66,7 @@ pub(crate) fn top(options: &Live) -> Result<()> {
         ends: LineEnds::Lf,
         show: show::Defaults::top(),
         adds_up: true,
+        from: Begin::End,
     };
     batches(&options.counting, &options.slides, &defaults)
 }
@@ -76,6 +80,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         ends: LineEnds::Lf,
         show: show::Defaults::count(),
         adds_up: false,
+        from: Begin::Start,
     };
     let counting = &options.counting;
     let plan = plan(counting, &defaults)?;
@@ -95,7 +100,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         }
         None => {
             let progress = progress::of_stdin().filter(|_| reads_stdin(counting));
-            let lines = connect(&ssc, counting, None)?;
+            let lines = connect(&ssc, counting, &defaults, None)?;
             (lines, StreamingContext::start, progress)
         }
     };
@@ -133,7 +138,7 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
         ssc.stop_after(batches)?;
     }
     let mut show = Show::new(counting, &plan, &defaults.show);
-    let lines = connect(&ssc, counting, Some(interval))?;
+    let lines = connect(&ssc, counting, defaults, Some(interval))?;
     let window = slides
         .window
         .map(|length| (length, slides.slide.unwrap_or(interval)));
@@ -336,20 +341,24 @@ fn has_colon(name: &OsStr) -> bool {
 fn connect<'c>(
     ssc: &'c StreamingContext,
     counting: &Counting,
+    defaults: &Defaults,
     interval: Option<Duration>,
 ) -> Result<DStream<'c, Lines>> {
     let (mut sources, mut files, mut followed) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs(counting) {
         match spec {
-            // A file that is not there is waited for; a pattern stands for the files that are.
+            // What is missing is waited for, whether a file or all that a pattern stands for.
             SourceSpec::Files(pattern) if counting.follow => {
-                for path in expand([pattern])? {
-                    if is_stream(&path) {
-                        let stream = Files::open([path])?;
-                        sources.push(Box::new(stream) as Box<dyn Source>);
-                    } else {
-                        followed.push(path);
-                    }
+                let streams = match expand([pattern]) {
+                    Ok(paths) => paths.into_iter().filter(|path| is_stream(path)).collect(),
+                    Err(error) if error.kind() == ErrorKind::Source => Vec::new(),
+                    Err(error) => return Err(error),
+                };
+                if !streams.iter().any(|path| path.as_os_str() == pattern) {
+                    followed.push(pattern);
+                }
+                for path in streams {
+                    sources.push(Box::new(Files::open([path])?) as Box<dyn Source>);
                 }
             }
             SourceSpec::Files(pattern) => {
@@ -375,8 +384,9 @@ fn connect<'c>(
         sources.push(Box::new(open_any(&files, is_all)?));
     }
     if !followed.is_empty() {
-        let options = FollowOptions::default();
-        sources.push(Box::new(Follow::new(followed, options)?));
+        let from = counting.from.unwrap_or(defaults.from);
+        let options = FollowOptions::default().from_end(from == Begin::End);
+        sources.push(Box::new(Follow::matching(followed, options)?));
     }
     ssc.union_sources(sources)
 }

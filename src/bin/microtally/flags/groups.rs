@@ -26,6 +26,15 @@ fn utf8<T: Clone + Send + Sync + 'static>(
     })
 }
 
+/// Where a followed file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Begin {
+    /// With the first line it holds.
+    Start,
+    /// With the first line that ends after the program has started.
+    End,
+}
+
 /// Options of every command that counts.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
@@ -45,9 +54,22 @@ pub(crate) struct Counting {
     /// Follow files as they grow, through rotation (tail -F)
     ///
     /// Followed files are counted as they are: what is compressed is not decompressed. A pipe or a device is read
-    /// as it comes, and its end is its end.
+    /// as it comes, and its end is its end. A quoted pattern, such as 'app-*.log', also follows the files that
+    /// come later; it should not fit the copies that a rotator makes, each of which is a new file.
     #[arg(short = 'F', long, help_heading = "Input")]
     pub follow: bool,
+    /// Where followed files begin: start or end [default: end; count: start]
+    ///
+    /// end leaves out the lines that files hold when the program starts. A file that comes later is always read
+    /// from its start.
+    #[arg(
+        long,
+        value_name = "start|end",
+        requires = "follow",
+        hide_possible_values = true
+    )]
+    #[arg(help_heading = "Input", hide_short_help = true)]
+    pub from: Option<Begin>,
     /// Wait before connecting again, or never: end instead
     #[arg(long, value_name = "DUR|never", default_value = "2s", value_parser = units::reconnect)]
     #[arg(help_heading = "Input", hide_short_help = true)]

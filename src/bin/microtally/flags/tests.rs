@@ -42,6 +42,7 @@ fn defaults_are_those_of_the_manual() {
     let counting = Counting {
         sources: Vec::new(),
         follow: false,
+        from: None,
         reconnect: Reconnect::After(Duration::from_secs(2)),
         listening: Listening {
             connections_max: None,
@@ -124,7 +125,7 @@ fn defaults_are_those_of_the_manual() {
 #[test]
 fn every_option_is_read() {
     let all = words(
-        "h:1|a.log|-F|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
+        "h:1|a.log|-F|--from|start|-i|500ms|-n|all|--split|,|-o|json|--reconnect|never|--batches|7|-j|3|--no-pin|\
          --max-record|1KiB|--stats=json|--kernel|avx2|-k|field:2|-k|csv:1|-g|a|-g|b|-G|c|-a|mean|\
          -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|--hash-seed|3|-w|5m|--slide|1s|\
          --max-connections|9|--max-connections-per-ip|2|--idle-timeout|30s|--drain-timeout|0s",
@@ -139,6 +140,7 @@ fn every_option_is_read() {
     };
     assert_eq!(all.sources, [tcp, SourceSpec::Files("a.log".into())]);
     assert!(all.follow);
+    assert_eq!(all.from, Some(Begin::Start));
     assert_eq!(
         slides,
         Slides {
