@@ -168,7 +168,10 @@ impl Follow {
 
     /// The files that fit these patterns, now and later; patterns are those of
     /// [`expand`](crate::sources::expand). They are looked for once a second, and at once where the kernel
-    /// reports new names. A path without wildcards, or that exists, is that file.
+    /// reports new names; less often where more than ten thousand names have to be looked at. A path without
+    /// wildcards, or that exists, is that file.
+    ///
+    /// A pattern should not fit the copies that a rotator makes (`copytruncate`): each is a new file.
     ///
     /// ```no_run
     /// use microtally::sources::{Follow, FollowOptions};

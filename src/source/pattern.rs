@@ -15,6 +15,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -64,6 +65,8 @@ pub(crate) struct Matched {
     pub(crate) is_cut: bool,
     /// The directories that were listed to find them.
     pub(crate) listed: Vec<PathBuf>,
+    /// How many names that were.
+    pub(crate) names: usize,
 }
 
 /// Why a text is no pattern.
@@ -178,11 +181,13 @@ impl Pattern {
     fn walk(&self, takes: impl Fn(&[Piece], &OsStr) -> bool) -> Matched {
         let mut found = vec![PathBuf::new()];
         let (mut listed, mut trouble, mut excess) = (Vec::new(), None, None);
+        let looked_at = Cell::new(0);
         for part in &self.parts {
             match part {
                 Part::Name(name) => found.iter_mut().for_each(|path| path.push(name)),
                 Part::Wild(wild) => {
                     let fits = |name: &OsString| {
+                        looked_at.set(looked_at.get() + 1);
                         let chars = chars_of(name);
                         let mut fitting = wild.iter().filter(|pieces| matches(pieces, &chars));
                         fitting.any(|pieces| takes(pieces, name))
@@ -228,6 +233,7 @@ impl Pattern {
             trouble: excess.or(trouble),
             is_cut,
             listed,
+            names: looked_at.get(),
         }
     }
 }

@@ -14,6 +14,9 @@ use super::reading::Id;
 use crate::error::Result;
 use crate::source::pattern::{Matched, Pattern, here};
 
+/// Names that are looked at in some milliseconds.
+const NAMES_PER_WALK: usize = 10_000;
+
 /// One name.
 pub(super) struct Name {
     pub(super) path: PathBuf,
@@ -75,6 +78,8 @@ pub(super) struct Names {
     /// There may be new names.
     is_stale: bool,
     walked_at: Option<Duration>,
+    /// Names that were looked at then, one of a directory's counting as ten.
+    cost: usize,
 }
 
 impl Names {
@@ -116,11 +121,14 @@ impl Names {
         self.is_stale = true;
     }
 
-    /// Whether to look for new names: it has been that long, or there are some, and not just now.
+    /// Whether to look for new names: it has been that long, or there are some, and not just now. Where there are
+    /// very many names it is done less often: nobody else is served meanwhile.
     pub(super) fn is_due(&self, now: Duration, pause: Duration, every: Duration) -> bool {
+        let times = u32::try_from(1 + self.cost / NAMES_PER_WALK).unwrap_or(u32::MAX);
         self.walked_at.is_none_or(|at| {
             let since = now.saturating_sub(at);
-            since >= every || (self.is_stale && since >= pause)
+            since >= every.saturating_mul(times)
+                || (self.is_stale && since >= pause.saturating_mul(times))
         })
     }
 
@@ -128,6 +136,7 @@ impl Names {
     pub(super) fn walk(&mut self, now: Duration) -> Found {
         self.is_stale = false;
         self.walked_at = Some(now);
+        self.cost = 0;
         let mut found = Found::default();
         for wanted in &mut self.wanted {
             let Matched {
@@ -135,7 +144,9 @@ impl Names {
                 trouble,
                 is_cut,
                 listed,
+                names,
             } = wanted.pattern.files();
+            self.cost += names + 10 * listed.len();
             wanted.listed = listed;
             let is_complete = trouble.is_none() || is_cut;
             let nothing = || "no file has such a name".to_owned();

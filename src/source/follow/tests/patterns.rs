@@ -104,3 +104,29 @@ fn files_that_a_pattern_has_found_are_closed_when_they_are_gone() {
     following.append("log.1", "2\n");
     assert_eq!(following.look(), "2\n");
 }
+
+/// Looking at very many names takes time that nobody else gets.
+#[test]
+fn new_files_are_looked_for_less_often_where_there_are_very_many_names() {
+    let mut following = Following::matching(FollowOptions::default(), &["d*/log"], |root| {
+        for number in 0..2200 {
+            fs::create_dir(root.join(format!("d{number}"))).unwrap();
+        }
+    });
+    // Without what the kernel reports.
+    following.follow.watch = None;
+    assert_eq!(following.look(), "");
+    let paths = |follow: &Follow| follow.names.is_due(FOUND + FOUND, FOUND, FOUND);
+    assert!(paths(&following.follow));
+    let mut following = Following::matching(FollowOptions::default(), &["d*/[l]og"], |root| {
+        for number in 0..2200 {
+            fs::create_dir(root.join(format!("d{number}"))).unwrap();
+        }
+    });
+    following.follow.watch = None;
+    assert_eq!(following.look(), "");
+    assert!(!paths(&following.follow));
+    following.append("d7/log", "1\n");
+    assert_eq!(following.after(FOUND), "");
+    assert_eq!(following.after(2 * FOUND), "1\n");
+}
