@@ -22,6 +22,9 @@ const BEFORE_BYTES: usize = 256;
 /// Bytes looked at at once where the end of a long record is looked for.
 const SCAN_BYTES: usize = 64 * 1024;
 
+/// What some programs write in front of a text; it is no part of the first record.
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What tells a file from all others, as long as it is open.
 pub(super) type Id = (u64, u64);
 
@@ -261,6 +264,12 @@ impl Reading {
             }
             if self.skip_rest(is_last)?.is_none() {
                 return Ok(Taken::Nothing);
+            }
+        }
+        if self.offset == 0 {
+            let first = self.bytes_at(0, UTF8_MARK.len() as u64)?;
+            if first == UTF8_MARK {
+                self.advance(&first);
             }
         }
         let mut count = read_at(&self.file, buf, self.offset)?;

@@ -112,12 +112,16 @@ impl Following {
 }
 
 fn append(path: &Path, text: &str) {
+    append_bytes(path, text.as_bytes());
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
     let mut file = File::options()
         .append(true)
         .create(true)
         .open(path)
         .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 #[test]
@@ -402,5 +406,27 @@ fn a_line_without_an_end_that_is_truncated_away_holds_up_none_that_come_later() 
         }
         fs::write(following.at("log"), "4\nlonger than before\n5").unwrap();
         assert_eq!(following.look(), "4\nlonger than before\n");
+    }
+}
+
+#[test]
+fn a_mark_at_the_beginning_of_a_file_is_no_part_of_its_first_line() {
+    for room in ROOMS {
+        let mut following = Following::new(&["log"], room, |root| {
+            append(&root.join("log"), "\u{feff}1\n\u{feff}2\n");
+        });
+        assert_eq!(following.look(), "1\n\u{feff}2\n");
+        following.append("log", "\u{feff}3\n");
+        assert_eq!(following.look(), "\u{feff}3\n");
+        // The beginning comes again, in pieces.
+        fs::write(following.at("log"), b"\xef\xbb").unwrap();
+        assert_eq!(following.look(), "");
+        append_bytes(&following.at("log"), b"\xbf");
+        assert_eq!(following.look(), "");
+        following.append("log", "4\n");
+        assert_eq!(following.look(), "4\n");
+        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.append("log", "\u{feff}5\n");
+        assert_eq!(following.look(), "5\n");
     }
 }

@@ -188,3 +188,28 @@ fn early_looks_are_bounded() {
     let rest = following.after(Duration::from_millis(1));
     assert_eq!(rest.len() / 2, FOLLOW_EARLY_LOOKS_MAX as usize);
 }
+
+/// As where the limit of watches is reached, and on network file systems.
+#[test]
+fn without_watches_files_are_looked_at_in_turn_and_it_is_said_once() {
+    let mut following = Following::matching(FollowOptions::default(), &["log*"], |root| {
+        append(&root.join("log"), "1\n");
+    });
+    following.follow.watch = None;
+    for _ in 0..3 {
+        let limit = io::Error::from_raw_os_error(libc::ENOSPC);
+        following.follow.tell_unwatched(&limit);
+    }
+    assert_eq!(following.look(), "1\n");
+    following.append("log", "2\n");
+    assert_eq!(following.fill_all(), "");
+    assert_eq!(following.look(), "2\n");
+    following.append("log-2", "3\n");
+    assert_eq!(following.after(Duration::from_secs(1)), "3\n");
+    let told = following.told();
+    assert_eq!(
+        told.matches("not all changes can be watched").count(),
+        1,
+        "{told}"
+    );
+}
