@@ -378,6 +378,7 @@ impl Follow {
         let Followed { reading, name, .. } = &self.files[index];
         let (bytes, name) = (reading.bytes_unread(), *name);
         if bytes > 0 {
+            self.lost();
             self.tell(
                 name,
                 format!("closed; its last {bytes} bytes could not be read and are lost"),

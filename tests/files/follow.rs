@@ -329,7 +329,7 @@ fn a_write_wakes_the_reader_whenever_the_next_look_is() {
             .unwrap();
         assert_eq!(next(), format!("line {number}"));
     }
-    // What is read at once is not lost by a truncation.
+    // What is read at once is not lost by a truncation; of what is, the statistics know.
     for number in 0..20 {
         log.set_len(0).unwrap();
         log.write_all(format!("again {number}\n").as_bytes())
@@ -355,4 +355,36 @@ fn what_is_counted_under_rotation_is_what_the_model_says() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// What is known to have been lost is in the statistics.
+#[test]
+fn an_unfinished_line_that_is_truncated_away_is_a_lost_record() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("log");
+    let mut log = create(&path);
+    log.write_all(b"first\nunfinished").unwrap();
+    let ssc = StreamingContext::new(Duration::from_millis(20)).unwrap();
+    let (sender, batches) = std::sync::mpsc::channel();
+    let options = FollowOptions::default().poll(Duration::from_millis(1));
+    ssc.source_stream(Follow::new([&path], options).unwrap())
+        .count_by_value()
+        .for_each_batch(move |batch, _| {
+            let _ = sender.send((batch.stats().records, batch.stats().lost_records));
+        });
+    let running = ssc.start().unwrap();
+    let sum = |wanted: (u64, u64)| {
+        let mut seen = (0, 0);
+        while seen != wanted {
+            let (records, lost) = batches.recv_timeout(Duration::from_secs(60)).expect("more");
+            seen = (seen.0 + records, seen.1 + lost);
+        }
+    };
+    sum((1, 0));
+    // The look that has found the line has found what is behind it.
+    log.set_len(0).unwrap();
+    sum((0, 1));
+    log.write_all(b"second\n").unwrap();
+    sum((1, 0));
+    running.stop(Stop::Graceful).unwrap();
 }

@@ -34,6 +34,7 @@ impl Follow {
             let name = file.name;
             self.close(index);
             if lost > 0 && !is_untouched {
+                self.lost();
                 self.tell(
                     name,
                     format!("overwritten after it was renamed; {lost} bytes of it were not read and are lost"),
@@ -62,10 +63,19 @@ impl Follow {
             file.looked_at = now;
             file.reading.restart();
         }
+        if lost > 0 && !is_copied {
+            self.lost();
+        }
         self.tell_truncated(name, is_copied, lost, unseen, now);
         // The line that it broke off in, or the `\n` that may follow a `\r`, is not in the new content.
         let must_break = !is_copied && (was_mid || self.after_return.take().is_some());
         must_break.then_some(Fill::Break { clean: !was_mid })
+    }
+
+    /// Bytes that are known to have been in a file, and were not read, are lost: at least one record for the
+    /// statistics. They were not received, so they are none of the ledger's bytes.
+    pub(super) fn lost(&self) {
+        self.port.lost(1, 0);
     }
 
     /// Says that a file was truncated and what may be lost, but not thousands of times.
