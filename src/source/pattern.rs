@@ -293,7 +293,7 @@ pub(crate) fn is_literal(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// As [`Pattern::new`].
+/// What is no pattern, or is too wide, as for [`expand`].
 pub fn name_fits(pattern: &str, name: &str) -> Result<bool> {
     let pattern = Pattern::new(Path::new(pattern))?;
     Ok(pattern.parts.len() == 1 && pattern.has_part(OsStr::new(name)))
