@@ -137,10 +137,7 @@ impl<C: Read> Clients<C> {
             slots: Vec::new(),
             free: Vec::new(),
             ready: VecDeque::new(),
-            delimiters: Delimiters {
-                rule: Rule::Lines,
-                line_ends: LineEnds::Universal,
-            },
+            delimiters: Delimiters::default(),
             record_bytes_max,
             held_bytes_max: held_bytes_max.max(record_bytes_max),
             held: 0,
@@ -539,7 +536,7 @@ impl<C: Read> Clients<C> {
         // A line that was cut has a last token, even an empty one.
         let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
         if cause.is_none() && is_unfinished {
-            let end = self.delimiters.line_ends.end_behind(&held);
+            let end = self.delimiters.end_behind(&held);
             held.extend_from_slice(end);
             self.passage.added_bytes += end.len() as u64;
             self.outbox.put(held);

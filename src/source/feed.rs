@@ -280,7 +280,7 @@ impl Feed {
                 Some(block) => block.bytes(),
                 None => &self.carry,
             };
-            let end = self.delimiters.line_ends.end_behind(record);
+            let end = self.delimiters.end_behind(record);
             self.intake.bytes_ended += end.len() as u64;
             match &mut self.block {
                 Some(block) => {

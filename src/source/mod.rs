@@ -53,7 +53,7 @@ use crate::epoch::BatchTime;
 use crate::error::Error;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::metrics::{Account, Passage};
-use crate::split::{Delimiters, LineEnds, Rule};
+use crate::split::{Delimiters, LineEnds};
 use crate::table::budget::Decoders;
 
 /// A source of bytes of one's own.
@@ -342,16 +342,13 @@ impl Port {
             waker: Waker(Arc::new(wake)),
             notices,
             account: Account::default(),
-            delimiters: Delimiters {
-                rule: Rule::Lines,
-                line_ends: LineEnds::Universal,
-            },
+            delimiters: Delimiters::default(),
             window_log_max: WINDOW_LOG_MAX,
         }
     }
 
     /// The same, for a source whose lines end at these line ends, and of whose lines nothing is made but tokens
-    /// by this rule, or, with [`Rule::Lines`], anything.
+    /// by this rule, or, with [`Rule::Lines`](crate::Rule::Lines), anything.
     pub(crate) fn delimited_by(self, delimiters: Delimiters) -> Self {
         Port { delimiters, ..self }
     }

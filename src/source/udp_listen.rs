@@ -24,7 +24,7 @@ use crate::source::clients::end_with_line_feed;
 use crate::source::outbox::Outbox;
 use crate::source::tcp_client::shown;
 use crate::source::{Fill, Notice, Port, Source, proc};
-use crate::split::LineEnds;
+use crate::split::Delimiters;
 
 /// Datagrams received in one call: between two of them nobody else gets a turn.
 const DATAGRAMS_PER_CALL: usize = 256;
@@ -145,17 +145,15 @@ impl UdpListen {
         if len == 0 {
             return Ok(0);
         }
-        let line_ends = self
-            .port
-            .as_ref()
-            .map_or(LineEnds::default(), Port::line_ends);
+        let delimiters = (self.port.as_ref()).map_or_else(Delimiters::default, Port::delimiters);
+        let line_ends = delimiters.line_ends;
         if line_ends.is_end(buf[len - 1]) {
             if line_ends.may_pair(buf[len - 1]) {
                 end_with_line_feed(&mut buf[..len]);
             }
             return Ok(len);
         }
-        let end = line_ends.end_behind(&buf[..len]);
+        let end = delimiters.end_behind(&buf[..len]);
         buf[len..len + end.len()].copy_from_slice(end);
         self.added += end.len() as u64;
         Ok(len + end.len())

@@ -133,16 +133,6 @@ impl LineEnds {
         }
     }
 
-    /// What ends a record that ends in these bytes and has no end of its own. A `\r` that is part of the
-    /// record must not become part of the end.
-    pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
-        match self {
-            LineEnds::Lf if record.last() == Some(&b'\r') => b"\r\n",
-            LineEnds::Universal | LineEnds::Lf => b"\n",
-            LineEnds::Nul => b"\0",
-        }
-    }
-
     /// Whether `byte` ends a record together with a `\n` that comes next, if one does.
     #[inline]
     pub(crate) fn may_pair(self, byte: u8) -> bool {
@@ -175,7 +165,7 @@ impl LineEnds {
 /// What ends a token.
 ///
 /// A record end (see [`LineEnds`]) ends a token under every rule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Rule {
     /// Python's `line.split(separator)`: every separator ends a token and so does the line end;
     /// empty tokens count. A line never contains a `\n` or a `\r`, so with one of these as the
@@ -185,6 +175,7 @@ pub enum Rule {
     /// are no empty tokens.
     SplitWhitespace,
     /// The token is the line without its end; empty lines count.
+    #[default]
     Lines,
 }
 
@@ -201,7 +192,7 @@ impl Rule {
 }
 
 /// Where a stream may be cut so that the tokens stay the same: behind what ends a token.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Delimiters {
     pub(crate) rule: Rule,
     pub(crate) line_ends: LineEnds,
@@ -225,6 +216,18 @@ impl Delimiters {
             }
             (Rule::Split(separator), ends) => memchr::memchr2(separator, ends.terminator(), bytes),
             (Rule::SplitWhitespace, _) => bytes.iter().position(|&byte| self.contain(byte)),
+        }
+    }
+
+    /// What ends a record that ends in these bytes and has no end of its own. A `\r` that is part of the
+    /// record, and separates nothing, must not become part of the end.
+    pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
+        match self.line_ends {
+            LineEnds::Lf if record.last() == Some(&b'\r') && !self.rule.separates_at(b'\r') => {
+                b"\r\n"
+            }
+            LineEnds::Universal | LineEnds::Lf => b"\n",
+            LineEnds::Nul => b"\0",
         }
     }
 

@@ -304,3 +304,26 @@ fn an_empty_stream_and_one_of_separators_only_are_counted() {
     assert_eq!(counted(b"   \n", Rule::Split(b' ')).counts[&b""[..]], 4);
     assert_eq!(counted(b"   \n", Rule::SplitWhitespace).tokens, 0);
 }
+
+/// A `\r` that separates is not doubled at the end of a stream, and one that does not is no part of an end.
+#[test]
+fn a_return_at_the_end_of_a_stream_stays_what_it_is() {
+    for rule in [
+        Rule::Split(b'\r'),
+        Rule::Split(b' '),
+        Rule::Lines,
+        Rule::SplitWhitespace,
+    ] {
+        for line_ends in ALL_ENDS {
+            for text in ["\r", "a\r", "a\r\r", "a\nb\r", "\r\n\r"] {
+                let config = Config::default().block_bytes(64).line_ends(line_ends);
+                let mut tally = Tally::with_config(rule, &config).expect("in range");
+                tally.push(text.as_bytes());
+                tally.end_of_stream();
+                let batch = Expected::seen(&tally.cut(time(1)).expect("the ledger closes"));
+                let due = Definition::of_ends(text.as_bytes(), rule, line_ends);
+                assert_eq!(batch, due, "{rule:?} {line_ends:?} {text:?}");
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use crate::split::LineEnds;
+use crate::split::{Delimiters, LineEnds};
 
 use super::{Clients, Event, end_with_line_feed};
 
@@ -64,7 +64,7 @@ impl<C: Read> Clients<C> {
                 client.is_cut = !self.delimiters.line_ends.is_end(delimiter);
             }
             client.skip_line_feed |= self.delimiters.line_ends.may_pair(delimiter) && rest == end;
-            self.passage.added_bytes += end_piece(&mut given, self.delimiters.line_ends);
+            self.passage.added_bytes += end_piece(&mut given, self.delimiters);
             self.outbox.extend(&given);
         }
         self.hold(number, &held, on);
@@ -91,7 +91,7 @@ impl<C: Read> Clients<C> {
         self.held -= given.capacity();
         given.extend_from_slice(bytes);
         let rest = given.split_off(complete);
-        self.passage.added_bytes += end_piece(&mut given, self.delimiters.line_ends);
+        self.passage.added_bytes += end_piece(&mut given, self.delimiters);
         client.is_cut = true;
         self.outbox.extend(&given);
         // It has no delimiter, so it is held, or dropped.
@@ -102,7 +102,8 @@ impl<C: Read> Clients<C> {
 
 /// Makes the delimiter at the end of `piece` the end of a record, and nothing else a part of that end. Returns
 /// by how many bytes the piece is longer.
-fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) -> u64 {
+fn end_piece(piece: &mut Vec<u8>, delimiters: Delimiters) -> u64 {
+    let line_ends = delimiters.line_ends;
     let len = piece.len();
     let Some(delimiter) = piece.pop() else {
         return 0;
@@ -114,7 +115,7 @@ fn end_piece(piece: &mut Vec<u8>, line_ends: LineEnds) -> u64 {
         end_with_line_feed(piece);
         piece.push(b'\n');
     } else {
-        piece.extend_from_slice(line_ends.end_behind(piece));
+        piece.extend_from_slice(delimiters.end_behind(piece));
     }
     // Every end is at least as long as the delimiter was.
     (piece.len() - len) as u64

@@ -521,11 +521,12 @@ fn an_idle_client_holds_no_memory() {
 }
 
 /// The tokens of a text whose records end as these say.
-fn tokens_delimited(Delimiters { rule, line_ends }: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
+fn tokens_delimited(delimiters: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
+    let Delimiters { rule, line_ends } = delimiters;
     let mut text = text.to_vec();
     let is_ended = text.last().is_none_or(|&byte| line_ends.is_end(byte));
     if !is_ended {
-        text.extend_from_slice(line_ends.end_behind(&text));
+        text.extend_from_slice(delimiters.end_behind(&text));
     }
     let mut tokens = Vec::new();
     crate::split::scalar::tokens(&text, rule, line_ends, |token| tokens.push(token.to_vec()));

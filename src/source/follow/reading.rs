@@ -13,6 +13,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::source::encoding::utf8_mark_bytes;
 use crate::split::LineEnds;
 
 /// Bytes from the front of a file that it is known by.
@@ -21,9 +22,6 @@ const HEAD_BYTES: usize = 1024;
 const BEFORE_BYTES: usize = 256;
 /// Bytes looked at at once where the end of a long record is looked for.
 const SCAN_BYTES: usize = 64 * 1024;
-
-/// What some programs write in front of a text; it is no part of the first record.
-const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What tells a file from all others, as long as it is open.
 pub(super) type Id = (u64, u64);
@@ -267,10 +265,8 @@ impl Reading {
             }
         }
         if self.offset == 0 {
-            let first = self.bytes_at(0, UTF8_MARK.len() as u64)?;
-            if first == UTF8_MARK {
-                self.advance(&first);
-            }
+            let first = self.bytes_at(0, 3)?;
+            self.advance(&first[..utf8_mark_bytes(&first)]);
         }
         let mut count = read_at(&self.file, buf, self.offset)?;
         let mut is_torn = false;
