@@ -191,7 +191,7 @@ fn a_start_for_which_memory_is_missing_is_an_error() {
             let started = Engine::builder(Rule::Lines)
                 .config(config.clone())
                 .start(|_| ());
-            let error = started.err().expect("64 workers do not fit");
+            let error = started.expect_err("64 workers do not fit");
             assert_eq!(error.kind(), ErrorKind::System, "{error}");
             let context = StreamingContext::with_config(Duration::from_millis(10), config);
             let context = context.expect("in range");
