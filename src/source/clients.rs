@@ -2,8 +2,9 @@
 //!
 //! Promise: lines of two connections never mix, whatever the cuts; each connection that has something is
 //! read at most one buffer a turn, in turn; a byte that ends no line costs the same however much of its
-//! line is held; what becomes of each byte is counted. A line that is too long is dropped, or, where it is only split, given in pieces. Refuses to
-//! know: sockets, protocols, time, who is told.
+//! line is held; what becomes of each byte is counted. A line that is too long is dropped, or, where it is only
+//! split, given in pieces; when memory for unfinished lines is short, the client that holds most of it pays.
+//! Refuses to know: sockets, protocols, time, who is told.
 //!
 //! ```text
 //!   connection ──▶ [ room for what is held | new bytes … \n | unfinished ] ──▶ whole lines
@@ -22,7 +23,10 @@
 //! A read that fails is repeated once: what has arrived is still read, and an error that passes costs nothing.
 
 #[cfg(test)]
+mod crowd_tests;
+#[cfg(test)]
 mod failure_tests;
+mod memory;
 mod pieces;
 #[cfg(test)]
 mod tests;
@@ -130,8 +134,9 @@ pub enum Filled {
 }
 
 impl<C: Read> Clients<C> {
-    /// No clients yet. A line longer than `record_bytes_max` is dropped; so is one for which there is no
-    /// memory when all unfinished lines together take `held_bytes_max`, or more if one line may be longer.
+    /// No clients yet. A line longer than `record_bytes_max` is dropped. All unfinished lines together take
+    /// `held_bytes_max` at most, or more if one line may be longer: when there is no memory for another byte,
+    /// the longest of them is dropped.
     pub fn new(record_bytes_max: usize, held_bytes_max: usize) -> Self {
         Clients {
             slots: Vec::new(),
@@ -461,38 +466,6 @@ impl<C: Read> Clients<C> {
         // What is behind the lines was not overwritten: they moved to the front, if at all.
         self.hold(number, &buf[lines_end..end], on);
         given
-    }
-
-    /// Holds some more of an unfinished line.
-    fn hold(&mut self, number: usize, bytes: &[u8], on: &mut impl FnMut(Event<'_, C>)) {
-        if bytes.is_empty() {
-            return;
-        }
-        let client = self.slots[number].as_mut().expect("it was read");
-        let (len, before) = (client.held.len() + bytes.len(), client.held.capacity());
-        if len <= self.record_bytes_max {
-            let wanted = if len <= before {
-                before
-            } else {
-                len.max((before * 2).min(self.record_bytes_max))
-            };
-            if self.held - before + wanted <= self.held_bytes_max {
-                client.held.reserve_exact(wanted - client.held.len());
-                client.held.extend_from_slice(bytes);
-                self.held = self.held - before + client.held.capacity();
-                return;
-            }
-        }
-        if self.delimiters.rule != Rule::Lines && self.give_complete(number, bytes, on) {
-            return;
-        }
-        let client = self.slots[number].as_mut().expect("it was read");
-        client.is_dropping = true;
-        client.held = Vec::new();
-        self.held -= before;
-        self.long.lines += 1;
-        self.long.bytes += len as u64;
-        on(Event::LongLine(&client.connection));
     }
 
     /// Where what comes behind a dropped line, or token, begins: it ends at `at` with the delimiter there.

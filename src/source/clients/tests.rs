@@ -282,7 +282,7 @@ proptest! {
 }
 
 /// The tokens of a text, sorted.
-fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
     let lines = model(text, false, usize::MAX).0;
     let mut tokens: Vec<Vec<u8>> = lines
         .iter()

@@ -1,0 +1,124 @@
+//! Clients beside others that take what they can get.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+
+/// Sends what it was given, and then waits.
+struct Sends(Rc<RefCell<VecDeque<u8>>>);
+
+impl Read for Sends {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.0.borrow_mut().read(buf)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+/// Clients, some of whom end no line, and what comes of it.
+struct Crowd {
+    clients: Clients<Sends>,
+    output: Vec<u8>,
+    /// Who lost a line, by the order in which they came.
+    payers: Vec<usize>,
+}
+
+impl Crowd {
+    fn new(rule: Rule, record_bytes_max: usize, held_bytes_max: usize) -> Crowd {
+        let mut clients = Clients::new(record_bytes_max, held_bytes_max);
+        clients.cut_at(rule, LineEnds::Universal);
+        Crowd {
+            clients,
+            output: Vec::new(),
+            payers: Vec::new(),
+        }
+    }
+
+    fn join(&mut self) -> usize {
+        self.clients.add(Sends(Rc::default()))
+    }
+
+    fn send(&mut self, number: usize, bytes: &[u8]) {
+        let streams: Vec<_> = (self.clients.connections())
+            .map(|sends| Rc::clone(&sends.0))
+            .collect();
+        streams[number].borrow_mut().extend(bytes);
+        self.clients.on_ready(number);
+        let mut buf = vec![0; 10_000];
+        loop {
+            let payers = &mut self.payers;
+            let filled = self.clients.fill(&mut buf, &mut |event| {
+                if let Event::LongLine(sends) = event {
+                    let is_it = |stream: &Rc<_>| Rc::ptr_eq(stream, &sends.0);
+                    payers.extend(streams.iter().position(is_it));
+                }
+            });
+            assert!(self.clients.held_bytes() <= self.clients.held_bytes_max);
+            match filled {
+                Filled::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
+                Filled::Again => {}
+                Filled::Idle => break,
+            }
+        }
+    }
+}
+
+#[test]
+fn who_holds_most_of_an_unfinished_line_pays_and_short_lines_are_all_counted() {
+    for rule in [Rule::Lines, Rule::Split(b' ')] {
+        let mut crowd = Crowd::new(rule, 16_000, 32_000);
+        let honest = crowd.join();
+        let hostile = [crowd.join(), crowd.join(), crowd.join()];
+        for number in hostile {
+            crowd.send(number, &b"x".repeat(16_000));
+        }
+        for _ in 0..100 {
+            crowd.send(honest, b"one ho");
+            for number in hostile {
+                crowd.send(number, &b"x".repeat(1_500));
+            }
+            crowd.send(honest, b"nest line\n");
+        }
+        assert_eq!(crowd.output, b"one honest line\n".repeat(100), "{rule:?}");
+        assert!(!crowd.payers.is_empty() && !crowd.payers.contains(&honest));
+    }
+}
+
+#[test]
+fn memory_that_is_only_kept_for_later_lines_costs_nobody_a_line() {
+    let mut crowd = Crowd::new(Rule::Lines, 40_000, 40_000);
+    let kept: Vec<usize> = (0..10).map(|_| crowd.join()).collect();
+    for &number in &kept {
+        // Room for 4,000 bytes stays, and of the next line five are there.
+        crowd.send(number, &b"x".repeat(4_000));
+        crowd.send(number, b"\nbegun");
+    }
+    let late = crowd.join();
+    crowd.send(late, &b"y".repeat(30_000));
+    for &number in &kept {
+        crowd.send(number, b" and ended\n");
+    }
+    assert_eq!(crowd.payers, [0; 0]);
+    let ended = b"begun and ended\n".repeat(10);
+    assert!(crowd.output.ends_with(&ended));
+}
+
+#[test]
+fn a_long_line_that_is_only_split_pays_with_its_complete_words_and_loses_none() {
+    let mut crowd = Crowd::new(Rule::Split(b' '), 16_000, 16_000);
+    let (wordy, other) = (crowd.join(), crowd.join());
+    crowd.send(wordy, &b"word ".repeat(3_000));
+    assert_eq!(crowd.output, b"");
+    crowd.send(other, &b"z".repeat(4_000));
+    crowd.send(wordy, b"last\n");
+    crowd.send(other, b"\n");
+    assert_eq!(crowd.payers, [0; 0]);
+    let words = tests::tokens(Rule::Split(b' '), &crowd.output);
+    let count = |word: &[u8]| words.iter().filter(|other| other[..] == *word).count();
+    assert_eq!(
+        (count(b"word"), count(b"last"), words.len()),
+        (3_000, 1, 3_002)
+    );
+}
