@@ -106,9 +106,13 @@ fn why_not(protocol: Protocol, address: SocketAddr, cause: &io::Error) -> String
     }
 }
 
-/// Tells of each address that not only this machine can reach.
-pub(crate) fn tell_exposed(addresses: &[SocketAddr], source: &str, port: &Port) {
+/// Tells of each address that it listens, and if not only this machine can reach it.
+pub(crate) fn tell_listening(addresses: &[SocketAddr], source: &str, port: &Port) {
     for address in addresses {
+        port.tell(Notice::Listening {
+            source: source.to_owned(),
+            address: address.to_string(),
+        });
         if !address.ip().to_canonical().is_loopback() {
             port.tell(Notice::Exposed {
                 source: source.to_owned(),

@@ -241,6 +241,13 @@ pub enum Notice {
         /// How many of them had sent what was not read.
         cut_off: usize,
     },
+    /// A source listens: whoever connects or sends from now on is heard. Reported once an address.
+    Listening {
+        /// The source's URL.
+        source: String,
+        /// The address with the port it has, or the URL where there is no address.
+        address: String,
+    },
     /// The kernel dropped datagrams, because they came faster than they were read.
     DatagramsLost {
         /// The source's URL.
@@ -477,6 +484,7 @@ impl fmt::Display for Notice {
                     ),
                 }
             }
+            Notice::Listening { address, .. } => write!(f, "listening on {address}"),
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,
                 "the kernel dropped {} for {source} so far: they came faster than they were read",

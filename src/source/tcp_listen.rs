@@ -135,7 +135,7 @@ impl fmt::Debug for TcpListen {
 
 impl Source for TcpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        bind::tell_exposed(&self.addresses, self.listen.name(), &port);
+        bind::tell_listening(&self.addresses, self.listen.name(), &port);
         self.listen.start(port, proc::descriptors_max());
     }
 

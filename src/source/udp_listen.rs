@@ -296,7 +296,7 @@ impl fmt::Debug for UdpListen {
 
 impl Source for UdpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        bind::tell_exposed(&self.addresses, &self.name, &port);
+        bind::tell_listening(&self.addresses, &self.name, &port);
         for bound in &mut self.sockets {
             if let Err(cause) = port.register(&mut bound.socket) {
                 self.failure = Some(cause);

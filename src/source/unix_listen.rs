@@ -22,7 +22,7 @@ use crate::limits;
 use crate::source::dial::lower;
 use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::notice::url_of_path;
-use crate::source::{Fill, Port, Source, proc};
+use crate::source::{Fill, Notice, Port, Source, proc};
 
 /// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
 /// which is the same for TCP.
@@ -168,6 +168,10 @@ impl fmt::Debug for UnixListen {
 
 impl Source for UnixListen {
     fn start(&mut self, port: Port, _now: Duration) {
+        port.tell(Notice::Listening {
+            source: self.listen.name().to_owned(),
+            address: self.listen.name().to_owned(),
+        });
         self.listen.start(port, proc::descriptors_max());
     }
 

@@ -1,7 +1,8 @@
 //! Clients that connect to the program: many, slow, torn, reset, too much.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::util::{PATIENCE, Run, microtally, plain, reset, shell, tsv_counts, uniq, until};
+use crate::util::{PATIENCE, Port, Run, microtally, plain, reset, shell, tsv_counts, uniq, until};
 
 /// A program that counts the lines of whoever connects, and where it listens.
 fn listening(args: &[&str]) -> (Run, String) {
@@ -222,6 +223,37 @@ fn case_22_one_client_too_many_for_the_limit_of_open_files_is_told_which_limit_t
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
     assert!(!ended.stderr.contains("--max-connections"), "{ended:?}");
+}
+
+#[test]
+fn every_listener_says_where_it_listens() {
+    let port = Port::closed().number();
+    let urls = [
+        &format!("tcp-listen://127.0.0.1:{port}"),
+        "tcp-listen://127.0.0.1:0",
+        "udp-listen://127.0.0.1:0",
+        "unix-listen://lines",
+    ];
+    let program = microtally(&["words", "-k", "line", "-o", "tsv", "-i", "20ms"]);
+    let run = program.args(&urls).start();
+    let text = run.stderr.wait_for_lines(urls.len());
+    let said: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix("microtally: listening on ").unwrap())
+        .collect();
+    assert_eq!(said[0], format!("127.0.0.1:{port}"));
+    for address in &said[..2] {
+        connect(address).write_all(b"heard\n").unwrap();
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"heard", said[2]).unwrap();
+    assert_eq!(said[3], "unix-listen://lines");
+    let mut unix = UnixStream::connect(run.path("lines")).unwrap();
+    unix.write_all(b"heard\n").unwrap();
+    run.wait_for_counts(&[("heard", 4)]);
+    drop(unix);
+    run.signal("TERM");
+    run.wait().exits_with(0);
 }
 
 /// A client from this address of the loopback network.

@@ -54,7 +54,12 @@ fn clients_lines_never_mix_and_the_socket_is_removed_at_the_end() {
     last.read_to_end(&mut rest).unwrap();
     drop(last);
     until("the socket is removed", || !path.exists());
-    assert_eq!(run.wait().quietly().tsv_counts(), uniq(&all));
+    let ended = run.wait().exits_with(0);
+    assert_eq!(
+        ended.stderr,
+        "microtally: listening on unix-listen://lines\n"
+    );
+    assert_eq!(ended.tsv_counts(), uniq(&all));
 }
 
 #[test]

@@ -448,9 +448,6 @@ fn source(
         }
         SourceSpec::TcpListen { host, port } => {
             let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;
-            if *port == 0 {
-                say(&format_args!("listening on {}", listener.local_addr()));
-            }
             let listener = match counting.listening.connections_per_peer_max {
                 Some(connections) => listener.connections_per_peer_max(connections),
                 None => listener,
@@ -458,11 +455,7 @@ fn source(
             Box::new(with_options!(listener))
         }
         SourceSpec::UdpListen { host, port } => {
-            let listener = UdpListen::bind(host, *port).map_err(elsewhere)?;
-            if *port == 0 {
-                say(&format_args!("listening on {}", listener.local_addr()));
-            }
-            Box::new(listener)
+            Box::new(UdpListen::bind(host, *port).map_err(elsewhere)?)
         }
         SourceSpec::Unix(path) => Box::new(UnixClient::new(path, reconnect)),
         SourceSpec::UnixListen(path) => {
