@@ -231,8 +231,21 @@ pub const HELD_BYTES_DEFAULT: usize = 32 * MIB;
 
 /// Clients of a listening source at a time, unless the limit of descriptors is lower.
 pub const CONNECTIONS_DEFAULT: usize = 1024;
+/// The share of them that one address of another machine may have unless a limit is set: it takes several
+/// to keep the others out.
+pub const CONNECTIONS_PEER_SHARE: usize = 4;
+/// Clients that one address may have at least, unless a limit is set.
+pub const CONNECTIONS_PEER_MIN: usize = 16;
 /// Descriptors of the process that are left to others by a listening source: files, pipes, event queues.
+/// With few, a quarter of them, or what is open and [`DESCRIPTORS_FREE`] more.
 pub const DESCRIPTORS_SPARED: usize = 64;
+/// Descriptors that stay free at least for what is opened later, if there are so many.
+pub const DESCRIPTORS_FREE: usize = 8;
+
+/// How long a client of another machine may be silent unless a limit is set, in milliseconds. Streams are idle
+/// for long, and a sender that is closed may lose a line before it notices; a sender that is dead without a
+/// word is noticed earlier, by keepalive.
+pub const IDLE_MS_DEFAULT: u64 = 3_600_000;
 
 /// Bytes at the beginning of a connection from which is guessed what it carries if it is no text.
 pub const FIRST_BYTES: usize = 16;

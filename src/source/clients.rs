@@ -53,6 +53,8 @@ pub struct Clients<C> {
     /// Clients that may have something, each at most once. The system tells of an edge only once, so
     /// whoever was not read to the end stays here.
     ready: VecDeque<usize>,
+    /// Clients whose connections are open and known to be over: see [`Clients::on_ended`].
+    ended: usize,
     /// Where lines that are too long may be cut: nowhere with [`Rule::Lines`].
     delimiters: Delimiters,
     record_bytes_max: usize,
@@ -80,6 +82,15 @@ pub struct Long {
     pub bytes: u64,
 }
 
+/// What clients had sent when nothing was read any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Clients that had sent something.
+    pub clients: usize,
+    /// Bytes, of each client at least one.
+    pub bytes: u64,
+}
+
 struct Client<C> {
     connection: C,
     /// An unfinished line.
@@ -87,6 +98,8 @@ struct Client<C> {
     is_ready: bool,
     /// It is closed in its next turn, without being read.
     is_over: bool,
+    /// The other side is known to have ended: once it is read to its end, it makes room.
+    has_ended: bool,
     /// The last byte was a `\r`, which ended a line: a `\n` that comes next is a part of that end.
     skip_line_feed: bool,
     /// In the middle of a line, or token, that is too long.
@@ -143,6 +156,7 @@ impl<C: Read> Clients<C> {
             free: Vec::new(),
             ready: VecDeque::new(),
             delimiters: Delimiters::default(),
+            ended: 0,
             record_bytes_max,
             held_bytes_max: held_bytes_max.max(record_bytes_max),
             held: 0,
@@ -220,6 +234,7 @@ impl<C: Read> Clients<C> {
             held: Vec::new(),
             is_ready: false,
             is_over: false,
+            has_ended: false,
             skip_line_feed: false,
             is_dropping: false,
             is_cut: false,
@@ -249,6 +264,26 @@ impl<C: Read> Clients<C> {
         }
     }
 
+    /// As [`on_ready`](Self::on_ready) for a client whose other side has ended: it is over as soon as what it
+    /// sent is read.
+    pub(crate) fn on_ended(&mut self, number: usize) {
+        if let Some(Some(client)) = self.slots.get_mut(number) {
+            self.ended += usize::from(!std::mem::replace(&mut client.has_ended, true));
+            self.on_ready(number);
+        }
+    }
+
+    /// Clients that are known to be over and were not read to their ends yet. Each of them is ready.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended
+    }
+
+    /// Whether one of them is of this kind.
+    pub(crate) fn has_ended(&self, mut is_it: impl FnMut(&C) -> bool) -> bool {
+        let mut clients = self.slots.iter().flatten();
+        self.ended > 0 && clients.any(|client| client.has_ended && is_it(&client.connection))
+    }
+
     /// The open connections.
     pub(crate) fn connections(&self) -> impl Iterator<Item = &C> {
         self.slots.iter().flatten().map(|client| &client.connection)
@@ -268,32 +303,29 @@ impl<C: Read> Clients<C> {
                 && is_over(&client.connection)
             {
                 client.is_over = true;
-                self.on_ready(number);
+                self.on_ended(number);
             }
         }
     }
 
     /// Nothing is read any more: [`fill`](Self::fill) ends the connections, as if each had ended cleanly,
-    /// and gives what they left. Gives how many had something that was not read, if it was not said before.
-    pub fn end(&mut self) -> Option<usize> {
+    /// and gives what they left. Returns what they had sent that was not read, if it was not returned before.
+    /// `unread` says how many bytes of a connection that is, where somebody knows.
+    pub fn end(&mut self, unread: impl Fn(&C) -> Option<u64>) -> Option<Unread> {
         if std::mem::replace(&mut self.is_ending, true) {
             return None;
         }
-        let mut unread = 0;
-        for &number in &self.ready {
-            if let Some(client) = &mut self.slots[number]
-                && !client.is_over
-            {
+        let mut all = Unread::default();
+        for client in self.slots.iter_mut().flatten().filter(|is| !is.is_over) {
+            let bytes = unread(&client.connection).unwrap_or_else(|| {
                 // The byte would be dropped as well.
-                unread += usize::from(
-                    client
-                        .connection
-                        .read(&mut [0])
-                        .is_ok_and(|count| count > 0),
-                );
-            }
+                let read = client.connection.read(&mut [0]);
+                read.map_or(0, |count| count as u64)
+            });
+            all.clients += usize::from(bytes > 0);
+            all.bytes += bytes;
         }
-        Some(unread)
+        Some(all)
     }
 
     /// Puts whole lines at the front of `buf`, which has room for at least one byte.
@@ -353,7 +385,11 @@ impl<C: Read> Clients<C> {
                 self.on_ready(number);
                 return self.take(number, buf, at, at + count, on);
             }
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => client.failure = None,
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                client.failure = None;
+                // Nobody waits for the place of one that says it may have more.
+                self.ended -= usize::from(std::mem::take(&mut client.has_ended));
+            }
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => self.on_ready(number),
             Err(cause) => match client.failure.take() {
                 None => {
@@ -492,6 +528,7 @@ impl<C: Read> Clients<C> {
             return;
         };
         self.free.push(number);
+        self.ended -= usize::from(client.has_ended);
         if client.is_ready {
             self.ready.retain(|&other| other != number);
         }

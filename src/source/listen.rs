@@ -1,8 +1,9 @@
 //! A listening source of connections, whatever their kind.
 //!
-//! Promise: whoever connects is accepted or told so at once by an end, but when the system is out of
-//! descriptors: then clients wait, and are accepted soon after there are some; those that are connected
-//! never notice. Refuses to know: addresses, what bytes mean, the clock.
+//! Promise: whoever connects is accepted, or refused by an end if all who may be connected are alive. Clients
+//! wait while there may be a place for them soon: somebody has ended and is not read to the end yet, or the
+//! system is out of descriptors. Those that are connected never notice. Refuses to know: addresses, what bytes
+//! mean, the clock.
 //!
 //! All connections are in one event queue of the source's own, which is in the reactor's as one
 //! descriptor. Both report edges, so on each call the inner queue is emptied, and what it said is kept in
@@ -12,9 +13,13 @@
 //! A graceful stop takes in who has connected, closes the listeners, ends our side of each connection,
 //! which its sender sees as an end, and reads until all have ended theirs, for a limited time.
 //!
-//! Who is connected is read before anybody is accepted, so that one who has ended makes room for the next.
+//! Who is connected is read before anybody is accepted, so that one who has ended makes room for the next. The
+//! event queue says who has ended, bytes or none, so nobody is refused because of a connection that is over:
+//! the newcomer is held back and the others stay in the kernel's queue until there is a place.
 
 mod account;
+mod drain;
+mod incidents;
 mod options;
 mod peers;
 #[cfg(test)]
@@ -33,10 +38,11 @@ use crate::limits;
 use crate::source::clients::{Clients, Event, Filled};
 use crate::source::dial::lower;
 use crate::source::first_bytes::FirstBytes;
-use crate::source::listen::account::LastPeers;
+use crate::source::listen::drain::Drain;
+use crate::source::listen::incidents::Incidents;
 pub(crate) use crate::source::listen::options::{Options, listening_options};
 use crate::source::listen::peers::Peers;
-use crate::source::notice::Untold;
+use crate::source::proc::Descriptors;
 use crate::source::{Fill, Notice, Port};
 use crate::split::{Delimiters, Rule};
 
@@ -56,6 +62,9 @@ pub(crate) trait Door: mio::event::Source + Send {
 
     /// Ends one side of a connection.
     fn shutdown(stream: &Self::Stream, how: Shutdown) -> io::Result<()>;
+
+    /// Bytes of a connection that have arrived and were not read, if the kernel reports it.
+    fn unread(stream: &Self::Stream) -> Option<u64>;
 }
 
 /// Who is at the other end of a connection.
@@ -83,15 +92,12 @@ pub(crate) struct Listen<D: Door> {
     failure: Option<io::Error>,
     /// The system would not give a connection: when to ask again.
     accept_again: Option<Duration>,
+    /// A client that was accepted and has no place yet. It is the next one to be connected.
+    held_back: Option<(D::Stream, Peer)>,
     peers: Peers,
     /// When somebody may have been silent for that long: never, while nobody is looked at.
     idle_look_at: Duration,
-    refused: Untold,
-    crowded: Untold,
-    resets: Untold,
-    long: Untold,
-    idle: Untold,
-    failed: Untold,
+    incidents: Incidents,
     /// Connections that were closed unread.
     refused_connections: u64,
     /// Bytes filled in.
@@ -100,17 +106,7 @@ pub(crate) struct Listen<D: Door> {
     look_at: Duration,
     /// What connections were said to look like, as a set.
     foreign_told: u8,
-    /// Who caused the last of each.
-    last_peers: LastPeers,
     drain: Option<Drain>,
-}
-
-/// A graceful stop.
-struct Drain {
-    /// Known from the first call.
-    until: Option<Duration>,
-    /// Of what may be read.
-    bytes_left: usize,
 }
 
 /// A connection and who it is.
@@ -156,19 +152,14 @@ impl<D: Door> Listen<D> {
             port: None,
             failure: None,
             accept_again: None,
+            held_back: None,
             peers: Peers::default(),
             idle_look_at: Duration::MAX,
-            refused: Untold::default(),
-            crowded: Untold::default(),
-            resets: Untold::default(),
-            long: Untold::default(),
-            idle: Untold::default(),
-            failed: Untold::default(),
+            incidents: Incidents::default(),
             refused_connections: 0,
             filled_bytes: 0,
             look_at: Duration::ZERO,
             foreign_told: 0,
-            last_peers: LastPeers::default(),
             drain: None,
         })
     }
@@ -177,35 +168,39 @@ impl<D: Door> Listen<D> {
         &self.name
     }
 
-    /// From here on the options do not change. `descriptors` is how many the process may have.
-    pub(crate) fn start(&mut self, port: Port, descriptors: Option<usize>) {
+    /// From here on the options do not change. `descriptors` is how many the process may have and has.
+    pub(crate) fn start(&mut self, port: Port, descriptors: Option<Descriptors>) {
         let options = &self.options;
         self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
         let Delimiters { rule, line_ends } = port.delimiters();
         self.clients.cut_at(rule, line_ends);
-        self.peers = Peers::new(options.connections_per_peer_max);
         let asked = options.connections_max;
         self.connections_max = asked.unwrap_or(limits::CONNECTIONS_DEFAULT);
         if let Err(cause) = port.register(&mut SourceFd(&self.queue.as_raw_fd())) {
             self.failure = Some(cause);
         }
         if let Some(descriptors) = descriptors {
-            let allowed = descriptors
-                .saturating_sub(limits::DESCRIPTORS_SPARED)
-                .max(1);
+            let allowed = descriptors.connections_max();
             if allowed < self.connections_max {
                 if let Some(asked) = asked {
                     port.tell(Notice::Lowered {
                         source: self.name.clone(),
                         asked,
                         connections_max: allowed,
-                        descriptors,
+                        descriptors: descriptors.max,
                     });
                 }
                 self.connections_max = allowed;
-                self.lowered_by = Some(descriptors);
+                self.lowered_by = Some(descriptors.max);
             }
         }
+        self.peers = match self.options.connections_per_peer_max {
+            None => {
+                let share = self.connections_max / limits::CONNECTIONS_PEER_SHARE;
+                Peers::of_other_machines(share.max(limits::CONNECTIONS_PEER_MIN))
+            }
+            asked => Peers::new(asked),
+        };
         self.port = Some(port);
     }
 
@@ -230,8 +225,8 @@ impl<D: Door> Listen<D> {
             }
             Filled::Again => true,
             Filled::Idle => {
-                let is_accepting = self.accept_again.is_none();
-                self.clients.has_ready() || is_accepting && self.doors.iter().any(|door| door.1)
+                let may_have = self.held_back.is_some() || self.doors.iter().any(|door| door.1);
+                self.clients.has_ready() || self.accept_again.is_none() && may_have
             }
         };
         match self.drain.as_ref().and_then(|drain| drain.until) {
@@ -240,86 +235,38 @@ impl<D: Door> Listen<D> {
             Some(until) => Fill::Finishing(if at_once { now } else { until }),
             None if at_once => Fill::Pending(Some(now)),
             None => {
-                let timers = self.untold().into_iter().filter_map(Untold::due_at);
                 let look_at = Some(self.idle_look_at).filter(|&at| at < Duration::MAX);
-                Fill::Pending(timers.chain(self.accept_again).chain(look_at).min())
+                let timers = self.incidents.due_at().into_iter().chain(look_at);
+                Fill::Pending(timers.chain(self.accept_again).min())
             }
-        }
-    }
-
-    /// In a graceful stop: ends who did not end in time.
-    fn end_in_time(&mut self, now: Duration) {
-        let Some(drain) = &mut self.drain else {
-            return;
-        };
-        let until = (drain.until).get_or_insert(now.saturating_add(self.options.drain_wait));
-        if (now >= *until || drain.bytes_left == 0)
-            && self.clients.count() > 0
-            && let Some(cut_off) = self.clients.end()
-        {
-            // There is nothing more to wait for: they are closed as soon as it is asked for more.
-            *until = now;
-            self.tell(Notice::Unfinished {
-                source: self.name.clone(),
-                clients: self.clients.count(),
-                cut_off,
-            });
         }
     }
 
     /// Closes who was silent for too long, if it is time to look. Those who may have something are not: edges
     /// of all that came by now were collected, and it may be we who did not read.
     fn end_idle(&mut self, now: Duration) {
-        let Some(timeout) = self.options.idle_timeout else {
-            return;
-        };
         if now < self.idle_look_at || self.drain.is_some() {
             return;
         }
         // Nobody, nothing to look at.
         let mut next = Duration::MAX;
-        let (idle, last) = (&mut self.idle, &mut self.last_peers.idle);
+        let (idle, options) = (&mut self.incidents.idle, &self.options);
         self.clients.end_idle(|guest| {
-            let until = guest.heard_at.saturating_add(timeout);
+            let until = options.silent_until(guest.address, guest.heard_at);
             if until <= now {
-                idle.add(0);
-                *last = guest.peer.to_string();
+                idle.add(&guest.peer, 0);
                 return true;
             }
             next = next.min(until);
             false
         });
-        let pause = (timeout / limits::IDLE_LOOKS).max(Duration::from_millis(1));
-        let soon = now.saturating_add(pause);
+        let pause = options.idle_timeout() / limits::IDLE_LOOKS;
+        let soon = now.saturating_add(pause.max(Duration::from_millis(1)));
         self.idle_look_at = if self.clients.has_ready() {
             soon
         } else {
             next.max(soon)
         };
-    }
-
-    /// A graceful stop: see [`Source::drain`](crate::Source::drain).
-    pub(crate) fn drain(&mut self) -> usize {
-        // Who is in the queue of a listener has connected, and may have sent all it has to send.
-        let waiting = self.doors.len() * limits::BACKLOG as usize;
-        let _ = self.collect();
-        // Where the system would give no connection it is asked once more.
-        self.accept_again = self.accept_again.map(|_| Duration::ZERO);
-        for _ in 0..=waiting / ACCEPTS_PER_CALL {
-            self.accept(Duration::ZERO);
-        }
-        self.accept_again = None;
-        self.doors.clear();
-        for guest in self.clients.connections() {
-            // One that is gone is found out when it is read.
-            let _ = D::shutdown(&guest.stream, Shutdown::Write);
-        }
-        self.drain = Some(Drain {
-            until: None,
-            // The other half is for what is held of unfinished lines.
-            bytes_left: limits::DRAIN_BYTES_MAX / 2,
-        });
-        limits::DRAIN_BYTES_MAX
     }
 
     /// Takes everything out of the inner queue.
@@ -334,6 +281,7 @@ impl<D: Door> Listen<D> {
             for event in &self.events {
                 count += 1;
                 match event.token().0.checked_sub(DOOR_TOKEN) {
+                    None if event.is_read_closed() => self.clients.on_ended(event.token().0),
                     None => self.clients.on_ready(event.token().0),
                     Some(index) => {
                         if let Some(door) = self.doors.get_mut(index) {
@@ -353,56 +301,71 @@ impl<D: Door> Listen<D> {
         if self.accept_again.is_some_and(|at| now < at) {
             return;
         }
-        let mut doors = std::mem::take(&mut self.doors);
+        if let Some((stream, peer)) = self.held_back.take()
+            && !self.admit(stream, peer, now)
+        {
+            return;
+        }
         let (mut left, mut skipped) = (ACCEPTS_PER_CALL, 0);
-        'doors: for (door, may_have) in &mut doors {
-            while *may_have && left > 0 {
+        for index in 0..self.doors.len() {
+            while self.doors[index].1 && left > 0 {
                 left -= 1;
-                match door.accept() {
+                match self.doors[index].0.accept() {
                     Ok((stream, peer)) => {
-                        if self.accept_again.take().is_some() {
-                            self.tell(Notice::Accepted {
-                                source: self.name.clone(),
-                            });
-                        }
-                        if let Err(cause) = self.admit(stream, peer, now) {
-                            self.wait(&cause, now);
-                            break 'doors;
+                        if !self.admit(stream, peer, now) {
+                            return;
                         }
                     }
-                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => *may_have = false,
+                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                        self.doors[index].1 = false;
+                    }
                     // It may be that every one has it.
                     Err(cause) if is_of_one(&cause) && skipped + 1 < ACCEPTS_PER_CALL => {
                         skipped += 1
                     }
-                    Err(cause) => {
-                        self.wait(&cause, now);
-                        break 'doors;
-                    }
+                    Err(cause) => return self.wait(&cause, now),
                 }
             }
         }
-        self.doors = doors;
     }
 
-    /// One more connection, if there may be one more.
-    fn admit(&mut self, stream: D::Stream, peer: Peer, now: Duration) -> io::Result<()> {
-        if self.clients.count() >= self.connections_max {
-            self.last_peers.refused = peer.name;
-            self.refused.add(0);
-            self.refused_connections += 1;
-            return Ok(()); // Closed here.
-        }
-        if !self.peers.has_place(peer.address) {
-            self.last_peers.crowded = peer.name;
-            self.crowded.add(0);
-            self.refused_connections += 1;
-            return Ok(());
+    /// One more connection, if there may be one more. `false`: it is held back, and so are those behind it.
+    fn admit(&mut self, stream: D::Stream, peer: Peer, now: Duration) -> bool {
+        if !self.has_place(&peer) {
+            // Whoever ended before this one came is known only now.
+            if let Err(cause) = self.collect() {
+                self.failure = Some(cause);
+            }
+            let is_full = self.clients.count() >= self.connections_max;
+            let is_over = |guest: &Guest<D::Stream>| is_full || guest.address == peer.address;
+            if self.drain.is_none() && self.clients.has_ended(is_over) {
+                self.held_back = Some((stream, peer));
+                return false;
+            }
+            if !self.has_place(&peer) {
+                let incidents = &mut self.incidents;
+                let incident = match is_full {
+                    true => &mut incidents.refused,
+                    false => &mut incidents.crowded,
+                };
+                incident.add(&peer.name, 0);
+                self.refused_connections += 1;
+                return true; // Closed here.
+            }
         }
         let mut stream = stream;
         let token = Token(self.clients.next_number());
         let registry = self.queue.registry();
-        registry.register(&mut stream, token, Interest::READABLE)?;
+        if let Err(cause) = registry.register(&mut stream, token, Interest::READABLE) {
+            self.held_back = Some((stream, peer));
+            self.wait(&cause, now);
+            return false;
+        }
+        if self.accept_again.take().is_some() {
+            self.tell(Notice::Accepted {
+                source: self.name.clone(),
+            });
+        }
         self.peers.add(peer.address);
         self.clients.add(Guest {
             stream,
@@ -411,18 +374,31 @@ impl<D: Door> Listen<D> {
             heard_at: now,
             first: FirstBytes::default(),
         });
-        if let Some(timeout) = self.options.idle_timeout {
-            self.idle_look_at = self.idle_look_at.min(now.saturating_add(timeout));
-        }
-        Ok(())
+        let silent_until = self.options.silent_until(peer.address, now);
+        self.idle_look_at = self.idle_look_at.min(silent_until);
+        true
+    }
+
+    /// Whether there is a place for one more. At a stop nobody can wait for one, so that of whoever has ended
+    /// is free already.
+    fn has_place(&self, peer: &Peer) -> bool {
+        let is_stopping = self.drain.is_some();
+        let ended = if is_stopping { self.clients.ended() } else { 0 };
+        let is_it = |guest: &Guest<D::Stream>| guest.address == peer.address;
+        self.clients.count() - ended < self.connections_max
+            && (self.peers.has_place(peer.address) || is_stopping && self.clients.has_ended(is_it))
     }
 
     /// The system cannot give a connection now.
     fn wait(&mut self, cause: &io::Error, now: Duration) {
-        if self.accept_again.is_none() {
+        let reason = describe(cause);
+        if let Some(drain) = &mut self.drain {
+            // Nobody can wait at a stop.
+            drain.unaccepted = Some(reason);
+        } else if self.accept_again.is_none() {
             self.tell(Notice::Unaccepted {
                 source: self.name.clone(),
-                reason: describe(cause),
+                reason,
             });
         }
         let pause = Duration::from_millis(limits::ACCEPT_AGAIN_MS);
@@ -430,8 +406,13 @@ impl<D: Door> Listen<D> {
     }
 
     fn read(&mut self, buf: &mut [u8], now: Duration) -> Filled {
-        let (resets, long, last) = (&mut self.resets, &mut self.long, &mut self.last_peers);
-        let failed = &mut self.failed;
+        let Incidents {
+            resets,
+            long,
+            failed,
+            failed_cause,
+            ..
+        } = &mut self.incidents;
         let (peers, foreign_told) = (&mut self.peers, &mut self.foreign_told);
         let mut has_left = false;
         let mut foreign = Vec::new();
@@ -445,10 +426,7 @@ impl<D: Door> Listen<D> {
                     foreign.push((connection.peer.to_string(), what));
                 }
             }
-            Event::LongLine(guest) => {
-                long.add(0);
-                last.long = guest.peer.to_string();
-            }
+            Event::LongLine(guest) => long.add(&guest.peer, 0),
             Event::Closed {
                 connection,
                 cause,
@@ -457,14 +435,10 @@ impl<D: Door> Listen<D> {
                 has_left = true;
                 peers.remove(connection.address);
                 match cause {
-                    Some(_) if lost_bytes > 0 => {
-                        resets.add(lost_bytes as u64);
-                        last.reset = connection.peer.into();
-                    }
+                    Some(_) if lost_bytes > 0 => resets.add(&connection.peer, lost_bytes as u64),
                     Some(cause) => {
-                        failed.add(0);
-                        last.failed = connection.peer.into();
-                        last.cause = lower(&cause);
+                        failed.add(&connection.peer, 0);
+                        *failed_cause = lower(&cause);
                     }
                     None => {}
                 }
@@ -484,72 +458,59 @@ impl<D: Door> Listen<D> {
         filled
     }
 
-    fn untold(&self) -> [&Untold; 6] {
-        [
-            &self.failed,
-            &self.refused,
-            &self.crowded,
-            &self.resets,
-            &self.long,
-            &self.idle,
-        ]
-    }
-
     /// Tells what happened since it was told last, if that is long enough ago.
     fn tell_due(&mut self, now: Duration) {
-        if let Some((clients, _)) = self.refused.take(now) {
-            self.tell(Notice::Refused {
-                source: self.name.clone(),
-                peer: self.last_peers.refused.clone(),
-                clients,
-                connections_max: self.connections_max,
-                descriptors: self.lowered_by,
-            });
-        }
-        if let Some((clients, _)) = self.crowded.take(now) {
-            self.tell(Notice::RefusedOfPeer {
-                source: self.name.clone(),
-                peer: self.last_peers.crowded.clone(),
-                clients,
-                connections_per_peer_max: self.peers.connections_max().unwrap_or_default(),
-            });
-        }
-        if let Some((clients, _)) = self.idle.take(now) {
-            self.tell(Notice::Idle {
-                source: self.name.clone(),
-                peer: self.last_peers.idle.clone(),
-                clients,
-                idle_timeout: self.options.idle_timeout.unwrap_or_default(),
-            });
-        }
-        self.tell_failed(now);
-        if let Some((connections, bytes)) = self.resets.take(now) {
-            let name = &self.name;
-            self.tell(match connections {
-                1 => Notice::Truncated {
-                    source: format!("{name} from {}", self.last_peers.reset),
-                    bytes,
-                },
-                _ => Notice::Resets {
-                    source: name.clone(),
-                    connections,
-                    bytes,
-                },
-            });
-        }
-        if self.long.take(now).is_some() {
-            let long = self.clients.long();
-            self.tell(Notice::LongLines {
-                source: self.name.clone(),
-                peer: self.last_peers.long.clone(),
-                lines: long.lines,
-                bytes: long.bytes,
-                record_bytes_max: self.options.record_bytes_max,
-                is_word: self
-                    .port
-                    .as_ref()
-                    .is_some_and(|port| port.delimiters().rule != Rule::Lines),
-            });
+        let source = || self.name.clone();
+        let incidents = &mut self.incidents;
+        let refused = incidents.refused.take(now).map(|sum| Notice::Refused {
+            source: source(),
+            peer: sum.peer,
+            clients: sum.times,
+            connections_max: self.connections_max,
+            descriptors: self.lowered_by,
+        });
+        let crowded = (incidents.crowded.take(now)).map(|sum| Notice::RefusedOfPeer {
+            source: source(),
+            peer: sum.peer,
+            clients: sum.times,
+            connections_per_peer_max: self.peers.connections_max().unwrap_or_default(),
+        });
+        let idle = incidents.idle.take(now).map(|sum| Notice::Idle {
+            source: source(),
+            peer: sum.peer,
+            clients: sum.times,
+            idle_timeout: self.options.idle_timeout(),
+        });
+        let resets = incidents.resets.take(now).map(|sum| match sum.times {
+            1 => Notice::Truncated {
+                source: format!("{} from {}", self.name, sum.peer),
+                bytes: sum.bytes,
+            },
+            connections => Notice::Resets {
+                source: source(),
+                connections,
+                bytes: sum.bytes,
+            },
+        });
+        let failed = incidents.failed.take(now).map(|sum| Notice::Broken {
+            source: source(),
+            peer: sum.peer,
+            clients: sum.times,
+            reason: incidents.failed_cause.clone(),
+        });
+        let long = incidents.long.take(now).map(|sum| Notice::LongLines {
+            source: source(),
+            peer: sum.peer,
+            lines: self.clients.long().lines,
+            bytes: self.clients.long().bytes,
+            record_bytes_max: self.options.record_bytes_max,
+            is_word: (self.port.as_ref()).is_some_and(|port| port.delimiters().rule != Rule::Lines),
+        });
+        for notice in [refused, crowded, idle, failed, resets, long]
+            .into_iter()
+            .flatten()
+        {
+            self.tell(notice);
         }
     }
 

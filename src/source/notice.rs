@@ -240,6 +240,15 @@ pub enum Notice {
         clients: usize,
         /// How many of them had sent what was not read.
         cut_off: usize,
+        /// Bytes of it that had arrived, at least.
+        unread_bytes: u64,
+    },
+    /// A graceful stop came while clients could not be accepted: those that waited are not served.
+    Unserved {
+        /// The source's URL.
+        source: String,
+        /// What the system says.
+        reason: String,
     },
     /// A source listens: whoever connects or sends from now on is heard. Reported once an address.
     Listening {
@@ -465,6 +474,7 @@ impl fmt::Display for Notice {
                 source,
                 clients,
                 cut_off,
+                unread_bytes,
             } => {
                 let (was_told, sends) = match clients {
                     1 => ("it was told", "it sends"),
@@ -476,14 +486,20 @@ impl fmt::Display for Notice {
                     Count(*clients as u64, "client")
                 )?;
                 match (clients, cut_off) {
-                    (_, 0) => Ok(()),
-                    (1, _) => f.write_str(", nor is what it had sent and was not read"),
+                    (_, 0) => return Ok(()),
+                    (1, _) => f.write_str(", nor is what it had sent and was not read")?,
                     _ => write!(
                         f,
                         ", nor is what {cut_off} of them had sent and was not read"
-                    ),
+                    )?,
                 }
+                write!(f, " ({})", Count(*unread_bytes, "byte"))
             }
+            Notice::Unserved { source, reason } => write!(
+                f,
+                "{source}: clients that wait are not accepted any more: {reason}; what they sent is not \
+                 counted"
+            ),
             Notice::Listening { address, .. } => write!(f, "listening on {address}"),
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,

@@ -6,14 +6,37 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// How many descriptors this process may have.
-pub(crate) fn descriptors_max() -> Option<usize> {
+use crate::limits;
+
+/// Descriptors of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptors {
+    /// How many it may have.
+    pub(crate) max: usize,
+    /// How many it has.
+    pub(crate) open: usize,
+}
+
+impl Descriptors {
+    /// How many of them connections may take, at least one.
+    pub(crate) fn connections_max(self) -> usize {
+        let spared = limits::DESCRIPTORS_SPARED.min(self.max / 4);
+        let others = self.open.saturating_add(limits::DESCRIPTORS_FREE);
+        self.max.saturating_sub(spared.max(others)).max(1)
+    }
+}
+
+/// Descriptors of this process, if there is a limit.
+pub(crate) fn descriptors() -> Option<Descriptors> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"))?;
     // "unlimited" is no number, and no limit.
-    line.split_whitespace().nth(3)?.parse().ok()
+    let max = line.split_whitespace().nth(3)?.parse().ok()?;
+    // Looking takes one itself.
+    let open = fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1));
+    Some(Descriptors { max, open })
 }
 
 /// A row of `/proc/net/tcp`, `udp` and their like.
@@ -84,8 +107,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn connections_take_what_descriptors_others_leave() {
+        let connections = |max, open| Descriptors { max, open }.connections_max();
+        assert_eq!((connections(1024, 20), connections(256, 20)), (960, 192));
+        assert_eq!((connections(64, 5), connections(64, 20)), (48, 36));
+        // Whoever has more open than is spared.
+        assert_eq!(connections(1024, 500), 516);
+        assert_eq!((connections(16, 10), connections(3, 3)), (1, 1));
+    }
+
+    #[test]
     fn this_process_is_found() {
-        assert!(descriptors_max().is_none_or(|max| max > 10));
+        assert!(descriptors().is_none_or(|of| of.max > of.open && of.open > 2));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let address = listener.local_addr().expect("it is bound");
         let (pid, name) = holder("tcp", address).expect("it listens");

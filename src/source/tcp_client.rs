@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -95,7 +96,7 @@ impl Source for TcpClient {
 }
 
 /// A peer whose cable was pulled is noticed after about two minutes.
-pub(crate) fn keep_alive(stream: &TcpStream) {
+pub(crate) fn keep_alive(stream: &impl AsFd) {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))

@@ -18,6 +18,7 @@ use crate::source::bind::{self, Protocol};
 use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
 use crate::source::{Fill, Port, Source, proc};
+use crate::sys;
 
 /// Many TCP clients as one stream of lines.
 ///
@@ -84,8 +85,11 @@ impl TcpListen {
     }
 
     /// How many clients of one address may be connected at a time, at least one; others are ended at once,
-    /// with a notice. A client is connected until it was read to its end. Without it as many as there may be
-    /// in all.
+    /// with a notice. A client is connected until it was read to its end. It holds for loopback addresses too.
+    ///
+    /// Without it one address of another machine may have a quarter of
+    /// [`connections_max`](Self::connections_max), at least 16, so that no single machine keeps the others out;
+    /// a loopback address as many as there may be in all.
     pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
         self.listen.options.connections_per_peer_max = Some(connections.max(1));
         self
@@ -98,6 +102,8 @@ fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Connections of an earlier run that are not quite over do not keep the port.
     socket.set_reuse_address(true)?;
+    // Each connection has it from the listener, without a call of its own.
+    keep_alive(&socket);
     socket.bind(&address.into())?;
     socket.listen(limits::BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -111,7 +117,6 @@ impl Door for TcpListener {
 
     fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address) = TcpListener::accept(self)?;
-        keep_alive(&stream);
         let peer = Peer {
             name: address.to_string(),
             // On a socket of both families those of IPv4 are written as those of IPv6.
@@ -122,6 +127,10 @@ impl Door for TcpListener {
 
     fn shutdown(stream: &TcpStream, how: Shutdown) -> io::Result<()> {
         stream.shutdown(how)
+    }
+
+    fn unread(stream: &TcpStream) -> Option<u64> {
+        sys::unread_bytes(stream)
     }
 }
 
@@ -136,7 +145,7 @@ impl fmt::Debug for TcpListen {
 impl Source for TcpListen {
     fn start(&mut self, port: Port, _now: Duration) {
         bind::tell_listening(&self.addresses, self.listen.name(), &port);
-        self.listen.start(port, proc::descriptors_max());
+        self.listen.start(port, proc::descriptors());
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {

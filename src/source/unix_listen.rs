@@ -23,6 +23,7 @@ use crate::source::dial::lower;
 use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::notice::url_of_path;
 use crate::source::{Fill, Notice, Port, Source, proc};
+use crate::sys;
 
 /// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
 /// which is the same for TCP.
@@ -156,6 +157,10 @@ impl Door for UnixListener {
     fn shutdown(stream: &UnixStream, how: Shutdown) -> io::Result<()> {
         stream.shutdown(how)
     }
+
+    fn unread(stream: &UnixStream) -> Option<u64> {
+        sys::unread_bytes(stream)
+    }
 }
 
 impl fmt::Debug for UnixListen {
@@ -172,7 +177,7 @@ impl Source for UnixListen {
             source: self.listen.name().to_owned(),
             address: self.listen.name().to_owned(),
         });
-        self.listen.start(port, proc::descriptors_max());
+        self.listen.start(port, proc::descriptors());
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {

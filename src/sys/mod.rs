@@ -1,11 +1,12 @@
-//! The operating system, where no crate speaks for us already: on which cores this process may run, and whether
-//! there is memory.
+//! The operating system, where no crate speaks for us already: on which cores this process may run, whether
+//! there is memory, and what a socket holds.
 //!
 //! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
 //! process. Refuses to know: shards.
 
 pub(crate) mod prefetch;
 
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -64,6 +65,12 @@ impl Drop for Cores {
     }
 }
 
+/// Bytes that a socket, or another stream, has received and nobody has read. `None` where the system does not
+/// say.
+pub(crate) fn unread_bytes(stream: impl AsFd) -> Option<u64> {
+    rustix::io::ioctl_fionread(stream).ok()
+}
+
 /// Pins the calling thread. Call it inside the thread: threads started later inherit the mask.
 pub(crate) fn pin_to(core: CoreId) -> bool {
     core_affinity::set_for_current(core)
@@ -100,6 +107,9 @@ pub(crate) fn has_memory(bytes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -133,5 +143,15 @@ mod tests {
     fn there_is_some_memory_and_not_all_of_it() {
         assert!(has_memory(1 << 20));
         assert!(!has_memory(usize::MAX / 2));
+    }
+
+    #[test]
+    fn what_a_socket_holds_is_known_by_its_bytes() {
+        let (mut reader, mut writer) = UnixStream::pair().expect("there are sockets");
+        assert_eq!(unread_bytes(&reader), Some(0));
+        writer.write_all(&[b'x'; 1000]).expect("there is room");
+        reader.read_exact(&mut [0; 300]).expect("it is there");
+        drop(writer);
+        assert_eq!(unread_bytes(&reader), Some(700));
     }
 }

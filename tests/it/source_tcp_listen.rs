@@ -205,24 +205,52 @@ fn case_22_one_client_too_many_sees_an_end_and_the_option_is_named() {
 }
 
 #[test]
-fn case_22_one_client_too_many_for_the_limit_of_open_files_is_told_which_limit_that_is() {
-    // Of 64 descriptors none would be left for clients; there is place for one in any case.
-    let script = "ulimit -n 64; exec \"$0\" words -j 1 -o tsv tcp-listen://127.0.0.1:0";
+fn case_22_few_open_files_serve_many_clients_and_one_too_many_is_told_which_limit_that_is() {
+    let script =
+        "ulimit -n 64; exec \"$0\" words -j 1 -k line -o tsv -i 20ms tcp-listen://127.0.0.1:0";
     let run = shell(script).start();
     let address = run.listening_on();
     run.wait_until_it_reads();
-    let stays = connect(&address);
-    let mut extra = connect(&address);
-    wait_for_end(&mut extra);
-    run.stderr.wait_for(&format!(
-        "microtally: 1 client of tcp-listen://{address}, which is all that the limit of 64 open files \
-         allows (raise ulimit -n): refused {}\n",
-        extra.local_addr().unwrap()
-    ));
-    drop(stays);
+    let mut clients: Vec<TcpStream> = (0..24).map(|_| connect(&address)).collect();
+    for stream in &mut clients {
+        stream.write_all(b"served\n").unwrap();
+    }
+    run.wait_for_counts(&[("served", 24)]);
+    // The others find their limit, and nobody has to wait for descriptors.
+    clients.extend((0..64).map(|_| connect(&address)));
+    let refused = run.stderr.wait_for(": refused ");
+    let whole = format!(
+        "clients of tcp-listen://{address}, which is all that the limit of 64 open files allows"
+    );
+    assert!(refused.contains(&whole), "{refused}");
+    drop(clients);
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
     assert!(!ended.stderr.contains("--max-connections"), "{ended:?}");
+    assert!(!ended.stderr.contains("have to wait"), "{ended:?}");
+}
+
+#[test]
+fn clients_that_come_and_go_are_all_counted_however_few_may_be_connected() {
+    const CLIENTS: u64 = 4;
+    const TIMES: u64 = 500;
+    let (run, address) = listening(&["--max-connections", "4", "--max-connections-per-ip", "4"]);
+    let churn = |_| {
+        let address = address.clone();
+        thread::spawn(move || {
+            for _ in 0..TIMES {
+                connect(&address).write_all(b"one line\n").unwrap();
+            }
+        })
+    };
+    let threads: Vec<_> = (0..CLIENTS).map(churn).collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    run.wait_for_counts(&[("one line", CLIENTS * TIMES)]);
+    run.signal("TERM");
+    let ended = run.wait().exits_with(0);
+    assert!(!ended.stderr.contains("refused"), "{ended:?}");
 }
 
 #[test]

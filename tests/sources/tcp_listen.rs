@@ -190,6 +190,43 @@ fn case_23_an_address_has_as_many_connections_as_it_may() {
     assert!(notices[0].contains(" from one address, which is the limit: refused 127.0.0.1:"));
 }
 
+/// Some end no line and hold all the memory there is for such.
+#[test]
+fn lines_in_two_pieces_are_all_counted_beside_clients_that_end_none() {
+    const LINES: u64 = 100;
+    const HELD: usize = 200_000;
+    let (source, address) = listening();
+    let run = count(source.record_bytes_max(HELD / 2).held_bytes_max(HELD));
+    let mut hostile: Vec<TcpStream> = (0..3).map(|_| client(address)).collect();
+    let mut honest = client(address);
+    honest.write_all(b"here\n").unwrap();
+    run.wait_for("here", 1);
+    let mut sent = 0;
+    for _ in 0..LINES {
+        for stream in &mut hostile {
+            stream.write_all(&[b'x'; HELD / 100]).unwrap();
+        }
+        sent += HELD / 100;
+        until("they are read", || {
+            sent > HELD / 2 || hostile.iter().all(|stream| unsent(stream) == 0)
+        });
+        for piece in [&b"in two "[..], b"pieces\n"] {
+            honest.write_all(piece).unwrap();
+            until("it is read", || unsent(&honest) == 0);
+        }
+    }
+    run.wait_for("in two pieces", LINES);
+    let name = format!(", from {} on ", honest.local_addr().unwrap());
+    drop((hostile, honest));
+    let (counted, notices) = run.stop();
+    assert_eq!(counted.get("in two pieces"), Some(&LINES));
+    assert!(!notices.is_empty(), "somebody pays");
+    assert!(
+        notices.iter().all(|notice| !notice.contains(&name)),
+        "{notices:?}"
+    );
+}
+
 /// P10: what one firehose costs 50 clients that say something now and then.
 #[test]
 fn a_firehose_does_not_silence_the_others() {

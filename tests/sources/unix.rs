@@ -50,6 +50,23 @@ fn many_clients_of_a_socket_never_share_a_line() {
     assert_eq!(notices, [""; 0]);
 }
 
+/// One client at a time, thousands of them: none is in the way of the next, whatever the limit is.
+#[test]
+fn clients_that_come_and_go_are_all_counted_and_nobody_is_refused() {
+    const TIMES: u64 = 3000;
+    let (_dir, path) = place();
+    let run = count(UnixListen::bind(&path).unwrap().connections_max(1));
+    for _ in 0..TIMES {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"one line\n").unwrap();
+    }
+    run.wait_for("one line", TIMES);
+    assert_eq!(
+        run.stop(),
+        (counts([("one line", TIMES)]), Vec::<String>::new())
+    );
+}
+
 #[test]
 fn only_the_owner_may_connect_and_the_file_goes_with_the_source() {
     let (_dir, path) = place();

@@ -190,10 +190,13 @@ pub(crate) fn reconnect(text: &str) -> Result<Reconnect, String> {
     }
 }
 
-/// `--idle-timeout`: a duration from 1ms.
+/// `--idle-timeout`: a duration from 1ms, or `never`, which is the longest there is.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("the shortest time is 1ms; for none leave it out".into()),
+    if text == "never" {
+        return Ok(Duration::MAX);
+    }
+    match parse_duration(text).map_err(|reason| format!("{reason}; or write never"))? {
+        Duration::ZERO => Err("the shortest time is 1ms; or write never".into()),
         timeout => Ok(timeout),
     }
 }

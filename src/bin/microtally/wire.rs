@@ -560,7 +560,9 @@ fn tell(notice: &Notice) {
         Notice::RefusedOfPeer { .. } => {
             Some("--max-connections-per-ip says how many there may be".to_owned())
         }
-        Notice::Idle { .. } => Some("--idle-timeout says how long they may be silent".to_owned()),
+        Notice::Idle { .. } => {
+            Some("--idle-timeout says how long they may be silent, or never".to_owned())
+        }
         Notice::Oversize { .. } => {
             Some("keep longer ones with --max-record, up to 1GiB".to_owned())
         }

@@ -122,3 +122,36 @@ fn a_long_line_that_is_only_split_pays_with_its_complete_words_and_loses_none() 
         (3_000, 1, 3_002)
     );
 }
+
+#[test]
+fn who_has_ended_is_known_until_it_was_read_to_its_end() {
+    let mut crowd = Crowd::new(Rule::Lines, 100, 100);
+    let (first, second) = (crowd.join(), crowd.join());
+    crowd.clients.on_ended(first);
+    crowd.clients.on_ended(first);
+    crowd.clients.on_ended(99);
+    assert_eq!(crowd.clients.ended(), 1);
+    assert!(crowd.clients.has_ended(|_| true) && !crowd.clients.has_ended(|_| false));
+    // It says that there may be more: it was no end.
+    crowd.send(second, b"a line\n");
+    assert_eq!(crowd.clients.ended(), 0);
+    crowd.clients.on_ended(second);
+    crowd.clients.end(|_| None);
+    crowd.clients.fill(&mut [0; 8], &mut |_| ());
+    assert_eq!((crowd.clients.count(), crowd.clients.ended()), (0, 0));
+}
+
+#[test]
+fn what_was_sent_and_not_read_is_counted_at_the_end_where_somebody_knows_how_much() {
+    let mut crowd = Crowd::new(Rule::Lines, 100, 100);
+    let streams = [(); 3].map(|()| Rc::<RefCell<VecDeque<u8>>>::default());
+    for stream in &streams {
+        crowd.clients.add(Sends(Rc::clone(stream)));
+    }
+    streams[0].borrow_mut().extend(b"twelve bytes");
+    streams[2].borrow_mut().extend(b"five.");
+    let known = |sends: &Sends| Some(sends.0.borrow().len() as u64);
+    let (clients, bytes) = (2, 17);
+    assert_eq!(crowd.clients.end(known), Some(Unread { clients, bytes }));
+    assert_eq!(crowd.clients.end(known), None);
+}

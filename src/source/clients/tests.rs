@@ -484,7 +484,7 @@ fn ending_gives_what_is_unfinished_as_lines() {
     };
     let (before, output) = fill(&mut clients);
     assert_eq!((before, output), (0, b"one\n".repeat(100)));
-    clients.end();
+    clients.end(|_| None);
     let (after, output) = fill(&mut clients);
     assert_eq!((after, clients.count()), (100, 0));
     assert_eq!(output[400..], b"two\n".repeat(100));

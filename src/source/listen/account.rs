@@ -8,21 +8,7 @@ use std::time::Duration;
 use super::{Door, Listen};
 use crate::limits;
 use crate::metrics::Passage;
-use crate::source::Notice;
 use crate::source::clients::Filled;
-
-/// Who caused the last of each thing that is reported.
-#[derive(Default)]
-pub(super) struct LastPeers {
-    pub(super) refused: String,
-    pub(super) crowded: String,
-    pub(super) reset: String,
-    pub(super) long: String,
-    pub(super) idle: String,
-    pub(super) failed: String,
-    /// Why the last connection failed.
-    pub(super) cause: String,
-}
 
 impl<D: Door> Listen<D> {
     /// Once a second: edges may have been lost.
@@ -63,17 +49,5 @@ impl<D: Door> Listen<D> {
             passage.held_records = held_records;
             passage.held_bytes = held_bytes;
         });
-    }
-
-    /// Reports connections that failed between two lines.
-    pub(super) fn tell_failed(&mut self, now: Duration) {
-        if let Some((clients, _)) = self.failed.take(now) {
-            self.tell(Notice::Broken {
-                source: self.name.clone(),
-                peer: self.last_peers.failed.clone(),
-                clients,
-                reason: self.last_peers.cause.clone(),
-            });
-        }
     }
 }

@@ -6,11 +6,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::source::listen::options::is_local;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     /// `None`: nothing is counted.
     connections_max: Option<usize>,
+    /// Addresses of this machine have no limit.
+    spares_local: bool,
     /// Addresses with at least one. The hasher of the standard library has a secret key.
     connections: HashMap<IpAddr, usize>,
 }
@@ -20,7 +24,16 @@ impl Peers {
     pub(crate) fn new(connections_max: Option<usize>) -> Self {
         Peers {
             connections_max,
-            connections: HashMap::new(),
+            ..Peers::default()
+        }
+    }
+
+    /// The same for addresses of other machines; those of this one have no limit.
+    pub(crate) fn of_other_machines(connections_max: usize) -> Self {
+        Peers {
+            connections_max: Some(connections_max),
+            spares_local: true,
+            ..Peers::default()
         }
     }
 
@@ -29,17 +42,23 @@ impl Peers {
         self.connections_max
     }
 
+    /// The limit and the address, if that has one.
+    fn limited(&self, address: Option<IpAddr>) -> Option<(usize, IpAddr)> {
+        let is_spared = self.spares_local && is_local(address);
+        self.connections_max.zip(address).filter(|_| !is_spared)
+    }
+
     /// Whether there may be one more connection of this address. What has no address has no limit.
     pub(crate) fn has_place(&self, address: Option<IpAddr>) -> bool {
-        match (self.connections_max, address) {
-            (Some(max), Some(address)) => self.connections.get(&address).is_none_or(|&n| n < max),
-            _ => true,
-        }
+        self.limited(address).is_none_or(|(max, address)| {
+            let connected = self.connections.get(&address);
+            connected.is_none_or(|&count| count < max)
+        })
     }
 
     /// One more.
     pub(crate) fn add(&mut self, address: Option<IpAddr>) {
-        if let (Some(_), Some(address)) = (self.connections_max, address) {
+        if let Some((_, address)) = self.limited(address) {
             *self.connections.entry(address).or_default() += 1;
         }
     }
@@ -111,5 +130,26 @@ mod tests {
         peers.add(address);
         peers.remove(address);
         assert!(peers.has_place(address) && peers.connections.capacity() == 0);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_have_no_limit_of_their_own() {
+        let address = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let mut peers = Peers::of_other_machines(2);
+        for text in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+            (0..100).for_each(|_| peers.add(address(text)));
+            assert!(peers.has_place(address(text)), "{text}");
+        }
+        for text in ["192.0.2.1", "2001:db8::1", "::ffff:198.51.100.1"] {
+            (0..2).for_each(|_| peers.add(address(text)));
+            assert!(!peers.has_place(address(text)), "{text}");
+            peers.remove(address(text));
+            assert!(peers.has_place(address(text)), "{text}");
+        }
+        assert!(peers.has_place(None));
+        // Whoever sets a limit sets it for all.
+        let mut peers = Peers::new(Some(1));
+        peers.add(address("::1"));
+        assert!(!peers.has_place(address("::1")));
     }
 }

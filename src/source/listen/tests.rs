@@ -1,6 +1,11 @@
 //! Listeners whose every answer is scripted.
 
+mod admission;
+mod stops;
+
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use mio::Registry;
@@ -16,28 +21,54 @@ const ECONNABORTED: i32 = 103;
 const EPROTO: i32 = 71;
 const EINTR: i32 = 4;
 const EPERM: i32 = 1;
+const ENOSPC: i32 = 28;
 
 /// What is in the queue of a listener: connections with what they send, and errors.
 #[derive(Clone, Default)]
-struct Queue(Arc<Mutex<VecDeque<Answer>>>);
+struct Queue {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    /// Where the next clients come from, if not from this machine.
+    address: Arc<Mutex<Option<IpAddr>>>,
+    /// Registrations that fail.
+    unregistered: Arc<AtomicUsize>,
+}
 
-/// What a client sends, or an error number. One that sends nothing, or dots at last, does not end.
+/// What a client sends, or an error number. One that sends nothing, or dots at last, does not end; one that
+/// sends a tilde never stops to send lines.
 type Answer = std::result::Result<Vec<u8>, i32>;
 
 struct ScriptedDoor(Queue);
 
-/// Gives what it has and then, once it was told to end or from the start, its end.
+/// Gives what it has and then, if it ends, its end.
 struct ScriptedStream {
     bytes: Arc<Mutex<VecDeque<u8>>>,
-    ends: bool,
+    ends: Arc<AtomicBool>,
+    is_endless: bool,
     is_told: Arc<Mutex<bool>>,
+    unregistered: Arc<AtomicUsize>,
+}
+
+impl ScriptedDoor {
+    fn register(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ScriptedStream {
+    fn register(&mut self) -> io::Result<()> {
+        let fail = |left: usize| left.checked_sub(1);
+        match self.unregistered.fetch_update(Relaxed, Relaxed, fail) {
+            Ok(_) => Err(io::Error::from_raw_os_error(ENOSPC)),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 macro_rules! is_never_registered {
     ($($kind:ty),*) => {$(
         impl mio::event::Source for $kind {
             fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                Ok(())
+                <$kind>::register(self)
             }
             fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
                 Ok(())
@@ -53,8 +84,13 @@ is_never_registered!(ScriptedDoor, ScriptedStream);
 
 impl Read for ScriptedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.is_endless {
+            buf.chunks_exact_mut(2)
+                .for_each(|two| two.copy_from_slice(b"x\n"));
+            return Ok(buf.len() / 2 * 2);
+        }
         let mut bytes = self.bytes.lock().unwrap();
-        if bytes.is_empty() && !self.ends {
+        if bytes.is_empty() && !self.ends.load(Relaxed) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         bytes.read(buf)
@@ -65,19 +101,22 @@ impl Door for ScriptedDoor {
     type Stream = ScriptedStream;
 
     fn accept(&mut self) -> io::Result<(ScriptedStream, Peer)> {
-        match self.0.0.lock().unwrap().pop_front() {
+        match self.0.answers.lock().unwrap().pop_front() {
             None => Err(io::ErrorKind::WouldBlock.into()),
             Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Ok(text)) => {
                 let ends = !text.is_empty() && !text.ends_with(b"...");
                 let stream = ScriptedStream {
+                    is_endless: text == b"~",
                     bytes: Arc::new(Mutex::new(text.into())),
-                    ends,
+                    ends: Arc::new(ends.into()),
                     is_told: Arc::default(),
+                    unregistered: Arc::clone(&self.0.unregistered),
                 };
+                let here = IpAddr::from([127, 0, 0, 1]);
                 let peer = Peer {
                     name: "somebody".to_owned(),
-                    address: Some(IpAddr::from([127, 0, 0, 1])),
+                    address: Some(self.0.address.lock().unwrap().unwrap_or(here)),
                 };
                 Ok((stream, peer))
             }
@@ -88,6 +127,10 @@ impl Door for ScriptedDoor {
         assert_eq!(how, Shutdown::Write);
         *stream.is_told.lock().unwrap() = true;
         Ok(())
+    }
+
+    fn unread(stream: &ScriptedStream) -> Option<u64> {
+        Some(stream.bytes.lock().unwrap().len() as u64)
     }
 }
 
@@ -108,7 +151,8 @@ impl Bench {
         let tells = Arc::clone(&told);
         let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
         let port = Port::new(None, Token(0), || (), notices);
-        listen.start(port, Some(descriptors));
+        let (max, open) = (descriptors, 0);
+        listen.start(port, Some(Descriptors { max, open }));
         Bench {
             queue,
             listen,
@@ -118,7 +162,7 @@ impl Bench {
     }
 
     fn arrive(&mut self, what: impl IntoIterator<Item = Answer>) {
-        self.queue.0.lock().unwrap().extend(what);
+        self.queue.answers.lock().unwrap().extend(what);
         self.listen.doors[0].1 = true;
     }
 
@@ -142,6 +186,19 @@ impl Bench {
         let stream = &guest.expect("it is connected").stream;
         stream.bytes.lock().unwrap().extend(text);
         self.listen.clients.on_ready(number);
+    }
+
+    /// The client of this number, before which so many numbers are free, ends; the event queue says so.
+    fn end(&mut self, number: usize, free: usize) {
+        let guest = self.listen.clients.connections().nth(number - free);
+        let stream = &guest.expect("it is connected").stream;
+        stream.ends.store(true, Relaxed);
+        self.listen.clients.on_ended(number);
+    }
+
+    /// The next clients come from here.
+    fn from(&mut self, address: &str) {
+        *self.queue.address.lock().unwrap() = Some(address.parse().unwrap());
     }
 
     fn told(&self) -> Vec<String> {
@@ -219,130 +276,6 @@ fn case_24_whoever_waits_gets_the_place_of_one_who_leaves_at_once() {
     bench.arrive([Ok(b"first".to_vec()), Err(EMFILE), hello()]);
     assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
     assert_eq!(bench.output, b"first\nhello\n");
-}
-
-#[test]
-fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
-    let options = Options {
-        connections_max: Some(2),
-        ..Options::default()
-    };
-    let mut bench = Bench::new(&options, 1024);
-    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
-    bench.fill(ms(0));
-    bench.arrive((0..3).map(|_| hello()));
-    let fill = bench.fill(ms(1));
-    assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
-    bench.arrive((0..7).map(|_| hello()));
-    let fill = bench.fill(ms(2));
-    assert!(matches!(fill, Fill::Pending(Some(at)) if at == ms(1 + limits::NOTICE_PAUSE_MS)));
-    bench.fill(ms(1 + limits::NOTICE_PAUSE_MS));
-    let expected = ["somebody and 2 others", "somebody and 6 others"]
-        .map(|who| format!("2 clients of test://, which is the limit: refused {who}"));
-    assert_eq!(bench.told(), expected);
-    assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
-        (2, &b""[..])
-    );
-}
-
-#[test]
-fn case_22_who_is_refused_for_want_of_descriptors_is_told_with_the_limit_that_is_to_blame() {
-    let mut bench = Bench::new(&Options::default(), 20);
-    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
-    bench.fill(ms(0));
-    let expected = "1 client of test://, which is all that the limit of 20 open files allows (raise ulimit \
-                    -n): refused somebody";
-    assert_eq!(bench.told(), [expected]);
-}
-
-#[test]
-fn the_limit_of_connections_is_what_descriptors_allow() {
-    let bench = Bench::new(&Options::default(), 1024);
-    assert_eq!((bench.listen.connections_max, bench.told().len()), (960, 0));
-    let asked = Options {
-        connections_max: Some(5000),
-        ..Options::default()
-    };
-    let bench = Bench::new(&asked, 256);
-    assert_eq!(bench.listen.connections_max, 192);
-    let expected = "5000 clients of test:// are more than the limit of 256 open files allows: 192 \
-                    (raise ulimit -n)";
-    assert_eq!(bench.told(), [expected]);
-    assert_eq!(Bench::new(&asked, 10).listen.connections_max, 1);
-}
-
-#[test]
-fn a_graceful_stop_takes_in_who_waits_and_what_is_unfinished() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([Ok(b"begun...".to_vec())]);
-    bench.fill(ms(0));
-    bench.arrive([hello(), Ok(b"more\nto come...".to_vec())]);
-    assert!(bench.listen.drain() > 0);
-    for guest in bench.listen.clients.connections() {
-        assert!(*guest.stream.is_told.lock().unwrap());
-    }
-    let until = ms(10 + limits::DRAIN_WAIT_MS_DEFAULT);
-    let fill = bench.fill(ms(10));
-    assert!(
-        matches!(fill, Fill::Finishing(at) if at == until),
-        "{fill:?}"
-    );
-    assert_eq!(bench.output, b"hello\nmore\n");
-    assert!(matches!(bench.fill(until), Fill::End));
-    assert_eq!(bench.output, b"hello\nmore\nbegun...\nto come...\n");
-    let told = bench.told();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].starts_with("2 clients of test:// did not end"),
-        "{told:?}"
-    );
-    // With nobody there is nothing to wait for.
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.listen.drain();
-    assert!(matches!(bench.fill(ms(0)), Fill::End));
-}
-
-#[test]
-fn a_stop_that_has_drained_its_share_waits_for_nobody() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([Ok(b"begun...".to_vec())]);
-    bench.fill(ms(0));
-    bench.listen.drain();
-    assert!(matches!(bench.fill(ms(1)), Fill::Finishing(_)));
-    bench.listen.drain.as_mut().unwrap().bytes_left = 0;
-    assert!(matches!(bench.fill(ms(2)), Fill::End));
-    assert_eq!(
-        (&bench.output[..], bench.told().len()),
-        (&b"begun...\n"[..], 1)
-    );
-}
-
-#[test]
-fn case_24_a_stop_that_can_accept_nobody_tells_of_it_once() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([Err(EMFILE), Err(EMFILE), Err(EMFILE), hello()]);
-    bench.fill(ms(0));
-    bench.listen.drain();
-    let told = bench.told();
-    assert_eq!(told.len(), 1, "{told:?}");
-}
-
-#[test]
-fn the_last_line_of_a_stop_is_given_however_many_end_before_it() {
-    for silent in [0, 1, 62, 63, 64, 65, 127, 128] {
-        let mut bench = Bench::new(&Options::default(), 1024);
-        let texts = (0..silent).map(|_| Ok(Vec::new()));
-        bench.arrive(texts.chain([Ok(b"the last...".to_vec())]));
-        bench.fill(ms(0));
-        bench.listen.drain();
-        bench.fill(ms(0));
-        assert!(matches!(
-            bench.fill(ms(limits::DRAIN_WAIT_MS_DEFAULT)),
-            Fill::End
-        ));
-        assert_eq!(bench.output, b"the last...\n", "{silent}");
-    }
 }
 
 #[test]
@@ -467,51 +400,6 @@ fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
     assert!(bench.output.len() >= lines, "{:?}", bench.output);
 }
 
-/// P12: who had sent more than was read when the time was over.
-#[test]
-fn a_graceful_stop_says_how_many_it_cut_off() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive((0..3).map(|_| Ok(b"begun...".to_vec())));
-    bench.fill(ms(0));
-    bench.listen.drain();
-    bench.fill(ms(0));
-    // More than is read in one call.
-    bench.send(1, 0, &b"x\n".repeat(100));
-    bench.listen.clients.on_ready(2);
-    bench.output.clear();
-    assert!(matches!(
-        bench.fill(ms(limits::DRAIN_WAIT_MS_DEFAULT)),
-        Fill::End
-    ));
-    assert_eq!(
-        bench.told(),
-        [
-            "3 clients of test:// did not end when they were told to: what they send now is not counted, nor \
-             is what 1 of them had sent and was not read"
-        ]
-    );
-    let lines = bench.output.split_inclusive(|&byte| byte == b'\n');
-    let begun = lines.clone().filter(|line| line.starts_with(b"begun..."));
-    assert_eq!(begun.count(), 3);
-    assert!(lines.count() < 100);
-}
-
-#[test]
-fn a_stop_that_does_not_wait_reads_what_is_there() {
-    let options = Options {
-        drain_wait: Duration::ZERO,
-        ..Options::default()
-    };
-    let mut bench = Bench::new(&options, 1024);
-    bench.arrive([Ok(b"begun...".to_vec())]);
-    bench.fill(ms(0));
-    bench.send(0, 0, b"and\nmore");
-    bench.listen.drain();
-    assert!(matches!(bench.fill(ms(1)), Fill::End));
-    assert_eq!(bench.output, b"begun...and\nmore\n");
-    assert!(!bench.told()[0].contains("not read"));
-}
-
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_once_a_second() {
     let mut bench = Bench::new(&Options::default(), 1024);
@@ -524,7 +412,7 @@ fn clients_whose_edges_are_lost_are_looked_at_once_a_second() {
         let stream = &guest.expect("it is connected").stream;
         stream.bytes.lock().unwrap().extend(b"\ntwo\n");
     }
-    bench.queue.0.lock().unwrap().push_back(hello());
+    bench.queue.answers.lock().unwrap().push_back(hello());
     bench.fill(ms(limits::LOOK_AGAIN_MS - 1));
     assert_eq!(bench.output, b"one\n");
     bench.fill(ms(limits::LOOK_AGAIN_MS));

@@ -28,23 +28,24 @@ fn one_is_not_spoken_of_as_many() {
         "1 client of test://, which is all that the limit of 20 open files allows (raise ulimit -n): \
          refused somebody and 2 others"
     );
-    let unfinished = |clients, cut_off| {
+    let unfinished = |clients, cut_off, unread_bytes| {
         Notice::Unfinished {
             source: source(),
             clients,
             cut_off,
+            unread_bytes,
         }
         .to_string()
     };
     assert_eq!(
-        unfinished(1, 1),
+        unfinished(1, 1, 1),
         "1 client of test:// did not end when it was told to: what it sends now is not counted, nor is \
-         what it had sent and was not read"
+         what it had sent and was not read (1 byte)"
     );
     assert_eq!(
-        unfinished(2, 1),
+        unfinished(2, 1, 300),
         "2 clients of test:// did not end when they were told to: what they send now is not counted, nor \
-         is what 1 of them had sent and was not read"
+         is what 1 of them had sent and was not read (300 bytes)"
     );
     let full = |error_max, other_records, missing_max| {
         Notice::MemoryLimit {

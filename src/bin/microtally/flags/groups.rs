@@ -226,19 +226,22 @@ pub(crate) struct Counting {
 pub(crate) struct Listening {
     /// Clients of a listening source at a time; others see an end at once [default: 1024]
     ///
-    /// Without it 1024, or as many as the limit of open files allows.
+    /// Without it 1024, or as many as the limit of open files allows. A client that has ended makes room as
+    /// soon as it is read to its end, and new ones wait for that.
     #[arg(long = "max-connections", value_name = "N", value_parser = units::connections)]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub connections_max: Option<usize>,
-    /// Those of one address, for tcp-listen:// [default: no limit]
+    /// Those of one address, for tcp-listen:// [default: a quarter; loopback: no limit]
     ///
-    /// A client is connected until it was read to its end.
+    /// Without it one address of another machine may have a quarter of --max-connections, at least 16. A client
+    /// is connected until it was read to its end.
     #[arg(long = "max-connections-per-ip", value_name = "N", value_parser = units::connections)]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub connections_per_peer_max: Option<usize>,
-    /// Close who has sent nothing for so long [default: never]
+    /// Close who has sent nothing for so long, or never [default: 1h; this machine: never]
     ///
-    /// A line that was begun is counted as it is, as when the client ends the connection.
+    /// A line that was begun is counted as it is, as when the client ends the connection. Without it clients of
+    /// loopback addresses and Unix sockets may be silent, others are closed after an hour.
     #[arg(long, value_name = "DUR", value_parser = units::timeout)]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub idle_timeout: Option<Duration>,

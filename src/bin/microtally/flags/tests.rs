@@ -303,7 +303,14 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
             "words|--max-connections-per-ip|x",
             "--max-connections-per-ip|'x'|1 to 1000000",
         ),
-        ("words|--idle-timeout|0s", "--idle-timeout|'0s'|1ms"),
+        (
+            "words|--idle-timeout|0s",
+            "--idle-timeout|'0s'|1ms; or write never",
+        ),
+        (
+            "words|--idle-timeout|x",
+            "--idle-timeout|'x'|or write never",
+        ),
         ("words|--drain-timeout|1", "--drain-timeout|'1'|write 1s"),
         ("words|-j|0", "--workers|'0'|1 to 256, or auto"),
         ("words|-j|257", "1 to 256, or auto"),
