@@ -14,6 +14,8 @@
 //! an error that passes, such as a kernel that was short of memory, costs nothing.
 
 #[cfg(test)]
+mod stop_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
@@ -50,6 +52,11 @@ pub(crate) trait Target: Send {
 
     /// Whether the connection was made.
     fn is_made(stream: &Self::Stream) -> bool;
+
+    /// Bytes that have arrived and were not read, if the kernel reports it.
+    fn unread(_stream: &Self::Stream) -> Option<u64> {
+        None
+    }
 }
 
 /// See [`Target::lookup`].
@@ -87,6 +94,8 @@ pub(crate) struct Dial<T: Target> {
     first: FirstBytes,
     /// What connections were said to look like, as a set.
     foreign_told: u8,
+    /// A graceful stop has not found the connection without bytes yet.
+    is_stopped_early: bool,
 }
 
 enum State<T: Target> {
@@ -128,6 +137,7 @@ impl<T: Target> Dial<T> {
             told: None,
             first: FirstBytes::default(),
             foreign_told: 0,
+            is_stopped_early: false,
         }
     }
 
@@ -372,6 +382,7 @@ impl<T: Target> Dial<T> {
                         return Fill::Bytes(count);
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                        self.is_stopped_early = false;
                         // An error that passed.
                         let failure = failure.filter(is_reset);
                         self.state = State::Connected { stream, failure };
@@ -401,8 +412,27 @@ impl<T: Target> Dial<T> {
     pub(crate) fn drain(&mut self) -> usize {
         match self.state {
             // The connection may have been made, and bytes may have come, since it was last looked at.
-            State::Connected { .. } | State::Connecting { .. } => limits::DRAIN_BYTES_MAX,
+            State::Connected { .. } | State::Connecting { .. } => {
+                self.is_stopped_early = true;
+                limits::DRAIN_BYTES_MAX
+            }
             _ => 0,
+        }
+    }
+}
+
+impl<T: Target> Drop for Dial<T> {
+    /// What a graceful stop could not read, because the sender never paused, is reported when reading is over.
+    fn drop(&mut self) {
+        if let (true, State::Connected { stream, .. }) = (self.is_stopped_early, &self.state)
+            && let Some(port) = &self.port
+            && let bytes = T::unread(stream)
+            && bytes != Some(0)
+        {
+            port.tell(Notice::Unread {
+                source: self.name.clone(),
+                bytes,
+            });
         }
     }
 }

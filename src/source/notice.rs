@@ -250,6 +250,13 @@ pub enum Notice {
         /// What the system says.
         reason: String,
     },
+    /// A graceful stop did not read everything that had arrived, for its sender never pauses.
+    Unread {
+        /// The source's URL.
+        source: String,
+        /// Bytes that the kernel held when reading stopped, if it reports it.
+        bytes: Option<u64>,
+    },
     /// A source listens: whoever connects or sends from now on is heard. Reported once an address.
     Listening {
         /// The source's URL.
@@ -500,6 +507,18 @@ impl fmt::Display for Notice {
                 "{source}: clients that wait are not accepted any more: {reason}; what they sent is not \
                  counted"
             ),
+            Notice::Unread { source, bytes } => {
+                write!(f, "{source}: stopped reading while its sender went on; ")?;
+                match bytes {
+                    Some(bytes) => write!(
+                        f,
+                        "{} that had arrived {} not counted",
+                        Count(*bytes, "byte"),
+                        are(*bytes)
+                    ),
+                    None => f.write_str("what arrived last is not counted"),
+                }
+            }
             Notice::Listening { address, .. } => write!(f, "listening on {address}"),
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,

@@ -14,6 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::source::dial::{Dial, Lookup, Reconnect, Target, lower};
 use crate::source::{Fill, Port, Source};
+use crate::sys;
 
 /// A TCP connection made as a client, made again when it is lost.
 pub struct TcpClient(Dial<Host>);
@@ -66,6 +67,10 @@ impl Target for Host {
 
     fn is_made(stream: &TcpStream) -> bool {
         stream.peer_addr().is_ok()
+    }
+
+    fn unread(stream: &TcpStream) -> Option<u64> {
+        sys::unread_bytes(stream)
     }
 }
 

@@ -13,6 +13,7 @@ use mio::net::UnixStream;
 use crate::source::dial::{Dial, Lookup, Reconnect, Target};
 use crate::source::notice::url_of_path;
 use crate::source::{Fill, Port, Source};
+use crate::sys;
 
 /// A connection to a Unix socket made as a client, made again when it is lost.
 ///
@@ -54,6 +55,10 @@ impl Target for Socket {
     fn is_made(_stream: &UnixStream) -> bool {
         // Such a connection is made at once, or not at all.
         true
+    }
+
+    fn unread(stream: &UnixStream) -> Option<u64> {
+        sys::unread_bytes(stream)
     }
 }
 

@@ -47,6 +47,18 @@ fn one_is_not_spoken_of_as_many() {
         "2 clients of test:// did not end when they were told to: what they send now is not counted, nor \
          is what 1 of them had sent and was not read (300 bytes)"
     );
+    let unread = |bytes| {
+        let source = source();
+        Notice::Unread { source, bytes }.to_string()
+    };
+    let begin = "test://: stopped reading while its sender went on; ";
+    for (bytes, says) in [
+        (Some(1), "1 byte that had arrived is not counted"),
+        (Some(2), "2 bytes that had arrived are not counted"),
+        (None, "what arrived last is not counted"),
+    ] {
+        assert_eq!(unread(bytes), format!("{begin}{says}"));
+    }
     let full = |error_max, other_records, missing_max| {
         Notice::MemoryLimit {
             bytes_max: 1 << 20,

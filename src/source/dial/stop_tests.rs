@@ -1,0 +1,98 @@
+//! A graceful stop of a connection whose sender never pauses, and of one that does.
+
+use std::sync::{Arc, Mutex};
+
+use mio::{Registry, Token};
+
+use super::*;
+use crate::source::Notices;
+
+/// Connects at once to a sender that has so many bytes, and then pauses.
+struct Sender(usize);
+
+struct Stream(usize);
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = buf.len().min(self.0);
+        self.0 -= count;
+        match count {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl mio::event::Source for Stream {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for Sender {
+    type Address = ();
+    type Stream = Stream;
+
+    fn lookup(&self) -> Lookup<()> {
+        Lookup::Known(())
+    }
+
+    fn unresolved(&self, _cause: Option<&io::Error>) -> String {
+        String::new()
+    }
+
+    fn open(&self, _address: ()) -> io::Result<Stream> {
+        Ok(Stream(self.0))
+    }
+
+    fn take_error(_stream: &Stream) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
+    fn is_made(_stream: &Stream) -> bool {
+        true
+    }
+
+    fn unread(stream: &Stream) -> Option<u64> {
+        Some(stream.0 as u64)
+    }
+}
+
+/// What is reported of a sender of 100 bytes, of which 10 are read, then so many by a stop, if there is one.
+fn told(drains: Option<usize>) -> Vec<String> {
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let tells = Arc::clone(&told);
+    let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
+    let mut dial = Dial::new(Sender(100), "test://".to_owned(), Reconnect::Never);
+    dial.start(Port::new(None, Token(0), || (), notices));
+    let fill = dial.fill(&mut [0; 10], Duration::ZERO);
+    assert!(matches!(fill, Fill::Bytes(10)), "{fill:?}");
+    if let Some(bytes) = drains {
+        assert!(dial.drain() > 0);
+        dial.fill(&mut vec![0; bytes], Duration::ZERO);
+        if bytes == 90 {
+            let fill = dial.fill(&mut [0; 10], Duration::ZERO);
+            assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
+        }
+    }
+    drop(dial);
+    let told = told.lock().unwrap();
+    told.clone()
+}
+
+#[test]
+fn what_a_graceful_stop_leaves_in_the_kernel_is_reported_with_its_bytes() {
+    let expected = "test://: stopped reading while its sender went on; 50 bytes that had arrived are not counted";
+    assert_eq!(told(Some(40)), [expected]);
+    // All that had arrived was read, or nobody promised to.
+    assert_eq!(told(Some(90)), [""; 0]);
+    assert_eq!(told(None), [""; 0]);
+}
