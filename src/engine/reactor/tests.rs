@@ -440,6 +440,49 @@ fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
     assert_eq!(rig.batches(), expected);
 }
 
+/// Has lines for ever once it is stopped, and says that a stop may read so many bytes of them.
+struct NeverPauses {
+    drain_max: usize,
+    is_stopped: bool,
+}
+
+impl Source for NeverPauses {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        if !self.is_stopped {
+            return Fill::Pending(None);
+        }
+        let count = buf.len().min(2);
+        buf[..count].copy_from_slice(&b"x\n"[..count]);
+        Fill::Bytes(count)
+    }
+
+    fn drain(&mut self) -> usize {
+        self.is_stopped = true;
+        self.drain_max
+    }
+
+    fn name(&self) -> &str {
+        "never pauses"
+    }
+}
+
+#[test]
+fn a_graceful_stop_reads_as_many_bytes_as_the_source_said_and_no_more() {
+    let source = NeverPauses {
+        drain_max: 1000,
+        is_stopped: false,
+    };
+    let mut rig = Rig::new(vec![Box::new(source)], None, false);
+    rig.settle();
+    rig.control.stop(Stop::Graceful);
+    assert_eq!(rig.settle(), Next::Done);
+    let kept = rig.kept.0.lock().unwrap();
+    let counts: Vec<u64> = (kept.iter())
+        .flat_map(|(_, counts)| counts.values().copied())
+        .collect();
+    assert_eq!(counts, [500]);
+}
+
 #[test]
 fn a_source_whose_edge_is_lost_is_called_again_within_a_second() {
     let wait = || Act::Answer(Fill::Pending(None));
