@@ -268,8 +268,16 @@ proptest! {
         let scripts = [scripts.0, scripts.1, scripts.2];
         let ran = run(&scripts, 40, held_bytes_max, &[64]);
         prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
-        // Every line is given or told of.
-        let given = model(&ran.output, true, usize::MAX).0.len();
+        // Every line is given or told of, and what is given is whole.
+        let mut lines = model(&ran.output, true, usize::MAX).0;
+        lines.sort();
+        let mut sent: Vec<Vec<u8>> = (scripts.iter())
+            .flat_map(|script| model(&script.text, false, 40).0)
+            .collect();
+        sent.sort();
+        let given = lines.len();
+        let mut sent = sent.iter();
+        prop_assert!(lines.iter().all(|line| sent.any(|other| other == line)));
         let models = scripts.iter().map(|script| model(&script.text, script.is_reset, 40));
         let (all, lost) = models.fold((0, 0), |(all, lost), (lines, long, its_lost)| {
             (all + lines.len() + long.lines as usize, lost + its_lost)
@@ -347,9 +355,13 @@ proptest! {
         let scripts = [scripts.0, scripts.1, scripts.2];
         let ran = run_by(rule, &scripts, 20, held_bytes_max, &[buf]);
         prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
-        let given = tokens(rule, &ran.output).len() as u64;
-        let all: usize = scripts.iter().map(|script| tokens(rule, &script.text).len()).sum();
-        prop_assert_eq!(given + ran.long.lines, all as u64);
+        let given = tokens(rule, &ran.output);
+        let mut all: Vec<Vec<u8>> =
+            scripts.iter().flat_map(|script| tokens(rule, &script.text)).collect();
+        all.sort();
+        prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
+        let mut all = all.iter();
+        prop_assert!(given.iter().all(|token| all.any(|other| other == token)));
         prop_assert_eq!(ran.long.lines, ran.long_told);
     }
 
