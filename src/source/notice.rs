@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::epoch::BatchTime;
-use crate::limits::NOTICE_PAUSE_MS;
 use crate::source::first_bytes::LooksLike;
+pub(crate) use crate::source::notice::untold::Untold;
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///
@@ -561,42 +562,6 @@ impl fmt::Display for Others {
 pub(crate) fn url_of_path(scheme: &str, path: &Path) -> String {
     let quoted = format!("{path:?}");
     format!("{scheme}://{}", &quoted[1..quoted.len() - 1])
-}
-
-/// What happened and was not told yet, because the like of it was told a moment ago.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Untold {
-    times: u64,
-    bytes: u64,
-    /// When it may be told again.
-    next: Duration,
-}
-
-impl Untold {
-    /// It happened once more, and cost so many bytes.
-    pub(crate) fn add(&mut self, bytes: u64) {
-        self.times += 1;
-        self.bytes += bytes;
-    }
-
-    /// How often it happened and what it cost, if it is time to tell.
-    pub(crate) fn take(&mut self, now: Duration) -> Option<(u64, u64)> {
-        if self.times == 0 || now < self.next {
-            return None;
-        }
-        let told = (self.times, self.bytes);
-        let next = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
-        *self = Untold {
-            next,
-            ..Untold::default()
-        };
-        Some(told)
-    }
-
-    /// When there is something to tell.
-    pub(crate) fn due_at(&self) -> Option<Duration> {
-        (self.times > 0).then_some(self.next)
-    }
 }
 
 /// Where notices go. The library itself never prints.

@@ -1,0 +1,171 @@
+//! How much a graceful stop reads.
+
+use super::*;
+
+/// Has lines for ever once it is stopped, and says that a stop may read so many bytes of them.
+struct NeverPauses {
+    drain_max: usize,
+    is_stopped: bool,
+}
+
+impl Source for NeverPauses {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        if !self.is_stopped {
+            return Fill::Pending(None);
+        }
+        let count = buf.len().min(2);
+        buf[..count].copy_from_slice(&b"x\n"[..count]);
+        Fill::Bytes(count)
+    }
+
+    fn drain(&mut self) -> usize {
+        self.is_stopped = true;
+        self.drain_max
+    }
+
+    fn name(&self) -> &str {
+        "never pauses"
+    }
+}
+
+#[test]
+fn a_graceful_stop_reads_as_many_bytes_as_the_source_said_and_no_more() {
+    let source = NeverPauses {
+        drain_max: 1000,
+        is_stopped: false,
+    };
+    let mut rig = Rig::new(vec![Box::new(source)], None, false);
+    rig.settle();
+    rig.control.stop(Stop::Graceful);
+    assert_eq!(rig.settle(), Next::Done);
+    let kept = rig.kept.0.lock().unwrap();
+    let counts: Vec<u64> = (kept.iter())
+        .flat_map(|(_, counts)| counts.values().copied())
+        .collect();
+    assert_eq!(counts, [500]);
+}
+
+#[test]
+fn a_source_whose_edge_is_lost_is_called_again_within_a_second() {
+    let wait = || Act::Answer(Fill::Pending(None));
+    let mut rig = Rig::new(
+        vec![Script::of([Act::Say("a\n"), wait(), Act::Say("b\n")])],
+        Some(200),
+        false,
+    );
+    rig.settle();
+    // `b` has come, and nobody says so.
+    rig.advance(LOOK_AGAIN_MS - 1);
+    rig.settle();
+    assert!(
+        rig.batches()
+            .iter()
+            .all(|(_, counts)| counts != &lines(&["b"]))
+    );
+    rig.advance(1);
+    rig.settle();
+    rig.advance(INTERVAL_MS);
+    rig.settle();
+    let with_b = rig.batches();
+    let with_b: Vec<_> = with_b.iter().filter(|(_, c)| c == &lines(&["b"])).collect();
+    assert_eq!(with_b.len(), 1);
+    // And again a second later, but not in between.
+    let next = rig.settle();
+    assert!(
+        matches!(next, Next::Sleep(wait) if wait <= LOOK),
+        "{next:?}"
+    );
+}
+
+#[test]
+fn a_batched_source_that_owes_and_whose_edge_is_lost_is_called_again() {
+    let wait = || Act::Answer(Fill::Pending(None));
+    let batch = vec![wait(), Act::Say("x\n"), Act::Answer(Fill::Complete)];
+    let mut rig = Rig::new(vec![Script::batched([batch])], Some(1), false);
+    rig.settle();
+    rig.advance(INTERVAL_MS);
+    assert!(matches!(rig.settle(), Next::Sleep(_)));
+    rig.advance(LOOK_AGAIN_MS);
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
+}
+
+#[test]
+fn a_run_whose_sources_are_over_looks_at_nobody() {
+    let ended = Script::of([Act::Say("a\n"), Act::Answer(Fill::End)]);
+    let mut rig = Rig::new(vec![ended], None, true);
+    rig.advance(LOOK_AGAIN_MS);
+    assert_eq!(rig.settle(), Next::Sleep(Duration::from_millis(7)));
+}
+
+#[test]
+fn half_a_line_at_a_full_memory_is_dropped_and_reported() {
+    let mut rig = Rig::new(vec![Script::of([Act::Say("whole\nhalf")])], None, false);
+    rig.settle();
+    rig.control.memory_is_full();
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(rig.batches(), [(10, lines(&["whole"]))]);
+    let stats = rig.control.stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 4));
+    let told = rig.notices.lock().unwrap().clone();
+    assert!(
+        told.iter().any(|notice| notice.contains("4 bytes dropped")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn half_a_line_where_a_graceful_stop_ends_reading_is_dropped_and_reported() {
+    let script = |text| Script::of([Act::Answer(Fill::Pending(None)), Act::Say(text)]);
+    // Twelve bytes are read of each: of the first there is more, of the second there is not.
+    for (text, expected, bytes) in [
+        ("whole\nhalf a line\n", &["whole"][..], 6),
+        ("whole\nend", &["end", "whole"][..], 0),
+    ] {
+        let mut rig = Rig::new(vec![script(text)], None, false);
+        rig.core.drain_bytes_max = 12;
+        rig.settle();
+        rig.control.stop(Stop::Graceful);
+        assert_eq!(rig.settle(), Next::Done);
+        assert_eq!(rig.batches(), [(10, lines(expected))]);
+        assert_eq!(rig.control.stats().truncated_bytes, bytes);
+    }
+}
+
+#[test]
+fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
+    let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
+    let account = rig.core.hub.account_of(0);
+    rig.settle();
+    account.update(|passage| {
+        passage.lost_records += 3;
+        passage.lost_bytes += 40;
+        passage.refused_connections += 2;
+        passage.held_bytes = 9;
+        passage.held_records = 1;
+        passage.received_bytes = Some(2 + 9);
+    });
+    rig.advance(INTERVAL_MS);
+    rig.settle();
+    let stats = rig.control.stats();
+    assert_eq!((stats.lost_records, stats.lost_bytes), (3, 40));
+    assert_eq!((stats.refused_connections, stats.dropped()), (2, 3));
+    // What the source still holds when it is over is dropped with it.
+    rig.control.stop(Stop::Graceful);
+    assert_eq!(rig.settle(), Next::Done);
+    let stats = rig.control.stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 9));
+    assert_eq!((stats.dropped(), rig.control.error().is_none()), (4, true));
+}
+
+#[test]
+fn a_source_that_gives_an_answer_that_cannot_be_does_not_break_the_ledger() {
+    let acts = [Act::Say("a\n"), Act::Answer(Fill::Bytes(65))];
+    let mut rig = Rig::new(vec![Script::of(acts)], None, false);
+    let account = rig.core.hub.account_of(0);
+    account.update(|passage| passage.received_bytes = Some(67));
+    assert_eq!(rig.settle(), Next::Done);
+    let error = rig.control.error().expect("it is an error");
+    assert_eq!(error.kind(), ErrorKind::Source);
+    assert_eq!(rig.batches(), [(10, lines(&["a"]))]);
+}
