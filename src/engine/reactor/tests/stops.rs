@@ -1,4 +1,4 @@
-//! How much a graceful stop reads.
+//! How much a graceful stop reads, edges that are lost, and what is not counted.
 
 use super::*;
 
