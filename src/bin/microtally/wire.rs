@@ -554,7 +554,7 @@ fn tell(notice: &Notice) {
         Notice::Refused {
             descriptors: None, ..
         } => Some("--max-connections says how many there may be".to_owned()),
-        Notice::Unaccepted { reason, .. } if is_of_open_files(reason) => {
+        Notice::Unaccepted { reason, .. } if reason.eq_ignore_ascii_case("too many open files") => {
             Some("raise the limit of open files with ulimit -n".to_owned())
         }
         Notice::RefusedOfPeer { .. } => {
@@ -583,11 +583,6 @@ fn tell(notice: &Notice) {
     if let Some(advice) = advice {
         say_line(&format_args!("            {advice}"));
     }
-}
-
-/// Whether the system says that the process has as many open files as it may have.
-fn is_of_open_files(reason: &str) -> bool {
-    reason.eq_ignore_ascii_case("too many open files")
 }
 
 /// What to do about a sender that sends something else than lines.
