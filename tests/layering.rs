@@ -45,6 +45,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("shard/pack/avx512.rs", "vector instructions"),
     ("shard/pack/lanes.rs", "an empty piece of assembler"),
     ("sys/prefetch.rs", "an intrinsic that takes a pointer"),
+    ("sys/fenced.rs", "guard pages, for tests"),
     (
         "bin/microtally/allocations.rs",
         "a global allocator is an unsafe trait",

@@ -9,6 +9,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sys::fenced::Fenced;
 
 const ALPHABET: &[u8] = b" \n\r\t\0a\x85\xff";
 
@@ -184,6 +185,41 @@ macro_rules! suite {
                                 assert_indexes_as_defined(kernel, rule, &chunk, &mut ends);
                             }
                         }
+                    }
+                }
+            }
+
+            /// Every length up to some vectors, and at the largest chunk, with a page behind and one before that
+            /// may not be touched.
+            #[test]
+            #[cfg_attr(miri, ignore)]
+            fn no_byte_beyond_a_fence() {
+                let Some(kernel) = kernel() else { return };
+                let mut fenced = Fenced::new(2 * CHUNK_BYTES_MAX);
+                let mut ends = new_ends();
+                let mut random = Lcg(3);
+                let longest = [65, 64, 63, 33, 32, 31, 1, 0].map(|less| CHUNK_BYTES_MAX - less);
+                for len in (0..=260).chain(longest) {
+                    let bytes = random.bytes(len, ALPHABET);
+                    for (&rule, line_ends) in
+                        RULES.iter().flat_map(|rule| LINE_ENDS.map(|ends| (rule, ends)))
+                    {
+                        let kernel = kernel.with_line_ends(line_ends);
+                        assert_indexes_as_defined(kernel, rule, fenced.at_end(&bytes), &mut ends);
+                        assert_indexes_as_defined(kernel, rule, fenced.at_start(&bytes), &mut ends);
+                    }
+                }
+                // A splitter looks at bytes around chunks as well.
+                let longest = [1, 32, 64, 65].map(|more| CHUNK_BYTES_MAX + more);
+                for len in (0..=130).chain(longest) {
+                    let bytes = random.bytes(len, ALPHABET);
+                    for (&rule, line_ends) in
+                        RULES.iter().flat_map(|rule| LINE_ENDS.map(|ends| (rule, ends)))
+                    {
+                        let block = cut(bytes.clone(), rule, line_ends);
+                        let mut splitter = Splitter::new(rule, kernel.with_line_ends(line_ends));
+                        assert_splits_as_defined(&mut splitter, fenced.at_end(&block));
+                        assert_splits_as_defined(&mut splitter, fenced.at_start(&block));
                     }
                 }
             }

@@ -4,6 +4,8 @@
 //! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
 //! process. Refuses to know: shards.
 
+#[cfg(test)]
+pub(crate) mod fenced;
 pub(crate) mod prefetch;
 
 use std::os::fd::AsFd;

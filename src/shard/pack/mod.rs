@@ -186,6 +186,7 @@ pub(super) fn place(start: usize, len: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::split::{Rule, Splitter, Visit};
+    use crate::sys::fenced::Fenced;
     use crate::table::Table;
     use crate::table::hot::HotWords;
     use crate::table::keys::Seed;
@@ -240,6 +241,62 @@ mod tests {
                 hot.count_misses(&misses, table);
             }
             tokens.len()
+        }
+    }
+
+    /// Packs without a look at the outcome, which the other test compares.
+    struct PackAll<'t> {
+        around: &'t [u8],
+        packs: &'t mut [(Pack, HotWords, Lists)],
+        table: &'t mut Table<u64>,
+    }
+
+    impl<'b> Visit<'b> for PackAll<'_> {
+        fn run(&mut self, run: &Run<'b, '_>) -> usize {
+            for (pack, hot, lists) in self.packs.iter_mut() {
+                pack(
+                    run,
+                    self.around,
+                    hot.slots(run.ends.len(), self.table),
+                    lists,
+                );
+            }
+            run.ends.len()
+        }
+    }
+
+    /// Blocks of every length with their guard, between pages that may not be touched.
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn no_implementation_reads_beyond_the_guard() {
+        let seed = Seed::from_words(5, 6, 7);
+        let kernels: Vec<Kernel> = Kernel::available().collect();
+        let mut fenced = Fenced::new(2 * CHUNK_BYTES_MAX);
+        let pack = |&kernel: &Kernel| (pack_for(kernel), HotWords::new(seed), Lists::new());
+        let mut packs: Vec<_> = kernels.iter().map(pack).collect();
+        let mut table = Table::new(seed);
+        let mut splitter = Splitter::new(Rule::Split(b' '), kernels[0]);
+        let lengths = (0..=150).chain([0, 1, 7, 8, 33].map(|more| CHUNK_BYTES_MAX + more));
+        for (len, word) in lengths.flat_map(|len| [1, 3, 8, 9, 16, 40].map(|word| (len, word))) {
+            let mut block: Vec<u8> = (0..len).map(|at| b'a' + (at % 23) as u8).collect();
+            let blanks = block.iter_mut().skip(word).step_by(word + 1);
+            blanks.for_each(|byte| *byte = b' ');
+            if let Some(last) = block.last_mut() {
+                *last = b'\n';
+            }
+            block.extend_from_slice(&[b'#'; crate::limits::GUARD_BYTES]);
+            for at_end in [true, false] {
+                let around = match at_end {
+                    true => fenced.at_end(&block),
+                    false => fenced.at_start(&block),
+                };
+                let mut pack_all = PackAll {
+                    around,
+                    packs: &mut packs,
+                    table: &mut table,
+                };
+                splitter.visit(&around[..len], &mut pack_all);
+            }
         }
     }
 
