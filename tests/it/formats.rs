@@ -107,6 +107,7 @@ fn json_has_every_field_and_its_sums_are_right() {
         ("dropped", 0),
         ("refused", 0),
         ("error_max", 0),
+        ("missing_max", 0),
     ] {
         assert_eq!(object[name], value, "{name} in {object}");
     }
@@ -125,7 +126,7 @@ fn json_has_every_field_and_its_sums_are_right() {
     );
     let mut names: Vec<&String> = object.as_object().unwrap().keys().collect();
     names.sort();
-    let all = "approx batch bytes dropped error_max interval_ms keys other processing_ms records refused \
+    let all = "approx batch bytes dropped error_max interval_ms keys missing_max other processing_ms records refused \
                scheduling_delay_ms time tokens top v";
     assert_eq!(names, all.split_whitespace().collect::<Vec<_>>());
     assert_eq!(
