@@ -22,9 +22,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::epoch::BatchTime;
 use crate::epoch::ranking::Ranking;
 use crate::epoch::snapshot::{Batch, Value};
+use crate::epoch::{BatchStats, BatchTime};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};
@@ -138,8 +138,8 @@ impl<V: Value> Table<V> {
         self
     }
 
-    /// The time over which values came together, where it is not the batch interval: a window's length.
-    /// Zero leaves the rate out.
+    /// The time over which values came together, where it is not the batch interval: a window's length. Until
+    /// a run is that old, rates are those of the batches so far. Zero leaves the rate out.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
         self
@@ -166,7 +166,7 @@ impl<V: Value> Sink<V> for Table<V> {
             Some(sum) if sum > 0.0 => sum + other_records as f64,
             _ => 0.0,
         };
-        let seconds = self.period.unwrap_or(stats.interval).as_secs_f64();
+        let seconds = seconds_of(self.period, stats);
         let columns = self.columns;
         self.ranking.top(batch, self.count, |rows| {
             let figures = |value| Figures::of(addend.map(|addend| addend(value)), total, seconds);
@@ -189,6 +189,18 @@ impl<V: Value> Sink<V> for Table<V> {
             text.push(b'\n');
         }
         self.out.send()
+    }
+}
+
+/// Seconds over which the values of a batch came together: the interval, or the period, of which there may not have
+/// been as much so far.
+pub fn seconds_of(period: Option<Duration>, stats: &BatchStats) -> f64 {
+    let interval = stats.interval.as_secs_f64();
+    let so_far = interval * stats.batch as f64;
+    match period.map(|period| period.as_secs_f64()) {
+        None => interval,
+        Some(seconds) if so_far > 0.0 => seconds.min(so_far),
+        Some(seconds) => seconds,
     }
 }
 

@@ -71,8 +71,8 @@ fn a_filter_is_typed_and_cleared() {
     };
     terminal.watch("");
     terminal.type_text("/HE");
-    terminal.wait("no row", |screen| {
-        screen.contains("no row passes the filter")
+    terminal.wait("no key", |screen| {
+        screen.contains("no key passes the filter")
     });
     terminal.press(&["BSpace", "BSpace"]);
     terminal.type_text("he");

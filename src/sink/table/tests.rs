@@ -65,6 +65,26 @@ fn a_repeated_block_has_its_time_its_rates_and_what_was_left_out() {
 }
 
 #[test]
+fn a_window_that_is_not_full_has_the_rate_of_the_time_so_far() {
+    let stats = |batch, interval_ms| BatchStats {
+        batch,
+        ..stats(interval_ms)
+    };
+    let window = Some(Duration::from_secs(60));
+    assert_eq!(seconds_of(window, &stats(11, 1000)), 11.0);
+    assert_eq!(seconds_of(window, &stats(60, 1000)), 60.0);
+    assert_eq!(seconds_of(window, &stats(61, 1000)), 60.0);
+    assert_eq!(seconds_of(None, &stats(11, 1000)), 1.0);
+    assert_eq!(seconds_of(Some(Duration::ZERO), &stats(11, 1000)), 0.0);
+    let mut counts = Counts::new(Seed::random());
+    counts.add(b"a", 33_000_u64, |_, last| last);
+    let written = Written::default();
+    let mut sink = Table::new(written.clone(), 1).period(Duration::from_secs(60));
+    sink.emit(&Batch::new(&counts, &stats(11, 1000))).unwrap();
+    assert_eq!(written.text(), "33 000  100.0 %  3 000/s  a\n");
+}
+
+#[test]
 fn a_window_has_the_rate_of_its_whole_length() {
     let windowed = |out| {
         let table = Table::new(out, 1).whole("the words");

@@ -22,7 +22,7 @@ use ratatui::style::{Color as Paint, Modifier, Style};
 
 use super::Color;
 use super::frame::Head;
-use super::model::{Change, Model, Sort, write_change};
+use super::model::{Change, Model, Period, Sort, write_change};
 
 /// Columns that are left to keys before a column of numbers goes.
 const KEY_COLUMNS_MIN: usize = 16;
@@ -296,7 +296,8 @@ impl Page<'_> {
         if model.len() == 0 {
             let nothing = match model.filter.is_empty() {
                 true => "nothing in this batch",
-                false => "no row passes the filter",
+                false if model.passed().is_some() => "no key passes the filter",
+                false => "none of the first rows passes the filter; searching all keys",
             };
             self.put(2, heading + 1, nothing, self.faint());
         }
@@ -499,15 +500,26 @@ fn state(model: &Model, value_name: &str) -> Vec<String> {
     let Some(frame) = model.frame() else {
         return pieces;
     };
-    let (rows, keys) = (frame.now.len() as u64, frame.now.head.keys);
+    let head = &frame.now.head;
+    if let Period::Window(length) = model.period {
+        let window = length.as_secs_f64();
+        let so_far = if head.period_s < window {
+            format!(", {} s so far", head.period_s.round())
+        } else {
+            String::new()
+        };
+        pieces.push(format!("last {length:?}{so_far}"));
+    }
+    let (rows, keys) = (frame.now.len() as u64, head.keys);
     if !model.filter.is_empty() {
-        let passed = grouped(model.len() as u64);
+        let passed = grouped(model.passed().unwrap_or(model.len() as u64));
         pieces.push(format!(
-            "filter \"{}\": {passed} rows",
+            "filter \"{}\": {passed} keys",
             shown(&model.filter)
         ));
     }
-    if rows < keys {
+    // A filter that all keys were compared with is not limited to the first rows.
+    if rows < keys && (model.filter.is_empty() || model.passed().is_none()) {
         let (rows, keys) = (grouped(rows), grouped(keys));
         pieces.push(format!("of the first {rows} of {keys} keys"));
     }

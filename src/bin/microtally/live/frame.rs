@@ -3,6 +3,7 @@
 //! Promise: handing a batch over takes as long as copying its first rows; what nobody has looked at yet
 //! is replaced by what is newer. Refuses to know: what is done with the rows.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,10 @@ pub(crate) struct Head {
     pub time_ms: u64,
     /// Seconds over which records and bytes came; 0 when there is no interval.
     pub interval_s: f64,
+    /// Seconds over which values came together: the interval, or a window, as much of it as there has been.
+    pub period_s: f64,
+    /// Keys of the batch that pass the filter, whether or not they are among the rows, if it was asked for.
+    pub passed: Option<u64>,
     /// Records of the batch.
     pub records: u64,
     /// Bytes of the batch.
@@ -75,6 +80,8 @@ impl Limit {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub head: Head,
+    /// The filter that all keys of the batch were compared with; `head.passed` is the result.
+    pub filter: Filter,
     /// Key and value of each row, one behind the other.
     bytes: Vec<u8>,
     rows: Vec<Place>,
@@ -165,11 +172,63 @@ pub(crate) struct Frame {
     pub before: Option<Arc<Rows>>,
 }
 
-/// Holds the newest frame until it is taken.
+/// What keys have to contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    text: String,
+    /// Capital letters are typed on purpose; without any, their size does not matter.
+    is_exact: bool,
+}
+
+impl Filter {
+    pub(crate) fn new(text: &str) -> Self {
+        let is_exact = text.chars().any(char::is_uppercase);
+        let text = if is_exact {
+            text.to_owned()
+        } else {
+            text.to_lowercase()
+        };
+        Filter { text, is_exact }
+    }
+
+    /// Whether everything passes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Whether `key` passes. What is searched is what is shown; `shown` is room for it.
+    pub(crate) fn passes(&self, key: &[u8], shown: &mut Vec<u8>) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        shown.clear();
+        table::fit(&key[..key.len().min(KEY_BYTES_MAX)], usize::MAX, shown);
+        let text = String::from_utf8_lossy(shown);
+        match self.is_exact {
+            true => text.contains(&self.text),
+            false => text.to_lowercase().contains(&self.text),
+        }
+    }
+}
+
+/// Holds the newest frame until it is taken; and, the other way, what keys are looked for.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Option<Frame>>);
+pub(crate) struct Slot(Mutex<Option<Frame>>, Mutex<Filter>);
 
 impl Slot {
+    /// From the next batch on, the rows hold what passes this filter as well.
+    pub(crate) fn look_for(&self, filter: &Filter) {
+        let mut wanted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if *wanted != *filter {
+            wanted.clone_from(filter);
+        }
+    }
+
+    fn wanted(&self) -> Filter {
+        let wanted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.clone()
+    }
+
     /// Replaces what is there.
     fn put(&self, frame: Frame) {
         let old = {
@@ -192,6 +251,7 @@ pub(crate) struct LiveSink<V: 'static, F> {
     ranking: Ranking<V>,
     rows_max: usize,
     values: Values,
+    period: Option<Duration>,
     number: F,
     before: Option<Arc<Rows>>,
     /// Rows that were handed out; those that came back are filled again. Never more than the slot, the
@@ -200,12 +260,20 @@ pub(crate) struct LiveSink<V: 'static, F> {
 }
 
 impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
-    pub(crate) fn new(slot: Arc<Slot>, rows_max: usize, values: Values, number: F) -> Self {
+    /// `period` is the length of a window, where values are not those of an interval.
+    pub(crate) fn new(
+        slot: Arc<Slot>,
+        rows_max: usize,
+        values: Values,
+        period: Option<Duration>,
+        number: F,
+    ) -> Self {
         LiveSink {
             slot,
             ranking: Ranking::with_capacity(rows_max),
             rows_max,
             values,
+            period,
             number,
             before: None,
             pool: Vec::new(),
@@ -233,6 +301,8 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
             batch: stats.batch,
             time_ms: stats.time.as_millis(),
             interval_s: stats.interval.as_secs_f64(),
+            period_s: table::seconds_of(self.period, stats),
+            passed: None,
             records: stats.records,
             bytes: stats.bytes,
             keys: batch.len() as u64,
@@ -255,6 +325,12 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
                 rows.push(key, number(value), |out| table::write_value(&value, out));
             }
         });
+        let filter = self.slot.wanted();
+        if !filter.is_empty() {
+            let found = find(batch, &filter, rows, self.rows_max, number);
+            rows.head.passed = Some(found);
+        }
+        rows.filter = filter;
         let frame = Frame {
             now: Arc::clone(&spare),
             before: self.before.replace(Arc::clone(&spare)),
@@ -263,6 +339,52 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
         self.slot.put(frame);
         Ok(())
     }
+}
+
+/// Appends the greatest keys behind the first rows that pass the filter, in order, and returns how many of all keys
+/// pass. It compares every key, but only while a filter is set, and holds at most twice `rows_max` of them.
+fn find<V: Value>(
+    batch: &Batch<'_, V>,
+    filter: &Filter,
+    rows: &mut Rows,
+    rows_max: usize,
+    number: &impl Fn(V) -> f64,
+) -> u64 {
+    let (mut passed, mut shown) = (0, Vec::new());
+    let is_whole = rows.len() as u64 == rows.head.keys;
+    let hash_of = |row: Row<'_>| match row.is_cut {
+        true => row.identity,
+        false => hash(row.key),
+    };
+    let first: HashSet<u64> = match is_whole {
+        true => HashSet::new(),
+        false => rows.iter().map(hash_of).collect(),
+    };
+    let greatest_first = |a: &(&[u8], V), b: &(&[u8], V)| {
+        let by_number = number(b.1).total_cmp(&number(a.1));
+        by_number.then_with(|| a.0.cmp(b.0))
+    };
+    let mut found: Vec<(&[u8], V)> = Vec::new();
+    for (key, value) in batch.iter() {
+        if !filter.passes(key, &mut shown) {
+            continue;
+        }
+        passed += 1;
+        if is_whole || rows_max == 0 || first.contains(&hash(key)) {
+            continue;
+        }
+        if found.len() >= rows_max.saturating_mul(2) {
+            found.select_nth_unstable_by(rows_max, greatest_first);
+            found.truncate(rows_max);
+        }
+        found.push((key, value));
+    }
+    found.sort_unstable_by(greatest_first);
+    found.truncate(rows_max);
+    for (key, value) in found {
+        rows.push(key, number(value), |out| table::write_value(&value, out));
+    }
+    passed
 }
 
 #[cfg(test)]
@@ -284,6 +406,7 @@ mod tests {
             Arc::clone(&slot),
             2,
             Values::PartsOf("the words"),
+            None,
             |n: u64| n as f64,
         );
         emit(&mut tally, &mut sink, b"a a b\n");
@@ -309,10 +432,40 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_finds_keys_behind_the_first_rows() {
+        let slot = Arc::new(Slot::default());
+        let mut tally = Tally::new(Rule::Split(b' '));
+        let number = |n: u64| n as f64;
+        let mut sink = LiveSink::new(Arc::clone(&slot), 2, Values::Alone, None, number);
+        slot.look_for(&Filter::new("need"));
+        emit(
+            &mut tally,
+            &mut sink,
+            b"a a a b b c c Needle needle needle NEED\n",
+        );
+        let frame = slot.take().unwrap();
+        let keys: Vec<&[u8]> = frame.now.iter().map(|row| row.key).collect();
+        // The first two of all, then the first two of those that pass.
+        assert_eq!(keys, [&b"a"[..], b"b", b"needle", b"NEED"]);
+        assert_eq!(frame.now.head.passed, Some(3));
+        slot.look_for(&Filter::new("Need"));
+        emit(&mut tally, &mut sink, b"a a a b b Needle needle\n");
+        let frame = slot.take().unwrap();
+        assert_eq!(frame.now.head.passed, Some(1));
+        assert_eq!(frame.now.row(2).key, b"Needle");
+        slot.look_for(&Filter::default());
+        emit(&mut tally, &mut sink, b"a a a b b Needle needle\n");
+        let frame = slot.take().unwrap();
+        assert_eq!((frame.now.len(), frame.now.head.passed), (2, None));
+    }
+
+    #[test]
     fn rows_are_filled_again_once_they_came_back() {
         let slot = Arc::new(Slot::default());
         let mut tally = Tally::new(Rule::Split(b' '));
-        let mut sink = LiveSink::new(Arc::clone(&slot), 10, Values::Alone, |n: u64| n as f64);
+        let mut sink = LiveSink::new(Arc::clone(&slot), 10, Values::Alone, None, |n: u64| {
+            n as f64
+        });
         let mut held = None;
         for turn in 0..100 {
             emit(&mut tally, &mut sink, format!("w{turn} x\n").as_bytes());

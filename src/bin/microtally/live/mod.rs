@@ -37,7 +37,7 @@ use signal_hook::consts::{SIGCONT, SIGTSTP};
 pub(crate) use self::frame::Values;
 
 use self::draw::{Fixed, Said};
-use self::frame::{LiveSink, Slot};
+use self::frame::{Filter, LiveSink, Slot};
 pub(crate) use self::model::Period;
 use self::model::{Act, Model};
 
@@ -151,7 +151,11 @@ impl Live {
         number: impl Fn(V) -> f64 + Send + 'static,
     ) -> impl Sink<V> + 'static {
         let slot = Arc::clone(&self.shared.slot);
-        LiveSink::new(slot, self.rows_max, self.values, number)
+        let period = match self.period {
+            Period::Window(length) => Some(length),
+            Period::Interval | Period::SoFar => None,
+        };
+        LiveSink::new(slot, self.rows_max, self.values, period, number)
     }
 
     /// Gives the terminal back and leaves the last table on it.
@@ -357,6 +361,7 @@ impl View {
                 }
                 keyboard.wait(Duration::ZERO)?;
             }
+            self.shared.slot.look_for(&Filter::new(&self.model.filter));
         }
         Ok(())
     }
@@ -399,6 +404,7 @@ mod tests {
         rows.head = Head {
             time_ms: 1_763_830_345_000,
             interval_s: 0.5,
+            period_s: 0.5,
             records: 950,
             keys: 48_213,
             total: Some(1000.0),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use microtally::sink::table;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::frame::{Frame, Row};
+use super::frame::{Filter, Frame, Row};
 
 /// Characters of a filter: more than fit on a line help nobody.
 const FILTER_CHARS_MAX: usize = 200;
@@ -119,6 +119,15 @@ impl Model {
         self.is_ending && self.frame.is_some()
     }
 
+    /// How many of all keys of the batch pass the filter, or `None` while only the first rows were compared with it.
+    pub(crate) fn passed(&self) -> Option<u64> {
+        let rows = &self.frame.as_ref()?.now;
+        match rows.len() as u64 == rows.head.keys {
+            true => Some(self.order.len() as u64),
+            false => (rows.head.passed).filter(|_| rows.filter == Filter::new(&self.filter)),
+        }
+    }
+
     /// How many rows pass the filter.
     pub(crate) fn len(&self) -> usize {
         self.order.len()
@@ -146,12 +155,7 @@ impl Model {
 
     /// Seconds over which what rates are taken of came together; 0 when there is no interval.
     pub(crate) fn seconds(&self) -> f64 {
-        match self.period {
-            Period::Window(length) => length.as_secs_f64(),
-            Period::Interval | Period::SoFar => {
-                self.frame.as_ref().map_or(0.0, |it| it.now.head.interval_s)
-            }
-        }
+        self.frame.as_ref().map_or(0.0, |it| it.now.head.period_s)
     }
 
     /// Records and bytes a second. Those of a sum so far are what it has more than the one before.
@@ -296,23 +300,11 @@ impl Model {
     fn arrange(&mut self) {
         let Some(frame) = &self.frame else { return };
         let rows = &frame.now;
-        // Capital letters are typed on purpose; without any, their size does not matter.
-        let is_exact = self.filter.chars().any(char::is_uppercase);
+        let filter = Filter::new(&self.filter);
         let mut text = Vec::new();
+        let passes = |&rank: &usize| filter.passes(rows.row(rank).key, &mut text);
         self.order.clear();
-        self.order.extend((0..rows.len()).filter(|&rank| {
-            if self.filter.is_empty() {
-                return true;
-            }
-            text.clear();
-            // What is searched is what is shown.
-            table::fit(rows.row(rank).key, usize::MAX, &mut text);
-            let text = String::from_utf8_lossy(&text);
-            match is_exact {
-                true => text.contains(&self.filter),
-                false => text.to_lowercase().contains(&self.filter.to_lowercase()),
-            }
-        }));
+        self.order.extend((0..rows.len()).filter(passes));
         match self.sort {
             Sort::Value => {}
             Sort::Key => self.order.sort_by_key(|&rank| rows.row(rank).key),

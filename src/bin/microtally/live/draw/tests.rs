@@ -1,7 +1,7 @@
 //! Screens, to the cell.
 
 use super::*;
-use crate::live::frame::{Frame, Limit, Rows};
+use crate::live::frame::{Filter, Frame, Limit, Rows};
 use crate::live::model::{Model, Period};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -42,6 +42,7 @@ fn rows(keys: &[&[u8]], head: Head) -> Arc<Rows> {
         batch: 17,
         time_ms: 1_763_830_345_000,
         interval_s: 1.0,
+        period_s: 1.0,
         records: 1_234_567,
         bytes: 123_456_789,
         lateness: Duration::from_millis(3),
@@ -244,16 +245,52 @@ fn the_state_is_told_with_what_it_is_of() {
     let typing = screen(&mut model, 80, 24);
     assert_eq!(
         typing[2],
-        " by key ↑ · filter \"p\": 2 rows · of the first 3 of 48 213 keys"
+        " by key ↑ · filter \"p\": 2 keys · of the first 3 of 48 213 keys"
     );
     assert_eq!(typing[23], " filter: p   Enter keeps · Esc clears");
     model.press(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE));
     press(&mut model, "p");
     let paused = screen(&mut model, 40, 10);
     assert!(paused[0].contains("PAUSED · 16:52:25"), "{}", paused[0]);
-    assert_eq!(paused[9], " by key ↑ · filter \"p\": 2 rows · of th…");
+    assert_eq!(paused[9], " by key ↑ · filter \"p\": 2 keys · of th…");
     press(&mut model, "/xyz");
-    assert_eq!(screen(&mut model, 80, 24)[4], "  no row passes the filter");
+    assert_eq!(
+        screen(&mut model, 80, 24)[4],
+        "  none of the first rows passes the filter; searching all keys"
+    );
+    // A batch of which every key was compared with this filter, and with no other.
+    for (wanted, expected) in [
+        ("xyz", "  no key passes the filter"),
+        (
+            "xy",
+            "  none of the first rows passes the filter; searching all keys",
+        ),
+    ] {
+        let mut searched = rows(&[b"apple", b"pear", b"fig"], head);
+        let there = Arc::get_mut(&mut searched).unwrap();
+        (there.head.keys, there.head.passed) = (48_213, Some(0));
+        there.filter = Filter::new(wanted);
+        let mut model = Model::new(Period::Interval);
+        model.show(Frame {
+            now: searched,
+            before: None,
+        });
+        press(&mut model, "/xyz");
+        assert_eq!(screen(&mut model, 80, 24)[4], expected);
+    }
+}
+
+#[test]
+fn a_window_says_how_much_of_it_there_is_so_far() {
+    let state = |period_s| {
+        let mut now = rows(&[b"a"], Head::default());
+        Arc::get_mut(&mut now).unwrap().head.period_s = period_s;
+        let mut model = Model::new(Period::Window(Duration::from_secs(60)));
+        model.show(Frame { now, before: None });
+        screen(&mut model, 80, 24)[2].clone()
+    };
+    assert_eq!(state(11.0), " by count ↓ · last 60s, 11 s so far");
+    assert_eq!(state(60.0), " by count ↓ · last 60s");
 }
 
 #[test]

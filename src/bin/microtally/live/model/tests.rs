@@ -16,6 +16,7 @@ pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<Rows> {
         batch: 17,
         time_ms: 1_763_830_345_000,
         interval_s: 1.0,
+        period_s: 1.0,
         records: 1_234_567,
         bytes: 123_456_789,
         keys,
@@ -233,9 +234,14 @@ fn columns_never_get_narrower() {
 }
 
 #[test]
-fn a_window_has_the_rate_of_its_length() {
-    let mut model = Model::new(Period::Window(Duration::from_secs(10)));
-    model.show(frame(FRUIT, None));
+fn a_window_has_the_rate_of_the_time_it_covers() {
+    let mut model = Model::new(Period::Window(Duration::from_secs(60)));
+    let mut fruit = rows(FRUIT, FRUIT.len() as u64);
+    Arc::get_mut(&mut fruit).unwrap().head.period_s = 10.0;
+    model.show(Frame {
+        now: fruit,
+        before: None,
+    });
     let figures = model.figures(&model.frame().unwrap().now.row(0), Change::By(7.0));
     assert_eq!(figures.rate, Some(5.0));
     assert_eq!(figures.share, Some(50.0 / 150.0));
@@ -249,6 +255,7 @@ fn a_sum_so_far_has_the_throughput_of_what_came_last() {
             records,
             bytes,
             interval_s: 0.5,
+            period_s: 0.5,
             ..Head::default()
         };
         Arc::new(rows)
@@ -262,7 +269,6 @@ fn a_sum_so_far_has_the_throughput_of_what_came_last() {
         (Period::SoFar, Some(rows(300, 7000)), (0.0, 0.0)),
         (Period::SoFar, None, (600.0, 14_000.0)),
         (Period::Interval, Some(rows(100, 6000)), (600.0, 14_000.0)),
-        (Period::Window(Duration::from_secs(10)), None, (30.0, 700.0)),
     ] {
         let mut model = Model::new(period);
         model.show(frame(before));
