@@ -239,3 +239,21 @@ fn case_62_a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     run.signal("TERM");
     run.wait().quietly();
 }
+
+/// Memory for stacks that no system has: no thread can be started, and `gen` needs none until somebody connects.
+#[test]
+fn a_signal_ends_the_program_where_no_thread_can_wait_for_it() {
+    for signal in ["INT", "TERM"] {
+        let program = microtally(&["gen", "--listen", "127.0.0.1:0"]);
+        let run = program.env("RUST_MIN_STACK", "70368744177664").start();
+        run.stderr.wait_for("listening on ");
+        run.signal(signal);
+        let ended = run.wait();
+        // Killed by the signal's own action.
+        assert_eq!(ended.code, None, "SIG{signal}: {ended:?}");
+        ended.says(&[
+            "microtally: signals: no thread can wait for them: ",
+            "Ctrl-C and SIGTERM end the run at once",
+        ]);
+    }
+}

@@ -3,7 +3,7 @@
 //! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Refuses to know:
 //! what a run is.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -37,27 +37,38 @@ pub(crate) fn exit_on_signal() {
 }
 
 /// Calls `act` with each signal's number and how many came so far, on a thread of its own.
+///
+/// The thread installs the handlers itself: if it cannot be started there are none, and signals end the program as
+/// they do by default. Handlers that nobody listens to would make it deaf. Returns once they are installed.
 fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
     let mut wanted = vec![SIGINT, SIGTERM];
     if !ignores_hangup() {
         wanted.push(SIGHUP);
     }
-    match Signals::new(wanted) {
-        Ok(mut signals) => {
-            let watching = thread::Builder::new().spawn(move || {
-                let mut count = 0;
-                for number in signals.forever() {
-                    count += 1;
-                    act(number, count);
+    let (installed, outcome) = mpsc::sync_channel(1);
+    let watching = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut signals = match Signals::new(wanted) {
+                Ok(signals) => signals,
+                Err(cause) => {
+                    let _ = installed.send(Err(cause));
+                    return;
                 }
-            });
-            if let Err(cause) = watching {
-                say(&format_args!("signals are not heeded: {cause}"));
+            };
+            let _ = installed.send(Ok(()));
+            let mut count = 0;
+            for number in signals.forever() {
+                count += 1;
+                act(number, count);
             }
-        }
-        Err(cause) => say(&format_args!(
-            "signals end the run at once, without a last batch: {cause}"
-        )),
+        });
+    let outcome = watching.and_then(|_| outcome.recv().unwrap_or(Ok(())));
+    if let Err(cause) = outcome {
+        say(&format_args!(
+            "signals: no thread can wait for them: {cause}; Ctrl-C and SIGTERM end the run at once, without its last \
+             results"
+        ));
     }
 }
 
