@@ -108,3 +108,26 @@ fn help_that_cannot_be_written_is_a_failure_and_a_reader_that_leaves_is_none() {
     let script = "{ \"$0\" top --help; echo $? >&2; } | true";
     assert_eq!(shell(script).run().exits_with(0).stderr, "0\n");
 }
+
+#[test]
+fn standard_output_that_was_closed_at_the_start_is_a_failure() {
+    for (command, input) in [
+        ("count -", "a"),
+        ("words -", "a"),
+        ("top -", "a"),
+        ("gen --total 1KB", ""),
+        ("man", ""),
+        ("count -h", ""),
+        ("--version", ""),
+    ] {
+        let script = format!("echo {input} | \"$0\" {command} >&-");
+        let ended = shell(&script).run().exits_with(1);
+        ended.says(&["microtally: standard output: it is closed, so results would be lost; "]);
+    }
+    // What is wrong with the arguments is still said, and where output is discarded all is well.
+    shell("\"$0\" count --nope >&-").run().exits_with(2);
+    for open in ["> /dev/null", "1<> /dev/null"] {
+        let script = format!("echo a | \"$0\" count - {open}");
+        shell(&script).run().quietly();
+    }
+}

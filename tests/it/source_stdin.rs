@@ -101,9 +101,20 @@ fn case_42_a_closed_descriptor_is_an_empty_input_and_no_socket_takes_its_place()
 }
 
 #[test]
-fn descriptors_that_are_all_closed_change_only_where_results_go() {
-    let script = "\"$0\" words - -i 8760h <&- >&- 2>&-; echo \"code $?\"";
-    assert_eq!(shell(script).run().stdout, "code 0\n");
+fn of_closed_descriptors_only_standard_output_is_missed() {
+    for (closed, code) in [
+        ("<&- >&- 2>&-", 1),
+        ("<&- >/dev/null 2>&-", 0),
+        ("<&- >&-", 1),
+        ("<&- >/dev/null", 0),
+    ] {
+        let script = format!("\"$0\" words - -i 8760h {closed}; echo \"code $?\"");
+        assert_eq!(
+            shell(&script).run().stdout,
+            format!("code {code}\n"),
+            "{closed}"
+        );
+    }
 }
 
 /// It is a file's text, whoever opened the file: the mark of a connection stays.

@@ -6,7 +6,8 @@
 //! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `keys` is what is counted
 //! and of which lines, `show` is how results are shown, `live` the view on a terminal, `progress` a line of how
 //! far it has got, `load` is the generator, `bench` measures, `manual` prints completions and the manual page,
-//! `memory` is how much there is, `signals` is what ends a run early, `report` counts batches for `--stats`,
+//! `memory` is how much there is, `signals` is what ends a run early, `streams` is what was closed at the start,
+//! `report` counts batches for `--stats`,
 //! `allocations` counts what the allocator does.
 
 mod allocations;
@@ -21,6 +22,7 @@ mod progress;
 mod report;
 mod show;
 mod signals;
+mod streams;
 mod usage;
 mod wire;
 
@@ -30,6 +32,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use microtally::{Error, ErrorKind};
+
+/// Without it the results would be lost and the exit code would say that all is well.
+const CLOSED: &str = "standard output: it is closed, so results would be lost; open it, or discard them with > /dev/null";
 
 fn main() -> ExitCode {
     allocations::fit_into_address_space();
@@ -43,11 +48,21 @@ fn main() -> ExitCode {
                     say(&Error::output("stdout", &cause));
                     1
                 }
+                _ if !error.use_stderr() && streams::is_stdout_closed() => {
+                    say(&CLOSED);
+                    1
+                }
                 _ => error.exit_code(),
             };
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
+    // Whoever listens writes to clients, and needs no standard output.
+    let is_needed = !matches!(&command, flags::Command::Gen(options) if options.listen.is_some());
+    if is_needed && streams::is_stdout_closed() {
+        say(&CLOSED);
+        return ExitCode::FAILURE;
+    }
     let outcome = match command {
         flags::Command::Words(options) => wire::words(&options),
         flags::Command::Top(options) => wire::top(&options),
