@@ -52,7 +52,7 @@ fn a_long_count_says_how_far_it_is_and_takes_it_back_at_the_end() {
     terminal.press(&["C-c"]);
     let text = terminal.is_as_before(0);
     assert!(
-        text.contains(" one\n") && text.contains(" records, "),
+        text.contains(" one\n") && text.contains(" lines, 1 key\n"),
         "{text}"
     );
     assert!(
@@ -91,4 +91,26 @@ fn nothing_of_it_goes_into_a_pipe_or_a_file() {
     );
     let said = fs::read(terminal.path("said")).expect("the shell made it");
     assert_eq!(String::from_utf8_lossy(&said), "");
+}
+
+#[test]
+fn a_count_on_a_terminal_ends_with_its_lines_and_keys_and_figures_come_with_stats() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.run("stty -g > before");
+    terminal.run(&format!(
+        "printf 'a\\nb\\na\\n' | {PROGRAM} count -; echo left with $?"
+    ));
+    let text = terminal.is_as_before(0);
+    assert!(text.contains("\n3 lines, 2 keys\n"), "{text}");
+    for jargon in ["batch", "GB/s", "late", "allocations", "processor"] {
+        assert!(!text.contains(jargon), "{jargon}: {text}");
+    }
+    terminal.run("clear");
+    terminal.run(&format!(
+        "echo a | {PROGRAM} count --stats -; echo gone with $?"
+    ));
+    let text = terminal.wait("the end", |screen| screen.contains("gone with 0\n"));
+    assert!(text.contains("steady-state allocations"), "{text}");
 }

@@ -313,7 +313,7 @@ fn a_pipe_among_the_files_is_read_as_it_comes() {
 #[test]
 fn more_files_than_descriptors_are_told_of_in_one_line() {
     let script =
-        "ulimit -n 40; exec \"$0\" words -k line -o tsv -j 1 -i 20ms -F --from start log-*";
+        "ulimit -n 40; exec \"$0\" words -k line -o tsv -n all -j 1 -i 20ms -F --from start log-*";
     let mut program = shell(script);
     for n in 10..70 {
         program = program.file(&format!("log-{n}"), format!("of {n}\n"));

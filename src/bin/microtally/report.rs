@@ -28,6 +28,9 @@ struct Seen {
     records: u64,
     /// Of those, the ones that came before the last result.
     out_records: u64,
+    /// Keys of the last result, and of the one that had the most.
+    keys: u64,
+    keys_max: u64,
     tokens: u64,
     bytes: u64,
     dropped: u64,
@@ -61,6 +64,9 @@ pub(crate) struct Summary {
     records: u64,
     /// Of those, the ones that came behind the last result.
     left_records: u64,
+    /// Keys of the last result, and of the one that had the most.
+    keys: u64,
+    keys_max: u64,
     tokens: u64,
     bytes: u64,
     dropped: u64,
@@ -101,6 +107,8 @@ impl Report {
             batches: 0,
             records: 0,
             out_records: 0,
+            keys: 0,
+            keys_max: 0,
             tokens: 0,
             bytes: 0,
             dropped: 0,
@@ -142,6 +150,8 @@ impl Report {
             batches: seen.batches,
             records: seen.records,
             left_records: seen.records - seen.out_records,
+            keys: seen.keys,
+            keys_max: seen.keys_max,
             tokens: seen.tokens,
             bytes: seen.bytes,
             dropped: seen.dropped,
@@ -226,6 +236,8 @@ impl<V: Shown> Sink<V> for Results {
             let nulls = batch.iter().filter(|(_, value)| value.is_null());
             seen.null_values = seen.null_values.max(nulls.count() as u64);
         }
+        seen.keys = batch.len() as u64;
+        seen.keys_max = seen.keys_max.max(seen.keys);
         Ok(())
     }
 }
@@ -244,6 +256,25 @@ impl Summary {
     /// Values of one result that are beyond a double, at most.
     pub(crate) fn null_values(&self) -> u64 {
         self.null_values
+    }
+
+    /// Keys of the result that had the most.
+    pub(crate) fn keys_max(&self) -> u64 {
+        self.keys_max
+    }
+
+    /// What a person who asked for no statistics is told: `12 lines, 3 keys`.
+    pub(crate) fn short_text(&self) -> String {
+        let amount = |number, noun| {
+            let plural = if number == 1 { "" } else { "s" };
+            format!("{number} {noun}{plural}")
+        };
+        let mut text = amount(self.records, "line");
+        write!(text, ", {}", amount(self.keys, "key")).expect("writing to a string succeeds");
+        if self.dropped > 0 {
+            write!(text, ", {} dropped", self.dropped).expect("writing to a string succeeds");
+        }
+        text
     }
 
     /// One line for people.

@@ -316,6 +316,7 @@ impl<'a> Show<'a> {
     /// Runs to the end, and tells what was left out, and the statistics if they are wanted.
     pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
         let outcome = run(ssc, start, &self.stopper);
+        let is_live = self.live.is_some();
         let left = self.live.map_or(Ok(()), Live::finish);
         let summary = self.report.summary_with(&self.skipped);
         say_what_was_skipped(&self.skipped);
@@ -343,11 +344,19 @@ impl<'a> Show<'a> {
                 _ => say(&format_args!("{records} {many}")),
             }
         }
-        let stats = match self.counting.stats {
-            None if std::io::stderr().is_terminal() => Some(Stats::Text),
-            asked => asked,
-        };
-        match stats {
+        // The other formats say themselves how many keys there are, or that there are more.
+        let is_cut = self.format == Format::Tsv && !is_live && self.counting.top.is_none();
+        if is_cut && summary.keys_max() > self.rows as u64 {
+            say(&format_args!(
+                "the first {} of up to {} keys were printed; -n all prints every key",
+                self.rows,
+                summary.keys_max()
+            ));
+        }
+        match self.counting.stats {
+            None if std::io::stderr().is_terminal() && outcome.is_ok() => {
+                say_line(&summary.short_text());
+            }
             Some(Stats::Text) => say(&summary.text()),
             // A line of its own for programs, without our name in front.
             Some(Stats::Json) => say_line(&summary.json()),
