@@ -548,3 +548,29 @@ fn nothing_a_user_typed_is_echoed_raw() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn a_separator_that_separates_nothing_is_refused() {
+    for args in [
+        &["count", "--split", ","][..],
+        &["count", "--split", ",", "-k", "line"],
+        &["top", "--split", ",", "-k", "json:/a"],
+        &["words", "--split", ",", "-k", "re:a"],
+        &["count", "--split-whitespace"],
+        &["count", "--split-whitespace", "-k", "csv:1"],
+    ] {
+        let ended = microtally(args).run_with(b"a,b\n").exits_with(2);
+        let option = args[1];
+        ended.says(&[
+            &format!("microtally: {option}: nothing is split"),
+            "-k field:N",
+        ]);
+    }
+    // A number is a field, too.
+    let value = ["-a", "sum", "-v", "field:2", "--split", ","];
+    let ended = microtally(&["count"])
+        .args(&value)
+        .run_with(b"a,2\n")
+        .quietly();
+    assert_eq!(ended.tsv_counts().len(), 1);
+}

@@ -54,6 +54,7 @@ pub(crate) fn words(options: &Words) -> Result<()> {
         adds_up: false,
         from: Begin::End,
     };
+    refuse_colours(&options.counting, "words")?;
     batches(&options.counting, &options.slides, &defaults)
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         from: Begin::Start,
     };
     let counting = &options.counting;
+    refuse_colours(counting, "count")?;
     let plan = plan(counting, &defaults)?;
     let ssc = StreamingContext::one_batch(config(counting, defaults.ends))?;
     ssc.on_notice(tell);
@@ -117,6 +119,16 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     let _line = progress.map(progress::start);
     show.run(ssc, start)
         .map_err(|error| in_terms_of_options(error, counting))
+}
+
+/// Only the live view has colours: a command without one cannot have them always.
+fn refuse_colours(counting: &Counting, command: &str) -> Result<()> {
+    match counting.color {
+        flags::Color::Always => Err(Error::refused(format!(
+            "--color always: {command} prints without colours; only the live view of top has them, so leave it out"
+        ))),
+        flags::Color::Auto | flags::Color::Never => Ok(()),
+    }
 }
 
 /// A command that gives results again and again.
@@ -258,7 +270,26 @@ fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
         words,
     };
     plan.check().map_err(Error::refused)?;
-    Ok(plan)
+    let keys = plan.keys.iter().flat_map(|key| &key.parts);
+    let mut parts = keys.chain(&plan.value);
+    let (option, is_used) = match counting.split {
+        Split::Default => return Ok(plan),
+        Split::Byte(_) => (
+            "--split",
+            parts.any(|part| matches!(part, Part::Word | Part::Field(_) | Part::Csv(_))),
+        ),
+        Split::Whitespace => (
+            "--split-whitespace",
+            parts.any(|part| matches!(part, Part::Word | Part::Field(_))),
+        ),
+    };
+    match is_used {
+        true => Ok(plan),
+        false => Err(Error::refused(format!(
+            "{option}: nothing is split, because no -k or -v asks for a word or a field; add -k word or -k field:N, or \
+             leave {option} out"
+        ))),
+    }
 }
 
 fn attach<'c>(plan: &Plan, lines: &DStream<'c, Lines>, show: &Show<'_>) -> Result<Counted<'c>> {
