@@ -103,18 +103,69 @@ fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
     }
 }
 
+fn fits_a_screen(help: &str) {
+    let is_narrow = help.lines().all(|line| line.chars().count() <= 80);
+    assert!(
+        help.lines().count() <= 24 && is_narrow,
+        "more than one screen:\n{help}"
+    );
+}
+
+#[test]
+fn short_help_shows_the_defaults_of_its_command_and_of_no_other() {
+    for (command, option, default) in [
+        ("words", "--top", "[default: 10]"),
+        ("top", "--top", "[default: 10]"),
+        ("count", "--top", "[default: all]"),
+        ("words", "--interval", "[default: 5s]"),
+        ("top", "--interval", "[default: 1s]"),
+    ] {
+        let help = microtally(&[command, "-h"]).run().quietly().stdout;
+        let line = help.lines().find(|line| line.contains(option));
+        let line = line.unwrap_or_else(|| panic!("no {option} in {help}"));
+        assert!(line.ends_with(default), "{line}");
+    }
+}
+
 #[test]
 fn help_and_version_go_to_standard_output() {
     let version = microtally(&["--version"]).run().quietly();
     assert!(version.stdout.starts_with("microtally "), "{version:?}");
+    for args in [&["-h"][..], &["completions", "-h"], &["man", "-h"]] {
+        fits_a_screen(&microtally(args).run().quietly().stdout);
+    }
     for command in ["words", "top", "count", "demo", "gen", "bench"] {
         let short = microtally(&[command, "-h"]).run().quietly().stdout;
-        assert!(
-            short.lines().count() <= 24,
-            "more than one screen:\n{short}"
-        );
+        fits_a_screen(&short);
         let long = microtally(&[command, "--help"]).run().quietly().stdout;
         assert!(long.contains("Examples:"), "{long}");
+    }
+}
+
+#[test]
+fn colours_are_refused_where_there_are_none() {
+    for command in ["count", "words"] {
+        let ended = microtally(&[command, "--color", "always"]).run_with(b"a\n");
+        ended.exits_with(2).says(&[&format!(
+            "microtally: --color always: {command} prints without colours; only the live view of top has them"
+        )]);
+        for when in ["auto", "never"] {
+            let program = microtally(&[command, "--color", when, "-n", "1"]);
+            program.run_with(b"a\n").quietly();
+        }
+    }
+}
+
+#[test]
+fn a_pattern_may_begin_with_a_dash() {
+    for (option, kept) in [("-g", "-x"), ("--grep", "-x"), ("-G", "a"), ("--not", "a")] {
+        let program = microtally(&["count", option, "-x", "-"]);
+        let ended = program.run_with(b"-x\na\n").quietly();
+        assert!(
+            ended.stdout.ends_with(&format!("\t{kept}\t1\n")),
+            "{ended:?}"
+        );
+        assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
     }
 }
 

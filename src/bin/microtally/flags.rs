@@ -154,7 +154,25 @@ fn without_styles(text: &str) -> String {
 /// The whole command line, for completions and manual pages too.
 pub(crate) fn command() -> clap::Command {
     // An environment variable that is empty is as good as none.
-    without_variables(Cli::command(), &|_, value| value.is_empty())
+    without_variables(with_defaults(Cli::command()), &|_, value| value.is_empty())
+}
+
+/// Options that commands share and whose default is the command's: each help shows its own and no other.
+fn with_defaults(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|command| {
+        let defaults: &[(&str, &str)] = match command.get_name() {
+            "words" => &[("top", "10"), ("interval", "5s")],
+            "top" => &[("top", "10"), ("interval", "1s")],
+            "count" => &[("top", "all")],
+            _ => &[],
+        };
+        defaults.iter().fold(command, |command, (option, default)| {
+            command.mut_arg(*option, |arg| {
+                let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                arg.help(format!("{text} [default: {default}]"))
+            })
+        })
+    })
 }
 
 /// Of the options on a command line that was right: those that an environment variable stands for, without
@@ -227,8 +245,10 @@ fn in_terms_of_variables(mut error: clap::Error, args: &[OsString]) -> clap::Err
     error
 }
 
+/// Counts streams and files by key: like Spark Streaming, and like sort | uniq -c
+///
 /// Counts what streams and files hold, by key, at memory speed: word counts as Spark Streaming makes them,
-/// and what sort, uniq -c and head are used for
+/// and what sort, uniq -c and head are used for.
 #[derive(Debug, Parser)]
 #[command(name = "microtally", version, after_long_help = TOP_EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -242,13 +262,13 @@ struct Cli {
 pub(crate) enum Command {
     /// Count the words of a stream in every batch interval
     Words(Words),
-    /// Show the most frequent keys, live: a table on a terminal, a stream of tables in a pipe
+    /// Show the most frequent keys, live on a terminal or into a pipe
     Top(Live),
-    /// Count to the end of the input and print once: sort | uniq -c | sort -rn
+    /// Count to the end and print once: sort | uniq -c | sort -rn
     Count(Count),
-    /// Count words from a built-in source on loopback: nothing to install or set up
+    /// Count words from a built-in source: nothing to set up
     Demo(Demo),
-    /// Generate lines of words, to standard output or to whoever connects
+    /// Generate lines of words, to standard output or to clients
     Gen(Gen),
     /// Measure this machine: how fast it counts, and what limits it
     Bench(Bench),
@@ -355,7 +375,10 @@ pub(crate) struct Count {
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(disable_help_flag = true, arg = help("Options"))]
 pub(crate) struct Completions {
-    /// The shell; what is printed goes where it looks for completions
+    /// bash, elvish, fish, powershell or zsh
+    ///
+    /// What is printed goes where that shell looks for completions.
+    #[arg(hide_possible_values = true)]
     pub shell: Shell,
 }
 
@@ -385,7 +408,7 @@ pub(crate) struct Demo {
     /// What the source sends.
     #[command(flatten)]
     pub load: Load,
-    /// Batch interval, from 1ms: 500ms, 5s, 2m, 1h
+    /// Batch interval, from 1ms: 500ms, 5s, 2m
     #[arg(short, long, value_name = "DUR", default_value = "1s", value_parser = units::interval)]
     #[arg(help_heading = "Batches and results")]
     pub interval: Duration,
@@ -393,7 +416,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", default_value = "5", value_parser = units::batches)]
     #[arg(help_heading = "Batches and results")]
     pub batches: u64,
-    /// Results per batch, the most frequent first
+    /// Results per batch, the greatest first
     #[arg(short = 'n', long, value_name = "N|all", default_value = "10", value_parser = units::top)]
     #[arg(help_heading = "Batches and results")]
     pub top: Top,
@@ -414,12 +437,12 @@ pub(crate) struct Gen {
     /// What is sent.
     #[command(flatten)]
     pub load: Load,
-    /// Send to whoever connects to HOST:PORT [default: standard output]
+    /// Send to clients of this address [default: stdout]
     ///
     /// Port 0 takes any free port. An IPv6 address goes in brackets: [::1]:9999.
     #[arg(long, value_name = "HOST:PORT", value_parser = units::listen, help_heading = "Running")]
     pub listen: Option<Endpoint>,
-    /// End after this many bytes: 100MB, 4GiB [default: no end]
+    /// End after this many bytes: 4GiB [default: no end]
     #[arg(long = "total", value_name = "SIZE", value_parser = units::total, help_heading = "Running")]
     pub total_bytes: Option<u64>,
 }
@@ -438,7 +461,7 @@ pub(crate) struct Bench {
     #[arg(long = "size", value_name = "SIZE", value_parser = units::text_bytes)]
     #[arg(help_heading = "Measuring")]
     pub text_bytes: Option<usize>,
-    /// Only these texts, or files, memory, start, separated by commas
+    /// Only these texts, or files, memory, start; with commas
     #[arg(
         long,
         value_name = "NAME",
@@ -446,7 +469,7 @@ pub(crate) struct Bench {
         help_heading = "Measuring"
     )]
     pub only: Vec<String>,
-    /// One round of 1MB where nothing else is asked for: shows that it works
+    /// One round of 1MB by default: shows that it works
     #[arg(long, help_heading = "Measuring")]
     pub quick: bool,
     /// How input is split.
@@ -456,7 +479,7 @@ pub(crate) struct Bench {
 
 /// `-h` and `--help` under one of our headings: under its own it would cost `-h` three lines.
 fn help(heading: &'static str) -> Arg {
-    let text = StyledStr::from("Print help (-h: one screen, --help: with examples)");
+    let text = StyledStr::from("Print help (--help: all of it, with examples)");
     let arg = Arg::new("help")
         .short('h')
         .long("help")

@@ -42,6 +42,8 @@ pub(crate) fn page(options: &Man) -> Result<()> {
             found.name(format!("microtally-{name}"))
         }
     };
+    // The page would leave out the text of an option that `-h` does not show.
+    let page = page.mut_args(|arg| arg.hide_short_help(false));
     let mut text = Vec::new();
     let written = clap_mangen::Man::new(page).render(&mut text);
     written.map_err(|cause| Error::output("stdout", &cause))?;

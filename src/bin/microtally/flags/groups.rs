@@ -98,6 +98,7 @@ pub(crate) struct Counting {
         short = 'g',
         long = "grep",
         value_name = "REGEX",
+        allow_hyphen_values = true,
         value_parser = utf8(|text| Ok(text.to_owned())),
         help_heading = "Input"
     )]
@@ -109,6 +110,7 @@ pub(crate) struct Counting {
         short = 'G',
         long = "not",
         value_name = "REGEX",
+        allow_hyphen_values = true,
         value_parser = utf8(|text| Ok(text.to_owned())),
         help_heading = "Input"
     )]
@@ -151,7 +153,7 @@ pub(crate) struct Counting {
         value_parser = utf8(spec::value), help_heading = "What is counted"
     )]
     pub value: Option<Part>,
-    /// How many, the greatest first [default: 10; count: all]
+    /// How many, the greatest first
     // Negative numbers are for the parsers to refuse, which say what is allowed; so below.
     #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
     #[arg(allow_negative_numbers = true)]
@@ -258,7 +260,7 @@ pub(crate) struct Listening {
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
 pub(crate) struct Slides {
-    /// Batch interval, from 1ms: 500ms, 2m [default: 5s; top: 1s]
+    /// Batch interval, from 1ms: 500ms, 2m
     #[arg(short, long, value_name = "DUR", value_parser = units::interval)]
     #[arg(help_heading = "Results")]
     pub interval: Option<Duration>,
@@ -320,18 +322,18 @@ pub(crate) struct Kernel {
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
 pub(crate) struct Load {
-    /// Bytes per second: 100MB/s, 1GiB/s, or max
+    /// Bytes per second: 100MB/s, or max
     #[arg(long, value_name = "SIZE/s|max", default_value = "max", value_parser = units::rate)]
     #[arg(help_heading = "Load")]
     pub rate: Rate,
     /// The same seed gives the same text
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::seed, help_heading = "Load")]
     pub seed: u64,
-    /// Number of different words, 1 to 10000000
+    /// Different words, 1 to 10000000
     #[arg(long, value_name = "N", default_value = "50000", value_parser = units::vocabulary)]
     #[arg(help_heading = "Load")]
     pub vocabulary: usize,
-    /// How unequal words are, 0 to 4; natural text: about 1
+    /// Zipf exponent, 0 to 4; text: about 1
     #[arg(long = "zipf", value_name = "EXPONENT", default_value = "1.0", value_parser = units::zipf)]
     #[arg(help_heading = "Load")]
     pub zipf_exponent: f64,

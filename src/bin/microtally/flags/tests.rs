@@ -358,7 +358,10 @@ fn short_help_fits_a_screen_and_long_help_has_examples() {
         assert_eq!(help.exit_code(), 0);
         let help = help.to_string();
         assert!(help.lines().count() <= 24, "{help}");
-        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{help}"
+        );
         assert!(error(&format!("microtally|{command}|--help")).contains("\nExamples:\n"));
     }
     assert!(error("microtally|--version").starts_with("microtally "));
