@@ -65,6 +65,44 @@ fn the_view_follows_its_window_and_leaves_its_table() {
 }
 
 #[test]
+fn the_title_names_standard_input_however_it_was_chosen() {
+    for source in ["", "-"] {
+        let Some(terminal) = Terminal::open(80, 24) else {
+            return;
+        };
+        terminal.run("stty -g > before");
+        terminal.run(&format!(
+            "{PROGRAM} gen --rate 100KB/s | {PROGRAM} top -k word -i 200ms {source}; echo left with $?"
+        ));
+        terminal.wait("the title", |screen| {
+            screen.contains(" microtally · standard input ")
+        });
+        terminal.press(&["q"]);
+        terminal.is_as_before(0);
+    }
+}
+
+#[test]
+fn a_filter_finds_a_key_behind_the_first_thousand() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.run("stty -g > before");
+    terminal.run(&format!(
+        "{{ seq 1500; seq 1500; echo needle; sleep 600; }} | {PROGRAM} top -i 200ms; echo left with $?"
+    ));
+    terminal.wait("the view", |screen| {
+        screen.contains("of the first 1 000 of 1 501 key")
+    });
+    terminal.type_text("/needle");
+    terminal.press(&["Enter"]);
+    terminal.wait("the key", |screen| {
+        screen.contains("filter \"needle\": 1 key") && keys(screen) == ["needle"]
+    });
+    terminal.press(&["q"]);
+}
+
+#[test]
 fn a_filter_is_typed_and_cleared() {
     let Some(terminal) = Terminal::open(80, 24) else {
         return;

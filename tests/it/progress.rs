@@ -108,6 +108,10 @@ fn a_count_on_a_terminal_ends_with_its_lines_and_keys_and_figures_come_with_stat
         assert!(!text.contains(jargon), "{jargon}: {text}");
     }
     terminal.run("clear");
+    terminal.run(&format!("echo a b | {PROGRAM} words -; echo done with $?"));
+    terminal.wait("the words", |screen| {
+        screen.contains("\n1 line, 1 batch\ndone with 0\n")
+    });
     terminal.run(&format!(
         "echo a | {PROGRAM} count --stats -; echo gone with $?"
     ));

@@ -263,14 +263,19 @@ impl Summary {
         self.keys_max
     }
 
-    /// What a person who asked for no statistics is told: `12 lines, 3 keys`.
-    pub(crate) fn short_text(&self) -> String {
-        let amount = |number, noun| {
-            let plural = if number == 1 { "" } else { "s" };
-            format!("{number} {noun}{plural}")
+    /// What a person sees who asked for no statistics: `12 lines, 3 keys`; of results that do not hold all that was
+    /// counted, `12 lines, 3 batches`.
+    pub(crate) fn short_text(&self, is_of_all: bool) -> String {
+        let amount = |number, one, many| match number {
+            1 => format!("1 {one}"),
+            _ => format!("{number} {many}"),
         };
-        let mut text = amount(self.records, "line");
-        write!(text, ", {}", amount(self.keys, "key")).expect("writing to a string succeeds");
+        let lines = amount(self.records, "line", "lines");
+        let results = match is_of_all {
+            true => amount(self.keys, "key", "keys"),
+            false => amount(self.batches, "batch", "batches"),
+        };
+        let mut text = format!("{lines}, {results}");
         if self.dropped > 0 {
             write!(text, ", {} dropped", self.dropped).expect("writing to a string succeeds");
         }

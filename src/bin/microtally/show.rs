@@ -13,7 +13,7 @@ use microtally::stream::Reduced;
 use microtally::{Result, StopHandle, Value, sink};
 
 use crate::flags::spec::{Aggregate, Part};
-use crate::flags::{self, Counting, Format, Stats, Top};
+use crate::flags::{self, Counting, Format, SourceSpec, Stats, Top};
 use crate::keys::Plan;
 use crate::keys::number::Number;
 use crate::keys::skipped::{Reason, Skipped};
@@ -209,6 +209,8 @@ pub(crate) struct Show<'a> {
     pub(crate) skipped: Arc<Skipped>,
     stopper: Stopper,
     live: Option<Live>,
+    /// Whether the last result holds all that was counted.
+    is_of_all: bool,
 }
 
 impl<'a> Show<'a> {
@@ -235,6 +237,7 @@ impl<'a> Show<'a> {
             skipped: Skipped::new(),
             stopper: Stopper::default(),
             live: None,
+            is_of_all: false,
         }
     }
 
@@ -244,7 +247,8 @@ impl<'a> Show<'a> {
     }
 
     /// Shows the one batch there will be; the progress line ends before.
-    pub(crate) fn at_the_end<V: Shown>(&self, results: &Reduced<'_, V>) {
+    pub(crate) fn at_the_end<V: Shown>(&mut self, results: &Reduced<'_, V>) {
+        self.is_of_all = true;
         results.output(Ending(Results(self.report.clone())));
         let table = Table {
             is_repeated: false,
@@ -260,6 +264,7 @@ impl<'a> Show<'a> {
         results: &Reduced<'_, V>,
         period: Period,
     ) -> Result<()> {
+        self.is_of_all = matches!(period, Period::SoFar);
         results.output(Results(self.report.clone()));
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if self.is_live && std::io::stdout().is_terminal() && !is_dumb {
@@ -290,12 +295,13 @@ impl<'a> Show<'a> {
             _ => LIVE_ROWS,
         };
         let options = live::Options {
-            sources: self
-                .counting
-                .sources
-                .iter()
-                .map(|source| flags::spec::shown(&source.to_string()))
-                .collect(),
+            sources: match &self.counting.sources[..] {
+                [] => vec![SourceSpec::Stdin.to_string()],
+                sources => {
+                    let shown = |source: &SourceSpec| flags::spec::shown(&source.to_string());
+                    sources.iter().map(shown).collect()
+                }
+            },
             value_name: self.value_name.to_owned(),
             values: self.whole.map_or(Values::Alone, Values::PartsOf),
             period,
@@ -355,7 +361,7 @@ impl<'a> Show<'a> {
         }
         match self.counting.stats {
             None if std::io::stderr().is_terminal() && outcome.is_ok() => {
-                say_line(&summary.short_text());
+                say_line(&summary.short_text(self.is_of_all));
             }
             Some(Stats::Text) => say(&summary.text()),
             // A line of its own for programs, without our name in front.

@@ -88,7 +88,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
     let plan = plan(counting, &defaults)?;
     let ssc = StreamingContext::one_batch(config(counting, defaults.ends))?;
     ssc.on_notice(tell);
-    let show = Show::new(counting, &plan, &defaults.show);
+    let mut show = Show::new(counting, &plan, &defaults.show);
     // Nothing but files is counted on all cores at once, without a thread that reads.
     let (lines, start, progress): (_, Start, _) = match only_files(counting) {
         Some(patterns) => {

@@ -172,9 +172,9 @@ pub(crate) struct Counting {
     #[arg(default_missing_value = "text", hide_possible_values = true)]
     #[arg(help_heading = "Results", hide_short_help = true)]
     pub stats: Option<Stats>,
-    /// Colours: auto, always or never
+    /// Colours of the live view: auto, always or never
     ///
-    /// auto: on a terminal, unless NO_COLOR is set or TERM is dumb.
+    /// auto: unless NO_COLOR is set. What is printed has none: words and count refuse always.
     #[arg(
         long,
         value_name = "WHEN",

@@ -512,11 +512,11 @@ fn state(model: &Model, value_name: &str) -> Vec<String> {
     }
     let (rows, keys) = (frame.now.len() as u64, head.keys);
     if !model.filter.is_empty() {
-        let passed = grouped(model.passed().unwrap_or(model.len() as u64));
-        pieces.push(format!(
-            "filter \"{}\": {passed} keys",
-            shown(&model.filter)
-        ));
+        let passed = match model.passed().unwrap_or(model.len() as u64) {
+            1 => "1 key".to_owned(),
+            keys => format!("{} keys", grouped(keys)),
+        };
+        pieces.push(format!("filter \"{}\": {passed}", shown(&model.filter)));
     }
     // A filter that all keys were compared with is not limited to the first rows.
     if rows < keys && (model.filter.is_empty() || model.passed().is_none()) {
