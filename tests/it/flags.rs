@@ -143,6 +143,29 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn a_first_guess_is_answered_with_what_to_write() {
+    for (args, parts) in [
+        (
+            &["count", "."][..],
+            &["Is a directory", "(DIR/*)", "dir:///PATH"][..],
+        ),
+        (&["top", "9999"], &["No such file", "localhost:9999"]),
+        (
+            &["count", "-i", "5s"],
+            &["'-i'", "did you mean top or words"],
+        ),
+        (
+            &["count", "--window=5s"],
+            &["'--window'", "did you mean top or words"],
+        ),
+    ] {
+        let ended = microtally(args).run();
+        assert_ne!(ended.code, Some(0), "{args:?}: {ended:?}");
+        ended.says(parts);
+    }
+}
+
+#[test]
 fn colours_are_refused_where_there_are_none() {
     for command in ["count", "words"] {
         let ended = microtally(&[command, "--color", "always"]).run_with(b"a\n");

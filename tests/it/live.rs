@@ -82,6 +82,27 @@ fn the_title_names_standard_input_however_it_was_chosen() {
     }
 }
 
+/// The keys of one terminal cannot steer the view and be the input.
+#[test]
+fn a_terminal_as_input_is_explained() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.run("stty -g > before");
+    terminal.run(&format!("{PROGRAM} top; echo refused with $?"));
+    terminal.wait("the refusal", |screen| {
+        screen.contains("whose keys steer the live view") && screen.contains("refused with 2\n")
+    });
+    terminal.run(&format!("{PROGRAM} count; echo left with $?"));
+    terminal.wait("the hint", |screen| {
+        screen.contains("this terminal; type lines, and end them with Ctrl-D")
+    });
+    terminal.run("a line");
+    terminal.press(&["C-d"]);
+    let text = terminal.is_as_before(0);
+    assert!(text.contains("1  100.0 %  a line\n"), "{text}");
+}
+
 #[test]
 fn a_filter_finds_a_key_behind_the_first_thousand() {
     let Some(terminal) = Terminal::open(80, 24) else {

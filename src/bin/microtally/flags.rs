@@ -79,6 +79,11 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
             // Of `tail`.
             None => "-F, which follows files".to_owned(),
         }),
+        "-i" | "-w" | "--interval" | "--window" | "--slide" | "--batches"
+            if command == Some("count") =>
+        {
+            Some("top or words, which print again and again".to_owned())
+        }
         "-d" => value("-d").map(|value| format!("--split '{}'", spec::shown(&value))),
         _ => None,
     };

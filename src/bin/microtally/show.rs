@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
-use microtally::{Result, StopHandle, Value, sink};
+use microtally::{Error, Result, StopHandle, Value, sink};
 
 use crate::flags::spec::{Aggregate, Part};
 use crate::flags::{self, Counting, Format, SourceSpec, Stats, Top};
@@ -285,6 +285,14 @@ impl<'a> Show<'a> {
     }
 
     fn live<V: Shown>(&mut self, results: &Reduced<'_, V>, period: Period) -> Result<()> {
+        let sources = &self.counting.sources;
+        let reads_stdin = sources.is_empty() || sources.contains(&SourceSpec::Stdin);
+        if reads_stdin && std::io::stdin().is_terminal() {
+            return Err(Error::refused(
+                "standard input: this terminal, whose keys steer the live view; name a file or an address to count, or \
+                 write -o table to type lines here",
+            ));
+        }
         let is_colourful = match self.counting.color {
             flags::Color::Always => true,
             flags::Color::Never => false,

@@ -4,7 +4,7 @@
 //! how stages work, how results are shown.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use microtally::prelude::*;
@@ -356,9 +356,21 @@ fn open_any(paths: &[PathBuf], is_all: bool) -> Result<Files> {
 /// What may have been meant by a name that is no file.
 fn in_terms_of_sources(error: Error, name: &OsStr) -> Error {
     match error.kind() {
+        ErrorKind::Source if Path::new(name).is_dir() => error.with_advice(DIRECTORY),
         ErrorKind::Source if has_colon(name) => error.with_advice(ADDRESS),
+        ErrorKind::Source if is_port(name) => error.with_advice(PORT),
         _ => error,
     }
+}
+
+const DIRECTORY: &str =
+    "name the files in it (DIR/*), or dir:///PATH to count files that are put into it";
+
+const PORT: &str = "a port is written with its host: localhost:9999";
+
+fn is_port(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|text| text.parse::<u16>().is_ok())
 }
 
 /// What a name that is no file may have been meant for.
@@ -466,7 +478,12 @@ fn source(
         }};
     }
     Ok(match spec {
-        SourceSpec::Stdin => Box::new(Input::stdin().decompress()),
+        SourceSpec::Stdin => {
+            if std::io::stdin().is_terminal() {
+                say(&"standard input: this terminal; type lines, and end them with Ctrl-D");
+            }
+            Box::new(Input::stdin().decompress())
+        }
         SourceSpec::Tcp { host, port } => {
             let name = format!("{host}:{port}");
             if Path::new(&name).exists() {
