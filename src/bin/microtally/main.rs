@@ -8,8 +8,9 @@
 //! far it has got, `load` is the generator, `bench` measures, `manual` prints completions and the manual page,
 //! `memory` is how much there is, `signals` is what ends a run early, `streams` is what was closed at the start,
 //! `report` counts batches for `--stats`,
-//! `allocations` counts what the allocator does.
+//! `advice` is what to do about a notice, `allocations` counts what the allocator does.
 
+mod advice;
 mod allocations;
 mod bench;
 mod flags;
