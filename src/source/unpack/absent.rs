@@ -22,9 +22,6 @@ impl Kind {
     }
 }
 
-/// See `unpack/kinds.rs`.
-pub(crate) const MAGIC_BYTES: usize = 0;
-
 /// Nobody can ask what is inside.
 pub(crate) fn kind_of(_first: &[u8], _is_all: bool) -> Kind {
     Kind::Plain
