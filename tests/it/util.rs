@@ -536,6 +536,11 @@ pub(crate) fn hangups_are_ignored() -> bool {
     signal_mask("self", "SigIgn:") & 1 == 1
 }
 
+/// Whether these tests run in the background of a shell without job control, which the program inherits.
+pub(crate) fn interrupts_are_ignored() -> bool {
+    signal_mask("self", "SigIgn:") >> 1 & 1 == 1
+}
+
 /// Waits until `condition`.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
