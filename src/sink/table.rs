@@ -15,6 +15,7 @@
 //! The key stands last: a terminal and a library that differ about the width of a character then
 //! differ about nothing behind it. Numbers are grouped by spaces, which no country reads as a point.
 
+use std::any::TypeId;
 use std::io::Write;
 use std::time::Duration;
 
@@ -163,7 +164,7 @@ impl<V: Value> Sink<V> for Table<V> {
         // Summed here and not taken from the statistics: those are of a batch, and this may be a window.
         let sum = addend.map(|addend| whole_of(batch.iter().map(|(_, value)| addend(value))));
         let total = match sum {
-            Some(sum) if sum > 0.0 => sum + other_records as f64,
+            Some(sum) if sum > 0.0 => with_others::<V>(sum, other_records),
             _ => 0.0,
         };
         let seconds = seconds_of(self.period, stats);
@@ -189,6 +190,16 @@ impl<V: Value> Sink<V> for Table<V> {
             text.push(b'\n');
         }
         self.out.send()
+    }
+}
+
+/// What all values are together, `sum` and those of records whose keys were not kept; 0 where it is not known. A
+/// record that is counted adds one to a count, and nobody knows what to any other value.
+pub fn with_others<V: 'static>(sum: f64, other_records: u64) -> f64 {
+    match other_records {
+        0 => sum,
+        _ if TypeId::of::<V>() == TypeId::of::<u64>() => sum + other_records as f64,
+        _ => 0.0,
     }
 }
 

@@ -193,10 +193,15 @@ impl<V: Copy> Table<V> {
             return false;
         }
         if limit.room < later {
-            let more = later.saturating_mul(KEYS_AT_ONCE);
-            let is_taken = limit.lease.charge(more);
-            limit.room += if is_taken { more } else { 0 };
-            return is_taken;
+            // For many keys at once, unless they are long or the pool is nearly used up: then for this one.
+            let more = later
+                .saturating_mul(KEYS_AT_ONCE)
+                .min(later.max(AT_ONCE_BYTES));
+            let taken = [more, later]
+                .into_iter()
+                .find(|&bytes| limit.lease.charge(bytes));
+            limit.room += taken.unwrap_or(0);
+            return taken.is_some();
         }
         // A leaf at a time, so that little is taken that is not used.
         limit.lease.extend(Self::reserve() + 4 * key_len)
@@ -520,6 +525,9 @@ impl Table<u64> {
 
 /// Keys for which the pool is asked at a time.
 const KEYS_AT_ONCE: usize = 256;
+
+/// Bytes that are charged at once for keys to come, at most, unless one key takes more.
+const AT_ONCE_BYTES: usize = 1 << 20;
 
 fn less(bytes: usize, by: usize) -> usize {
     if bytes == UNLIMITED {

@@ -97,9 +97,12 @@ impl<V: Copy> Table<V> {
         self.limit.stands_for = 0;
         if per_value > 1 {
             let lost = self.limit.loss.other - before;
-            let kept = other.len() as u64 - lost.saturating_sub(other.limit.loss.other) / per_value;
+            let refused = lost.saturating_sub(other.limit.loss.other) / per_value;
+            // A table whose records were all refused has no keys.
+            let keys = other.len() as u64;
+            let kept = keys.saturating_sub(refused);
             let most = per_value
-                .saturating_add(other.len() as u64 - 1)
+                .saturating_add(keys.saturating_sub(1))
                 .saturating_sub(kept);
             self.limit.loss.other = before + lost.min(most.saturating_add(other.limit.loss.other));
         }

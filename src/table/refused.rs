@@ -136,7 +136,11 @@ impl<V: Copy> Table<V> {
 
     /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
     pub(super) fn add_loss<W: Copy>(&mut self, other: &Table<W>, was_empty: bool) {
-        let is_mixed = !was_empty && !other.is_empty();
+        // A table without keys may have refused one that the other has.
+        let has_refused =
+            |refused: &Option<Refused>| refused.as_ref().is_some_and(|it| !it.is_empty());
+        let is_mixed = (!was_empty || has_refused(&self.limit.refused))
+            && (!other.is_empty() || has_refused(&other.limit.refused));
         let loss = match (&mut self.limit.refused, &other.limit.refused) {
             (_, None) => other.limit.loss,
             (Some(ours), Some(theirs)) if !ours.is_empty() => {

@@ -478,3 +478,18 @@ fn only_files_can_be_run_to_their_ends() {
     ssc.files_stream(Files::open(["Cargo.toml"]).unwrap());
     assert_eq!(ssc.start_files().unwrap_err().kind(), ErrorKind::NoOutput);
 }
+
+/// As a rotation does: the name is another file's by the time it is read, and that one is whole.
+#[test]
+fn a_file_that_was_replaced_by_a_shorter_one_before_it_was_read_is_counted_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = put(root.path(), &[b"old and long\n".repeat(50)]);
+    let files = Files::open(&paths).unwrap();
+    let new = root.path().join("new");
+    fs::write(&new, "fresh\nlast").unwrap();
+    fs::rename(&new, &paths[0]).unwrap();
+    let outcome = all_at_once(files, Rule::Lines, Config::default().workers(1));
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.seen, Definition::of(b"fresh\nlast", Rule::Lines));
+    assert_eq!(outcome.notices, [""; 0]);
+}

@@ -393,7 +393,7 @@ fn a_quoted_column_that_does_not_end_with_its_line_is_reported() {
     for key in ["csv:1", "csv:2"] {
         count(&["-k", key, "--stats=json"], text).says(&[
             "microtally: 2 lines end inside a quoted CSV column; a record that spans lines is not joined, each line is \
-             counted by itself, for example: \"a\n",
+             looked at by itself, for example: \"a\n",
             "\"open_quotes\":2",
         ]);
     }

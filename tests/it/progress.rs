@@ -108,7 +108,10 @@ fn a_count_on_a_terminal_ends_with_its_lines_and_keys_and_figures_come_with_stat
         assert!(!text.contains(jargon), "{jargon}: {text}");
     }
     terminal.run("clear");
-    terminal.run(&format!("echo a b | {PROGRAM} words -; echo done with $?"));
+    // One batch, also where a batch interval of five seconds would end just now.
+    terminal.run(&format!(
+        "echo a b | {PROGRAM} words -i 8760h -; echo done with $?"
+    ));
     terminal.wait("the words", |screen| {
         screen.contains("\n1 line, 1 batch\ndone with 0\n")
     });

@@ -423,7 +423,7 @@ fn say_what_was_skipped(skipped: &Skipped) {
             Reason::OpenQuote,
             "line ends inside a quoted CSV column",
             "lines end inside a quoted CSV column",
-            "a record that spans lines is not joined, each line is counted by itself",
+            "a record that spans lines is not joined, each line is looked at by itself",
         ),
     ] {
         let (lines, what) = match skipped.count(reason) {

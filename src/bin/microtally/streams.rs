@@ -17,6 +17,7 @@ pub(crate) fn is_stdout_closed() -> bool {
 /// The system's loader calls what stands here before `main` and before the standard library begins.
 // SAFETY: the section is an array of pointers to functions of this type, and `look` needs nothing of the standard
 // library that has to be set up before: it makes one system call and stores a flag.
+#[cfg(target_os = "linux")]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;

@@ -122,13 +122,13 @@ impl Hand {
                 return Ok(Ending::Reset);
             }
             let room = match end {
-                Some(end) => end - at,
+                Some(end) => end.saturating_sub(at),
                 // The last record ends soon behind the piece, as a rule.
                 None if at < range.end => range.end - at + PROBE_BYTES as u64,
                 None => u64::MAX,
             };
             // Behind the end that the file had when it was opened nothing is read, also if it grows.
-            let room = room.min(file_end - at);
+            let room = room.min(file_end.saturating_sub(at));
             if room == 0 {
                 break;
             }

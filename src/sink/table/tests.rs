@@ -346,3 +346,11 @@ proptest! {
         }
     }
 }
+
+/// A sum and a number of records are no whole together.
+#[test]
+fn what_others_have_is_part_of_a_whole_of_counts_only() {
+    assert_eq!(with_others::<u64>(90.0, 10), 100.0);
+    assert_eq!(with_others::<f64>(90.0, 0), 90.0);
+    assert_eq!(with_others::<f64>(90.0, 10), 0.0);
+}

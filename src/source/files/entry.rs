@@ -5,7 +5,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, describe};
@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) path: PathBuf,
     /// Its size when it was named, if it is a regular file.
     pub(crate) bytes: u64,
+    /// Which file it was then: its device and inode.
+    id: Option<(u64, u64)>,
     /// A pipe or a device, which can be opened once.
     pub(super) stream: Option<File>,
     /// It could be opened when it was named.
@@ -83,6 +85,7 @@ impl Entry {
             },
             path,
             bytes: if is_file { metadata.len() } else { 0 },
+            id: Some((metadata.dev(), metadata.ino())),
             // A pipe must not be closed again: whoever writes would be told that nobody reads.
             stream: (!is_file).then_some(file),
             is_readable: true,
@@ -95,6 +98,7 @@ impl Entry {
         Entry {
             path,
             bytes: 0,
+            id: None,
             first: First::default(),
             stream: None,
             is_readable: false,
@@ -135,7 +139,10 @@ impl Entry {
         Ok(if metadata.is_file() {
             // Files that are made up when they are read say that they are empty.
             // Of one that has become shorter meanwhile more is expected than there is: that will be noticed.
-            let bytes = Some(metadata.len().max(self.bytes)).filter(|&bytes| bytes > 0);
+            // Another file of that name, as after a rotation, is as long as it is.
+            let is_same = self.id == Some((metadata.dev(), metadata.ino()));
+            let named_bytes = if is_same { self.bytes } else { 0 };
+            let bytes = Some(metadata.len().max(named_bytes)).filter(|&bytes| bytes > 0);
             let first = First::of(&file)?;
             match first.kind(self.is_unpacked) {
                 Kind::Plain => Opened::Regular(Regular {

@@ -252,6 +252,9 @@ impl Follow {
         if has_heard {
             self.heard += 1;
             self.heard_at = now;
+        } else if self.heard >= FOLLOW_EARLY_LOOKS_MAX {
+            // The pause is over and nothing came: the next write is reported again, and there is nothing to wait for.
+            self.heard = FOLLOW_EARLY_LOOKS_MAX - 1;
         }
         for id in written.drain(..) {
             let is_it = |file: &Followed| file.watch == Some(id);

@@ -149,6 +149,7 @@ impl<V: Copy> Limit<V> {
         }
         self.is_closed = false;
         self.is_lifted = false;
+        self.stands_for = 0;
         self.room = self.room_at_first();
     }
 

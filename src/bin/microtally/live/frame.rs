@@ -313,7 +313,7 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
                     let whole = table::whole_of(batch.iter().map(|(_, value)| number(value)));
                     Some(match whole {
                         0.0 => 0.0,
-                        whole => whole + limit.other_records as f64,
+                        whole => table::with_others::<V>(whole, limit.other_records),
                     })
                 }
                 Values::Alone => None,
