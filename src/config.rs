@@ -74,7 +74,9 @@ pub enum OnLimit {
     /// thread counts, and for most of them while few were refused. A key for which it is `m` has the value of all its
     /// records but `m` at most.
     ///
-    /// The tables of all threads share the memory, so keys are refused only when it is used up.
+    /// The tables of all threads share the memory, so keys are refused only when it is used up. Running sums
+    /// ([`reduce_by_key_so_far`](crate::stream::Reduced::reduce_by_key_so_far)) take theirs from the same share and
+    /// keep it: once it is used up, the tables of a batch have an eighth of their part each, and refuse keys earlier.
     Other,
     /// As [`Other`](Self::Other) for the batch in which it happens. That batch is put out, and the run ends
     /// with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally) gives the error instead

@@ -198,10 +198,11 @@ impl<V: Copy + Send + 'static> Counting<V> {
         self.constant = None;
     }
 
-    /// Swaps the counts and `table` if they are of one type and `table` is empty. Gives whether they were.
+    /// Swaps the counts and `table` if they are of one type and nothing was put into `table`. Returns whether it did.
     fn swap_if_empty(&mut self, table: &mut Table<V>) -> bool {
         match (table as &mut dyn Any).downcast_mut::<Table<u64>>() {
-            Some(table) if table.is_empty() => {
+            // An empty table may have refused keys: what it lost is the batch's, and stays with it.
+            Some(table) if table.is_empty() && table.loss().is_none() => {
                 // What a value stands for is another thing in each of them.
                 self.counts.swap_content(table);
                 true

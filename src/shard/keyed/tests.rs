@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::OnLimit;
 use crate::ring::arena::Arena;
 use crate::shard::stage::Tokens;
 use crate::split::{CHUNK_BYTES_MAX, LineEnds, Rule, scalar};
+use crate::table::bound::Bound;
 use crate::table::keys::Seed;
 
 const SEED: [u64; 3] = [7, 8, 9];
@@ -248,6 +250,35 @@ fn keys_from_elsewhere_are_counted() {
         assert_eq!(table.len(), 2);
         assert_eq!(table.get(b"two"), Some(9000));
         assert_eq!(table.get(b"a word of three letters"), Some(3000));
+    }
+}
+
+#[test]
+fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
+    let bound = Bound {
+        bytes: Table::<u64>::bytes_min(),
+        on_limit: OnLimit::Other,
+        may_defer: false,
+        pool: None,
+    };
+    let giant = "x".repeat(2 * bound.bytes);
+    let first = blocks(format!("a a a {giant}\n").as_bytes(), 10 * bound.bytes);
+    let second = blocks(b"a a a\n", 64);
+    for kernel in Kernel::available() {
+        let map = of_any_lifetime(|word| (word, if word.len() > 1 { 2u64 } else { 1 }));
+        let bounded = || Table::<u64>::bounded(seed(), bound.clone());
+        let (map, reduce) = (Arc::new(map), Arc::new(|a, b| a + b));
+        let tokens = Tokens::new(Rule::Split(b' '));
+        let mut stage = KeyedStage::new(tokens, map, reduce, kernel, bounded());
+        let mut tables = [bounded(), bounded()];
+        for (epoch, table) in tables.iter_mut().enumerate() {
+            let has_giant = epoch == 0;
+            stage.block(if has_giant { &first[0] } else { &second[0] }, table);
+            stage.flush(table);
+            assert_eq!(table.get(b"a"), Some(3), "epoch {epoch}");
+            assert_eq!(table.loss().other, u64::from(has_giant), "epoch {epoch}");
+            assert!(!stage.is_full());
+        }
     }
 }
 
