@@ -24,8 +24,11 @@
 
 #[cfg(test)]
 mod crowd_tests;
+mod ending;
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod limit_tests;
 mod memory;
 mod pieces;
 #[cfg(test)]
@@ -69,6 +72,9 @@ pub struct Clients<C> {
     passage: Passage,
     /// The number at which the next look at silent clients begins.
     looked: usize,
+    /// How often everybody was asked for memory.
+    #[cfg(test)]
+    relieved: usize,
 }
 
 debug_fields!([C] Clients<C>, "Clients");
@@ -78,7 +84,7 @@ debug_fields!([C] Clients<C>, "Clients");
 pub struct Long {
     /// How many.
     pub lines: u64,
-    /// Their bytes so far, without what ends them.
+    /// Their bytes so far, without the last byte of what ends them.
     pub bytes: u64,
 }
 
@@ -129,6 +135,8 @@ pub enum Event<'c, C> {
         connection: C,
         /// What the system says, if it was no clean end.
         cause: Option<io::Error>,
+        /// Whether it was in the middle of a line, also of one that is dropped or of which a part was given.
+        is_half: bool,
         /// Bytes of an unfinished line that were dropped with it.
         lost_bytes: usize,
     },
@@ -168,14 +176,21 @@ impl<C: Read> Clients<C> {
                 ..Passage::default()
             },
             looked: 0,
+            #[cfg(test)]
+            relieved: 0,
         }
     }
 
     /// Whoever reads the lines makes nothing of them but tokens by `rule`: lines that are too long may be cut
     /// at its delimiters, and what is dropped are tokens that are too long.
-    /// Records end as `line_ends` says.
+    /// Records end as `line_ends` says. Called before anything is read.
     pub fn cut_at(&mut self, rule: Rule, line_ends: LineEnds) {
         self.delimiters = Delimiters { rule, line_ends };
+        if line_ends == LineEnds::Lf {
+            // A `\r` behind the longest line, which may be a part of its end.
+            let longest = self.record_bytes_max.saturating_add(1);
+            self.held_bytes_max = self.held_bytes_max.max(longest);
+        }
     }
 
     /// Clients whose connections are open.
@@ -308,26 +323,6 @@ impl<C: Read> Clients<C> {
         }
     }
 
-    /// Nothing is read any more: [`fill`](Self::fill) ends the connections, as if each had ended cleanly,
-    /// and gives what they left. Returns what they had sent that was not read, if it was not returned before.
-    /// `unread` says how many bytes of a connection that is, where somebody knows.
-    pub fn end(&mut self, unread: impl Fn(&C) -> Option<u64>) -> Option<Unread> {
-        if std::mem::replace(&mut self.is_ending, true) {
-            return None;
-        }
-        let mut all = Unread::default();
-        for client in self.slots.iter_mut().flatten().filter(|is| !is.is_over) {
-            let bytes = unread(&client.connection).unwrap_or_else(|| {
-                // The byte would be dropped as well.
-                let read = client.connection.read(&mut [0]);
-                read.map_or(0, |count| count as u64)
-            });
-            all.clients += usize::from(bytes > 0);
-            all.bytes += bytes;
-        }
-        Some(all)
-    }
-
     /// Puts whole lines at the front of `buf`, which has room for at least one byte.
     pub fn fill(&mut self, buf: &mut [u8], on: &mut impl FnMut(Event<'_, C>)) -> Filled {
         let mut filled = 0;
@@ -443,7 +438,8 @@ impl<C: Read> Clients<C> {
         if client.held.len() + last > self.record_bytes_max {
             let first = self.delimiters.line_ends.find(&buf[from..end]);
             let first = first.expect("there is a last one");
-            if client.held.len() + first > self.record_bytes_max {
+            let content = (self.delimiters).content_len(&client.held, &buf[from..from + first]);
+            if content > self.record_bytes_max {
                 self.long.lines += 1;
                 self.long.bytes += (client.held.len() + first) as u64;
                 let held = std::mem::take(&mut client.held);
@@ -515,48 +511,6 @@ impl<C: Read> Clients<C> {
         let behind = client.behind_end(line_ends, buf, at, end);
         self.passage.skipped_bytes += (behind - at) as u64;
         behind
-    }
-
-    /// The client's connection is over: with a `cause`, what it left unfinished is dropped.
-    fn close(
-        &mut self,
-        number: usize,
-        cause: Option<io::Error>,
-        on: &mut impl FnMut(Event<'_, C>),
-    ) {
-        let Some(client) = self.slots[number].take() else {
-            return;
-        };
-        self.free.push(number);
-        self.ended -= usize::from(client.has_ended);
-        if client.is_ready {
-            self.ready.retain(|&other| other != number);
-        }
-        let mut held = client.held;
-        self.held -= held.capacity();
-        let is_half = !held.is_empty() || client.is_dropping || client.is_cut;
-        match &cause {
-            Some(_) => self.passage.truncated_records += u64::from(is_half),
-            None if client.is_dropping => {
-                self.passage.records_ended += u64::from(!client.is_cut);
-            }
-            None => {}
-        }
-        let lost_bytes = if cause.is_some() { held.len() } else { 0 };
-        // A line that was cut has a last token, even an empty one.
-        let is_unfinished = !held.is_empty() || client.is_cut && !client.is_dropping;
-        if cause.is_none() && is_unfinished {
-            let end = self.delimiters.end_behind(&held);
-            held.extend_from_slice(end);
-            self.passage.added_bytes += end.len() as u64;
-            self.outbox.put(held);
-        }
-        self.passage.truncated_bytes += lost_bytes as u64;
-        on(Event::Closed {
-            connection: client.connection,
-            cause,
-            lost_bytes,
-        });
     }
 }
 

@@ -195,11 +195,8 @@ impl Feed {
         let (max, delimiters) = (self.record_bytes_max, self.delimiters);
         let block = self.block.as_mut().expect("`cut` looked into it");
         let held = block.bytes().len();
-        // The next byte decides whether the last one is part of the record.
-        let is_undecided = delimiters.line_ends == LineEnds::Lf
-            && held == max + 1
-            && block.bytes().last() == Some(&b'\r');
-        let too_long = held > max && !is_undecided;
+        // The next byte decides whether a `\r` at the end is part of the record.
+        let too_long = delimiters.content_len(block.bytes(), b"") > max;
         // The record is longer than the limit, now or since long: its complete tokens go as they are.
         if (too_long || self.mid_record)
             && let Some(last) = delimiters.rfind(&block.bytes()[..held.min(max + 1)])
@@ -258,6 +255,9 @@ impl Feed {
     /// Call [`cut`](Self::cut) until it gives nothing first: only the unfinished line may be left.
     /// Afterwards, if [`has_block`](Self::has_block) or anything is held, `cut` gives that line away.
     pub(crate) fn end(&mut self, ending: Ending) {
+        if ending == Ending::Clean {
+            self.drop_undecided();
+        }
         let held = self.held_bytes();
         // A record whose beginning was given away has a last token, even an empty one.
         let unterminated = held > 0 || self.mid_record;
@@ -294,6 +294,27 @@ impl Feed {
         self.mid_record = false;
         // An ended line leaves its `\n` in the block, which `cut` finds; a `\r` was cut behind before.
         self.skip_line_feed = false;
+    }
+
+    /// The connection ended cleanly: a `\r` at the end, which the next byte would have decided about, is content.
+    /// Drops a token that is too long with it.
+    fn drop_undecided(&mut self) {
+        let unfinished = match &self.block {
+            Some(block) => block.bytes(),
+            None => &self.carry,
+        };
+        let len = unfinished.len();
+        if len <= self.record_bytes_max || self.delimiters.rfind(unfinished).is_some() {
+            return;
+        }
+        self.intake.oversize_tokens += 1;
+        self.intake.oversize_bytes += len as u64;
+        self.mid_oversize = true;
+        self.carry.clear();
+        if let Some(block) = &mut self.block {
+            block.recycle();
+        }
+        self.scanned = 0;
     }
 
     /// Whether a carried line is complete, because its connection ended: a block is needed to give it

@@ -430,12 +430,13 @@ impl<D: Door> Listen<D> {
             Event::Closed {
                 connection,
                 cause,
+                is_half,
                 lost_bytes,
             } => {
                 has_left = true;
                 peers.remove(connection.address);
                 match cause {
-                    Some(_) if lost_bytes > 0 => resets.add(&connection.peer, lost_bytes as u64),
+                    Some(_) if is_half => resets.add(&connection.peer, lost_bytes as u64),
                     Some(cause) => {
                         failed.add(&connection.peer, 0);
                         *failed_cause = lower(&cause);

@@ -223,12 +223,20 @@ impl Delimiters {
     /// record, and separates nothing, must not become part of the end.
     pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
         match self.line_ends {
-            LineEnds::Lf if record.last() == Some(&b'\r') && !self.rule.separates_at(b'\r') => {
-                b"\r\n"
-            }
+            LineEnds::Lf if self.content_len(record, b"") < record.len() => b"\r\n",
             LineEnds::Universal | LineEnds::Lf => b"\n",
             LineEnds::Nul => b"\0",
         }
+    }
+
+    /// Bytes of `head` and `tail` that are the content of a record, or token, that ends behind them or goes on. A
+    /// `\r` at the end is not among them if a `\n` behind it would end the record together with it: the
+    /// next byte decides. At the end of a stream there is none, and the `\r` is content.
+    pub(crate) fn content_len(self, head: &[u8], tail: &[u8]) -> usize {
+        let is_undecided = self.line_ends == LineEnds::Lf
+            && tail.last().or(head.last()) == Some(&b'\r')
+            && !self.rule.separates_at(b'\r');
+        head.len() + tail.len() - usize::from(is_undecided)
     }
 
     /// Where the last delimiter of `bytes` is.

@@ -65,6 +65,27 @@ fn a_connection_that_is_reset_between_two_lines_is_reported() {
 }
 
 #[test]
+fn a_reset_in_a_line_that_is_too_long_is_in_the_middle_of_a_line() {
+    let (source, address) = listening();
+    let run = count(source.record_bytes_max(8));
+    let mut bad = client(address);
+    bad.write_all(b"whole\nmuch too long").unwrap();
+    run.wait_for("whole", 1);
+    run.wait_for_notice("line longer than 8 bytes");
+    let peer = bad.local_addr().unwrap();
+    reset(bad);
+    run.wait_for_notice(&format!("from {peer} was reset in the middle of a line"));
+    let (_, notices, stats) = run.stop_with_stats();
+    assert!(
+        !notices
+            .iter()
+            .any(|notice| notice.contains("between two lines"))
+    );
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, 0));
+    assert_eq!((stats.oversize_tokens, stats.oversize_bytes), (1, 13));
+}
+
+#[test]
 fn clients_that_are_refused_are_in_the_statistics() {
     let (source, address) = listening();
     let run = count(source.connections_max(1));

@@ -75,6 +75,34 @@ fn a_connection_that_fails_says_why_also_between_two_lines() {
     }
 }
 
+/// Whether a client that sends this, a text a read, and is reset is said to have been in the middle of a line.
+fn is_half(texts: &[&'static str], record_bytes_max: usize, rule: Rule) -> bool {
+    let mut clients = Clients::new(record_bytes_max, 1 << 10);
+    clients.cut_at(rule, LineEnds::Universal);
+    let texts = texts.iter().map(|&text| Ok(text));
+    clients.add(Answers(texts.chain([Err(104), Err(104)]).collect()));
+    let mut said = None;
+    let mut buf = [0; 64];
+    let mut on = |event: Event<'_, Answers>| {
+        if let Event::Closed { is_half, .. } = event {
+            said = Some(is_half);
+        }
+    };
+    while clients.fill(&mut buf, &mut on) != Filled::Idle {}
+    said.expect("it is closed")
+}
+
+#[test]
+fn a_reset_in_a_line_of_which_nothing_is_held_is_in_the_middle_of_a_line() {
+    assert!(is_half(&["half"], 8, Rule::Lines));
+    assert!(!is_half(&["whole\n"], 8, Rule::Lines));
+    // All of it is dropped.
+    assert!(is_half(&["too", "lo", "ng"], 3, Rule::Lines));
+    assert!(!is_half(&["too", "lo\n"], 3, Rule::Lines));
+    // All of it is given.
+    assert!(is_half(&["two w", "ord "], 5, Rule::Split(b' ')));
+}
+
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
     let mut clients = Clients::new(1 << 10, 1 << 10);

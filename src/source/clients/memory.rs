@@ -17,19 +17,27 @@ impl<C: Read> Clients<C> {
         }
         let client = self.slots[number].as_mut().expect("it was read");
         let (len, before) = (client.held.len() + bytes.len(), client.held.capacity());
-        if len <= self.record_bytes_max {
-            // Growing by halves of what there is: a byte costs the same however much is held.
-            let ample = len.max((before * 2).min(self.record_bytes_max));
-            let ample = if len <= before { before } else { ample };
-            if self.held - before + ample <= self.held_bytes_max || self.relieve(number, len, on) {
-                let is_ample = self.held - before + ample <= self.held_bytes_max;
-                let client = self.slots[number].as_mut().expect("it was read");
-                let wanted = if is_ample { ample } else { len };
-                client.held.reserve_exact(wanted - client.held.len());
-                client.held.extend_from_slice(bytes);
-                self.held = self.held - before + client.held.capacity();
-                return;
-            }
+        let content = self.delimiters.content_len(&client.held, bytes);
+        // Everybody is asked only where even the bytes themselves find no room: that drops a line, or at
+        // least takes what is kept for later ones.
+        let has_room = |held: usize| held - before + len <= self.held_bytes_max;
+        if content <= self.record_bytes_max
+            && (has_room(self.held) || self.relieve(number, len, on))
+        {
+            let wanted = if len <= before {
+                before
+            } else {
+                // Growing by halves of what there is: a byte costs the same however much is held. Where there
+                // is less memory than that, by an equal share of what is left.
+                let ample = len.max((before * 2).min(self.record_bytes_max));
+                let left = self.held_bytes_max - (self.held - before + len);
+                ample.min(len + left / self.slots.len())
+            };
+            let client = self.slots[number].as_mut().expect("it was read");
+            client.held.reserve_exact(wanted - client.held.len());
+            client.held.extend_from_slice(bytes);
+            self.held = self.held - before + client.held.capacity();
+            return;
         }
         self.overflow(number, bytes, on);
     }
@@ -38,6 +46,10 @@ impl<C: Read> Clients<C> {
     /// most first. Returns whether there is room for `wanted` bytes then.
     #[cold]
     fn relieve(&mut self, number: usize, wanted: usize, on: &mut impl FnMut(Event<'_, C>)) -> bool {
+        #[cfg(test)]
+        {
+            self.relieved += 1;
+        }
         loop {
             let (mut largest, mut most, mut own) = (None, wanted, 0);
             for (other, client) in self.slots.iter_mut().enumerate() {

@@ -27,8 +27,15 @@ impl<C: Read> Clients<C> {
         self.held -= given.capacity();
         let complete = self.delimiters.rfind(&given).map_or(0, |at| at + 1);
         let rest = self.delimiters.find(&buf[from..end]);
-        let token = given.len() - complete + rest.unwrap_or(end - from);
-        if token > self.record_bytes_max {
+        let tail = &buf[from..from + rest.unwrap_or(end - from)];
+        let token = given.len() - complete + tail.len();
+        // Before a separator a `\r` is content; before a line end, or the next read, it may not be.
+        let content = match rest {
+            Some(len) if !self.delimiters.line_ends.is_end(buf[from + len]) => token,
+            _ => self.delimiters.content_len(&given[complete..], tail),
+        };
+        let is_dropped = content > self.record_bytes_max;
+        if is_dropped {
             given.truncate(complete);
             self.long.lines += 1;
             self.long.bytes += token as u64;
@@ -43,7 +50,6 @@ impl<C: Read> Clients<C> {
                 None => end,
             };
         }
-        let is_dropped = token > self.record_bytes_max;
         let last = self.delimiters.rfind(&buf[from..end]);
         // A token that goes on behind the last delimiter.
         let mut held = Vec::new();

@@ -15,8 +15,12 @@ struct Rig {
 
 impl Rig {
     fn new(rule: Rule) -> Rig {
+        Rig::with_ends(rule, LineEnds::Universal)
+    }
+
+    fn with_ends(rule: Rule, line_ends: LineEnds) -> Rig {
         Rig {
-            feed: Feed::new(rule, LineEnds::Universal, LIMIT),
+            feed: Feed::new(rule, line_ends, LIMIT),
             arena: Arena::new(BLOCK, 1024).expect("little memory"),
             given: Vec::new(),
         }
@@ -168,4 +172,32 @@ fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
     rig.end();
     assert_eq!(rig.text(), format!(" {token} \n"));
     assert_eq!(rig.feed.intake().oversize_tokens, 0);
+}
+
+#[test]
+fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
+    for rule in [Rule::Lines, Rule::Split(b' ')] {
+        for (len, kept) in [(LIMIT - 1, true), (LIMIT, false)] {
+            let line = "x".repeat(len);
+            let mut rig = Rig::with_ends(rule, LineEnds::Lf);
+            rig.read(format!("{line}\r").as_bytes(), usize::MAX);
+            rig.end();
+            let (text, intake) = (rig.text(), rig.feed.intake());
+            let due = if kept {
+                format!("{line}\r\r\n")
+            } else {
+                String::new()
+            };
+            assert_eq!(text, due, "{rule:?}");
+            let oversize = (intake.oversize_tokens, intake.oversize_bytes);
+            assert_eq!(oversize, if kept { (0, 0) } else { (1, len as u64 + 1) });
+            assert_eq!(intake.records_ended, u64::from(!kept));
+        }
+    }
+    // Where it is followed by a line feed it is none.
+    let line = "x".repeat(LIMIT);
+    let mut rig = Rig::with_ends(Rule::Lines, LineEnds::Lf);
+    rig.read(format!("{line}\r\n{line}\r").as_bytes(), 1);
+    rig.end();
+    assert_eq!(rig.text(), format!("{line}\r\n"));
 }

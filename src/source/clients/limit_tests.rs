@@ -1,0 +1,289 @@
+//! Lines around the limit of a record: what is dropped, whatever the cuts, and what memory that is short costs.
+
+use proptest::prelude::*;
+
+use super::tests::{Script, Step, run_delimited, tokens_delimited};
+use super::*;
+use crate::metrics::Intake;
+use crate::ring::arena::Arena;
+use crate::source::feed::{Ending, Feed};
+use crate::split::scalar;
+
+const BLOCK: usize = 8;
+
+/// What becomes of a text that is read as one stream, as a file is: the tokens, sorted, and what is counted.
+fn as_one_stream(
+    delimiters: Delimiters,
+    text: &[u8],
+    ending: Ending,
+    record_bytes_max: usize,
+) -> (Vec<Vec<u8>>, Intake) {
+    let mut feed = Feed::new(delimiters.rule, delimiters.line_ends, record_bytes_max);
+    let arena = Arena::new(BLOCK, 1024).expect("little memory");
+    let mut given = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        while !feed.has_space() {
+            match feed.has_block() {
+                true => given.extend(feed.cut().map(|block| block.bytes().to_vec())),
+                false => feed.provide(arena.block()),
+            }
+        }
+        let space = feed.space();
+        let count = rest.len().min(space.len());
+        space[..count].copy_from_slice(&rest[..count]);
+        feed.filled(count);
+        rest = &rest[count..];
+    }
+    let cut_all = |feed: &mut Feed, given: &mut Vec<Vec<u8>>| {
+        while let Some(block) = feed.cut() {
+            given.push(block.bytes().to_vec());
+        }
+    };
+    cut_all(&mut feed, &mut given);
+    feed.end(ending);
+    if feed.carries_record() {
+        feed.provide(arena.block());
+    }
+    cut_all(&mut feed, &mut given);
+    assert_eq!(feed.held_bytes(), 0);
+    let mut tokens = Vec::new();
+    for block in &given {
+        let mut keep = |token: &[u8]| tokens.push(token.to_vec());
+        scalar::tokens(block, delimiters.rule, delimiters.line_ends, &mut keep);
+    }
+    (sorted(tokens), feed.intake())
+}
+
+/// Texts of lines whose lengths are around the limit, cut anywhere.
+fn around(record_bytes_max: usize) -> impl Strategy<Value = Script> {
+    let content = (
+        prop_oneof![
+            Just(0),
+            Just(1),
+            record_bytes_max - 2..=record_bytes_max + 3
+        ],
+        prop_oneof![4 => Just(""), 1 => Just("\r"), 1 => Just("\r\r"), 1 => Just(" ")],
+        prop_oneof![
+            Just("\n"),
+            Just("\r\n"),
+            Just("\r"),
+            Just("\0"),
+            Just(" "),
+            Just("\r ")
+        ],
+    );
+    let line = content.prop_map(|(len, last, end)| {
+        let letters = "x".repeat(len.saturating_sub(last.len()));
+        format!("{letters}{last}{end}")
+    });
+    let step = (0..24usize).prop_map(|draw| match draw {
+        0..=2 => Step::Nothing,
+        3 => Step::Interrupted,
+        4..=9 => Step::Bytes(1),
+        count => Step::Bytes(count - 8),
+    });
+    (
+        prop::collection::vec(line, 0..12),
+        0..3usize,
+        prop::collection::vec(step, 0..80),
+        any::<bool>(),
+    )
+        .prop_map(|(lines, cut_off, steps, is_reset)| {
+            let mut text = lines.concat().into_bytes();
+            // In the middle of an end, or before it.
+            text.truncate(text.len().saturating_sub(cut_off));
+            Script {
+                text,
+                steps,
+                is_reset,
+            }
+        })
+}
+
+fn line_ends() -> impl Strategy<Value = LineEnds> {
+    prop_oneof![
+        Just(LineEnds::Universal),
+        Just(LineEnds::Lf),
+        Just(LineEnds::Nul)
+    ]
+}
+
+fn sorted(mut tokens: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    tokens.sort();
+    tokens
+}
+
+const LIMIT: usize = 12;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn clients_drop_what_one_stream_of_the_same_bytes_drops(
+        scripts in (around(LIMIT), around(LIMIT), around(LIMIT)),
+        line_ends in line_ends(),
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..100usize], 1..5),
+    ) {
+        let scripts = [scripts.0, scripts.1, scripts.2];
+        let delimiters = Delimiters { rule: Rule::Lines, line_ends };
+        let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
+        let (mut given, mut due) = (Vec::new(), Intake::default());
+        for script in &scripts {
+            let ending = if script.is_reset { Ending::Reset } else { Ending::Clean };
+            let (lines, intake) = as_one_stream(delimiters, &script.text, ending, LIMIT);
+            due = due.plus(&intake);
+            if ending == Ending::Clean {
+                // And both agree with the definition.
+                let all = tokens_delimited(delimiters, &script.text);
+                let short = all.into_iter().filter(|line| line.len() <= LIMIT);
+                prop_assert_eq!(&lines, &short.collect::<Vec<_>>());
+            }
+            given.extend(lines);
+        }
+        prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(given));
+        let long = Long { lines: due.oversize_tokens, bytes: due.oversize_bytes };
+        prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
+        prop_assert_eq!(ran.passage.records_ended, due.records_ended);
+        prop_assert_eq!(ran.passage.truncated_records, due.truncated_records);
+        prop_assert_eq!(ran.passage.truncated_bytes, due.truncated_bytes);
+    }
+
+    #[test]
+    fn clients_drop_the_words_that_one_stream_of_the_same_bytes_drops(
+        scripts in (around(LIMIT), around(LIMIT), around(LIMIT)),
+        rule in prop_oneof![
+            Just(Rule::Split(b' ')), Just(Rule::Split(b'\r')), Just(Rule::SplitWhitespace)
+        ],
+        line_ends in line_ends(),
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..100usize], 1..5),
+    ) {
+        let mut scripts = [scripts.0, scripts.1, scripts.2];
+        scripts.iter_mut().for_each(|script| script.is_reset = false);
+        let delimiters = Delimiters { rule, line_ends };
+        let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
+        let (mut short, mut due) = (Vec::new(), Intake::default());
+        for script in &scripts {
+            let (words, intake) = as_one_stream(delimiters, &script.text, Ending::Clean, LIMIT);
+            let all = tokens_delimited(delimiters, &script.text).into_iter();
+            let its: Vec<_> = all.filter(|token| token.len() <= LIMIT).collect();
+            prop_assert_eq!(&words, &its);
+            short.extend(its);
+            due = due.plus(&intake);
+        }
+        prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(short));
+        let long = Long { lines: due.oversize_tokens, bytes: due.oversize_bytes };
+        prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
+    }
+}
+
+/// A client that has these pieces, one a read, and then ends.
+fn pieces(pieces: &[&str]) -> Script {
+    let mut steps = Vec::new();
+    for piece in pieces {
+        steps.extend([Step::Bytes(piece.len()), Step::Nothing]);
+    }
+    Script {
+        text: pieces.concat().into_bytes(),
+        steps,
+        is_reset: false,
+    }
+}
+
+#[test]
+fn a_line_of_the_limit_is_kept_wherever_the_read_ends_in_its_return_and_line_feed() {
+    let line = "x".repeat(LIMIT);
+    for rule in [Rule::Lines, Rule::Split(b' ')] {
+        for is_tight in [false, true] {
+            let line_ends = LineEnds::Lf;
+            let delimiters = Delimiters { rule, line_ends };
+            let held_bytes_max = if is_tight { 0 } else { usize::MAX };
+            let run =
+                |script: Script| run_delimited(delimiters, &[script], LIMIT, held_bytes_max, &[64]);
+            for cuts in [
+                &[&line[..], "\r\n"][..],
+                &[&line, "\r", "\n"],
+                &[&line[1..], "x\r", "\nb\n"],
+            ] {
+                let ran = run(pieces(cuts));
+                let due = cuts.concat();
+                assert_eq!(ran.output, due.as_bytes(), "{rule:?} {cuts:?}");
+                assert_eq!(ran.long, Long::default());
+            }
+            // Behind it comes no line feed, or nothing: it is content, and the line is longer.
+            for cuts in [
+                &[&line[..], "\r"][..],
+                &[&line, "\r", "\r\n"],
+                &[&line, "\r", "x\n"],
+            ] {
+                let ran = run(pieces(cuts));
+                assert_eq!((&ran.output[..], ran.long.lines), (&b""[..], 1), "{cuts:?}");
+                assert_eq!(ran.passage.records_ended, 1);
+            }
+        }
+    }
+}
+
+/// Sends a byte at each read that is not the first of a turn.
+struct Drip {
+    first: usize,
+    is_due: bool,
+}
+
+impl Read for Drip {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = match (self.first, self.is_due) {
+            (0, false) => return Err(io::ErrorKind::WouldBlock.into()),
+            (0, true) => 1,
+            (first, _) => first.min(buf.len()),
+        };
+        self.first -= self.first.min(count);
+        self.is_due = false;
+        buf[..count].fill(b'x');
+        Ok(count)
+    }
+}
+
+/// However many hold half a line, and however little memory is left: asking all of them for memory drops a line,
+/// which is not done for each read.
+#[test]
+fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read() {
+    const CLIENTS: usize = 4_000;
+    const EACH: usize = 2_000;
+    const TURNS: usize = 4;
+    // Room for two bytes more of each.
+    let mut clients = Clients::new(1 << 20, CLIENTS * (EACH + 2));
+    let mut buf = vec![0; 1 << 16];
+    let mut dropped = 0;
+    let mut fill = |clients: &mut Clients<Drip>| {
+        let mut on = |event: Event<'_, Drip>| match event {
+            Event::LongLine(_) => dropped += 1,
+            Event::Received { .. } => {}
+            Event::Closed { .. } => panic!("nobody ends"),
+        };
+        while clients.fill(&mut buf, &mut on) == Filled::Again {}
+        dropped
+    };
+    for _ in 0..CLIENTS {
+        let is_due = false;
+        clients.add(Drip {
+            first: EACH,
+            is_due,
+        });
+        fill(&mut clients);
+    }
+    for _ in 0..TURNS {
+        for number in 0..CLIENTS {
+            let client = clients.slots[number].as_mut().expect("nobody ends");
+            client.connection.is_due = true;
+            clients.on_ready(number);
+        }
+        fill(&mut clients);
+    }
+    let dropped = fill(&mut clients);
+    assert!(clients.held_bytes() <= CLIENTS * (EACH + 2));
+    // Two bytes of each did not fit; one line that is dropped makes room for the next two thousand.
+    assert!((1..=8).contains(&dropped), "{dropped} lines dropped");
+    let asked = clients.relieved as u64;
+    assert!(asked <= dropped + 1, "{asked} times for {dropped} lines");
+}
