@@ -126,6 +126,8 @@ struct Slot {
     is_drain_cut: bool,
     /// The source said that a graceful stop has to wait for it.
     is_finishing: bool,
+    /// The source knows that it is not read any more, or has panicked.
+    knows_end: bool,
     oversize_told: bool,
 }
 
@@ -182,6 +184,7 @@ impl ReactorCore {
                 drain_left: 0,
                 is_drain_cut: false,
                 is_finishing: false,
+                knows_end: false,
                 oversize_told: false,
             })
             .collect();
@@ -253,6 +256,9 @@ impl ReactorCore {
             }
             // When there is nobody left to read from, the batch that is due is the last one.
             let last = self.batches_left == Some(1) || self.is_over();
+            if last && self.tell_ends() {
+                return Next::Again;
+            }
             if self.hub.cut(self.clock.next(), last).is_none() {
                 return Next::Stalled(Duration::MAX);
             }
@@ -509,6 +515,7 @@ impl ReactorCore {
         let message = format!("source {name} panicked and is read no more: {panic}");
         let error = Error::new(ErrorKind::UserFunction, message);
         self.hub.account_of(index).distrust();
+        self.slots[index].knows_end = true;
         let error = self.end_lost(index, error);
         self.control.report(error);
     }
@@ -544,6 +551,7 @@ impl ReactorCore {
             // A break that has found no room yet ends the line already.
             slot.ending
                 .get_or_insert((ending, self.hub.intake_of(index)));
+            self.tell_end(index);
             self.hub.account_of(index).close();
             (self.watch)(index, error);
         }

@@ -122,9 +122,10 @@ pub struct BatchStats {
     /// Bytes of those lines; they are not in `bytes`.
     pub truncated_bytes: u64,
     /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost) reports
-    /// them; a datagram that the kernel dropped is one.
+    /// them; a datagram that the kernel dropped is one. What a graceful stop left unread counts as one for each
+    /// connection, for nobody knows how many it was.
     pub lost_records: u64,
-    /// Bytes of those records, as far as they were received; they are not in `bytes`.
+    /// Bytes of those records, as far as they had arrived; they are not in `bytes`.
     pub lost_bytes: u64,
     /// Connections that a listening source closed unread, because no more were allowed.
     pub refused_connections: u64,

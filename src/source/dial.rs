@@ -419,21 +419,31 @@ impl<T: Target> Dial<T> {
             _ => 0,
         }
     }
-}
 
-impl<T: Target> Drop for Dial<T> {
-    /// What a graceful stop could not read, because the sender never paused, is reported when reading is over.
-    fn drop(&mut self) {
-        if let (true, State::Connected { stream, .. }) = (self.is_stopped_early, &self.state)
+    /// See [`Source::ended`](crate::Source::ended). What a graceful stop could not read, because the sender never
+    /// paused, is lost: at least a part of one record.
+    pub(crate) fn ended(&mut self) {
+        let is_stopped_early = std::mem::take(&mut self.is_stopped_early);
+        if let (true, State::Connected { stream, .. }) = (is_stopped_early, &self.state)
             && let Some(port) = &self.port
             && let bytes = T::unread(stream)
             && bytes != Some(0)
         {
+            if let Some(bytes) = bytes {
+                port.lost(1, bytes);
+            }
             port.tell(Notice::Unread {
                 source: self.name.clone(),
                 bytes,
             });
         }
+    }
+}
+
+impl<T: Target> Drop for Dial<T> {
+    /// Whoever wraps the source need not forward [`ended`](crate::Source::ended).
+    fn drop(&mut self) {
+        self.ended();
     }
 }
 

@@ -72,6 +72,7 @@ use crate::table::budget::Decoders;
 /// | [`fill`](Self::fill) | soon after the start; then as the last [`Fill`] asked for, when what was registered with the [`Port`] is readable, when its [`Waker`] was used, and once a second | `mt-reactor` |
 /// | [`batch_due`](Self::batch_due) | at each batch time, before the batch is cut | `mt-reactor` |
 /// | [`drain`](Self::drain) | at most once, when a graceful stop was asked for | `mt-reactor` |
+/// | [`ended`](Self::ended) | at most once, when the source is not read any more, before its last batch is cut | `mt-reactor` |
 ///
 /// A source is dropped when the run has ended, whatever way it ended: a thread of its own sees that its
 /// channel is closed.
@@ -260,6 +261,12 @@ pub trait Source: Send {
     fn drain(&mut self) -> usize {
         0
     }
+
+    /// The source is not read any more: it has ended or failed, a graceful stop has read what it may, or the batch
+    /// that is cut next is the last one. What the source knows to be lost by now, and reports here with
+    /// [`Port::lost`], is in that batch. Not called after a panic of the source, nor at an immediate stop. Does
+    /// nothing unless it is written.
+    fn ended(&mut self) {}
 
     /// What to call the source in messages: a URL, or a noun. Asked once.
     fn name(&self) -> &str;
@@ -451,7 +458,7 @@ impl Port {
     }
 
     /// Reports `records` records that the source lost before it could fill them in, and their `bytes`, as
-    /// far as it received them: 0 where only their number is known. They are in the statistics of the batch
+    /// far as they arrived: 0 where only their number is known. They are in the statistics of the batch
     /// that is open ([`lost_records`](crate::BatchStats::lost_records)) and of the run, in the JSON output as
     /// `dropped`, and in the byte ledger. May be called from any thread.
     ///

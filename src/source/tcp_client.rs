@@ -95,6 +95,10 @@ impl Source for TcpClient {
         self.0.drain()
     }
 
+    fn ended(&mut self) {
+        self.0.ended();
+    }
+
     fn name(&self) -> &str {
         self.0.name()
     }

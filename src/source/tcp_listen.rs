@@ -161,6 +161,10 @@ impl Source for TcpListen {
         self.listen.drain()
     }
 
+    fn ended(&mut self) {
+        self.listen.ended();
+    }
+
     fn name(&self) -> &str {
         self.listen.name()
     }

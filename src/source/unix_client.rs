@@ -83,6 +83,10 @@ impl Source for UnixClient {
         self.0.drain()
     }
 
+    fn ended(&mut self) {
+        self.0.ended();
+    }
+
     fn name(&self) -> &str {
         self.0.name()
     }

@@ -193,6 +193,10 @@ impl Source for UnixListen {
         self.listen.drain()
     }
 
+    fn ended(&mut self) {
+        self.listen.ended();
+    }
+
     fn name(&self) -> &str {
         self.listen.name()
     }

@@ -85,6 +85,34 @@ fn a_reset_in_a_line_that_is_too_long_is_in_the_middle_of_a_line() {
     assert_eq!((stats.oversize_tokens, stats.oversize_bytes), (1, 13));
 }
 
+/// A sender that never pauses, and a stop that does not wait. Returns the bytes that the notice says were unread.
+fn stop_in_mid_stream() -> Option<u64> {
+    let (source, address) = listening();
+    let source = source.drain_wait(Duration::ZERO);
+    let run = count_with(source, Config::default().block_bytes(4096));
+    let mut sender = client(address);
+    let line = b"a line of the firehose\n".repeat(1000);
+    let sender = thread::spawn(move || while sender.write_all(&line).is_ok() {});
+    run.wait_for("a line of the firehose", 1000);
+    // The ledger closes, or the run would fail.
+    let (_, notices, stats) = run.stop_with_stats();
+    sender.join().expect("its connection is closed");
+    let unread = notices.iter().find_map(|notice| {
+        let (_, behind) = notice.split_once("was not read (")?;
+        behind.split(' ').next()?.parse::<u64>().ok()
+    });
+    assert_eq!(stats.lost_bytes, unread.unwrap_or(0), "{notices:?}");
+    assert_eq!(stats.lost_records, u64::from(unread.is_some()));
+    unread
+}
+
+#[test]
+fn what_a_stop_of_a_listener_leaves_unread_is_in_the_statistics() {
+    // On a busy machine the sender may have had no turn just then.
+    let is_seen = (0..50).any(|_| stop_in_mid_stream().is_some());
+    assert!(is_seen, "nothing was ever left unread");
+}
+
 #[test]
 fn clients_that_are_refused_are_in_the_statistics() {
     let (source, address) = listening();

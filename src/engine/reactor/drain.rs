@@ -28,6 +28,22 @@ impl ReactorCore {
         }
     }
 
+    /// The source is not read any more: what it knows to be lost belongs to the batch that is cut next.
+    pub(super) fn tell_end(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.slots[index].knows_end, true) {
+            self.guarded(index, |source| source.ended());
+        }
+    }
+
+    /// As [`tell_end`](Self::tell_end) for all sources that are not over. Returns whether one panicked, which leaves
+    /// something to place first.
+    pub(super) fn tell_ends(&mut self) -> bool {
+        for index in 0..self.slots.len() {
+            self.tell_end(index);
+        }
+        self.slots.iter().any(|slot| slot.ending.is_some())
+    }
+
     /// A graceful stop has waited long enough: what sources have not delivered by now is not counted.
     #[cold]
     pub(super) fn end_drain(&mut self) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use mio::{Registry, Token};
 
 use super::*;
+use crate::metrics::{Account, Intake};
 use crate::source::Notices;
 
 /// Connects at once to a sender that has so many bytes, and then pauses.
@@ -66,13 +67,16 @@ impl Target for Sender {
     }
 }
 
-/// What is reported of a sender of 100 bytes, of which 10 are read, then so many by a stop, if there is one.
-fn told(drains: Option<usize>) -> Vec<String> {
+/// What is reported of a sender of 100 bytes, of which 10 are read, then so many by a stop, if there is one; and
+/// the records and bytes that are lost, by the statistics.
+fn told(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
     let told = Arc::<Mutex<Vec<String>>>::default();
     let tells = Arc::clone(&told);
     let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
     let mut dial = Dial::new(Sender(100), "test://".to_owned(), Reconnect::Never);
-    dial.start(Port::new(None, Token(0), || (), notices));
+    let account = Account::default();
+    let port = Port::new(None, Token(0), || (), notices);
+    dial.start(port.accounted_in(account.clone()));
     let fill = dial.fill(&mut [0; 10], Duration::ZERO);
     assert!(matches!(fill, Fill::Bytes(10)), "{fill:?}");
     if let Some(bytes) = drains {
@@ -83,16 +87,23 @@ fn told(drains: Option<usize>) -> Vec<String> {
             assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
         }
     }
+    dial.ended();
+    let intake = account.then(Intake::default());
     drop(dial);
-    let told = told.lock().unwrap();
-    told.clone()
+    assert_eq!(
+        account.then(Intake::default()),
+        intake,
+        "it is counted once"
+    );
+    let told = told.lock().unwrap().clone();
+    (told, (intake.lost_records, intake.lost_bytes))
 }
 
 #[test]
-fn what_a_graceful_stop_leaves_in_the_kernel_is_reported_with_its_bytes() {
+fn what_a_graceful_stop_leaves_in_the_kernel_is_counted_and_reported_with_its_bytes() {
     let expected = "test://: stopped reading while its sender went on; 50 bytes that had arrived are not counted";
-    assert_eq!(told(Some(40)), [expected]);
+    assert_eq!(told(Some(40)), (vec![expected.to_owned()], (1, 50)));
     // All that had arrived was read, or nobody promised to.
-    assert_eq!(told(Some(90)), [""; 0]);
-    assert_eq!(told(None), [""; 0]);
+    assert_eq!(told(Some(90)), (vec![], (0, 0)));
+    assert_eq!(told(None), (vec![], (0, 0)));
 }

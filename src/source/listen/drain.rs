@@ -1,7 +1,7 @@
 //! A graceful stop of a listener.
 //!
 //! Promise: who has connected is taken in, and what has arrived is read, for a limited time; what is left unread
-//! is reported. Refuses to know: how clients are read.
+//! is in the statistics and reported. Refuses to know: how clients are read.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -66,19 +66,37 @@ impl<D: Door> Listen<D> {
             return;
         };
         let until = (drain.until).get_or_insert(now.saturating_add(self.options.drain_wait));
-        if (now >= *until || drain.bytes_left == 0)
-            && self.clients.count() > 0
-            && let Some(unread) = self.clients.end(|guest| D::unread(&guest.stream))
-        {
+        if now >= *until || drain.bytes_left == 0 {
             // There is nothing more to wait for: they are closed as soon as it is asked for more.
             *until = now;
-            let Unread { clients, bytes } = unread;
-            self.tell(Notice::Unfinished {
-                source: self.name.clone(),
-                clients: self.clients.count(),
-                cut_off: clients,
-                unread_bytes: bytes,
-            });
+            self.cut_off();
         }
+    }
+
+    /// See [`Source::ended`](crate::Source::ended): a stop may have had no time for who was still connected.
+    pub(crate) fn ended(&mut self) {
+        if self.drain.is_some() {
+            self.cut_off();
+        }
+    }
+
+    /// Ends the connections there are. What clients had sent and nobody has read is lost.
+    fn cut_off(&mut self) {
+        if self.clients.count() == 0 {
+            return;
+        }
+        let unread = self.clients.end(|guest| D::unread(&guest.stream));
+        let Some(Unread { clients, bytes }) = unread else {
+            return;
+        };
+        if let Some(port) = &self.port {
+            port.lost(clients as u64, bytes);
+        }
+        self.tell(Notice::Unfinished {
+            source: self.name.clone(),
+            clients: self.clients.count(),
+            cut_off: clients,
+            unread_bytes: bytes,
+        });
     }
 }

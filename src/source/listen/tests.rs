@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use mio::Registry;
 
 use super::*;
+use crate::metrics::{Account, Intake};
 use crate::source::Notices;
 
 const EMFILE: i32 = 24;
@@ -138,6 +139,7 @@ struct Bench {
     queue: Queue,
     listen: Listen<ScriptedDoor>,
     told: Arc<Mutex<Vec<String>>>,
+    account: Account,
     output: Vec<u8>,
 }
 
@@ -150,15 +152,37 @@ impl Bench {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let tells = Arc::clone(&told);
         let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
-        let port = Port::new(None, Token(0), || (), notices);
+        let account = Account::default();
+        let port = Port::new(None, Token(0), || (), notices).accounted_in(account.clone());
         let (max, open) = (descriptors, 0);
         listen.start(port, Some(Descriptors { max, open }));
         Bench {
             queue,
             listen,
             told,
+            account,
             output: Vec::new(),
         }
+    }
+
+    /// Records and bytes that are lost, by the statistics. What was received is accounted for.
+    fn lost(&self) -> (u64, u64) {
+        let feed = Intake {
+            bytes_read: self.output.len() as u64,
+            ..Intake::default()
+        };
+        let intake = self.account.then(feed);
+        let came_in = intake.bytes_read + intake.bytes_added;
+        let gone = [
+            self.output.len() as u64,
+            intake.bytes_skipped,
+            intake.oversize_bytes,
+            intake.truncated_bytes,
+            intake.lost_bytes,
+            intake.bytes_carried,
+        ];
+        assert_eq!(came_in, gone.iter().sum::<u64>(), "{intake:?}");
+        (intake.lost_records, intake.lost_bytes)
     }
 
     fn arrive(&mut self, what: impl IntoIterator<Item = Answer>) {

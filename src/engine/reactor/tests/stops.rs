@@ -169,3 +169,100 @@ fn a_source_that_gives_an_answer_that_cannot_be_does_not_break_the_ledger() {
     assert_eq!(error.kind(), ErrorKind::Source);
     assert_eq!(rig.batches(), [(10, lines(&["a"]))]);
 }
+
+/// Has a line at each call, and at its end knows of a lost record of five bytes.
+#[derive(Default)]
+struct KnowsLosses {
+    port: Option<crate::source::Port>,
+    panics: bool,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Source for KnowsLosses {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        match self.port.is_some() {
+            true => Fill::Pending(None),
+            false => {
+                buf[..2].copy_from_slice(b"x\n");
+                self.port = Some(crate::source::Port::detached());
+                Fill::Bytes(2)
+            }
+        }
+    }
+
+    fn start(&mut self, port: crate::source::Port, _now: Duration) {
+        self.port = Some(port);
+    }
+
+    fn ended(&mut self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics, "at the end");
+        if let Some(port) = &self.port {
+            port.lost(1, 5);
+        }
+    }
+
+    fn name(&self) -> &str {
+        "knows"
+    }
+}
+
+#[test]
+fn what_a_source_knows_to_be_lost_when_it_is_not_read_any_more_is_in_the_last_batch() {
+    for (batches, stops) in [(Some(1), false), (None, true)] {
+        let asked = Arc::<AtomicUsize>::default();
+        let source = KnowsLosses {
+            asked: Arc::clone(&asked),
+            ..KnowsLosses::default()
+        };
+        let mut rig = Rig::new(vec![Box::new(source)], batches, false);
+        let account = rig.core.hub.account_of(0);
+        let port = crate::source::Port::detached().accounted_in(account);
+        rig.settle();
+        // What the context does with the sources that it starts.
+        rig.core.slots[0].source.start(port, Duration::ZERO);
+        if stops {
+            rig.control.stop(Stop::Graceful);
+        } else {
+            rig.advance(INTERVAL_MS);
+        }
+        assert_eq!(rig.settle(), Next::Done);
+        assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
+        let stats = rig.control.stats();
+        assert_eq!((stats.lost_records, stats.lost_bytes), (1, 5));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert!(rig.control.error().is_none());
+    }
+}
+
+#[test]
+fn a_source_is_asked_for_its_losses_once_and_not_after_a_panic() {
+    let asked = Arc::<AtomicUsize>::default();
+    let source = |panics| {
+        let asked = Arc::clone(&asked);
+        let port = None;
+        Box::new(KnowsLosses {
+            port,
+            panics,
+            asked,
+        })
+    };
+    // It panics when it is asked: what was counted is put out all the same.
+    let mut rig = Rig::new(vec![source(true), source(false)], Some(1), false);
+    rig.settle();
+    rig.advance(INTERVAL_MS);
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(asked.swap(0, Ordering::Relaxed), 2);
+    assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
+    let error = rig.control.error().expect("it is an error");
+    assert_eq!(error.kind(), ErrorKind::UserFunction);
+    // One that has panicked before is left alone, as is one at an immediate stop.
+    let mut rig = Rig::new(vec![Script::of([Act::Panic])], None, false);
+    rig.settle();
+    assert!(rig.core.slots[0].knows_end);
+    let mut rig = Rig::new(vec![source(false)], None, false);
+    rig.settle();
+    rig.control.stop(Stop::Immediate);
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}

@@ -149,10 +149,36 @@ fn a_graceful_stop_says_how_many_it_cut_off() {
              is what 1 of them had sent and was not read (144 bytes)"
         ]
     );
+    assert_eq!(bench.lost(), (1, 144));
     let lines = bench.output.split_inclusive(|&byte| byte == b'\n');
     let begun = lines.clone().filter(|line| line.starts_with(b"begun..."));
     assert_eq!(begun.count(), 3);
     assert!(lines.count() < 100);
+}
+
+/// The time for the whole stop is over, or the memory is full: nobody fills any more.
+#[test]
+fn what_is_unread_when_a_stop_is_cut_short_is_in_the_statistics() {
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive((0..3).map(|_| Ok(b"begun...".to_vec())));
+    bench.fill(ms(0));
+    bench.listen.drain();
+    bench.send(0, 0, b"more");
+    bench.send(2, 0, b"and more");
+    bench.listen.ended();
+    assert_eq!(bench.lost(), (2, 12));
+    assert!(
+        bench.told()[0].ends_with("nor is what 2 of them had sent and was not read (12 bytes)")
+    );
+    // Once; and without a stop nothing was promised.
+    bench.listen.ended();
+    assert_eq!((bench.lost(), bench.told()), ((2, 12), vec![]));
+    let mut bench = Bench::new(&Options::default(), 1024);
+    bench.arrive([Ok(b"begun...".to_vec())]);
+    bench.fill(ms(0));
+    bench.send(0, 0, b"more");
+    bench.listen.ended();
+    assert_eq!((bench.lost(), bench.told()), ((0, 0), vec![]));
 }
 
 #[test]
