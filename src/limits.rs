@@ -273,6 +273,15 @@ pub const DATAGRAM_BYTES_MAX: usize = 64 * KIB;
 /// Receive buffer that is asked for a socket of datagrams: some ten milliseconds at 1 GB/s.
 pub const UDP_BUFFER_BYTES_DEFAULT: usize = 8 * MIB;
 
+/// Calls to receive a datagram that may fail in a row before there is a pause of [`RECEIVE_AGAIN_MS`].
+pub const RECEIVE_FAILURES_MAX: u32 = 64;
+/// That pause, in milliseconds: a receive buffer of some size holds what comes meanwhile.
+pub const RECEIVE_AGAIN_MS: u64 = 100;
+
+/// Datagrams that are counted at most of those that a graceful stop left unread. A receive buffer of 8 MiB holds
+/// some ten thousand.
+pub const UNREAD_DATAGRAMS_MAX: usize = 1 << 16;
+
 /// Shortest time between two looks at how many datagrams the kernel dropped, in milliseconds.
 pub const DROPS_LOOK_MS: u64 = 1000;
 

@@ -306,14 +306,14 @@ impl<D: Door> Listen<D> {
         {
             return;
         }
-        let (mut left, mut skipped) = (ACCEPTS_PER_CALL, 0);
-        for index in 0..self.doors.len() {
+        let (mut left, mut skipped, mut aborted) = (ACCEPTS_PER_CALL, 0, 0);
+        'doors: for index in 0..self.doors.len() {
             while self.doors[index].1 && left > 0 {
                 left -= 1;
                 match self.doors[index].0.accept() {
                     Ok((stream, peer)) => {
                         if !self.admit(stream, peer, now) {
-                            return;
+                            break 'doors;
                         }
                     }
                     Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
@@ -321,12 +321,17 @@ impl<D: Door> Listen<D> {
                     }
                     // It may be that every one has it.
                     Err(cause) if is_of_one(&cause) && skipped + 1 < ACCEPTS_PER_CALL => {
-                        skipped += 1
+                        skipped += 1;
+                        if cause.kind() != io::ErrorKind::Interrupted {
+                            aborted += 1;
+                            self.incidents.aborted_cause = lower(&cause);
+                        }
                     }
                     Err(cause) => return self.wait(&cause, now),
                 }
             }
         }
+        (0..aborted).for_each(|_| self.incidents.aborted.add(0));
     }
 
     /// One more connection, if there may be one more. `false`: it is held back, and so are those behind it.
@@ -507,7 +512,12 @@ impl<D: Door> Listen<D> {
             record_bytes_max: self.options.record_bytes_max,
             is_word: (self.port.as_ref()).is_some_and(|port| port.delimiters().rule != Rule::Lines),
         });
-        for notice in [refused, crowded, idle, failed, resets, long]
+        let aborted = (incidents.aborted.take(now)).map(|(connections, _)| Notice::Aborted {
+            source: source(),
+            connections,
+            reason: incidents.aborted_cause.clone(),
+        });
+        for notice in [refused, crowded, idle, failed, resets, long, aborted]
             .into_iter()
             .flatten()
         {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 mod untold;
+mod words;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use crate::epoch::BatchTime;
 use crate::source::first_bytes::LooksLike;
 pub(crate) use crate::source::notice::untold::Untold;
+pub(crate) use crate::source::notice::words::Others;
+use crate::source::notice::words::{Count, are};
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///
@@ -264,6 +267,24 @@ pub enum Notice {
         source: String,
         /// The address with the port it has, or the URL where there is no address.
         address: String,
+    },
+    /// Datagrams could not be received.
+    Unreceived {
+        /// The source's URL.
+        source: String,
+        /// Calls that failed since the last notice.
+        failures: u64,
+        /// What the system says of the last one.
+        reason: String,
+    },
+    /// Connections failed before they were accepted.
+    Aborted {
+        /// The source's URL.
+        source: String,
+        /// How many since the last notice.
+        connections: u64,
+        /// What the system says of the last one.
+        reason: String,
     },
     /// The kernel dropped datagrams, because they came faster than they were read.
     DatagramsLost {
@@ -526,34 +547,30 @@ impl fmt::Display for Notice {
                 "the kernel dropped {} for {source} so far: they came faster than they were read",
                 Count(*datagrams, "datagram")
             ),
+            Notice::Unreceived {
+                source,
+                failures,
+                reason,
+            } => write!(
+                f,
+                "{source}: receiving failed {}: {reason}; trying again",
+                Count(*failures, "time")
+            ),
+            Notice::Aborted {
+                source,
+                connections,
+                reason,
+            } => write!(
+                f,
+                "{source}: {} failed before {} accepted: {reason}; what had arrived is not counted",
+                Count(*connections, "connection"),
+                if *connections == 1 {
+                    "it was"
+                } else {
+                    "they were"
+                }
+            ),
             Notice::Message { source, message } => write!(f, "{source}: {message}"),
-        }
-    }
-}
-
-/// So many of what is named by the word: `1 client`, `2 clients`.
-struct Count(u64, &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count(count, what) = self;
-        write!(f, "{count} {what}{}", if *count == 1 { "" } else { "s" })
-    }
-}
-
-fn are(count: u64) -> &'static str {
-    if count == 1 { "is" } else { "are" }
-}
-
-/// Behind the one of so many that is named: the others, if there are any.
-pub(crate) struct Others(pub(crate) u64);
-
-impl fmt::Display for Others {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 | 1 => Ok(()),
-            2 => f.write_str(" and another one"),
-            count => write!(f, " and {} others", count - 1),
         }
     }
 }

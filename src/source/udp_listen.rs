@@ -1,7 +1,12 @@
 //! `udp-listen`: lines that come in datagrams.
 //!
 //! Promise: a datagram is whole lines, its end ends its last one; none is cut short for want of room; what
-//! the kernel had to drop is in the statistics and reported. Refuses to know: who sends, what bytes mean, the clock.
+//! the kernel had to drop is in the statistics and reported, and so is what a graceful stop left unread. Refuses to
+//! know: who sends, what bytes mean, the clock.
+
+mod failures;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::File;
@@ -18,11 +23,15 @@ use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
+    UNREAD_DATAGRAMS_MAX,
 };
 use crate::source::bind::{self, Protocol};
 use crate::source::clients::end_with_line_feed;
+use crate::source::dial::lower;
+use crate::source::notice::Untold;
 use crate::source::outbox::Outbox;
 use crate::source::tcp_client::shown;
+use crate::source::udp_listen::failures::{Failures, Then};
 use crate::source::{Fill, Notice, Port, Source, proc};
 use crate::split::Delimiters;
 
@@ -37,8 +46,12 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 /// Nobody waits for the receiver of a datagram: when they come faster than they are read, the kernel
 /// drops some. They are in the statistics as [`lost_records`](crate::BatchStats::lost_records), one each, in
 /// the batch in which the drop was seen: the same one, or, where batches are shorter than a second, one up to
-/// a second later. They are reported as [`Notice::DatagramsLost`], a little later and at the end. An empty
-/// datagram is no line.
+/// a second later, but no later than the last. They are reported as [`Notice::DatagramsLost`], a little later and at
+/// the end. An empty datagram is no line.
+///
+/// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread, because its
+/// sender never pauses, is in the statistics as well, and reported as [`Notice::Unread`]. Calls that fail are
+/// repeated, with a pause when many fail in a row, and reported as [`Notice::Unreceived`].
 ///
 /// ```
 /// use std::net::UdpSocket;
@@ -73,12 +86,34 @@ pub struct UdpListen {
     /// Bytes of line ends added.
     added: u64,
     is_draining: bool,
+    /// A graceful stop has not found the sockets without datagrams yet.
+    is_stopped_early: bool,
+    /// What is lost is counted: what comes later is no part of the run.
+    has_ended: bool,
     drops: Drops,
+    /// Failed calls.
+    failed: Untold,
+    /// What the system says of the last one.
+    failed_cause: String,
 }
 
 struct Bound {
     socket: UdpSocket,
     inode: Option<u64>,
+    failures: Failures,
+    /// The next calls fail with these error numbers.
+    #[cfg(test)]
+    scripted: std::collections::VecDeque<i32>,
+}
+
+impl Bound {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(errno) = self.scripted.pop_front() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.socket.recv(buf)
+    }
 }
 
 /// What the kernel dropped.
@@ -115,7 +150,11 @@ impl UdpListen {
             received: 0,
             added: 0,
             is_draining: false,
+            is_stopped_early: false,
+            has_ended: false,
             drops: Drops::default(),
+            failed: Untold::default(),
+            failed_cause: String::new(),
         })
     }
 
@@ -140,7 +179,7 @@ impl UdpListen {
 
     /// Receives one datagram into `buf`, which has [`ROOM`]. Returns the bytes of its lines.
     fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.sockets[index].socket.recv(buf)?;
+        let len = self.sockets[index].recv(buf)?;
         self.received += len as u64;
         if len == 0 {
             return Ok(0);
@@ -172,10 +211,14 @@ impl UdpListen {
     }
 
     /// Puts lines at the front of `buf`, and says whether there may be more.
-    fn receive_all(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+    fn receive_all(&mut self, buf: &mut [u8], now: Duration) -> io::Result<(usize, bool)> {
         let mut filled = self.outbox.give(buf);
         let mut left = DATAGRAMS_PER_CALL;
         for index in 0..self.sockets.len() {
+            // A stop waits for no pause.
+            if self.sockets[index].failures.is_pausing(now) && !self.is_draining {
+                continue;
+            }
             loop {
                 // A datagram that does not fit where it belongs is worth a copy only if it is the first.
                 let is_full = filled > 0 && buf.len() - filled < ROOM;
@@ -187,16 +230,61 @@ impl UdpListen {
                     Ok(count) => {
                         filled += count;
                         self.drops.is_stale = true;
+                        self.sockets[index].failures.clear();
                     }
-                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(cause) if is_of_one(&cause) => {}
-                    Err(cause) if filled == 0 => return Err(cause),
-                    // It comes again.
-                    Err(_) => return Ok((filled, true)),
+                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                        self.sockets[index].failures.clear();
+                        break;
+                    }
+                    Err(cause) => match self.fail(index, &cause, now) {
+                        Then::Retry => {}
+                        Then::Pause => break,
+                        Then::GiveUp if filled == 0 => return Err(cause),
+                        // It comes again.
+                        Then::GiveUp => return Ok((filled, true)),
+                    },
                 }
             }
         }
+        self.is_stopped_early = false;
         Ok((filled, false))
+    }
+
+    /// Receiving from a socket failed.
+    #[cold]
+    fn fail(&mut self, index: usize, cause: &io::Error, now: Duration) -> Then {
+        if cause.kind() != io::ErrorKind::Interrupted {
+            self.failed.add(0);
+            self.failed_cause = lower(cause);
+        }
+        self.sockets[index].failures.add(cause, now)
+    }
+
+    /// Counts what a graceful stop has left unread as lost.
+    fn count_unread(&mut self) {
+        let (mut datagrams, mut bytes) = (0, 0);
+        let mut scratch = vec![0; ROOM];
+        for bound in &mut self.sockets {
+            for _ in 0..UNREAD_DATAGRAMS_MAX {
+                match bound.recv(&mut scratch) {
+                    Ok(0) => {}
+                    Ok(len) => {
+                        datagrams += 1;
+                        bytes += len as u64;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        if let Some(port) = &self.port
+            && datagrams > 0
+        {
+            port.lost(datagrams, bytes);
+            port.tell(Notice::Unread {
+                source: self.name.clone(),
+                bytes: Some(bytes),
+            });
+        }
     }
 
     /// Looks what was dropped, if it is time to or `is_last`, and reports it.
@@ -218,8 +306,17 @@ impl UdpListen {
         self.tell(now);
     }
 
-    /// Reports what was dropped, if there is more to report and it is time to.
+    /// Reports what failed and what was dropped, if there is more to report and it is time to.
     fn tell(&mut self, now: Duration) {
+        if let Some((failures, _)) = self.failed.take(now)
+            && let Some(port) = &self.port
+        {
+            port.tell(Notice::Unreceived {
+                source: self.name.clone(),
+                failures,
+                reason: self.failed_cause.clone(),
+            });
+        }
         let drops = &mut self.drops;
         if drops.told == drops.counted || now < drops.tell_at {
             return;
@@ -239,7 +336,12 @@ impl UdpListen {
         let drops = &self.drops;
         let look_at = drops.is_stale.then_some(drops.look_at);
         let tell_at = (drops.told < drops.counted).then_some(drops.tell_at);
-        look_at.into_iter().chain(tell_at).min()
+        let again = self
+            .sockets
+            .iter()
+            .filter_map(|bound| bound.failures.again());
+        let tells = tell_at.into_iter().chain(self.failed.due_at());
+        look_at.into_iter().chain(tells).chain(again).min()
     }
 
     /// Writes down what became of what was received.
@@ -265,25 +367,19 @@ fn bind_one(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
     let socket = UdpSocket::from_std(socket.into());
     set_buffer(&socket, UDP_BUFFER_BYTES_DEFAULT);
     let address = socket.local_addr()?;
-    Ok((Bound { socket, inode }, address))
+    let bound = Bound {
+        socket,
+        inode,
+        failures: Failures::default(),
+        #[cfg(test)]
+        scripted: std::collections::VecDeque::new(),
+    };
+    Ok((bound, address))
 }
 
 fn set_buffer(socket: &UdpSocket, bytes: usize) {
     // Without it there are more drops, which are told.
     let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
-}
-
-/// Whether an error says nothing of the next datagram: an interruption, or the answer to one that was
-/// sent from this socket, which none is.
-fn is_of_one(cause: &io::Error) -> bool {
-    matches!(
-        cause.kind(),
-        io::ErrorKind::Interrupted
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
 }
 
 impl fmt::Debug for UdpListen {
@@ -308,7 +404,7 @@ impl Source for UdpListen {
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         let received = match self.failure.take() {
             Some(cause) => Err(cause),
-            None => self.receive_all(buf),
+            None => self.receive_all(buf, now),
         };
         self.account();
         // There is no call after the last one in which to say what was dropped.
@@ -338,7 +434,20 @@ impl Source for UdpListen {
 
     fn drain(&mut self) -> usize {
         self.is_draining = true;
+        self.is_stopped_early = true;
         DRAIN_BYTES_MAX
+    }
+
+    /// What is lost by now belongs to the last batch.
+    fn ended(&mut self) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        if std::mem::take(&mut self.is_stopped_early) {
+            self.count_unread();
+        }
+        self.drops.is_stale = true;
+        self.look(Duration::MAX, true);
     }
 
     fn name(&self) -> &str {
@@ -347,9 +456,8 @@ impl Source for UdpListen {
 }
 
 impl Drop for UdpListen {
-    /// The last look.
+    /// Whoever wraps the source need not forward [`ended`](Source::ended).
     fn drop(&mut self) {
-        self.drops.is_stale = true;
-        self.look(Duration::MAX, true);
+        self.ended();
     }
 }

@@ -108,6 +108,39 @@ fn datagrams_that_the_kernel_dropped_are_in_the_json_output_and_the_statistics()
     assert_eq!(number(&ended.stderr, "records") / 1_000 + dropped, sent);
 }
 
+/// Short batches share a look at what the kernel dropped; the last one has its own, also where the number of
+/// batches ends the run.
+#[test]
+fn datagrams_dropped_in_the_last_of_some_short_batches_are_in_the_statistics() {
+    let program = microtally(&["words", "-o", "json", "--stats=json", "-i", "200ms"]);
+    let run = program
+        .args(&["--batches", "5", "udp-listen://127.0.0.1:0"])
+        .start();
+    let address = run.listening_on();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(address).expect("an address");
+    // It stands still until all its batches are due, while far more comes than a receive buffer holds.
+    run.signal("STOP");
+    let datagram = b"a line of some length\n".repeat(1_000);
+    for _ in 0..2_000 {
+        socket.send(&datagram).unwrap();
+    }
+    thread::sleep(Duration::from_millis(1_100));
+    run.signal("CONT");
+    let ended = run.wait().exits_with(0).says(&["the kernel dropped "]);
+    let told = ended
+        .stderr
+        .lines()
+        .filter_map(|line| line.split_once("the kernel dropped ")?.1.split(' ').next())
+        .next_back()
+        .and_then(|number| number.parse::<u64>().ok());
+    let lines = ended.stderr.lines().filter(|line| line.starts_with('{'));
+    let stats = json_lines(&lines.map(|line| format!("{line}\n")).collect::<String>());
+    let dropped = stats.last().expect("there are some")["dropped"].as_u64();
+    assert!(dropped > Some(0));
+    assert_eq!(dropped, told);
+}
+
 #[test]
 fn case_40_a_port_in_use_is_refused_before_anything_starts() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();

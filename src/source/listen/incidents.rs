@@ -60,6 +60,10 @@ pub(super) struct Incidents {
     pub(super) failed: Incident,
     /// What the system says of the last one.
     pub(super) failed_cause: String,
+    /// Connections that failed before they were accepted: who it was is not known.
+    pub(super) aborted: Untold,
+    /// What the system says of the last one.
+    pub(super) aborted_cause: String,
 }
 
 impl Incidents {
@@ -74,6 +78,6 @@ impl Incidents {
             &self.failed,
         ];
         let due = kinds.iter().filter_map(|incident| incident.untold.due_at());
-        due.min()
+        due.chain(self.aborted.due_at()).min()
     }
 }
