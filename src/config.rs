@@ -233,7 +233,8 @@ impl Config {
     /// other is for whichever comes first, so that a stream may be uneven. What a batch has no room for there is
     /// lost to the window as said in [`on_limit`](Self::on_limit). What happens beyond it says [`on_limit`](Self::on_limit). Not in it: code, stacks and
     /// the allocator's own needs, some 64 MiB at most; what functions of the user's keep; and streams whose
-    /// records are copied out of the shards (`RddStream`, state by key), which hold what they are given.
+    /// records are copied out of the shards (`RddStream`, state by key), which hold what they are given, and the
+    /// bytes instead of the records where a function has failed.
     pub fn memory_bytes_max(mut self, memory_bytes_max: usize) -> Self {
         self.memory_bytes_max = Some(memory_bytes_max);
         self

@@ -380,6 +380,11 @@ impl<T> Clone for Piece<T> {
     }
 }
 
+/// A block of which no records were made.
+///
+/// Its bytes are outside the memory limit, as the records of a stream are that leaves the shards. They stand for
+/// those records: a batch has no more of them than it received bytes, and they go when the records are made, or when
+/// the batch is forgotten, after the windows and states that may still need it.
 struct FailedBlock {
     bytes: Vec<u8>,
     /// Knows where records end.
