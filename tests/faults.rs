@@ -262,3 +262,16 @@ fn any_call_of_any_kind_may_fail() {
         wrong.join("\n")
     );
 }
+
+/// What a socket that listens for datagrams says, whose every call fails: no datagram comes, and nothing else would
+/// be heard of it.
+#[test]
+fn datagrams_that_can_never_be_received_are_reported() {
+    let udp = SCENARIOS.iter().find(|one| one.name.contains("udp"));
+    let ended = udp.expect("there is one").run(Some("recv 1 0 104"));
+    assert!(ended.has_fired && ended.status.is_some_and(|status| status.success()));
+    let is_said = ended
+        .stderr
+        .contains("receiving failed 64 times: connection reset by peer");
+    assert!(is_said, "{}", ended.stderr);
+}
