@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use microtally::internals::Kernel;
-use microtally::{BatchStats, BatchTime, Config, Engine, Rule, Tally};
+use microtally::{BatchStats, BatchTime, Config, Engine, LineEnds, Rule, Tally};
 
 use crate::definition::{Definition, Expected};
 
@@ -208,6 +208,30 @@ fn records_around_the_limit_keep_all_their_words() {
             let (got, stats) = tally(&text, Rule::Lines, &config, 10);
             let due = Definition::of(&text, Rule::Lines).without_longer(limit);
             assert_eq!((got, stats.oversize_tokens), due);
+        }
+    }
+}
+
+/// A `\r` is content unless a `\n` comes behind it, which the next read may bring, or the end of the stream denies.
+#[test]
+fn a_return_at_the_limit_is_content_unless_a_line_feed_comes_behind_it() {
+    const LIMIT: usize = 64;
+    for len in LIMIT - 2..=LIMIT + 2 {
+        for end in ["\n", "\r\n", "\r\r\n", "\rx\n", "\r \r\n", "\r", "\r\r", ""] {
+            let text = [&b"before\r\n"[..], &vec![b'x'; len], end.as_bytes()].concat();
+            for rule in [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines] {
+                let config = || {
+                    let config = Config::default().block_bytes(64).record_bytes_max(LIMIT);
+                    config.line_ends(LineEnds::Lf)
+                };
+                let due = Definition::of_ends(&text, rule, LineEnds::Lf).without_longer(LIMIT);
+                for push_bytes in [1, 63, 1_000] {
+                    let (got, stats) = tally(&text, rule, &config(), push_bytes);
+                    assert_eq!((got, stats.oversize_tokens), due, "{len} {end:?} {rule:?}");
+                }
+                let (got, stats) = engine(&text, rule, config().workers(1));
+                assert_eq!((got, stats.oversize_tokens), due, "{len} {end:?} {rule:?}");
+            }
         }
     }
 }

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use microtally::sources::{TcpClient, TcpListen};
-use microtally::{Config, Reconnect, RunStats};
+use microtally::{Config, LineEnds, Reconnect, RunStats};
 use socket2::SockRef;
 
-use crate::util::{PATIENCE, count, count_with};
+use crate::util::{PATIENCE, Run, count, count_with};
 
 fn listening() -> (TcpListen, SocketAddr) {
     let source = TcpListen::bind("127.0.0.1", 0).unwrap();
@@ -209,4 +209,43 @@ fn a_listener_and_a_client_of_the_same_bytes_have_the_same_figures() {
     assert_eq!(of_client.records, 300);
     assert!(of_client.oversize_tokens > 100, "{of_client:?}");
     assert_eq!(of_client.tokens + of_client.oversize_tokens, 300);
+}
+
+#[test]
+fn lines_of_the_limit_are_counted_alike_by_every_source_where_a_return_is_a_byte() {
+    const LIMIT: usize = 996;
+    const ROUNDS: u64 = 50;
+    let round: String = (LIMIT - 1..=LIMIT + 1)
+        .flat_map(|len| ["\r\n", "\n"].map(|end| "x".repeat(len) + end))
+        .collect();
+    let text = (round.repeat(ROUNDS as usize) + "end\r\n").into_bytes();
+    let due = [(LIMIT - 1, 2 * ROUNDS), (LIMIT, 2 * ROUNDS)];
+    let config = || {
+        let config = Config::default().record_bytes_max(LIMIT);
+        config.line_ends(LineEnds::Lf)
+    };
+    let check = |run: Run| {
+        run.wait_for("end", 1);
+        let (counts, _, stats) = run.stop_with_stats();
+        let lens: Vec<_> = counts.iter().map(|(line, n)| (line.len(), *n)).collect();
+        assert_eq!(lens[1..], due);
+        // A listener drops up to the line feed, as files and clients do.
+        let bytes = (2 * (LIMIT as u64 + 1) + 1) * ROUNDS;
+        assert_eq!(
+            (stats.oversize_tokens, stats.oversize_bytes),
+            (2 * ROUNDS, bytes)
+        );
+        assert_eq!(stats.records, 6 * ROUNDS + 1);
+    };
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let source = TcpClient::new("127.0.0.1", address.port(), Reconnect::default());
+    let run = count_with(source, config());
+    send(server.accept().unwrap().0, &text);
+    check(run);
+
+    let (source, address) = listening();
+    let run = count_with(source.record_bytes_max(LIMIT), config());
+    send(client(address), &text);
+    check(run);
 }
