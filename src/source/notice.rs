@@ -3,6 +3,7 @@
 //! Promise: a notice is one sentence, and nothing that came from outside is in it unescaped, names of
 //! files included. Refuses to know: who shows it, and where.
 
+mod handler;
 #[cfg(test)]
 mod tests;
 mod untold;
@@ -10,15 +11,15 @@ mod words;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::epoch::BatchTime;
 use crate::source::first_bytes::LooksLike;
+pub(crate) use crate::source::notice::handler::Notices;
 pub(crate) use crate::source::notice::untold::Untold;
-pub(crate) use crate::source::notice::words::Others;
 use crate::source::notice::words::{Count, are};
+pub(crate) use crate::source::notice::words::{Others, url_of_path};
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///
@@ -572,39 +573,5 @@ impl fmt::Display for Notice {
             ),
             Notice::Message { source, message } => write!(f, "{source}: {message}"),
         }
-    }
-}
-
-/// The URL of something at a path, which is escaped as `Debug` does.
-pub(crate) fn url_of_path(scheme: &str, path: &Path) -> String {
-    let quoted = format!("{path:?}");
-    format!("{scheme}://{}", &quoted[1..quoted.len() - 1])
-}
-
-/// Where notices go. The library itself never prints.
-#[derive(Clone)]
-pub(crate) struct Notices(Arc<dyn Fn(&Notice) + Send + Sync>);
-
-impl Notices {
-    /// Gives notices to `handler`, which may be called from any thread of the engine.
-    pub(crate) fn to(handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
-        Notices(Arc::new(handler))
-    }
-
-    /// Tells.
-    pub(crate) fn tell(&self, notice: Notice) {
-        (self.0)(&notice);
-    }
-}
-
-impl Default for Notices {
-    fn default() -> Self {
-        Notices::to(|_| ())
-    }
-}
-
-impl fmt::Debug for Notices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Notices")
     }
 }

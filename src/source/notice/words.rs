@@ -1,8 +1,9 @@
-//! Numbers of things, in notices.
+//! Numbers and names of things, in notices.
 //!
-//! Promise: one is not spoken of as many. Refuses to know: what the things are.
+//! Promise: one is not spoken of as many, and no path is shown as it is. Refuses to know: what the things are.
 
 use std::fmt;
+use std::path::Path;
 
 /// So many of what is named by the word: `1 client`, `2 clients`.
 pub(super) struct Count(pub(super) u64, pub(super) &'static str);
@@ -30,4 +31,10 @@ impl fmt::Display for Others {
             count => write!(f, " and {} others", count - 1),
         }
     }
+}
+
+/// The URL of something at a path, which is escaped as `Debug` does.
+pub(crate) fn url_of_path(scheme: &str, path: &Path) -> String {
+    let quoted = format!("{path:?}");
+    format!("{scheme}://{}", &quoted[1..quoted.len() - 1])
 }
