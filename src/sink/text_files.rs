@@ -13,7 +13,7 @@
 //! ```
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -183,7 +183,7 @@ impl TextFiles {
         let above = open_durably(parent(&target)).map_err(|cause| cannot(&target, cause))?;
         let aside = make_anew(&above, names.0).map_err(|cause| cannot(&self.aside, cause))?;
         // Also on a panic of a partition's.
-        let mut leftover = RemoveOnDrop(Some(&self.aside));
+        let mut leftover = RemoveOnDrop(Some((&above, names.0, &aside)));
         let mut count = 0;
         for write in parts {
             let name = part_name(count);
@@ -262,9 +262,10 @@ fn cannot(path: &Path, cause: io::Error) -> Error {
 fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
     match above.make(name) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
-            // Neither a file nor a link is a directory that a run of ours has left.
-            above.open_in(name)?;
-            fs::remove_dir_all(above.path().join(name))?;
+            // Neither a file nor a link is a directory that a run of ours has left. What is removed is what was
+            // opened, whatever has that path by now.
+            above.open_in(name)?.clear()?;
+            above.remove_dir(name)?;
             above.make(name)?;
         }
         made => made?,
@@ -339,14 +340,16 @@ fn remove_if_any(dir: &Dir, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Removes a directory that is still there when the batch is done, however it ended.
-struct RemoveOnDrop<'a>(Option<&'a Path>);
+/// Removes a directory, which has this name in the first one, if it is still there when the batch is done, however
+/// it ended.
+struct RemoveOnDrop<'a>(Option<(&'a Dir, &'a OsStr, &'a Dir)>);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // If it cannot be removed, the next batch tries again and says so. A link is not followed.
-        if let Some(path) = self.0 {
-            let _ = fs::remove_dir_all(path);
+        // If it cannot be removed, the next batch tries again and says so. What has its name by now is another
+        // one's and stays: only an empty directory is removed by its name.
+        if let Some((above, name, aside)) = self.0 {
+            let _ = aside.clear().and_then(|()| above.remove_dir(name));
         }
     }
 }

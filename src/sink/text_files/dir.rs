@@ -7,9 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(test)]
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 #[cfg(test)]
 use super::tests::disk;
@@ -17,12 +20,17 @@ use super::tests::disk;
 /// A directory that is held open.
 pub(super) struct Dir {
     file: File,
+    /// Where it was when it was opened.
+    #[cfg(test)]
     path: PathBuf,
 }
 
 /// Modes of new directories and files; the user's mask takes from them.
 const DIR_MODE: Mode = Mode::from_raw_mode(0o777);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+
+/// How deep the directories are nested that are removed. Each level takes a descriptor and a stack frame.
+const DEPTH_MAX: u32 = 64;
 
 impl Dir {
     /// Opens the directory at `path`, also through symbolic links.
@@ -31,6 +39,7 @@ impl Dir {
         let file = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Dir {
             file: file.into(),
+            #[cfg(test)]
             path: path.to_owned(),
         })
     }
@@ -45,6 +54,7 @@ impl Dir {
         match rustix::fs::openat(&self.file, name, flags, Mode::empty()) {
             Ok(file) => Ok(Dir {
                 file: file.into(),
+                #[cfg(test)]
                 path: self.path.join(name),
             }),
             Err(_) if self.is_link(name) => Err(io::Error::other(
@@ -92,7 +102,40 @@ impl Dir {
         Ok(())
     }
 
-    /// The names in it.
+    /// Removes the directory `name`, which must be empty.
+    pub(super) fn remove_dir(&self, name: &OsStr) -> io::Result<()> {
+        rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR)?;
+        Ok(())
+    }
+
+    /// Removes all that is in it, directories with what is in them; of a link the link itself.
+    ///
+    /// # Errors
+    ///
+    /// The first name that cannot be removed; directories that are nested deeper than any run of ours makes them.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        self.clear_to(DEPTH_MAX)
+    }
+
+    fn clear_to(&self, depth: u32) -> io::Result<()> {
+        for name in self.names()? {
+            if name == "." || name == ".." {
+                continue;
+            }
+            match rustix::fs::unlinkat(&self.file, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // What Linux says of a directory, and what POSIX has it say.
+                Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
+                    self.open_in(&name)?.clear_to(depth - 1)?;
+                    self.remove_dir(&name)?;
+                }
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in it, `.` and `..` among them.
     pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = rustix::fs::Dir::read_from(&self.file)?;
         let names = entries.map(|entry| {
@@ -116,10 +159,5 @@ impl Dir {
         #[cfg(test)]
         disk::synced(&self.path.join(_name));
         Ok(())
-    }
-
-    /// Where it was when it was opened.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 }

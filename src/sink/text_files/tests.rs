@@ -6,6 +6,7 @@ use crate::table::Table;
 use crate::table::keys::Seed;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempfile::TempDir;
 
@@ -242,6 +243,57 @@ fn what_a_killed_run_left_aside_is_removed() {
     fs::write(left.join("part-00007"), "half").unwrap();
     save_old(&mut words_in(&folder));
     assert_eq!(tree(folder.path()), expect(OLD));
+}
+
+#[test]
+fn only_the_directory_that_was_opened_is_emptied_whatever_has_its_path_by_now() {
+    let folder = TempDir::new().unwrap();
+    let (out, moved) = (folder.path().join("out"), folder.path().join("moved"));
+    let name = OsStr::new(".words-aside");
+    // Left by a run that was killed; then somebody puts another directory in the place of the one above.
+    fs::create_dir_all(out.join(name).join("deeper/still")).unwrap();
+    fs::write(out.join(name).join("deeper/still/part-00000"), "half").unwrap();
+    let above = Dir::open(&out).unwrap();
+    fs::rename(&out, &moved).unwrap();
+    fs::create_dir_all(out.join(name)).unwrap();
+    fs::write(out.join(name).join("notes"), "mine").unwrap();
+    make_anew(&above, name).unwrap();
+    let expected = expect(&[
+        ("moved/.words-aside/", ""),
+        ("out/.words-aside/notes", "mine"),
+    ]);
+    assert_eq!(tree(folder.path()), expected);
+}
+
+#[test]
+fn a_batch_that_fails_removes_its_own_files_and_no_others_at_their_path() {
+    let folder = TempDir::new().unwrap();
+    let (out, moved) = (folder.path().join("out"), folder.path().join("moved"));
+    let mut files = TextFiles::new(out.join("words"), "").unwrap();
+    let failing = |_: &mut dyn Write| {
+        fs::rename(&out, &moved)?;
+        fs::create_dir_all(out.join(".words-aside"))?;
+        fs::write(out.join(".words-aside/notes"), "mine")?;
+        Err(io::Error::other("it fails"))
+    };
+    files.save(time(), [failing]).unwrap_err();
+    assert_eq!(
+        tree(folder.path()),
+        expect(&[("moved/", ""), ("out/.words-aside/notes", "mine")])
+    );
+}
+
+#[test]
+fn directories_that_are_nested_deeper_than_any_run_makes_them_are_an_error() {
+    let folder = TempDir::new().unwrap();
+    let deep: PathBuf = std::iter::once(".words-aside.txt")
+        .chain(std::iter::repeat_n("d", 100))
+        .collect();
+    fs::create_dir_all(folder.path().join(deep)).unwrap();
+    let error = words_in(&folder)
+        .save_records(time(), [["new"]])
+        .unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Sink);
 }
 
 #[test]
