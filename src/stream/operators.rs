@@ -29,6 +29,7 @@
 //! | `filter(f)` | `filter(f)` | compiled into the loop |
 //! | `field(n, b',')` | `map(lambda l: l.split(",")[n])` | the bytes up to its end, eight at a time |
 //! | `field_whitespace(n)` | `map(lambda l: l.split()[n])` | the same |
+//! | `part_or(rule, n, f)` | the same, with `f` for records that have no such part | the same |
 //! | `map_slice(f)` | `map(f)`, key extraction | compiled into the loop |
 //! | `map(f)` to a key and a value | `map(f)` | compiled into the loop |
 //! | `map_key(f)` to a key that is made | `map(f)` | a call and a copy a record |

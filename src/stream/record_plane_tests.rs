@@ -3,6 +3,8 @@
 //! Method: streams are made as a program makes them, and their records are taken out of one block of
 //! random lines, by every kernel this processor has.
 
+use std::sync::{Arc, Mutex};
+
 use proptest::prelude::*;
 
 use crate::prelude::{Duration, StreamingContext, split_whitespace};
@@ -68,6 +70,38 @@ fn split(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
     line.split(is_blank).filter(|word| !word.is_empty())
+}
+
+#[test]
+fn a_record_without_the_part_is_handed_over_and_gives_nothing() {
+    let block = b"a b\nc\n\n,d,e f\n";
+    for (rule, number, expected, expected_missing) in [
+        (Rule::SplitWhitespace, 1, vec!["b", "f"], vec!["c", ""]),
+        (Rule::Split(b','), 1, vec!["d"], vec!["a b", "c", ""]),
+        (Rule::Lines, 0, vec!["a b", "c", "", ",d,e f"], vec![]),
+    ] {
+        let missing = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+        let kept = Arc::clone(&missing);
+        let context = StreamingContext::new(Duration::from_secs(1)).expect("in range");
+        let keep = move |record: &[u8]| kept.lock().unwrap().push(record.to_vec());
+        let stream = context.stdin_text_stream().part_or(rule, number, keep);
+        for kernel in Kernel::available() {
+            let mut splitter = Splitter::new(stream.records.rule(), kernel);
+            let mut found = Vec::new();
+            let tallied = stream
+                .records
+                .for_each(&mut splitter, block, |record| found.push(record));
+            let expected: Vec<&[u8]> = expected.iter().map(|part| part.as_bytes()).collect();
+            assert_eq!(found, expected, "{rule:?}");
+            assert_eq!((tallied.records, tallied.tokens), (4, found.len() as u64));
+            let missing = std::mem::take(&mut *missing.lock().unwrap());
+            let expected: Vec<&[u8]> = expected_missing
+                .iter()
+                .map(|part| part.as_bytes())
+                .collect();
+            assert_eq!(missing, expected, "{rule:?}");
+        }
+    }
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::util::{ONE_BATCH, batches, expected, json_lines, microtally};
+use crate::util::{ONE_BATCH, batches, expected, json_lines, microtally, plain};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -43,6 +43,57 @@ fn more_results_than_asked_for_are_hinted_at_with_three_dots() {
     let eleven = eleven.run_with(b"a b c d e f g h i j k").quietly();
     let lines = &eleven.batches()[0].lines;
     assert_eq!((lines.len(), lines[10].as_str()), (11, "..."));
+}
+
+#[test]
+fn no_result_is_printed_where_none_was_asked_for_and_the_statistics_are_the_same() {
+    for command in ["count", "top"] {
+        let args = [command, "-n", "0", "--stats=json"];
+        let ended = microtally(&args).run_with(b"a\nb\na\n").exits_with(0);
+        assert_eq!(ended.stdout, "");
+        assert_eq!(json_lines(&ended.stderr)[0]["records"], 3);
+        let help = microtally(&[command, "--help"]).run().quietly().stdout;
+        assert!(help.contains("0 prints no key"), "{help}");
+    }
+}
+
+#[test]
+fn a_carriage_return_separates_where_it_is_no_line_end() {
+    let input = b"10%\r20%\n10%\n";
+    for args in [
+        &["count", "-o", "tsv", "-k", "word", "--split", "\\r"][..],
+        &["count", "-o", "tsv", "-k", "field:1", "--split", "\\r"],
+        &[
+            "count", "-o", "tsv", "-0", "-k", "field:1", "--split", "\\n",
+        ],
+    ] {
+        let counted = microtally(args).run_with(input).quietly().tsv_counts();
+        let expected = match args {
+            [.., "word", _, _] => plain(&[("10%", 2), ("20%", 1)]),
+            [_, _, _, "-0", ..] => plain(&[("10%\\r20%", 1)]),
+            _ => plain(&[("10%", 2)]),
+        };
+        assert_eq!(counted, expected, "{args:?}");
+    }
+    for (args, reason) in [
+        (
+            &["words", "--split", "\\r"][..],
+            "a line ends there in words and with --cr",
+        ),
+        (
+            &["count", "--cr", "-k", "word", "--split", "\\r"],
+            "count or top without --cr",
+        ),
+        (
+            &["count", "-k", "word", "--split", "\\n"],
+            "a line ends there, so that no line has this byte",
+        ),
+    ] {
+        microtally(args)
+            .run_with(input)
+            .exits_with(2)
+            .says(&[reason]);
+    }
 }
 
 #[test]

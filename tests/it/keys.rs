@@ -97,6 +97,28 @@ fn owned(part: Option<&str>) -> Option<String> {
 }
 
 #[test]
+fn a_line_with_too_few_fields_is_shown_as_an_example() {
+    for args in [
+        &["-k", "field:3"][..],
+        &["-k", "field:3", "--split", " "],
+        &["-k", "field:3,field:1"],
+    ] {
+        let ended = count(args, "1 2 3\nonly two\none\n");
+        assert_eq!(
+            ended.stderr, "microtally: 2 lines have no such key; skipped, for example: only two\n",
+            "{args:?}"
+        );
+    }
+    // Of an example nothing reaches a terminal as it is, and not more than fits a line.
+    let ended = count(
+        &["-k", "field:9"],
+        &format!("\x1b[2J {}\n", "x".repeat(500)),
+    );
+    let shown = format!("for example: \\u{{1b}}[2J {}…\n", "x".repeat(55));
+    ended.says(&[&shown]);
+}
+
+#[test]
 fn lines_are_counted_whole() {
     let text = text();
     check(&["-k", "line"], &text, |line| Some(line.to_owned()));

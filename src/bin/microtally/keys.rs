@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 use microtally::stream::{DStream, Reduced};
-use microtally::{Lines, Rule};
+use microtally::{LineEnds, Lines, Rule};
 use regex::bytes::Regex;
 
 pub(crate) use crate::flags::spec;
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub separator: Separator,
     /// What separates words.
     pub words: Rule,
+    /// Where records end.
+    pub ends: LineEnds,
 }
 
 /// A stream of results.
@@ -204,6 +206,7 @@ impl Plan {
             value: None,
             separator: Separator::Blanks,
             words,
+            ends: LineEnds::Lf,
         }
     }
 
@@ -258,11 +261,14 @@ impl Plan {
             (Some(Part::Word), true) => wanted().flat_map(self.words).count_by_value(),
             (Some(Part::Field(Place::FromStart(number))), false) => {
                 let (number, counter) = (*number, filter.counter.clone());
-                let counts = match self.separator {
-                    Separator::Blanks => lines.field_whitespace(number).count_by_value(),
-                    Separator::Byte(byte) => lines.field(number, byte).count_by_value(),
+                let rule = match self.separator {
+                    Separator::Blanks => Rule::SplitWhitespace,
+                    Separator::Byte(byte) => Rule::Split(byte),
                 };
-                // The fast way does not stop for lines that are too short: they are what is missing in the end.
+                let example = counter.clone();
+                let keep = move |line: &[u8]| example.keep_first(Reason::NoKey, line);
+                let counts = lines.part_or(rule, number, keep).count_by_value();
+                // The fast way does not count lines that are too short: they are what is missing in the end.
                 counts.for_each_batch(move |batch, _| {
                     let stats = batch.stats();
                     let found = stats.tokens + stats.oversize_tokens;
@@ -285,12 +291,27 @@ impl Plan {
         self.keys.iter().flat_map(|key| &key.parts)
     }
 
+    /// Why no record has `byte` in it, if none has.
+    fn ends_at(&self, byte: u8) -> Option<&'static str> {
+        Some(match (self.ends, byte) {
+            (LineEnds::Nul, 0) => {
+                "with --null a record ends there, so that no record has this byte; choose another byte"
+            }
+            (LineEnds::Nul, _) => return None,
+            (_, b'\n') => "a line ends there, so that no line has this byte; choose another byte",
+            (LineEnds::Universal, b'\r') => {
+                "a line ends there in words and with --cr, so that no line has this byte; choose another byte, or \
+                 count or top without --cr"
+            }
+            _ => return None,
+        })
+    }
+
     fn extractor(&self, skipped: &Arc<Skipped>) -> Result<Extractor, String> {
-        if let Separator::Byte(byte @ (b'\n' | b'\r')) = self.separator {
-            let byte = byte.escape_ascii();
-            return Err(format!(
-                "--split '{byte}': a line has no line ends in it; choose another byte"
-            ));
+        if let Separator::Byte(byte) = self.separator
+            && let Some(why) = self.ends_at(byte)
+        {
+            return Err(format!("--split '{}': {why}", byte.escape_ascii()));
         }
         let regexes = |option: &str, patterns: &[String]| {
             let regexes = patterns.iter().map(|pattern| {

@@ -265,6 +265,7 @@ fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
         value: counting.value.clone(),
         separator,
         words,
+        ends: line_ends(counting, defaults.ends),
     };
     plan.check().map_err(Error::refused)?;
     let keys = plan.keys.iter().flat_map(|key| &key.parts);
@@ -371,7 +372,9 @@ fn connect<'c>(
                     followed.push(pattern);
                 }
                 for path in streams {
-                    sources.push(Box::new(Files::open([path])?) as Box<dyn Source>);
+                    // It is no file that grows: what comes out of it is what it is without --follow.
+                    let stream = Files::open([path])?.decompress();
+                    sources.push(Box::new(stream) as Box<dyn Source>);
                 }
             }
             SourceSpec::Files(pattern) => {
@@ -510,11 +513,7 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
 /// The settings of a command that counts, whose records end at `ends` if nothing else was asked for.
 fn config(counting: &Counting, ends: LineEnds) -> Config {
     let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
-    let config = config.line_ends(match counting.ends {
-        flags::Ends::Default => ends,
-        flags::Ends::Cr => LineEnds::Universal,
-        flags::Ends::Null => LineEnds::Nul,
-    });
+    let config = config.line_ends(line_ends(counting, ends));
     let config = match counting.hash_seed {
         Some(seed) => config.seed(seed),
         None => config,
@@ -535,6 +534,15 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
     match bytes_max.map(usize::try_from) {
         Some(Ok(bytes)) => config.memory_bytes_max(bytes),
         _ => config,
+    }
+}
+
+/// Where records end, which is at `ends` if nothing else was asked for.
+fn line_ends(counting: &Counting, ends: LineEnds) -> LineEnds {
+    match counting.ends {
+        flags::Ends::Default => ends,
+        flags::Ends::Cr => LineEnds::Universal,
+        flags::Ends::Null => LineEnds::Nul,
     }
 }
 

@@ -47,14 +47,15 @@ pub(crate) struct Counting {
     /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
     /// Files and standard input that hold gzip, zstd, bzip2, xz or lz4 data, whatever their names, are
     /// decompressed, each by one thread; all of them count what is inside. UTF-16 with a mark becomes UTF-8,
-    /// and a UTF-8 mark is skipped. With -F, from dir:/// and from sockets nothing is decoded.
+    /// and a UTF-8 mark is skipped. With -F, from dir:/// and from sockets nothing is decoded; what looks like
+    /// such data is reported.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,
     /// Follow files as they grow, through rotation (tail -F)
     ///
-    /// Followed files are counted as they are: what is compressed is not decompressed. A pipe or a device is read
-    /// as it comes, and its end is its end. A quoted pattern, such as 'app-*.log', also follows the files that
+    /// Followed files are counted as they are: what is compressed is not decompressed, and reported. A pipe or a device
+    /// is read as without this option, and its end is its end. A quoted pattern, such as 'app-*.log', also follows the files that
     /// come later; it should not fit the copies that a rotator makes, each of which is a new file.
     #[arg(short = 'F', long, help_heading = "Input")]
     pub follow: bool,
@@ -154,6 +155,8 @@ pub(crate) struct Counting {
     )]
     pub value: Option<Part>,
     /// How many, the greatest first
+    ///
+    /// 0 prints no key, as head -n 0 prints no line: for the totals that table and json print, or for --stats alone.
     // Negative numbers are for the parsers to refuse, which say what is allowed; so below.
     #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
     #[arg(allow_negative_numbers = true)]

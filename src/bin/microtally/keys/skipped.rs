@@ -72,7 +72,7 @@ impl Skipped {
             .sum()
     }
 
-    /// The beginning of one of them. There is none of lines that were only counted.
+    /// The beginning of one of them. There is none of lines that were only counted, as those of `--grep` are.
     pub(crate) fn example(&self, reason: Reason) -> Option<&[u8]> {
         self.examples[reason as usize].get().map(Vec::as_slice)
     }
@@ -93,6 +93,14 @@ impl Counter {
     pub(crate) fn add(&self, reason: Reason, lines: u64) -> u64 {
         // Relaxed: see `Skipped::count`.
         self.lane.counts[reason as usize].fetch_add(lines, Ordering::Relaxed)
+    }
+
+    /// Keeps the beginning of `line` if it is the first of its kind; somebody else counts it.
+    #[inline]
+    pub(crate) fn keep_first(&self, reason: Reason, line: &[u8]) {
+        if self.skipped.examples[reason as usize].get().is_none() {
+            self.keep(reason, line);
+        }
     }
 
     /// Counts `line`.

@@ -371,7 +371,17 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (
             with(|plan| plan.separator = Separator::Byte(b'\n')),
-            &["--split '\\n'", "line ends"],
+            &["--split '\\n'", "a line ends there"],
+        ),
+        (
+            with(|plan| {
+                (plan.separator, plan.ends) = (Separator::Byte(b'\r'), LineEnds::Universal)
+            }),
+            &["--split '\\r'", "in words and with --cr", "without --cr"],
+        ),
+        (
+            with(|plan| (plan.separator, plan.ends) = (Separator::Byte(0), LineEnds::Nul)),
+            &["--split '\\x00'", "with --null"],
         ),
         (
             with(|plan| {
@@ -387,6 +397,25 @@ fn what_does_not_fit_together_is_refused() {
         assert!(!reason.contains('\n'), "{reason}");
     }
     assert_eq!(plan(&["word"]).check(), Ok(()));
+}
+
+#[test]
+fn what_is_an_ordinary_byte_of_a_record_may_separate() {
+    for (ends, byte) in [
+        (LineEnds::Lf, b'\r'),
+        (LineEnds::Lf, 0),
+        (LineEnds::Universal, 0),
+        (LineEnds::Nul, b'\r'),
+        (LineEnds::Nul, b'\n'),
+    ] {
+        let separator = Separator::Byte(byte);
+        let plan = Plan {
+            separator,
+            ends,
+            ..plan(&["field:1"])
+        };
+        assert_eq!(plan.check(), Ok(()), "{byte} {ends:?}");
+    }
 }
 
 /// The parts of a line as a loop finds them; a line without one of them has no key.
