@@ -313,15 +313,20 @@ impl Directory {
         }
     }
 
-    /// Tells at once what the first batch would tell, which may be long in coming.
+    /// Tells at once what the first batch would tell, which may be long in coming, or that files are waited for.
     pub(crate) fn look(&mut self, tell: impl FnOnce(Notice)) {
         let Matched { paths, trouble, .. } = self.pattern.directories();
         let mut failures = paths.iter().filter_map(|directory| {
             let outcome = fs::read_dir(here(directory));
             outcome.err().map(|cause| reason(directory, &cause))
         });
-        let trouble = trouble.or_else(|| failures.next());
-        self.tell_of(trouble, tell);
+        match trouble.or_else(|| failures.next()) {
+            // Files may be a long time coming, and who waits for them should not have to guess it.
+            None => tell(Notice::Listed {
+                source: self.name.clone(),
+            }),
+            trouble => self.tell_of(trouble, tell),
+        }
     }
 
     /// What to call it in messages.

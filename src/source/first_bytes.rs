@@ -1,4 +1,4 @@
-//! What the first bytes of a connection look like when they are no lines of text.
+//! What the first bytes of a connection or a file look like when they are no lines of text.
 //!
 //! Promise: a few bytes are looked at, and nothing is done with them. Refuses to know: what follows them, who is
 //! told. A guess may be wrong, so it may be said and nothing else.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::limits::FIRST_BYTES;
 
-/// What a connection seems to carry in place of lines: a guess from its first bytes.
+/// What a connection or a file seems to hold in place of lines: a guess from its first bytes.
 ///
 /// `Display` gives it as a part of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,9 +23,21 @@ pub enum LooksLike {
     Zstd,
     /// UTF-16 text, whose every other byte is a NUL where the text is English.
     Utf16,
+    /// Data that bzip2 compressed.
+    Bzip2,
+    /// Data that xz compressed.
+    Xz,
+    /// Data that lz4 compressed.
+    Lz4,
 }
 
 impl LooksLike {
+    /// What a file looks like that begins with these bytes. Nobody waits for an answer there, so the beginning of a
+    /// conversation is a line like others.
+    pub(crate) fn of_file(first: &[u8]) -> Option<LooksLike> {
+        guess(first).filter(|found| !matches!(found, LooksLike::Tls | LooksLike::Http))
+    }
+
     /// The bit of a set of them.
     pub(crate) fn bit(self) -> u8 {
         1 << self as u8
@@ -40,6 +52,9 @@ impl fmt::Display for LooksLike {
             LooksLike::Gzip => "gzip data",
             LooksLike::Zstd => "zstd data",
             LooksLike::Utf16 => "UTF-16 text",
+            LooksLike::Bzip2 => "bzip2 data",
+            LooksLike::Xz => "xz data",
+            LooksLike::Lz4 => "lz4 data",
         })
     }
 }
@@ -87,6 +102,35 @@ fn guess(first: &[u8]) -> Option<LooksLike> {
         [0x16, 3, 0..=4, _, _, 1, ..] => Some(LooksLike::Tls),
         [0x1f, 0x8b, 8, ..] => Some(LooksLike::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(LooksLike::Zstd),
+        // Behind the size of its blocks, a block or the end of a stream without any.
+        [
+            b'B',
+            b'Z',
+            b'h',
+            b'1'..=b'9',
+            0x31,
+            0x41,
+            0x59,
+            0x26,
+            0x53,
+            0x59,
+            ..,
+        ]
+        | [
+            b'B',
+            b'Z',
+            b'h',
+            b'1'..=b'9',
+            0x17,
+            0x72,
+            0x45,
+            0x38,
+            0x50,
+            0x90,
+            ..,
+        ] => Some(LooksLike::Bzip2),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(LooksLike::Xz),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some(LooksLike::Lz4),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(LooksLike::Utf16),
         _ if is_http(first) => Some(LooksLike::Http),
         _ if is_utf16(first) => Some(LooksLike::Utf16),
@@ -161,6 +205,10 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", LooksLike::Http),
             (b"\x1f\x8b\x08\x00", LooksLike::Gzip),
             (b"\x28\xb5\x2f\xfd\x04", LooksLike::Zstd),
+            (b"BZh9\x31\x41\x59\x26\x53\x59", LooksLike::Bzip2),
+            (b"BZh1\x17\x72\x45\x38\x50\x90\0", LooksLike::Bzip2),
+            (b"\xfd7zXZ\0\0\x04", LooksLike::Xz),
+            (b"\x04\x22\x4d\x18\x64", LooksLike::Lz4),
             (b"\xff\xfeh\0", LooksLike::Utf16),
             (b"\xfe\xff\0h", LooksLike::Utf16),
         ]
@@ -170,6 +218,15 @@ mod tests {
             samples.push((utf16("hello\n", to_bytes), LooksLike::Utf16));
         }
         samples
+    }
+
+    #[test]
+    fn a_file_of_requests_is_a_text_and_one_of_compressed_data_is_not() {
+        for (text, what) in samples() {
+            let is_talk = matches!(what, LooksLike::Tls | LooksLike::Http);
+            let expected = (!is_talk).then_some(what);
+            assert_eq!(LooksLike::of_file(&text), expected, "{text:?}");
+        }
     }
 
     /// Cases 11 and 12.
@@ -198,6 +255,7 @@ mod tests {
             b"\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\x16\x03\x01\x02\x00\x02",
             b"\x1f\x8b\x09",
+            b"BZh9 and more words",
             "\u{2003}text".as_bytes(),
         ] {
             assert_eq!(FirstBytes::default().look(text), None, "{text:?}");
@@ -207,7 +265,7 @@ mod tests {
     proptest! {
         /// What is found does not depend on the pieces, and is found once; what comes later is not looked at.
         #[test]
-        fn pieces_make_no_difference(pieces in prop::collection::vec(1..9usize, 1..20), index in 0..11usize) {
+        fn pieces_make_no_difference(pieces in prop::collection::vec(1..9usize, 1..20), index in 0..15usize) {
             let (text, what) = samples().swap_remove(index);
             let mut first = FirstBytes::default();
             let (mut at, mut found) = (0, Vec::new());

@@ -41,7 +41,8 @@ pub enum Notice {
         /// The source's URL.
         source: String,
     },
-    /// A connection was reset in the middle of a line.
+    /// What a source reads broke off in the middle of a line: a connection was reset, a file could not be read to its
+    /// end, a graceful stop ended reading.
     Truncated {
         /// The source's URL.
         source: String,
@@ -100,7 +101,8 @@ pub enum Notice {
         /// Why not.
         reason: String,
     },
-    /// The directories of a source are listed after they could not be.
+    /// The directories of a source are listed, and files in them waited for: reported at the start, and after they
+    /// could not be listed.
     Listed {
         /// The source's name.
         source: String,
@@ -207,6 +209,15 @@ pub enum Notice {
         /// A guess.
         looks_like: LooksLike,
     },
+    /// A file that is not decoded begins with what is no text of lines. It is counted as it is. Reported once a file.
+    NotText {
+        /// The source's name.
+        source: String,
+        /// The file.
+        path: PathBuf,
+        /// A guess.
+        looks_like: LooksLike,
+    },
     /// Clients cannot be accepted; they wait, and it is tried again all the time.
     Unaccepted {
         /// The source's URL.
@@ -255,11 +266,12 @@ pub enum Notice {
         /// What the system says.
         reason: String,
     },
-    /// A graceful stop did not read everything that had arrived, for its sender never pauses.
+    /// A graceful stop did not read everything that was there: its sender never pauses, or a followed file held more
+    /// than a stop reads.
     Unread {
-        /// The source's URL.
+        /// The source's URL or name; of a followed file its path, escaped.
         source: String,
-        /// Bytes that the kernel held when reading stopped, if it reports it.
+        /// Bytes that were there when reading stopped, if that is known.
         bytes: Option<u64>,
     },
     /// A source listens: whoever connects or sends from now on is heard. Reported once an address.
@@ -318,7 +330,7 @@ impl fmt::Display for Notice {
             Notice::Connected { source } => write!(f, "connected to {source}"),
             Notice::Truncated { source, bytes } => write!(
                 f,
-                "connection to {source} was reset in the middle of a line: {} dropped",
+                "{source}: broken off in the middle of a line; {} dropped",
                 Count(*bytes, "byte")
             ),
             Notice::Oversize {
@@ -374,7 +386,7 @@ impl fmt::Display for Notice {
                 write!(f, "{source} is lost, the others go on: {reason}")
             }
             Notice::Unlisted { source, reason } => write!(f, "cannot list {source}: {reason}"),
-            Notice::Listed { source } => write!(f, "listing {source}"),
+            Notice::Listed { source } => write!(f, "waiting for {source}"),
             Notice::Unreadable { path, reason, .. } => {
                 write!(f, "cannot read {path:?}: {reason}")
             }
@@ -480,6 +492,12 @@ impl fmt::Display for Notice {
                      nothing is answered"
                 )
             }
+            Notice::NotText {
+                path, looks_like, ..
+            } => write!(
+                f,
+                "{path:?}: looks like {looks_like}, not like lines of text; its bytes are counted as they are"
+            ),
             Notice::Unaccepted { source, reason } => {
                 write!(f, "new clients of {source} have to wait: {reason}")
             }
@@ -530,18 +548,17 @@ impl fmt::Display for Notice {
                 "{source}: clients that wait are not accepted any more: {reason}; what they sent is not \
                  counted"
             ),
-            Notice::Unread { source, bytes } => {
-                write!(f, "{source}: stopped reading while its sender went on; ")?;
-                match bytes {
-                    Some(bytes) => write!(
-                        f,
-                        "{} that had arrived {} not counted",
-                        Count(*bytes, "byte"),
-                        are(*bytes)
-                    ),
-                    None => f.write_str("what arrived last is not counted"),
-                }
-            }
+            Notice::Unread { source, bytes } => match bytes {
+                Some(1) => write!(f, "{source}: stopped with 1 byte unread; it is not counted"),
+                Some(bytes) => write!(
+                    f,
+                    "{source}: stopped with {bytes} bytes unread; they are not counted"
+                ),
+                None => write!(
+                    f,
+                    "{source}: stopped with some bytes unread; they are not counted"
+                ),
+            },
             Notice::Listening { address, .. } => write!(f, "listening on {address}"),
             Notice::DatagramsLost { source, datagrams } => write!(
                 f,

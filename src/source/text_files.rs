@@ -22,6 +22,7 @@ use crate::source::decode::First;
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::encoding::utf8_mark_bytes;
 use crate::source::files::has_shrunk;
+use crate::source::first_bytes::LooksLike;
 use crate::source::{Fill, Notice, Port, Source};
 
 /// The lines of the files that are put into a directory, as a source beside others.
@@ -33,7 +34,8 @@ use crate::source::{Fill, Notice, Port, Source};
 /// A file that becomes shorter while it is read is reported with [`Notice::Shorter`](crate::Notice::Shorter), and the
 /// line that was cut is not counted.
 ///
-/// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded.
+/// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded. A file
+/// that does not begin like text, such as a compressed one, is reported with [`Notice::NotText`](crate::Notice::NotText).
 ///
 /// ```no_run
 /// use microtally::prelude::*;
@@ -93,7 +95,15 @@ impl TextFiles {
     fn open_next(&mut self) -> Option<Open> {
         while let Some(path) = self.left.pop_front() {
             match open(&path) {
-                Ok((file, mark_bytes)) => {
+                Ok((file, first)) => {
+                    if let Some(looks_like) = LooksLike::of_file(first.bytes()) {
+                        self.port.tell(Notice::NotText {
+                            source: self.directory.name().to_owned(),
+                            path: path.clone(),
+                            looks_like,
+                        });
+                    }
+                    let mark_bytes = utf8_mark_bytes(first.bytes());
                     let metadata = file.metadata().ok();
                     if let Some(metadata) = &metadata {
                         let tell = |notice| self.port.tell(notice);
@@ -114,8 +124,8 @@ impl TextFiles {
     }
 }
 
-/// Opens a file at the beginning of its text, and says how many bytes of a mark are in front of it.
-fn open(path: &Path) -> io::Result<(File, usize)> {
+/// Opens a file at the beginning of its text, behind a mark, and returns the first bytes as well.
+fn open(path: &Path) -> io::Result<(File, First)> {
     let mut file = File::open(path)?;
     // What cannot be read is reported by the first read.
     let first = First::of(&file).unwrap_or_default();
@@ -123,7 +133,7 @@ fn open(path: &Path) -> io::Result<(File, usize)> {
     if mark_bytes > 0 {
         file.seek(SeekFrom::Start(mark_bytes as u64))?;
     }
-    Ok((file, mark_bytes))
+    Ok((file, first))
 }
 
 impl fmt::Debug for TextFiles {

@@ -30,8 +30,30 @@ fn files_that_are_moved_in_are_counted_once() {
     fs::rename(run.path("being-made"), run.path("in/c")).unwrap();
     run.wait_for_counts(&[("x", 1), ("y", 2), ("z", 1)]);
     run.signal("INT");
-    let counted = run.wait().quietly().tsv_counts();
-    assert_eq!(counted, plain(&[("x", 1), ("y", 2), ("z", 1)]));
+    let ended = run.wait().exits_with(0);
+    assert_eq!(ended.tsv_counts(), plain(&[("x", 1), ("y", 2), ("z", 1)]));
+    // Until then nothing need come, and nobody has to guess why.
+    assert_eq!(
+        ended.stderr,
+        "microtally: waiting for files in \"in\"\n            files that are put into it from now on are \
+         counted; a signal ends the program\n"
+    );
+}
+
+#[test]
+fn a_compressed_file_is_reported_and_not_decompressed() {
+    let program = microtally(&["words", "-k", "line", "-o", "tsv", "-i", "100ms"]);
+    let run = program.args(&["dir://in"]).file("in/.keep", "").start();
+    run.wait_until_it_reads();
+    fs::write(run.path("being-made"), b"BZh91AY&SY and so on\n").unwrap();
+    fs::rename(run.path("being-made"), run.path("in/a.bz2")).unwrap();
+    run.stderr
+        .wait_for("\"in/a.bz2\": looks like bzip2 data, not like lines of text; its bytes are counted as they are\n");
+    run.stderr
+        .wait_for("            name it without -F and without dir:// to count what is inside");
+    run.wait_for_counts(&[("BZh91AY&SY and so on", 1)]);
+    run.signal("INT");
+    run.wait().exits_with(0);
 }
 
 #[test]
@@ -40,7 +62,7 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
     let run = program.args(&["dir://later"]).start();
     run.stderr.wait_for("there is no such directory");
     fs::create_dir(run.path("later")).unwrap();
-    run.stderr.wait_for("microtally: listing ");
+    run.stderr.wait_for("microtally: waiting for files in ");
     fs::write(run.path("being-made"), "x\n").unwrap();
     fs::rename(run.path("being-made"), run.path("later/a")).unwrap();
     run.wait_for_counts(&[("x", 1)]);

@@ -152,7 +152,7 @@ fn case_26_a_reset_in_the_middle_of_a_line_drops_that_line_and_says_so() {
     run.stdout.wait_for("('whole', 1)");
     reset(stream);
     let ended = run.wait().exits_with(3).says(&[
-        &format!("connection to {url} was reset in the middle of a line: 9 bytes dropped\n"),
+        &format!("{url}: broken off in the middle of a line; 9 bytes dropped\n"),
         &format!("microtally: lost {url}: connection reset by peer\n"),
         "\"dropped\":1,",
     ]);

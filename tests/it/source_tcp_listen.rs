@@ -95,7 +95,7 @@ fn case_26_a_client_s_reset_drops_its_half_line_and_nobody_else_s() {
     run.wait_for_counts(&[("whole", 1)]);
     reset(bad);
     run.stderr
-        .wait_for("in the middle of a line: 9 bytes dropped");
+        .wait_for("in the middle of a line; 9 bytes dropped");
     good.write_all(b"line\n").unwrap();
     run.wait_for_counts(&[("whole", 1), ("good line", 1)]);
     drop(good);

@@ -38,7 +38,7 @@ fn a_half_line_that_a_reset_costs_is_in_the_statistics() {
     bad.write_all(b"whole\nhalf a li").unwrap();
     run.wait_for("whole", 1);
     reset(bad);
-    run.wait_for_notice("in the middle of a line: 9 bytes dropped");
+    run.wait_for_notice("in the middle of a line; 9 bytes dropped");
     let mut good = client(address);
     good.write_all(b"more\n").unwrap();
     run.wait_for("more", 1);
@@ -74,7 +74,7 @@ fn a_reset_in_a_line_that_is_too_long_is_in_the_middle_of_a_line() {
     run.wait_for_notice("line longer than 8 bytes");
     let peer = bad.local_addr().unwrap();
     reset(bad);
-    run.wait_for_notice(&format!("from {peer} was reset in the middle of a line"));
+    run.wait_for_notice(&format!("from {peer}: broken off in the middle of a line"));
     let (_, notices, stats) = run.stop_with_stats();
     assert!(
         !notices

@@ -104,8 +104,7 @@ fn case_26_27_a_reset_costs_the_unfinished_line_and_nothing_else() {
     until("it arrived", || unsent(&stream) == 0);
     reset(stream);
     run.wait_for_notice(&format!(
-        "connection to tcp-listen://{address} from {peer} was reset in the middle of a line: 9 bytes \
-         dropped"
+        "tcp-listen://{address} from {peer}: broken off in the middle of a line; 9 bytes dropped"
     ));
     other.write_all(b"goes on\n").unwrap();
     run.wait_for("the other goes on", 1);

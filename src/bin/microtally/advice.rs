@@ -77,6 +77,12 @@ pub(crate) fn tell(notice: &Notice) {
         Notice::Unlisted { .. } => Some(
             "it is looked for again whenever a batch ends; a signal ends the program".to_owned(),
         ),
+        Notice::Listed { .. } => Some(
+            "files that are put into it from now on are counted; a signal ends the program".to_owned(),
+        ),
+        Notice::NotText { .. } => Some(
+            "name it without -F and without dir:// to count what is inside: nothing is decoded here".to_owned(),
+        ),
         Notice::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
         Notice::Unfinished { cut_off: 1.., .. } => {
             Some("--drain-timeout says how long they are waited for".to_owned())
@@ -95,6 +101,9 @@ fn instead(what: LooksLike) -> Option<&'static str> {
         LooksLike::Http => "send lines as they are, for example with nc",
         LooksLike::Gzip => "decompress it first, for example:  zcat FILE | nc HOST PORT",
         LooksLike::Zstd => "decompress it first, for example:  zstdcat FILE | nc HOST PORT",
+        LooksLike::Bzip2 => "decompress it first, for example:  bzcat FILE | nc HOST PORT",
+        LooksLike::Xz => "decompress it first, for example:  xzcat FILE | nc HOST PORT",
+        LooksLike::Lz4 => "decompress it first, for example:  lz4cat FILE | nc HOST PORT",
         LooksLike::Utf16 => "convert it first, for example:  iconv -f UTF-16 FILE | nc HOST PORT",
         _ => return None,
     })

@@ -101,7 +101,7 @@ fn told(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
 
 #[test]
 fn what_a_graceful_stop_leaves_in_the_kernel_is_counted_and_reported_with_its_bytes() {
-    let expected = "test://: stopped reading while its sender went on; 50 bytes that had arrived are not counted";
+    let expected = "test://: stopped with 50 bytes unread; they are not counted";
     assert_eq!(told(Some(40)), (vec![expected.to_owned()], (1, 50)));
     // All that had arrived was read, or nobody promised to.
     assert_eq!(told(Some(90)), (vec![], (0, 0)));

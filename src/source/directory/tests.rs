@@ -280,7 +280,7 @@ fn a_directory_that_is_not_there_is_told_once_and_found_later() {
     assert!(watched.names(22_000).is_empty());
     assert_eq!(
         watched.told,
-        [missing.clone(), format!("listing {name}"), missing]
+        [missing.clone(), format!("waiting for {name}"), missing]
     );
     // The name has a line end in it, which does not reach a terminal.
     assert!(watched.told.iter().all(|told| !told.contains('\n')));

@@ -51,11 +51,11 @@ fn one_is_not_spoken_of_as_many() {
         let source = source();
         Notice::Unread { source, bytes }.to_string()
     };
-    let begin = "test://: stopped reading while its sender went on; ";
+    let begin = "test://: stopped with ";
     for (bytes, says) in [
-        (Some(1), "1 byte that had arrived is not counted"),
-        (Some(2), "2 bytes that had arrived are not counted"),
-        (None, "what arrived last is not counted"),
+        (Some(1), "1 byte unread; it is not counted"),
+        (Some(2), "2 bytes unread; they are not counted"),
+        (None, "some bytes unread; they are not counted"),
     ] {
         assert_eq!(unread(bytes), format!("{begin}{says}"));
     }

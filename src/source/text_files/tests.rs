@@ -31,6 +31,8 @@ impl Reading {
         };
         let port = Port::new(None, mio::Token(0), || (), notices);
         files.start(port, Duration::from_secs(10));
+        let waiting = format!("waiting for files in {path:?}");
+        assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [waiting]);
         Reading { files, told, room }
     }
 
@@ -74,6 +76,21 @@ fn files_are_read_whole_and_one_after_another() {
         assert_eq!(reading.batch(14_000), "nothing");
         assert!(reading.told.lock().unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_reported_and_counted_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let mut reading = Reading::new(root.path(), 64);
+    let (utf16, text) = (root.path().join("a"), root.path().join("b"));
+    put(&utf16, b"h\0e\0l\0l\0o\0\n\0", 11_500);
+    put(&text, b"GET / HTTP/1.1\r\n", 11_600);
+    let expected = "h\0e\0l\0l\0o\0\n\0|GET / HTTP/1.1\r\n|";
+    assert_eq!(reading.batch(12_000), expected);
+    let told = format!(
+        "{utf16:?}: looks like UTF-16 text, not like lines of text; its bytes are counted as they are"
+    );
+    assert_eq!(*reading.told.lock().unwrap(), [told]);
 }
 
 #[test]

@@ -178,9 +178,7 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
     let intake = bench.account.then(Intake::default());
     assert_eq!((intake.lost_records, intake.lost_bytes), (3, 12));
     let name = &bench.source.name;
-    let expected = format!(
-        "{name}: stopped reading while its sender went on; 12 bytes that had arrived are not counted"
-    );
+    let expected = format!("{name}: stopped with 12 bytes unread; they are not counted");
     assert_eq!(bench.told(), [expected]);
     // Where all was read, or nobody promised to, there is nothing to report.
     for drains in [true, false] {
