@@ -373,7 +373,7 @@ impl Crew {
             }
             Ok(Opened::Stream(input)) => {
                 set.progress.begin(entry.bytes, 0);
-                hand.stream(&place, input)
+                hand.stream(&place, *input)
             }
             Err(cause) => {
                 set.progress.begin(entry.bytes, 0);

@@ -122,8 +122,10 @@ struct Slot {
     owes: bool,
     /// Bytes that may still be read after a graceful stop.
     drain_left: usize,
-    /// Those are fewer than the source may have.
+    /// Those may be fewer than the source has.
     is_drain_cut: bool,
+    /// It was not asked again since it gave bytes: there may be more, of the same line too.
+    may_have_more: bool,
     /// The source said that a graceful stop has to wait for it.
     is_finishing: bool,
     /// The source knows that it is not read any more, or has panicked.
@@ -139,7 +141,7 @@ impl Slot {
 
     /// Whether a graceful stop has read as much of it as may be, and there may be more.
     fn is_cut_off(&self) -> bool {
-        self.is_drain_cut && self.drain_left == 0
+        self.is_drain_cut && self.drain_left == 0 && self.may_have_more
     }
 }
 
@@ -183,6 +185,7 @@ impl ReactorCore {
                 owes: false,
                 drain_left: 0,
                 is_drain_cut: false,
+                may_have_more: false,
                 is_finishing: false,
                 knows_end: false,
                 oversize_told: false,
@@ -447,6 +450,7 @@ impl ReactorCore {
             let room = space.len();
             // A panic can only come from a source of the user's: it costs that source, not the run.
             let filled = catch_unwind(AssertUnwindSafe(|| slot.source.fill(space, now)));
+            slot.may_have_more = matches!(filled, Ok(Fill::Bytes(_) | Fill::Skipped(_)));
             match filled {
                 Ok(Fill::Bytes(count)) if (1..=room).contains(&count) => {
                     slot.drain_left = slot.drain_left.saturating_sub(count);

@@ -22,7 +22,7 @@ pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, has
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
 use crate::source::encoding::{MARK_BYTES_MAX, Step};
-use crate::source::input::Input;
+use crate::source::input::{Input, report_unread};
 use crate::source::{Fill, Port, Source};
 use crate::table::budget::Decoders;
 
@@ -306,8 +306,9 @@ impl Files {
     }
 
     /// What was named, for another reader, and its name.
-    pub(crate) fn into_parts(self) -> (Vec<Entry>, String, usize) {
-        (self.entries, self.name, self.piece_bytes)
+    pub(crate) fn into_parts(mut self) -> (Vec<Entry>, String, usize) {
+        let entries = std::mem::take(&mut self.entries);
+        (entries, std::mem::take(&mut self.name), self.piece_bytes)
     }
 
     /// Bytes that one of several workers takes at once, at least 1: small ones have every boundary happen in
@@ -347,7 +348,7 @@ impl Files {
                 Ok(Opened::Stream(mut input)) => {
                     self.progress.begin(entry.bytes, 0);
                     input.watch(&self.port);
-                    self.open = Some(Open::Stream(Box::new(input)));
+                    self.open = Some(Open::Stream(input));
                     return true;
                 }
                 Err(cause) => {
@@ -490,12 +491,28 @@ impl Source for Files {
         }
     }
 
+    fn ended(&mut self) {
+        // An input of its own has no port to report through.
+        if let Some(Open::Stream(input)) = &mut self.open
+            && let Some(bytes) = input.take_unread()
+        {
+            report_unread(&self.port, input.name(), bytes);
+        }
+    }
+
     fn name(&self) -> &str {
         &self.name
     }
 
     fn decoders(&self) -> Decoders {
         self.all_decoders().at_most(1)
+    }
+}
+
+impl Drop for Files {
+    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+    fn drop(&mut self) {
+        self.ended();
     }
 }
 

@@ -35,7 +35,8 @@ use self::truncation::Truncations;
 use self::watch::{Watch, WatchId};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
-use crate::limits::FOLLOW_POLL_MS_DEFAULT;
+use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
+use crate::source::first_bytes::LooksLike;
 use crate::source::pattern::is_literal;
 use crate::source::{Fill, Notice, Port, Source};
 
@@ -87,7 +88,11 @@ impl FollowOptions {
 ///   is gone, and whose name nobody has any more, is closed when it has been quiet: for 5 s if it was deleted,
 ///   for a minute if it was renamed.
 ///
-/// A line without an end waits in its file; it is a record when the file is closed, and at a graceful stop.
+/// A line without an end waits in its file; it is a record when the file is closed, and at a graceful stop. Such a
+/// stop reads what files held when it was asked for, [`DRAIN_BYTES_MAX`] of all of them at most; what it leaves
+/// unread is reported with [`Notice::Unread`] for each file, and counts as at least one lost record.
+///
+/// Nothing is decoded. A file that does not begin like text is reported with [`Notice::NotText`], once.
 ///
 /// What was not read of a file when it was truncated is read from the copy that a rotator makes before
 /// (`copytruncate`), if one is found: beside the file, its name with something behind it, and with the
@@ -142,6 +147,8 @@ struct Followed {
     is_replaced: bool,
     /// The kernel has reported that it was written to, and it was not looked at since.
     was_written: bool,
+    /// Its first bytes were looked at: whether they are those of a text.
+    was_guessed: bool,
     changed_at: Duration,
     /// When what was in it then had been seen.
     looked_at: Duration,
@@ -249,6 +256,7 @@ impl Follow {
             trouble: None,
             is_replaced: false,
             was_written: false,
+            was_guessed: false,
             changed_at: now,
             looked_at: now,
             watch,
@@ -342,6 +350,9 @@ impl Follow {
                 } else {
                     index + 1
                 };
+                if !std::mem::replace(&mut file.was_guessed, true) {
+                    self.guess(index);
+                }
                 Some(Fill::Bytes(count))
             }
             Ok(Taken::Nothing) if std::mem::take(&mut file.was_written) => {
@@ -351,10 +362,14 @@ impl Follow {
             }
             Ok(Taken::Nothing) => {
                 file.has_news = false;
-                if file.is_last {
+                let unread = match self.is_draining {
+                    true => self.unread(index),
+                    false => 0,
+                };
+                if self.files[index].is_last {
                     self.close(index);
                 }
-                was_mid.then_some(Fill::Break { clean: true })
+                was_mid.then_some(Fill::Break { clean: unread == 0 })
             }
             Ok(Taken::Replaced) => self.replaced(index, now),
             Err(cause) => {
@@ -369,6 +384,35 @@ impl Follow {
                 }
                 was_mid.then_some(Fill::Break { clean: false })
             }
+        }
+    }
+
+    /// Reports what a graceful stop leaves unread of the numbered file, and returns how many bytes that is.
+    #[cold]
+    fn unread(&self, index: usize) -> u64 {
+        let Followed { reading, name, .. } = &self.files[index];
+        let bytes = reading.bytes_left();
+        if bytes > 0 {
+            self.lost();
+            self.port.tell(Notice::Unread {
+                source: format!("{:?}", self.names[*name].path),
+                bytes: Some(bytes),
+            });
+        }
+        bytes
+    }
+
+    /// Reports a file that does not begin like text.
+    #[cold]
+    fn guess(&self, index: usize) {
+        let Followed { reading, name, .. } = &self.files[index];
+        let first = reading.first_bytes().unwrap_or_default();
+        if let Some(looks_like) = LooksLike::of_file(&first) {
+            self.port.tell(Notice::NotText {
+                source: self.name.clone(),
+                path: self.names[*name].path.clone(),
+                looks_like,
+            });
         }
     }
 
@@ -433,14 +477,23 @@ impl Source for Follow {
         self.look(now);
         self.is_draining = true;
         self.tell_more_truncations(now);
-        let mut bytes = 0;
+        let mut left = DRAIN_BYTES_MAX as u64;
         for file in &mut self.files {
             // Lines without an end are records now.
             file.is_last = true;
             file.has_news = true;
-            bytes += file.reading.bytes_left();
+            left -= file.reading.end_after(left);
         }
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        DRAIN_BYTES_MAX - usize::try_from(left).unwrap_or(0)
+    }
+
+    /// What a graceful stop had no time for is reported.
+    fn ended(&mut self) {
+        if std::mem::take(&mut self.is_draining) {
+            for index in 0..self.files.len() {
+                self.unread(index);
+            }
+        }
     }
 
     fn name(&self) -> &str {
@@ -454,6 +507,13 @@ impl Follow {
         let count = self.files.len();
         let turns = (0..count).map(|step| (self.turn + step) % count);
         turns.into_iter().find(|&index| self.files[index].has_news)
+    }
+}
+
+impl Drop for Follow {
+    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+    fn drop(&mut self) {
+        self.ended();
     }
 }
 

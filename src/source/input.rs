@@ -22,11 +22,9 @@ use crate::source::decode::Decode;
 use crate::source::encoding::Step;
 use crate::source::files::{became_shorter, has_shrunk};
 use crate::source::unpack;
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Notice, Port, Source};
+use crate::sys;
 use crate::table::budget::Decoders;
-
-/// Bytes a pipe may hold, at most, unless root made it larger (`/proc/sys/fs/pipe-max-size`).
-const PIPE_BYTES_MAX: usize = 1 << 20;
 
 /// An open file descriptor, read to its end.
 ///
@@ -44,7 +42,10 @@ pub struct Input {
     left_bytes: u64,
     /// A graceful stop was asked for.
     is_draining: bool,
+    /// Since then it was not read until there was nothing.
+    is_stopped_early: bool,
     is_over: bool,
+    port: Port,
 }
 
 enum Readiness {
@@ -104,7 +105,9 @@ impl Input {
             file_bytes: 0,
             left_bytes: 0,
             is_draining: false,
+            is_stopped_early: false,
             is_over: false,
+            port: Port::detached(),
         }
     }
 
@@ -126,10 +129,30 @@ impl Input {
         }
     }
 
+    /// How many bytes a graceful stop left in a pipe whose writer never paused, if it left any; as far as the system
+    /// says. Asked once.
+    pub(crate) fn take_unread(&mut self) -> Option<Option<u64>> {
+        if !std::mem::take(&mut self.is_stopped_early) || self.is_over {
+            return None;
+        }
+        let bytes = sys::unread_bytes(self.file.as_ref().ok()?);
+        (bytes != Some(0)).then_some(bytes)
+    }
+
     fn failed(&mut self, cause: &io::Error) -> Fill {
         self.is_over = true;
         Fill::Failed(Error::input(&self.name, cause))
     }
+}
+
+/// Reports bytes that a graceful stop left in the pipe of this name.
+pub(crate) fn report_unread(port: &Port, name: &str, bytes: Option<u64>) {
+    // They are of one record at least, and nobody knows of how many.
+    port.lost(1, bytes.unwrap_or(0));
+    port.tell(Notice::Unread {
+        source: name.to_owned(),
+        bytes,
+    });
 }
 
 /// Bytes of a regular file, and those of them that are behind its place.
@@ -198,6 +221,7 @@ impl Source for Input {
     fn start(&mut self, port: Port, _now: Duration) {
         self.limit_window(port.window_log_max());
         self.watch(&port);
+        self.port = port;
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
@@ -232,20 +256,30 @@ impl Source for Input {
                 self.is_over = true;
                 Fill::End
             }
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Fill::Pending(None),
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                self.is_stopped_early = false;
+                Fill::Pending(None)
+            }
             Err(cause) => self.failed(&cause),
         }
     }
 
     fn drain(&mut self) -> usize {
         self.is_draining = true;
+        self.is_stopped_early = !self.is_over && matches!(self.readiness, Readiness::Ask { .. });
         self.decode.hurry();
         // A pipe's content has been received; the rest of a file has not.
         match self.readiness {
             // What is in compressed bytes is more than they are, nobody knows how much.
-            Readiness::Ask { .. } if !self.is_over && self.decode.is_unpacking() => DRAIN_BYTES_MAX,
-            Readiness::Ask { .. } if !self.is_over => PIPE_BYTES_MAX,
+            // Its writer may go on and on, and what is in compressed bytes is more than they are.
+            Readiness::Ask { .. } if !self.is_over => DRAIN_BYTES_MAX,
             _ => 0,
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Some(bytes) = self.take_unread() {
+            report_unread(&self.port, &self.name, bytes);
         }
     }
 
@@ -263,13 +297,63 @@ impl Source for Input {
     }
 }
 
-#[cfg(all(test, feature = "compress"))]
+impl Drop for Input {
+    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+    fn drop(&mut self) {
+        self.ended();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{Account, Intake};
+    use crate::source::Notices;
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::sync::{Arc, Mutex};
 
+    /// An input whose writer has 100 bytes for it, of which 10 are read; then a stop reads as many as that.
+    fn told(reads: usize) -> (Vec<String>, u64) {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let tells = Arc::clone(&told);
+        let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
+        let account = Account::default();
+        let port = Port::new(None, Token(0), || (), notices).accounted_in(account.clone());
+        let (mut sender, receiver) = UnixStream::pair().unwrap();
+        sender.write_all(&[b'x'; 100]).unwrap();
+        let file = File::from(OwnedFd::from(receiver));
+        let mut input = Input::of("a pipe".to_owned(), file);
+        let now = Duration::from_secs(1);
+        input.start(port, now);
+        assert!(matches!(input.fill(&mut [0; 10], now), Fill::Bytes(10)));
+        assert_eq!(input.drain(), DRAIN_BYTES_MAX);
+        let mut left = reads;
+        while left > 0 {
+            match input.fill(&mut vec![0; left], now) {
+                Fill::Bytes(count) => left -= count,
+                Fill::Pending(None) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        input.ended();
+        let bytes = account.then(Intake::default()).lost_bytes;
+        drop(input);
+        let told = told.lock().unwrap().clone();
+        (told, bytes)
+    }
+
+    #[test]
+    fn what_a_stop_leaves_in_a_pipe_is_reported_with_its_bytes() {
+        let message = "a pipe: stopped with 50 bytes unread; they are not counted";
+        assert_eq!(told(40), (vec![message.to_owned()], 50));
+        // All that was written was read, whether or not more was waited for.
+        assert_eq!(told(90), (vec![], 0));
+        assert_eq!(told(91), (vec![], 0));
+    }
+
+    #[cfg(feature = "compress")]
     /// A block of zstd is larger than what is read at once, so that the first read gives nothing.
     #[test]
     fn a_stop_drains_what_was_received_also_where_a_read_gives_nothing_yet() {

@@ -258,6 +258,9 @@ pub trait Source: Send {
     /// [`DRAIN_BYTES_MAX`](crate::limits::DRAIN_BYTES_MAX) are not read. A socket answers with what a
     /// receive buffer may hold. A source that can always give more answers zero, or its run does not stop
     /// before the bound.
+    ///
+    /// Where the stop ends reading, at zero or at the bound, while the source's last answer was bytes, there may be
+    /// more of the line: it is dropped and reported if it is not complete.
     fn drain(&mut self) -> usize {
         0
     }

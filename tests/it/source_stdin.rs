@@ -152,3 +152,24 @@ fn a_first_byte_that_may_begin_anything_is_counted_when_a_stop_comes() {
         drop(stdin);
     }
 }
+
+/// A signal comes at any place of a file; the rest of the line it is in was not read, and what was read is no line.
+#[test]
+fn a_file_that_a_signal_interrupts_has_no_cut_line_among_its_keys() {
+    let line = "one line of a log that is long enough to be cut\n";
+    let program = microtally(&["top", "-n", "all", "-o", "tsv", "-i", "8760h"]);
+    let run = program
+        .stdin_file(line.repeat(1_000_000).as_bytes())
+        .start();
+    run.wait_until_it_reads();
+    run.signal("INT");
+    let ended = run.wait().exits_with(0);
+    let counted = ended.tsv_counts();
+    let keys: Vec<&str> = counted.keys().map(String::as_str).collect();
+    assert!(keys == [line.trim_end()] || keys.is_empty(), "{ended:?}");
+    let broken_off = "microtally: standard input: broken off in the middle of a line; ";
+    assert!(
+        ended.stderr.is_empty() || ended.stderr.starts_with(broken_off),
+        "{ended:?}"
+    );
+}

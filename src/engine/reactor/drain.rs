@@ -17,7 +17,8 @@ impl ReactorCore {
             let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
             let slot = &mut self.slots[index];
             slot.drain_left = drain_max.min(self.drain_bytes_max);
-            slot.is_drain_cut = drain_max >= self.drain_bytes_max;
+            // Nobody knows what a source still has of which nothing may be read, a file for one.
+            slot.is_drain_cut = drain_max == 0 || drain_max >= self.drain_bytes_max;
             // One that is in the middle of a batch waits for its own time still.
             if !slot.owes {
                 slot.wake_at = None;

@@ -43,8 +43,8 @@ pub(crate) enum Opened {
     Regular(Regular),
     /// A regular file that is compressed or in UTF-16.
     Packed(Packed),
-    /// Anything else: bytes come when they come.
-    Stream(Input),
+    /// Anything else: bytes come when they come. Boxed, for it is the largest one and rare.
+    Stream(Box<Input>),
 }
 
 /// A regular file whose bytes are text.
@@ -179,7 +179,7 @@ impl Entry {
                 input = input.decompress();
             }
             input.limit_window(window_log_max);
-            Opened::Stream(input)
+            Opened::Stream(Box::new(input))
         })
     }
 

@@ -172,6 +172,13 @@ impl Follow {
             file.name = name;
             file.is_current = true;
             file.is_last = false;
+            // A copy that the rest was read from was not watched: nobody was to write to it any more.
+            if file.watch.is_none() {
+                let watched = self.watched(|watch, follow| {
+                    watch.file(&follow.files[known].reading.file, &follow.names[name].path)
+                });
+                self.files[known].watch = watched;
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::limits::FIRST_BYTES;
 use crate::source::encoding::utf8_mark_bytes;
 use crate::split::LineEnds;
 
@@ -49,6 +50,8 @@ pub(super) struct Reading {
     before: Vec<u8>,
     /// A record was taken in part, and its end is known to be there.
     pub(super) is_mid: bool,
+    /// Nothing is taken behind that place, which is where a graceful stop ends.
+    limit: u64,
     line_ends: LineEnds,
     /// A record was taken in part and given up: what is left of it is not taken.
     is_broken_off: bool,
@@ -88,6 +91,7 @@ impl Reading {
             head: Vec::new(),
             before: Vec::new(),
             is_mid: false,
+            limit: u64::MAX,
             line_ends,
             is_broken_off: false,
         }
@@ -183,6 +187,7 @@ impl Reading {
             head: self.head.clone(),
             before: self.before.clone(),
             is_mid: self.is_mid,
+            limit: self.limit,
             line_ends: self.line_ends,
             is_broken_off: self.is_broken_off,
         };
@@ -207,6 +212,19 @@ impl Reading {
             |_| self.bytes_left(),
             |bytes| bytes.saturating_sub(self.offset),
         )
+    }
+
+    /// Takes that many bytes more at most, of what was there at the last look; returns how many those are. A record
+    /// that goes on behind them is not taken.
+    pub(super) fn end_after(&mut self, bytes_max: u64) -> u64 {
+        let bytes = self.bytes_left().min(bytes_max);
+        self.limit = self.offset + bytes;
+        bytes
+    }
+
+    /// The first bytes there are, by which a format is known.
+    pub(super) fn first_bytes(&self) -> io::Result<Vec<u8>> {
+        self.bytes_at(0, FIRST_BYTES as u64)
     }
 
     /// The next look compares the content, whatever size and time say.
@@ -268,6 +286,9 @@ impl Reading {
             let first = self.bytes_at(0, 3)?;
             self.advance(&first[..utf8_mark_bytes(&first)]);
         }
+        let room = self.limit.saturating_sub(self.offset);
+        let room = usize::try_from(room).map_or(buf.len(), |room| room.min(buf.len()));
+        let buf = &mut buf[..room];
         let mut count = read_at(&self.file, buf, self.offset)?;
         let mut is_torn = false;
         if count > 0 && self.ends_in_return(Some(buf[count - 1])) {
@@ -292,6 +313,12 @@ impl Reading {
         let (give, is_mid) = match end {
             _ if is_torn => (count, true),
             Some(end) => (end, false),
+            // It goes on behind the limit: what would be taken of it is not what was written.
+            None if self.offset + count as u64 == self.limit
+                && self.byte_at(self.limit)?.is_some() =>
+            {
+                return Ok(Taken::Nothing);
+            }
             None if is_last || self.is_mid => (count, true),
             None if count < buf.len() => return Ok(Taken::Nothing),
             None if self.ends_behind(self.offset + count as u64)? => (count, true),

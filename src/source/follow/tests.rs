@@ -1,6 +1,7 @@
 //! One look at a time, with room of every size: what is given, and what is said.
 
 mod patterns;
+mod stops;
 mod troubles;
 
 use std::fs::{self, File};
@@ -11,11 +12,13 @@ use std::sync::{Arc, Mutex};
 use super::reading::id_of;
 use super::*;
 use crate::limits::{FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
+use crate::metrics::Account;
 use crate::source::Notices;
 
 struct Following {
     follow: Follow,
     told: Arc<Mutex<Vec<String>>>,
+    account: Account,
     room: usize,
     now: Duration,
     root: tempfile::TempDir,
@@ -59,11 +62,14 @@ impl Following {
             let told = Arc::clone(&told);
             Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
         };
+        let account = Account::default();
         let port = Port::new(None, mio::Token(0), || (), notices);
+        let port = port.accounted_in(account.clone());
         follow.start(port, Duration::ZERO);
         Following {
             follow,
             told,
+            account,
             room,
             now: Duration::ZERO,
             root,
@@ -251,6 +257,55 @@ fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
         following.append("log.1", "nobody writes to a copy\n");
         following.append("log", "5\n");
         assert_eq!(following.look(), "5\n");
+    }
+}
+
+/// Nobody writes to a copy, so it is not watched; what has a followed name is.
+#[test]
+fn a_copy_that_gets_a_followed_name_is_watched_again() {
+    let mut following = Following::new(&["log", "old"], 2, |root| append(&root.join("log"), "1\n"));
+    assert_eq!(following.look(), "1\n");
+    following.append("log", "2\n3\n");
+    fs::copy(following.at("log"), following.at("log.1")).unwrap();
+    fs::write(following.at("log"), "4\n").unwrap();
+    following.now += Duration::from_millis(100);
+    // The copy is begun, and open still.
+    let mut seen = vec![0; 2];
+    let fill = following.follow.fill(&mut seen, following.now);
+    assert!(matches!(fill, Fill::Bytes(2)), "{fill:?}");
+    fs::rename(following.at("log.1"), following.at("old")).unwrap();
+    let mut seen = String::from_utf8(seen).unwrap() + &following.look();
+    seen = seen.lines().map(|line| line.to_owned() + " ").collect();
+    let mut seen: Vec<&str> = seen.split_whitespace().collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["2", "3", "4"]);
+    assert_eq!(following.look(), "");
+    // Without a look in turn.
+    following.append("old", "5\n");
+    assert_eq!(following.fill_all(), "5\n");
+    following.append("log", "6\n");
+    assert_eq!(following.fill_all(), "6\n");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_reported_once_and_counted_as_it_is() {
+    let lz4 = "\x04\x22\x4d\x18 compressed\n";
+    for from_end in [false, true] {
+        let options = FollowOptions::default().from_end(from_end);
+        let mut following = Following::with(options, &["log.lz4", "log"], 64, |root| {
+            append(&root.join("log.lz4"), lz4);
+            append(&root.join("log"), "GET / HTTP/1.1\r\n");
+        });
+        following.look();
+        following.append("log.lz4", "more\n");
+        assert_eq!(following.look(), "more\n");
+        assert_eq!(
+            following.told(),
+            "\"/log.lz4\": looks like lz4 data, not like lines of text; its bytes are counted as they are"
+        );
+        following.append("log.lz4", "and more\n");
+        assert_eq!(following.look(), "and more\n");
+        assert_eq!(following.told(), "");
     }
 }
 

@@ -132,6 +132,53 @@ fn half_a_line_where_a_graceful_stop_ends_reading_is_dropped_and_reported() {
     }
 }
 
+/// Always has more, and is stopped in the middle of a line; nothing of it is received before it is read.
+struct InTheMiddle {
+    control: Arc<Mutex<Option<Arc<Control>>>>,
+    given: usize,
+}
+
+impl Source for InTheMiddle {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        if let Some(control) = &*self.control.lock().unwrap() {
+            control.stop(Stop::Graceful);
+        }
+        let count = buf.len().min(6);
+        for byte in &mut buf[..count] {
+            *byte = b"abcdef\n"[self.given % 7];
+            self.given += 1;
+        }
+        Fill::Bytes(count)
+    }
+
+    fn name(&self) -> &str {
+        "in the middle"
+    }
+}
+
+/// As with a file that is standard input: nobody knows the rest of the line, so that what was read of it is no record.
+#[test]
+fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_reported() {
+    let control = Arc::<Mutex<Option<Arc<Control>>>>::default();
+    let source = InTheMiddle {
+        control: Arc::clone(&control),
+        given: 0,
+    };
+    let mut rig = Rig::new(vec![Box::new(source)], None, false);
+    *control.lock().unwrap() = Some(Arc::clone(&rig.control));
+    assert_eq!(rig.settle(), Next::Done);
+    assert_eq!(rig.batches(), [(10, lines(&["abcdef"]))]);
+    let bytes = 6 * FILLS_PER_TURN as u64 % 7;
+    let stats = rig.control.stats();
+    assert_eq!((stats.truncated_records, stats.truncated_bytes), (1, bytes));
+    assert_eq!(
+        *rig.notices.lock().unwrap(),
+        [format!(
+            "in the middle: broken off in the middle of a line; {bytes} bytes dropped"
+        )]
+    );
+}
+
 #[test]
 fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
     let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
