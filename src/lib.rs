@@ -107,11 +107,16 @@ macro_rules! debug_fields {
     };
 }
 
+mod batch;
+mod ledger;
 pub mod limits;
+mod memory;
+mod notice;
+mod time;
+mod window;
 
 mod error;
 pub mod generate;
-mod metrics;
 mod repr;
 mod split;
 mod sys;
@@ -131,23 +136,25 @@ mod tally;
 
 pub mod stream;
 
+pub use crate::batch::BatchStats;
+pub use crate::batch::ranking::{Ranked, Ranking};
+pub use crate::batch::{Batch, Value};
 pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
 pub use crate::engine::push::{Engine, EngineBuilder, Finished, Input};
-pub use crate::epoch::clock::Clock;
-pub use crate::epoch::ranking::{Ranked, Ranking};
-pub use crate::epoch::snapshot::{Batch, Value};
-pub use crate::epoch::{BatchStats, BatchTime};
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::notice::LooksLike;
+pub use crate::notice::Notice;
 pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
 pub use crate::source::dial::Reconnect;
 pub use crate::source::directory::FileOptions;
-pub use crate::source::first_bytes::LooksLike;
-pub use crate::source::{Fill, Notice, Port, Source, Waker};
+pub use crate::source::{Fill, Port, Source, Waker};
 pub use crate::split::{LineEnds, Rule};
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
+pub use crate::time::BatchTime;
+pub use crate::time::Clock;
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {
@@ -176,7 +183,6 @@ pub mod prelude {
 pub mod internals {
     #[cfg(feature = "simulation")]
     pub use crate::engine::simulation::run_schedule;
-    pub use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
@@ -189,6 +195,7 @@ pub mod internals {
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;
     pub use crate::table::past::Past;
+    pub use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 }
 
 /// What users may rely on: which types other threads may have, and which they may look at.

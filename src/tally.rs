@@ -4,13 +4,14 @@
 //! word costs no allocation, so a steady vocabulary costs none at all. Refuses to know: time, threads,
 //! files.
 
+use crate::batch::Batch;
+use crate::batch::BatchStats;
 use crate::config::{Config, OnLimit};
 use crate::epoch::merge::{check_counts, limit_reached, sum};
-use crate::epoch::snapshot::Batch;
-use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::{Counted, Intake, close_ledger};
 use crate::limits::COUNTER_BYTES;
-use crate::metrics::{Counted, Intake, close_ledger};
+use crate::memory::{Decoders, Division, Kept, Needs};
 use crate::ring::arena::{Arena, Block};
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
@@ -19,8 +20,8 @@ use crate::split::{Kernel, Rule, Tallied};
 use crate::sys::has_memory;
 use crate::table::Table;
 use crate::table::bound::Bound;
-use crate::table::budget::{Decoders, Division, Kept, Needs};
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
 
 /// Counts the tokens of pushed bytes in the calling thread.
 ///

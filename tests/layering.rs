@@ -13,19 +13,24 @@ const LAYERS: &[(&str, u32)] = &[
     ("error", 0),
     ("split", 1),
     ("sys", 1),
-    ("metrics", 1),
+    ("ledger", 1),
+    ("time", 1),
     ("generate", 1),
     ("repr", 1),
     ("config", 2),
+    ("notice", 2),
     ("ring", 2),
     ("table", 3),
-    ("epoch", 4),
-    ("shard", 5),
-    ("source", 5),
-    ("sink", 5),
-    ("engine", 7),
-    ("tally", 7),
-    ("stream", 8),
+    ("memory", 4),
+    ("batch", 4),
+    ("window", 4),
+    ("epoch", 5),
+    ("shard", 6),
+    ("source", 6),
+    ("sink", 6),
+    ("engine", 8),
+    ("tally", 8),
+    ("stream", 9),
 ];
 
 /// Files that may opt out of `unsafe_code = "deny"`, with the reason.
@@ -58,7 +63,7 @@ const UNSAFE: &[(&str, &str)] = &[
 
 /// Files that may read a clock.
 const CLOCKS: &[&str] = &[
-    "epoch/clock.rs",
+    "time.rs",
     "bin/microtally/report.rs",
     "bin/microtally/load.rs",
     "bin/microtally/progress.rs",

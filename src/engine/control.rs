@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crate::epoch::BatchStats;
+use crate::batch::BatchStats;
 use crate::error::{Error, ErrorKind, Result};
 
 thread_local! {

@@ -39,19 +39,20 @@ use crate::engine::control::{Control, Stop};
 use crate::engine::desk::Desk;
 use crate::engine::publisher::{Inbox, Publisher};
 use crate::engine::{Order, Runtime, arena, check_memory};
-use crate::epoch::clock::{BatchClock, Clock};
-use crate::epoch::swap::{Tables, hand_over};
-use crate::epoch::{BatchTime, Cut, Mark, Roll};
+use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::Result;
+use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
-use crate::metrics::Intake;
+use crate::memory::{Decoders, Division};
+use crate::notice::{Notice, Notices};
 use crate::shard::ShardCore;
 use crate::source::feed::Feed;
 use crate::source::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
-use crate::source::{Notice, Notices};
 use crate::sys;
-use crate::table::budget::{Decoders, Division};
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
+use crate::time::{BatchClock, Clock};
 
 /// The files of one stream.
 pub(crate) struct FilesOf {

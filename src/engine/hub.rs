@@ -21,17 +21,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
-use crate::epoch::{BatchTime, Cut, Mark, Roll};
+use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::ledger::{Account, Intake};
 use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
     EPOCHS_IN_FLIGHT_MAX,
 };
-use crate::metrics::{Account, Intake};
 use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
 use crate::shard::ShardCore;
 use crate::source::feed::{Ending, Feed};
 use crate::split::Delimiters;
+use crate::time::BatchTime;
 
 /// See the module.
 pub(crate) struct Hub {

@@ -36,22 +36,22 @@ use self::hub::{Hub, Outbox, block_count};
 use self::plan::{Plan, failed_drop};
 use self::publisher::{Inbox, Publisher};
 use crate::config::{Config, OnLimit};
-use crate::epoch::clock::Clock;
-use crate::epoch::swap::{Tables, hand_over};
+use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
     COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, STOP_DRAIN_MS_MAX,
     STOP_THREADS_MS_MAX, THREAD_BYTES,
 };
+use crate::memory::{Decoders, Division, Kept, Needs};
+use crate::notice::{Notice, Notices};
 use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
 use crate::shard::{ShardCore, panic_message, worker};
 use crate::source::feed::Feed;
-use crate::source::{Notice, Notices};
 use crate::sys::{self, Cores};
-use crate::table::budget::{Decoders, Division, Kept, Needs};
 use crate::table::keys::Seed;
+use crate::time::Clock;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
 pub(crate) struct Parts {

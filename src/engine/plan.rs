@@ -6,18 +6,20 @@
 
 use std::sync::Arc;
 
+use crate::batch::BatchStats;
 use crate::engine::control::Control;
+use crate::epoch::barrier::Mark;
+use crate::epoch::hand_over::{NodeTable, Partial};
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
-use crate::epoch::swap::{NodeTable, Partial};
-use crate::epoch::{BatchStats, BatchTime, Mark};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Needs;
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
 use crate::table::bound::Bound;
-use crate::table::budget::Needs;
 use crate::table::keys::Seed;
 use crate::table::{Table, add};
+use crate::time::BatchTime;
 
 /// A pipeline from a stream to a reduction.
 pub(crate) trait Node: Send + Sync {

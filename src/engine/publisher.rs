@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::engine::control::Control;
 use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure};
-use crate::epoch::clock::Clock;
+use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::epoch::hand_over::{NodeTable, Sealed, SealedIn, Tables};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
-use crate::epoch::swap::{NodeTable, Sealed, SealedIn, Tables};
-use crate::epoch::{BatchStats, Cut, Mark, Roll};
 use crate::error::Result;
-use crate::metrics::{Counted, Intake, close_ledger};
+use crate::ledger::{Counted, Intake, close_ledger};
+use crate::notice::{Notice, Notices};
 use crate::shard::panic_message;
-use crate::source::{Notice, Notices};
 use crate::split::Tallied;
 use crate::table::bound::Loss;
+use crate::time::Clock;
 
 /// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
 /// milliseconds.
@@ -357,12 +358,12 @@ fn loss_of(node: &NodeTable) -> Loss {
 mod tests {
     use super::*;
     use crate::engine::plan::{CountTokens, Node};
-    use crate::epoch::BatchTime;
-    use crate::epoch::swap::hand_over;
+    use crate::epoch::hand_over::hand_over;
     use crate::error::ErrorKind;
     use crate::split::Rule;
     use crate::table::bound::Bound;
     use crate::table::keys::Seed;
+    use crate::time::BatchTime;
 
     /// One batch of a publisher whose only shard has counted nothing, while `intake` came in.
     fn publish(intake: Intake) -> Result<Step> {

@@ -14,24 +14,25 @@ use std::time::Duration;
 
 pub use self::finish::Finished;
 use self::finish::is_past;
+use crate::batch::Batch;
+use crate::batch::BatchStats;
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::desk::Desk;
 use crate::engine::hub::Hub;
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::{Order, Runtime, build, check, guard, launch};
-use crate::epoch::clock::{BatchClock, Clock, Deadline};
 use crate::epoch::merge::table_of_mut;
-use crate::epoch::snapshot::Batch;
-use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::limits::KIB;
+use crate::memory::{Decoders, Kept};
+use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::source::feed::Ending;
-use crate::source::{Notice, Notices};
 use crate::split::Rule;
 use crate::table::Table;
-use crate::table::budget::{Decoders, Kept};
+use crate::time::BatchTime;
+use crate::time::{BatchClock, Clock, Deadline};
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.

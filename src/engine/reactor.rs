@@ -24,13 +24,14 @@ use mio::Token;
 pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
 use crate::engine::hub::Hub;
-use crate::epoch::clock::BatchClock;
 use crate::error::{Error, ErrorKind};
+use crate::ledger::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
-use crate::metrics::Intake;
+use crate::notice::{Notice, Notices};
 use crate::shard::panic_message;
 use crate::source::feed::Ending;
-use crate::source::{Fill, Notice, Notices, Source};
+use crate::source::{Fill, Source};
+use crate::time::BatchClock;
 
 /// Token of the event that other threads wake the reactor with; sources have smaller ones.
 pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);

@@ -37,16 +37,17 @@ use crate::engine::plan::{CountTokens, Merged, Node, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
 use crate::engine::{Order, Parts, build};
-use crate::epoch::clock::{BatchClock, Clock};
 use crate::epoch::merge::table_of;
 use crate::error::Result;
 use crate::generate::SplitMix64;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
+use crate::memory::{Decoders, Kept};
+use crate::notice::Notices;
 use crate::ring::Wake;
 use crate::shard::worker::{self, Worker};
-use crate::source::{Notices, Source};
+use crate::source::Source;
 use crate::split::{LineEnds, Rule, scalar};
-use crate::table::budget::{Decoders, Kept};
+use crate::time::{BatchClock, Clock};
 
 pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
 

@@ -3,13 +3,13 @@
 //! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
 //! up to the tokens and the keys' bytes to the bytes that were split. Refuses to know: threads, sinks.
 
-use crate::epoch::BatchTime;
-use crate::epoch::swap::{NodeTable, Partial};
+use crate::epoch::hand_over::{NodeTable, Partial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MIB;
 use crate::split::Tallied;
 use crate::table::Table;
 use crate::table::bound::Loss;
+use crate::time::BatchTime;
 
 impl<V: Copy + Send + 'static> Partial for Table<V> {
     fn len(&self) -> usize {

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::epoch::hand_over::Partial;
 use crate::epoch::merge::table_of_mut;
-use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Splitter, Tallied};

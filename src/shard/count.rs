@@ -17,8 +17,8 @@
 //! in NUL is packed differently. So do the first few tokens of an epoch: a small batch then leaves the hot
 //! words, whose flush costs more than the batch, untouched.
 
+use crate::epoch::hand_over::Partial;
 use crate::epoch::merge::table_of_mut;
-use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
 use crate::shard::pack::{Lists, MEDIUM_LEN, Pack, Sorted, list, look_up, pack_for};
 use crate::shard::stage::Stage;

@@ -20,8 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::stage::Stage;
-use crate::epoch::Mark;
-use crate::epoch::swap::{SealedOut, Tables};
+use crate::epoch::barrier::Mark;
+use crate::epoch::hand_over::{SealedOut, Tables};
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
 

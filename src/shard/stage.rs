@@ -3,7 +3,7 @@
 //! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one per block.
 //! Refuses to know: where blocks come from, when an epoch ends, what is done with records.
 
-use crate::epoch::swap::Partial;
+use crate::epoch::hand_over::Partial;
 use crate::ring::arena::Block;
 use crate::split::{Rule, Splitter, Tallied};
 

@@ -8,7 +8,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::epoch::Mark;
+use crate::epoch::barrier::Mark;
 use crate::limits::SPINS_BEFORE_PARK;
 use crate::ring::{Parcel, Reader};
 use crate::shard::ShardCore;

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::epoch::ranking::Ranking;
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::ranking::Ranking;
+use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_json_string;
 use crate::sink::{Out, Sink};
@@ -168,10 +168,11 @@ fn write_key(key: &[u8], text: &mut Vec<u8>, base64: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::{BatchStats, BatchTime};
+    use crate::batch::BatchStats;
     use crate::sink::written::Written;
     use crate::table::Table;
     use crate::table::keys::Seed;
+    use crate::time::BatchTime;
 
     #[test]
     fn no_character_that_is_not_printable_is_written_raw() {

@@ -26,7 +26,7 @@ pub use self::table::Table;
 pub use self::text_files::{KeyedTextFiles, TextFiles};
 pub use self::tsv::Tsv;
 
-use crate::epoch::snapshot::Batch;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 
 /// Where batches go.

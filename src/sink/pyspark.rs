@@ -17,13 +17,13 @@ use std::io::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::epoch::BatchTime;
-use crate::epoch::ranking::Ranking;
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::ranking::Ranking;
+use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::escape_unprintable;
 use crate::sink::{Out, Sink};
+use crate::time::BatchTime;
 
 /// Spark prints 43 dashes.
 const RULE: &[u8] = b"-------------------------------------------\n";
@@ -166,7 +166,7 @@ fn write_time(time: BatchTime, zone: &TimeZone, text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::BatchStats;
+    use crate::batch::BatchStats;
     use crate::sink::written::Written;
     use crate::table::Table;
     use crate::table::keys::Seed;

@@ -23,13 +23,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::epoch::ranking::Ranking;
-use crate::epoch::snapshot::{Batch, Value};
-use crate::epoch::{BatchStats, BatchTime};
+use crate::batch::BatchStats;
+use crate::batch::ranking::Ranking;
+use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};
 use crate::sink::{Out, Sink};
+use crate::time::BatchTime;
 
 /// Columns that are left to keys, whatever the width: numbers go before that.
 const KEY_COLUMNS_MIN: usize = 12;

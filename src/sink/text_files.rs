@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 mod dir;
 
 use self::dir::Dir;
-use crate::epoch::BatchTime;
-use crate::epoch::ranking::Ranking;
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::ranking::Ranking;
+use crate::batch::{Batch, Value};
 use crate::error::{Error, Result};
 use crate::repr::Repr;
 use crate::sink::Sink;
+use crate::time::BatchTime;
 
 /// What stands in a directory that is complete: an empty file, as Spark writes it.
 const SUCCESS: &str = "_SUCCESS";

@@ -5,8 +5,8 @@
 
 use std::io::Write;
 
-use crate::epoch::ranking::Ranking;
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::ranking::Ranking;
+use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_escaped;
 use crate::sink::{Out, Sink};

@@ -7,8 +7,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::error::{Error, Result, describe};
+use crate::notice::Notice;
+use crate::source::Port;
 use crate::source::tcp_client::shown;
-use crate::source::{Notice, Port, proc};
+use crate::sys::proc;
 
 /// Ports that are tried when any will do and a name has several addresses.
 const PORTS_TRIED: usize = 8;

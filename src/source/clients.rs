@@ -37,8 +37,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
+use crate::ledger::Passage;
 use crate::limits::{CLIENT_READ_BYTES_MAX, LOOK_CLIENTS_MAX};
-use crate::metrics::Passage;
 use crate::source::outbox::Outbox;
 use crate::split::{Delimiters, LineEnds, Rule};
 

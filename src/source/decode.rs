@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::memory::Decoders;
 use crate::source::encoding::{Encoding, Step, Text};
 use crate::source::unpack::{self, Unpack};
-use crate::table::budget::Decoders;
 
 /// Bytes by which a format and an encoding are known.
 const FIRST_BYTES: usize = 16;

@@ -28,8 +28,9 @@ use mio::Interest;
 
 use crate::error::{Error, ErrorKind, describe};
 use crate::limits;
+use crate::notice::Notice;
 use crate::source::first_bytes::FirstBytes;
-use crate::source::{Fill, Notice, Port};
+use crate::source::{Fill, Port};
 
 /// What is connected to.
 pub(crate) trait Target: Send {

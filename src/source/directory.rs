@@ -28,12 +28,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use self::counted::Counted;
 use crate::config::interval_ms;
-use crate::epoch::BatchTime;
-use crate::epoch::clock::as_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::REMEMBER_MS_DEFAULT;
-use crate::source::Notice;
+use crate::notice::Notice;
 use crate::source::pattern::{Matched, Pattern, here, is_absent, reason};
+use crate::time::BatchTime;
+use crate::time::as_ms;
 
 /// Which files of a directory a file source takes.
 ///

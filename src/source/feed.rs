@@ -16,8 +16,8 @@
 #[cfg(test)]
 mod tests;
 
+use crate::ledger::Intake;
 use crate::limits::READ_SHARE_MIN;
-use crate::metrics::Intake;
 use crate::ring::arena::Block;
 use crate::split::{Delimiters, LineEnds, Rule};
 

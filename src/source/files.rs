@@ -21,10 +21,10 @@ use self::entry::read;
 pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, has_shrunk, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
+use crate::memory::Decoders;
 use crate::source::encoding::{MARK_BYTES_MAX, Step};
 use crate::source::input::{Input, report_unread};
 use crate::source::{Fill, Port, Source};
-use crate::table::budget::Decoders;
 
 /// Files, read one after another: each is a connection of its own, whose end ends its last line.
 ///

@@ -3,60 +3,13 @@
 //! Promise: a few bytes are looked at, and nothing is done with them. Refuses to know: what follows them, who is
 //! told. A guess may be wrong, so it may be said and nothing else.
 
-use std::fmt;
-
 use crate::limits::FIRST_BYTES;
+use crate::notice::LooksLike;
 
-/// What a connection or a file seems to hold in place of lines: a guess from its first bytes.
-///
-/// `Display` gives it as a part of a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LooksLike {
-    /// A TLS handshake: the client wants an encrypted connection, and waits.
-    Tls,
-    /// An HTTP request: the client waits for an answer.
-    Http,
-    /// Data that gzip compressed.
-    Gzip,
-    /// Data that zstd compressed.
-    Zstd,
-    /// UTF-16 text, whose every other byte is a NUL where the text is English.
-    Utf16,
-    /// Data that bzip2 compressed.
-    Bzip2,
-    /// Data that xz compressed.
-    Xz,
-    /// Data that lz4 compressed.
-    Lz4,
-}
-
-impl LooksLike {
-    /// What a file looks like that begins with these bytes. Nobody waits for an answer there, so the beginning of a
-    /// conversation is a line like others.
-    pub(crate) fn of_file(first: &[u8]) -> Option<LooksLike> {
-        guess(first).filter(|found| !matches!(found, LooksLike::Tls | LooksLike::Http))
-    }
-
-    /// The bit of a set of them.
-    pub(crate) fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-impl fmt::Display for LooksLike {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LooksLike::Tls => "a TLS handshake",
-            LooksLike::Http => "an HTTP request",
-            LooksLike::Gzip => "gzip data",
-            LooksLike::Zstd => "zstd data",
-            LooksLike::Utf16 => "UTF-16 text",
-            LooksLike::Bzip2 => "bzip2 data",
-            LooksLike::Xz => "xz data",
-            LooksLike::Lz4 => "lz4 data",
-        })
-    }
+/// What a file looks like that begins with these bytes. Nobody waits for an answer there, so the beginning of a
+/// conversation is a line like others.
+pub(crate) fn of_file(first: &[u8]) -> Option<LooksLike> {
+    guess(first).filter(|found| !matches!(found, LooksLike::Tls | LooksLike::Http))
 }
 
 /// The first bytes of one connection, as far as they have come.
@@ -225,7 +178,11 @@ mod tests {
         for (text, what) in samples() {
             let is_talk = matches!(what, LooksLike::Tls | LooksLike::Http);
             let expected = (!is_talk).then_some(what);
-            assert_eq!(LooksLike::of_file(&text), expected, "{text:?}");
+            assert_eq!(
+                crate::source::first_bytes::of_file(&text),
+                expected,
+                "{text:?}"
+            );
         }
     }
 

@@ -36,9 +36,9 @@ use self::watch::{Watch, WatchId};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
-use crate::source::first_bytes::LooksLike;
+use crate::notice::Notice;
 use crate::source::pattern::is_literal;
-use crate::source::{Fill, Notice, Port, Source};
+use crate::source::{Fill, Port, Source};
 
 /// How files are followed. They are never decompressed.
 #[derive(Clone, Copy, Debug)]
@@ -407,7 +407,7 @@ impl Follow {
     fn guess(&self, index: usize) {
         let Followed { reading, name, .. } = &self.files[index];
         let first = reading.first_bytes().unwrap_or_default();
-        if let Some(looks_like) = LooksLike::of_file(&first) {
+        if let Some(looks_like) = crate::source::first_bytes::of_file(&first) {
             self.port.tell(Notice::NotText {
                 source: self.name.clone(),
                 path: self.names[*name].path.clone(),

@@ -18,13 +18,14 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
+use crate::memory::Decoders;
+use crate::notice::Notice;
 use crate::source::decode::Decode;
 use crate::source::encoding::Step;
 use crate::source::files::{became_shorter, has_shrunk};
 use crate::source::unpack;
-use crate::source::{Fill, Notice, Port, Source};
+use crate::source::{Fill, Port, Source};
 use crate::sys;
-use crate::table::budget::Decoders;
 
 /// An open file descriptor, read to its end.
 ///
@@ -307,8 +308,8 @@ impl Drop for Input {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Account, Intake};
-    use crate::source::Notices;
+    use crate::ledger::{Account, Intake};
+    use crate::notice::Notices;
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;

@@ -35,6 +35,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits;
+use crate::notice::Notice;
 use crate::source::clients::{Clients, Event, Filled};
 use crate::source::dial::lower;
 use crate::source::first_bytes::FirstBytes;
@@ -42,9 +43,9 @@ use crate::source::listen::drain::Drain;
 use crate::source::listen::incidents::Incidents;
 pub(crate) use crate::source::listen::options::{Options, listening_options};
 use crate::source::listen::peers::Peers;
-use crate::source::proc::Descriptors;
-use crate::source::{Fill, Notice, Port};
+use crate::source::{Fill, Port};
 use crate::split::{Delimiters, Rule};
+use crate::sys::proc::Descriptors;
 
 /// Connections accepted in one call: reading gets its turn as well.
 const ACCEPTS_PER_CALL: usize = 64;

@@ -25,10 +25,8 @@ pub(crate) mod first_bytes;
 pub(crate) mod follow;
 pub(crate) mod input;
 mod listen;
-pub(crate) mod notice;
 mod outbox;
 pub(crate) mod pattern;
-mod proc;
 pub(crate) mod tcp_client;
 pub(crate) mod tcp_listen;
 pub(crate) mod text_files;
@@ -47,14 +45,13 @@ use std::time::Duration;
 use mio::Interest;
 use mio::unix::SourceFd;
 
-pub use self::notice::Notice;
-pub(crate) use self::notice::Notices;
-use crate::epoch::BatchTime;
 use crate::error::Error;
+use crate::ledger::{Account, Passage};
 use crate::limits::WINDOW_LOG_MAX;
-use crate::metrics::{Account, Passage};
+use crate::memory::Decoders;
+use crate::notice::{Notice, Notices};
 use crate::split::{Delimiters, LineEnds};
-use crate::table::budget::Decoders;
+use crate::time::BatchTime;
 
 /// A source of bytes of one's own.
 ///

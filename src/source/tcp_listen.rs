@@ -11,14 +11,15 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
-use crate::epoch::BatchTime;
 use crate::error::Result;
 use crate::limits;
 use crate::source::bind::{self, Protocol};
 use crate::source::listen::{Door, Listen, Peer, listening_options};
 use crate::source::tcp_client::{keep_alive, shown};
-use crate::source::{Fill, Port, Source, proc};
+use crate::source::{Fill, Port, Source};
 use crate::sys;
+use crate::sys::proc;
+use crate::time::BatchTime;
 
 /// Many TCP clients as one stream of lines.
 ///

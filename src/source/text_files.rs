@@ -16,14 +16,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::epoch::BatchTime;
 use crate::error::Result;
+use crate::notice::Notice;
 use crate::source::decode::First;
 use crate::source::directory::{Directory, FileOptions};
 use crate::source::encoding::utf8_mark_bytes;
 use crate::source::files::has_shrunk;
-use crate::source::first_bytes::LooksLike;
-use crate::source::{Fill, Notice, Port, Source};
+use crate::source::{Fill, Port, Source};
+use crate::time::BatchTime;
 
 /// The lines of the files that are put into a directory, as a source beside others.
 ///
@@ -96,7 +96,7 @@ impl TextFiles {
         while let Some(path) = self.left.pop_front() {
             match open(&path) {
                 Ok((file, first)) => {
-                    if let Some(looks_like) = LooksLike::of_file(first.bytes()) {
+                    if let Some(looks_like) = crate::source::first_bytes::of_file(first.bytes()) {
                         self.port.tell(Notice::NotText {
                             source: self.directory.name().to_owned(),
                             path: path.clone(),

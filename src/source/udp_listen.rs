@@ -19,21 +19,23 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
     UNREAD_DATAGRAMS_MAX,
 };
+use crate::notice::Notice;
+use crate::notice::Untold;
 use crate::source::bind::{self, Protocol};
 use crate::source::clients::end_with_line_feed;
 use crate::source::dial::lower;
-use crate::source::notice::Untold;
 use crate::source::outbox::Outbox;
 use crate::source::tcp_client::shown;
 use crate::source::udp_listen::failures::{Failures, Then};
-use crate::source::{Fill, Notice, Port, Source, proc};
+use crate::source::{Fill, Port, Source};
 use crate::split::Delimiters;
+use crate::sys::proc;
+use crate::time::BatchTime;
 
 /// Datagrams received in one call: between two of them nobody else gets a turn.
 const DATAGRAMS_PER_CALL: usize = 256;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mio::net::UnixStream;
 
+use crate::notice::url_of_path;
 use crate::source::dial::{Dial, Lookup, Reconnect, Target};
-use crate::source::notice::url_of_path;
 use crate::source::{Fill, Port, Source};
 use crate::sys;
 

@@ -16,14 +16,16 @@ use std::time::Duration;
 use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::notice::Notice;
+use crate::notice::url_of_path;
 use crate::source::dial::lower;
 use crate::source::listen::{Door, Listen, Peer, listening_options};
-use crate::source::notice::url_of_path;
-use crate::source::{Fill, Notice, Port, Source, proc};
+use crate::source::{Fill, Port, Source};
 use crate::sys;
+use crate::sys::proc;
+use crate::time::BatchTime;
 
 /// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
 /// which is the same for TCP.

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
+use crate::notice::Notices;
 use crate::source::directory::{Directory, FileOptions};
-use crate::source::notice::Notices;
 use crate::stream::cell::{Cell, Entry, Failure, Owed};
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::listener::StreamInputInfo;
 use crate::stream::rdd::Rdd;
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 impl StreamingContext {
     /// The records of the files that are put into a directory, each of `record_bytes` bytes, at least one:
@@ -134,7 +134,7 @@ impl Step for ReadFiles {
 mod tests {
     use super::*;
     use crate::engine::control::Stop;
-    use crate::epoch::clock::Clock;
+    use crate::time::Clock;
     use std::fs::File;
     use std::sync::mpsc;
     use std::time::{Duration, UNIX_EPOCH};

@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::epoch::{BatchStats, BatchTime};
+use crate::batch::BatchStats;
 use crate::shard::panic_message;
 use crate::stream::rdd::Rdd;
 use crate::table::Table;
+use crate::time::BatchTime;
 
 /// Why there is no result of a batch.
 #[derive(Clone, Debug)]

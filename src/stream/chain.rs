@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::epoch::BatchTime;
 use crate::limits::FAILED_BATCHES_MAX;
 use crate::stream::cell::{Cell, Entry, Failure, Made, Owed};
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 impl<'c, T: Record> RddStream<'c, T> {
     /// A stream each of whose batches `make` makes of this one's batch and of what it has kept of the batch

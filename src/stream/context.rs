@@ -18,16 +18,17 @@ use crate::engine::files::FilesOf;
 use crate::engine::plan::{Node, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
 use crate::engine::{Order, build, guard, launch, reactor};
-use crate::epoch::clock::{BatchClock, Clock, as_ms};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::{MIB, PANE_BYTES_MIN};
+use crate::memory::Kept;
+use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
-use crate::source::{Notice, Notices, Port, Source};
+use crate::source::{Port, Source};
 use crate::stream::graph::{self, Graph, NodeId, OutputNode, Starting, Step};
 use crate::stream::listener::{Bus, Reporter, StreamingListener};
 use crate::stream::receiver::Receivers;
 use crate::stream::running::RunningContext;
-use crate::table::budget::Kept;
+use crate::time::{BatchClock, Clock, as_ms};
 
 /// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
 ///

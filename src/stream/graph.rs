@@ -11,16 +11,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::batch::BatchStats;
 use crate::engine::control::Stop;
 use crate::engine::plan::{Merged, Output, failed_batch};
-use crate::epoch::swap::NodeTable;
-use crate::epoch::{BatchStats, BatchTime};
+use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result};
+use crate::notice::Notices;
 use crate::shard::panic_message;
-use crate::source::notice::Notices;
 use crate::stream::cell::{Again, Cell, Entry, Failure, Made, Owed};
 use crate::stream::listener::{Reporter, StreamInputInfo};
 use crate::stream::rdd::Rdd;
+use crate::time::BatchTime;
 
 /// Number of a stream in its graph; parents have smaller ones than their children.
 pub(super) type NodeId = usize;

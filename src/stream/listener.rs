@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::engine::control::Control;
 use crate::engine::plan::failed_drop;
-use crate::epoch::BatchTime;
-use crate::epoch::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::shard::panic_message;
+use crate::time::BatchTime;
+use crate::time::Clock;
 
 /// Is told what happens in a context: Spark's `StreamingListener`. Every method does nothing unless it is
 /// written.

@@ -10,10 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::engine::plan::Node;
-use crate::epoch::BatchTime;
+use crate::epoch::hand_over::{NodeTable, Partial};
 use crate::epoch::merge::{table_of, table_of_mut};
-use crate::epoch::swap::{NodeTable, Partial};
 use crate::error::Result;
+use crate::memory::Needs;
 use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
 use crate::shard::keyed::computed::ComputedStage;
@@ -29,8 +29,8 @@ use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
 use crate::table::Table;
 use crate::table::bound::Bound;
-use crate::table::budget::Needs;
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
 
 /// What is known of a reduction's values.
 pub(super) struct Values<V> {

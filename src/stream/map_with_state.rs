@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::epoch::BatchTime;
-use crate::epoch::clock::as_ms;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::state_map::{Before, StateMap, Touch, Undo};
+use crate::time::BatchTime;
+use crate::time::as_ms;
 
 /// The state of the key at hand, in a function of [`map_with_state`](RddStream::map_with_state).
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 //!
 //! Promise: it is told once, and the run ends if that was asked for. Refuses to know: what is kept, and how.
 
+use crate::batch::BatchStats;
 use crate::config::OnLimit;
-use crate::epoch::BatchStats;
 use crate::epoch::merge::limit_reached;
-use crate::source::{Notice, Notices};
+use crate::notice::{Notice, Notices};
 use crate::stream::graph::{Now, Starting};
 use crate::table::bound::Loss;
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::epoch::BatchTime;
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::sink::{Printer, Pyspark, Sink};
@@ -11,6 +10,7 @@ use crate::stream::graph::{Now, OutputError, OutputNode};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
+use crate::time::BatchTime;
 
 impl<V: Value> Reduced<'_, V> {
     /// Prints the first `count` keys of each batch on standard output, exactly as PySpark's `pprint`

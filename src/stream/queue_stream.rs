@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::epoch::BatchTime;
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::Attempt;
 use crate::stream::listener::StreamInputInfo;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 /// Batches that wait for a [`queue_stream`](StreamingContext::queue_stream). Clones share the queue; push
 /// from any thread, also while the context runs.

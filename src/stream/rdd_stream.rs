@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::epoch::BatchTime;
 use crate::stream::cell::{Cell, Failure, Made};
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::{Attempt, MakeRdd, NodeId, Now, Step, TakeRdd};
 use crate::stream::rdd::{Rdd, Record};
+use crate::time::BatchTime;
 
 /// A stream of records of any type: for each batch an [`Rdd`], or nothing.
 ///

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::epoch::clock::Clock;
 use crate::error::Error;
-use crate::source::{Notice, Notices, Source};
+use crate::notice::{Notice, Notices};
+use crate::source::Source;
 use crate::stream::listener::{Bus, ReceiverInfo};
+use crate::time::Clock;
 
 /// What listeners know of a source.
 #[derive(Clone)]

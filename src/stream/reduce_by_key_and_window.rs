@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Dialect;
-use crate::epoch::BatchTime;
 use crate::error::Result;
 use crate::stream::cell::{Cell, Entries, Entry, Failure, Made, Owed, all_of};
 use crate::stream::graph::{Now, Starting, Step};
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::window::{Kind, Span, Window};
+use crate::time::BatchTime;
 
 /// Spark's sentence when a key leaves that never was there.
 const INCONSISTENT: &str = "Neither previous window has value for key, nor new values found. Are you \

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::epoch::{BatchStats, BatchTime, WindowSums};
+use crate::batch::{BatchStats, WindowSums};
 use crate::limits::FAILED_BATCHES_MAX;
 use crate::stream::cell::{Failure, Held, TableAt};
 use crate::stream::graph::{Now, Starting, Step};
@@ -12,6 +12,7 @@ use crate::stream::reduced::Reduced;
 use crate::table::Table;
 use crate::table::bound::Loss;
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// Folds the values each key had in all batches so far: a window that nothing leaves. A batch costs a

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::epoch::clock::Clock;
 use crate::error::Result;
 use crate::stream::context::StreamingContext;
 use crate::stream::queue_stream::RddQueue;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::Clock;
 
 /// Runs a program over given batches, one a second of a clock that does not wait, and gives the batches of
 /// the stream it makes. For tests of one's own operators: a whole context runs, threads and all.

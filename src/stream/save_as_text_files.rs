@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use crate::epoch::snapshot::Value;
+use crate::batch::Value;
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::sink::{KeyedTextFiles, TextFiles};

@@ -1,10 +1,10 @@
 //! `slice`: the batches of a stream that are still remembered.
 
-use crate::epoch::BatchTime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::cell::Cell;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 /// The batches a stream remembers: from [`RddStream::remembered`]. Use it from any thread, while the
 /// context runs and after.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::{Batch, Value};
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;

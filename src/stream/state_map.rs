@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::epoch::BatchTime;
 use crate::stream::rdd::Key;
+use crate::time::BatchTime;
 
 /// States by key. What was not touched for a time is found without looking at the others.
 #[derive(Clone)]

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::epoch::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
-use crate::epoch::{BatchStats, BatchTime, WindowSums};
+use crate::batch::{BatchStats, WindowSums};
 use crate::error::{Error, Result};
 use crate::shard::panic_message;
 use crate::shard::stage::Records;
@@ -19,6 +18,8 @@ use crate::stream::rdd_stream::RddStream;
 use crate::stream::reduced::Reduced;
 use crate::stream::window::{Kind, Span, Window};
 use crate::table::Table;
+use crate::time::BatchTime;
+use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`. Keys that

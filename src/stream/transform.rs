@@ -1,13 +1,13 @@
 //! `transform`: any function from batches to a batch.
 
 use crate::config::Dialect;
-use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::stream::cell::{Entry, Failure, Made};
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::Attempt;
 use crate::stream::rdd::{Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 /// Spark's sentence when a parent gave nothing.
 const MISSING: &str = "Couldn't generate RDD from parent";

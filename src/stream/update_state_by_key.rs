@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::Dialect;
-use crate::epoch::BatchTime;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// Keeps a state for each key: Spark's `updateStateByKey`. In every batch `update` is called for every

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use crate::config::Dialect;
-use crate::epoch::BatchTime;
 use crate::error::{Error, Result};
 use crate::stream::cell::Entries;
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::Attempt;
 use crate::stream::rdd::{Key, Rdd, Record};
 use crate::stream::rdd_stream::RddStream;
+use crate::time::BatchTime;
 
 /// How long a window is and how often one is made. A [`Duration`] is a window with the slide of the stream
 /// it is made of; a pair is length and slide.

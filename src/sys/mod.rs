@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod fenced;
 pub(crate) mod prefetch;
+pub(crate) mod proc;
 
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};

@@ -14,7 +14,6 @@
 
 mod arena;
 pub(crate) mod bound;
-pub(crate) mod budget;
 mod change;
 pub(crate) mod cost;
 mod deferred;

@@ -8,15 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Engine, Shared, WAIT_MS_MAX};
+use crate::batch::Batch;
+use crate::batch::BatchStats;
 use crate::engine::control::{RunStats, Stop};
-use crate::epoch::clock::{BatchClock, Deadline, as_ms};
-use crate::epoch::snapshot::Batch;
-use crate::epoch::{BatchStats, BatchTime};
 use crate::error::{Error, Result};
 use crate::limits::STOP_THREADS_MS_MAX;
 use crate::source::feed::Ending;
 use crate::table::Table;
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
+use crate::time::{BatchClock, Deadline, as_ms};
 
 /// What a finished engine leaves: the last batch, owned, and sums over the run.
 #[derive(Debug)]

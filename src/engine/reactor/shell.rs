@@ -9,9 +9,9 @@ use mio::{Events, Poll};
 use super::{Next, ReactorCore, Signals, WAKE_TOKEN};
 use crate::config::LowLatency;
 use crate::engine::desk::Desk;
-use crate::epoch::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ring::Wake;
+use crate::time::Clock;
 
 /// How long the reactor sleeps at most while there is no room. It is woken much earlier; this is the
 /// backstop that makes progress independent of any wake-up.

@@ -11,12 +11,12 @@ use crate::engine::plan::{CountTokens, Node, Output, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::engine::{Order, Parts};
-use crate::epoch::BatchTime;
-use crate::epoch::clock::Clock;
+use crate::memory::Decoders;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
 use crate::split::Rule;
-use crate::table::budget::Decoders;
+use crate::time::BatchTime;
+use crate::time::Clock;
 
 const INTERVAL_MS: u64 = 10;
 
@@ -131,7 +131,7 @@ impl Rig {
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
-            kept: crate::table::budget::Kept::default(),
+            kept: crate::memory::Kept::default(),
         });
         let core = ReactorCore::new(
             parts.hub,

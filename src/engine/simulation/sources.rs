@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Faults, Random};
-use crate::epoch::BatchTime;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::Account;
+use crate::ledger::Account;
 use crate::source::{Fill, Source};
+use crate::time::BatchTime;
 
 /// What a simulated kernel holds for a source.
 #[derive(Default)]

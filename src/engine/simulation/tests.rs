@@ -3,14 +3,14 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::epoch::BatchTime;
-use crate::epoch::swap::{NodeTable, Partial};
+use crate::epoch::hand_over::{NodeTable, Partial};
+use crate::memory::Needs;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Tallied};
 use crate::table::bound::Bound;
-use crate::table::budget::Needs;
 use crate::table::keys::Seed;
+use crate::time::BatchTime;
 
 #[test]
 fn every_order_of_steps_gives_the_defined_batches_and_drains() {

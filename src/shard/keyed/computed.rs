@@ -12,8 +12,8 @@
 use std::sync::Arc;
 
 use super::{Counting, GATHERED_MAX, Pairs, is_primitive};
+use crate::epoch::hand_over::Partial;
 use crate::epoch::merge::table_of_mut;
-use crate::epoch::swap::Partial;
 use crate::limits::GUARD_BYTES;
 use crate::ring::arena::Block;
 use crate::shard::pack::place;

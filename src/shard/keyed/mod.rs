@@ -35,8 +35,8 @@ mod tests;
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
+use crate::epoch::hand_over::Partial;
 use crate::epoch::merge::table_of_mut;
-use crate::epoch::swap::Partial;
 use crate::ring::arena::Block;
 use crate::shard::count::{Counter, keeps_empty};
 use crate::shard::pack::place;

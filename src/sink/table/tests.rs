@@ -1,7 +1,7 @@
 //! What a person sees, to the character.
 
 use super::*;
-use crate::epoch::BatchStats;
+use crate::batch::BatchStats;
 use crate::repr::text::unescape;
 use crate::sink::written::Written;
 use crate::table::Table as Counts;

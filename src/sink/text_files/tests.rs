@@ -1,7 +1,7 @@
 //! What can be seen in the directory, whatever happens in the middle.
 
 use super::*;
-use crate::epoch::BatchStats;
+use crate::batch::BatchStats;
 use crate::table::Table;
 use crate::table::keys::Seed;
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::{Script, Step, run_delimited, tokens_delimited};
 use super::*;
-use crate::metrics::Intake;
+use crate::ledger::Intake;
 use crate::ring::arena::Arena;
 use crate::source::feed::{Ending, Feed};
 use crate::split::scalar;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use mio::{Registry, Token};
 
 use super::*;
-use crate::metrics::{Account, Intake};
-use crate::source::Notices;
+use crate::ledger::{Account, Intake};
+use crate::notice::Notices;
 
 /// Connects at once to a sender that has so many bytes, and then pauses.
 struct Sender(usize);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use mio::{Registry, Token};
 
 use super::*;
-use crate::source::Notices;
+use crate::notice::Notices;
 
 const ENOMEM: i32 = 12;
 const EINTR: i32 = 4;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::limits::{DIRECTORY_CHECKS_MAX, DIRECTORY_FILES_KNOWN_MAX, NOTICE_PAUSE_MS};
-use crate::source::notice::Others;
+use crate::notice::Others;
 
 /// What tells a file from others, as long as it exists.
 type Id = (u64, u64);

@@ -9,14 +9,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, describe};
-use crate::source::Notice;
+use crate::memory::Decoders;
+use crate::notice::Notice;
 use crate::source::decode::{Decode, First, Kind};
 use crate::source::encoding::{Step, utf8_mark_bytes};
 use crate::source::files::Progress;
 use crate::source::input::Input;
 use crate::source::pattern::has_wildcard;
 use crate::source::unpack;
-use crate::table::budget::Decoders;
 
 /// How many times as long as a compressed file what is in it may well be: text is seldom compressed less.
 const PACKED_GROWTH: u64 = 4;

@@ -13,8 +13,8 @@ use super::*;
 use crate::limits::{
     FOLLOW_EARLY_LOOKS_MAX, FOLLOW_GONE_MS, FOLLOW_PATTERN_MS, FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX,
 };
+use crate::notice::Others;
 use crate::source::files::open;
-use crate::source::notice::Others;
 use crate::source::pattern::is_absent;
 
 /// Between two early looks when there were very many.

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use super::reading::id_of;
 use super::*;
+use crate::ledger::Account;
 use crate::limits::{FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
-use crate::metrics::Account;
-use crate::source::Notices;
+use crate::notice::Notices;
 
 struct Following {
     follow: Follow,

@@ -8,8 +8,8 @@ use std::fs;
 use super::reading::{Id, id_of};
 use super::*;
 use crate::limits::{FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
+use crate::notice::Untold;
 use crate::source::files::open;
-use crate::source::notice::Untold;
 use crate::source::pattern::here;
 
 /// Truncations that were reported one by one, and those that were not because there were too many.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::{Door, Listen};
+use crate::ledger::Passage;
 use crate::limits;
-use crate::metrics::Passage;
 use crate::source::clients::Filled;
 
 impl<D: Door> Listen<D> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{ACCEPTS_PER_CALL, Door, Listen};
 use crate::limits;
-use crate::source::Notice;
+use crate::notice::Notice;
 use crate::source::clients::Unread;
 
 /// A stop that goes on.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::source::notice::Untold;
+use crate::notice::Untold;
 
 /// Something that happens to clients again and again.
 #[derive(Debug, Default)]

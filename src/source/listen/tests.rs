@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use mio::Registry;
 
 use super::*;
-use crate::metrics::{Account, Intake};
-use crate::source::Notices;
+use crate::ledger::{Account, Intake};
+use crate::notice::Notices;
 
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;

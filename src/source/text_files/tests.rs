@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
 use super::*;
-use crate::source::Notices;
+use crate::notice::Notices;
 
 fn put(path: &Path, content: &[u8], modified_ms: u64) {
     fs::write(path, content).unwrap();

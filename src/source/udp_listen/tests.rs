@@ -5,9 +5,9 @@ use std::net::UdpSocket as Sender;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::ledger::{Account, Intake};
 use crate::limits::{RECEIVE_AGAIN_MS, RECEIVE_FAILURES_MAX};
-use crate::metrics::{Account, Intake};
-use crate::source::Notices;
+use crate::notice::Notices;
 
 const EINTR: i32 = 4;
 const EBADF: i32 = 9;

@@ -4,8 +4,8 @@
 
 use std::io;
 
+use crate::memory::Decoders;
 use crate::source::encoding::Step;
-use crate::table::budget::Decoders;
 
 /// See `unpack/kinds.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

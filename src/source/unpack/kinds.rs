@@ -3,7 +3,7 @@
 //! Promise: the answer is a function of the bytes; more bytes change it only where it is `Open`. Refuses to know:
 //! decoders, names of files.
 
-use crate::table::budget::Decoders;
+use crate::memory::Decoders;
 
 /// What the first bytes of an input say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a graceful stop reads of followed files, and what it says of the rest.
 
 use super::*;
-use crate::metrics::Intake;
+use crate::ledger::Intake;
 
 impl Following {
     /// Records that the statistics have as lost.

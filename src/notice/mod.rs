@@ -4,6 +4,7 @@
 //! files included. Refuses to know: who shows it, and where.
 
 mod handler;
+mod looks_like;
 #[cfg(test)]
 mod tests;
 mod untold;
@@ -14,12 +15,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::epoch::BatchTime;
-use crate::source::first_bytes::LooksLike;
-pub(crate) use crate::source::notice::handler::Notices;
-pub(crate) use crate::source::notice::untold::Untold;
-use crate::source::notice::words::{Count, are};
-pub(crate) use crate::source::notice::words::{Others, url_of_path};
+pub use self::looks_like::LooksLike;
+pub(crate) use crate::notice::handler::Notices;
+pub(crate) use crate::notice::untold::Untold;
+use crate::notice::words::{Count, are};
+pub(crate) use crate::notice::words::{Others, url_of_path};
+use crate::time::BatchTime;
 
 /// Something a person may want to know while an engine runs. Nothing of it is an error of the run.
 ///

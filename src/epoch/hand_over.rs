@@ -9,8 +9,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::epoch::Mark;
-use crate::metrics::Counted;
+use crate::epoch::barrier::Mark;
+use crate::ledger::Counted;
 use crate::split::Tallied;
 use crate::table::bound::Loss;
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::source::notice::Notice;
+use crate::notice::Notice;
 
 /// The handler of a run's notices.
 #[derive(Clone)]

@@ -7,7 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::epoch::BatchTime;
+/// The time a batch is named by: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
+/// interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchTime(u64);
+
+impl BatchTime {
+    /// The batch time that is `ms` milliseconds after 1970-01-01 00:00 UTC.
+    ///
+    /// ```
+    /// assert_eq!(microtally::BatchTime::from_millis(1500).as_millis(), 1500);
+    /// ```
+    pub fn from_millis(ms: u64) -> Self {
+        BatchTime(ms)
+    }
+
+    /// Milliseconds since 1970-01-01 00:00 UTC.
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+}
 
 /// Where the engine's time comes from.
 ///

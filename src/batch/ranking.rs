@@ -18,7 +18,7 @@
 
 use std::cmp::Ordering;
 
-use crate::epoch::snapshot::{Batch, Value};
+use crate::batch::{Batch, Value};
 use crate::sys::prefetch::prefetch;
 
 /// Bytes of a key that its row holds.
@@ -115,7 +115,7 @@ impl<'r, V: Copy> Iterator for Ranked<'r, V> {
 impl<V: Copy> ExactSizeIterator for Ranked<'_, V> {}
 
 /// The `count` first of `len` `entries` by rank.
-pub(super) fn top<'a, V: Value>(
+pub(crate) fn top<'a, V: Value>(
     entries: impl Iterator<Item = (&'a [u8], V)>,
     len: usize,
     count: usize,
@@ -260,7 +260,7 @@ fn settle<V: Value>(rows: &mut [Row<'_, V>], depth: usize, levels: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::BatchStats;
+    use crate::batch::BatchStats;
     use crate::table::Table;
     use crate::table::keys::Seed;
     use proptest::prelude::*;

@@ -4,11 +4,16 @@
 //! number of threads: highest value first, equal values in byte order of the key.
 //! Refuses to know: how tables are laid out, what is printed.
 
+pub(crate) mod ranking;
+mod stats;
+
+pub use self::stats::BatchStats;
+pub(crate) use self::stats::WindowSums;
 use std::cmp::Ordering;
 
-use crate::epoch::{BatchStats, BatchTime, ranking};
 use crate::repr::Repr;
 use crate::table::Table;
+use crate::time::BatchTime;
 
 /// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and tuples of
 /// two and three of them, which are ordered by their first part, then by the next.

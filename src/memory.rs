@@ -3,7 +3,7 @@
 //! Promise: the addends of [`Division::fixed`], and the tables at the size that [`Division::bound`] gives each, are
 //! together at most what was asked for. Refuses to know: what a table does at its limit, who counts.
 //!
-//! Windows have one half, if there are any; they see to it themselves (`epoch::window`). Of the other the fixed parts
+//! Windows have one half, if there are any; they see to it themselves (`window`). Of the other the fixed parts
 //! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard. Tables
 //! that make room when they are full keep to their parts. The others cannot: most of what they have is shared (see
 //! `pool`), so that keys are lost only when the memory is used, and a part of it each has for itself.

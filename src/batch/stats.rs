@@ -1,0 +1,217 @@
+//! The figures of a batch, and of the batches of a window together.
+//!
+//! Promise: a batch's figures follow from the ledger and from what the shards counted, or there is an error. Must not
+//! know: who shows them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ledger::Intake;
+use crate::split::Tallied;
+use crate::table::bound::Loss;
+use crate::time::BatchTime;
+
+/// How a batch came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchStats {
+    /// Number of the batch in this run, from 1.
+    pub batch: u64,
+    /// The batch's time.
+    pub time: BatchTime,
+    /// The batch interval; zero where the caller cuts batches.
+    pub interval: Duration,
+    /// Records (lines) whose last byte was received during the batch.
+    pub records: u64,
+    /// Tokens counted; the sum of all counts.
+    pub tokens: u64,
+    /// Bytes of the records of the pipeline's stream, line ends included.
+    pub bytes: u64,
+    /// Distinct keys there is a count of.
+    pub keys: u64,
+    /// How much a count may be above the true one, at most; a key that is not there occurred at most so
+    /// often. 0, unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
+    pub error_max: u64,
+    /// Records of keys for which there was no room, in no count; how many keys that were is not known. 0,
+    /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and for windows
+    /// [`OnLimit::Approximate`](crate::OnLimit).
+    pub other_records: u64,
+    /// How many records of its key a value may lack, at most: some of `other_records` are of keys that have a value
+    /// too. 0 where all values are of all records; [`Batch::missing_max`](crate::Batch::missing_max) says it of each
+    /// key.
+    pub missing_max: u64,
+    /// Tokens longer than the record limit: not counted in `tokens`.
+    pub oversize_tokens: u64,
+    /// Bytes of those tokens; they are in `bytes`.
+    pub oversize_bytes: u64,
+    /// Partial last lines of connections that were reset, or that a source held when it ended: dropped.
+    pub truncated_records: u64,
+    /// Bytes of those lines; they are not in `bytes`.
+    pub truncated_bytes: u64,
+    /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost) reports
+    /// them; a datagram that the kernel dropped is one. What a graceful stop left unread counts as one for each
+    /// connection, for nobody knows how many it was.
+    pub lost_records: u64,
+    /// Bytes of those records, as far as they had arrived; they are not in `bytes`.
+    pub lost_bytes: u64,
+    /// Connections that a listening source closed unread, because no more were allowed.
+    pub refused_connections: u64,
+    /// How long after the batch's time its processing began; zero where the caller cuts batches.
+    pub scheduling_delay: Duration,
+    /// Whether this is the run's last batch.
+    pub last: bool,
+    /// How long merging took, up to the first output.
+    pub processing: Duration,
+}
+
+impl BatchStats {
+    /// Whether the memory limit was reached: some counts are not exact, or some keys are not there. Totals
+    /// are exact always.
+    ///
+    /// ```
+    /// assert!(!microtally::BatchStats::default().is_approximate());
+    /// ```
+    pub fn is_approximate(&self) -> bool {
+        self.error_max > 0 || self.other_records > 0
+    }
+
+    /// Records and tokens that were dropped or lost, and are in no count: those that were too long, partial
+    /// last lines, and what sources lost. Records that there was no room for are
+    /// [`other_records`](Self::other_records).
+    ///
+    /// ```
+    /// assert_eq!(microtally::BatchStats::default().dropped(), 0);
+    /// ```
+    pub fn dropped(&self) -> u64 {
+        let known = self.oversize_tokens.saturating_add(self.truncated_records);
+        known.saturating_add(self.lost_records)
+    }
+
+    /// The same with what there was no room for.
+    pub(crate) fn with(self, loss: Loss) -> Self {
+        BatchStats {
+            error_max: loss.error,
+            other_records: loss.other,
+            missing_max: loss.missing,
+            ..self
+        }
+    }
+
+    /// What follows from a stream's intake during the batch and from what one of its pipelines split.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes counted, or
+    /// a sum overflows.
+    pub(crate) fn of(
+        delta: &Intake,
+        block_bytes: u64,
+        tallied: Tallied,
+        keys: u64,
+    ) -> Result<Self> {
+        let bytes = block_bytes
+            .checked_add(delta.bytes_skipped)
+            .and_then(|sum| sum.checked_add(delta.oversize_bytes))
+            .and_then(|sum| sum.checked_sub(delta.bytes_ended));
+        let records = tallied.records.checked_add(delta.records_ended);
+        let (Some(bytes), Some(records)) = (bytes, records) else {
+            return Err(Error::internal(format!(
+                "batch statistics do not add up: {block_bytes} bytes and {} records were counted, of {delta:?}",
+                tallied.records
+            )));
+        };
+        Ok(BatchStats {
+            records,
+            tokens: tallied.tokens,
+            bytes,
+            keys,
+            oversize_tokens: delta.oversize_tokens,
+            oversize_bytes: delta.oversize_bytes,
+            truncated_records: delta.truncated_records,
+            truncated_bytes: delta.truncated_bytes,
+            lost_records: delta.lost_records,
+            lost_bytes: delta.lost_bytes,
+            refused_connections: delta.refused_connections,
+            ..BatchStats::default()
+        })
+    }
+}
+
+/// What the batches of a window hold together: the sums a window's statistics tell.
+#[derive(Debug)]
+pub(crate) struct WindowSums {
+    /// Batches a window has; absent where none ever leaves.
+    length: Option<usize>,
+    /// Those of the window, oldest first; none where none ever leaves.
+    batches: VecDeque<BatchStats>,
+    sum: BatchStats,
+}
+
+impl WindowSums {
+    /// Sums over the last `length` batches, or over all of them.
+    pub(crate) fn new(length: Option<usize>) -> Self {
+        WindowSums {
+            length,
+            batches: VecDeque::new(),
+            sum: BatchStats::default(),
+        }
+    }
+
+    /// One more batch: a failed one holds nothing.
+    pub(crate) fn enter(&mut self, batch: BatchStats) {
+        self.sum.sum_with(&batch, u64::wrapping_add);
+        let Some(length) = self.length else { return };
+        self.batches.push_back(batch);
+        if self.batches.len() > length
+            && let Some(left) = self.batches.pop_front()
+        {
+            self.sum.sum_with(&left, u64::wrapping_sub);
+        }
+    }
+
+    /// `last`, the statistics of the last batch, with the sums in place of what that batch held.
+    pub(crate) fn of(&self, last: &BatchStats) -> BatchStats {
+        let mut stats = *last;
+        stats.sum_with(&self.sum, |_, sum| sum);
+        stats
+    }
+}
+
+impl BatchStats {
+    /// Puts each number that tells how much there was, and `other`'s, through `f`.
+    fn sum_with(&mut self, other: &BatchStats, f: impl Fn(u64, u64) -> u64) {
+        self.records = f(self.records, other.records);
+        self.tokens = f(self.tokens, other.tokens);
+        self.bytes = f(self.bytes, other.bytes);
+        self.oversize_tokens = f(self.oversize_tokens, other.oversize_tokens);
+        self.oversize_bytes = f(self.oversize_bytes, other.oversize_bytes);
+        self.truncated_records = f(self.truncated_records, other.truncated_records);
+        self.truncated_bytes = f(self.truncated_bytes, other.truncated_bytes);
+        self.lost_records = f(self.lost_records, other.lost_records);
+        self.lost_bytes = f(self.lost_bytes, other.lost_bytes);
+        self.refused_connections = f(self.refused_connections, other.refused_connections);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_of_a_window_are_those_of_its_batches() {
+        let batch = |tokens| BatchStats {
+            tokens,
+            keys: 9,
+            ..BatchStats::default()
+        };
+        let (mut two, mut all) = (WindowSums::new(Some(2)), WindowSums::new(None));
+        for (tokens, of_two, of_all) in [(5, 5, 5), (7, 12, 12), (1, 8, 13), (0, 1, 13)] {
+            two.enter(batch(tokens));
+            all.enter(batch(tokens));
+            let stats = two.of(&batch(tokens));
+            assert_eq!((stats.tokens, stats.keys), (of_two, 9));
+            assert_eq!(all.of(&batch(tokens)).tokens, of_all);
+        }
+    }
+}
