@@ -147,8 +147,8 @@ pub use crate::notice::LooksLike;
 pub use crate::notice::Notice;
 pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
-pub use crate::source::dial::Reconnect;
-pub use crate::source::directory::FileOptions;
+pub use crate::source::file::directory::FileOptions;
+pub use crate::source::net::connector::Reconnect;
 pub use crate::source::{Fill, Port, Source, Waker};
 pub use crate::split::{LineEnds, Rule};
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
@@ -158,16 +158,16 @@ pub use crate::time::Clock;
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {
-    pub use crate::source::files::{Files, Progress};
-    pub use crate::source::follow::{Follow, FollowOptions};
-    pub use crate::source::input::Input;
-    pub use crate::source::pattern::expand;
-    pub use crate::source::tcp_client::TcpClient;
-    pub use crate::source::tcp_listen::TcpListen;
-    pub use crate::source::text_files::TextFiles;
-    pub use crate::source::udp_listen::UdpListen;
-    pub use crate::source::unix_client::UnixClient;
-    pub use crate::source::unix_listen::UnixListen;
+    pub use crate::source::file::directory_files::TextFiles;
+    pub use crate::source::file::files::{Files, Progress};
+    pub use crate::source::file::follow::{Follow, FollowOptions};
+    pub use crate::source::file::glob::expand;
+    pub use crate::source::file::stdin::Input;
+    pub use crate::source::net::tcp_client::TcpClient;
+    pub use crate::source::net::tcp_listen::TcpListen;
+    pub use crate::source::net::udp_listen::UdpListen;
+    pub use crate::source::net::unix_client::UnixClient;
+    pub use crate::source::net::unix_listen::UnixListen;
 }
 
 /// What a DStream program needs.
@@ -187,10 +187,10 @@ pub mod internals {
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
     pub use crate::shard::alone::Pipeline;
-    pub use crate::source::clients::{Clients, Event, Filled, Long};
     #[cfg(feature = "compress")]
-    pub use crate::source::decode::decoded;
-    pub use crate::source::pattern::name_fits;
+    pub use crate::source::codec::decode::decoded;
+    pub use crate::source::file::glob::name_fits;
+    pub use crate::source::net::connection_set::{Clients, Event, Filled, Long};
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
     pub use crate::table::keys::Seed;

@@ -48,7 +48,7 @@ use crate::memory::{Decoders, Division};
 use crate::notice::{Notice, Notices};
 use crate::shard::ShardCore;
 use crate::source::feed::Feed;
-use crate::source::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
+use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
 use crate::sys;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;

@@ -1,40 +1,16 @@
-//! Bytes in.
+//! Bytes in: the [`Source`] contract, the [`Port`] that a source is lent, and the sources of this crate.
 //!
-//! Promise: a source fills the memory it is given and says how it wants to be woken. Refuses to know:
-//! rings, records, separators, epochs.
+//! Promise: a source fills the memory it is given and says how it wants to be woken. Must not know: rings, records,
+//! separators, epochs.
 //!
-//! `feed` is the only bridge from a source to a ring, and the only code that cuts at record ends;
-//! `notice` is what people are told. Every other file is one kind of source: `tcp_client`, `tcp_listen`,
-//! `udp_listen`, `unix_client`, `unix_listen`, `input` (standard input, pipes, devices), `files` (files by their
-//! names, to their ends), `follow` (files that grow), `text_files` (lines of the files that are put into a
-//! directory); or what some of them have in common: `dial` connects, `bind` has addresses, `listen` accepts
-//! connections, `clients` makes one stream of many, `first_bytes` guesses what is no text. `directory` is the rule which file belongs to which batch,
-//! `pattern` finds directories and files by their names, `proc` is what the kernel says of this process,
-//! `unpack` decodes compressed data and `encoding` the marks of texts for `files` and `input`, which have both through
-//! `decode`.
+//! `net` has the sources that are sockets, `file` those that are files, `codec` what stands between their bytes and
+//! text.
 
-mod bind;
-pub(crate) mod clients;
-pub(crate) mod decode;
-pub(crate) mod dial;
-pub(crate) mod directory;
-pub(crate) mod encoding;
+pub(crate) mod codec;
 pub(crate) mod feed;
-pub(crate) mod files;
-pub(crate) mod first_bytes;
-pub(crate) mod follow;
-pub(crate) mod input;
-mod listen;
-mod outbox;
-pub(crate) mod pattern;
-pub(crate) mod tcp_client;
-pub(crate) mod tcp_listen;
-pub(crate) mod text_files;
-pub(crate) mod udp_listen;
-pub(crate) mod unix_client;
-pub(crate) mod unix_listen;
-#[cfg_attr(not(feature = "compress"), path = "unpack/absent.rs")]
-pub(crate) mod unpack;
+pub(crate) mod file;
+pub(crate) mod net;
+pub(crate) mod sniff;
 
 use std::fmt;
 use std::io;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::notice::Notices;
-use crate::source::directory::{Directory, FileOptions};
+use crate::source::file::directory::{Directory, FileOptions};
 use crate::stream::cell::{Cell, Entry, Failure, Owed};
 use crate::stream::context::StreamingContext;
 use crate::stream::graph::{Now, Starting, Step};

@@ -16,10 +16,10 @@ use crate::engine::files::share::Share;
 use crate::engine::files::work::Set;
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
-use crate::source::encoding::Step;
+use crate::source::codec::encoding::Step;
 use crate::source::feed::{Ending, Feed};
-use crate::source::files::{Packed, has_shrunk, input_cause};
-use crate::source::input::Input;
+use crate::source::file::files::{Packed, has_shrunk, input_cause};
+use crate::source::file::stdin::Input;
 use crate::source::{Fill, Port, Source};
 
 /// Bytes read at once where the end of one record is looked for.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::files::FilesOf;
 use crate::engine::files::share::{Reading, Share};
 use crate::limits::WINDOW_LOG_MAX;
-use crate::source::files::{Entry, Opened, Progress, Regular};
+use crate::source::file::files::{Entry, Opened, Progress, Regular};
 
 /// What there is to do.
 pub(super) struct Work {

@@ -8,7 +8,7 @@ use crate::engine::files::FilesOf;
 use crate::error::{Error, Result};
 use crate::ring::Wake;
 use crate::shard::stage::Lines;
-use crate::source::files::Files;
+use crate::source::file::files::Files;
 use crate::stream::context::{DStream, StreamingContext};
 use crate::stream::running::RunningContext;
 

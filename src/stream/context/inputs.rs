@@ -9,11 +9,11 @@ use crate::config::interval_ms;
 use crate::error::{Error, Result};
 use crate::shard::stage::Lines;
 use crate::source::Source;
-use crate::source::dial::Reconnect;
-use crate::source::directory::FileOptions;
-use crate::source::input::Input;
-use crate::source::tcp_client::TcpClient;
-use crate::source::text_files::TextFiles;
+use crate::source::file::directory::FileOptions;
+use crate::source::file::directory_files::TextFiles;
+use crate::source::file::stdin::Input;
+use crate::source::net::connector::Reconnect;
+use crate::source::net::tcp_client::TcpClient;
 use crate::stream::context::{DStream, StreamingContext};
 
 impl StreamingContext {

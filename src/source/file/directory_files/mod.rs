@@ -1,0 +1,222 @@
+//! `text-files`: the lines of the files that are put into a directory, as Spark's `textFileStream`.
+//!
+//! Promise: a batch holds the files that `directory` says belong to it, each read once from beginning to
+//! end; lines of two files never mix. Refuses to know: which files those are, records.
+//!
+//! Each file is a connection of its own: its end ends the last line. Files are read one after another on
+//! the reading thread, straight into the blocks; what is in them is counted on all cores.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::notice::Notice;
+use crate::source::codec::decode::First;
+use crate::source::codec::encoding::utf8_mark_bytes;
+use crate::source::file::directory::{Directory, FileOptions};
+use crate::source::file::files::has_shrunk;
+use crate::source::sniff;
+use crate::source::{Fill, Port, Source};
+use crate::time::BatchTime;
+
+/// The lines of the files that are put into a directory, as a source beside others.
+///
+/// It is what [`text_file_stream`](crate::StreamingContext::text_file_stream) reads. The rule which file belongs
+/// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
+/// its files are read first, whole, while everybody else waits, and then the batch is cut.
+///
+/// A file that becomes shorter while it is read is reported with [`Notice::Shorter`](crate::Notice::Shorter), and the
+/// line that was cut is not counted.
+///
+/// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded. A file
+/// that does not begin like text, such as a compressed one, is reported with [`Notice::NotText`](crate::Notice::NotText).
+///
+/// ```no_run
+/// use microtally::prelude::*;
+/// use microtally::FileOptions;
+/// use microtally::sources::{Input, TextFiles};
+///
+/// let interval = Duration::from_secs(5);
+/// let ssc = StreamingContext::new(interval)?;
+/// let files = TextFiles::new("/var/spool/lines", interval, FileOptions::default())?;
+/// let lines = ssc.union_sources(vec![Box::new(files), Box::new(Input::stdin())])?;
+/// lines.count_by_value().pprint(10);
+/// ssc.start()?.await_termination()?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct TextFiles {
+    directory: Directory,
+    port: Port,
+    /// Files of the batch that were not begun.
+    left: VecDeque<PathBuf>,
+    open: Option<Open>,
+    /// The batch that was asked for is not complete.
+    is_due: bool,
+}
+
+/// A file that is read.
+struct Open {
+    path: PathBuf,
+    file: File,
+    /// Of when it was opened.
+    metadata: Option<Metadata>,
+    /// Bytes of a mark in front of its text that were not accounted for.
+    mark_bytes: usize,
+    /// Bytes that were read of it, those of the mark included.
+    bytes: u64,
+}
+
+impl TextFiles {
+    /// The files put into the directories that `path` names, with wildcards as in
+    /// [`text_file_stream`](crate::StreamingContext::text_file_stream). `interval` is that of the context, of
+    /// which files are remembered for a whole number.
+    ///
+    /// # Errors
+    ///
+    /// A path that is empty, or has a bracket or a brace without an end; an interval, or a time to remember
+    /// files, that is not whole milliseconds from 1 ms to 366 days.
+    pub fn new(path: impl AsRef<Path>, interval: Duration, options: FileOptions) -> Result<Self> {
+        Ok(TextFiles {
+            directory: Directory::new(path.as_ref(), interval, options)?,
+            port: Port::detached(),
+            left: VecDeque::new(),
+            open: None,
+            is_due: false,
+        })
+    }
+
+    /// Opens the next file that can be.
+    fn open_next(&mut self) -> Option<Open> {
+        while let Some(path) = self.left.pop_front() {
+            match open(&path) {
+                Ok((file, first)) => {
+                    if let Some(looks_like) = sniff::of_file(first.bytes()) {
+                        self.port.tell(Notice::NotText {
+                            source: self.directory.name().to_owned(),
+                            path: path.clone(),
+                            looks_like,
+                        });
+                    }
+                    let mark_bytes = utf8_mark_bytes(first.bytes());
+                    let metadata = file.metadata().ok();
+                    if let Some(metadata) = &metadata {
+                        let tell = |notice| self.port.tell(notice);
+                        self.directory.begins(&path, metadata, tell);
+                    }
+                    return Some(Open {
+                        path,
+                        file,
+                        metadata,
+                        mark_bytes,
+                        bytes: mark_bytes as u64,
+                    });
+                }
+                Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
+            }
+        }
+        None
+    }
+}
+
+/// Opens a file at the beginning of its text, behind a mark, and returns the first bytes as well.
+fn open(path: &Path) -> io::Result<(File, First)> {
+    let mut file = File::open(path)?;
+    // What cannot be read is reported by the first read.
+    let first = First::of(&file).unwrap_or_default();
+    let mark_bytes = utf8_mark_bytes(first.bytes());
+    if mark_bytes > 0 {
+        file.seek(SeekFrom::Start(mark_bytes as u64))?;
+    }
+    Ok((file, first))
+}
+
+impl fmt::Debug for TextFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextFiles")
+            .field("name", &self.directory.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source for TextFiles {
+    fn start(&mut self, port: Port, now: Duration) {
+        self.directory.start(now);
+        self.directory.look(|notice| port.tell(notice));
+        self.port = port;
+    }
+
+    fn batch_due(&mut self, time: BatchTime) -> bool {
+        let port = &self.port;
+        self.left = self
+            .directory
+            .files_for(time, |notice| port.tell(notice))
+            .into();
+        self.is_due = !self.left.is_empty();
+        self.is_due
+    }
+
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        if !self.is_due {
+            return Fill::Pending(None);
+        }
+        if self.open.is_none() {
+            self.open = self.open_next();
+        }
+        let Some(open) = &mut self.open else {
+            self.is_due = false;
+            return Fill::Complete;
+        };
+        if let mark_bytes @ 1.. = std::mem::take(&mut open.mark_bytes) {
+            return Fill::Skipped(mark_bytes);
+        }
+        loop {
+            match open.file.read(buf) {
+                Ok(0) => {
+                    let file_bytes = open.metadata.as_ref().map_or(0, Metadata::len);
+                    let is_cut = open.bytes < file_bytes && has_shrunk(&open.file, file_bytes);
+                    if is_cut {
+                        self.port.tell(Notice::Shorter {
+                            source: self.directory.name().to_owned(),
+                            path: open.path.clone(),
+                            bytes: open.file.metadata().map_or(0, |metadata| metadata.len()),
+                        });
+                    }
+                    if let Some(metadata) = &open.metadata {
+                        self.directory.ends(metadata, open.bytes);
+                    }
+                    self.open = None;
+                    return Fill::Break { clean: !is_cut };
+                }
+                Ok(count) => {
+                    open.bytes += count as u64;
+                    return Fill::Bytes(count);
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => {
+                    self.port
+                        .tell(self.directory.unreadable(&open.path, &cause));
+                    self.open = None;
+                    // What came before it was read; the line it stopped in is not one.
+                    return Fill::Break { clean: false };
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        self.directory.finish();
+        // What the last batch holds is asked for as that of any other.
+        0
+    }
+
+    fn name(&self) -> &str {
+        self.directory.name()
+    }
+}

@@ -1,0 +1,205 @@
+//! `unix-listen`: takes in whoever connects to a Unix socket, many at a time.
+//!
+//! Promise: only the user himself can connect, from the first moment; a socket whose owner is gone is
+//! replaced, one that is alive or anything else never; what was made is removed at the end. Refuses to
+//! know: what bytes mean, other sources, the clock.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::{UnixListener, UnixStream};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::notice::Notice;
+use crate::notice::url_of_path;
+use crate::source::net::connector::lower;
+use crate::source::net::listener::{Door, Listen, Peer, listening_options};
+use crate::source::{Fill, Port, Source};
+use crate::sys;
+use crate::sys::proc;
+use crate::time::BatchTime;
+
+/// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
+/// which is the same for TCP.
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+/// use std::sync::mpsc::channel;
+/// use microtally::prelude::*;
+/// use microtally::sources::UnixListen;
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("lines");
+/// let source = UnixListen::bind(&path)?;
+/// let ssc = StreamingContext::new(Duration::from_millis(50))?;
+/// let (sender, counts) = channel();
+/// ssc.source_stream(source).count_by_value().for_each_batch(move |batch, _| {
+///     let _ = sender.send(batch.get(b"hello"));
+/// });
+/// let running = ssc.start()?;
+/// UnixStream::connect(&path).unwrap().write_all(b"hello\n").unwrap();
+/// assert_eq!(counts.iter().flatten().next(), Some(1));
+/// running.stop(Stop::Graceful)?;
+/// assert!(!path.exists());
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct UnixListen {
+    listen: Listen<UnixListener>,
+    /// Removed with the source.
+    _file: SocketFile,
+}
+
+/// The file of a socket, as it was made.
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl UnixListen {
+    /// Listens at `path`, where a socket file is made that only its owner can connect to (mode 0600), and
+    /// removed when the source is dropped. A socket that is there and that nobody listens on is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Somebody listens there, there is something that is no socket, or the system refuses.
+    pub fn bind(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let name = url_of_path("unix-listen", path);
+        let bound = remove_stale(path).and_then(|()| bind_one(path));
+        let (door, file) = bound.map_err(|cause| {
+            let reason = match cause.kind() {
+                io::ErrorKind::AlreadyExists => "there is something that is no socket".to_owned(),
+                io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+                _ => lower(&cause),
+            };
+            Error::refused(format!("cannot listen on {name}: {reason}"))
+        })?;
+        Ok(UnixListen {
+            listen: Listen::new(name, vec![door])?,
+            _file: file,
+        })
+    }
+
+    listening_options!();
+}
+
+/// Removes a socket whose owner is gone.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(cause),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        // Nobody has it open as a listener any more.
+        Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Alive, or of a kind or an owner that does not let us find out.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+fn bind_one(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The file gets the mode of the socket, less what the umask takes: there is no moment at which
+    // others could connect.
+    let socket = File::from(OwnedFd::from(socket));
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    let metadata = fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    };
+    socket.listen(limits::BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(OwnedFd::from(socket).into()), file))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another program may have put its own there meanwhile.
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|is| (is.dev(), is.ino()) == (self.device, self.inode));
+        if is_ours {
+            // If it cannot be removed, the next one to listen there does it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = UnixListener::accept(self)?;
+        // Clients of a Unix socket have no address.
+        let peer = Peer {
+            name: "a client".to_owned(),
+            address: None,
+        };
+        Ok((stream, peer))
+    }
+
+    fn shutdown(stream: &UnixStream, how: Shutdown) -> io::Result<()> {
+        stream.shutdown(how)
+    }
+
+    fn unread(stream: &UnixStream) -> Option<u64> {
+        sys::unread_bytes(stream)
+    }
+}
+
+impl fmt::Debug for UnixListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnixListen")
+            .field("name", &self.listen.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source for UnixListen {
+    fn start(&mut self, port: Port, _now: Duration) {
+        port.tell(Notice::Listening {
+            source: self.listen.name().to_owned(),
+            address: self.listen.name().to_owned(),
+        });
+        self.listen.start(port, proc::descriptors());
+    }
+
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+        self.listen.fill(buf, now)
+    }
+
+    fn batch_due(&mut self, _time: BatchTime) -> bool {
+        self.listen.batch_due();
+        false
+    }
+
+    fn drain(&mut self) -> usize {
+        self.listen.drain()
+    }
+
+    fn ended(&mut self) {
+        self.listen.ended();
+    }
+
+    fn name(&self) -> &str {
+        self.listen.name()
+    }
+}
