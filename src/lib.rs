@@ -108,6 +108,7 @@ macro_rules! debug_fields {
 }
 
 mod batch;
+mod intake;
 mod ledger;
 pub mod limits;
 mod memory;

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("shard", 6),
     ("source", 6),
     ("sink", 6),
+    ("intake", 7),
     ("engine", 8),
     ("tally", 8),
     ("stream", 9),

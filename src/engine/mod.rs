@@ -1,26 +1,25 @@
 //! Wiring and life cycle: takes the memory, starts the threads in order, stops them in order.
 //!
-//! Promise: everything received before a graceful stop is in a batch that was put out; every thread has
-//! ended when a [`Runtime`] is dropped. Refuses to know: argv, concrete sources and sinks, formats.
+//! Promise: everything received before a graceful stop is in a batch that was published; every thread has
+//! ended when a [`Runtime`] is dropped. Must not know: argv, concrete sources and sinks, formats.
 //!
 //! | thread | runs | waits on |
 //! |---|---|---|
-//! | `mt-reactor` | `reactor`: sources, feeds, `hub`, batch clock | `Poll::poll` |
+//! | `mt-reactor` | `reactor`: sources, framers, the router, batch clock | `Poll::poll` |
 //! | `mt-shard-N` | `shard::worker`, pinned | spin, then park |
-//! | `mt-publisher` | `desk`, `publisher`: merge, check, outputs | park |
+//! | `mt-publisher` | `publish_turn`, `publisher`: merge, check, outputs | park |
 //!
-//! The push door has no reactor: the threads that write own the `hub` in turns, and `mt-clock` cuts.
-//! Where the input is files and the batch all of them, there is no reactor either: `files`.
-//! In low-latency mode whoever completes a batch puts it out, and `mt-publisher` helps out (`desk`).
+//! The push door has no reactor: the threads that write own the router in turns, and `mt-clock` cuts.
+//! Where the input is files and the batch all of them, there is no reactor either: see `scan`.
+//! In low-latency mode the thread that completes a batch publishes it, and `mt-publisher` helps (`publish_turn`).
 
 pub(crate) mod control;
-pub(crate) mod desk;
-pub(crate) mod files;
-pub(crate) mod hub;
 pub(crate) mod plan;
+pub(crate) mod publish_turn;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod reactor;
+pub(crate) mod scan;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;
 
@@ -31,13 +30,14 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use self::control::{Control, Stop};
-use self::desk::Desk;
-use self::hub::{Hub, Outbox, block_count};
 use self::plan::{Plan, failed_drop};
 use self::publisher::{Inbox, Publisher};
 use crate::config::{Config, OnLimit};
+use crate::engine::publish_turn::Desk;
 use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
+use crate::intake::framer::Feed;
+use crate::intake::router::{Hub, Outbox, block_count};
 use crate::limits::{
     COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, STOP_DRAIN_MS_MAX,
     STOP_THREADS_MS_MAX, THREAD_BYTES,
@@ -48,7 +48,6 @@ use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
 use crate::shard::{ShardCore, panic_message, worker};
-use crate::source::feed::Feed;
 use crate::sys::{self, Cores};
 use crate::table::keys::Seed;
 use crate::time::Clock;
@@ -302,7 +301,7 @@ pub(crate) fn launch(
 }
 
 impl Runtime {
-    /// The threads of an engine, none so far, whose batches are put out at `desk`.
+    /// The threads of an engine, none so far, whose batches are put out at `publish_turn`.
     fn new(control: Arc<Control>, desk: Arc<Desk>) -> Self {
         Runtime {
             control,

@@ -7,7 +7,6 @@
 //! text.
 
 pub(crate) mod codec;
-pub(crate) mod feed;
 pub(crate) mod file;
 pub(crate) mod net;
 pub(crate) mod sniff;

@@ -14,9 +14,9 @@ use mio::{Poll, Token, Waker};
 
 use crate::config::{Config, Dialect, OnLimit, interval_ms};
 use crate::engine::control::Control;
-use crate::engine::files::FilesOf;
 use crate::engine::plan::{Node, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
+use crate::engine::scan::FilesOf;
 use crate::engine::{Order, build, guard, launch, reactor};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::{MIB, PANE_BYTES_MIN};

@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 
 use super::{Next, ReactorCore, Signals, WAKE_TOKEN};
 use crate::config::LowLatency;
-use crate::engine::desk::Desk;
+use crate::engine::publish_turn::Desk;
 use crate::error::{Error, ErrorKind};
 use crate::ring::Wake;
 use crate::time::Clock;

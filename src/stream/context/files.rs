@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine;
 use crate::engine::control::Control;
-use crate::engine::files::FilesOf;
+use crate::engine::scan::FilesOf;
 use crate::error::{Error, Result};
 use crate::ring::Wake;
 use crate::shard::stage::Lines;
@@ -69,7 +69,7 @@ impl StreamingContext {
         draft
             .bus
             .tell(|listener| listener.on_streaming_started(now));
-        let runtime = engine::files::start(order, sets)?;
+        let runtime = engine::scan::start(order, sets)?;
         Ok(RunningContext { runtime, control })
     }
 }

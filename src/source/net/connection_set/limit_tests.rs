@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::tests::{Script, Step, run_delimited, tokens_delimited};
 use super::*;
+use crate::intake::framer::{Ending, Feed};
 use crate::ledger::Intake;
 use crate::ring::arena::Arena;
-use crate::source::feed::{Ending, Feed};
 use crate::split::scalar;
 
 const BLOCK: usize = 8;

@@ -20,9 +20,9 @@
 //! A worker reads into a block of its own, through the same feed and the same stages that the shards
 //! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
 
-mod hand;
-mod share;
-mod work;
+mod queue;
+mod steal;
+mod worker;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -31,23 +31,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::hand::{Hand, Place};
-use self::share::{Reading, Share, lent_blocks};
-use self::work::{Task, Work};
 use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
-use crate::engine::desk::Desk;
+use crate::engine::publish_turn::Desk;
 use crate::engine::publisher::{Inbox, Publisher};
+use crate::engine::scan::queue::{Task, Work};
+use crate::engine::scan::steal::{Reading, Share, lent_blocks};
+use crate::engine::scan::worker::{Hand, Place};
 use crate::engine::{Order, Runtime, arena, check_memory};
 use crate::epoch::barrier::{Cut, Mark, Roll};
 use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::Result;
+use crate::intake::framer::Feed;
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
 use crate::memory::{Decoders, Division};
 use crate::notice::{Notice, Notices};
 use crate::shard::ShardCore;
-use crate::source::feed::Feed;
 use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
 use crate::sys;
 use crate::table::keys::Seed;

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::files::FilesOf;
-use crate::engine::files::share::{Reading, Share};
+use crate::engine::scan::FilesOf;
+use crate::engine::scan::steal::{Reading, Share};
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
 

@@ -12,12 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::control::Control;
-use crate::engine::files::share::Share;
-use crate::engine::files::work::Set;
+use crate::engine::scan::queue::Set;
+use crate::engine::scan::steal::Share;
+use crate::intake::framer::{Ending, Feed};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::codec::encoding::Step;
-use crate::source::feed::{Ending, Feed};
 use crate::source::file::files::{Packed, has_shrunk, input_cause};
 use crate::source::file::stdin::Input;
 use crate::source::{Fill, Port, Source};

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
 use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::intake::framer::{Ending, Feed};
 use crate::ledger::{Account, Intake};
 use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
@@ -30,7 +31,6 @@ use crate::limits::{
 use crate::ring::Writer;
 use crate::ring::arena::{Arena, Block};
 use crate::shard::ShardCore;
-use crate::source::feed::{Ending, Feed};
 use crate::split::Delimiters;
 use crate::time::BatchTime;
 

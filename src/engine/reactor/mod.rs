@@ -23,13 +23,13 @@ use mio::Token;
 
 pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
-use crate::engine::hub::Hub;
 use crate::error::{Error, ErrorKind};
+use crate::intake::framer::Ending;
+use crate::intake::router::Hub;
 use crate::ledger::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, Notices};
 use crate::shard::panic_message;
-use crate::source::feed::Ending;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
 

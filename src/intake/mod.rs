@@ -1,0 +1,6 @@
+//! From sources to shards: where records end, and which shard gets a block.
+//!
+//! `framer` cuts what a source filled in at record ends, `router` hands full blocks to the shards.
+
+pub(crate) mod framer;
+pub(crate) mod router;
