@@ -1,0 +1,26 @@
+//! `group_by_key`: the values of a key together.
+
+use crate::stream::plan::group::Groups;
+use crate::stream::plan::rdd::{Key, Rdd, Record};
+use crate::stream::program::rdd_stream::RddStream;
+
+impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+    /// Gathers the values of each key of a batch, in their order: Spark's `groupByKey`. Keys come out in
+    /// the order in which they were first seen.
+    pub fn group_by_key(&self) -> RddStream<'c, (K, Vec<V>)> {
+        self.derive("group_by_key", Rdd::group_by_key)
+    }
+}
+
+impl<K: Key, V: Clone> Rdd<(K, V)> {
+    /// Gathers the values of each key, in their order. Keys come out in the order in which they were first
+    /// seen, in one partition.
+    pub fn group_by_key(&self) -> Rdd<(K, Vec<V>)> {
+        let mut groups: Groups<'_, K, Vec<V>> = Groups::new();
+        for (key, value) in self.iter() {
+            groups.of(key).push(value.clone());
+        }
+        let groups = groups.into_iter();
+        groups.map(|(key, values)| (key.clone(), values)).collect()
+    }
+}

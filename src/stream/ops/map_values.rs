@@ -1,0 +1,40 @@
+//! `map_values`, `flat_map_values`: new values, the same keys.
+
+use crate::stream::plan::rdd::{Rdd, Record};
+use crate::stream::program::rdd_stream::RddStream;
+
+impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
+    /// Makes a value of each value and keeps its key: Spark's `mapValues`.
+    pub fn map_values<W: Record>(
+        &self,
+        f: impl Fn(&V) -> W + Send + 'static,
+    ) -> RddStream<'c, (K, W)> {
+        self.derive("map_values", move |rdd| rdd.map_values(&f))
+    }
+
+    /// Makes any number of values of each value, each with its key: Spark's `flatMapValues`.
+    pub fn flat_map_values<W: Record, I: IntoIterator<Item = W>>(
+        &self,
+        f: impl Fn(&V) -> I + Send + 'static,
+    ) -> RddStream<'c, (K, W)> {
+        self.derive("flat_map_values", move |rdd| rdd.flat_map_values(&f))
+    }
+}
+
+impl<K: Clone, V> Rdd<(K, V)> {
+    /// Makes a value of each value and keeps its key.
+    pub fn map_values<W>(&self, f: impl Fn(&V) -> W) -> Rdd<(K, W)> {
+        self.map(|(key, value)| (key.clone(), f(value)))
+    }
+
+    /// Makes any number of values of each value, each with its key.
+    pub fn flat_map_values<W, I: IntoIterator<Item = W>>(
+        &self,
+        f: impl Fn(&V) -> I,
+    ) -> Rdd<(K, W)> {
+        self.flat_map(|(key, value)| {
+            let values = f(value).into_iter();
+            values.map(|value| (key.clone(), value)).collect::<Vec<_>>()
+        })
+    }
+}

@@ -1,0 +1,31 @@
+//! The operators, one a file, for all kinds of streams.
+
+pub(crate) mod chain;
+pub(crate) mod combine_by_key;
+pub(crate) mod count;
+pub(crate) mod count_by_value;
+pub(crate) mod field;
+pub(crate) mod filter;
+pub(crate) mod flat_map;
+pub(crate) mod group_by_key;
+pub(crate) mod join;
+pub(crate) mod map;
+pub(crate) mod map_key;
+pub(crate) mod map_slice;
+pub(crate) mod map_values;
+pub(crate) mod map_with_state;
+pub(crate) mod output;
+pub(crate) mod partitions;
+pub(crate) mod reduce;
+pub(crate) mod reduce_by_key;
+pub(crate) mod reduce_by_key_and_window;
+pub(crate) mod reduce_by_key_so_far;
+pub(crate) mod save_as_text_files;
+pub(crate) mod slice;
+pub(crate) mod sort_by;
+pub(crate) mod state_map;
+pub(crate) mod table_window;
+pub(crate) mod transform;
+pub(crate) mod union;
+pub(crate) mod update_state_by_key;
+pub(crate) mod window;

@@ -1,0 +1,110 @@
+//! `reduce`: the records of a batch become one.
+
+use crate::ring::arena::Block;
+use crate::shard::stage::Records;
+use crate::split::{Splitter, Tallied};
+use crate::stream::plan::lower::Gather;
+use crate::stream::plan::rdd::{Rdd, Record};
+use crate::stream::program::context::DStream;
+use crate::stream::program::rdd_stream::RddStream;
+
+impl<'c, R: Records> DStream<'c, R> {
+    /// Folds the records of each batch into one, in the shards: Spark's `reduce`. `f` gives one of the two
+    /// records it is given, or a part of one; it must be associative and commutative. No record: no
+    /// result.
+    ///
+    /// ```no_run
+    /// # use microtally::prelude::*;
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+    /// words.reduce(|a, b| if b.len() > a.len() { b } else { a }).pprint(1); // the longest
+    /// # ssc.start()?.await_termination() }
+    /// ```
+    pub fn reduce<F>(&self, f: F) -> RddStream<'c, Vec<u8>>
+    where
+        F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
+    {
+        self.context.gathered(
+            "reduce",
+            self.stream,
+            self.records.clone(),
+            Reduce(f),
+            |best, _| Some(best.into_iter().map(|Best { record, .. }| record).collect()),
+        )
+    }
+}
+
+/// The record so far, and memory for the next.
+#[derive(Default)]
+struct Best {
+    record: Vec<u8>,
+    next: Vec<u8>,
+}
+
+impl Best {
+    fn fold(&mut self, record: &[u8], f: impl for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8]) {
+        let chosen = f(&self.record, record);
+        // Most of the time the record so far stays.
+        if !std::ptr::eq(chosen, &self.record[..]) {
+            self.next.clear();
+            self.next.extend_from_slice(chosen);
+            std::mem::swap(&mut self.record, &mut self.next);
+        }
+    }
+}
+
+struct Reduce<F>(F);
+
+impl<F> Gather for Reduce<F>
+where
+    F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
+{
+    type Sum = Option<Best>;
+
+    fn block<R: Records>(
+        &self,
+        sum: &mut Option<Best>,
+        records: &R,
+        splitter: &mut Splitter,
+        block: &Block,
+    ) -> Tallied {
+        records.for_each(splitter, block.bytes(), |record| match sum {
+            Some(best) => best.fold(record, &self.0),
+            None => {
+                *sum = Some(Best {
+                    record: record.to_vec(),
+                    next: Vec::new(),
+                });
+            }
+        })
+    }
+
+    fn merge(&self, into: &mut Option<Best>, from: &Option<Best>) {
+        match (into, from) {
+            (Some(into), Some(from)) => into.fold(&from.record, &self.0),
+            (into @ None, Some(from)) => {
+                *into = Some(Best {
+                    record: from.record.clone(),
+                    next: Vec::new(),
+                });
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+impl<'c, T: Record + Clone> RddStream<'c, T> {
+    /// Folds the records of each batch into one, in their order: Spark's `reduce`. `f` must be
+    /// associative. No record: no result.
+    pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + 'static) -> RddStream<'c, T> {
+        self.derive("reduce", move |rdd| rdd.reduce(&f).into_iter().collect())
+    }
+}
+
+impl<T: Clone> Rdd<T> {
+    /// Folds the records into one, in their order. `None` when there is no record.
+    pub fn reduce(&self, f: impl Fn(T, T) -> T) -> Option<T> {
+        self.iter().cloned().reduce(f)
+    }
+}

@@ -1,0 +1,95 @@
+//! `update_state_by_key`: a state a key that every batch goes over.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::config::Dialect;
+use crate::stream::plan::rdd::{Key, Rdd, Record};
+use crate::stream::program::rdd_stream::RddStream;
+use crate::time::BatchTime;
+
+impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+    /// Keeps a state for each key: Spark's `updateStateByKey`. In every batch `update` is called for every
+    /// key that has a state or a value, with the new values in their order (none, if only the state is
+    /// there) and the state; it gives the new state, `None` to forget the key. Each batch of the result is
+    /// all states.
+    ///
+    /// A batch costs as much as there are keys: where only what came matters,
+    /// [`map_with_state`](Self::map_with_state) costs less.
+    ///
+    /// When `update` panics, or a batch of this stream fails, the batch of the result fails and the states
+    /// stay as they were. At the next batch the missed one is updated first, as in Spark. The records of
+    /// up to 128 missed batches in a row are kept; when one more fails, the states are lost, and all later
+    /// batches of the result fail.
+    pub fn update_state_by_key<S: Record + Clone>(
+        &self,
+        update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
+    ) -> RddStream<'c, (K, S)> {
+        self.update_state_by_key_from([], update)
+    }
+
+    /// As [`update_state_by_key`](Self::update_state_by_key), with states before the first batch. Of several
+    /// states of a key the first one counts.
+    pub fn update_state_by_key_from<S: Record + Clone>(
+        &self,
+        initial: impl IntoIterator<Item = (K, S)>,
+        update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
+    ) -> RddStream<'c, (K, S)> {
+        self.update_state_by_key_at(initial, move |_, _, values, state| update(values, state))
+    }
+
+    /// As [`update_state_by_key_from`](Self::update_state_by_key_from), with a function that is also told
+    /// the batch's time and the key.
+    pub fn update_state_by_key_at<S: Record + Clone>(
+        &self,
+        initial: impl IntoIterator<Item = (K, S)>,
+        update: impl Fn(BatchTime, &K, &[V], Option<S>) -> Option<S> + Send + 'static,
+    ) -> RddStream<'c, (K, S)> {
+        let mut known = HashSet::new();
+        let initial = initial.into_iter();
+        // Of a key's states the first one counts.
+        let mut states: Rdd<(K, S)> = initial
+            .filter(|(key, _)| known.insert(key.clone()))
+            .collect();
+        let mut is_begun = false;
+        let dialect = self.context.dialect();
+        self.chain("update_state_by_key", move |rdd, time| {
+            let is_updated = match dialect {
+                Dialect::Scala => rdd.is_some() || is_begun,
+                Dialect::PySpark => rdd.is_some(),
+            };
+            if is_updated {
+                // The states before stay as they are until the update has worked for every key.
+                let update = |key: &K, values: &[V], state| update(time, key, values, state);
+                states = updated(&states, &rdd.unwrap_or_default(), update);
+                is_begun = true;
+            }
+            is_begun.then(|| states.clone())
+        })
+    }
+}
+
+/// The states after a batch, in the order in which their keys came.
+fn updated<K: Key, V: Clone, S: Clone>(
+    states: &Rdd<(K, S)>,
+    rdd: &Rdd<(K, V)>,
+    update: impl Fn(&K, &[V], Option<S>) -> Option<S>,
+) -> Rdd<(K, S)> {
+    let mut places: HashMap<&K, usize> = HashMap::new();
+    let mut pairs: Vec<(&K, Option<&S>, Vec<V>)> = Vec::with_capacity(states.len());
+    for (key, state) in states.iter() {
+        places.insert(key, pairs.len());
+        pairs.push((key, Some(state), Vec::new()));
+    }
+    for (key, value) in rdd.iter() {
+        let place = *places.entry(key).or_insert_with(|| {
+            pairs.push((key, None, Vec::new()));
+            pairs.len() - 1
+        });
+        pairs[place].2.push(value.clone());
+    }
+    let updated = pairs.into_iter().filter_map(|(key, state, values)| {
+        let state = update(key, &values, state.cloned())?;
+        Some((key.clone(), state))
+    });
+    updated.collect()
+}

@@ -1,0 +1,172 @@
+//! `Rdd`: the records of one batch, in partitions.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// What records of the batch plane have to be. Every type that may be sent to and looked at from other
+/// threads is one.
+///
+/// The same data is shared by all batches and windows it is in, which is why `Sync` is asked for too.
+pub trait Record: Send + Sync + 'static {}
+
+impl<T: Send + Sync + 'static> Record for T {}
+
+/// What keys of the batch plane have to be: records that can be looked up and copied.
+pub trait Key: Record + Eq + Hash + Clone {}
+
+impl<K: Record + Eq + Hash + Clone> Key for K {}
+
+/// The records of one batch: what Spark calls an RDD, held in memory.
+///
+/// Records are kept in partitions: of a stream that came over a socket one for each block that was read,
+/// in the order of arrival. Cloning shares the records; nothing ever changes them.
+///
+/// ```
+/// use microtally::stream::Rdd;
+/// let rdd = Rdd::new([vec![1, 2], vec![3]]);
+/// assert_eq!(rdd.len(), 3);
+/// assert_eq!(rdd.map(|n| n * 10).to_vec(), [10, 20, 30]);
+/// assert_eq!(rdd.partitions().map(|part| part.len()).collect::<Vec<_>>(), [2, 1]);
+/// ```
+pub struct Rdd<T> {
+    partitions: Arc<[Arc<Vec<T>>]>,
+}
+
+impl<T> Clone for Rdd<T> {
+    fn clone(&self) -> Self {
+        Rdd {
+            partitions: Arc::clone(&self.partitions),
+        }
+    }
+}
+
+impl<T> Default for Rdd<T> {
+    fn default() -> Self {
+        Rdd::empty()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Rdd<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.partitions.iter()).finish()
+    }
+}
+
+impl<T> From<Vec<T>> for Rdd<T> {
+    /// One partition.
+    fn from(records: Vec<T>) -> Self {
+        Rdd::new([records])
+    }
+}
+
+impl<T> FromIterator<T> for Rdd<T> {
+    /// One partition.
+    fn from_iter<I: IntoIterator<Item = T>>(records: I) -> Self {
+        Rdd::new([records.into_iter().collect()])
+    }
+}
+
+impl<T> Rdd<T> {
+    /// Records in the given partitions.
+    pub fn new(partitions: impl IntoIterator<Item = Vec<T>>) -> Self {
+        Rdd::shared(partitions.into_iter().map(Arc::new))
+    }
+
+    /// No records in no partition.
+    pub fn empty() -> Self {
+        Rdd::new([])
+    }
+
+    /// `records` cut into `partition_count` partitions of about the same size, at least one.
+    pub fn split_into(records: Vec<T>, partition_count: usize) -> Self {
+        let count = partition_count.max(1);
+        let total = records.len();
+        let mut records = records.into_iter();
+        // As Spark's `parallelize` cuts: partition i ends before record (i + 1) * total / count.
+        let ends = (1..=count).map(|index| index * total / count);
+        let starts = (0..count).map(|index| index * total / count);
+        Rdd::new(
+            starts
+                .zip(ends)
+                .map(|(start, end)| records.by_ref().take(end - start).collect()),
+        )
+    }
+
+    /// Partitions that are somewhere else already.
+    pub(crate) fn shared(partitions: impl IntoIterator<Item = Arc<Vec<T>>>) -> Self {
+        Rdd {
+            partitions: partitions.into_iter().collect(),
+        }
+    }
+
+    /// The partitions, to share them.
+    pub(crate) fn parts(&self) -> &[Arc<Vec<T>>] {
+        &self.partitions
+    }
+
+    /// The records, partition by partition.
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = &[T]> {
+        self.partitions.iter().map(|partition| &partition[..])
+    }
+
+    /// Number of partitions.
+    pub fn partition_count(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Every record, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.partitions
+            .iter()
+            .flat_map(|partition| partition.iter())
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.partitions
+            .iter()
+            .map(|partition| partition.len())
+            .sum()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.is_empty())
+    }
+
+    /// The first `count` records.
+    pub fn take(&self, count: usize) -> impl Iterator<Item = &T> {
+        self.iter().take(count)
+    }
+
+    /// Copies of all records, in order.
+    pub fn to_vec(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        self.iter().cloned().collect()
+    }
+
+    /// A new set of partitions, each made of one of these.
+    pub(crate) fn each_partition<U>(&self, f: impl FnMut(&[T]) -> Vec<U>) -> Rdd<U> {
+        Rdd::new(self.partitions().map(f))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cutting_into_partitions_keeps_every_record(len in 0usize..50, count in 0usize..9) {
+            let rdd = Rdd::split_into((0..len).collect(), count);
+            prop_assert_eq!(rdd.partition_count(), count.max(1));
+            prop_assert_eq!(rdd.to_vec(), (0..len).collect::<Vec<_>>());
+            let sizes: Vec<usize> = rdd.partitions().map(<[usize]>::len).collect();
+            prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
+        }
+    }
+}

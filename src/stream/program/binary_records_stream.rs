@@ -1,0 +1,184 @@
+//! `binary_records_stream`: files of records that are all of one length.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::notice::Notices;
+use crate::source::file::directory::{Directory, FileOptions};
+use crate::stream::plan::batch_cache::{Cell, Entry, Failure, Owed};
+use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::rdd::Rdd;
+use crate::stream::program::context::StreamingContext;
+use crate::stream::program::listener::StreamInputInfo;
+use crate::stream::program::rdd_stream::RddStream;
+use crate::time::BatchTime;
+
+impl StreamingContext {
+    /// The records of the files that are put into a directory, each of `record_bytes` bytes, at least one:
+    /// Spark's `binaryRecordsStream`. See [`FileOptions`] for which files, and when; `path` may have
+    /// wildcards. Each file is a partition, read where batches are put out.
+    ///
+    /// A file whose length is no multiple of the records' fails its batch.
+    ///
+    /// # Errors
+    ///
+    /// `record_bytes` is 0, or the path is none; see
+    /// [`text_file_stream`](StreamingContext::text_file_stream).
+    pub fn binary_records_stream(
+        &self,
+        path: impl AsRef<Path>,
+        record_bytes: usize,
+    ) -> Result<RddStream<'_, Vec<u8>>> {
+        self.binary_records_stream_with(path, record_bytes, FileOptions::default())
+    }
+
+    /// As [`binary_records_stream`](Self::binary_records_stream), saying which files.
+    ///
+    /// # Errors
+    ///
+    /// As [`binary_records_stream`](Self::binary_records_stream); a time to remember files that is not
+    /// whole milliseconds from 1 ms to 366 days.
+    pub fn binary_records_stream_with(
+        &self,
+        path: impl AsRef<Path>,
+        record_bytes: usize,
+        options: FileOptions,
+    ) -> Result<RddStream<'_, Vec<u8>>> {
+        if record_bytes == 0 {
+            return Err(Error::refused("record length 0 is below 1"));
+        }
+        let directory = Directory::new(path.as_ref(), self.interval(), options)?;
+        let cell = Cell::new();
+        let slide_ms = self.interval_ms();
+        let step = ReadFiles {
+            directory,
+            record_bytes,
+            cell: cell.clone(),
+            notices: Notices::default(),
+            input_stream_id: self.add_endless_input(),
+        };
+        Ok(RddStream {
+            context: self,
+            id: self.add_graph_node(Vec::new(), slide_ms, Box::new(step)),
+            slide_ms,
+            cell,
+        })
+    }
+}
+
+struct ReadFiles {
+    directory: Directory,
+    record_bytes: usize,
+    cell: Cell<Vec<u8>>,
+    notices: Notices,
+    input_stream_id: usize,
+}
+
+impl ReadFiles {
+    fn records(&self, bytes: &[u8]) -> std::result::Result<Vec<Vec<u8>>, Failure> {
+        let records = bytes.chunks_exact(self.record_bytes);
+        if let rest @ 1.. = records.remainder().len() {
+            return Err(Failure::of_records(format!(
+                "requirement failed: Byte array does not have correct length. {rest} did not equal \
+                 recordLength: {}",
+                self.record_bytes
+            )));
+        }
+        Ok(records.map(<[u8]>::to_vec).collect())
+    }
+}
+
+impl Step for ReadFiles {
+    fn name(&self) -> &'static str {
+        "binary_records_stream"
+    }
+
+    fn start(&mut self, starting: &Starting<'_>) {
+        self.cell.start(starting.remember_ms);
+        self.directory.start(starting.now);
+        self.notices = starting.notices.clone();
+    }
+
+    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+        let tell = |notice| self.notices.tell(notice);
+        let mut partitions = Vec::new();
+        for path in self.directory.files_for(now.time, tell) {
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    if let Ok(metadata) = fs::metadata(&path) {
+                        self.directory.begins(&path, &metadata, tell);
+                        self.directory.ends(&metadata, bytes.len() as u64);
+                    }
+                    partitions.push(self.records(&bytes)?);
+                }
+                Err(cause) => self.notices.tell(self.directory.unreadable(&path, &cause)),
+            }
+        }
+        let rdd = Rdd::new(partitions);
+        now.inputs.push(StreamInputInfo {
+            input_stream_id: self.input_stream_id,
+            num_records: rdd.len() as u64,
+        });
+        self.cell.put(now.time, Entry::Made(Some(rdd)));
+        Ok(())
+    }
+
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        let owed = Owed::new(time, failure, None);
+        self.cell.put(time, Entry::Failed(owed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::control::Stop;
+    use crate::time::Clock;
+    use std::fs::File;
+    use std::sync::mpsc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn files_become_records_and_a_torn_one_fails_its_batch() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8], modified_ms| {
+            let path = root.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let file = File::options().append(true).open(&path).unwrap();
+            let modified = UNIX_EPOCH + Duration::from_millis(modified_ms);
+            file.set_modified(modified).unwrap();
+        };
+        let ssc = StreamingContext::new(Duration::from_secs(2)).unwrap();
+        let clock = Clock::manual(Duration::from_secs(12));
+        ssc.set_clock(clock.clone());
+        let (out, batches) = mpsc::channel();
+        let records = ssc.binary_records_stream(root.path(), 2).unwrap();
+        records.for_each_batch(move |rdd, time| {
+            let _ = out.send((time.as_millis(), rdd.to_vec()));
+        });
+        put("old", b"xx", 12_000);
+        put("one", &[0, 10, 13, 255], 12_001);
+        put("two", &[7, 8], 14_000);
+        put("torn", &[1, 2, 3], 15_000);
+        put("four", &[9, 9], 17_000);
+        let running = ssc.start().unwrap();
+        let next = || {
+            clock.advance(Duration::from_secs(2));
+            batches.recv().unwrap()
+        };
+        assert_eq!(
+            next(),
+            (14_000, vec![vec![0, 10], vec![13, 255], vec![7, 8]])
+        );
+        assert_eq!(
+            {
+                clock.advance(Duration::from_secs(2));
+                next()
+            },
+            (18_000, vec![vec![9, 9]])
+        );
+        let error = running.stop(Stop::Immediate).unwrap_err().to_string();
+        assert!(error.contains("1 did not equal recordLength: 2"), "{error}");
+    }
+}

@@ -1,0 +1,75 @@
+//! `files_stream` and `start_files`: files as a stream like any other, or all at once.
+
+use std::sync::Arc;
+
+use crate::engine;
+use crate::engine::control::Control;
+use crate::engine::scan::FilesOf;
+use crate::error::{Error, Result};
+use crate::ring::Wake;
+use crate::shard::stage::Lines;
+use crate::source::file::files::Files;
+use crate::stream::program::context::{DStream, StreamingContext};
+use crate::stream::program::running::RunningContext;
+
+impl StreamingContext {
+    /// Lines of files, read one after another to their ends, which end the stream. It is what
+    /// [`source_stream`](Self::source_stream) makes of them, and [`start_files`](Self::start_files) can
+    /// read it.
+    pub fn files_stream(&self, files: Files) -> DStream<'_, Lines> {
+        let lines = self.add_sources(Vec::new());
+        let stream = lines.stream;
+        self.draft
+            .borrow_mut()
+            .files
+            .push(FilesOf { stream, files });
+        lines
+    }
+
+    /// As [`start`](Self::start), for a program whose input is [files](Self::files_stream) and nothing
+    /// else: they are read on all cores at once, without a reading thread, and put out as one batch,
+    /// however long that takes. This is the fastest way to count files.
+    ///
+    /// Every core has a worker unless [`Config::workers`](crate::Config::workers) says otherwise. A large file is read in pieces, by
+    /// whoever is free, so nothing is said about the order of records. The batch has the time that it
+    /// would have if all of it had come in at its end. A graceful [`stop`](RunningContext::stop) puts out
+    /// what was counted by then, within milliseconds; records that were begun and that a stop cuts off are
+    /// dropped and are in [`truncated_records`](crate::BatchStats::truncated_records).
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::sources::{Files, expand};
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let files = Files::open(expand(["src/*.rs"])?)?;
+    /// ssc.files_stream(files).flat_map(split(b' ')).count_by_value().pprint(10);
+    /// let stats = ssc.start_files()?;
+    /// stats.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No output was registered, there are no files, or there is other input; the system refuses a
+    /// thread or memory.
+    pub fn start_files(self) -> Result<RunningContext> {
+        let mut draft = self.draft.into_inner();
+        draft.check_outputs()?;
+        let sets = std::mem::take(&mut draft.files);
+        if sets.is_empty() || !draft.sources.is_empty() || draft.is_endless {
+            return Err(Error::refused(
+                "only a program that reads files and nothing else can be run to their ends",
+            ));
+        }
+        // Nobody sleeps who would have to be woken.
+        let control = Control::new(Arc::new(|| ()));
+        draft.report_to(&control);
+        let now = draft.clock.now();
+        let order = draft.order(Arc::clone(&control), Wake::new(|| ()), now);
+        draft
+            .bus
+            .tell(|listener| listener.on_streaming_started(now));
+        let runtime = engine::scan::start(order, sets)?;
+        Ok(RunningContext { runtime, control })
+    }
+}

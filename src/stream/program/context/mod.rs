@@ -1,0 +1,523 @@
+//! The beginning of a program: what is asked for before it starts, and the start.
+//!
+//! `inputs` makes the input streams of bytes, `files` those of files, which can be run in another way as well.
+
+mod files;
+mod inputs;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Poll, Token, Waker};
+
+use crate::config::{Config, Dialect, OnLimit, interval_ms};
+use crate::engine::control::Control;
+use crate::engine::plan::{Node, Plan};
+use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
+use crate::engine::scan::FilesOf;
+use crate::engine::{Order, build, guard, launch, reactor};
+use crate::error::{Error, ErrorKind, Result, describe};
+use crate::limits::{MIB, PANE_BYTES_MIN};
+use crate::memory::Kept;
+use crate::notice::{Notice, Notices};
+use crate::ring::Wake;
+use crate::source::{Port, Source};
+use crate::stream::plan::graph;
+use crate::stream::plan::graph::{Graph, NodeId, OutputNode, Starting, Step};
+use crate::stream::program::listener::{Bus, Reporter, StreamingListener};
+use crate::stream::program::receiver::Receivers;
+use crate::stream::program::running::RunningContext;
+use crate::time::{BatchClock, Clock, as_ms};
+
+/// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
+///
+/// Streams borrow their context and `start` consumes it, so a program that adds to a started context
+/// does not compile:
+///
+/// ```compile_fail
+/// # use microtally::prelude::*;
+/// # fn main() -> Result<(), microtally::Error> {
+/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
+/// let running = ssc.start()?;
+/// words.count_by_value().pprint(10); // error: `ssc` was moved while borrowed
+/// # Ok(()) }
+/// ```
+pub struct StreamingContext {
+    draft: RefCell<Draft>,
+}
+
+/// What was asked for so far.
+struct Draft {
+    interval: Duration,
+    interval_ms: u64,
+    config: Config,
+    clock: Clock,
+    notices: Notices,
+    batches: Option<u64>,
+    sources: Vec<Box<dyn Source>>,
+    /// The stream of each source.
+    feeds: Vec<usize>,
+    /// Sources that are files, which can be read in another way as well.
+    files: Vec<FilesOf>,
+    /// What is made in the shards; streams of the batch plane read it.
+    nodes: Vec<Arc<dyn Node>>,
+    /// The number of each stream of bytes among all input streams.
+    byte_inputs: Vec<usize>,
+    /// Input streams so far, of bytes and others.
+    input_count: usize,
+    /// The batch plane.
+    graph: Vec<graph::Node>,
+    outputs: Vec<OutputNode>,
+    /// The streams that outputs, or programs that slice, depend on.
+    wanted: Vec<NodeId>,
+    /// An input stream that is none of bytes never ends.
+    is_endless: bool,
+    dialect: Dialect,
+    fails_fast: bool,
+    remember_ms: Option<u64>,
+    /// There is one batch, and it ends with the input.
+    is_one_batch: bool,
+    bus: Bus,
+    /// What operators keep from batch to batch.
+    kept: Kept,
+    /// The most panes that one of the windows may keep.
+    panes_max: usize,
+}
+
+/// A stream of records: slices of the bytes as they arrived, one batch after another.
+///
+/// Operators that are applied record by record run in the shard threads, before anything is copied.
+#[derive(Clone)]
+pub struct DStream<'c, R> {
+    pub(crate) context: &'c StreamingContext,
+    pub(crate) stream: usize,
+    pub(crate) records: R,
+}
+
+debug_fields!(['c, R] DStream<'c, R>, "DStream", stream);
+
+impl<'c, R> DStream<'c, R> {
+    /// Other records of the same bytes.
+    pub(crate) fn with<S>(&self, records: S) -> DStream<'c, S> {
+        DStream {
+            context: self.context,
+            stream: self.stream,
+            records,
+        }
+    }
+}
+
+impl StreamingContext {
+    /// A context that makes a batch every `interval`, from 1 ms, in whole milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// An interval that is out of range.
+    pub fn new(interval: Duration) -> Result<Self> {
+        StreamingContext::with_config(interval, Config::default())
+    }
+
+    /// As [`new`](Self::new), with settings.
+    ///
+    /// # Errors
+    ///
+    /// An interval or a setting that is out of range.
+    pub fn with_config(interval: Duration, config: Config) -> Result<Self> {
+        config.validate()?;
+        Ok(StreamingContext {
+            draft: RefCell::new(Draft {
+                interval,
+                interval_ms: interval_ms(interval)?,
+                config,
+                clock: Clock::system(),
+                notices: Notices::default(),
+                batches: None,
+                sources: Vec::new(),
+                feeds: Vec::new(),
+                files: Vec::new(),
+                nodes: Vec::new(),
+                byte_inputs: Vec::new(),
+                input_count: 0,
+                graph: Vec::new(),
+                outputs: Vec::new(),
+                kept: Kept::default(),
+                panes_max: 0,
+                wanted: Vec::new(),
+                is_endless: false,
+                dialect: Dialect::default(),
+                fails_fast: false,
+                remember_ms: None,
+                is_one_batch: false,
+                bus: Bus::default(),
+            }),
+        })
+    }
+
+    /// A context that makes one batch of everything there is: it is cut when every source has ended, or at a
+    /// graceful stop, and named by the time at which it was.
+    ///
+    /// ```no_run
+    /// use microtally::{Config, StreamingContext};
+    /// # fn main() -> Result<(), microtally::Error> {
+    /// let ssc = StreamingContext::one_batch(Config::default())?;
+    /// ssc.stdin_text_stream().count_by_value().pprint(10);
+    /// ssc.start()?.await_termination()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A setting that is out of range.
+    pub fn one_batch(config: Config) -> Result<Self> {
+        let context = StreamingContext::with_config(Duration::from_millis(1), config)?;
+        context.draft.borrow_mut().is_one_batch = true;
+        Ok(context)
+    }
+
+    /// Calls `handler` with everything a person may want to know while the context runs, from any of
+    /// the engine's threads. Without it nobody is told: the library never prints by itself.
+    ///
+    /// A handler that panics has missed that notice, the run goes on, and
+    /// [`RunningContext::await_termination`] returns the error.
+    pub fn on_notice(&self, handler: impl Fn(&Notice) + Send + Sync + 'static) {
+        self.draft.borrow_mut().notices = Notices::to(handler);
+    }
+
+    /// Stops after `batches` batches, at least one.
+    ///
+    /// # Errors
+    ///
+    /// `batches` is 0.
+    pub fn stop_after(&self, batches: u64) -> Result<()> {
+        if batches == 0 {
+            return Err(Error::refused("batches 0 is below 1"));
+        }
+        self.draft.borrow_mut().batches = Some(batches);
+        Ok(())
+    }
+
+    /// Uses another clock: a manual one makes programs testable. Its time is looked at every
+    /// millisecond.
+    pub fn set_clock(&self, clock: Clock) {
+        self.draft.borrow_mut().clock = clock;
+    }
+
+    /// Chooses whose rule holds where Scala and Python differ, for the streams made from here on.
+    pub fn set_dialect(&self, dialect: Dialect) {
+        self.draft.borrow_mut().dialect = dialect;
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.draft.borrow().dialect
+    }
+
+    /// The first batch that fails ends the run at once. Without it later batches are made all the same, as
+    /// Spark does, and the first error comes out of [`RunningContext::await_termination`].
+    pub fn fail_fast(&self) {
+        self.draft.borrow_mut().fails_fast = true;
+    }
+
+    /// Every stream keeps its batches for at least that long, for [`slice`](crate::stream::Remembered::slice):
+    /// Spark's `remember`. Windows keep what they need by themselves; a stream of which one is made keeps the
+    /// window's length more, so that every window that is remembered has its batches there.
+    ///
+    /// # Errors
+    ///
+    /// It was said before.
+    pub fn remember(&self, duration: Duration) -> Result<()> {
+        let mut draft = self.draft.borrow_mut();
+        if let Some(before) = draft.remember_ms {
+            return Err(Error::refused(format!(
+                "requirement failed: Remember duration already set as {before} ms. Cannot set it again."
+            )));
+        }
+        draft.remember_ms = Some(as_ms(duration));
+        Ok(())
+    }
+
+    /// Tells `listener` what happens while the context runs.
+    pub fn add_streaming_listener(&self, listener: impl StreamingListener + 'static) {
+        self.draft.borrow().bus.add(Box::new(listener));
+    }
+
+    /// The batch interval.
+    pub(crate) fn interval(&self) -> Duration {
+        self.draft.borrow().interval
+    }
+
+    /// The batch interval in milliseconds: the slide of streams that have no other.
+    pub(crate) fn interval_ms(&self) -> u64 {
+        self.draft.borrow().interval_ms
+    }
+
+    /// The limit to the memory, and what happens there.
+    pub(crate) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
+        let draft = self.draft.borrow();
+        let bytes_max = draft.config.memory_bytes_max?;
+        Some((bytes_max, draft.config.on_limit))
+    }
+
+    /// An operator keeps a table of the size of a batch.
+    pub(crate) fn keep_table(&self) {
+        self.draft.borrow_mut().kept.tables += 1;
+    }
+
+    /// An operator keeps a window of so many panes.
+    ///
+    /// # Errors
+    ///
+    /// There is a limit to the memory, and what each pane of this window, or of one before that has to share with it
+    /// now, would have of it is next to nothing.
+    pub(crate) fn keep_window(&self, panes_max: usize) -> Result<()> {
+        let mut draft = self.draft.borrow_mut();
+        let mut kept = draft.kept;
+        kept.windows += 1;
+        let panes_max = panes_max.max(draft.panes_max);
+        if let Some(bytes_max) = draft.config.memory_bytes_max
+            && kept.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
+        {
+            // Half of the memory is for windows, and half of a window's for the shares of its batches.
+            let bytes_min = (4 * PANE_BYTES_MIN)
+                .saturating_mul(panes_max)
+                .saturating_mul(kept.windows);
+            return Err(Error::refused(format!(
+                "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do for a window of \
+                 {panes_max} batches; take a shorter window or a longer interval",
+                bytes_min.div_ceil(MIB)
+            )));
+        }
+        (draft.kept, draft.panes_max) = (kept, panes_max);
+        Ok(())
+    }
+
+    /// The number of one more input stream.
+    fn add_input(&self) -> usize {
+        let mut draft = self.draft.borrow_mut();
+        draft.input_count += 1;
+        draft.input_count - 1
+    }
+
+    /// The number of one more input stream that is not of bytes: a context with one never ends by itself.
+    pub(crate) fn add_endless_input(&self) -> usize {
+        self.draft.borrow_mut().is_endless = true;
+        self.add_input()
+    }
+
+    /// A stream of the batch plane, made of streams that exist.
+    pub(crate) fn add_graph_node(
+        &self,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        step: Box<dyn Step>,
+    ) -> NodeId {
+        let mut draft = self.draft.borrow_mut();
+        draft.graph.push(graph::Node {
+            slide_ms,
+            parents,
+            reach_ms: 0,
+            reads: None,
+            step,
+            is_wanted: false,
+        });
+        draft.graph.len() - 1
+    }
+
+    /// The numbered stream is made in the shards, by `node`.
+    pub(crate) fn read(&self, id: NodeId, node: Arc<dyn Node>) {
+        let mut draft = self.draft.borrow_mut();
+        draft.graph[id].reads = Some(draft.nodes.len());
+        draft.nodes.push(node);
+    }
+
+    /// The numbered stream is a window of that length.
+    pub(crate) fn reach(&self, id: NodeId, length_ms: u64) {
+        self.draft.borrow_mut().graph[id].reach_ms = length_ms;
+    }
+
+    /// The stream is made in every batch, whether or not an output needs it.
+    pub(crate) fn want(&self, id: NodeId) {
+        self.draft.borrow_mut().wanted.push(id);
+    }
+
+    /// An output of the numbered stream.
+    pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) {
+        self.want(id);
+        self.draft.borrow_mut().outputs.push(output);
+    }
+
+    /// Takes the memory, starts the threads and begins to read. The run goes on until it is stopped,
+    /// every source has ended, or the number of batches is reached; dropping the handle stops it at once.
+    ///
+    /// # Errors
+    ///
+    /// No output was registered, or the system refuses a thread or an event queue.
+    pub fn start(self) -> Result<RunningContext> {
+        let mut draft = self.draft.into_inner();
+        for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
+            draft.feeds.push(stream);
+            draft.sources.push(Box::new(files));
+        }
+        draft.check_outputs()?;
+        let refused = |cause: std::io::Error| {
+            let cause = describe(&cause);
+            Error::new(
+                ErrorKind::System,
+                format!("cannot make an event queue: {cause}"),
+            )
+        };
+        let poll = Poll::new().map_err(refused)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN).map_err(refused)?);
+        let wake_reactor: Arc<dyn Fn() + Send + Sync> = {
+            let waker = Arc::clone(&waker);
+            // It can fail only when the kernel is out of memory; the next event wakes the reactor then.
+            Arc::new(move || drop(waker.wake()))
+        };
+        let control = Control::new(Arc::clone(&wake_reactor));
+        let wake = {
+            let wake_reactor = Arc::clone(&wake_reactor);
+            Wake::new(move || wake_reactor())
+        };
+        draft.report_to(&control);
+        let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
+        let low_latency = draft.config.low_latency;
+        let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
+        let now = clock.now();
+        let order = draft.order(Arc::clone(&control), Arc::clone(&wake), now);
+        let window_log_max = order.decoders.window_log_max(order.config.memory_bytes_max);
+        let parts = build(order)?;
+        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
+        let bus = draft.bus;
+        bus.tell(|listener| listener.on_streaming_started(clock.now()));
+        let mut sources = draft.sources;
+        let inputs = draft.feeds.iter().map(|&stream| draft.byte_inputs[stream]);
+        let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
+        let receivers = Receivers::new(&bus, &clock, receivers);
+        let signals = Signals::default();
+        for (index, source) in sources.iter_mut().enumerate() {
+            let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
+            let wake = move || {
+                if signals.raise(index) {
+                    wake_reactor();
+                }
+            };
+            let registry = poll.registry().try_clone().map_err(refused)?;
+            let notices = receivers.start(index, notices.clone());
+            let port = Port::new(Some(registry), Token(index), wake, notices);
+            let port = port.delimited_by(hub.delimiters_of(index));
+            let port = port.accounted_in(hub.account_of(index));
+            source.start(port.with_window(window_log_max), now);
+        }
+        let batch_clock = if draft.is_one_batch {
+            BatchClock::at_end()
+        } else {
+            BatchClock::new(draft.interval_ms, now)
+        };
+        let mut core = ReactorCore::new(
+            hub,
+            sources,
+            batch_clock,
+            draft.batches,
+            draft.is_endless,
+            Arc::clone(&control),
+            notices,
+            record_bytes_max,
+        )
+        .watched(Box::new(move |index, error| receivers.end(index, error)));
+        let mut shell = Shell {
+            poll,
+            clock,
+            wake,
+            signals,
+            desk: Arc::clone(&runtime.desk),
+            low_latency,
+        };
+        runtime.spawn("mt-reactor".to_owned(), move || {
+            reactor::run(&mut core, &mut shell);
+        })?;
+        Ok(RunningContext { runtime, control })
+    }
+}
+
+impl Draft {
+    fn check_outputs(&self) -> Result<()> {
+        if self.outputs.is_empty() {
+            let message = "no output operations registered, so nothing to execute";
+            return Err(Error::new(ErrorKind::NoOutput, message));
+        }
+        Ok(())
+    }
+
+    /// Panics of the notice handler and of listeners are reported to `control`.
+    fn report_to(&mut self, control: &Arc<Control>) {
+        self.notices = guard(self.notices.clone(), control);
+        self.bus.report_to(control);
+    }
+
+    /// Starts the batch plane, at the time `now`, and gives what an engine is built from.
+    fn order(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Order {
+        let (clock, notices) = (self.clock.clone(), self.notices.clone());
+        let mut graph = std::mem::take(&mut self.graph);
+        graph::want(&mut graph, self.wanted.drain(..));
+        let remember_ms = match self.remember_ms {
+            Some(asked_ms) => graph::remember_ms(&graph, asked_ms),
+            // Each stream keeps what its windows need, and nothing else.
+            None => vec![0; graph.len()],
+        };
+        let window_bytes = self.config.memory_bytes_max;
+        let window_bytes = window_bytes.map(|bytes_max| self.kept.window_bytes(bytes_max));
+        for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
+            node.step.start(&Starting {
+                remember_ms,
+                now,
+                notices: &notices,
+                window_bytes: window_bytes.unwrap_or(usize::MAX),
+            });
+        }
+        let mut plan = Plan {
+            nodes: graph::keep_wanted(&mut graph, &std::mem::take(&mut self.nodes)),
+            outputs: Vec::new(),
+        };
+        let byte_inputs = plan.first_nodes().map(|node| {
+            let stream = plan.nodes[node].stream();
+            (node, self.byte_inputs[stream])
+        });
+        plan.outputs = vec![Box::new(Graph::new(
+            graph,
+            std::mem::take(&mut self.outputs),
+            self.interval_ms,
+            self.fails_fast,
+            Reporter::new(self.bus.clone(), clock.clone()),
+            byte_inputs.collect(),
+        ))];
+        Order {
+            config: self.config.clone(),
+            plan,
+            feeds: self.feeds.clone(),
+            decoders: self.sources.iter().map(|source| source.decoders()).sum(),
+            interval: if self.is_one_batch {
+                Duration::ZERO
+            } else {
+                self.interval
+            },
+            clock,
+            notices,
+            control,
+            wake,
+            kept: self.kept,
+        }
+    }
+}
+
+impl fmt::Debug for StreamingContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let draft = self.draft.borrow();
+        f.debug_struct("StreamingContext")
+            .field("interval", &draft.interval)
+            .field("sources", &draft.sources.len())
+            .field("outputs", &draft.outputs.len())
+            .finish_non_exhaustive()
+    }
+}

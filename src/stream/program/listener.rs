@@ -1,0 +1,296 @@
+//! Listeners: what a program is told while its context runs, with Spark's names and fields.
+//!
+//! Promise: for each batch submitted, started, each output started and completed, completed, in this
+//! order. Refuses to know: what is done with it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::engine::control::Control;
+use crate::engine::plan::failed_drop;
+use crate::error::{Error, ErrorKind};
+use crate::shard::panic_message;
+use crate::time::BatchTime;
+use crate::time::Clock;
+
+/// Is told what happens in a context: Spark's `StreamingListener`. Every method does nothing unless it is
+/// written.
+///
+/// Methods are called one at a time, on the engine's threads: while one runs, no batch is put out. A
+/// listener may ask for a stop through a [`StopHandle`](crate::StopHandle); a listener that panics is not
+/// called again, and [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
+/// error.
+///
+/// ```
+/// use microtally::stream::{BatchInfo, StreamingListener};
+/// struct Delays;
+/// impl StreamingListener for Delays {
+///     fn on_batch_completed(&mut self, batch: &BatchInfo) {
+///         println!("{:?} behind, {} records", batch.total_delay(), batch.num_records());
+///     }
+/// }
+/// ```
+pub trait StreamingListener: Send {
+    /// The context has started, at that time since 1970.
+    fn on_streaming_started(&mut self, _time: Duration) {}
+    /// A source of bytes begins to be read.
+    fn on_receiver_started(&mut self, _receiver: &ReceiverInfo) {}
+    /// A source has lost its connection, or did not get one.
+    fn on_receiver_error(&mut self, _receiver: &ReceiverInfo) {}
+    /// A source has ended, or waits before it tries again.
+    fn on_receiver_stopped(&mut self, _receiver: &ReceiverInfo) {}
+    /// A batch is complete and waits to be put out.
+    fn on_batch_submitted(&mut self, _batch: &BatchInfo) {}
+    /// A batch begins to be put out.
+    fn on_batch_started(&mut self, _batch: &BatchInfo) {}
+    /// A batch has been put out.
+    fn on_batch_completed(&mut self, _batch: &BatchInfo) {}
+    /// An output operation begins.
+    fn on_output_operation_started(&mut self, _output: &OutputOperationInfo) {}
+    /// An output operation has ended.
+    fn on_output_operation_completed(&mut self, _output: &OutputOperationInfo) {}
+}
+
+/// A source of bytes, as a listener is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReceiverInfo {
+    /// Number of the input stream, in the order in which streams were made, from 0.
+    pub stream_id: usize,
+    /// The source's URL.
+    pub name: String,
+    /// Whether it is being read.
+    pub active: bool,
+    /// What it last failed with.
+    pub last_error_message: Option<String>,
+    /// When that was, since 1970.
+    pub last_error_time: Option<Duration>,
+}
+
+/// What came in over one stream during a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamInputInfo {
+    /// Number of the input stream, in the order in which streams were made, from 0.
+    pub input_stream_id: usize,
+    /// Records that came in.
+    pub num_records: u64,
+}
+
+/// An output operation on one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputOperationInfo {
+    /// The batch.
+    pub batch_time: BatchTime,
+    /// Number of the operation, in registration order, from 0.
+    pub id: usize,
+    /// The method that registered it.
+    pub name: &'static str,
+    /// When it began, since 1970.
+    pub start_time: Option<Duration>,
+    /// When it ended, since 1970.
+    pub end_time: Option<Duration>,
+    /// Why there was no output.
+    pub failure_reason: Option<String>,
+}
+
+impl OutputOperationInfo {
+    /// How long the operation took.
+    pub fn duration(&self) -> Option<Duration> {
+        Some(self.end_time?.saturating_sub(self.start_time?))
+    }
+}
+
+/// A batch on its way, as a listener is told. Times are since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchInfo {
+    /// The batch's time.
+    pub batch_time: BatchTime,
+    /// What came in, by input stream.
+    pub stream_id_to_input_info: Vec<StreamInputInfo>,
+    /// When the batch was complete. Batches are cut at their time, so this is the batch time.
+    pub submission_time: Duration,
+    /// When it began to be put out.
+    pub processing_start_time: Option<Duration>,
+    /// When it had been put out.
+    pub processing_end_time: Option<Duration>,
+    /// The outputs that had something of this batch, as far as they have begun.
+    pub output_operation_infos: Vec<OutputOperationInfo>,
+}
+
+impl BatchInfo {
+    /// Records that came in, over all streams.
+    pub fn num_records(&self) -> u64 {
+        let streams = self.stream_id_to_input_info.iter();
+        streams.map(|stream| stream.num_records).sum()
+    }
+
+    /// How long the batch waited before it began to be put out.
+    pub fn scheduling_delay(&self) -> Option<Duration> {
+        Some(
+            self.processing_start_time?
+                .saturating_sub(self.submission_time),
+        )
+    }
+
+    /// How long it took to put it out.
+    pub fn processing_delay(&self) -> Option<Duration> {
+        Some(
+            self.processing_end_time?
+                .saturating_sub(self.processing_start_time?),
+        )
+    }
+
+    /// Both together.
+    pub fn total_delay(&self) -> Option<Duration> {
+        Some(self.scheduling_delay()? + self.processing_delay()?)
+    }
+}
+
+/// All listeners of a context.
+#[derive(Clone, Default)]
+pub(crate) struct Bus(Arc<Mutex<Listeners>>);
+
+#[derive(Default)]
+struct Listeners {
+    all: Vec<Box<dyn StreamingListener>>,
+    /// Where a panic is reported, once the context has started.
+    control: Option<Arc<Control>>,
+}
+
+impl Bus {
+    /// One more listener.
+    pub(crate) fn add(&self, listener: Box<dyn StreamingListener>) {
+        self.lock().all.push(listener);
+    }
+
+    /// A listener that panics is reported to `control` from now on.
+    pub(crate) fn report_to(&self, control: &Arc<Control>) {
+        self.lock().control = Some(Arc::clone(control));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells every listener. One that panics is not called again.
+    pub(crate) fn tell(&self, mut call: impl FnMut(&mut dyn StreamingListener)) {
+        let mut listeners = self.lock();
+        let Listeners { all, control } = &mut *listeners;
+        let control = control.as_deref();
+        let report = |error| {
+            if let Some(control) = control {
+                control.report(error);
+            }
+        };
+        let mut index = 0;
+        while let Some(listener) = all.get_mut(index) {
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(listener.as_mut()))) else {
+                index += 1;
+                continue;
+            };
+            let message = panic_message(panic.as_ref());
+            report(Error::new(
+                ErrorKind::UserFunction,
+                format!("streaming listener panicked and is not called again: {message}"),
+            ));
+            let listener = all.remove(index);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+                report(failed_drop(&panic_message(panic.as_ref())));
+            }
+        }
+    }
+
+    /// Whether anybody listens.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.lock().all.is_empty()
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").finish_non_exhaustive()
+    }
+}
+
+/// What listeners are told about the batch being put out. Costs nothing while nobody listens.
+pub(crate) struct Reporter {
+    bus: Bus,
+    clock: Clock,
+    batch: Option<BatchInfo>,
+}
+
+impl Reporter {
+    pub(crate) fn new(bus: Bus, clock: Clock) -> Self {
+        Reporter {
+            bus,
+            clock,
+            batch: None,
+        }
+    }
+
+    /// Outputs are about to run on a batch.
+    pub(crate) fn batch_started(
+        &mut self,
+        time: BatchTime,
+        inputs: impl FnOnce() -> Vec<StreamInputInfo>,
+    ) {
+        if self.bus.is_silent() {
+            return;
+        }
+        let mut batch = BatchInfo {
+            batch_time: time,
+            stream_id_to_input_info: inputs(),
+            submission_time: Duration::from_millis(time.as_millis()),
+            processing_start_time: None,
+            processing_end_time: None,
+            output_operation_infos: Vec::new(),
+        };
+        self.bus
+            .tell(|listener| listener.on_batch_submitted(&batch));
+        batch.processing_start_time = Some(self.clock.now());
+        self.bus.tell(|listener| listener.on_batch_started(&batch));
+        self.batch = Some(batch);
+    }
+
+    /// An output is about to run.
+    pub(crate) fn output_started(&mut self, id: usize, name: &'static str) {
+        let Some(batch) = &mut self.batch else { return };
+        let output = OutputOperationInfo {
+            batch_time: batch.batch_time,
+            id,
+            name,
+            start_time: Some(self.clock.now()),
+            end_time: None,
+            failure_reason: None,
+        };
+        self.bus
+            .tell(|listener| listener.on_output_operation_started(&output));
+        batch.output_operation_infos.push(output);
+    }
+
+    /// The output that was started last has run.
+    pub(crate) fn output_completed(&mut self, failure: Option<&str>) {
+        let Some(batch) = &mut self.batch else { return };
+        let output = batch.output_operation_infos.last_mut();
+        let output = output.expect("an output was started");
+        output.end_time = Some(self.clock.now());
+        output.failure_reason = failure.map(str::to_owned);
+        self.bus
+            .tell(|listener| listener.on_output_operation_completed(output));
+    }
+
+    /// Every output has run.
+    pub(crate) fn batch_completed(&mut self) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        batch.processing_end_time = Some(self.clock.now());
+        self.bus
+            .tell(|listener| listener.on_batch_completed(&batch));
+    }
+}

@@ -1,0 +1,134 @@
+//! `queue_stream` and `batch_stream`: batches that a program makes itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::stream::plan::graph::Attempt;
+use crate::stream::plan::rdd::{Rdd, Record};
+use crate::stream::program::context::StreamingContext;
+use crate::stream::program::listener::StreamInputInfo;
+use crate::stream::program::rdd_stream::RddStream;
+use crate::time::BatchTime;
+
+/// Batches that wait for a [`queue_stream`](StreamingContext::queue_stream). Clones share the queue; push
+/// from any thread, also while the context runs.
+pub struct RddQueue<T>(Arc<Mutex<VecDeque<Rdd<T>>>>);
+
+debug_fields!([T] RddQueue<T>, "RddQueue");
+
+impl<T> Clone for RddQueue<T> {
+    fn clone(&self) -> Self {
+        RddQueue(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for RddQueue<T> {
+    fn default() -> Self {
+        RddQueue(Arc::default())
+    }
+}
+
+impl<T, R: Into<Rdd<T>>> FromIterator<R> for RddQueue<T> {
+    fn from_iter<I: IntoIterator<Item = R>>(batches: I) -> Self {
+        RddQueue(Arc::new(Mutex::new(
+            batches.into_iter().map(Into::into).collect(),
+        )))
+    }
+}
+
+impl<T> RddQueue<T> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        RddQueue::default()
+    }
+
+    /// Adds a batch at the end.
+    pub fn push(&self, batch: impl Into<Rdd<T>>) {
+        self.lock().push_back(batch.into());
+    }
+
+    /// Batches that wait.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Rdd<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one, or everything that waits as one.
+    fn take(&self, one_at_a_time: bool) -> Option<Rdd<T>> {
+        let mut queue = self.lock();
+        if one_at_a_time {
+            return queue.pop_front();
+        }
+        let all: Vec<Rdd<T>> = queue.drain(..).collect();
+        let parts = || all.iter().flat_map(|rdd| rdd.parts()).cloned();
+        (!all.is_empty()).then(|| Rdd::shared(parts()))
+    }
+}
+
+impl StreamingContext {
+    /// A stream of the batches in `queue`: Spark's `queueStream`. One a batch interval, or
+    /// (`one_at_a_time` false) everything that waits, in one. While the queue is empty each batch is
+    /// `default`; without one it is an [`Rdd`] of one partition without records.
+    ///
+    /// A context with such a stream never ends by itself.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::stream::RddQueue;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_millis(5))?;
+    /// let queue: RddQueue<u32> = [vec![1, 2], vec![3]].into_iter().collect();
+    /// let (out, sums) = std::sync::mpsc::channel();
+    /// let numbers = ssc.queue_stream(&queue, true, None);
+    /// numbers.reduce(|a, b| a + b).for_each_batch(move |rdd, _| {
+    ///     let _ = out.send(rdd.to_vec());
+    /// });
+    /// ssc.stop_after(3)?;
+    /// ssc.start()?.await_termination()?;
+    /// assert_eq!(sums.iter().collect::<Vec<_>>(), [vec![3], vec![3], vec![]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn queue_stream<T: Record>(
+        &self,
+        queue: &RddQueue<T>,
+        one_at_a_time: bool,
+        default: Option<Rdd<T>>,
+    ) -> RddStream<'_, T> {
+        let (queue, default) = (queue.clone(), default.unwrap_or_else(|| Vec::new().into()));
+        self.batch_stream(move |_| {
+            let batch = queue.take(one_at_a_time);
+            Some(batch.unwrap_or_else(|| default.clone()))
+        })
+    }
+
+    /// A stream whose batches `make` gives, called once a batch interval with the batch's time: what
+    /// Spark's `InputDStream` is for. `None` is no batch at all, not an empty one. When `make` panics, it is
+    /// called again for the same batch once a window or a state needs that batch.
+    ///
+    /// A context with such a stream never ends by itself.
+    pub fn batch_stream<T: Record>(
+        &self,
+        mut make: impl FnMut(BatchTime) -> Option<Rdd<T>> + Send + 'static,
+    ) -> RddStream<'_, T> {
+        let input_stream_id = self.add_endless_input();
+        let make = move |(): &(), attempt: &mut Attempt<'_>| {
+            let made = make(attempt.time);
+            if let (Some(rdd), Some(inputs)) = (&made, &mut attempt.inputs) {
+                inputs.push(StreamInputInfo {
+                    input_stream_id,
+                    num_records: rdd.len() as u64,
+                });
+            }
+            Ok(made)
+        };
+        self.rdd_stream("batch_stream", Vec::new(), self.interval_ms(), |_| (), make)
+    }
+}

@@ -1,0 +1,129 @@
+//! What listeners are told of the sources of bytes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::notice::{Notice, Notices};
+use crate::source::Source;
+use crate::stream::program::listener::{Bus, ReceiverInfo};
+use crate::time::Clock;
+
+/// What listeners know of a source.
+#[derive(Clone)]
+struct Receiver {
+    bus: Bus,
+    clock: Clock,
+    info: Arc<Mutex<ReceiverInfo>>,
+}
+
+impl Receiver {
+    /// The source called `name`, that of the numbered input stream.
+    fn new(bus: Bus, clock: Clock, stream_id: usize, name: &str) -> Self {
+        let info = ReceiverInfo {
+            stream_id,
+            name: name.to_owned(),
+            active: false,
+            last_error_message: None,
+            last_error_time: None,
+        };
+        let info = Arc::new(Mutex::new(info));
+        Receiver { bus, clock, info }
+    }
+
+    /// Notices that go where `notices` does, and tell listeners of connections that come and go.
+    fn overhear(&self, notices: Notices) -> Notices {
+        let receiver = self.clone();
+        Notices::to(move |notice| {
+            match notice {
+                Notice::Waiting { reason, .. } => receiver.failed(reason),
+                Notice::Connected { .. } => receiver.started(),
+                _ => {}
+            }
+            notices.tell(notice.clone());
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReceiverInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn started(&self) {
+        let info = {
+            let mut info = self.lock();
+            info.active = true;
+            info.clone()
+        };
+        self.bus
+            .tell(|listener| listener.on_receiver_started(&info));
+    }
+
+    fn failed(&self, reason: &str) {
+        let info = {
+            let mut info = self.lock();
+            info.last_error_message = Some(reason.to_owned());
+            info.last_error_time = Some(self.clock.now());
+            info.clone()
+        };
+        self.bus.tell(|listener| listener.on_receiver_error(&info));
+        self.stopped();
+    }
+
+    /// Tells once that the source is not read any more.
+    fn stopped(&self) {
+        let (was_active, info) = {
+            let mut info = self.lock();
+            (std::mem::take(&mut info.active), info.clone())
+        };
+        if was_active {
+            self.bus
+                .tell(|listener| listener.on_receiver_stopped(&info));
+        }
+    }
+}
+
+/// What listeners know of all sources; nothing while nobody listens.
+pub(crate) struct Receivers(Vec<Receiver>);
+
+impl Receivers {
+    /// Those of `sources`: each with the number of its input stream.
+    pub(crate) fn new<'s>(
+        bus: &Bus,
+        clock: &Clock,
+        sources: impl Iterator<Item = (&'s dyn Source, usize)>,
+    ) -> Self {
+        if bus.is_silent() {
+            return Receivers(Vec::new());
+        }
+        let of = |(source, input): (&dyn Source, usize)| {
+            Receiver::new(bus.clone(), clock.clone(), input, source.name())
+        };
+        Receivers(sources.map(of).collect())
+    }
+
+    /// The numbered source begins to be read. Gives where its notices go, which all go to `notices` at last.
+    pub(crate) fn start(&self, index: usize, notices: Notices) -> Notices {
+        let Some(receiver) = self.0.get(index) else {
+            return notices;
+        };
+        receiver.started();
+        receiver.overhear(notices)
+    }
+
+    /// The numbered source is over.
+    pub(crate) fn end(&self, index: usize, error: Option<&Error>) {
+        match (self.0.get(index), error) {
+            (Some(receiver), Some(error)) => receiver.failed(&error.to_string()),
+            (Some(receiver), None) => receiver.stopped(),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Drop for Receivers {
+    /// The run is over.
+    fn drop(&mut self) {
+        for receiver in &self.0 {
+            receiver.stopped();
+        }
+    }
+}
