@@ -588,5 +588,4 @@ fn text_from(start: usize, out: &[u8]) -> &str {
 }
 
 #[cfg(test)]
-#[path = "table/tests.rs"]
 mod tests;
