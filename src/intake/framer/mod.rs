@@ -103,9 +103,12 @@ impl Feed {
             "one block at a time, and an empty one"
         );
         // One byte more than carried must fit, or nothing could be read.
-        if self.carry.len() >= block.capacity() {
-            // Never past the limit and one byte: a token that fits is within the limit then.
-            block.spill_to((self.carry.len() * 2).min(self.record_bytes_max + 1));
+        let carried = self.carry.len();
+        if carried >= block.capacity() {
+            // Never far past the limit: a token that fits is within the limit then. What is carried may be longer
+            // by a `\r` that the next byte decides about, or by the end of a record that was complete without one.
+            let larger = (carried * 2).min(self.record_bytes_max + 1);
+            block.spill_to(larger.max(carried + 1));
         }
         block.append(&self.carry);
         self.scanned = if self.carries_record() {

@@ -201,3 +201,31 @@ fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
     rig.end();
     assert_eq!(rig.text(), format!("{line}\r\n"));
 }
+
+#[test]
+fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_them() {
+    for (letters, returns, behind) in [(LIMIT, 1, "\n"), (LIMIT, 1, ""), (LIMIT - 2, 2, "")] {
+        let word = format!("{}{}", "x".repeat(letters), "\r".repeat(returns));
+        for blanks in [1, 2, 3] {
+            let mut rig = Rig::with_ends(Rule::Split(b' '), LineEnds::Lf);
+            rig.read(
+                format!("{}{word}{behind}", " ".repeat(blanks)).as_bytes(),
+                1,
+            );
+            rig.end();
+            let is_kept = behind == "\n" || letters < LIMIT;
+            let kept = rig
+                .text()
+                .trim_matches([' ', '\n'])
+                .trim_end_matches('\r')
+                .len();
+            assert_eq!(
+                kept,
+                if is_kept { letters } else { 0 },
+                "{word:?} {behind:?}"
+            );
+            let dropped = rig.feed.intake().oversize_tokens;
+            assert_eq!(dropped, u64::from(!is_kept), "{word:?} {behind:?}");
+        }
+    }
+}
