@@ -83,6 +83,7 @@
 //! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
 //! - `compress`: `sources::Files::decompress` and `sources::Input::decompress`, for gzip, zstd, bzip2,
 //!   xz and lz4.
+//! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in lines.
 //! - `json`: the output `sink::Json`.
 //! - `table`: the output `sink::Table`.
 //! - `simulation`: for the fuzz targets of this crate; nothing public.
@@ -123,6 +124,8 @@ mod split;
 mod sys;
 
 mod config;
+#[cfg(feature = "extract")]
+pub mod extract;
 mod ring;
 mod table;
 

@@ -1,25 +1,11 @@
 //! Keys, filters and values are found without asking the allocator, once the first lines have gone through: an
-//! allocator that counts what its own thread asks for, and the program's finders, line after line.
+//! allocator that counts what its own thread asks for, and the finders, line after line.
 #![allow(unsafe_code)] // A global allocator is an unsafe trait; calls go to the system's unchanged.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-#[allow(dead_code)]
-#[path = "../src/bin/microtally/keys/csv.rs"]
-mod csv;
-#[allow(dead_code)]
-#[path = "../src/bin/microtally/keys/find.rs"]
-mod find;
-#[allow(dead_code)]
-#[path = "../src/bin/microtally/keys/json.rs"]
-mod json;
-#[allow(dead_code)]
-#[path = "../src/bin/microtally/keys/number.rs"]
-mod number;
-#[allow(dead_code)]
-#[path = "../src/bin/microtally/keys/spec.rs"]
-mod spec;
+use microtally::extract::{Finder, Number, Part, Place, Separator};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -55,25 +41,24 @@ fn a_key_is_found_without_an_allocation() {
         b"",
         b"\xff\xfe not UTF-8 status=500",
     ];
-    for text in [
-        "line",
-        "field:2",
-        "field:-1",
-        "csv:2",
-        "json:/user/id",
-        "json:/user/name",
-        "re:status=(\\d+)",
-        "re:[a-z]+",
+    let pointer = |names: [&str; 2]| Part::Json(names.map(String::from).to_vec());
+    for part in [
+        Part::Line,
+        Part::Field(Place::FromStart(1)),
+        Part::Field(Place::FromEnd(0)),
+        Part::Csv(1),
+        pointer(["user", "id"]),
+        pointer(["user", "name"]),
+        Part::Regex("status=(\\d+)".into()),
+        Part::Regex("[a-z]+".into()),
     ] {
-        let spec = spec::key(text).expect("a key");
-        let mut finder =
-            find::Finder::new(&spec.parts[0], spec::Separator::Blanks, "key").expect("a finder");
+        let mut finder = Finder::new(&part, Separator::Blanks, "key").expect("a finder");
         let (mut out, mut found) = (Vec::with_capacity(1 << 10), 0u64);
         let mut pass = || {
             for line in lines {
                 out.clear();
                 found += u64::from(finder.find(line, &mut out).is_ok());
-                let _ = std::hint::black_box(number::Number::parse(&out));
+                let _ = std::hint::black_box(Number::parse(&out));
             }
         };
         pass();
@@ -81,7 +66,7 @@ fn a_key_is_found_without_an_allocation() {
         for _ in 0..100 {
             pass();
         }
-        assert_eq!(CALLS.get() - before, 0, "{text}");
-        assert!(found >= 101, "{text} is found");
+        assert_eq!(CALLS.get() - before, 0, "{part:?}");
+        assert!(found >= 101, "{part:?} is found");
     }
 }

@@ -3,23 +3,16 @@
 #![no_main]
 #![allow(dead_code)]
 
-#[path = "../../src/bin/microtally/keys/csv.rs"]
-mod csv;
-#[path = "../../src/bin/microtally/keys/find.rs"]
-mod find;
-#[path = "../../src/bin/microtally/keys/json.rs"]
-mod json;
-#[path = "../../src/bin/microtally/keys/number.rs"]
-mod number;
 #[path = "../../src/bin/microtally/keys/spec.rs"]
 mod spec;
 
 use std::fmt::Write;
+use std::ops::Add;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::Repr;
-use number::Number;
+use microtally::extract::{Column, Finder, Missing, Number, Pointer, Separator, Unread};
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
@@ -81,7 +74,7 @@ fuzz_target!(|input: Input<'_>| {
         Input::Key { text, line } => {
             let _ = spec::value(text);
             for part in spec::key(text).into_iter().flat_map(|key| key.parts) {
-                if let Ok(mut finder) = find::Finder::new(&part, spec::Separator::Blanks, "key") {
+                if let Ok(mut finder) = Finder::new(&part, Separator::Blanks, "key") {
                     let mut out = b"before".to_vec();
                     let found = finder.find(line, &mut out);
                     assert!(found.is_ok() || out == b"before");
@@ -125,12 +118,12 @@ fn check_json(line: &[u8], steps: &[u8]) {
     let names: Vec<String> = steps.iter().take(8).map(|step| name(*step).into()).collect();
     let pointer: String = names.iter().map(|name| format!("/{name}")).collect();
     let mut out = b"before ".to_vec();
-    let found = json::Pointer::new(&names).find(line, &mut out);
+    let found = Pointer::new(&names).find(line, &mut out);
     let found = found.map(|()| &out[b"before ".len()..]);
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
     match serde_json::from_slice::<serde_json::Value>(line) {
         Ok(document) => match document.pointer(&pointer) {
-            None => assert_eq!(found, Err(find::Missing::Absent)),
+            None => assert_eq!(found, Err(Missing::Absent)),
             Some(serde_json::Value::String(text)) => assert_eq!(found, Ok(text.as_bytes())),
             // A number may be written in more than one way; a list and an object read back as themselves.
             Some(value) => {
@@ -139,8 +132,8 @@ fn check_json(line: &[u8], steps: &[u8]) {
             }
         },
         // What is not on the way is not looked into: half a character there does no harm.
-        Err(_) if is_json => assert_ne!(found, Err(find::Missing::NotJson)),
-        Err(_) => assert_eq!(found, Err(find::Missing::NotJson)),
+        Err(_) if is_json => assert_ne!(found, Err(Missing::NotJson)),
+        Err(_) => assert_eq!(found, Err(Missing::NotJson)),
     }
     if found.is_err() {
         assert_eq!(out, b"before ");
@@ -175,7 +168,7 @@ fn check_csv(line: &[u8], separator: u8) {
         columns.clear();
     }
     for number in 0..columns.len() + 2 {
-        let mut column = csv::Column::new(number, separator);
+        let mut column = Column::new(number, separator);
         let mut out = Vec::new();
         let is_there = column.find(line, &mut out);
         assert_eq!(is_there.then_some(&out), columns.get(number));
@@ -258,8 +251,8 @@ fn check_number(text: &str) {
             let read: f64 = shown(number).parse().expect("a float");
             assert_eq!(read, std, "what is shown reads back");
         }
-        Err(number::Unread::TooLarge) => assert!(std.is_some_and(f64::is_infinite)),
+        Err(Unread::TooLarge) => assert!(std.is_some_and(f64::is_infinite)),
         // std knows words besides numbers.
-        Err(number::Unread::NotANumber) => assert!(std.is_none_or(|float| !float.is_finite())),
+        Err(Unread::NotANumber) => assert!(std.is_none_or(|float| !float.is_finite())),
     }
 }

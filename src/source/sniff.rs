@@ -5,7 +5,6 @@
 
 use crate::limits::FIRST_BYTES;
 use crate::notice::LooksLike;
-use crate::source::sniff;
 
 /// What a file looks like that begins with these bytes. Nobody waits for an answer there, so the beginning of a
 /// conversation is a line like others.
@@ -179,7 +178,7 @@ mod tests {
         for (text, what) in samples() {
             let is_talk = matches!(what, LooksLike::Tls | LooksLike::Http);
             let expected = (!is_talk).then_some(what);
-            assert_eq!(sniff::of_file(&text), expected, "{text:?}");
+            assert_eq!(of_file(&text), expected, "{text:?}");
         }
     }
 

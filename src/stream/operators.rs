@@ -110,7 +110,7 @@
 //!
 //! # On batches of any records
 //!
-//! The examples run whole contexts, by [`run_batches`](crate::stream::program::run_batches). Each costs a visit of each record
+//! The examples run whole contexts, by [`run_batches`](crate::stream::run_batches). Each costs a visit of each record
 //! and what it makes of it, unless it says otherwise.
 //!
 //! ## `map`, `filter`, `flat_map`, `map_partitions`, `glom`, `repartition`
@@ -317,4 +317,4 @@
 //! [`FileOptions`]: crate::FileOptions
 //! [`Source`]: crate::Source
 //! [`StateSpec`]: super::StateSpec
-//! [`run_batches`]: crate::stream::program::run_batches
+//! [`run_batches`]: crate::stream::run_batches

@@ -7,29 +7,22 @@
 //! Parts of a key are joined by tabs. For different keys to stay different a tab inside of a part is `\t` and
 //! a backslash `\\`, in keys of several parts only; a key of one part is its bytes.
 //!
-//! `spec` is what a person types, `find` finds it in a line, with `csv` and `json`; `number` is what is added up,
-//! `skipped` what was left out.
-
-mod csv;
-mod find;
-mod json;
-pub(crate) mod number;
-pub(crate) mod skipped;
+//! The library finds the parts ([`microtally::extract`]); here they become a pipeline.
 
 #[cfg(test)]
 mod tests;
 
+use std::ops::Add;
 use std::sync::Arc;
 
+use microtally::extract::{
+    Counter, Finder, Missing, Number, Part, Place, Reason, Separator, Skipped, Unread, regex,
+};
 use microtally::stream::{DStream, Reduced};
 use microtally::{LineEnds, Lines, Rule};
 use regex::bytes::Regex;
 
-pub(crate) use crate::flags::spec;
-use find::{Finder, Missing};
-use number::{Number, Unread};
-use skipped::{Counter, Reason, Skipped};
-use spec::{Aggregate, KeySpec, Part, Place, Separator};
+use crate::flags::spec::{self, Aggregate, KeySpec};
 
 /// Joins the parts of a key.
 const JOINT: u8 = b'\t';
@@ -316,8 +309,7 @@ impl Plan {
         let regexes = |option: &str, patterns: &[String]| {
             let regexes = patterns.iter().map(|pattern| {
                 let pattern_shown = spec::shown(pattern);
-                find::regex(pattern)
-                    .map_err(|reason| format!("{option} '{pattern_shown}': {reason}"))
+                regex(pattern).map_err(|reason| format!("{option} '{pattern_shown}': {reason}"))
             });
             regexes.collect::<Result<Vec<_>, _>>()
         };

@@ -11,9 +11,9 @@ use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
 use crate::allocations;
-use crate::keys::skipped::{Reason, Skipped};
 use crate::show::Shown;
 use crate::{memory, usage};
+use microtally::extract::{Reason, Skipped};
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.
 const WARM_UP_BATCHES: u64 = 2;

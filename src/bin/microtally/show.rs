@@ -7,16 +7,15 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use microtally::extract::{Number, Part, Reason, Skipped};
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
 use microtally::{Error, Result, StopHandle, Value, sink};
 
-use crate::flags::spec::{Aggregate, Part};
+use crate::flags::spec::Aggregate;
 use crate::flags::{self, Counting, Format, SourceSpec, Stats, Top};
 use crate::keys::Plan;
-use crate::keys::number::Number;
-use crate::keys::skipped::{Reason, Skipped};
 use crate::live::{self, Live, Period, Values};
 use crate::progress::Ending;
 use crate::report::{Report, Results};

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use microtally::extract::{Part, Separator};
 use microtally::prelude::*;
 use microtally::sources::{
     Files, Follow, FollowOptions, Input, TcpClient, TcpListen, TextFiles, UdpListen, UnixClient,
@@ -19,7 +20,6 @@ use microtally::{
 };
 
 use crate::advice::{MORE_MEMORY, OF_MEMORY_LIMIT, in_terms_of_sources, tell};
-use crate::flags::spec::{Part, Separator};
 use crate::flags::{
     self, Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads,
     Words, Workers,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
 
-use super::spec::{self, Aggregate, KeySpec, Part};
+use super::spec::{self, Aggregate, KeySpec};
 use super::units::{self, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
+use microtally::extract::Part;
 
 /// File names need not be UTF-8.
 fn source() -> impl TypedValueParser<Value = SourceSpec> {

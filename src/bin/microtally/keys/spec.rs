@@ -2,8 +2,7 @@
 //!
 //! Promise: parsing never panics, and an error says what may be written instead, without a character that could
 //! steer a terminal. Refuses to know: how a key is found in a line, whether a pattern is a regular expression, clap.
-//! It depends on std only.
-//!
+//! //!
 //! ```text
 //! key   = part { "," part }                  joined by a tab, see `join`
 //! part  = "line" | "word" | "field:" N | "csv:" N | "json:" pointer | "re:" pattern
@@ -13,47 +12,13 @@
 //! A comma separates parts where a part begins behind it, so pointers and patterns may have commas. Behind a pattern
 //! a part begins with its kind and a colon; a pattern that has such a text itself writes its comma `[,]`.
 
+use microtally::extract::{Part, Place};
+
 /// What is counted: what one `-k` says.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KeySpec {
     /// At least one.
     pub parts: Vec<Part>,
-}
-
-/// Something to be found in a line.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Part {
-    /// The line without its end.
-    Line,
-    /// Every word of it.
-    Word,
-    /// What separators or runs of blanks separate.
-    Field(Place),
-    /// A column of quoted CSV, the first one being 0.
-    Csv(usize),
-    /// What a JSON pointer leads to: the names on its way, unescaped.
-    Json(Vec<String>),
-    /// What a regular expression finds.
-    Regex(String),
-}
-
-/// Which one of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Place {
-    /// The first one being 0.
-    FromStart(usize),
-    /// The last one being 0.
-    FromEnd(usize),
-}
-
-/// What separates fields, and with them CSV columns.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Separator {
-    /// Runs of blanks; CSV columns are separated by commas.
-    #[default]
-    Blanks,
-    /// This byte, every one of which separates.
-    Byte(u8),
 }
 
 /// What is made of the records of a key.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a line was left out for, or what is odd about one that was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// `--grep` or `--not` dropped it.
     Filtered,
     /// It has no such key: too few fields, no such name, no match.
@@ -35,7 +35,7 @@ const EXAMPLE_BYTES_MAX: usize = 256;
 
 /// The counts of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Skipped {
+pub struct Skipped {
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// The first line of each kind that a thread saw.
     examples: [OnceLock<Vec<u8>>; REASONS],
@@ -50,19 +50,19 @@ struct Lane {
 
 /// Counts in a lane. A clone has another one.
 #[derive(Debug)]
-pub(crate) struct Counter {
+pub struct Counter {
     skipped: Arc<Skipped>,
     lane: Arc<Lane>,
 }
 
 impl Skipped {
     /// Nothing yet.
-    pub(crate) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// How many lines there were.
-    pub(crate) fn count(&self, reason: Reason) -> u64 {
+    pub fn count(&self, reason: Reason) -> u64 {
         // Nothing is left half done when a thread panics here.
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: statistics; no other data depends on them.
@@ -73,13 +73,14 @@ impl Skipped {
     }
 
     /// The beginning of one of them. There is none of lines that were only counted, as those of `--grep` are.
-    pub(crate) fn example(&self, reason: Reason) -> Option<&[u8]> {
+    pub fn example(&self, reason: Reason) -> Option<&[u8]> {
         self.examples[reason as usize].get().map(Vec::as_slice)
     }
 }
 
 impl Counter {
-    pub(crate) fn new(skipped: &Arc<Skipped>) -> Self {
+    /// A counter with a lane of its own.
+    pub fn new(skipped: &Arc<Skipped>) -> Self {
         let lane = Arc::<Lane>::default();
         let mut lanes = skipped.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.push(Arc::clone(&lane));
@@ -90,21 +91,21 @@ impl Counter {
     }
 
     /// Counts lines of which nobody has kept one.
-    pub(crate) fn add(&self, reason: Reason, lines: u64) -> u64 {
+    pub fn add(&self, reason: Reason, lines: u64) -> u64 {
         // Relaxed: see `Skipped::count`.
         self.lane.counts[reason as usize].fetch_add(lines, Ordering::Relaxed)
     }
 
     /// Keeps the beginning of `line` if it is the first of its kind; somebody else counts it.
     #[inline]
-    pub(crate) fn keep_first(&self, reason: Reason, line: &[u8]) {
+    pub fn keep_first(&self, reason: Reason, line: &[u8]) {
         if self.skipped.examples[reason as usize].get().is_none() {
             self.keep(reason, line);
         }
     }
 
     /// Counts `line`.
-    pub(crate) fn line(&self, reason: Reason, line: &[u8]) {
+    pub fn line(&self, reason: Reason, line: &[u8]) {
         if self.add(reason, 1) == 0 {
             self.keep(reason, line);
         }

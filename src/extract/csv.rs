@@ -8,7 +8,7 @@ use csv_core::{ReadFieldResult, Reader, ReaderBuilder, Terminator};
 
 /// Which column, and what it takes to find it. One for each thread.
 #[derive(Debug)]
-pub(crate) struct Column {
+pub struct Column {
     /// The first one being 0.
     number: usize,
     separator: u8,
@@ -30,7 +30,7 @@ const PIECE_BYTES: usize = 256;
 
 impl Column {
     /// The numbered column, the first one being 0, where this byte separates.
-    pub(crate) fn new(number: usize, separator: u8) -> Self {
+    pub fn new(number: usize, separator: u8) -> Self {
         Column {
             number,
             separator,
@@ -44,7 +44,7 @@ impl Column {
     }
 
     /// Appends the column of `line`, which has no line end. Whether there is one; if not, `out` is as it was.
-    pub(crate) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+    pub fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         self.is_open = false;
         if line.is_empty() {
             return false;
@@ -60,7 +60,7 @@ impl Column {
 
     /// Whether the line that [`find`](Self::find) looked at last ended inside of a quoted column: the record may go
     /// on in the next line. Asked again, it is `false`.
-    pub(crate) fn take_open(&mut self) -> bool {
+    pub fn take_open(&mut self) -> bool {
         std::mem::take(&mut self.is_open)
     }
 

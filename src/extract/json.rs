@@ -9,11 +9,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::find::Missing;
+use crate::extract::find::Missing;
 
 /// Where to look.
 #[derive(Clone, Debug)]
-pub(crate) struct Pointer {
+pub struct Pointer {
     names: Vec<Step>,
 }
 
@@ -26,7 +26,9 @@ struct Step {
 }
 
 impl Pointer {
-    pub(crate) fn new(names: &[String]) -> Self {
+    /// The value that these names lead to, unescaped, from the outermost object or array on; none is the whole
+    /// document.
+    pub fn new(names: &[String]) -> Self {
         let step = |name: &String| {
             let is_index = name == "0"
                 || !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
@@ -46,7 +48,7 @@ impl Pointer {
     /// # Errors
     ///
     /// Why there is none; `out` is as it was.
-    pub(crate) fn find(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
+    pub fn find(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
         // An error would be allocated for every line that is something else altogether.
         let begins = line.trim_ascii_start().first();
         if !self.names.is_empty() && !matches!(begins, Some(b'{' | b'[')) {

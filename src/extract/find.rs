@@ -3,12 +3,12 @@
 //! Promise: a part is found in one line without looking at others, and allocates nothing in the usual case. Refuses
 //! to know: how parts are joined, what a missing one comes to.
 
-use microtally::Rule;
+use crate::split::Rule;
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
-use super::csv::Column;
-use super::json::Pointer;
-use super::spec::{Part, Place, Separator};
+use crate::extract::csv::Column;
+use crate::extract::json::Pointer;
+use crate::extract::place::{Part, Place, Separator};
 
 /// Most bytes a regular expression may take. Both the memory and the time of a line grow with it: counted
 /// repetitions of counted repetitions would take 10 MB and minutes.
@@ -16,7 +16,7 @@ const REGEX_BYTES_MAX: usize = 2 << 20;
 
 /// Why a line has not what is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub enum Missing {
     /// The line has no such part.
     Absent,
     /// The line is not JSON.
@@ -27,13 +27,19 @@ pub(crate) enum Missing {
 
 /// A part that is looked for. One for each thread: some work in memory of their own.
 #[derive(Clone, Debug)]
-pub(super) enum Finder {
+#[non_exhaustive]
+pub enum Finder {
+    /// The whole line.
     Line,
+    /// The numbered field that the rule makes, the first one being 0.
     Field(usize, Rule),
+    /// The numbered field that the rule makes, the last one being 0.
     FieldFromEnd(usize, Rule),
-    /// Boxed: it is the largest one by far.
+    /// A column of quoted CSV. Boxed: it is the largest one by far.
     Csv(Box<Column>),
+    /// A value in a JSON document.
     Json(Pointer),
+    /// What a regular expression matches.
     Pattern(Pattern),
 }
 
@@ -43,7 +49,7 @@ impl Finder {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn new(part: &Part, separator: Separator, group: &str) -> Result<Finder, String> {
+    pub fn new(part: &Part, separator: Separator, group: &str) -> Result<Finder, String> {
         let rule = match separator {
             Separator::Blanks => Rule::SplitWhitespace,
             Separator::Byte(byte) => Rule::Split(byte),
@@ -73,7 +79,7 @@ impl Finder {
     /// # Errors
     ///
     /// Why there is nothing; `out` is as it was.
-    pub(super) fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
+    pub fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
         let found = match self {
             Finder::Line => Some(line),
             Finder::Field(number, rule) => rule.part(line, *number),
@@ -102,7 +108,7 @@ impl Finder {
     }
 
     /// Whether the line that was looked at last ended inside of a quoted CSV column. Asked again, it is `false`.
-    pub(super) fn take_open(&mut self) -> bool {
+    pub fn take_open(&mut self) -> bool {
         match self {
             Finder::Csv(column) => column.take_open(),
             _ => false,
@@ -115,7 +121,7 @@ impl Finder {
 /// # Errors
 ///
 /// What is wrong with it, in one line.
-pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
+pub fn regex(pattern: &str) -> Result<Regex, String> {
     let regex = RegexBuilder::new(pattern)
         .size_limit(REGEX_BYTES_MAX)
         .build();
@@ -136,7 +142,7 @@ pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
 
 /// A regular expression, and the group of it that counts.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
+pub struct Pattern {
     regex: Regex,
     /// 0 is the whole match.
     group: usize,

@@ -9,8 +9,10 @@
 
 use std::cmp::Ordering;
 use std::io::Write;
+use std::ops::Add;
 
-use microtally::{Repr, Value};
+use crate::batch::Value;
+use crate::repr::Repr;
 
 /// Units of the exact part: one is a billion of them.
 const UNIT_DIGITS: i32 = 9;
@@ -20,7 +22,7 @@ const UNITS: i128 = 10i128.pow(UNIT_DIGITS as u32);
 const UNITS_MAX: i128 = 10i128.pow(36);
 
 /// What stands for a sum that no double can hold.
-pub(crate) const NULL: &str = "null";
+pub const NULL: &str = "null";
 
 /// What a large float part is divided by: as many numbers as a count can hold add up without overflow.
 const SCALE: f64 = (1u128 << 64) as f64;
@@ -36,7 +38,7 @@ const IS_SCALED: u64 = 1 << 63;
 ///
 /// Ranked by size and printed as itself: `3`, `0.25`, `1e+300`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Number {
+pub struct Number {
     /// The sum of those that are exact, in billionths.
     exact: i128,
     /// The sum of the others; divided by [`SCALE`] if [`IS_SCALED`] is set.
@@ -47,7 +49,7 @@ pub(crate) struct Number {
 
 /// Why a text is no number to compute with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub enum Unread {
     /// It is not a number.
     NotANumber,
     /// It is a number beyond the range of a double: `1e400`.
@@ -61,7 +63,7 @@ impl Number {
     /// # Errors
     ///
     /// Why it is no number to compute with.
-    pub(crate) fn parse(text: &[u8]) -> Result<Number, Unread> {
+    pub fn parse(text: &[u8]) -> Result<Number, Unread> {
         let text = text.trim_ascii();
         let decimal = Decimal::parse(text).ok_or(Unread::NotANumber)?;
         if let Some(exact) = decimal.units() {
@@ -92,15 +94,68 @@ impl Number {
     }
 
     /// The mean of this one number, to which others can be added.
-    pub(crate) fn mean(self) -> Number {
+    pub fn mean(self) -> Number {
         Number {
             count: self.count | 1,
             ..self
         }
     }
 
+    /// The smaller one.
+    pub fn min(self, other: Number) -> Number {
+        if other.order(&self) == Ordering::Less {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// The greater one.
+    pub fn max(self, other: Number) -> Number {
+        if other.order(&self) == Ordering::Greater {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// The number as a float, as near as that comes; infinite if it is [beyond](Self::is_null) a double.
+    pub fn to_f64(self) -> f64 {
+        let count = self.len().max(1);
+        if self.float == 0.0 {
+            return quotient(self.exact, count);
+        }
+        if self.count & IS_SCALED == 0 {
+            return (units_to_f64(self.exact) + self.float) / count as f64;
+        }
+        (self.scaled() + units_to_f64(self.exact) / SCALE) / count as f64 * SCALE
+    }
+
+    /// Whether the number is beyond the range of a double and shown as [`NULL`].
+    pub fn is_null(self) -> bool {
+        self.count & IS_SCALED != 0 && self.to_f64().is_infinite()
+    }
+
+    /// How many numbers there are, where they make a mean.
+    fn len(self) -> u64 {
+        self.count & !IS_SCALED
+    }
+
+    /// The float part, divided by [`SCALE`].
+    fn scaled(self) -> f64 {
+        if self.count & IS_SCALED == 0 {
+            self.float / SCALE
+        } else {
+            self.float
+        }
+    }
+}
+
+impl Add for Number {
+    type Output = Number;
+
     /// The sum of both, or the mean over both.
-    pub(crate) fn add(self, other: Number) -> Number {
+    fn add(self, other: Number) -> Number {
         // The usual case; a float part that is zero is never held divided.
         if self.float == 0.0
             && other.float == 0.0
@@ -137,55 +192,6 @@ impl Number {
             exact,
             float: float.float,
             count: float.count | count,
-        }
-    }
-
-    /// The smaller one.
-    pub(crate) fn min(self, other: Number) -> Number {
-        if other.order(&self) == Ordering::Less {
-            other
-        } else {
-            self
-        }
-    }
-
-    /// The greater one.
-    pub(crate) fn max(self, other: Number) -> Number {
-        if other.order(&self) == Ordering::Greater {
-            other
-        } else {
-            self
-        }
-    }
-
-    /// The number as a float, as near as that comes; infinite if it is [beyond](Self::is_null) a double.
-    pub(crate) fn to_f64(self) -> f64 {
-        let count = self.len().max(1);
-        if self.float == 0.0 {
-            return quotient(self.exact, count);
-        }
-        if self.count & IS_SCALED == 0 {
-            return (units_to_f64(self.exact) + self.float) / count as f64;
-        }
-        (self.scaled() + units_to_f64(self.exact) / SCALE) / count as f64 * SCALE
-    }
-
-    /// Whether the number is beyond the range of a double and shown as [`NULL`].
-    pub(crate) fn is_null(self) -> bool {
-        self.count & IS_SCALED != 0 && self.to_f64().is_infinite()
-    }
-
-    /// How many numbers there are, where they make a mean.
-    fn len(self) -> u64 {
-        self.count & !IS_SCALED
-    }
-
-    /// The float part, divided by [`SCALE`].
-    fn scaled(self) -> f64 {
-        if self.count & IS_SCALED == 0 {
-            self.float / SCALE
-        } else {
-            self.float
         }
     }
 }
@@ -383,5 +389,4 @@ fn exponent(text: &[u8]) -> Option<i32> {
 }
 
 #[cfg(test)]
-#[path = "number/tests.rs"]
 mod tests;
