@@ -3,13 +3,20 @@
 //! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Refuses to know:
 //! what a run is.
 
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::{live, progress, say};
+
+/// How long a signal waits at most whose handler could not wake the thread, for the kernel was short of memory.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A file that may not grow any more (`ulimit -f`) is an error of writing it, as a full disk is, and no reason to
 /// be killed.
@@ -49,7 +56,7 @@ fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
     let watching = thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let mut signals = match Signals::new(wanted) {
+            let mut signals = match install(&wanted) {
                 Ok(signals) => signals,
                 Err(cause) => {
                     let _ = installed.send(Err(cause));
@@ -58,9 +65,12 @@ fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
             };
             let _ = installed.send(Ok(()));
             let mut count = 0;
-            for number in signals.forever() {
-                count += 1;
-                act(number, count);
+            loop {
+                wait(signals.get_read_mut());
+                for number in signals.pending() {
+                    count += 1;
+                    act(number, count);
+                }
             }
         });
     let outcome = watching.and_then(|_| outcome.recv().unwrap_or(Ok(())));
@@ -69,6 +79,30 @@ fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
             "signals: no thread can wait for them: {cause}; Ctrl-C and SIGTERM end the run at once, without its last \
              results"
         ));
+    }
+}
+
+/// Has the handlers of these signals write to a socket, when they have written down the number.
+fn install(wanted: &[i32]) -> io::Result<SignalDelivery<UnixStream, SignalOnly>> {
+    let (read, write) = UnixStream::pair()?;
+    // Without it a signal may have to wait for the next one.
+    let _ = read.set_read_timeout(Some(LOOK_AGAIN));
+    SignalDelivery::with_pipe(read, write, SignalOnly, wanted)
+}
+
+/// Waits until there may be signals: no longer than [`LOOK_AGAIN`], whatever the socket says. `Signals::forever` would
+/// wait for ever for a handler that could not write, and panic where the socket cannot be read; signals would be
+/// caught then, and nobody would look at them.
+fn wait(socket: &mut UnixStream) {
+    match socket.read(&mut [0]) {
+        Ok(1..) => {}
+        // A handler has just run, or it is time to look.
+        Err(cause)
+            if matches!(
+                cause.kind(),
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+            ) => {}
+        Ok(0) | Err(_) => thread::sleep(LOOK_AGAIN / 10),
     }
 }
 
