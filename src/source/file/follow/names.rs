@@ -143,6 +143,7 @@ impl Names {
                 paths,
                 trouble,
                 is_cut,
+                is_incomplete: _,
                 listed,
                 names,
             } = wanted.pattern.files();

@@ -63,6 +63,8 @@ pub(crate) struct Matched {
     pub(crate) trouble: Option<String>,
     /// The trouble is that more fit than the limit: those behind it are missing.
     pub(crate) is_cut: bool,
+    /// The system failed to list a directory, or all of it.
+    pub(crate) is_incomplete: bool,
     /// The directories that were listed to find them.
     pub(crate) listed: Vec<PathBuf>,
     /// How many names that were.
@@ -159,9 +161,12 @@ impl Pattern {
         let mut matched = self.walk(|pieces, name| {
             shows_hidden(pieces) || !name.as_encoded_bytes().starts_with(b".")
         });
-        // A link that leads nowhere is left for whoever opens it to complain about.
+        // A link that leads nowhere, or what the system fails to look at, is left for whoever opens it to complain about.
         matched.paths.retain(|path| {
-            fs::symlink_metadata(path).is_ok()
+            let is_absent = |cause: io::Error| {
+                is_absent(&cause) || cause.kind() == io::ErrorKind::PermissionDenied
+            };
+            !fs::symlink_metadata(path).is_err_and(is_absent)
                 && !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
         });
         matched
@@ -181,6 +186,7 @@ impl Pattern {
     fn walk(&self, takes: impl Fn(&[Piece], &OsStr) -> bool) -> Matched {
         let mut found = vec![PathBuf::new()];
         let (mut listed, mut trouble, mut excess) = (Vec::new(), None, None);
+        let mut is_incomplete = false;
         let looked_at = Cell::new(0);
         for part in &self.parts {
             match part {
@@ -205,12 +211,23 @@ impl Pattern {
                         match names(&path) {
                             Ok(names) => {
                                 let room = PATTERN_PATHS_MAX + 1 - below.len();
+                                let mut failure = None;
+                                let names = names.map_while(|name| {
+                                    name.map_err(|cause| failure = Some(cause)).ok()
+                                });
                                 let fitting = names.filter(fits).map(|name| path.join(name));
                                 below.extend(fitting.take(room));
+                                if let Some(cause) = failure {
+                                    trouble = Some(reason(&path, &cause));
+                                    is_incomplete = true;
+                                }
                                 listed.push(path);
                             }
                             Err(cause) if is_absent(&cause) => {}
-                            Err(cause) => trouble = Some(reason(&path, &cause)),
+                            Err(cause) => {
+                                trouble = Some(reason(&path, &cause));
+                                is_incomplete |= cause.kind() != io::ErrorKind::PermissionDenied;
+                            }
                         }
                         if below.len() > PATTERN_PATHS_MAX {
                             below.truncate(PATTERN_PATHS_MAX);
@@ -232,6 +249,7 @@ impl Pattern {
             paths: found,
             trouble: excess.or(trouble),
             is_cut,
+            is_incomplete,
             listed,
             names: looked_at.get(),
         }
@@ -244,7 +262,8 @@ impl Pattern {
 /// its name looks like.
 ///
 /// A wildcard stands for no name that begins with a dot, and patterns for no directories. A file that
-/// two patterns name comes twice.
+/// two patterns name comes twice. A directory that may not be listed or searched has
+/// nothing that fits, as in a shell.
 ///
 /// ```
 /// use microtally::sources::expand;
@@ -260,7 +279,8 @@ impl Pattern {
 /// there is such a file. A pattern that is too wide: its braces stand for more than
 /// [`PATTERN_NAMES_MAX`](crate::limits::PATTERN_NAMES_MAX) names, or finding what it fits takes more than
 /// [`PATTERN_DIRECTORIES_MAX`](crate::limits::PATTERN_DIRECTORIES_MAX) directories or
-/// [`PATTERN_PATHS_MAX`](crate::limits::PATTERN_PATHS_MAX) paths.
+/// [`PATTERN_PATHS_MAX`](crate::limits::PATTERN_PATHS_MAX) paths. A directory that the system fails to list, so
+/// that files may be missing, [`ErrorKind::System`].
 pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for given in patterns {
@@ -272,6 +292,13 @@ pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<V
         let mut matched = Pattern::new(given)?.files();
         match matched.trouble {
             Some(why) if matched.is_cut => return Err(Error::refused(why)),
+            Some(why) if matched.is_incomplete => {
+                let given = shown(given);
+                let message = format!(
+                    "pattern {given}: {why}; which files fit it is not known, so none is read"
+                );
+                return Err(Error::new(ErrorKind::System, message));
+            }
             why if matched.paths.is_empty() => {
                 let why = why.unwrap_or_else(|| "no file has such a name".to_owned());
                 let given = shown(given);
@@ -334,9 +361,9 @@ pub(crate) fn reason(path: &Path, cause: &io::Error) -> String {
     format!("{path:?}: {}", describe(cause))
 }
 
-fn names(directory: &Path) -> io::Result<impl Iterator<Item = OsString> + use<>> {
+fn names(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<OsString>> + use<>> {
     let entries = fs::read_dir(here(directory))?;
-    Ok(entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())))
+    Ok(entries.map(|entry| entry.map(|entry| entry.file_name())))
 }
 
 fn chars_of(name: &OsStr) -> Vec<char> {
