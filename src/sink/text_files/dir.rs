@@ -12,7 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 #[cfg(test)]
 use super::tests::disk;
@@ -36,7 +36,7 @@ impl Dir {
     /// Opens the directory at `path`, also through symbolic links.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         Ok(Dir {
             file: file.into(),
             #[cfg(test)]
@@ -51,7 +51,7 @@ impl Dir {
     /// It is a symbolic link, or no directory.
     pub(super) fn open_in(&self, name: &OsStr) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.file, name, flags, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::openat(&self.file, name, flags, Mode::empty())) {
             Ok(file) => Ok(Dir {
                 file: file.into(),
                 #[cfg(test)]
@@ -80,7 +80,7 @@ impl Dir {
     pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.file, name, flags, FILE_MODE)?;
+        let file = retry_on_intr(|| rustix::fs::openat(&self.file, name, flags, FILE_MODE))?;
         #[cfg(test)]
         disk::created(&self.path.join(name));
         Ok(file.into())
@@ -137,7 +137,7 @@ impl Dir {
 
     /// The names in it, `.` and `..` among them.
     pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
-        let entries = rustix::fs::Dir::read_from(&self.file)?;
+        let entries = retry_on_intr(|| rustix::fs::Dir::read_from(&self.file))?;
         let names = entries.map(|entry| {
             let name = entry?.file_name().to_bytes().to_vec();
             Ok(OsString::from_vec(name))
