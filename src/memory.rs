@@ -438,7 +438,7 @@ mod tests {
         const MIB: usize = 1 << 20;
         // Keys of 8 and of 16 bytes, 2048 in each of 512 groups.
         const WAITING: usize = 512 * 2048 * (8 + 16);
-        let (shards, blocks, feeds, kept) = (3, 17, 2, 1);
+        let (blocks, feeds, kept) = (17, 2, 1);
         let config = Config::default()
             .record_bytes_max(4 * MIB)
             .memory_bytes_max(1024 * MIB);
@@ -453,16 +453,20 @@ mod tests {
             is_counting: false,
             ..counting
         };
-        for (needs, on_limit, thinned) in [
-            (counting, OnLimit::Approximate, true),
-            (counting, OnLimit::Other, false),
-            (counting, OnLimit::Fail, false),
-            (tallying, OnLimit::Approximate, false),
+        for (shards, needs, on_limit, thinned) in [
+            (3, counting, OnLimit::Approximate, true),
+            (3, counting, OnLimit::Other, false),
+            (3, counting, OnLimit::Fail, false),
+            (3, tallying, OnLimit::Approximate, false),
+            (8, counting, OnLimit::Approximate, true),
+            (8, counting, OnLimit::Other, false),
+            (8, tallying, OnLimit::Other, false),
         ] {
             let config = config.clone().on_limit(on_limit);
             let pipelines = [needs];
             let mut division = division(&config, &pipelines, kept, 0);
             (division.blocks, division.feeds) = (blocks, feeds);
+            division.shards = shards;
             let bound = division.bound().unwrap();
             // Keys wait beside tables that are as large as all groups of them.
             let waiting = if bound.bytes >= WAITING { WAITING } else { 0 };

@@ -214,4 +214,22 @@ mod tests {
             assert_eq!(all.of(&batch(tokens)).tokens, of_all);
         }
     }
+
+    #[test]
+    fn a_batch_is_approximate_if_a_count_may_be_wrong_or_records_are_in_no_count() {
+        let exact = BatchStats {
+            tokens: 9,
+            truncated_records: 1,
+            ..BatchStats::default()
+        };
+        assert!(!exact.is_approximate());
+        for (error_max, other_records) in [(1, 0), (0, 1), (2, 3)] {
+            let stats = BatchStats {
+                error_max,
+                other_records,
+                ..exact
+            };
+            assert!(stats.is_approximate(), "{error_max} {other_records}");
+        }
+    }
 }

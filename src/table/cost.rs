@@ -100,4 +100,22 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_comes_into_two_places_costs_as_much_as_both() {
+        let (one, two) = (Cost::in_table::<u64>(), Past::<u32>::cost());
+        let both = one.plus(two);
+        let mut table = Table::new(Seed::random());
+        for key in [
+            &b"short"[..],
+            b"of medium size",
+            b"so long that it is kept apart",
+        ] {
+            table.add(key, 1u64, |a, b| a + b);
+            assert_eq!(both.of(&table), one.of(&table) + two.of(&table));
+        }
+        for len in [17, 1000] {
+            assert_eq!(both.of_long(len), one.of_long(len) + two.of_long(len));
+        }
+    }
 }

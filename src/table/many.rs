@@ -164,6 +164,8 @@ mod tests {
     use super::*;
     use crate::table::keys::Seed;
     use proptest::prelude::*;
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     proptest! {
         #[test]
@@ -192,6 +194,34 @@ mod tests {
             prop_assert_eq!(other.len(), one_by_one.len());
             for (key, value) in one_by_one.iter() {
                 prop_assert_eq!(other.get(key), Some(u64::from(value) + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_panic_kept_from_being_merged_is_all_but_what_was_merged() {
+        let mut batch = Table::<u64>::new(Seed::random());
+        for number in 0..100u64 {
+            let key = format!("{number}{}", "-".repeat(number as usize % 30));
+            batch.add(key.as_bytes(), number, |a, b| a + b);
+        }
+        let mut into = batch.empty_like();
+        into.merge_from(&batch, |a, b| a + b);
+        for fails_at in [1, 40, 100] {
+            let mut into = into.not_merged(0);
+            let (calls, mut begun) = (Cell::new(0), 0);
+            let merged = catch_unwind(AssertUnwindSafe(|| {
+                into.merge_within(&batch, &mut begun, |a, b| {
+                    calls.set(calls.get() + 1);
+                    assert!(calls.get() != fails_at, "the function fails");
+                    a + b
+                });
+            }));
+            assert!(merged.is_err() && begun == fails_at, "{begun}");
+            into.merge_within(&batch.not_merged(begun), &mut 0, |a, b| a + b);
+            assert_eq!(into.len(), batch.len());
+            for (key, value) in batch.iter() {
+                assert_eq!(into.get(key), Some(2 * value), "{fails_at}");
             }
         }
     }

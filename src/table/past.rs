@@ -379,4 +379,27 @@ mod tests {
         past.fill_from(&table(0..600));
         assert_eq!(held(&past), after_burst, "about the same needs the same");
     }
+
+    /// A few giant keys would take all the room of a thousand others.
+    #[test]
+    fn one_key_has_no_more_than_its_share_of_what_there_is_room_for() {
+        let cost = Past::<u64>::cost();
+        let allowed = 64_000;
+        let mut table = Table::new(Seed::random());
+        for number in 0..100u64 {
+            table.add(&number.to_le_bytes()[..1], 1, |a, b| a + b);
+        }
+        // Within a sixteenth, and beyond it, though one of the giants would fit.
+        let large = [b'l'; 1500];
+        assert!(cost.of_long(large.len()) < allowed / 16);
+        table.add(&large, 1, |a, b| a + b);
+        for giant in [[b'x'; 20_000], [b'y'; 20_000]] {
+            table.add(&giant, 1, |a, b| a + b);
+        }
+        let mut past = Past::new();
+        past.fill_within(&table, allowed, &cost);
+        assert_eq!((past.len(), past.loss().other), (101, 2));
+        let longest = past.iter().map(|(key, _)| key.len()).max();
+        assert_eq!(longest, Some(large.len()));
+    }
 }
