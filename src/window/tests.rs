@@ -403,3 +403,42 @@ fn no_slide_costs_more_than_others() {
         }
     }
 }
+
+/// A function that fails once costs nothing: the rest of the batch is folded in before anything else happens.
+#[test]
+fn a_batch_whose_function_failed_once_is_made_up_for() {
+    let mut batch = Table::<u64>::new(Seed::random());
+    for number in 0..5u8 {
+        batch.add(&[b'a' + number], 1, |a, b| a + b);
+    }
+    let fails = |_: u64, _: u64| -> u64 { resume_unwind(Box::new("fails")) };
+    let add = |a: u64, b: u64| a + b;
+    // Two batches a slide: the second one is folded into the first as it enters.
+    let shape = Shape::new(4, 2);
+    let mut reduced = ReduceWindow::new(shape);
+    let mut inverse = InverseWindow::new(shape, Dialect::Scala);
+    reduced.enter(&batch, add);
+    inverse.enter(&batch, add);
+    assert!(
+        !reduced.make_up(add) && !inverse.make_up(add),
+        "nothing lacks"
+    );
+    let entered = catch_unwind(AssertUnwindSafe(|| reduced.enter(&batch, fails)));
+    assert!(entered.is_err() && reduced.make_up(add) && !reduced.make_up(add));
+    let entered = catch_unwind(AssertUnwindSafe(|| inverse.enter(&batch, fails)));
+    assert!(entered.is_err() && inverse.make_up(add) && !inverse.make_up(add));
+    let keep = None::<fn(&[u8], u64) -> bool>;
+    for window in [reduced.slide(add), inverse.slide(add, |a, b| a - b, keep)] {
+        let window = window.expect("both batches are whole");
+        assert_eq!(window.len(), 5);
+        assert!(window.iter().all(|(_, value)| value == 2));
+    }
+}
+
+#[test]
+fn a_window_keeps_the_panes_of_its_length_and_of_one_slide() {
+    for (window, slide) in [(1, 1), (3, 2), (600, 1), (2, 5)] {
+        assert_eq!(Shape::new(window, slide).panes_max(), window + slide);
+    }
+    assert_eq!(Shape::new(usize::MAX, 2).panes_max(), usize::MAX);
+}

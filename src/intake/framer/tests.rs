@@ -116,6 +116,7 @@ fn a_token_of_the_limit_is_kept_behind_a_line_end_that_was_torn_apart() {
             false => String::new(),
         };
         assert_eq!(rig.text(), format!("before\r{kept}"), "{len} bytes");
+        assert_eq!(rig.feed.intake().bytes_skipped, 1 + u64::from(len > LIMIT));
     }
 }
 
@@ -228,4 +229,96 @@ fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_t
             assert_eq!(dropped, u64::from(!is_kept), "{word:?} {behind:?}");
         }
     }
+}
+
+#[test]
+fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
+    let mut rig = Rig::new(Rule::Lines);
+    rig.feed.skipped(5);
+    rig.read(b"one\n", usize::MAX);
+    rig.feed.skipped(7);
+    rig.end();
+    assert_eq!(rig.text(), "one\n");
+    let intake = rig.feed.intake();
+    assert_eq!((intake.bytes_read, intake.bytes_skipped), (16, 12));
+}
+
+#[test]
+fn a_block_with_little_room_is_read_into_only_if_it_holds_no_record_end() {
+    let mut rig = Rig::new(Rule::Lines);
+    let put = |rig: &mut Rig, bytes: &[u8]| {
+        rig.feed.space()[..bytes.len()].copy_from_slice(bytes);
+        rig.feed.filled(bytes.len());
+    };
+    rig.feed.provide(rig.arena.block());
+    put(&mut rig, b"0123456789\nab");
+    assert!(!rig.feed.has_space(), "3 of {BLOCK} bytes are free");
+    assert!(rig.cut());
+    rig.feed.provide(rig.arena.block());
+    put(&mut rig, b"cdefghijklmno");
+    assert!(!rig.feed.has_space(), "nobody has looked for a record end");
+    assert!(!rig.cut());
+    assert!(rig.feed.has_space(), "there is none");
+    put(&mut rig, b"\n");
+    assert!(!rig.feed.has_space(), "it is full");
+    assert!(rig.cut());
+    assert_eq!(rig.text(), "0123456789\nabcdefghijklmno\n");
+}
+
+#[test]
+fn a_connection_that_ends_within_a_word_that_is_too_long_has_a_last_record_or_a_truncated_one() {
+    let bytes = 3 * LIMIT as u64;
+    for (ending, ended, truncated) in [(Ending::Clean, 1, 0), (Ending::Reset, 0, 1)] {
+        let mut rig = Rig::new(Rule::Lines);
+        rig.read("x".repeat(3 * LIMIT).as_bytes(), usize::MAX);
+        while rig.cut() {}
+        rig.feed.end(ending);
+        while rig.cut() {}
+        assert_eq!((rig.text(), rig.feed.held_bytes()), (String::new(), 0));
+        let intake = rig.feed.intake();
+        let records = (intake.records_ended, intake.truncated_records);
+        assert_eq!(records, (ended, truncated), "{ending:?}");
+        assert_eq!((intake.oversize_tokens, intake.oversize_bytes), (1, bytes));
+        assert_eq!(intake.truncated_bytes, 0, "its bytes are reported already");
+    }
+}
+
+/// Where a lone return ends no record, the byte behind one of the limit may be half of a line end.
+#[test]
+fn a_return_before_the_line_feed_is_no_byte_of_a_record_of_the_limit() {
+    for (len, end, is_kept) in [
+        (LIMIT, "\r\n", true),
+        (LIMIT, "\n", true),
+        (LIMIT, "\rx\n", false),
+        (LIMIT + 1, "\r\n", false),
+        (LIMIT + 1, "\n", false),
+    ] {
+        for read_max in [1, 7, usize::MAX] {
+            let what = format!("{len} bytes, then {end:?}, {read_max} at once");
+            let mut rig = Rig::with_ends(Rule::Lines, LineEnds::Lf);
+            let record = format!("{}{end}", "x".repeat(len));
+            rig.read(format!("before\n{record}behind\n").as_bytes(), read_max);
+            rig.end();
+            let kept = if is_kept { record.as_str() } else { "" };
+            assert_eq!(rig.text(), format!("before\n{kept}behind\n"), "{what}");
+            assert_eq!(
+                rig.feed.intake().oversize_tokens,
+                u64::from(!is_kept),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_a_record_that_is_longer_than_a_block_is_in_a_larger_one() {
+    let mut rig = Rig::new(Rule::Lines);
+    assert!(!rig.feed.is_spilled());
+    rig.read("x".repeat(BLOCK - 1).as_bytes(), usize::MAX);
+    assert!(!rig.feed.is_spilled());
+    rig.read(b"xx", usize::MAX);
+    assert!(rig.feed.is_spilled());
+    rig.read(b"\n", usize::MAX);
+    assert!(rig.cut());
+    assert!(!rig.feed.is_spilled());
 }

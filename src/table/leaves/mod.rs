@@ -524,6 +524,10 @@ mod tests {
         assert_eq!(floods, 0, "good hashes are no flood");
         assert_eq!(leaves.len() as u64, numbers);
         assert!(leaves.leaf_count() > numbers as usize / LEAF_KEYS_MAX);
+        assert!(
+            leaves.growths() >= leaves.leaf_count() as u64 - 1,
+            "each was split off"
+        );
         for leaf in &leaves.leaves {
             assert!(leaf.table.len() <= LEAF_KEYS_MAX && leaf.table.num_buckets() <= LEAF_BUCKETS);
         }
