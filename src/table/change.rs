@@ -397,4 +397,24 @@ mod tests {
         assert_eq!((table.len(), table.short.leaf_count()), (4500, 1));
         assert_eq!(table.reseeds(), 0);
     }
+
+    /// Otherwise every move would ask the allocator, where few keys are there at a time.
+    #[test]
+    fn memory_that_moved_keys_left_is_kept_for_the_next_move_of_few_keys() {
+        let key = |number: usize| format!("{number:0100}");
+        let mut table = Table::new(Seed::random());
+        let mut moves = 0;
+        for number in 0..10_000 {
+            table.add(key(number).as_bytes(), 1u64, |a, b| a + b);
+            let dead = table.arena.dead();
+            if number >= 10 {
+                table.remove(key(number - 10).as_bytes());
+            }
+            if table.arena.dead() < dead {
+                moves += 1;
+                assert!(held(&table).0 >= 2 * KEY_ARENA_BYTES_INITIAL, "{moves}");
+            }
+        }
+        assert!(moves > 10, "{moves}");
+    }
 }

@@ -482,3 +482,15 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
         );
     }
 }
+
+#[test]
+fn the_least_a_table_may_have_is_what_it_begins_with_and_half_as_much_again_as_making_room_takes() {
+    let table = Table::<u64>::new(Seed::random());
+    let leaves = table.short.bytes() + table.medium.bytes() + table.long.bytes();
+    // While room is made the keys of the arena are there twice.
+    let begins_with = leaves + 2 * table.arena.held();
+    let least = Table::<u64>::bytes_min();
+    let more = least.abs_diff(begins_with + Table::<u64>::reserve() * 3 / 2);
+    // The arena's memory is rounded up to pages, and directories are small.
+    assert!(more < 16 << 10, "{least} {more}");
+}
