@@ -426,6 +426,35 @@ fn files_without_a_size_and_pipes_are_read_to_their_ends() {
     assert_eq!((progress.files_begun(), progress.files()), (2, 2));
 }
 
+/// A mark is no content, and half a character is none yet: reading goes on behind both.
+#[test]
+fn a_pipe_that_begins_with_a_mark_and_comes_byte_by_byte_is_read_to_its_end() {
+    let content = "one\ntwo\n";
+    let utf_16: Vec<u8> = content.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [
+        [&[0xff, 0xfe], &utf_16[..]].concat(),
+        [&[0xef, 0xbb, 0xbf], content.as_bytes()].concat(),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let pipe = root.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let files = Files::open([&pipe]).unwrap();
+        let writer = std::thread::spawn(move || {
+            let mut pipe = File::options().write(true).open(pipe).unwrap();
+            for byte in bytes {
+                pipe.write_all(&[byte]).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let outcome = all_at_once(files, Rule::Lines, Config::default().workers(1));
+        writer.join().unwrap();
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        let expected = Definition::of(content.as_bytes(), Rule::Lines);
+        assert_eq!(outcome.seen.counts, expected.counts);
+    }
+}
+
 #[test]
 fn a_graceful_stop_puts_out_what_was_counted_and_an_immediate_one_nothing() {
     let root = tempfile::tempdir().unwrap();
