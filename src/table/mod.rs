@@ -594,18 +594,4 @@ mod tests {
         other.merge_from(&table, sum);
         assert_eq!(content(&other), content(&table));
     }
-
-    #[test]
-    fn after_so_many_new_seeds_a_table_keeps_the_one_it_has() {
-        let mut table = Table::new(Seed::random());
-        table.add(b"key", 3, sum);
-        for number in 1..=limits::RESEEDS_MAX {
-            let seed = table.seed();
-            table.take_new_seed();
-            assert_ne!(table.seed(), seed, "{number}");
-        }
-        let last = table.seed();
-        table.take_new_seed();
-        assert_eq!((table.seed(), table.get(b"key")), (last, Some(3)));
-    }
 }

@@ -494,3 +494,17 @@ fn the_least_a_table_may_have_is_what_it_begins_with_and_half_as_much_again_as_m
     // The arena's memory is rounded up to pages, and directories are small.
     assert!(more < 16 << 10, "{least} {more}");
 }
+
+#[test]
+fn after_so_many_new_seeds_a_table_keeps_the_one_it_has() {
+    let mut table = Table::new(Seed::random());
+    table.add(b"key", 3, add);
+    for number in 1..=crate::limits::RESEEDS_MAX {
+        let seed = table.seed();
+        table.take_new_seed();
+        assert_ne!(table.seed(), seed, "{number}");
+    }
+    let last = table.seed();
+    table.take_new_seed();
+    assert_eq!((table.seed(), table.get(b"key")), (last, Some(3)));
+}
