@@ -54,11 +54,11 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sys/prefetch.rs", "an intrinsic that takes a pointer"),
     ("sys/fenced.rs", "guard pages, for tests"),
     (
-        "bin/microtally/allocations.rs",
+        "bin/microtally/run/allocations.rs",
         "a global allocator is an unsafe trait",
     ),
     (
-        "bin/microtally/streams.rs",
+        "bin/microtally/run/streams.rs",
         "looks at standard output before the standard library replaces it",
     ),
 ];
@@ -66,9 +66,9 @@ const UNSAFE: &[(&str, &str)] = &[
 /// Files that may read a clock.
 const CLOCKS: &[&str] = &[
     "time.rs",
-    "bin/microtally/report.rs",
-    "bin/microtally/load.rs",
-    "bin/microtally/progress.rs",
+    "bin/microtally/output/report.rs",
+    "bin/microtally/generate/mod.rs",
+    "bin/microtally/output/progress.rs",
     "bin/microtally/bench/clock.rs",
 ];
 

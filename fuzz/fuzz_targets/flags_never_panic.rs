@@ -2,8 +2,8 @@
 #![no_main]
 #![allow(dead_code)]
 
-#[path = "../../src/bin/microtally/flags.rs"]
-mod flags;
+#[path = "../../src/bin/microtally/parse/mod.rs"]
+mod parse;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -34,7 +34,7 @@ fuzz_target!(|input: Input<'_>| {
             None => line.push(OsString::from_vec([option.as_bytes(), value].concat())),
         }
     }
-    if let Err(error) = flags::parse(line) {
+    if let Err(error) = parse::parse(line) {
         assert!(!error.to_string().is_empty());
     }
 });

@@ -3,7 +3,7 @@
 #![no_main]
 #![allow(dead_code)]
 
-#[path = "../../src/bin/microtally/keys/spec.rs"]
+#[path = "../../src/bin/microtally/parse/spec.rs"]
 mod spec;
 
 use std::fmt::Write;

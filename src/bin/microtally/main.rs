@@ -3,29 +3,17 @@
 //! Promise: standard output carries results and nothing else; everything said to a person goes to
 //! standard error. Refuses to know: how the library works inside.
 //!
-//! `flags` (and `units`) is what the user typed, `wire` connects it to the library, `keys` is what is counted
-//! and of which lines, `show` is how results are shown, `live` the view on a terminal, `progress` a line of how
-//! far it has got, `load` is the generator, `bench` measures, `manual` prints completions and the manual page,
-//! `memory` is how much there is, `signals` is what ends a run early, `streams` is what was closed at the start,
-//! `report` counts batches for `--stats`,
-//! `advice` is what to do about a notice, `allocations` counts what the allocator does.
+//! `parse` is what the user typed, `run` connects it to the library and has what a process needs (signals, memory,
+//! descriptors), `counting` is what is counted and of which lines, `output` is how results, progress and advice are
+//! shown, `live` the view on a terminal, `generate` the load generator, `bench` measures.
 
-mod advice;
-mod allocations;
 mod bench;
-mod flags;
-mod keys;
+mod counting;
+mod generate;
 mod live;
-mod load;
-mod manual;
-mod memory;
-mod progress;
-mod report;
-mod show;
-mod signals;
-mod streams;
-mod usage;
-mod wire;
+mod output;
+mod parse;
+mod run;
 
 use std::fmt::Display;
 use std::io::ErrorKind::BrokenPipe;
@@ -34,13 +22,16 @@ use std::process::ExitCode;
 
 use microtally::{Error, ErrorKind};
 
+use crate::output::progress;
+use crate::run::{allocations, manual, signals, streams};
+
 /// Without it the results would be lost and the exit code would say that all is well.
 const CLOSED: &str = "standard output: it is closed, so results would be lost; open it, or discard them with > /dev/null";
 
 fn main() -> ExitCode {
     allocations::fit_into_address_space();
     signals::outlive_full_files();
-    let command = match flags::parse(std::env::args_os()) {
+    let command = match parse::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => {
             // Of what is wrong the exit code tells, also where nobody reads it; help is all there is.
@@ -59,20 +50,20 @@ fn main() -> ExitCode {
         }
     };
     // Whoever listens writes to clients, and needs no standard output.
-    let is_needed = !matches!(&command, flags::Command::Gen(options) if options.listen.is_some());
+    let is_needed = !matches!(&command, parse::Command::Gen(options) if options.listen.is_some());
     if is_needed && streams::is_stdout_closed() {
         say(&CLOSED);
         return ExitCode::FAILURE;
     }
     let outcome = match command {
-        flags::Command::Words(options) => wire::words(&options),
-        flags::Command::Top(options) => wire::top(&options),
-        flags::Command::Count(options) => wire::count(&options),
-        flags::Command::Demo(options) => wire::demo(&options),
-        flags::Command::Gen(options) => load::generate(&options),
-        flags::Command::Bench(options) => bench::run(&options),
-        flags::Command::Completions(options) => manual::completions(&options),
-        flags::Command::Man(options) => manual::page(&options),
+        parse::Command::Words(options) => run::words(&options),
+        parse::Command::Top(options) => run::top(&options),
+        parse::Command::Count(options) => run::count(&options),
+        parse::Command::Demo(options) => run::demo(&options),
+        parse::Command::Gen(options) => generate::generate(&options),
+        parse::Command::Bench(options) => bench::run(&options),
+        parse::Command::Completions(options) => manual::completions(&options),
+        parse::Command::Man(options) => manual::page(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +86,7 @@ fn in_terms_of_variables(error: Error) -> Error {
         return error;
     }
     let message = error.to_string();
-    let variables = flags::options_of_variables(std::env::args_os());
+    let variables = parse::options_of_variables(std::env::args_os());
     let involved = variables
         .iter()
         .filter(|(option, _)| message.contains(option.as_str()));
@@ -126,7 +117,7 @@ fn say(message: &dyn Display) {
 /// the user's, and what a peer sends may be in a message too. A progress line makes way for it; while the live view has
 /// the terminal it is shown there, and again on standard error afterwards.
 fn say_line(line: &dyn Display) {
-    let line = flags::spec::shown(&line.to_string());
+    let line = parse::spec::shown(&line.to_string());
     let _cleared = progress::clear();
     if !live::screen::keep(&line) {
         // Not `eprintln`: it panics when standard error is closed.

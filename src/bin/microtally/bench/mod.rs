@@ -26,8 +26,8 @@ use self::loopback::Program;
 use self::matrix::{Row, Text};
 use self::programs::Programs;
 use self::texts::Installed;
-use crate::flags::Bench;
-use crate::{say, wire};
+use crate::parse::Bench;
+use crate::{run, say};
 
 /// Rounds and bytes without options, and with `--quick`.
 const DEFAULT: (u64, usize) = (5, 64_000_000);
@@ -67,7 +67,7 @@ impl Whole {
 /// `microtally bench`.
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let (choices, wholes) = choices(&options.only)?;
-    let config = wire::with_kernel(Config::default(), &options.kernel);
+    let config = run::with_kernel(Config::default(), &options.kernel);
     config.validate()?;
     let (rounds, bytes) = if options.quick { QUICK } else { DEFAULT };
     let rounds = options.rounds.unwrap_or(rounds);

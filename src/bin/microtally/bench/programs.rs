@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::clock::timed;
 use super::figures::{Figures, three_digits};
-use crate::usage;
+use crate::run::usage;
 
 /// How often starting is measured: it is short.
 const STARTS: usize = 21;

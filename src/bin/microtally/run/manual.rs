@@ -8,25 +8,26 @@ use std::io::Write;
 use clap_complete::Shell;
 use microtally::{Error, Result};
 
-use crate::flags::{self, Completions, Man};
+use crate::parse;
+use crate::parse::{Completions, Man};
 
 /// `microtally completions`.
 pub(crate) fn completions(options: &Completions) -> Result<()> {
     let shell = match options.shell {
-        flags::Shell::Bash => Shell::Bash,
-        flags::Shell::Elvish => Shell::Elvish,
-        flags::Shell::Fish => Shell::Fish,
-        flags::Shell::Powershell => Shell::PowerShell,
-        flags::Shell::Zsh => Shell::Zsh,
+        parse::Shell::Bash => Shell::Bash,
+        parse::Shell::Elvish => Shell::Elvish,
+        parse::Shell::Fish => Shell::Fish,
+        parse::Shell::Powershell => Shell::PowerShell,
+        parse::Shell::Zsh => Shell::Zsh,
     };
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut flags::command(), "microtally", &mut text);
+    clap_complete::generate(shell, &mut parse::command(), "microtally", &mut text);
     print(&text)
 }
 
 /// `microtally man`.
 pub(crate) fn page(options: &Man) -> Result<()> {
-    let mut program = flags::command();
+    let mut program = parse::command();
     program.build();
     let page = match &options.command {
         None => program,

@@ -3,6 +3,10 @@
 //! Promise: standard output carries results and nothing else. Refuses to know: where lines come from and
 //! how they are counted.
 
+pub(crate) mod advice;
+pub(crate) mod progress;
+pub(crate) mod report;
+
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +17,15 @@ use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
 use microtally::{Error, Result, StopHandle, Value, sink};
 
-use crate::flags::spec::Aggregate;
-use crate::flags::{self, Counting, Format, SourceSpec, Stats, Top};
-use crate::keys::Plan;
+use crate::counting::Plan;
 use crate::live::{self, Live, Period, Values};
-use crate::progress::Ending;
-use crate::report::{Report, Results};
-use crate::{say, say_line, signals};
+use crate::output::progress::Ending;
+use crate::output::report::{Report, Results};
+use crate::parse;
+use crate::parse::spec::Aggregate;
+use crate::parse::{Counting, Format, SourceSpec, Stats, Top};
+use crate::run::signals;
+use crate::{say, say_line};
 
 /// Rows of a batch that the live view holds, unless more are asked for.
 const LIVE_ROWS: usize = 1000;
@@ -293,9 +299,9 @@ impl<'a> Show<'a> {
             ));
         }
         let is_colourful = match self.counting.color {
-            flags::Color::Always => true,
-            flags::Color::Never => false,
-            flags::Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
+            parse::Color::Always => true,
+            parse::Color::Never => false,
+            parse::Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
         };
         let rows_max = match self.counting.top {
             Some(Top::First(count)) => count,
@@ -305,7 +311,7 @@ impl<'a> Show<'a> {
             sources: match &self.counting.sources[..] {
                 [] => vec![SourceSpec::Stdin.to_string()],
                 sources => {
-                    let shown = |source: &SourceSpec| flags::spec::shown(&source.to_string());
+                    let shown = |source: &SourceSpec| parse::spec::shown(&source.to_string());
                     sources.iter().map(shown).collect()
                 }
             },

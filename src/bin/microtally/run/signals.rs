@@ -13,7 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::{live, progress, say};
+use crate::output::progress;
+use crate::{live, say};
 
 /// How long a signal waits at most whose handler could not wake the thread, for the kernel was short of memory.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::super::spec;
 use super::{Endpoint, endpoint};
+use crate::parse::spec;
 
 /// Source schemes that are planned: they deserve a better answer than "unknown".
 const SCHEMES_LATER: [&str; 3] = ["kafka", "kinesis", "flume-avro-listen"];

@@ -575,5 +575,4 @@ fn shown(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "draw/tests.rs"]
 mod tests;

@@ -22,7 +22,8 @@ use microtally::stream::{DStream, Reduced};
 use microtally::{LineEnds, Lines, Rule};
 use regex::bytes::Regex;
 
-use crate::flags::spec::{self, Aggregate, KeySpec};
+use crate::parse::spec;
+use crate::parse::spec::{Aggregate, KeySpec};
 
 /// Joins the parts of a key.
 const JOINT: u8 = b'\t';

@@ -388,5 +388,4 @@ pub(crate) fn write_change(change: Change, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "model/tests.rs"]
 mod tests;

@@ -3,10 +3,8 @@
 //! Promise: exact integer arithmetic, no rounding of durations, and for everything else an error
 //! that says what may be written instead. Refuses to know: option names, defaults, clap.
 
-#[path = "units/source.rs"]
 mod source;
 #[cfg(test)]
-#[path = "units/tests.rs"]
 mod tests;
 
 use std::net::Ipv6Addr;

@@ -6,15 +6,11 @@
 //!
 //! Doc comments on fields are help texts: the first paragraph is all that `-h` shows of them.
 
-#[path = "flags/groups.rs"]
 mod groups;
-#[path = "keys/spec.rs"]
 pub(crate) mod spec;
-#[path = "units.rs"]
 pub(crate) mod units;
 
 #[cfg(test)]
-#[path = "flags/tests.rs"]
 mod tests;
 
 use std::ffi::{OsStr, OsString};

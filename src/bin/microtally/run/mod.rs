@@ -3,6 +3,13 @@
 //! Promise: nothing is started before everything was checked; a source is one line here. Refuses to know:
 //! how stages work, how results are shown.
 
+pub(crate) mod allocations;
+pub(crate) mod manual;
+pub(crate) mod memory;
+pub(crate) mod signals;
+pub(crate) mod streams;
+pub(crate) mod usage;
+
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,16 +26,19 @@ use microtally::{
     Source,
 };
 
-use crate::advice::{MORE_MEMORY, OF_MEMORY_LIMIT, in_terms_of_sources, tell};
-use crate::flags::{
-    self, Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads,
-    Words, Workers,
-};
-use crate::keys::{Counted, Plan};
+use crate::counting::{Counted, Plan};
 use crate::live::Period;
-use crate::report::Report;
-use crate::show::{self, Show, Start, Table};
-use crate::{load, memory, progress, say};
+use crate::output;
+use crate::output::advice::{MORE_MEMORY, OF_MEMORY_LIMIT, in_terms_of_sources, tell};
+use crate::output::progress;
+use crate::output::report::Report;
+use crate::output::{Show, Start, Table};
+use crate::parse;
+use crate::parse::{
+    Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads, Words,
+    Workers,
+};
+use crate::{generate, say};
 
 /// What a command takes where the user said nothing.
 struct Defaults {
@@ -37,7 +47,7 @@ struct Defaults {
     /// How `-k word` splits.
     words: Rule,
     ends: LineEnds,
-    show: show::Defaults,
+    show: output::Defaults,
     /// Without a window, results are of everything so far.
     adds_up: bool,
     /// Where followed files begin.
@@ -51,7 +61,7 @@ pub(crate) fn words(options: &Words) -> Result<()> {
         key: Part::Word,
         words: Rule::Split(b' '),
         ends: LineEnds::Universal,
-        show: show::Defaults::words(),
+        show: output::Defaults::words(),
         adds_up: false,
         from: Begin::End,
     };
@@ -66,7 +76,7 @@ pub(crate) fn top(options: &Live) -> Result<()> {
         key: Part::Line,
         words: Rule::SplitWhitespace,
         ends: LineEnds::Lf,
-        show: show::Defaults::top(),
+        show: output::Defaults::top(),
         adds_up: true,
         from: Begin::End,
     };
@@ -80,7 +90,7 @@ pub(crate) fn count(options: &Count) -> Result<()> {
         key: Part::Line,
         words: Rule::SplitWhitespace,
         ends: LineEnds::Lf,
-        show: show::Defaults::count(),
+        show: output::Defaults::count(),
         adds_up: false,
         from: Begin::Start,
     };
@@ -125,10 +135,10 @@ pub(crate) fn count(options: &Count) -> Result<()> {
 /// Only the live view has colours: a command without one cannot have them always.
 fn refuse_colours(counting: &Counting, command: &str) -> Result<()> {
     match counting.color {
-        flags::Color::Always => Err(Error::refused(format!(
+        parse::Color::Always => Err(Error::refused(format!(
             "--color always: {command} prints without colours; only the live view of top has them, so leave it out"
         ))),
-        flags::Color::Auto | flags::Color::Never => Ok(()),
+        parse::Color::Auto | parse::Color::Never => Ok(()),
     }
 }
 
@@ -230,7 +240,7 @@ fn in_terms_of_sizes(message: &str, counting: &Counting) -> Error {
         return Error::refused(message);
     };
     if counting.memory.is_some() {
-        let size = flags::units::format_bytes(bytes);
+        let size = parse::units::format_bytes(bytes);
         return Error::refused(format!("{before} {size}{TOO_LITTLE}{behind}"));
     }
     let size = bytes as f64 / f64::from(1 << 20);
@@ -429,8 +439,8 @@ fn source(
     interval: Option<Duration>,
 ) -> Result<Box<dyn Source>> {
     let reconnect = match counting.reconnect {
-        flags::Reconnect::After(pause) => Reconnect::After(pause),
-        flags::Reconnect::Never => Reconnect::Never,
+        parse::Reconnect::After(pause) => Reconnect::After(pause),
+        parse::Reconnect::Never => Reconnect::Never,
     };
     let record_bytes_max = counting.record_bytes_max;
     let elsewhere = |error: Error| error.with_advice("pick another place to listen");
@@ -490,7 +500,7 @@ fn source(
 
 /// `microtally demo`.
 pub(crate) fn demo(options: &Demo) -> Result<()> {
-    let port = load::serve_one(&options.load)?;
+    let port = generate::serve_one(&options.load)?;
     let ssc = StreamingContext::with_config(options.interval, of_threads(&options.threads))?;
     ssc.on_notice(tell);
     ssc.stop_after(options.batches)?;
@@ -498,9 +508,9 @@ pub(crate) fn demo(options: &Demo) -> Result<()> {
     let counts = lines.flat_map(split(b' ')).count_by_value();
     let report = Report::new();
     let table = Table::new(true, "the words", None);
-    show::put_out(&counts, options.format, show::rows(options.top), table);
+    output::put_out(&counts, options.format, output::rows(options.top), table);
     counts.output(report.clone());
-    show::run(ssc, StreamingContext::start, &show::Stopper::default())?;
+    output::run(ssc, StreamingContext::start, &output::Stopper::default())?;
     if options.format != Format::Pyspark {
         // Programs read these formats: no line for people among the results.
         say(&report.summary().text());
@@ -519,9 +529,9 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
         None => config,
     };
     let config = config.on_limit(match counting.on_limit {
-        flags::OnLimit::Approx => OnLimit::Approximate,
-        flags::OnLimit::Other => OnLimit::Other,
-        flags::OnLimit::Error => OnLimit::Fail,
+        parse::OnLimit::Approx => OnLimit::Approximate,
+        parse::OnLimit::Other => OnLimit::Other,
+        parse::OnLimit::Error => OnLimit::Fail,
     });
     let bytes_max = match counting.memory {
         Some(Memory::Unlimited) => return config,
@@ -540,9 +550,9 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
 /// Where records end, which is at `ends` if nothing else was asked for.
 fn line_ends(counting: &Counting, ends: LineEnds) -> LineEnds {
     match counting.ends {
-        flags::Ends::Default => ends,
-        flags::Ends::Cr => LineEnds::Universal,
-        flags::Ends::Null => LineEnds::Nul,
+        parse::Ends::Default => ends,
+        parse::Ends::Cr => LineEnds::Universal,
+        parse::Ends::Null => LineEnds::Nul,
     }
 }
 
@@ -556,7 +566,7 @@ fn of_threads(threads: &Threads) -> Config {
 
 /// `config` with the kernel that was asked for, if one was. Whether there is one of that name is for the
 /// library to say.
-pub(crate) fn with_kernel(config: Config, kernel: &flags::Kernel) -> Config {
+pub(crate) fn with_kernel(config: Config, kernel: &parse::Kernel) -> Config {
     match &kernel.name {
         Some(name) => config.kernel(name),
         None => config,

@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
-use crate::allocations;
-use crate::show::Shown;
-use crate::{memory, usage};
+use crate::output::Shown;
+use crate::run::allocations;
+use crate::run::{memory, usage};
 use microtally::extract::{Reason, Skipped};
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.

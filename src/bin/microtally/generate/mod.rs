@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use microtally::generate::{Text, Words};
 use microtally::{Error, Result};
 
-use crate::flags::{Endpoint, Gen, Load, Rate};
-use crate::{say, signals};
+use crate::parse::{Endpoint, Gen, Load, Rate};
+use crate::run::signals;
+use crate::say;
 
 /// A paced sender writes this often a second, so that a rate is even within 5 ms.
 const WRITES_PER_S: u64 = 200;
