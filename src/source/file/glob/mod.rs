@@ -267,8 +267,8 @@ impl Pattern {
 ///
 /// ```
 /// use microtally::sources::expand;
-/// let sources = expand(["src/source/[f]*d.rs", "Cargo.toml"])?;
-/// assert_eq!(sources, [std::path::Path::new("src/source/feed.rs"), "Cargo.toml".as_ref()]);
+/// let sources = expand(["src/[t]*y.rs", "Cargo.toml"])?;
+/// assert_eq!(sources, [std::path::Path::new("src/tally.rs"), "Cargo.toml".as_ref()]);
 /// assert!(expand(["*.nothing"]).is_err());
 /// # Ok::<(), microtally::Error>(())
 /// ```
