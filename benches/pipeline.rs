@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::{Kind, LOG_FIELD, field};
-use microtally::internals::{Arena, Block, Kernel, Pipeline, Seed};
+use microtally::internals::{Arena, Block, Kernel, Seed, SoloPipeline};
 use microtally::stream::{DStream, Field, FieldWhitespace, Filter, Reduced, split};
 use microtally::{BatchTime, Engine, Lines, Reconnect, Rule, StreamingContext, Tally, Tokens};
 
@@ -56,7 +56,7 @@ fn closures(criterion: &mut Criterion) {
     let words = || Tokens::new(RULE);
     let distinct = corpus.expected().counts.len();
     let add = |a: u64, b: u64| a + b;
-    let mut run = |name: &str, mut pipeline: Pipeline<u64>, keys: Option<usize>| {
+    let mut run = |name: &str, mut pipeline: SoloPipeline<u64>, keys: Option<usize>| {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for block in &blocks {
@@ -68,13 +68,13 @@ fn closures(criterion: &mut Criterion) {
             });
         });
     };
-    let counting = Pipeline::counting(RULE, kernel, seed);
+    let counting = SoloPipeline::counting(RULE, kernel, seed);
     run("count_by_value", counting, Some(distinct));
-    let tutorial = Pipeline::keyed(words(), |word| (word, 1u64), add, kernel, seed);
+    let tutorial = SoloPipeline::keyed(words(), |word| (word, 1u64), add, kernel, seed);
     run("map_reduce_by_key", tutorial, Some(distinct));
-    let maximum = Pipeline::keyed(words(), |word| (word, 1u64), u64::max, kernel, seed);
+    let maximum = SoloPipeline::keyed(words(), |word| (word, 1u64), u64::max, kernel, seed);
     run("of_ones_the_greatest", maximum, Some(distinct));
-    let prefixes = Pipeline::keyed(
+    let prefixes = SoloPipeline::keyed(
         words(),
         |word| (&word[..word.len().min(3)], word.len() as u64),
         add,
@@ -82,7 +82,7 @@ fn closures(criterion: &mut Criterion) {
         seed,
     );
     run("lengths_by_prefix", prefixes, None);
-    let lines = Pipeline::keyed(
+    let lines = SoloPipeline::keyed(
         Lines,
         |line| (&line[..0], line.len() as u64),
         add,
@@ -100,7 +100,7 @@ fn fields(criterion: &mut Criterion) {
     let blocks = blocks(&corpus.bytes);
     let (kernel, seed) = (Kernel::detect(), Seed::random());
     let add = |a: u64, b: u64| a + b;
-    let mut run = |name: &str, mut pipeline: Pipeline<u64>, keys: Option<usize>| {
+    let mut run = |name: &str, mut pipeline: SoloPipeline<u64>, keys: Option<usize>| {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for block in &blocks {
@@ -114,24 +114,28 @@ fn fields(criterion: &mut Criterion) {
     };
     let none = |_: &[u8]| false;
     let no_lines = Filter::of(Lines, none);
-    let split = Pipeline::keyed(no_lines, |line| (line, 1), add, kernel, seed);
+    let split = SoloPipeline::keyed(no_lines, |line| (line, 1), add, kernel, seed);
     run("lines/split", split, Some(0));
-    run("lines", Pipeline::counting(Rule::Lines, kernel, seed), None);
-    run("words", Pipeline::counting(RULE, kernel, seed), None);
+    run(
+        "lines",
+        SoloPipeline::counting(Rule::Lines, kernel, seed),
+        None,
+    );
+    run("words", SoloPipeline::counting(RULE, kernel, seed), None);
     // The time of a request, which no two share; one of 16 hosts; one of 100 000 paths; one of 5 statuses.
     for number in [0, 2, LOG_FIELD, 6] {
         let keys = Some(corpus.expected_fields(number).counts.len());
         let separated = Field::of(Lines, number, SEPARATOR);
-        let separated = Pipeline::keyed(separated, |key| (key, 1), add, kernel, seed);
+        let separated = SoloPipeline::keyed(separated, |key| (key, 1), add, kernel, seed);
         run(&format!("field:{}", number + 1), separated, keys);
         let blanks = FieldWhitespace::of(Lines, number);
-        let blanks = Pipeline::keyed(blanks, |key| (key, 1), add, kernel, seed);
+        let blanks = SoloPipeline::keyed(blanks, |key| (key, 1), add, kernel, seed);
         run(&format!("field-whitespace:{}", number + 1), blanks, keys);
         let copy = move |line: &[u8], key: &mut Vec<u8>| {
             key.extend_from_slice(field(line, number));
             Some(1)
         };
-        let copied = Pipeline::computed(Lines, copy, add, kernel, seed);
+        let copied = SoloPipeline::computed(Lines, copy, add, kernel, seed);
         run(&format!("map_key:{}", number + 1), copied, keys);
     }
     group.finish();

@@ -103,7 +103,7 @@ fn read_all(mut reader: Reader<()>, body_sum: u64) -> u64 {
                 count += 1;
                 idle_turns = 0;
             }
-            Some(Parcel::Mark(())) => return count,
+            Some(Parcel::Barrier(())) => return count,
             None if idle_turns < SPINS_BEFORE_PARK => {
                 idle_turns += 1;
                 spin_loop();

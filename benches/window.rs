@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use microtally::internals::{InverseWindow, Past, ReduceWindow, Seed, Shape, Table};
+use microtally::internals::{FrozenTable, InverseWindow, ReduceWindow, Seed, Shape, Table};
 use microtally::stream::Dialect;
 
 fn main() {
@@ -208,7 +208,7 @@ impl Way for ReduceWindow<u64> {
 /// All batches of the window, folded at every slide.
 struct Anew {
     batches_max: usize,
-    batches: VecDeque<Past<u64>>,
+    batches: VecDeque<FrozenTable<u64>>,
     window: Counts,
 }
 

@@ -146,15 +146,15 @@ impl Passage {
         came_in.saturating_sub(gone.iter().sum())
     }
 
-    /// The whole way of a source's bytes: what the source did, then what its feed did.
-    fn then(&self, feed: Intake) -> Intake {
+    /// The whole way of a source's bytes: what the source did, then what its framer did.
+    fn then(&self, framer: Intake) -> Intake {
         let total = |parts: &[u64]| {
             let sum = (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part));
             // As in `Intake::plus`.
             sum.expect("totals of bytes fit into 64 bits")
         };
         let filled_in = [
-            feed.bytes_read,
+            framer.bytes_read,
             self.skipped_bytes,
             self.held_bytes,
             self.oversize_bytes,
@@ -165,18 +165,18 @@ impl Passage {
             .unwrap_or_else(|| total(&filled_in).saturating_sub(self.added_bytes));
         Intake {
             bytes_read: total(&[received, self.lost_bytes]),
-            bytes_ended: feed.bytes_ended,
-            bytes_added: total(&[feed.bytes_added, self.added_bytes]),
-            bytes_skipped: total(&[feed.bytes_skipped, self.skipped_bytes]),
-            bytes_carried: total(&[feed.bytes_carried, self.held_bytes]),
-            oversize_tokens: total(&[feed.oversize_tokens, self.oversize_tokens]),
-            oversize_bytes: total(&[feed.oversize_bytes, self.oversize_bytes]),
-            truncated_records: total(&[feed.truncated_records, self.truncated_records]),
-            truncated_bytes: total(&[feed.truncated_bytes, self.truncated_bytes]),
-            records_ended: total(&[feed.records_ended, self.records_ended]),
-            lost_records: total(&[feed.lost_records, self.lost_records]),
-            lost_bytes: total(&[feed.lost_bytes, self.lost_bytes]),
-            refused_connections: total(&[feed.refused_connections, self.refused_connections]),
+            bytes_ended: framer.bytes_ended,
+            bytes_added: total(&[framer.bytes_added, self.added_bytes]),
+            bytes_skipped: total(&[framer.bytes_skipped, self.skipped_bytes]),
+            bytes_carried: total(&[framer.bytes_carried, self.held_bytes]),
+            oversize_tokens: total(&[framer.oversize_tokens, self.oversize_tokens]),
+            oversize_bytes: total(&[framer.oversize_bytes, self.oversize_bytes]),
+            truncated_records: total(&[framer.truncated_records, self.truncated_records]),
+            truncated_bytes: total(&[framer.truncated_bytes, self.truncated_bytes]),
+            records_ended: total(&[framer.records_ended, self.records_ended]),
+            lost_records: total(&[framer.lost_records, self.lost_records]),
+            lost_bytes: total(&[framer.lost_bytes, self.lost_bytes]),
+            refused_connections: total(&[framer.refused_connections, self.refused_connections]),
         }
     }
 }
@@ -192,10 +192,10 @@ impl Account {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The whole way of the bytes of a source whose feed has this intake.
-    pub(crate) fn then(&self, feed: Intake) -> Intake {
-        let mut intake = feed;
-        self.update(|passage| intake = passage.then(feed));
+    /// The whole way of the bytes of a source whose framer has this intake.
+    pub(crate) fn then(&self, framer: Intake) -> Intake {
+        let mut intake = framer;
+        self.update(|passage| intake = passage.then(framer));
         intake
     }
 
@@ -331,12 +331,12 @@ mod tests {
             passage.truncated_records += 1;
             passage.truncated_bytes += 5;
         });
-        let feed = Intake {
+        let framer = Intake {
             bytes_read: 100,
             bytes_carried: 10,
             ..Intake::default()
         };
-        let intake = account.then(feed);
+        let intake = account.then(framer);
         assert_eq!(intake.bytes_read, 116);
         assert_eq!((intake.lost_records, intake.lost_bytes), (2, 11));
         let counted = Counted { block_bytes: 90 };
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_source_that_receives_a_byte_and_says_nothing_of_it_is_found_out() {
         let account = Account::default();
-        let feed = Intake {
+        let framer = Intake {
             bytes_read: 100,
             ..Intake::default()
         };
@@ -358,14 +358,14 @@ mod tests {
                 passage.held_records = 2;
                 passage.added_bytes = 1;
             });
-            close_ledger(&Intake::default(), &account.then(feed), &counted)
+            close_ledger(&Intake::default(), &account.then(framer), &counted)
         };
         assert!(received(119).is_ok());
         assert!(received(120).is_err());
         // What is held when the source is over is dropped, and said to be.
         assert!(received(119).is_ok());
         account.close();
-        let intake = account.then(feed);
+        let intake = account.then(framer);
         assert_eq!((intake.truncated_records, intake.truncated_bytes), (2, 20));
         assert_eq!(intake.bytes_carried, 0);
         assert!(close_ledger(&Intake::default(), &intake, &counted).is_ok());

@@ -38,7 +38,7 @@
 //!  ──────────────────────────────┼─────────────────────────────────────────────────────────────────
 //!  data plane: no allocation, no formatting, no clock
 //!                                ▼
-//!   socket ─▶ source ─▶ feed ─▶ ring ═════════▶ ring ─▶ split ─▶ table      (× N shards)
+//!   socket ─▶ source ─▶ framer ─▶ ring ═════════▶ ring ─▶ split ─▶ table      (× N shards)
 //!            └─ reactor thread, counts too ─┘  └──── shard thread, pinned ────┘
 //!                when every ring is full                  │ an epoch mark arrives in the ring
 //!                                                         ▼
@@ -48,7 +48,7 @@
 //!
 //! # Follow one word
 //!
-//! Ten symbols, in this order: `reactor::run` → `Source::fill` → `Feed::cut` → `Writer::push_block` →
+//! Ten symbols, in this order: `reactor::run` → `Source::fill` → `Framer::cut` → `Writer::push_block` →
 //! `Reader::pop` → `Splitter::visit` → `shard::pack` → `HotWords` → `SealedOut::try_swap` →
 //! `Publisher::step` → `Sink::emit`.
 //!
@@ -162,7 +162,7 @@ pub use crate::time::Clock;
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {
-    pub use crate::source::file::directory_files::TextFiles;
+    pub use crate::source::file::directory_files::DirectoryFiles;
     pub use crate::source::file::files::{Files, Progress};
     pub use crate::source::file::follow::{Follow, FollowOptions};
     pub use crate::source::file::glob::expand;
@@ -190,15 +190,15 @@ pub mod internals {
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
-    pub use crate::shard::alone::Pipeline;
+    pub use crate::shard::alone::SoloPipeline;
     #[cfg(feature = "compress")]
     pub use crate::source::codec::decode::decoded;
     pub use crate::source::file::glob::name_fits;
-    pub use crate::source::net::connection_set::{Clients, Event, Filled, Long};
+    pub use crate::source::net::connection_set::{ConnectionSet, Event, Filled, Long};
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
     pub use crate::table::Table;
+    pub use crate::table::frozen::FrozenTable;
     pub use crate::table::keys::Seed;
-    pub use crate::table::past::Past;
     pub use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 }
 

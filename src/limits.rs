@@ -147,11 +147,11 @@ pub const TABLE_LONG_KEYS_INITIAL: usize = 448;
 /// Bytes of long keys a new table holds before its arena grows.
 pub const KEY_ARENA_BYTES_INITIAL: usize = 64 * KIB;
 
-/// Places of a leaf, the small hash table that many make a large one: it holds 7/8 as many keys and is then
-/// split. With the shortest keys a leaf is 136 KiB, and splitting it takes about 0.1 ms.
-pub const LEAF_BUCKETS: usize = 1 << 13;
-/// Bits of a leaf directory at most: 2^20 leaves hold some five billion keys. Leaves of that depth grow.
-pub const LEAF_DEPTH_MAX: u32 = 20;
+/// Places of a segment, the small hash table that many make a large one: it holds 7/8 as many keys and is then
+/// split. With the shortest keys a segment is 136 KiB, and splitting it takes about 0.1 ms.
+pub const SEGMENT_BUCKETS: usize = 1 << 13;
+/// Bits of a segment directory at most: 2^20 segments hold some five billion keys. Segments of that depth grow.
+pub const SEGMENT_DEPTH_MAX: u32 = 20;
 /// New seeds a table takes at most when keys collide.
 pub const RESEEDS_MAX: u64 = 64;
 
@@ -159,10 +159,10 @@ pub const RESEEDS_MAX: u64 = 64;
 pub const HOT_SLOTS_LOG2: u32 = 15;
 
 /// log2 of the groups in which keys wait for a look-up in a large table. With ten million keys, which is
-/// two thousand leaves, a group's leaves are 540 KB.
+/// two thousand segments, a group's segments are 540 KB.
 pub const GROUPS_LOG2: u32 = 9;
 /// Keys of a group that wait: 16 KiB of the shortest ones, 8 MiB in all groups, and twice that for keys of
-/// 9 to 16 bytes. More make the walk through a group's leaves pay better, but come out all at once, and
+/// 9 to 16 bytes. More make the walk through a group's segments pay better, but come out all at once, and
 /// a batch is late by them: the log in `PERF.md` has the figures.
 pub const GROUP_KEYS: usize = 2048;
 

@@ -17,7 +17,7 @@ use crate::limits::{
     QUEUES_BYTES, SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
 };
 use crate::table::Table;
-use crate::table::bound::{Bound, own_share};
+use crate::table::bound::{MemoryCap, own_share};
 use crate::table::pool::Pool;
 
 /// The memory that a pipeline asks for.
@@ -117,7 +117,7 @@ pub(crate) struct Division<'a> {
     /// Sets of tables a shard has: one is filled while the other is put out.
     pub(crate) sets: usize,
     pub(crate) blocks: usize,
-    pub(crate) feeds: usize,
+    pub(crate) framers: usize,
     pub(crate) decoders: Decoders,
     /// One entry for each pipeline.
     pub(crate) pipelines: &'a [Needs],
@@ -150,17 +150,17 @@ impl Division<'_> {
     /// # Errors
     ///
     /// It is less than what the fixed parts and the smallest tables take.
-    pub(crate) fn bound(&self) -> Result<Bound> {
+    pub(crate) fn bound(&self) -> Result<MemoryCap> {
         let on_limit = self.config.on_limit;
         let Some(bytes_max) = self.config.memory_bytes_max else {
-            return Ok(Bound {
+            return Ok(MemoryCap {
                 on_limit,
-                ..Bound::NONE
+                ..MemoryCap::NONE
             });
         };
         let tables = self.tables().max(1);
         let windows = self.kept.windows_bytes(bytes_max);
-        let bound = |may_defer| Bound {
+        let bound = |may_defer| MemoryCap {
             bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer, bytes_max)) / tables,
             on_limit,
             may_defer,
@@ -236,10 +236,10 @@ impl Division<'_> {
         let record = self.config.record_bytes_max + 1 + GUARD_BYTES;
         let lanes = self.shards * self.pipelines.len();
         [
-            // Every place in a ring, and one for each feed to fill.
+            // Every place in a ring, and one for each framer to fill.
             self.blocks.saturating_mul(block),
             // A record that outgrew its block: it is copied when it grows, and the next one's beginning waits.
-            self.feeds.saturating_mul(record).saturating_mul(3),
+            self.framers.saturating_mul(record).saturating_mul(3),
             self.decoders.bytes(bytes_max),
             // Hot words and lists of every pipeline in every shard.
             lanes * COUNTER_BYTES,
@@ -274,7 +274,7 @@ impl Division<'_> {
             return filled + ranking + self.kept.tables;
         }
         // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
-        // should its leaves just have been split.
+        // should its segments just have been split.
         let parts = self.shards * (1 + needs.own_tables);
         let handed_over = if needs.own_tables > 0 {
             2 * parts * self.sets
@@ -305,7 +305,7 @@ mod tests {
             shards: 3,
             sets: 2,
             blocks: 17,
-            feeds: 1,
+            framers: 1,
             decoders: Decoders::default(),
             pipelines,
             kept: Kept { tables, windows },
@@ -438,7 +438,7 @@ mod tests {
         const MIB: usize = 1 << 20;
         // Keys of 8 and of 16 bytes, 2048 in each of 512 groups.
         const WAITING: usize = 512 * 2048 * (8 + 16);
-        let (blocks, feeds, kept) = (17, 2, 1);
+        let (blocks, framers, kept) = (17, 2, 1);
         let config = Config::default()
             .record_bytes_max(4 * MIB)
             .memory_bytes_max(1024 * MIB);
@@ -465,7 +465,7 @@ mod tests {
             let config = config.clone().on_limit(on_limit);
             let pipelines = [needs];
             let mut division = division(&config, &pipelines, kept, 0);
-            (division.blocks, division.feeds) = (blocks, feeds);
+            (division.blocks, division.framers) = (blocks, framers);
             division.shards = shards;
             let bound = division.bound().unwrap();
             // Keys wait beside tables that are as large as all groups of them.
@@ -473,7 +473,7 @@ mod tests {
             assert_eq!(bound.may_defer, waiting > 0);
             let fixed = blocks * (256 * 1024 + 64)
                 // A record that grows: where it is, where it goes, and what comes behind it.
-                + feeds * 3 * (4 * MIB + 1 + 64)
+                + framers * 3 * (4 * MIB + 1 + 64)
                 + shards * (3 * MIB / 2 + waiting)
                 // What takes the place of a table that an output has.
                 + table_min

@@ -9,7 +9,7 @@ use crate::batch::BatchStats;
 use crate::config::{Config, OnLimit};
 use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::error::{Error, ErrorKind, Result};
-use crate::intake::framer::{Ending, Feed};
+use crate::intake::framer::{Ending, Framer};
 use crate::ledger::{Counted, Intake, close_ledger};
 use crate::limits::COUNTER_BYTES;
 use crate::memory::{Decoders, Division, Kept, Needs};
@@ -19,7 +19,7 @@ use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule, Tallied};
 use crate::sys::has_memory;
 use crate::table::Table;
-use crate::table::bound::Bound;
+use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
@@ -44,8 +44,8 @@ use crate::time::BatchTime;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct Tally {
-    feed: Feed,
-    /// The one block, while the feed does not have it.
+    framer: Framer,
+    /// The one block, while the framer does not have it.
     block: Option<Block>,
     stage: CountStage,
     table: Table<u64>,
@@ -63,7 +63,7 @@ debug_fields!([] Tally, "Tally");
 impl Tally {
     /// A tally of the tokens of `rule`, with default settings.
     pub fn new(rule: Rule) -> Self {
-        Tally::build(rule, &Config::default(), Kernel::detect(), Bound::NONE)
+        Tally::build(rule, &Config::default(), Kernel::detect(), MemoryCap::NONE)
             .expect("there is memory for one block of the default size")
     }
 
@@ -95,7 +95,7 @@ impl Tally {
             shards: 1,
             sets: 1,
             blocks: 1,
-            feeds: 1,
+            framers: 1,
             decoders: Decoders::default(),
             pipelines: &pipelines,
             kept: Kept::default(),
@@ -110,7 +110,7 @@ impl Tally {
     }
 
     /// `None` without memory.
-    fn build(rule: Rule, config: &Config, kernel: Kernel, bound: Bound) -> Option<Self> {
+    fn build(rule: Rule, config: &Config, kernel: Kernel, bound: MemoryCap) -> Option<Self> {
         let needs = Needs::counting();
         if !has_memory(COUNTER_BYTES + needs.table_bytes_min + config.block_bytes_within_limit()) {
             return None;
@@ -118,7 +118,7 @@ impl Tally {
         let seed = Seed::chosen(config.seed);
         let kernel = kernel.with_line_ends(config.line_ends);
         Some(Tally {
-            feed: Feed::new(rule, config.line_ends, config.record_bytes_max),
+            framer: Framer::new(rule, config.line_ends, config.record_bytes_max),
             block: Some(Arena::new(config.block_bytes_within_limit(), 1)?.block()),
             stage: CountStage::new(rule, kernel, seed),
             table: Table::counting(seed, bound),
@@ -136,21 +136,21 @@ impl Tally {
     /// Takes bytes in, in any cut, and counts the lines that are complete.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            while !self.feed.has_space() {
-                if self.feed.has_block() {
+            while !self.framer.has_space() {
+                if self.framer.has_block() {
                     self.count_complete();
                 } else {
                     let block = self
                         .block
                         .take()
                         .expect("the block is here or with the feed");
-                    self.feed.provide(block);
+                    self.framer.provide(block);
                 }
             }
-            let space = self.feed.space();
+            let space = self.framer.space();
             let count = bytes.len().min(space.len());
             space[..count].copy_from_slice(&bytes[..count]);
-            self.feed.filled(count);
+            self.framer.filled(count);
             bytes = &bytes[count..];
         }
     }
@@ -158,13 +158,13 @@ impl Tally {
     /// The stream ended: a line without an end is complete now. More may be pushed; it begins a new line.
     pub fn end_of_stream(&mut self) {
         while self.count_complete() {}
-        self.feed.end(Ending::Clean);
-        if self.feed.carries_record() {
+        self.framer.end(Ending::Clean);
+        if self.framer.carries_record() {
             let block = self
                 .block
                 .take()
-                .expect("the feed has no block, it carries");
-            self.feed.provide(block);
+                .expect("the framer has no block, it carries");
+            self.framer.provide(block);
         }
         while self.count_complete() {}
     }
@@ -180,7 +180,7 @@ impl Tally {
         while self.count_complete() {}
         self.forget_lent();
         self.stage.flush(&mut self.table);
-        let intake = self.feed.intake();
+        let intake = self.framer.intake();
         close_ledger(&self.before, &intake, &self.counted)?;
         check_counts(&self.table, self.counted.block_bytes, self.tallied)?;
         let delta = intake.since(&self.before)?;
@@ -204,10 +204,10 @@ impl Tally {
 
     /// Counts what is complete. Gives whether anything was.
     fn count_complete(&mut self) -> bool {
-        if !self.feed.has_block() {
+        if !self.framer.has_block() {
             return false;
         }
-        let Some(mut block) = self.feed.cut() else {
+        let Some(mut block) = self.framer.cut() else {
             return false;
         };
         self.forget_lent();

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::{LineEnds, Rule};
-use microtally::internals::{Clients, Event, Filled};
+use microtally::internals::{ConnectionSet, Event, Filled};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -69,7 +69,7 @@ fn tokens(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 fuzz_target!(|input: Input| {
     let limit = 1 + usize::from(input.record_bytes_max);
     let held_max = input.held_bytes_max.map_or(usize::MAX, |max| limit.max(max.into()));
-    let mut clients = Clients::new(limit, held_max);
+    let mut clients = ConnectionSet::new(limit, held_max);
     if input.is_split {
         clients.cut_at(Rule::Split(b' '), LineEnds::Universal);
     }

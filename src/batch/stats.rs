@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::ledger::Intake;
 use crate::split::Tallied;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 use crate::time::BatchTime;
 
 /// How a batch came about.
@@ -89,7 +89,7 @@ impl BatchStats {
     }
 
     /// The same with what there was no room for.
-    pub(crate) fn with(self, loss: Loss) -> Self {
+    pub(crate) fn with(self, loss: Overflow) -> Self {
         BatchStats {
             error_max: loss.error,
             other_records: loss.other,

@@ -33,11 +33,11 @@ use self::control::{Control, Stop};
 use self::plan::{Plan, failed_drop};
 use self::publisher::{Inbox, Publisher};
 use crate::config::{Config, OnLimit};
-use crate::engine::publish_turn::Desk;
+use crate::engine::publish_turn::PublishTurn;
 use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::{Error, ErrorKind, Result};
-use crate::intake::framer::Feed;
-use crate::intake::router::{Hub, Outbox, block_count};
+use crate::intake::framer::Framer;
+use crate::intake::router::{Outbox, Router, block_count};
 use crate::limits::{
     COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, STOP_DRAIN_MS_MAX,
     STOP_THREADS_MS_MAX, THREAD_BYTES,
@@ -54,7 +54,7 @@ use crate::time::Clock;
 
 /// The parts of an engine, built and not yet running: on threads, or stepped by a test.
 pub(crate) struct Parts {
-    pub(crate) hub: Hub,
+    pub(crate) router: Router,
     pub(crate) workers: Vec<Worker>,
     pub(crate) publisher: Publisher,
     pub(crate) wake: Arc<Wake>,
@@ -65,8 +65,8 @@ pub(crate) struct Parts {
 pub(crate) struct Order {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
-    /// The stream each feed belongs to.
-    pub(crate) feeds: Vec<usize>,
+    /// The stream each framer belongs to.
+    pub(crate) framers: Vec<usize>,
     /// Of all sources together.
     pub(crate) decoders: Decoders,
     pub(crate) interval: Duration,
@@ -87,7 +87,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
     let Order {
         config,
         plan,
-        feeds,
+        framers,
         decoders,
         interval,
         clock,
@@ -105,15 +105,15 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         config: &config,
         shards: shard_count + 1,
         sets: 2,
-        blocks: block_count(shard_count, feeds.len()),
-        feeds: feeds.len(),
+        blocks: block_count(shard_count, framers.len()),
+        framers: framers.len(),
         decoders,
         pipelines: &pipelines,
         kept,
     }
     .bound()?;
     let block_bytes = config.block_bytes_within_limit();
-    let blocks = block_count(shard_count, feeds.len());
+    let blocks = block_count(shard_count, framers.len());
     check_memory(
         shard_count + 1,
         block_bytes.saturating_mul(blocks),
@@ -154,11 +154,11 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
     let helper = shard();
     let helper_end = handed_over.pop().expect("the helper's was pushed last");
     let low_latency = config.low_latency.is_some();
-    let feeds: Vec<(Feed, usize)> = feeds
+    let framers: Vec<(Framer, usize)> = framers
         .into_iter()
         .map(|stream| {
             (
-                Feed::new(
+                Framer::new(
                     plan.rule_of(stream),
                     config.line_ends,
                     config.record_bytes_max,
@@ -168,15 +168,15 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         })
         .collect();
     let published = Arc::new(AtomicU64::new(0));
-    let stream_count = feeds
+    let stream_count = framers
         .iter()
         .map(|(_, stream)| stream + 1)
         .max()
         .unwrap_or(0);
     let (intakes_in, intakes_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX * stream_count);
     let (cuts_in, cuts_out) = rtrb::RingBuffer::new(EPOCHS_IN_FLIGHT_MAX);
-    let mut hub = Hub::new(
-        feeds,
+    let mut router = Router::new(
+        framers,
         rings,
         &arena,
         helper,
@@ -189,7 +189,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         low_latency,
     );
     if config.seed.is_some() {
-        hub.be_repeatable();
+        router.be_repeatable();
     }
     let mut publisher = Publisher::new(
         plan,
@@ -208,7 +208,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
     );
     publisher.set_limit(config.memory_bytes_max, config.on_limit);
     Ok(Parts {
-        hub,
+        router,
         workers,
         publisher,
         wake,
@@ -259,53 +259,53 @@ fn arena(block_bytes: usize, block_count: usize) -> Result<Arena> {
 /// The threads of a running engine, the reading ones aside. Dropping it stops them.
 pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) publish_turn: Arc<PublishTurn>,
     threads: Vec<JoinHandle<()>>,
     /// Those that shards are pinned to.
     cores: Cores,
 }
 
-/// Starts the threads of `parts` and gives the hub to whoever reads.
+/// Starts the threads of `parts` and gives the router to whoever reads.
 pub(crate) fn launch(
     parts: Parts,
     pin: bool,
     control: Arc<Control>,
     notices: &Notices,
-) -> Result<(Hub, Runtime)> {
+) -> Result<(Router, Runtime)> {
     let Parts {
-        mut hub,
+        mut router,
         workers,
         publisher,
         wake,
         low_latency,
     } = parts;
-    let desk = Desk::new(publisher, wake, Arc::clone(&control), low_latency);
-    let mut runtime = Runtime::new(control, Arc::clone(&desk));
+    let publish_turn = PublishTurn::new(publisher, wake, Arc::clone(&control), low_latency);
+    let mut runtime = Runtime::new(control, Arc::clone(&publish_turn));
     let publisher_thread = {
-        let desk = Arc::clone(&desk);
-        runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
+        let publish_turn = Arc::clone(&publish_turn);
+        runtime.spawn("mt-publisher".to_owned(), move || publish_turn.run())?
     };
-    desk.set_owner(publisher_thread.clone());
+    publish_turn.set_owner(publisher_thread.clone());
     let bodies = workers.into_iter().map(|mut worker| {
-        let (control, desk) = (Arc::clone(&runtime.control), Arc::clone(&desk));
-        move || worker::run(&mut worker, &control.abort, || desk.handed_over())
+        let (control, publish_turn) = (Arc::clone(&runtime.control), Arc::clone(&publish_turn));
+        move || worker::run(&mut worker, &control.abort, || publish_turn.handed_over())
     });
     let bodies = bodies.collect();
     let shards = runtime.spawn_pinned("mt-shard", bodies, pin, notices)?;
     for (index, thread) in shards.iter().enumerate() {
-        hub.set_reader(index, thread.clone());
+        router.set_reader(index, thread.clone());
     }
-    hub.set_publisher(publisher_thread);
-    desk.set_shards(shards);
-    Ok((hub, runtime))
+    router.set_publisher(publisher_thread);
+    publish_turn.set_shards(shards);
+    Ok((router, runtime))
 }
 
 impl Runtime {
     /// The threads of an engine, none so far, whose batches are put out at `publish_turn`.
-    fn new(control: Arc<Control>, desk: Arc<Desk>) -> Self {
+    fn new(control: Arc<Control>, publish_turn: Arc<PublishTurn>) -> Self {
         Runtime {
             control,
-            desk,
+            publish_turn,
             threads: Vec::new(),
             cores: Cores::default(),
         }
@@ -391,7 +391,7 @@ impl Runtime {
     ///
     /// [`ErrorKind::InvalidCall`]: in a forked process, or in a function that the engine calls.
     pub(crate) fn check(&self, call: &str) -> Result<()> {
-        check(&self.control, &self.desk, call)
+        check(&self.control, &self.publish_turn, call)
     }
 
     /// Stops, and waits until it is done: `at_most` so long, or, without a limit, as long as batches are put out and
@@ -452,7 +452,7 @@ impl Runtime {
             if self.control.wait_stopped(LOOK.min(left)) {
                 return true;
             }
-            if !self.desk.is_serving() {
+            if !self.publish_turn.is_serving() {
                 left = left.saturating_sub(LOOK);
                 if left.is_zero() {
                     return false;
@@ -489,7 +489,7 @@ impl Runtime {
         }
         // One of the engine's own threads, in a function of the user's, cannot wait for itself, nor for
         // those that may be waiting for what it holds: they end when it returns.
-        if self.desk.is_inside() {
+        if self.publish_turn.is_inside() {
             self.threads.clear();
         }
         let all_ended = self.control.wait_threads(self.threads.len(), at_most);
@@ -507,11 +507,11 @@ impl Runtime {
 }
 
 /// Refuses `call` where it could only wait for ever.
-pub(crate) fn check(control: &Control, desk: &Desk, call: &str) -> Result<()> {
+pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -> Result<()> {
     if control.is_forked() {
         return Err(control.forked(call));
     }
-    if desk.is_inside() {
+    if publish_turn.is_inside() {
         return Err(Error::new(
             ErrorKind::InvalidCall,
             format!(

@@ -1,6 +1,6 @@
 //! What an engine is to compute, as the engine sees it: pipelines in the shards, outputs behind them.
 //!
-//! Promise: the two planes meet here and nowhere else. A [`Node`] is compiled into one stage a shard
+//! Promise: the two planes meet here and nowhere else. A [`Pipeline`] is compiled into one stage a shard
 //! (the record plane); an [`Output`] sees each merged batch once, where it is put out (the batch plane).
 //! Refuses to know: operators, formats.
 
@@ -8,40 +8,40 @@ use std::sync::Arc;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Control;
-use crate::epoch::barrier::Mark;
-use crate::epoch::hand_over::{NodeTable, Partial};
+use crate::epoch::barrier::Barrier;
+use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Needs;
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
-use crate::table::bound::Bound;
+use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::table::{Table, add};
 use crate::time::BatchTime;
 
 /// A pipeline from a stream to a reduction.
-pub(crate) trait Node: Send + Sync {
+pub(crate) trait Pipeline: Send + Sync {
     /// Number of the stream it reads.
     fn stream(&self) -> usize;
     /// The finest rule at whose delimiters its stream may be cut.
     fn rule(&self) -> Rule;
     /// The half that runs in a shard. Each of its tables keeps within `bound`.
-    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage>;
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: MemoryCap) -> Box<dyn Stage>;
     /// An empty table for it, which keeps within `bound`.
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial>;
+    fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate>;
     /// What memory it needs; nothing if its memory cannot be limited.
     fn needs(&self) -> Needs;
     /// Folds `from` into `into`; both came from `partial`.
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial);
+    fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate);
     /// Checks a merged table against what the splitting saw, where the pipeline only counts.
     fn check(&self, merged: &NodeTable) -> Result<()>;
 }
 
 /// An epoch as the batch plane gets it: every shard's part in one.
 pub(crate) struct Merged<'a> {
-    pub(crate) mark: Mark,
+    pub(crate) mark: Barrier,
     /// One for each node. What one holds means nothing when it has failed.
     pub(crate) nodes: &'a mut [NodeTable],
     /// One for each node.
@@ -95,7 +95,7 @@ pub(crate) fn failed_drop(message: &str) -> Error {
 
 /// Everything an engine computes.
 pub(crate) struct Plan {
-    pub(crate) nodes: Vec<Arc<dyn Node>>,
+    pub(crate) nodes: Vec<Arc<dyn Pipeline>>,
     /// In registration order.
     pub(crate) outputs: Vec<Box<dyn Output>>,
 }
@@ -141,7 +141,7 @@ impl CountTokens {
     }
 }
 
-impl Node for CountTokens {
+impl Pipeline for CountTokens {
     fn stream(&self) -> usize {
         self.stream
     }
@@ -150,11 +150,11 @@ impl Node for CountTokens {
         self.rule
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed, _bound: Bound) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, _bound: MemoryCap) -> Box<dyn Stage> {
         Box::new(CountStage::new(self.rule, kernel, seed))
     }
 
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+    fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {
         Box::new(Table::counting(seed, bound))
     }
 
@@ -162,7 +162,7 @@ impl Node for CountTokens {
         Needs::counting()
     }
 
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+    fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
         table_of_mut::<u64>(into).merge_from(table_of(from), add);
     }
 

@@ -8,11 +8,11 @@
 //! a small batch; `mt-publisher` steps in where two meet:
 //!
 //! ```text
-//!   has handed over                    is at the desk
+//!   has handed over                    has its turn
 //!   try the lock                       step until nothing is complete
 //!   taken? unpark mt-publisher         leave
 //! ```
-//! What the one at the desk did not see any more, `mt-publisher` sees: it takes the lock by waiting.
+//! What the thread that has its turn no longer saw, `mt-publisher` sees: it takes the lock by waiting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 
 use crate::engine::control::Control;
-use crate::engine::publisher::{Publisher, Step};
+use crate::engine::publisher::{Publisher, Turn};
 use crate::error::Error;
 use crate::ring::Wake;
 use crate::shard::panic_message;
@@ -36,7 +36,7 @@ fn here() -> usize {
 }
 
 /// See the module.
-pub(crate) struct Desk {
+pub(crate) struct PublishTurn {
     /// Gone when the run is over, and with it the outputs: who waits for their end must not wait for
     /// that of the engine's handle.
     publisher: Mutex<Option<Publisher>>,
@@ -52,15 +52,15 @@ pub(crate) struct Desk {
     server: AtomicUsize,
 }
 
-impl Desk {
-    /// A desk for `publisher`. In low-latency mode every thread puts out what it completes.
+impl PublishTurn {
+    /// Turns at `publisher`. In low-latency mode every thread puts out what it completes.
     pub(crate) fn new(
         publisher: Publisher,
         wake: Arc<Wake>,
         control: Arc<Control>,
         low_latency: bool,
     ) -> Arc<Self> {
-        Arc::new(Desk {
+        Arc::new(PublishTurn {
             publisher: Mutex::new(Some(publisher)),
             shards: OnceLock::new(),
             wake,
@@ -105,7 +105,7 @@ impl Desk {
     }
 
     /// The reading side has cut epochs: puts out what is complete, in low-latency mode. Otherwise the
-    /// hub has woken `mt-publisher`.
+    /// router has woken `mt-publisher`.
     pub(crate) fn has_cut(&self) {
         if self.low_latency {
             self.help();
@@ -164,7 +164,7 @@ impl Desk {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
             match catch_unwind(AssertUnwindSafe(|| publisher.step())) {
-                Ok(Ok(Step::Published(roll))) => {
+                Ok(Ok(Turn::Published(roll))) => {
                     for (index, shard) in self.shards.get().into_iter().flatten().enumerate() {
                         if roll.has(index) {
                             shard.unpark();
@@ -172,8 +172,8 @@ impl Desk {
                     }
                     self.wake.notify();
                 }
-                Ok(Ok(Step::Waiting)) => return false,
-                Ok(Ok(Step::Done)) => return true,
+                Ok(Ok(Turn::Waiting)) => return false,
+                Ok(Ok(Turn::Done)) => return true,
                 Ok(Err(error)) => self.control.fail(error),
                 Err(panic) => self.control.fail(Error::internal(format!(
                     "bug while publishing: {}; results put out before are complete, later input was \

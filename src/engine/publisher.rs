@@ -12,7 +12,7 @@ use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::engine::control::Control;
 use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure};
-use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
 use crate::epoch::hand_over::{NodeTable, Sealed, SealedIn, Tables};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::ledger::{Counted, Intake, close_ledger};
 use crate::notice::{Notice, Notices};
 use crate::shard::panic_message;
 use crate::split::Tallied;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 use crate::time::Clock;
 
 /// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
@@ -29,16 +29,16 @@ const BEHIND_MIN: Duration = Duration::from_millis(100);
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Turn {
     /// A batch was put out; the tables of these shards are back.
-    Published(Roll),
+    Published(ShardSet),
     /// No batch was cut, or not all of its shards have handed over.
     Waiting,
     /// The last batch was put out.
     Done,
 }
 
-/// See the module. Stepped by a `Desk`, or by a test.
+/// See the module. Stepped by a `PublishTurn`, or by a test.
 pub(crate) struct Publisher {
     plan: Plan,
     shards: Vec<SealedIn>,
@@ -51,7 +51,7 @@ pub(crate) struct Publisher {
     stats: Vec<BatchStats>,
     /// What each stream had read at the mark before and at the one at hand.
     intakes: rtrb::Consumer<Intake>,
-    cuts: rtrb::Consumer<Cut>,
+    cuts: rtrb::Consumer<EpochHeader>,
     before: Vec<Intake>,
     now: Vec<Intake>,
     interval: Duration,
@@ -75,7 +75,7 @@ pub(crate) struct Inbox {
     /// What each of `stream_count` streams had read at each mark.
     pub(crate) intakes: rtrb::Consumer<Intake>,
     /// The epochs that were cut.
-    pub(crate) cuts: rtrb::Consumer<Cut>,
+    pub(crate) cuts: rtrb::Consumer<EpochHeader>,
     pub(crate) stream_count: usize,
 }
 
@@ -129,17 +129,17 @@ impl Publisher {
     /// # Errors
     ///
     /// An output that cannot be written, or a ledger that does not close: the run ends.
-    pub(crate) fn step(&mut self) -> Result<Step> {
+    pub(crate) fn step(&mut self) -> Result<Turn> {
         if self.is_done {
-            return Ok(Step::Done);
+            return Ok(Turn::Done);
         }
-        let Ok(&Cut { mark, roll }) = self.cuts.peek() else {
-            return Ok(Step::Waiting);
+        let Ok(&EpochHeader { mark, roll }) = self.cuts.peek() else {
+            return Ok(Turn::Waiting);
         };
         let on_roll = |&(index, _): &(usize, &mut SealedIn)| roll.has(index);
         let shards = self.shards.iter_mut().enumerate().filter(on_roll);
         if !self.helper.is_ready() || !shards.map(|(_, shard)| shard).all(|s| s.is_ready()) {
-            return Ok(Step::Waiting);
+            return Ok(Turn::Waiting);
         }
         self.cuts.pop().expect("it was looked at");
         let shards = self.shards.iter_mut().enumerate().filter(on_roll);
@@ -167,14 +167,14 @@ impl Publisher {
             }
             shard.give_back(tables);
         }
-        // Release: pairs with the Acquire in `Hub::cut`.
+        // Release: pairs with the Acquire in `Router::cut`.
         self.published.store(mark.epoch, Ordering::Release);
         outcome?;
         self.is_done = mark.last;
         Ok(if mark.last {
-            Step::Done
+            Turn::Done
         } else {
-            Step::Published(roll)
+            Turn::Published(roll)
         })
     }
 
@@ -199,7 +199,7 @@ impl Publisher {
         guarded(&mut || drop(rest.take()));
     }
 
-    fn publish(&mut self, mark: &Mark) -> Result<()> {
+    fn publish(&mut self, mark: &Barrier) -> Result<()> {
         let start = self.clock.now();
         let due = Duration::from_millis(mark.time.as_millis());
         let mut counted = Counted::default();
@@ -237,7 +237,7 @@ impl Publisher {
             }
         }
         let losses = first.nodes.iter().map(loss_of);
-        let loss = losses.fold(Loss::default(), Loss::plus);
+        let loss = losses.fold(Overflow::default(), Overflow::plus);
 
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
@@ -272,7 +272,7 @@ impl Publisher {
         if !loss.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
             let missing = missing_max.unwrap_or(0);
-            self.tell_limit(mark, Loss { missing, ..loss });
+            self.tell_limit(mark, Overflow { missing, ..loss });
         }
         // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
         self.put_out(mark)?;
@@ -289,7 +289,7 @@ impl Publisher {
 
     /// Once a run.
     #[cold]
-    fn tell_limit(&mut self, mark: &Mark, loss: Loss) {
+    fn tell_limit(&mut self, mark: &Barrier, loss: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
@@ -310,7 +310,7 @@ impl Publisher {
     }
 
     /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
-    fn put_out(&mut self, mark: &Mark) -> Result<()> {
+    fn put_out(&mut self, mark: &Barrier) -> Result<()> {
         let first = self
             .tables
             .first_mut()
@@ -347,29 +347,29 @@ impl Publisher {
 }
 
 /// What there was no room for. What a table of a pipeline that failed holds, or lacks, means nothing.
-fn loss_of(node: &NodeTable) -> Loss {
+fn loss_of(node: &NodeTable) -> Overflow {
     match node.failure {
         None => node.partial.loss(),
-        Some(_) => Loss::default(),
+        Some(_) => Overflow::default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::plan::{CountTokens, Node};
+    use crate::engine::plan::{CountTokens, Pipeline};
     use crate::epoch::hand_over::hand_over;
     use crate::error::ErrorKind;
     use crate::split::Rule;
-    use crate::table::bound::Bound;
+    use crate::table::bound::MemoryCap;
     use crate::table::keys::Seed;
     use crate::time::BatchTime;
 
     /// One batch of a publisher whose only shard has counted nothing, while `intake` came in.
-    fn publish(intake: Intake) -> Result<Step> {
-        let node: Arc<dyn Node> = Arc::new(CountTokens::new(0, Rule::Lines));
+    fn publish(intake: Intake) -> Result<Turn> {
+        let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(0, Rule::Lines));
         let seed = Seed::from_words(1, 2, 3);
-        let tables = || Tables::new([node.partial(seed, Bound::NONE)].into_iter());
+        let tables = || Tables::new([node.partial(seed, MemoryCap::NONE)].into_iter());
         let (mut helper, publisher_end) = hand_over(tables());
         let (mut intakes, intakes_out) = rtrb::RingBuffer::new(1);
         let (mut cuts, cuts_out) = rtrb::RingBuffer::new(1);
@@ -393,14 +393,15 @@ mod tests {
             Control::new(Arc::new(|| ())),
             Notices::default(),
         );
-        let mark = Mark {
+        let mark = Barrier {
             epoch: 1,
             time: BatchTime::from_millis(1),
             last: true,
         };
         intakes.push(intake).expect("there is a place");
-        let roll = Roll::default();
-        cuts.push(Cut { mark, roll }).expect("there is a place");
+        let roll = ShardSet::default();
+        cuts.push(EpochHeader { mark, roll })
+            .expect("there is a place");
         assert!(helper.try_swap(&mut tables(), mark));
         publisher.step()
     }
@@ -408,7 +409,7 @@ mod tests {
     /// What no shard was given is in no check of a pipeline's own.
     #[test]
     fn bytes_that_came_in_and_that_nobody_counted_end_the_run() {
-        assert_eq!(publish(Intake::default()).expect("it closes"), Step::Done);
+        assert_eq!(publish(Intake::default()).expect("it closes"), Turn::Done);
         let lost = Intake {
             bytes_read: 7,
             ..Intake::default()
@@ -421,6 +422,6 @@ mod tests {
             bytes_carried: 7,
             ..Intake::default()
         };
-        assert_eq!(publish(waiting).expect("they are held"), Step::Done);
+        assert_eq!(publish(waiting).expect("they are held"), Turn::Done);
     }
 }

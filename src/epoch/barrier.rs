@@ -7,7 +7,7 @@ use crate::time::BatchTime;
 
 /// The boundary between two epochs, put behind the last block of the first in every ring.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct Barrier {
     /// Epochs are numbered from 1, without a gap.
     pub(crate) epoch: u64,
     pub(crate) time: BatchTime,
@@ -18,9 +18,9 @@ pub(crate) struct Mark {
 /// Which shards hand tables over for an epoch: those that were given something. Others are not woken
 /// for a batch they have no part in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Roll([u64; SHARDS_MAX.div_ceil(64)]);
+pub(crate) struct ShardSet([u64; SHARDS_MAX.div_ceil(64)]);
 
-impl Roll {
+impl ShardSet {
     /// Puts the numbered shard on the roll.
     pub(crate) fn add(&mut self, shard: usize) {
         self.0[shard / 64] |= 1 << (shard % 64);
@@ -34,9 +34,9 @@ impl Roll {
 
 /// What whoever publishes has to know about an epoch before any table of it comes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    pub(crate) mark: Mark,
-    pub(crate) roll: Roll,
+pub(crate) struct EpochHeader {
+    pub(crate) mark: Barrier,
+    pub(crate) roll: ShardSet,
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_roll_holds_every_shard_there_may_be() {
-        let mut roll = Roll::default();
+        let mut roll = ShardSet::default();
         for shard in [0, 63, 64, SHARDS_MAX - 1] {
             assert!(!roll.has(shard));
             roll.add(shard);

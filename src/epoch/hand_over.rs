@@ -9,18 +9,18 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::epoch::barrier::Mark;
+use crate::epoch::barrier::Barrier;
 use crate::ledger::Counted;
 use crate::split::Tallied;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 
 /// What one pipeline gathers during one epoch in one shard.
-pub(crate) trait Partial: Any + Send {
+pub(crate) trait PartialAggregate: Any + Send {
     /// Distinct keys held; decides which shard's table the others are merged into.
     fn len(&self) -> usize;
     /// What there was no room for.
-    fn loss(&self) -> Loss {
-        Loss::default()
+    fn loss(&self) -> Overflow {
+        Overflow::default()
     }
     /// The most records that are missing in any key's value.
     fn missing_most(&self) -> u64 {
@@ -31,7 +31,7 @@ pub(crate) trait Partial: Any + Send {
     /// Forgets the content, and keeps its keys from now on as `leader` does, with which it was merged: a
     /// table that took a new seed after a flood would otherwise never again be in the others' order. What was taken
     /// of a shared limit for its keys is `leader`'s.
-    fn follow(&mut self, leader: &mut dyn Partial);
+    fn follow(&mut self, leader: &mut dyn PartialAggregate);
     /// For the pipeline that made it, which knows its type.
     fn as_any(&self) -> &dyn Any;
     /// For the pipeline that made it, which knows its type.
@@ -40,7 +40,7 @@ pub(crate) trait Partial: Any + Send {
 
 /// One pipeline's share of [`Tables`].
 pub(crate) struct NodeTable {
-    pub(crate) partial: Box<dyn Partial>,
+    pub(crate) partial: Box<dyn PartialAggregate>,
     /// Bytes of the blocks this pipeline was given.
     pub(crate) block_bytes: u64,
     pub(crate) tallied: Tallied,
@@ -58,7 +58,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Empty tables, one for each pipeline.
-    pub(crate) fn new(partials: impl Iterator<Item = Box<dyn Partial>>) -> Self {
+    pub(crate) fn new(partials: impl Iterator<Item = Box<dyn PartialAggregate>>) -> Self {
         let nodes = partials
             .map(|partial| NodeTable {
                 partial,
@@ -93,7 +93,7 @@ impl Tables {
 
 /// Tables of a finished epoch.
 pub(crate) struct Sealed {
-    pub(crate) mark: Mark,
+    pub(crate) mark: Barrier,
     pub(crate) tables: Tables,
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn hand_over(spare: Tables) -> (SealedOut, SealedIn) {
 
 impl SealedOut {
     /// Hands `filled` over and puts the spare in its place, if the spare is there.
-    pub(crate) fn try_swap(&mut self, filled: &mut Tables, mark: Mark) -> bool {
+    pub(crate) fn try_swap(&mut self, filled: &mut Tables, mark: Barrier) -> bool {
         let Ok(spare) = self.spares.pop() else {
             return false;
         };

@@ -3,20 +3,20 @@
 //! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
 //! up to the tokens and the keys' bytes to the bytes that were split. Refuses to know: threads, sinks.
 
-use crate::epoch::hand_over::{NodeTable, Partial};
+use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MIB;
 use crate::split::Tallied;
 use crate::table::Table;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 use crate::time::BatchTime;
 
-impl<V: Copy + Send + 'static> Partial for Table<V> {
+impl<V: Copy + Send + 'static> PartialAggregate for Table<V> {
     fn len(&self) -> usize {
         Table::len(self)
     }
 
-    fn loss(&self) -> Loss {
+    fn loss(&self) -> Overflow {
         Table::loss(self)
     }
 
@@ -28,7 +28,7 @@ impl<V: Copy + Send + 'static> Partial for Table<V> {
         Table::clear(self);
     }
 
-    fn follow(&mut self, leader: &mut dyn Partial) {
+    fn follow(&mut self, leader: &mut dyn PartialAggregate) {
         let leader = table_of_mut::<V>(leader);
         leader.take_charge_of(self);
         Table::clear(self);
@@ -45,7 +45,7 @@ impl<V: Copy + Send + 'static> Partial for Table<V> {
 }
 
 /// The table behind `partial`, which must be of values `V`: one pipeline makes all of its tables.
-pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn Partial) -> &Table<V> {
+pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate) -> &Table<V> {
     partial
         .as_any()
         .downcast_ref()
@@ -53,7 +53,9 @@ pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn Partial) -> &Tabl
 }
 
 /// As [`table_of`], to change it.
-pub(crate) fn table_of_mut<V: Copy + Send + 'static>(partial: &mut dyn Partial) -> &mut Table<V> {
+pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
+    partial: &mut dyn PartialAggregate,
+) -> &mut Table<V> {
     partial
         .as_any_mut()
         .downcast_mut()
@@ -79,7 +81,7 @@ pub(crate) fn sum_nodes<'a>(
 pub(crate) fn merge_nodes<'a>(
     first: &mut NodeTable,
     others: impl Iterator<Item = &'a mut NodeTable>,
-    mut fold: impl FnMut(&mut dyn Partial, &dyn Partial),
+    mut fold: impl FnMut(&mut dyn PartialAggregate, &dyn PartialAggregate),
 ) {
     for other in others {
         if other.partial.len() > first.partial.len() {
@@ -139,8 +141,8 @@ pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallie
 
 /// The error of a run that ends at its memory limit.
 #[cold]
-pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, loss: Loss) -> Error {
-    let (ms, Loss { full_at, other, .. }) = (time.as_millis(), loss);
+pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, loss: Overflow) -> Error {
+    let (ms, Overflow { full_at, other, .. }) = (time.as_millis(), loss);
     let size = bytes_max as f64 / MIB as f64;
     Error::new(
         ErrorKind::Limit,

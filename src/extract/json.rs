@@ -14,12 +14,12 @@ use crate::extract::find::Missing;
 /// Where to look.
 #[derive(Clone, Debug)]
 pub struct Pointer {
-    names: Vec<Step>,
+    names: Vec<PointerStep>,
 }
 
 /// One step down: into an object by name, into an array by number.
 #[derive(Clone, Debug)]
-struct Step {
+struct PointerStep {
     name: String,
     /// RFC 6901: digits without a zero in front.
     index: Option<usize>,
@@ -32,7 +32,7 @@ impl Pointer {
         let step = |name: &String| {
             let is_index = name == "0"
                 || !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
-            Step {
+            PointerStep {
                 name: name.clone(),
                 index: name.parse().ok().filter(|_| is_index),
             }
@@ -152,7 +152,7 @@ fn write_compact(json: &[u8], out: &mut Vec<u8>) {
 /// The rest of the way, from a value on.
 #[derive(Clone, Copy)]
 struct Walk<'p> {
-    steps: &'p [Step],
+    steps: &'p [PointerStep],
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {

@@ -1,4 +1,4 @@
-//! The reading side's half of the engine: feeds on one side, rings on the other, and a shard of its own
+//! The reading side's half of the engine: framers on one side, rings on the other, and a shard of its own
 //! for when every ring is full.
 //!
 //! Promise: never blocks and never allocates in steady state. When nothing can be taken in any more it
@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!                     ┌▶ ring 0 ═▶ shard 0
-//!   feeds ─▶ blocks ──┼▶ ring 1 ═▶ shard 1      the ring with the fewest blocks under way
+//!   framers ─▶ blocks ──┼▶ ring 1 ═▶ shard 1      the ring with the fewest blocks under way
 //!                     └▶ helper                 when all are full: counted right here
 //! ```
 //! A small batch takes the short way: what is left when it is cut is counted right here while no shard is
@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
-use crate::epoch::barrier::{Cut, Mark, Roll};
-use crate::intake::framer::{Ending, Feed};
+use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
+use crate::intake::framer::{Ending, Framer};
 use crate::ledger::{Account, Intake};
 use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
@@ -35,20 +35,20 @@ use crate::split::Delimiters;
 use crate::time::BatchTime;
 
 /// See the module.
-pub(crate) struct Hub {
-    feeds: Vec<Port>,
-    rings: Vec<Writer<Mark>>,
-    /// Blocks that are neither in a ring nor with a feed.
+pub(crate) struct Router {
+    framers: Vec<Port>,
+    rings: Vec<Writer<Barrier>>,
+    /// Blocks that are neither in a ring nor with a framer.
     free: Vec<Block>,
     arena: Arena,
-    /// Blocks that were not taken out of the arena yet: those of feeds that had nothing to read.
+    /// Blocks that were not taken out of the arena yet: those of framers that had nothing to read.
     uncarved: usize,
     helper: ShardCore,
     /// Marks the helper has met and not sealed; while there are any it may not count.
-    helper_marks: VecDeque<Mark>,
+    helper_marks: VecDeque<Barrier>,
     outbox: Outbox,
     /// The shards that were given something since the last mark.
-    roll: Roll,
+    roll: ShardSet,
     /// Something was read since the last mark.
     has_input: bool,
     low_latency: bool,
@@ -69,55 +69,55 @@ pub(crate) struct Outbox {
     /// shards over exactly the same bytes.
     pub(crate) intakes: rtrb::Producer<Intake>,
     /// Pushed behind the intakes, which it makes visible.
-    pub(crate) cuts: rtrb::Producer<Cut>,
+    pub(crate) cuts: rtrb::Producer<EpochHeader>,
     pub(crate) stream_count: usize,
 }
 
-/// A feed and the stream it belongs to.
+/// A framer and the stream it belongs to.
 struct Port {
-    feed: Feed,
+    framer: Framer,
     stream: usize,
     /// What the source says of its bytes.
     account: Account,
-    /// `Feed::end` was called and what it left is not placed yet.
+    /// `Framer::end` was called and what it left is not placed yet.
     ending: bool,
 }
 
 impl Port {
     /// The whole way of the bytes so far.
     fn intake(&self) -> Intake {
-        self.account.then(self.feed.intake())
+        self.account.then(self.framer.intake())
     }
 }
 
-impl Hub {
-    /// A hub for the given feeds, each with the number of its stream. The arena has room for
+impl Router {
+    /// A router for the given framers, each with the number of its stream. The arena has room for
     /// [`block_count`] blocks.
     pub(crate) fn new(
-        feeds: Vec<(Feed, usize)>,
-        rings: Vec<Writer<Mark>>,
+        framers: Vec<(Framer, usize)>,
+        rings: Vec<Writer<Barrier>>,
         arena: &Arena,
         helper: ShardCore,
         published: Arc<AtomicU64>,
         outbox: Outbox,
         low_latency: bool,
     ) -> Self {
-        let blocks = block_count(rings.len(), feeds.len());
+        let blocks = block_count(rings.len(), framers.len());
         // A thousand inputs that are silent take nothing. What is carved later is in the arena as well.
-        let carved = blocks.min(rings.len() * BLOCKS_PER_RING + FEEDS_PREPARED);
+        let carved = blocks.min(rings.len() * BLOCKS_PER_RING + FRAMERS_PREPARED);
         let mut free = Vec::with_capacity(blocks);
         free.extend((0..carved).map(|_| arena.block()));
-        let feeds = feeds
+        let framers = framers
             .into_iter()
-            .map(|(feed, stream)| Port {
-                feed,
+            .map(|(framer, stream)| Port {
+                framer,
                 stream,
                 account: Account::default(),
                 ending: false,
             })
             .collect();
-        Hub {
-            feeds,
+        Router {
+            framers,
             rings,
             free,
             arena: arena.clone(),
@@ -125,7 +125,7 @@ impl Hub {
             helper,
             helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
             outbox,
-            roll: Roll::default(),
+            roll: ShardSet::default(),
             has_input: false,
             low_latency,
             is_repeatable: false,
@@ -156,9 +156,9 @@ impl Hub {
         self.has_input
     }
 
-    /// Number of feeds.
-    pub(crate) fn feed_count(&self) -> usize {
-        self.feeds.len()
+    /// Number of framers.
+    pub(crate) fn framer_count(&self) -> usize {
+        self.framers.len()
     }
 
     /// Epochs cut so far.
@@ -167,43 +167,43 @@ impl Hub {
         self.epoch
     }
 
-    /// Memory to read into for the numbered feed, or `None` while everything is full.
+    /// Memory to read into for the numbered framer, or `None` while everything is full.
     pub(crate) fn space(&mut self, index: usize) -> Option<&mut [u8]> {
-        while !self.feeds[index].feed.has_space() {
-            if self.feeds[index].feed.has_block() {
+        while !self.framers[index].framer.has_space() {
+            if self.framers[index].framer.has_block() {
                 self.place_complete(index, 0)?;
             } else {
                 let block = self.take_free();
-                self.feeds[index].feed.provide(block);
+                self.framers[index].framer.provide(block);
             }
         }
-        Some(self.feeds[index].feed.space())
+        Some(self.framers[index].framer.space())
     }
 
     /// The first `count` bytes of the feed's `space` were read.
     pub(crate) fn filled(&mut self, index: usize, count: usize) {
-        self.feeds[index].feed.filled(count);
+        self.framers[index].framer.filled(count);
         self.has_input = true;
     }
 
     /// The feed's source received `count` bytes that are no content.
     pub(crate) fn skipped(&mut self, index: usize, count: usize) {
-        self.feeds[index].feed.skipped(count);
+        self.framers[index].framer.skipped(count);
     }
 
     /// The feed's connection is over. `None` when there is no room now: call again.
     pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Option<()> {
         while self.place_complete(index, 0)? {}
-        if !self.feeds[index].ending {
-            self.feeds[index].feed.end(ending);
-            self.feeds[index].ending = true;
-            if self.feeds[index].feed.carries_record() {
+        if !self.framers[index].ending {
+            self.framers[index].framer.end(ending);
+            self.framers[index].ending = true;
+            if self.framers[index].framer.carries_record() {
                 let block = self.take_free();
-                self.feeds[index].feed.provide(block);
+                self.framers[index].framer.provide(block);
             }
             while self.place_complete(index, 0)? {}
         }
-        self.feeds[index].ending = false;
+        self.framers[index].ending = false;
         Some(())
     }
 
@@ -218,8 +218,8 @@ impl Hub {
         } else {
             (EAGER_BYTES_MIN, 0)
         };
-        for index in 0..self.feeds.len() {
-            if self.feeds[index].feed.held_bytes() >= bytes_min {
+        for index in 0..self.framers.len() {
+            if self.framers[index].framer.held_bytes() >= bytes_min {
                 self.take_back();
                 if self.rings.iter().any(|ring| ring.outstanding() == 0) {
                     let _ = self.place_complete(index, here_bytes_max);
@@ -241,17 +241,17 @@ impl Hub {
         } else {
             COUNT_HERE_BYTES_MAX
         };
-        for index in 0..self.feeds.len() {
+        for index in 0..self.framers.len() {
             while self.place_complete(index, here_bytes_max)? {}
         }
         for stream in 0..self.outbox.stream_count {
-            let feeds = self.feeds.iter().filter(|port| port.stream == stream);
-            let intake = feeds.fold(Intake::default(), |sum, port| sum.plus(&port.intake()));
+            let framers = self.framers.iter().filter(|port| port.stream == stream);
+            let intake = framers.fold(Intake::default(), |sum, port| sum.plus(&port.intake()));
             let pushed = self.outbox.intakes.push(intake);
             assert!(pushed.is_ok(), "epochs under way keep to their limit");
         }
         self.epoch += 1;
-        let mark = Mark {
+        let mark = Barrier {
             epoch: self.epoch,
             time,
             last,
@@ -261,7 +261,7 @@ impl Hub {
             // Every shard ends with it.
             (0..self.rings.len()).for_each(|index| roll.add(index));
         }
-        let pushed = self.outbox.cuts.push(Cut { mark, roll });
+        let pushed = self.outbox.cuts.push(EpochHeader { mark, roll });
         assert!(pushed.is_ok(), "epochs under way keep to their limit");
         for (index, ring) in self.rings.iter_mut().enumerate() {
             if roll.has(index) {
@@ -307,34 +307,34 @@ impl Hub {
         }
     }
 
-    /// Where the numbered feed cuts: at record ends, and where records are too long.
+    /// Where the numbered framer cuts: at record ends, and where records are too long.
     pub(crate) fn delimiters_of(&self, index: usize) -> Delimiters {
-        self.feeds[index].feed.delimiters()
+        self.framers[index].framer.delimiters()
     }
 
-    /// Where the source of the numbered feed writes what it does with its bytes.
+    /// Where the source of the numbered framer writes what it does with its bytes.
     pub(crate) fn account_of(&self, index: usize) -> Account {
-        self.feeds[index].account.clone()
+        self.framers[index].account.clone()
     }
 
-    /// What the numbered feed has read so far.
+    /// What the numbered framer has read so far.
     pub(crate) fn intake_of(&self, index: usize) -> Intake {
-        self.feeds[index].feed.intake()
+        self.framers[index].framer.intake()
     }
 
-    /// Takes the complete records of a feed out of it and has them counted, here if they are no more
+    /// Takes the complete records of a framer out of it and has them counted, here if they are no more
     /// than `here_bytes_max` and no shard is at work. Gives whether there were any; `None` when there is
     /// no room for them now.
     fn place_complete(&mut self, index: usize, here_bytes_max: usize) -> Option<bool> {
-        let Port { feed, .. } = &self.feeds[index];
-        if !feed.has_block() {
+        let Port { framer, .. } = &self.framers[index];
+        if !framer.has_block() {
             return Some(false);
         }
-        let is_small = feed.held_bytes() <= here_bytes_max;
-        let is_spilled = feed.is_spilled();
+        let is_small = framer.held_bytes() <= here_bytes_max;
+        let is_spilled = framer.is_spilled();
         let target = self.room(is_spilled, is_small)?;
-        let Port { feed, stream, .. } = &mut self.feeds[index];
-        let Some(mut block) = feed.cut() else {
+        let Port { framer, stream, .. } = &mut self.framers[index];
+        let Some(mut block) = framer.cut() else {
             return Some(false);
         };
         block.set_number(self.block);
@@ -351,7 +351,7 @@ impl Hub {
     }
 
     /// Where the next block goes. One that outgrew the arena is counted here, so that there is never
-    /// more than one such block for each feed.
+    /// more than one such block for each framer.
     fn room(&mut self, is_spilled: bool, is_small: bool) -> Option<Target> {
         self.take_back();
         let helper_free = self.seal_helper();
@@ -409,14 +409,14 @@ impl Hub {
 }
 
 /// Feeds whose blocks are touched at the start, so that the first bytes do not wait for pages.
-const FEEDS_PREPARED: usize = 16;
+const FRAMERS_PREPARED: usize = 16;
 
 enum Target {
     Ring(usize),
     Helper,
 }
 
-/// Blocks an engine needs: one for each place in a ring, one for each feed to fill.
-pub(crate) fn block_count(ring_count: usize, feed_count: usize) -> usize {
-    ring_count * BLOCKS_PER_RING + feed_count
+/// Blocks an engine needs: one for each place in a ring, one for each framer to fill.
+pub(crate) fn block_count(ring_count: usize, framer_count: usize) -> usize {
+    ring_count * BLOCKS_PER_RING + framer_count
 }

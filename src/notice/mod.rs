@@ -7,7 +7,7 @@ mod handler;
 mod looks_like;
 #[cfg(test)]
 mod tests;
-mod untold;
+mod throttled;
 mod words;
 
 use std::fmt;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use self::looks_like::LooksLike;
 pub(crate) use crate::notice::handler::Notices;
-pub(crate) use crate::notice::untold::Untold;
+pub(crate) use crate::notice::throttled::Throttled;
 use crate::notice::words::{Count, are};
 pub(crate) use crate::notice::words::{Others, url_of_path};
 use crate::time::BatchTime;

@@ -26,7 +26,7 @@ pub enum Parcel<M> {
         stream: usize,
     },
     /// A boundary between the blocks before and behind it.
-    Mark(M),
+    Barrier(M),
 }
 
 /// The end that hands blocks over.
@@ -100,7 +100,7 @@ impl<M> Writer<M> {
 
     /// Puts a mark behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
     pub fn push_mark(&mut self, mark: M) {
-        self.push(Parcel::Mark(mark));
+        self.push(Parcel::Barrier(mark));
     }
 
     fn push(&mut self, parcel: Parcel<M>) {
@@ -208,7 +208,7 @@ mod tests {
         };
         assert_eq!((block.bytes(), stream), (&b"one\n"[..], 7));
         reader.give_back(block);
-        assert!(matches!(reader.pop(), Some(Parcel::Mark(1))));
+        assert!(matches!(reader.pop(), Some(Parcel::Barrier(1))));
         assert!(reader.is_empty());
         assert_eq!(writer.take_empty().expect("the block").filled(), 0);
         assert_eq!(writer.outstanding(), 0);

@@ -14,24 +14,24 @@ use crate::table::Table;
 use crate::table::keys::Seed;
 
 /// See the module.
-pub struct Pipeline<V> {
+pub struct SoloPipeline<V> {
     stage: Box<dyn Stage>,
     table: Table<V>,
 }
 
-debug_fields!([V] Pipeline<V>, "Pipeline");
+debug_fields!([V] SoloPipeline<V>, "Pipeline");
 
-impl Pipeline<u64> {
+impl SoloPipeline<u64> {
     /// What `count_by_value` makes of lines and words.
     pub fn counting(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
-        Pipeline {
+        SoloPipeline {
             stage: Box::new(CountStage::new(rule, kernel, seed)),
             table: Table::new(seed),
         }
     }
 }
 
-impl<V: Copy + Send + 'static> Pipeline<V> {
+impl<V: Copy + Send + 'static> SoloPipeline<V> {
     /// What `map` and `reduce_by_key` make of `records`.
     pub fn keyed<R, M, F>(records: R, map: M, reduce: F, kernel: Kernel, seed: Seed) -> Self
     where
@@ -40,7 +40,7 @@ impl<V: Copy + Send + 'static> Pipeline<V> {
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
-        Pipeline {
+        SoloPipeline {
             stage: Box::new(KeyedStage::new(
                 records,
                 map,
@@ -61,7 +61,7 @@ impl<V: Copy + Send + 'static> Pipeline<V> {
     {
         let map = move |_: &mut (), record: &[u8], key: &mut Vec<u8>| map(record, key);
         let (init, map, reduce) = (Arc::new(|| ()), Arc::new(map), Arc::new(reduce));
-        Pipeline {
+        SoloPipeline {
             stage: Box::new(ComputedStage::new(
                 records,
                 init,

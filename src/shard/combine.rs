@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::epoch::hand_over::Partial;
+use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::ring::arena::Block;
 use crate::shard::stage::{Records, Stage};
@@ -49,7 +49,7 @@ where
     C: Fn(V) -> W + Send + Sync,
     F: Fn(W, V) -> W + Send + Sync,
 {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let (map, create, fold) = (&*self.map, &*self.create, &*self.fold);
         let table = table_of_mut::<W>(into);
         let (around, bytes) = (block.guarded(), block.bytes());
@@ -63,5 +63,5 @@ where
     }
 
     /// Everything is in the table at once.
-    fn flush(&mut self, _into: &mut dyn Partial) {}
+    fn flush(&mut self, _into: &mut dyn PartialAggregate) {}
 }

@@ -17,7 +17,7 @@
 //! in NUL is packed differently. So do the first few tokens of an epoch: a small batch then leaves the hot
 //! words, whose flush costs more than the batch, untouched.
 
-use crate::epoch::hand_over::Partial;
+use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::ring::arena::Block;
 use crate::shard::pack::{Lists, MEDIUM_LEN, Pack, Sorted, list, look_up, pack_for};
@@ -50,7 +50,7 @@ impl CountStage {
 }
 
 impl Stage for CountStage {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let mut chunks = Chunks {
             around: block.guarded(),
             keep_empty: keeps_empty(self.splitter.rule()),
@@ -60,7 +60,7 @@ impl Stage for CountStage {
         self.splitter.visit(block.bytes(), &mut chunks)
     }
 
-    fn flush(&mut self, into: &mut dyn Partial) {
+    fn flush(&mut self, into: &mut dyn PartialAggregate) {
         self.counter.flush(table_of_mut(into));
     }
 }

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::stage::Stage;
-use crate::epoch::barrier::Mark;
+use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{SealedOut, Tables};
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
@@ -95,7 +95,7 @@ impl ShardCore {
     }
 
     /// Hands the tables over for `mark`, if the spare ones are back.
-    pub(crate) fn try_seal(&mut self, mark: Mark) -> bool {
+    pub(crate) fn try_seal(&mut self, mark: Barrier) -> bool {
         if !self.out.has_spare() {
             return false;
         }

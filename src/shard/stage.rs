@@ -3,17 +3,17 @@
 //! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one per block.
 //! Refuses to know: where blocks come from, when an epoch ends, what is done with records.
 
-use crate::epoch::hand_over::Partial;
+use crate::epoch::hand_over::PartialAggregate;
 use crate::ring::arena::Block;
 use crate::split::{Rule, Splitter, Tallied};
 
 /// One pipeline in one shard.
 pub(crate) trait Stage: Send {
     /// Counts `block` into the tables this pipeline made.
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied;
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied;
 
     /// Puts everything that was counted and not yet added into the tables: their epoch ends.
-    fn flush(&mut self, into: &mut dyn Partial);
+    fn flush(&mut self, into: &mut dyn PartialAggregate);
 
     /// Whether there was no room for a key in a table of its own.
     fn is_full(&self) -> bool {
@@ -22,7 +22,7 @@ pub(crate) trait Stage: Send {
 
     /// Leaves nothing of this epoch for the next one. A function of the user's panicked in `block` or
     /// `flush`: the tables are only ever cleared, whatever they hold.
-    fn abandon(&mut self, into: &mut dyn Partial) {
+    fn abandon(&mut self, into: &mut dyn PartialAggregate) {
         self.flush(into);
     }
 }

@@ -8,14 +8,14 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::epoch::barrier::Mark;
+use crate::epoch::barrier::Barrier;
 use crate::limits::SPINS_BEFORE_PARK;
 use crate::ring::{Parcel, Reader};
 use crate::shard::ShardCore;
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum WorkerTurn {
     /// A block was counted.
     Counted,
     /// Tables were handed over.
@@ -29,14 +29,14 @@ pub(crate) enum Step {
 /// A shard with its ring. Stepped by [`run`] on its own thread, or by a test.
 pub(crate) struct Worker {
     shard: ShardCore,
-    ring: Reader<Mark>,
+    ring: Reader<Barrier>,
     /// A mark that was met while the spare tables were away.
-    pending: Option<Mark>,
+    pending: Option<Barrier>,
 }
 
 impl Worker {
     /// A worker that reads `ring`.
-    pub(crate) fn new(shard: ShardCore, ring: Reader<Mark>) -> Self {
+    pub(crate) fn new(shard: ShardCore, ring: Reader<Barrier>) -> Self {
         Worker {
             shard,
             ring,
@@ -45,27 +45,33 @@ impl Worker {
     }
 
     /// Takes one parcel.
-    pub(crate) fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> WorkerTurn {
         let mark = match self.pending.take() {
             Some(mark) => mark,
             None => match self.ring.pop() {
                 Some(Parcel::Block { block, stream }) => {
                     self.shard.count(&block, stream);
                     self.ring.give_back(block);
-                    return Step::Counted;
+                    return WorkerTurn::Counted;
                 }
-                Some(Parcel::Mark(mark)) => mark,
+                Some(Parcel::Barrier(mark)) => mark,
                 // Abandoned is asked first and emptiness again after it: what was pushed before the
                 // writer went away is still counted.
-                None if self.ring.is_abandoned() && self.ring.is_empty() => return Step::Done,
-                None => return Step::Waiting,
+                None if self.ring.is_abandoned() && self.ring.is_empty() => {
+                    return WorkerTurn::Done;
+                }
+                None => return WorkerTurn::Waiting,
             },
         };
         if !self.shard.try_seal(mark) {
             self.pending = Some(mark);
-            return Step::Waiting;
+            return WorkerTurn::Waiting;
         }
-        if mark.last { Step::Done } else { Step::Sealed }
+        if mark.last {
+            WorkerTurn::Done
+        } else {
+            WorkerTurn::Sealed
+        }
     }
 }
 
@@ -76,17 +82,17 @@ pub(crate) fn run(worker: &mut Worker, abort: &AtomicBool, handed_over: impl Fn(
     // Relaxed: the flag carries no data, and whoever sets it unparks this thread.
     while !abort.load(Ordering::Relaxed) {
         match worker.step() {
-            Step::Counted => idle_turns = 0,
-            Step::Sealed => {
+            WorkerTurn::Counted => idle_turns = 0,
+            WorkerTurn::Sealed => {
                 idle_turns = 0;
                 handed_over();
             }
-            Step::Done => break,
-            Step::Waiting if idle_turns < SPINS_BEFORE_PARK => {
+            WorkerTurn::Done => break,
+            WorkerTurn::Waiting if idle_turns < SPINS_BEFORE_PARK => {
                 idle_turns += 1;
                 spin_loop();
             }
-            Step::Waiting => {
+            WorkerTurn::Waiting => {
                 // Whoever pushes a parcel or gives tables back unparks this thread; an `unpark` that
                 // comes between the step and the park makes the park return at once.
                 thread::park();

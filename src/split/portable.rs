@@ -62,28 +62,28 @@ const GATHER_FLAGS: u64 = 0x0102_0408_1020_4080;
 const SUM_FLAGS: u64 = 0x0101_0101_0101_0101;
 
 fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
-    let [feed, ret] = line_ends;
+    let [framer, ret] = line_ends;
     // `|` and not `||` in the classes: every byte is compared with everything, in vectors.
     let delimiters = match rule {
         Rule::Split(separator) => scan(chunk, ends, |byte| {
-            (byte == separator) | (byte == feed) | (byte == ret)
+            (byte == separator) | (byte == framer) | (byte == ret)
         }),
         Rule::SplitWhitespace => scan(chunk, ends, |byte| {
-            (byte == b' ') | (byte.wrapping_sub(b'\t') < 5) | (byte == feed)
+            (byte == b' ') | (byte.wrapping_sub(b'\t') < 5) | (byte == framer)
         }),
         Rule::Lines => search_line_ends(line_ends, chunk, ends),
     };
     Found {
         delimiters,
-        line_feeds: memchr_iter(feed, chunk).count(),
+        line_feeds: memchr_iter(framer, chunk).count(),
         carriage_returns: memchr_iter(ret, chunk).count(),
         has_nul: memchr(0, chunk).is_some(),
     }
 }
 
-fn search_line_ends([feed, ret]: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> usize {
+fn search_line_ends([framer, ret]: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> usize {
     let mut count = 0;
-    for position in memchr2_iter(feed, ret, chunk) {
+    for position in memchr2_iter(framer, ret, chunk) {
         ends[count] = position as u16;
         count += 1;
     }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use bumpalo::Bump;
 
 use super::keys::LongKey;
-use super::leaves::Leaves;
+use super::segments::SegmentedTable;
 use super::{Long, long_bytes};
 use crate::limits::KEY_ARENA_BYTES_INITIAL;
 
@@ -101,7 +101,7 @@ impl KeyArena {
     /// As [`compact`](Self::compact), with `more` bytes beside those of the live keys, and nothing kept for the
     /// next time.
     #[cold]
-    pub(super) fn compact_tightly<V>(&mut self, long: &mut Leaves<Long<V>>, more: usize) {
+    pub(super) fn compact_tightly<V>(&mut self, long: &mut SegmentedTable<Long<V>>, more: usize) {
         self.spare = None;
         let mut target = Alone::with_capacity(self.live + more);
         for entry in long.iter_mut() {
@@ -121,7 +121,7 @@ impl KeyArena {
 
     /// Moves the keys of all entries of the table into memory without gaps.
     #[cold]
-    pub(super) fn compact<V>(&mut self, long: &mut Leaves<Long<V>>) {
+    pub(super) fn compact<V>(&mut self, long: &mut SegmentedTable<Long<V>>) {
         // All keys fit into the chunk that is there, so that nothing can fail half-way: until the last key
         // was moved, some are in the one arena and some in the other.
         let room = self.live..4 * self.live + 2 * KEY_ARENA_BYTES_INITIAL;

@@ -15,7 +15,7 @@ pub(crate) struct Cost {
     pub(super) long_byte: usize,
 }
 
-/// A leaf of a table is split when it is full to 7/8, and then its halves are full to 7/16 on average; 2/5 is below what
+/// A segment of a table is split when it is full to 7/8, and then its halves are full to 7/16 on average; 2/5 is below what
 /// chance makes of that.
 const PLACES_PER_KEY: (usize, usize) = (5, 2);
 
@@ -72,12 +72,12 @@ impl Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::frozen::FrozenTable;
     use crate::table::keys::Seed;
-    use crate::table::past::Past;
 
     #[test]
     fn keys_take_no_more_than_was_said() {
-        let (mut table, mut past) = (Table::new(Seed::random()), Past::new());
+        let (mut table, mut past) = (Table::new(Seed::random()), FrozenTable::new());
         // What there is without any key is not for keys.
         let empty = table.allocated_bytes();
         for number in 0..200_000u64 {
@@ -95,7 +95,7 @@ mod tests {
                 assert!(taken <= said, "{taken} {said} with {number} keys");
                 // Tight enough to be of use.
                 assert!(number < 20_000 || 4 * taken > said, "{taken} {said}");
-                let said = Past::<u64>::cost().of(&table);
+                let said = FrozenTable::<u64>::cost().of(&table);
                 assert!(past.held_bytes() <= said + 64 * 64 + 200, "{number}");
             }
         }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_comes_into_two_places_costs_as_much_as_both() {
-        let (one, two) = (Cost::in_table::<u64>(), Past::<u32>::cost());
+        let (one, two) = (Cost::in_table::<u64>(), FrozenTable::<u32>::cost());
         let both = one.plus(two);
         let mut table = Table::new(Seed::random());
         for key in [

@@ -15,7 +15,7 @@
 //! 3. With vectors the look-up gives the numbers of slots, those that count nothing included, and the counts
 //!    are added up in a loop of their own.
 //! 4. Misses go to the table many at a time, so that their cache misses overlap; in a table that outgrew
-//!    the caches they wait (`deferred`) until their corner of it is worth fetching. There a key takes its slot over once it has been seen
+//!    the caches they wait (`partitioned`) until their corner of it is worth fetching. There a key takes its slot over once it has been seen
 //!    more than twice as often as the key that has it. Both counts are of the same epoch, so a slot
 //!    settles on the most frequent of its keys and does not swing between two.
 //!
@@ -25,8 +25,8 @@
 
 use crate::limits::HOT_SLOTS_LOG2;
 use crate::table::Table;
-use crate::table::deferred::Deferred;
 use crate::table::keys::Seed;
+use crate::table::partitioned::Partitioned;
 
 const HOT_SLOTS: usize = 1 << HOT_SLOTS_LOG2;
 
@@ -46,8 +46,8 @@ const KEYS_BEFORE_FLUSH: u64 = u32::MAX as u64 - (1 << 20);
 pub(crate) struct HotWords {
     slots: Slots,
     /// Misses that wait, 8 MiB, and keys of 9 to 16 bytes, 16 MiB; no memory before a table is large.
-    short: Deferred<u64>,
-    medium: Deferred<u128>,
+    short: Partitioned<u64>,
+    medium: Partitioned<u128>,
     /// Keys counted since the last flush.
     counted: u64,
 }
@@ -83,8 +83,8 @@ impl HotWords {
                 floors: zeros(),
                 has_floors: false,
             },
-            short: Deferred::new(),
-            medium: Deferred::new(),
+            short: Partitioned::new(),
+            medium: Partitioned::new(),
             counted: 0,
         }
     }

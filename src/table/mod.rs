@@ -5,40 +5,40 @@
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
 //! keys does. Refuses to know: threads, epochs, where keys come from.
 //!
-//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `leaves` the hashbrown tables and how
+//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `segments` the hashbrown tables and how
 //! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `pool` is memory that tables share, `refused` is what full tables
-//! know of keys they did not take in, `hot` counts the most frequent keys in front of the table. There is one set of leaves for each key class, because a
+//! know of keys they did not take in, `hot` counts the most frequent keys in front of the table. There is one set of segments for each key class, because a
 //! compare of two integers is three times faster than one of two slices. They are probed with
 //! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
 //! every hit.
 
 mod arena;
 pub(crate) mod bound;
-mod change;
+mod bulk;
 pub(crate) mod cost;
-mod deferred;
+mod entry;
+pub(crate) mod frozen;
 pub(crate) mod hot;
 pub(crate) mod keys;
-mod leaves;
-mod many;
-pub(crate) mod past;
+mod partitioned;
 pub(crate) mod pool;
 mod refused;
+mod segments;
 mod update;
 
 use self::arena::KeyArena;
-use self::bound::{Bound, Limit, Rules};
+use self::bound::{Limit, MemoryCap, Rules};
 use self::keys::{LongKey, Packed, Seed};
-use self::leaves::{Leaves, Strain};
+use self::segments::{HashFlood, SegmentedTable};
 use crate::limits;
 
 /// A value per key. `V` is `u64` for counts.
 #[derive(Debug)]
 pub struct Table<V> {
     seed: Seed,
-    short: Leaves<Short<V>>,
-    medium: Leaves<Medium<V>>,
-    long: Leaves<Long<V>>,
+    short: SegmentedTable<Short<V>>,
+    medium: SegmentedTable<Medium<V>>,
+    long: SegmentedTable<Long<V>>,
     /// Bytes of the keys in `long`.
     arena: KeyArena,
     reseeds: u64,
@@ -67,8 +67,8 @@ struct Long<V> {
     value: V,
 }
 
-/// Leaves that lie in a second-level cache together, or nearly: 2 MiB of the shortest keys.
-const LEAVES_NEAR: usize = 16;
+/// Segments that lie in a second-level cache together, or nearly: 2 MiB of the shortest keys.
+const SEGMENTS_NEAR: usize = 16;
 
 /// Look-ups under way at once: the line of one is asked for while the 16 before it are still on their
 /// way. Cores have 16 to 24 such lines in flight; 8, 32 and 64 could not be told apart from 16.
@@ -187,7 +187,7 @@ impl Table<u64> {
                 *hash = self.seed.hash_long(key_of(place));
                 self.long.prefetch(*hash);
             }
-            if self.long.leaf_count() > LEAVES_NEAR {
+            if self.long.segment_count() > SEGMENTS_NEAR {
                 for &hash in &hashes[..group.len()] {
                     if let Some(entry) = self.long.find(hash, |entry| entry.hash == hash) {
                         entry.key.prefetch();
@@ -209,12 +209,12 @@ impl Table<u64> {
 
     /// Whether the keys of at most 8 bytes have outgrown the second-level cache.
     pub(crate) fn is_short_large(&self) -> bool {
-        self.short.leaf_count() > LEAVES_NEAR && self.limit.bound.may_defer
+        self.short.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_defer
     }
 
     /// Whether the keys of 9 to 16 bytes have.
     pub(crate) fn is_medium_large(&self) -> bool {
-        self.medium.leaf_count() > LEAVES_NEAR && self.limit.bound.may_defer
+        self.medium.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_defer
     }
 }
 
@@ -230,12 +230,12 @@ impl<V: Copy> Table<V> {
     pub fn new(seed: Seed) -> Self {
         Table {
             seed,
-            short: Leaves::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
-            medium: Leaves::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
-            long: Leaves::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
+            short: SegmentedTable::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
+            medium: SegmentedTable::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
+            long: SegmentedTable::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
             arena: KeyArena::new(),
             reseeds: 0,
-            limit: Limit::new(Bound::NONE, Rules::values()),
+            limit: Limit::new(MemoryCap::NONE, Rules::values()),
         }
     }
 
@@ -288,8 +288,8 @@ impl<V: Copy> Table<V> {
     /// takes to insert all keys once; whoever wants it again has to learn the new seed. A table that has a limit
     /// and is near it has no room for that: counting goes on, slowly.
     #[inline]
-    fn relieve(&mut self, strain: Strain) {
-        if strain != Strain::None && self.may_rebuild() {
+    fn relieve(&mut self, strain: HashFlood) {
+        if strain != HashFlood::None && self.may_rebuild() {
             self.take_new_seed();
         }
     }
@@ -544,7 +544,7 @@ mod tests {
         let mut keys = Vec::new();
         for number in 0u64.. {
             let key = format!("{number:08x}");
-            // Same position in any leaf and same directory bits, at a rate that can be searched for.
+            // Same position in any segment and same directory bits, at a rate that can be searched for.
             if seed.hash_short(u64::from_le_bytes(
                 key.as_bytes().try_into().expect("8 bytes"),
             )) & 0xfff

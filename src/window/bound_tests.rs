@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{InverseWindow, ReduceWindow, Shape};
 use crate::config::{Dialect, OnLimit};
-use crate::table::bound::{Bound, Loss};
+use crate::table::bound::{MemoryCap, Overflow};
 use crate::table::keys::Seed;
 use crate::table::{Table, add};
 
@@ -28,7 +28,7 @@ fn batch_of(words: &[u32]) -> Batch {
 
 /// The table of a batch that was thinned `times` times, as it is at its limit.
 fn table_of(batch: &Batch, seed: Seed, times: u8) -> Table<u64> {
-    let bound = Bound {
+    let bound = MemoryCap {
         bytes: usize::MAX - 1,
         on_limit: OnLimit::Approximate,
         may_defer: true,
@@ -51,7 +51,7 @@ fn table_of(batch: &Batch, seed: Seed, times: u8) -> Table<u64> {
 
 /// The window's error and what it has no key for are true of `batches`.
 fn check(window: &Table<u64>, batches: &VecDeque<Batch>) {
-    let Loss { error, other, .. } = window.loss();
+    let Overflow { error, other, .. } = window.loss();
     let mut sums = Batch::new();
     for (key, count) in batches.iter().flatten() {
         *sums.entry(key.clone()).or_insert(0) += count;
@@ -114,7 +114,7 @@ proptest! {
             // Most batches are small.
             let keys = if kind == 0 { keys } else { keys / 10 };
             let batch = burst(number * 1000, keys, span);
-            let bound = Bound { bytes: usize::MAX - 1, on_limit, may_defer: true, pool: None };
+            let bound = MemoryCap { bytes: usize::MAX - 1, on_limit, may_defer: true, pool: None };
             let mut table = Table::counting(seed, bound);
             for (key, &count) in &batch {
                 table.add(key, count, add);
@@ -151,7 +151,7 @@ fn an_uneven_stream_that_fits_is_exact() {
     let seed = Seed::random();
     for number in 0..1300usize {
         let keys = if number % 300 == 7 { 12_000 } else { 20 };
-        let mut table = Table::counting(seed, Bound::NONE);
+        let mut table = Table::counting(seed, MemoryCap::NONE);
         for (key, &count) in &burst(number, keys, 1 << 20) {
             table.add(key, count, add);
         }
@@ -176,7 +176,7 @@ fn a_small_share_is_for_the_most_frequent_key() {
         inverse.keep_within(bytes);
         reduced.keep_within(bytes);
         for number in 0..1500u64 {
-            let bound = Bound {
+            let bound = MemoryCap {
                 bytes: usize::MAX - 1,
                 on_limit: OnLimit::Approximate,
                 may_defer: true,
@@ -204,7 +204,7 @@ fn a_small_share_is_for_the_most_frequent_key() {
 
 /// What was once in a batch is taken off, at most.
 fn assert_window(window: &Table<u64>, often: &str, batches: u64) {
-    let Loss { error, other, .. } = window.loss();
+    let Overflow { error, other, .. } = window.loss();
     assert!(error <= batches && other == 0, "{error} {other}");
     // The error is in what is shown.
     assert_eq!(window.get(often.as_bytes()), Some(100 * batches));

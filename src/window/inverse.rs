@@ -17,8 +17,8 @@ use crate::config::Dialect;
 use crate::limits::RANKED_KEY_BYTES;
 use crate::table::Table;
 use crate::table::cost::Cost;
+use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
-use crate::table::past::Past;
 
 /// PySpark takes off what leaves from this many slides on; below, folding the window anew is less work.
 const PYSPARK_SLIDES_MIN: usize = 5;
@@ -68,8 +68,8 @@ pub struct InverseWindow<V> {
     is_intact: bool,
     /// Several panes, folded among themselves before they meet the window.
     fold: Table<V>,
-    leaving: Past<V>,
-    entering: Past<V>,
+    leaving: FrozenTable<V>,
+    entering: FrozenTable<V>,
 }
 
 debug_fields!([V] InverseWindow<V>, "InverseWindow", applied);
@@ -91,8 +91,8 @@ impl<V: Copy> InverseWindow<V> {
             is_growing: true,
             is_intact: true,
             fold: Table::new(seed),
-            leaving: Past::new(),
-            entering: Past::new(),
+            leaving: FrozenTable::new(),
+            entering: FrozenTable::new(),
         }
     }
 
@@ -112,7 +112,7 @@ impl<V: Copy> InverseWindow<V> {
     /// Keeps within so many bytes: panes for which there is no room are thinned. Before the first batch.
     pub(crate) fn keep_within(&mut self, bytes: usize) {
         // A key is in its pane and in the window, and may be ranked.
-        let (packed, table) = (Past::<V>::cost(), Cost::in_table::<V>());
+        let (packed, table) = (FrozenTable::<V>::cost(), Cost::in_table::<V>());
         let mut cost = packed.plus(table).plus(Cost::of_each(RANKED_KEY_BYTES));
         if !self.panes.come_one_by_one() {
             // It is in the fold of panes that enter or leave, too, made in a table and packed.
@@ -266,12 +266,12 @@ fn folded<V>(old: Option<V>, new: V, reduce: impl Fn(V, V) -> V) -> Option<V> {
 
 /// The fold of some panes: the pane itself if there is one, else made in `fold` and put into `into`.
 fn fold_of<'p, V: Copy>(
-    kept: &'p VecDeque<Past<V>>,
+    kept: &'p VecDeque<FrozenTable<V>>,
     range: Range<usize>,
     fold: &mut Table<V>,
-    into: &'p mut Past<V>,
+    into: &'p mut FrozenTable<V>,
     reduce: impl Fn(V, V) -> V,
-) -> &'p Past<V> {
+) -> &'p FrozenTable<V> {
     if range.len() == 1 {
         return &kept[range.start];
     }
@@ -285,7 +285,12 @@ fn fold_of<'p, V: Copy>(
 
 /// Whether a key of `old` is neither in `window` nor in `new`. `lacking` is room for it.
 #[cold]
-fn lacks<V: Copy>(window: &Table<V>, old: &Past<V>, new: &Past<V>, lacking: &mut Table<V>) -> bool {
+fn lacks<V: Copy>(
+    window: &Table<V>,
+    old: &FrozenTable<V>,
+    new: &FrozenTable<V>,
+    lacking: &mut Table<V>,
+) -> bool {
     lacking.clear();
     for (key, value) in old.iter() {
         if window.get(key).is_none() {

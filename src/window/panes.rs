@@ -28,7 +28,7 @@
 //! where `used` is all that the window has taken and the cost of a pane all that may be taken for its keys,
 //! wherever they come to. So the window keeps within both halves: when a pane last cost more than its share, what was used
 //! and that pane took one half at most, and since then no more panes came than have their shares in the other, or else
-//! the former have left. A pane that would cost more is thinned ([`Past::fill_within`]).
+//! the former have left. A pane that would cost more is thinned ([`FrozenTable::fill_within`]).
 //!
 //! A fixed share alone would hold little of a stream that comes in bursts, and first come, first served
 //! nothing at all of what comes last.
@@ -38,10 +38,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::Shape;
 use crate::table::Table;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 use crate::table::cost::Cost;
+use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
-use crate::table::past::Past;
 
 /// See the module.
 pub(super) struct Panes<V> {
@@ -58,13 +58,13 @@ pub(super) struct Panes<V> {
     /// Whether the last batch of the open pane has entered.
     is_complete: bool,
     /// Complete panes, oldest first.
-    kept: VecDeque<Past<V>>,
+    kept: VecDeque<FrozenTable<V>>,
     /// Complete panes still to come until the last failed one is in no window; 0 if there is none.
     until_sound: usize,
     /// Whether the panes before the kept ones were thrown away, and nobody was told yet.
     is_cut_off: bool,
     /// Panes whose memory is used again.
-    pool: Vec<Past<V>>,
+    pool: Vec<FrozenTable<V>>,
     /// Of those kept and in the pool.
     packed_bytes: usize,
     memory: Option<Memory>,
@@ -255,7 +255,11 @@ impl<V: Copy> Panes<V> {
     /// Bytes of all panes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let packed = self.kept.iter().chain(&self.pool).map(Past::held_bytes);
+        let packed = self
+            .kept
+            .iter()
+            .chain(&self.pool)
+            .map(FrozenTable::held_bytes);
         let packed = packed.sum::<usize>();
         assert_eq!(packed, self.packed_bytes);
         packed + self.open.as_ref().map_or(0, Table::allocated_bytes)
@@ -276,7 +280,7 @@ impl<V: Copy> Panes<V> {
                 self.packed_bytes -= pane.held_bytes();
                 pane
             }
-            None => Past::new(),
+            None => FrozenTable::new(),
         };
         match self.allowed() {
             Some((bytes, cost)) => pane.fill_within(fold, bytes, &cost),
@@ -306,16 +310,16 @@ impl<V: Copy> Panes<V> {
     }
 
     /// The panes, oldest first.
-    pub(super) fn kept(&self) -> &VecDeque<Past<V>> {
+    pub(super) fn kept(&self) -> &VecDeque<FrozenTable<V>> {
         &self.kept
     }
 
     /// What the batches of the kept panes had no room for.
-    pub(super) fn loss(&self) -> Loss {
+    pub(super) fn loss(&self) -> Overflow {
         self.kept
             .iter()
-            .map(Past::loss)
-            .fold(Loss::default(), Loss::plus)
+            .map(FrozenTable::loss)
+            .fold(Overflow::default(), Overflow::plus)
     }
 
     /// How many of the kept panes, the oldest ones, are not in the window that is due.

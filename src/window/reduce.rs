@@ -33,8 +33,8 @@ use super::{NoWindow, Shape};
 use crate::limits::RANKED_KEY_BYTES;
 use crate::table::Table;
 use crate::table::cost::Cost;
+use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
-use crate::table::past::Past;
 
 /// Windows of so few panes are folded anew at every slide.
 const ANEW_PANES_MAX: usize = 4;
@@ -132,7 +132,7 @@ impl<V: Copy> ReduceWindow<V> {
         let values = 2 * (size_of::<V>() + 1) + 2 * size_of::<Option<V>>();
         let each = Cost::of_each(values + RANKED_KEY_BYTES);
         self.panes
-            .keep_within(bytes, Past::<V>::cost().plus(tables).plus(each));
+            .keep_within(bytes, FrozenTable::<V>::cost().plus(tables).plus(each));
     }
 
     /// Bytes of all there is.
@@ -307,7 +307,7 @@ fn of_window<V: Copy>(parts: Option<Parts<V>>, turn: bool) -> Parts<V> {
 }
 
 /// Gives the keys of `pane` their new values.
-fn put<V: Copy>(window: &mut Table<V>, pane: &Past<V>, values: &[Option<V>]) {
+fn put<V: Copy>(window: &mut Table<V>, pane: &FrozenTable<V>, values: &[Option<V>]) {
     window.alter_each(pane, |number, _, _, _| values[number]);
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, UNIX_EPOCH};
 
 use microtally::prelude::*;
-use microtally::sources::TextFiles;
+use microtally::sources::DirectoryFiles;
 use microtally::{Clock, FileOptions, Fill, Source};
 
 const INTERVAL_MS: u64 = 1000;
@@ -63,7 +63,7 @@ fn a_file_is_in_the_batch_it_was_found_in_beside_other_sources() {
     let files = |name: &str| {
         let path = directory.path().join(name);
         std::fs::create_dir(&path).unwrap();
-        TextFiles::new(path, interval, FileOptions::default()).unwrap()
+        DirectoryFiles::new(path, interval, FileOptions::default()).unwrap()
     };
     let (read, is_read) = channel();
     let lines = ssc.union_sources(vec![

@@ -65,8 +65,8 @@ impl Engine {
         let mut gate = self.shared.lock();
         gate.is_closed = true;
         gate.unended.clear();
-        for index in 0..gate.hub.feed_count() {
-            while gate.hub.end_connection(index, Ending::Clean).is_none() {
+        for index in 0..gate.router.framer_count() {
+            while gate.router.end_connection(index, Ending::Clean).is_none() {
                 if self.shared.is_aborted() {
                     return Err(self.failure());
                 }

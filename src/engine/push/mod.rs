@@ -19,12 +19,12 @@ use crate::batch::BatchStats;
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
-use crate::engine::publish_turn::Desk;
+use crate::engine::publish_turn::PublishTurn;
 use crate::engine::{Order, Runtime, build, check, guard, launch};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result};
 use crate::intake::framer::Ending;
-use crate::intake::router::Hub;
+use crate::intake::router::Router;
 use crate::limits::KIB;
 use crate::memory::{Decoders, Kept};
 use crate::notice::{Notice, Notices};
@@ -93,7 +93,7 @@ struct Shared {
     room: Arc<Condvar>,
     wake: Arc<Wake>,
     control: Arc<Control>,
-    desk: Arc<Desk>,
+    publish_turn: Arc<PublishTurn>,
     low_latency: bool,
     clock: Clock,
     /// Says which batch is next, if the engine cuts by itself. Held while it does.
@@ -102,7 +102,7 @@ struct Shared {
 
 /// What writers take turns with.
 struct Gate {
-    hub: Hub,
+    router: Router,
     /// `finish` was called: nothing more is taken, or it would be in no batch.
     is_closed: bool,
     /// Inputs that were dropped where nobody could wait for room: their last lines are to be ended before the next
@@ -114,7 +114,7 @@ impl Gate {
     /// Ends the lines of inputs that were dropped. `None` when there is no room now: call again.
     fn end_dropped(&mut self) -> Option<()> {
         while let Some(&index) = self.unended.last() {
-            self.hub.end_connection(index, Ending::Clean)?;
+            self.router.end_connection(index, Ending::Clean)?;
             self.unended.pop();
         }
         Some(())
@@ -214,7 +214,7 @@ impl EngineBuilder {
         let parts = build(Order {
             config: self.config,
             plan,
-            feeds: vec![0; self.inputs],
+            framers: vec![0; self.inputs],
             decoders: Decoders::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
@@ -223,18 +223,18 @@ impl EngineBuilder {
             wake: Arc::clone(&wake),
             kept: Kept::default(),
         })?;
-        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
+        let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
         let shared = Arc::new(Shared {
             gate: Mutex::new(Gate {
-                hub,
+                router,
                 is_closed: false,
                 unended: Vec::with_capacity(self.inputs),
             }),
             room,
             wake,
             control,
-            desk: Arc::clone(&runtime.desk),
+            publish_turn: Arc::clone(&runtime.publish_turn),
             low_latency,
             clock,
             batches: Mutex::new(batches),
@@ -296,7 +296,7 @@ impl Engine {
     /// engine's own output or notice handler, where the call would wait for itself, and in a forked process, where
     /// the engine's threads are missing; nothing is cut then.
     pub fn cut(&self, time: BatchTime) -> Result<()> {
-        check(&self.shared.control, &self.shared.desk, "cut")?;
+        check(&self.shared.control, &self.shared.publish_turn, "cut")?;
         if self.shared.cut(time, false, None) {
             Ok(())
         } else {
@@ -366,7 +366,7 @@ impl Engine {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Gate> {
-        // A poisoned hub belongs to an engine that has failed; every loop looks at `is_aborted`.
+        // A poisoned router belongs to an engine that has failed; every loop looks at `is_aborted`.
         self.gate
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -407,10 +407,11 @@ impl Shared {
         let mut gate = self.lock();
         let mut is_cut = false;
         while !self.is_aborted() && !is_past(until) {
-            is_cut = is_cut || gate.end_dropped().is_some() && gate.hub.cut(time, last).is_some();
-            if is_cut && gate.hub.seal_helper() {
+            is_cut =
+                is_cut || gate.end_dropped().is_some() && gate.router.cut(time, last).is_some();
+            if is_cut && gate.router.seal_helper() {
                 drop(gate);
-                self.desk.has_cut();
+                self.publish_turn.has_cut();
                 return true;
             }
             gate = self.wait(gate);
@@ -440,14 +441,14 @@ impl io::Write for Input {
                     "the memory limit was reached; the batch that is cut next is the last one";
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
             }
-            if let Some(space) = gate.hub.space(self.index) {
+            if let Some(space) = gate.router.space(self.index) {
                 let count = bytes.len().min(space.len());
                 space[..count].copy_from_slice(&bytes[..count]);
-                gate.hub.filled(self.index, count);
+                gate.router.filled(self.index, count);
                 self.unchecked_bytes += count;
                 return Ok(count);
             }
-            if self.shared.desk.is_inside() {
+            if self.shared.publish_turn.is_inside() {
                 let message = "no room, and the engine's own output cannot wait for it: room comes when the output \
                                returns";
                 return Err(io::Error::new(io::ErrorKind::Deadlock, message));
@@ -467,7 +468,7 @@ impl io::Write for Input {
     fn flush(&mut self) -> io::Result<()> {
         self.check_process("flush")?;
         if self.shared.low_latency {
-            self.shared.lock().hub.offer();
+            self.shared.lock().router.offer();
         }
         Ok(())
     }
@@ -493,9 +494,12 @@ impl Drop for Input {
         // After `finish` the line has been ended.
         while !gate.is_closed
             && !self.shared.is_aborted()
-            && gate.hub.end_connection(self.index, Ending::Clean).is_none()
+            && gate
+                .router
+                .end_connection(self.index, Ending::Clean)
+                .is_none()
         {
-            if self.shared.desk.is_inside() {
+            if self.shared.publish_turn.is_inside() {
                 gate.unended.push(self.index);
                 return;
             }

@@ -1,4 +1,4 @@
-//! The thread that reads: sources on one side, the hub on the other, the batch clock in between.
+//! The thread that reads: sources on one side, the router on the other, the batch clock in between.
 //!
 //! Promise: a batch is cut at its time whatever sources and sinks do (but in low-latency mode sinks run
 //! here, and one that is slow delays the next cut; and a batched source is waited for); a source that
@@ -25,7 +25,7 @@ pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind};
 use crate::intake::framer::Ending;
-use crate::intake::router::Hub;
+use crate::intake::router::Router;
 use crate::ledger::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, Notices};
@@ -89,7 +89,7 @@ impl Next {
 
 /// See the module.
 pub(crate) struct ReactorCore {
-    hub: Hub,
+    router: Router,
     slots: Vec<Slot>,
     /// Sources to call, in turn. A source that was not read to its end for want of room stays here:
     /// the event queue reports an edge only once.
@@ -158,14 +158,14 @@ enum Phase {
 }
 
 impl ReactorCore {
-    /// A reactor for `sources`; the hub has one feed for each. `is_endless`: batches go on when every
+    /// A reactor for `sources`; the router has one framer for each. `is_endless`: batches go on when every
     /// source has ended, and without any, for there is input that does not come through a source.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is of a type of its own and named at the two calls"
     )]
     pub(crate) fn new(
-        hub: Hub,
+        router: Router,
         sources: Vec<Box<dyn Source>>,
         clock: BatchClock,
         batches: Option<u64>,
@@ -193,7 +193,7 @@ impl ReactorCore {
             })
             .collect();
         ReactorCore {
-            hub,
+            router,
             ready: (0..slots.len()).collect(),
             slots,
             clock,
@@ -238,7 +238,7 @@ impl ReactorCore {
         if self.phase == Phase::Draining && self.control.is_drain_over() {
             self.end_drain();
         }
-        let helper_done = self.hub.seal_helper();
+        let helper_done = self.router.seal_helper();
         if self.phase == Phase::Finished {
             return if helper_done {
                 Next::Done
@@ -263,7 +263,7 @@ impl ReactorCore {
             if last && self.tell_ends() {
                 return Next::Again;
             }
-            if self.hub.cut(self.clock.next(), last).is_none() {
+            if self.router.cut(self.clock.next(), last).is_none() {
                 return Next::Stalled(Duration::MAX);
             }
             self.is_asked = false;
@@ -315,7 +315,7 @@ impl ReactorCore {
             self.phase = Phase::Finishing;
             self.clock.close(now);
             // The batch the end belongs to is complete: nobody waits for its time.
-            if self.hub.cut(self.clock.next(), true).is_none() {
+            if self.router.cut(self.clock.next(), true).is_none() {
                 return Next::Stalled(self.clock.remaining(now));
             }
             self.phase = Phase::Finished;
@@ -330,12 +330,12 @@ impl ReactorCore {
 
     /// Nothing to do before `wait` has passed, it is the time of `timer`, or sources are looked at again.
     fn rest(&mut self, wait: Duration, timer: Option<Duration>, now: Duration) -> Next {
-        self.hub.offer();
+        self.router.offer();
         let timer = timer.into_iter().chain(self.next_look()).min();
         let until_timer = timer.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let wait = wait.min(until_timer);
         // Asked here: what was cut before may have left the helper with a mark and without spare tables.
-        if self.hub.seal_helper() {
+        if self.router.seal_helper() {
             Next::Sleep(wait)
         } else {
             Next::Stalled(wait)
@@ -415,13 +415,13 @@ impl ReactorCore {
 
     /// Whether the open batch holds something.
     fn has_input(&self) -> bool {
-        self.hub.has_input()
+        self.router.has_input()
     }
 
     /// Epochs cut so far.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn epochs_cut(&self) -> u64 {
-        self.hub.epochs_cut()
+        self.router.epochs_cut()
     }
 
     /// Whether the last epoch was cut.
@@ -444,7 +444,7 @@ impl ReactorCore {
             if draining && slot.drain_left == 0 {
                 return Some(());
             }
-            let mut space = self.hub.space(index)?;
+            let mut space = self.router.space(index)?;
             if draining && space.len() > slot.drain_left {
                 space = &mut space[..slot.drain_left];
             }
@@ -455,11 +455,11 @@ impl ReactorCore {
             match filled {
                 Ok(Fill::Bytes(count)) if (1..=room).contains(&count) => {
                     slot.drain_left = slot.drain_left.saturating_sub(count);
-                    self.hub.filled(index, count);
+                    self.router.filled(index, count);
                     self.tell_oversize(index);
                 }
                 Ok(Fill::Bytes(count)) => self.refuse(index, count, room),
-                Ok(Fill::Skipped(count)) => self.hub.skipped(index, count),
+                Ok(Fill::Skipped(count)) => self.router.skipped(index, count),
                 Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
                     return Some(());
@@ -471,7 +471,7 @@ impl ReactorCore {
                 }
                 Ok(Fill::Break { clean }) => {
                     let ending = if clean { Ending::Clean } else { Ending::Reset };
-                    slot.ending = Some((ending, self.hub.intake_of(index)));
+                    slot.ending = Some((ending, self.router.intake_of(index)));
                 }
                 Ok(Fill::Complete) => {
                     slot.owes = false;
@@ -510,7 +510,7 @@ impl ReactorCore {
         } else {
             format!("source {name} says it put {count} bytes into room for {room}")
         };
-        self.hub.account_of(index).distrust();
+        self.router.account_of(index).distrust();
         self.lose(index, Error::new(ErrorKind::Source, message));
     }
 
@@ -519,7 +519,7 @@ impl ReactorCore {
         let (name, panic) = (&self.slots[index].name, panic_message(panic));
         let message = format!("source {name} panicked and is read no more: {panic}");
         let error = Error::new(ErrorKind::UserFunction, message);
-        self.hub.account_of(index).distrust();
+        self.router.account_of(index).distrust();
         self.slots[index].knows_end = true;
         let error = self.end_lost(index, error);
         self.control.report(error);
@@ -555,9 +555,9 @@ impl ReactorCore {
             slot.wake_at = None;
             // A break that has found no room yet ends the line already.
             slot.ending
-                .get_or_insert((ending, self.hub.intake_of(index)));
+                .get_or_insert((ending, self.router.intake_of(index)));
             self.tell_end(index);
-            self.hub.account_of(index).close();
+            self.router.account_of(index).close();
             (self.watch)(index, error);
         }
     }
@@ -567,9 +567,9 @@ impl ReactorCore {
         let Some((ending, before)) = self.slots[index].ending else {
             return Some(());
         };
-        self.hub.end_connection(index, ending)?;
+        self.router.end_connection(index, ending)?;
         self.slots[index].ending = None;
-        let after = self.hub.intake_of(index);
+        let after = self.router.intake_of(index);
         if after.truncated_records > before.truncated_records {
             let source = self.slots[index].name.clone();
             self.notices.tell(Notice::Truncated {
@@ -582,7 +582,7 @@ impl ReactorCore {
 
     fn tell_oversize(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        if !slot.oversize_told && self.hub.intake_of(index).oversize_tokens > 0 {
+        if !slot.oversize_told && self.router.intake_of(index).oversize_tokens > 0 {
             slot.oversize_told = true;
             let source = slot.name.clone();
             let record_bytes_max = self.record_bytes_max;

@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 
 use super::{Next, ReactorCore, Signals, WAKE_TOKEN};
 use crate::config::LowLatency;
-use crate::engine::publish_turn::Desk;
+use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind};
 use crate::ring::Wake;
 use crate::time::Clock;
@@ -33,7 +33,7 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) wake: Arc<Wake>,
     pub(crate) signals: Signals,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) publish_turn: Arc<PublishTurn>,
     pub(crate) low_latency: Option<LowLatency>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut Shell) {
         clock,
         wake,
         signals,
-        desk,
+        publish_turn,
         low_latency,
     } = shell;
     let mut events = Events::with_capacity(128);
@@ -55,7 +55,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut Shell) {
     while !control.abort.load(Ordering::Relaxed) {
         let now = clock.now();
         let next = core.turn(now);
-        desk.has_cut();
+        publish_turn.has_cut();
         let timeout = match next {
             Next::Again => Duration::ZERO,
             Next::Sleep(wait) if low_latency.is_some() => {
@@ -73,7 +73,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut Shell) {
                 wake.want();
                 // Once more after the announcement: what was given back in between wakes nobody.
                 let next = core.turn(clock.now());
-                desk.has_cut();
+                publish_turn.has_cut();
                 match next {
                     Next::Stalled(wait) => wait.min(STALL_MAX),
                     Next::Sleep(wait) => wait,

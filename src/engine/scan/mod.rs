@@ -17,7 +17,7 @@
 //! A compressed file, one in UTF-16 and a pipe are one piece, which one worker reads. Where others have nothing to do, it
 //! lends them its blocks, and they count them (`share`).
 //!
-//! A worker reads into a block of its own, through the same feed and the same stages that the shards
+//! A worker reads into a block of its own, through the same framer and the same stages that the shards
 //! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
 
 mod queue;
@@ -33,16 +33,16 @@ use std::time::Duration;
 
 use crate::config::{OnLimit, interval_ms};
 use crate::engine::control::{Control, Stop};
-use crate::engine::publish_turn::Desk;
+use crate::engine::publish_turn::PublishTurn;
 use crate::engine::publisher::{Inbox, Publisher};
-use crate::engine::scan::queue::{Task, Work};
-use crate::engine::scan::steal::{Reading, Share, lent_blocks};
-use crate::engine::scan::worker::{Hand, Place};
+use crate::engine::scan::queue::{Chunk, ScanQueue};
+use crate::engine::scan::steal::{Reading, StealQueue, lent_blocks};
+use crate::engine::scan::worker::{Place, ScanWorker};
 use crate::engine::{Order, Runtime, arena, check_memory};
-use crate::epoch::barrier::{Cut, Mark, Roll};
+use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
 use crate::epoch::hand_over::{Tables, hand_over};
 use crate::error::Result;
-use crate::intake::framer::Feed;
+use crate::intake::framer::Framer;
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
 use crate::memory::{Decoders, Division};
@@ -60,7 +60,7 @@ pub(crate) struct FilesOf {
     pub(crate) files: Files,
 }
 
-/// Starts the threads that count `sets` and put their one batch out. The feeds of `order` mean nothing.
+/// Starts the threads that count `sets` and put their one batch out. The framers of `order` mean nothing.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     } = order;
     let decoders: Decoders = sets.iter().map(|set| set.files.all_decoders()).sum();
     let has_whole = sets.iter().any(|set| set.files.has_whole());
-    let (mut work, piece_count) = Work::new(sets);
+    let (mut work, piece_count) = ScanQueue::new(sets);
     // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
     let worker_count = config.workers.unwrap_or_else(sys::core_count);
     let worker_count = worker_count.min(piece_count).clamp(1, SHARDS_MAX);
@@ -88,7 +88,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let stream_count = work.sets.iter().map(|set| set.stream + 1).max();
     let stream_count = stream_count.unwrap_or(0);
     let block_bytes = config.block_bytes_within_limit();
-    // One for each feed, and what is lent.
+    // One for each framer, and what is lent.
     let lent = if has_whole {
         lent_blocks(worker_count)
     } else {
@@ -106,7 +106,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         // There is one batch, so the tables that would be filled next stay empty.
         sets: 1,
         blocks,
-        feeds: worker_count * stream_count,
+        framers: worker_count * stream_count,
         decoders,
         pipelines: &pipelines,
         kept,
@@ -125,8 +125,8 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound.clone())));
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
-        let feed = |stream| {
-            Feed::new(
+        let framer = |stream| {
+            Framer::new(
                 plan.rule_of(stream),
                 config.line_ends,
                 config.record_bytes_max,
@@ -137,9 +137,9 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
             let control = Arc::clone(&control);
             core.end_when_full(Arc::new(move || control.memory_is_full()));
         }
-        hands.push(Hand::new(
+        hands.push(ScanWorker::new(
             core,
-            (0..stream_count).map(feed).collect(),
+            (0..stream_count).map(framer).collect(),
             (0..stream_count).map(|_| arena.block()).collect(),
         ));
     }
@@ -154,7 +154,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         cuts: cuts_out,
         stream_count,
     };
-    let closing = Closing {
+    let closing = FinishBarrier {
         left: worker_count,
         intakes: vec![Intake::default(); stream_count],
         trouble: Trouble::default(),
@@ -179,19 +179,19 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         notices.clone(),
     );
     publisher.set_limit(config.memory_bytes_max, config.on_limit);
-    let desk = Desk::new(publisher, wake, Arc::clone(&control), false);
-    let mut runtime = Runtime::new(Arc::clone(&control), Arc::clone(&desk));
+    let publish_turn = PublishTurn::new(publisher, wake, Arc::clone(&control), false);
+    let mut runtime = Runtime::new(Arc::clone(&control), Arc::clone(&publish_turn));
     let publisher_thread = {
-        let desk = Arc::clone(&desk);
-        runtime.spawn("mt-publisher".to_owned(), move || desk.run())?
+        let publish_turn = Arc::clone(&publish_turn);
+        runtime.spawn("mt-publisher".to_owned(), move || publish_turn.run())?
     };
-    desk.set_owner(publisher_thread);
-    let crew = Arc::new(Crew {
+    publish_turn.set_owner(publisher_thread);
+    let crew = Arc::new(ScanPool {
         work,
-        share: Share::new(arena, lent),
+        share: StealQueue::new(arena, lent),
         closing: Mutex::new(closing),
         control,
-        desk,
+        publish_turn,
         notices: notices.clone(),
         record_bytes_max: config.record_bytes_max,
     });
@@ -204,7 +204,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
 }
 
 /// What the last worker does.
-struct Closing {
+struct FinishBarrier {
     /// Workers that are not done.
     left: usize,
     /// Of each stream what the others have read.
@@ -212,13 +212,13 @@ struct Closing {
     trouble: Trouble,
     file_count: usize,
     intakes_in: rtrb::Producer<Intake>,
-    cuts_in: rtrb::Producer<Cut>,
+    cuts_in: rtrb::Producer<EpochHeader>,
     shard_count: usize,
     interval_ms: u64,
     clock: Clock,
 }
 
-impl Closing {
+impl FinishBarrier {
     /// Every worker has handed its tables over.
     fn cut(&mut self, control: &Control) {
         if let Some(error) = std::mem::take(&mut self.trouble).into_error(self.file_count) {
@@ -228,18 +228,18 @@ impl Closing {
             let pushed = self.intakes_in.push(intake);
             assert!(pushed.is_ok(), "there is one batch");
         }
-        let mut roll = Roll::default();
+        let mut roll = ShardSet::default();
         (0..self.shard_count).for_each(|shard| roll.add(shard));
         let time = BatchClock::new(self.interval_ms, self.clock.now()).next();
         let mark = mark(time);
-        let pushed = self.cuts_in.push(Cut { mark, roll });
+        let pushed = self.cuts_in.push(EpochHeader { mark, roll });
         assert!(pushed.is_ok(), "there is one batch");
     }
 }
 
 /// The mark of the one batch.
-fn mark(time: BatchTime) -> Mark {
-    Mark {
+fn mark(time: BatchTime) -> Barrier {
+    Barrier {
         epoch: 1,
         time,
         last: true,
@@ -247,19 +247,19 @@ fn mark(time: BatchTime) -> Mark {
 }
 
 /// What the workers share.
-struct Crew {
-    work: Work,
-    share: Share,
-    closing: Mutex<Closing>,
+struct ScanPool {
+    work: ScanQueue,
+    share: StealQueue,
+    closing: Mutex<FinishBarrier>,
     control: Arc<Control>,
-    desk: Arc<Desk>,
+    publish_turn: Arc<PublishTurn>,
     notices: Notices,
     record_bytes_max: usize,
 }
 
-impl Crew {
+impl ScanPool {
     /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
-    fn run(&self, hand: &mut Hand) {
+    fn run(&self, hand: &mut ScanWorker) {
         while !self.control.is_stopping()
             && let Some(task) = self.work.take(&self.share)
         {
@@ -276,15 +276,15 @@ impl Crew {
         let is_sealed = hand.core.try_seal(mark(BatchTime::default()));
         assert!(is_sealed, "nobody has had the spare tables");
         let mut closing = self.closing();
-        for (sum, feed) in closing.intakes.iter_mut().zip(&hand.feeds) {
-            *sum = sum.plus(&feed.intake());
+        for (sum, framer) in closing.intakes.iter_mut().zip(&hand.framers) {
+            *sum = sum.plus(&framer.intake());
         }
         closing.left -= 1;
         if closing.left == 0 {
             self.tell_oversize(&closing.intakes);
             closing.cut(&self.control);
             drop(closing);
-            self.desk.handed_over();
+            self.publish_turn.handed_over();
         }
     }
 
@@ -300,20 +300,20 @@ impl Crew {
         }
     }
 
-    fn closing(&self) -> MutexGuard<'_, Closing> {
+    fn closing(&self) -> MutexGuard<'_, FinishBarrier> {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn perform(&self, task: Task<'_>, hand: &mut Hand) {
+    fn perform(&self, task: Chunk<'_>, hand: &mut ScanWorker) {
         match task {
-            Task::Entry(set, mut entry, reading) => {
+            Chunk::Entry(set, mut entry, reading) => {
                 let opened = entry.open(self.work.window_log_max);
                 self.whole(set, &entry, opened, reading, hand);
             }
-            Task::Whole(set, entry, opened, reading) => {
+            Chunk::Whole(set, entry, opened, reading) => {
                 self.whole(set, &entry, opened, reading, hand);
             }
-            Task::Piece(set, shared, range) => {
+            Chunk::Piece(set, shared, range) => {
                 let place = Place {
                     set: &self.work.sets[set],
                     control: &self.control,
@@ -341,7 +341,7 @@ impl Crew {
         entry: &Entry,
         opened: io::Result<Opened>,
         reading: Reading<'_>,
-        hand: &mut Hand,
+        hand: &mut ScanWorker,
     ) {
         let set = &self.work.sets[number];
         let mut place = Place {

@@ -11,20 +11,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::scan::FilesOf;
-use crate::engine::scan::steal::{Reading, Share};
+use crate::engine::scan::steal::{Reading, StealQueue};
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
 
 /// What there is to do.
-pub(super) struct Work {
-    pub(super) sets: Vec<Set>,
+pub(super) struct ScanQueue {
+    pub(super) sets: Vec<InputSet>,
     /// log2 of the largest window of a decoder.
     pub(super) window_log_max: u32,
     cursor: Mutex<Cursor>,
 }
 
 /// What all files of a stream have in common.
-pub(super) struct Set {
+pub(super) struct InputSet {
     pub(super) stream: usize,
     pub(super) name: String,
     pub(super) progress: Progress,
@@ -53,7 +53,7 @@ pub(super) struct Shared {
 }
 
 /// Something for one worker.
-pub(super) enum Task<'a> {
+pub(super) enum Chunk<'a> {
     /// A file that was not opened: opening it needs nobody else.
     Entry(usize, Entry, Reading<'a>),
     /// A file that can only be read from its beginning to its end, or cannot be opened.
@@ -61,7 +61,7 @@ pub(super) enum Task<'a> {
     Piece(usize, Arc<Shared>, Range<u64>),
 }
 
-impl Work {
+impl ScanQueue {
     /// With about how many pieces it is: that many workers have something to do.
     pub(super) fn new(sets: Vec<FilesOf>) -> (Self, usize) {
         let (mut all, mut entries) = (Vec::new(), VecDeque::new());
@@ -76,7 +76,7 @@ impl Work {
             });
             piece_count += pieces.sum::<u64>();
             entries.extend(of_set.into_iter().map(|entry| (number, entry)));
-            all.push(Set {
+            all.push(InputSet {
                 stream,
                 name,
                 progress,
@@ -88,7 +88,7 @@ impl Work {
             current: None,
         });
         let piece_count = usize::try_from(piece_count).unwrap_or(usize::MAX);
-        let work = Work {
+        let work = ScanQueue {
             sets: all,
             window_log_max: WINDOW_LOG_MAX,
             cursor,
@@ -103,7 +103,7 @@ impl Work {
 
     /// The next thing to do, if there is one. What only one worker can read is announced in `share` before
     /// anybody else finds out that there is nothing more.
-    pub(super) fn take<'a>(&self, share: &'a Share) -> Option<Task<'a>> {
+    pub(super) fn take<'a>(&self, share: &'a StealQueue) -> Option<Chunk<'a>> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((set, shared, at)) = &mut cursor.current {
             let (set, begin) = (*set, *at);
@@ -111,20 +111,20 @@ impl Work {
                 .bytes
                 .min(begin.saturating_add(self.sets[set].piece_bytes));
             *at = end;
-            let task = Task::Piece(set, Arc::clone(shared), begin..end);
+            let task = Chunk::Piece(set, Arc::clone(shared), begin..end);
             if end == shared.bytes {
                 cursor.current = None;
             }
             return Some(task);
         }
         let (set, mut entry) = cursor.entries.pop_front()?;
-        let Set {
+        let InputSet {
             progress,
             piece_bytes,
             ..
         } = &self.sets[set];
         if entry.bytes <= *piece_bytes {
-            return Some(Task::Entry(set, entry, share.begin()));
+            return Some(Chunk::Entry(set, entry, share.begin()));
         }
         // Opened under the lock: the others are to find its pieces.
         match entry.open(self.window_log_max) {
@@ -146,9 +146,9 @@ impl Work {
                 if end < bytes {
                     cursor.current = Some((set, Arc::clone(&shared), end));
                 }
-                Some(Task::Piece(set, shared, 0..end))
+                Some(Chunk::Piece(set, shared, 0..end))
             }
-            opened => Some(Task::Whole(set, entry, opened, share.begin())),
+            opened => Some(Chunk::Whole(set, entry, opened, share.begin())),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn lent_blocks(workers: usize) -> usize {
 }
 
 /// See the module.
-pub(super) struct Share {
+pub(super) struct StealQueue {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -44,12 +44,12 @@ struct State {
 }
 
 /// Somebody reads what others may count: they wait for it until this is dropped.
-pub(super) struct Reading<'a>(&'a Share);
+pub(super) struct Reading<'a>(&'a StealQueue);
 
-impl Share {
+impl StealQueue {
     /// Lends at most `blocks` of `arena` at a time.
     pub(super) fn new(arena: Arena, blocks: usize) -> Self {
-        Share {
+        StealQueue {
             state: Mutex::new(State {
                 arena,
                 uncarved: blocks,
@@ -133,10 +133,10 @@ mod tests {
 
     use super::*;
 
-    fn share(blocks: usize) -> (Share, Block) {
+    fn share(blocks: usize) -> (StealQueue, Block) {
         let arena = Arena::new(64, blocks + 1).expect("a little memory");
         let block = arena.block();
-        (Share::new(arena, blocks), block)
+        (StealQueue::new(arena, blocks), block)
     }
 
     #[test]

@@ -12,12 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::control::Control;
-use crate::engine::scan::queue::Set;
-use crate::engine::scan::steal::Share;
-use crate::intake::framer::{Ending, Feed};
+use crate::engine::scan::queue::InputSet;
+use crate::engine::scan::steal::StealQueue;
+use crate::intake::framer::{Ending, Framer};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
-use crate::source::codec::encoding::Step;
+use crate::source::codec::encoding::Decoded;
 use crate::source::file::files::{Packed, has_shrunk, input_cause};
 use crate::source::file::stdin::Input;
 use crate::source::{Fill, Port, Source};
@@ -30,10 +30,10 @@ const PIPE_POLL: Duration = Duration::from_millis(5);
 
 /// Where a piece is from, and who may stop it.
 pub(super) struct Place<'a> {
-    pub(super) set: &'a Set,
+    pub(super) set: &'a InputSet,
     pub(super) control: &'a Control,
     /// Where others may count what is read, if they may.
-    pub(super) share: Option<&'a Share>,
+    pub(super) share: Option<&'a StealQueue>,
     /// Set when the file's end came sooner than it should have.
     pub(super) is_shorter: Cell<bool>,
 }
@@ -53,20 +53,20 @@ impl Place<'_> {
 }
 
 /// What a worker counts with.
-pub(super) struct Hand {
+pub(super) struct ScanWorker {
     pub(super) core: ShardCore,
     /// One for each stream; each holds a block or has left one here.
-    pub(super) feeds: Vec<Feed>,
+    pub(super) framers: Vec<Framer>,
     blocks: Vec<Block>,
     probe: Box<[u8]>,
 }
 
-impl Hand {
-    /// A worker that counts with `core` what comes through `feeds`. There are as many blocks as feeds.
-    pub(super) fn new(core: ShardCore, feeds: Vec<Feed>, blocks: Vec<Block>) -> Self {
-        Hand {
+impl ScanWorker {
+    /// A worker that counts with `core` what comes through `framers`. There are as many blocks as framers.
+    pub(super) fn new(core: ShardCore, framers: Vec<Framer>, blocks: Vec<Block>) -> Self {
+        ScanWorker {
             core,
-            feeds,
+            framers,
             blocks,
             probe: vec![0; PROBE_BYTES].into(),
         }
@@ -110,10 +110,10 @@ impl Hand {
         } else {
             // The first record begins behind the mark, and in the first piece, however short that is.
             at = mark_bytes as u64;
-            self.feeds[stream].skipped(mark_bytes);
+            self.framers[stream].skipped(mark_bytes);
             place.read(mark_bytes, bytes);
         }
-        let line_ends = self.feeds[stream].delimiters().line_ends;
+        let line_ends = self.framers[stream].delimiters().line_ends;
         let file_end = bytes.unwrap_or(u64::MAX);
         // Where the last record of the piece ends, once that is known.
         let mut end = (range.end >= file_end).then_some(file_end);
@@ -163,7 +163,7 @@ impl Hand {
                     end = Some(behind_it);
                 }
             }
-            self.feeds[stream].filled(count);
+            self.framers[stream].filled(count);
             place.read(count, bytes);
             at += count as u64;
         }
@@ -178,7 +178,7 @@ impl Hand {
         file: &File,
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
-        let line_ends = self.feeds[place.set.stream].delimiters().line_ends;
+        let line_ends = self.framers[place.set.stream].delimiters().line_ends;
         // The byte before the range, if it ends a record, and all but its last one.
         let (mut at, last) = (range.start - 1, range.end - 1);
         while at < last {
@@ -215,10 +215,10 @@ impl Hand {
         let mut outcome = Ok(Ending::Reset);
         while !place.is_stopped() {
             match packed.fill(self.space(place), &place.set.progress) {
-                Ok(Step::Bytes(count)) => self.feeds[stream].filled(count),
-                Ok(Step::Skipped(count)) => self.feeds[stream].skipped(count),
-                Ok(Step::Again) => {}
-                Ok(Step::End) => {
+                Ok(Decoded::Bytes(count)) => self.framers[stream].filled(count),
+                Ok(Decoded::Skipped(count)) => self.framers[stream].skipped(count),
+                Ok(Decoded::Again) => {}
+                Ok(Decoded::End) => {
                     outcome = Ok(Ending::Clean);
                     break;
                 }
@@ -241,8 +241,8 @@ impl Hand {
             let filled = input.fill(space, Duration::ZERO);
             place.set.progress.add_stream(input.take_taken_bytes());
             match filled {
-                Fill::Bytes(count) => self.feeds[stream].filled(count),
-                Fill::Skipped(count) => self.feeds[stream].skipped(count),
+                Fill::Bytes(count) => self.framers[stream].filled(count),
+                Fill::Skipped(count) => self.framers[stream].skipped(count),
                 // Compressed bytes, and nothing came out of them yet.
                 Fill::Pending(Some(_)) => {}
                 // An immediate stop unparks.
@@ -261,28 +261,28 @@ impl Hand {
     /// Room to read into.
     fn space(&mut self, place: &Place<'_>) -> &mut [u8] {
         let stream = place.set.stream;
-        while !self.feeds[stream].has_space() {
-            if self.feeds[stream].has_block() {
+        while !self.framers[stream].has_space() {
+            if self.framers[stream].has_block() {
                 self.count_complete(stream, place.share);
             } else {
                 self.provide(stream);
             }
         }
-        self.feeds[stream].space()
+        self.framers[stream].space()
     }
 
     fn provide(&mut self, stream: usize) {
         let block = self.blocks.pop();
-        self.feeds[stream].provide(block.expect("each feed has a block or has left it"));
+        self.framers[stream].provide(block.expect("each framer has a block or has left it"));
     }
 
     /// Counts what is complete, or has somebody else do it. Gives whether anything was.
-    fn count_complete(&mut self, stream: usize, share: Option<&Share>) -> bool {
-        let feed = &mut self.feeds[stream];
-        if !feed.has_block() {
+    fn count_complete(&mut self, stream: usize, share: Option<&StealQueue>) -> bool {
+        let framer = &mut self.framers[stream];
+        if !framer.has_block() {
             return false;
         }
-        let Some(mut block) = feed.cut() else {
+        let Some(mut block) = framer.cut() else {
             return false;
         };
         // One that outgrew the arena is more memory than there is for those that wait.
@@ -304,8 +304,8 @@ impl Hand {
     /// What was read is over: nothing of it is held any more.
     fn end(&mut self, stream: usize, ending: Ending) {
         while self.count_complete(stream, None) {}
-        self.feeds[stream].end(ending);
-        if self.feeds[stream].carries_record() {
+        self.framers[stream].end(ending);
+        if self.framers[stream].carries_record() {
             self.provide(stream);
         }
         while self.count_complete(stream, None) {}

@@ -33,7 +33,7 @@ use std::time::Duration;
 use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, Merged, Node, Output, Plan};
+use crate::engine::plan::{CountTokens, Merged, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
 use crate::engine::{Order, Parts, build};
@@ -191,7 +191,7 @@ impl World {
         let stream_count = source_count + usize::from(shelf.is_some());
         let kept = Keep::default();
         let nodes = (0..stream_count)
-            .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Node>);
+            .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Pipeline>);
         let plan = Plan {
             nodes: nodes.collect(),
             outputs: vec![Box::new(kept.clone())],
@@ -209,7 +209,7 @@ impl World {
         let parts = built(Order {
             config,
             plan,
-            feeds: (0..stream_count).collect(),
+            framers: (0..stream_count).collect(),
             decoders: Decoders::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
@@ -220,7 +220,7 @@ impl World {
         });
         let kernels: Vec<_> = (0..source_count)
             .map(|index| {
-                let account = parts.hub.account_of(index);
+                let account = parts.router.account_of(index);
                 Arc::new(Mutex::new(Backlog::new(faults, record_bytes_max, account)))
             })
             .collect();
@@ -238,7 +238,7 @@ impl World {
             }) as Box<dyn Source>
         });
         let reactor = ReactorCore::new(
-            parts.hub,
+            parts.router,
             sources.chain(batched).collect(),
             BatchClock::new(INTERVAL_MS, clock.now()),
             None,
@@ -431,7 +431,7 @@ impl World {
 
     fn step_worker(&mut self, index: usize) {
         if let Some(worker) = &mut self.workers[index]
-            && worker.step() == worker::Step::Done
+            && worker.step() == worker::WorkerTurn::Done
         {
             self.workers[index] = None;
         }
@@ -439,7 +439,7 @@ impl World {
 
     fn step_publisher(&mut self) {
         if let Some(publisher) = &mut self.publisher
-            && publisher.step().expect("the ledger closes") == publisher::Step::Done
+            && publisher.step().expect("the ledger closes") == publisher::Turn::Done
         {
             self.publisher = None;
         }

@@ -3,12 +3,12 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::epoch::hand_over::{NodeTable, Partial};
+use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::memory::Needs;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Tallied};
-use crate::table::bound::Bound;
+use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
@@ -86,7 +86,7 @@ struct Forgetful(CountTokens);
 
 struct ForgetfulStage(Box<dyn Stage>);
 
-impl Node for Forgetful {
+impl Pipeline for Forgetful {
     fn stream(&self) -> usize {
         self.0.stream()
     }
@@ -95,11 +95,11 @@ impl Node for Forgetful {
         self.0.rule()
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: MemoryCap) -> Box<dyn Stage> {
         Box::new(ForgetfulStage(self.0.stage(kernel, seed, bound)))
     }
 
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+    fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {
         self.0.partial(seed, bound)
     }
 
@@ -107,7 +107,7 @@ impl Node for Forgetful {
         self.0.needs()
     }
 
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+    fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
         self.0.merge(into, from);
     }
 
@@ -117,11 +117,11 @@ impl Node for Forgetful {
 }
 
 impl Stage for ForgetfulStage {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         self.0.block(block, into)
     }
 
-    fn flush(&mut self, into: &mut dyn Partial) {
+    fn flush(&mut self, into: &mut dyn PartialAggregate) {
         self.0.flush(into);
         if into.len() > 3 {
             into.clear();
@@ -134,7 +134,7 @@ impl Stage for ForgetfulStage {
 #[test]
 fn a_planted_fault_is_caught_by_the_ledger() {
     let kept = Keep::default();
-    let nodes: Vec<Arc<dyn Node>> =
+    let nodes: Vec<Arc<dyn Pipeline>> =
         vec![Arc::new(Forgetful(CountTokens::new(0, Rule::Split(b' '))))];
     let control = Control::new(Arc::new(|| ()));
     let mut parts = built(Order {
@@ -143,7 +143,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
             nodes,
             outputs: vec![Box::new(kept.clone())],
         },
-        feeds: vec![0],
+        framers: vec![0],
         decoders: Decoders::default(),
         interval: Duration::ZERO,
         clock: Clock::manual(Duration::ZERO),
@@ -153,13 +153,13 @@ fn a_planted_fault_is_caught_by_the_ledger() {
         kept: Kept::default(),
     });
     let mut publish = |text: &[u8], time: u64| {
-        parts.hub.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);
-        parts.hub.filled(0, text.len());
+        parts.router.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);
+        parts.router.filled(0, text.len());
         parts
-            .hub
+            .router
             .cut(BatchTime::from_millis(time), false)
             .expect("nothing is full");
-        while parts.workers[0].step() != worker::Step::Waiting {}
+        while parts.workers[0].step() != worker::WorkerTurn::Waiting {}
         parts.publisher.step()
     };
     assert!(publish(b"to be or\n", 1).is_ok());

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Where [`LineEnds`] say so, a `\r` ends a record at once; if the very next byte, in whatever read it comes, is `\n`, it belongs to
-//! that end. When a cut falls between the two, the feed takes the `\n` off the next block's front, so a
+//! that end. When a cut falls between the two, the framer takes the `\n` off the next block's front, so a
 //! shard never needs its neighbour.
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ use crate::ring::arena::Block;
 use crate::split::{Delimiters, LineEnds, Rule};
 
 /// One connection's bytes on their way into blocks.
-pub(crate) struct Feed {
+pub(crate) struct Framer {
     delimiters: Delimiters,
     record_bytes_max: usize,
     /// The block being filled.
@@ -49,11 +49,11 @@ pub(crate) enum Ending {
     Reset,
 }
 
-impl Feed {
-    /// A feed of a stream whose records end as `line_ends` says. Where a record is longer than
+impl Framer {
+    /// A framer of a stream whose records end as `line_ends` says. Where a record is longer than
     /// `record_bytes_max` it may be cut at the delimiters of `rule`.
     pub(crate) fn new(rule: Rule, line_ends: LineEnds, record_bytes_max: usize) -> Self {
-        Feed {
+        Framer {
             delimiters: Delimiters { rule, line_ends },
             record_bytes_max,
             block: None,

@@ -6,9 +6,9 @@ use crate::ring::arena::Arena;
 const LIMIT: usize = 64;
 const BLOCK: usize = 16;
 
-/// A feed and what it has given away.
+/// A framer and what it has given away.
 struct Rig {
-    feed: Feed,
+    framer: Framer,
     arena: Arena,
     given: Vec<Vec<u8>>,
 }
@@ -20,14 +20,14 @@ impl Rig {
 
     fn with_ends(rule: Rule, line_ends: LineEnds) -> Rig {
         Rig {
-            feed: Feed::new(rule, line_ends, LIMIT),
+            framer: Framer::new(rule, line_ends, LIMIT),
             arena: Arena::new(BLOCK, 1024).expect("little memory"),
             given: Vec::new(),
         }
     }
 
     fn cut(&mut self) -> bool {
-        let block = self.feed.cut();
+        let block = self.framer.cut();
         let is_cut = block.is_some();
         self.given.extend(block.map(|block| block.bytes().to_vec()));
         is_cut
@@ -38,37 +38,37 @@ impl Rig {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut turns = 0;
-            while !self.feed.has_space() {
+            while !self.framer.has_space() {
                 turns += 1;
                 assert!(turns < 10, "no room for another byte");
-                if self.feed.has_block() {
+                if self.framer.has_block() {
                     self.cut();
                 } else {
-                    self.feed.provide(self.arena.block());
+                    self.framer.provide(self.arena.block());
                     assert!(
-                        self.feed.has_space(),
+                        self.framer.has_space(),
                         "a block has room for one byte more than is carried"
                     );
                 }
             }
-            let space = self.feed.space();
+            let space = self.framer.space();
             let count = rest.len().min(space.len()).min(read_max);
             space[..count].copy_from_slice(&rest[..count]);
-            self.feed.filled(count);
+            self.framer.filled(count);
             rest = &rest[count..];
-            assert!(self.feed.held_bytes() <= LIMIT + 2, "memory is bounded");
+            assert!(self.framer.held_bytes() <= LIMIT + 2, "memory is bounded");
         }
     }
 
     /// Ends the connection and gives everything away.
     fn end(&mut self) {
         while self.cut() {}
-        self.feed.end(Ending::Clean);
-        if self.feed.carries_record() {
-            self.feed.provide(self.arena.block());
+        self.framer.end(Ending::Clean);
+        if self.framer.carries_record() {
+            self.framer.provide(self.arena.block());
         }
         while self.cut() {}
-        assert_eq!(self.feed.held_bytes(), 0);
+        assert_eq!(self.framer.held_bytes(), 0);
     }
 
     fn text(&self) -> String {
@@ -86,7 +86,7 @@ fn a_token_of_the_limit_is_kept_and_one_a_byte_longer_is_dropped() {
                 let token = "x".repeat(len);
                 rig.read(format!("before\n{token}\nbehind\n").as_bytes(), read_max);
                 rig.end();
-                let (text, intake) = (rig.text(), rig.feed.intake());
+                let (text, intake) = (rig.text(), rig.framer.intake());
                 if len <= LIMIT {
                     assert_eq!(text, format!("before\n{token}\nbehind\n"), "{what}");
                     assert_eq!(intake.oversize_tokens, 0, "{what}");
@@ -116,7 +116,10 @@ fn a_token_of_the_limit_is_kept_behind_a_line_end_that_was_torn_apart() {
             false => String::new(),
         };
         assert_eq!(rig.text(), format!("before\r{kept}"), "{len} bytes");
-        assert_eq!(rig.feed.intake().bytes_skipped, 1 + u64::from(len > LIMIT));
+        assert_eq!(
+            rig.framer.intake().bytes_skipped,
+            1 + u64::from(len > LIMIT)
+        );
     }
 }
 
@@ -145,8 +148,8 @@ fn a_record_that_is_too_long_goes_on_in_blocks_of_the_usual_size() {
         rig.read(b"", usize::MAX);
         rig.end();
         assert_eq!(rig.text(), format!("{long}\n"));
-        assert_eq!(rig.feed.intake().oversize_tokens, u64::from(is_behind));
-        assert_eq!(rig.feed.intake().bytes_ended, 1);
+        assert_eq!(rig.framer.intake().oversize_tokens, u64::from(is_behind));
+        assert_eq!(rig.framer.intake().bytes_ended, 1);
     }
 }
 
@@ -159,7 +162,7 @@ fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
         rig.read(format!("{word}{end}").as_bytes(), usize::MAX);
         rig.end();
         assert_eq!(rig.text(), expected);
-        assert_eq!(rig.feed.intake().bytes_ended, ended);
+        assert_eq!(rig.framer.intake().bytes_ended, ended);
     }
 }
 
@@ -172,7 +175,7 @@ fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
     rig.read(b" ", usize::MAX);
     rig.end();
     assert_eq!(rig.text(), format!(" {token} \n"));
-    assert_eq!(rig.feed.intake().oversize_tokens, 0);
+    assert_eq!(rig.framer.intake().oversize_tokens, 0);
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
             let mut rig = Rig::with_ends(rule, LineEnds::Lf);
             rig.read(format!("{line}\r").as_bytes(), usize::MAX);
             rig.end();
-            let (text, intake) = (rig.text(), rig.feed.intake());
+            let (text, intake) = (rig.text(), rig.framer.intake());
             let due = if kept {
                 format!("{line}\r\r\n")
             } else {
@@ -225,7 +228,7 @@ fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_t
                 if is_kept { letters } else { 0 },
                 "{word:?} {behind:?}"
             );
-            let dropped = rig.feed.intake().oversize_tokens;
+            let dropped = rig.framer.intake().oversize_tokens;
             assert_eq!(dropped, u64::from(!is_kept), "{word:?} {behind:?}");
         }
     }
@@ -234,12 +237,12 @@ fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_t
 #[test]
 fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
     let mut rig = Rig::new(Rule::Lines);
-    rig.feed.skipped(5);
+    rig.framer.skipped(5);
     rig.read(b"one\n", usize::MAX);
-    rig.feed.skipped(7);
+    rig.framer.skipped(7);
     rig.end();
     assert_eq!(rig.text(), "one\n");
-    let intake = rig.feed.intake();
+    let intake = rig.framer.intake();
     assert_eq!((intake.bytes_read, intake.bytes_skipped), (16, 12));
 }
 
@@ -247,20 +250,23 @@ fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
 fn a_block_with_little_room_is_read_into_only_if_it_holds_no_record_end() {
     let mut rig = Rig::new(Rule::Lines);
     let put = |rig: &mut Rig, bytes: &[u8]| {
-        rig.feed.space()[..bytes.len()].copy_from_slice(bytes);
-        rig.feed.filled(bytes.len());
+        rig.framer.space()[..bytes.len()].copy_from_slice(bytes);
+        rig.framer.filled(bytes.len());
     };
-    rig.feed.provide(rig.arena.block());
+    rig.framer.provide(rig.arena.block());
     put(&mut rig, b"0123456789\nab");
-    assert!(!rig.feed.has_space(), "3 of {BLOCK} bytes are free");
+    assert!(!rig.framer.has_space(), "3 of {BLOCK} bytes are free");
     assert!(rig.cut());
-    rig.feed.provide(rig.arena.block());
+    rig.framer.provide(rig.arena.block());
     put(&mut rig, b"cdefghijklmno");
-    assert!(!rig.feed.has_space(), "nobody has looked for a record end");
+    assert!(
+        !rig.framer.has_space(),
+        "nobody has looked for a record end"
+    );
     assert!(!rig.cut());
-    assert!(rig.feed.has_space(), "there is none");
+    assert!(rig.framer.has_space(), "there is none");
     put(&mut rig, b"\n");
-    assert!(!rig.feed.has_space(), "it is full");
+    assert!(!rig.framer.has_space(), "it is full");
     assert!(rig.cut());
     assert_eq!(rig.text(), "0123456789\nabcdefghijklmno\n");
 }
@@ -272,10 +278,10 @@ fn a_connection_that_ends_within_a_word_that_is_too_long_has_a_last_record_or_a_
         let mut rig = Rig::new(Rule::Lines);
         rig.read("x".repeat(3 * LIMIT).as_bytes(), usize::MAX);
         while rig.cut() {}
-        rig.feed.end(ending);
+        rig.framer.end(ending);
         while rig.cut() {}
-        assert_eq!((rig.text(), rig.feed.held_bytes()), (String::new(), 0));
-        let intake = rig.feed.intake();
+        assert_eq!((rig.text(), rig.framer.held_bytes()), (String::new(), 0));
+        let intake = rig.framer.intake();
         let records = (intake.records_ended, intake.truncated_records);
         assert_eq!(records, (ended, truncated), "{ending:?}");
         assert_eq!((intake.oversize_tokens, intake.oversize_bytes), (1, bytes));
@@ -302,7 +308,7 @@ fn a_return_before_the_line_feed_is_no_byte_of_a_record_of_the_limit() {
             let kept = if is_kept { record.as_str() } else { "" };
             assert_eq!(rig.text(), format!("before\n{kept}behind\n"), "{what}");
             assert_eq!(
-                rig.feed.intake().oversize_tokens,
+                rig.framer.intake().oversize_tokens,
                 u64::from(!is_kept),
                 "{what}"
             );
@@ -313,12 +319,12 @@ fn a_return_before_the_line_feed_is_no_byte_of_a_record_of_the_limit() {
 #[test]
 fn only_a_record_that_is_longer_than_a_block_is_in_a_larger_one() {
     let mut rig = Rig::new(Rule::Lines);
-    assert!(!rig.feed.is_spilled());
+    assert!(!rig.framer.is_spilled());
     rig.read("x".repeat(BLOCK - 1).as_bytes(), usize::MAX);
-    assert!(!rig.feed.is_spilled());
+    assert!(!rig.framer.is_spilled());
     rig.read(b"xx", usize::MAX);
-    assert!(rig.feed.is_spilled());
+    assert!(rig.framer.is_spilled());
     rig.read(b"\n", usize::MAX);
     assert!(rig.cut());
-    assert!(!rig.feed.is_spilled());
+    assert!(!rig.framer.is_spilled());
 }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::{Counting, GATHERED_MAX, Pairs, is_primitive};
-use crate::epoch::hand_over::Partial;
+use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::limits::GUARD_BYTES;
 use crate::ring::arena::Block;
@@ -98,7 +98,7 @@ where
     M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync,
     F: Fn(V, V) -> V + Send + Sync,
 {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let table = table_of_mut::<V>(into);
         self.counting.begin(table);
         let is_large = table.is_large();
@@ -139,7 +139,7 @@ where
         Tallied { tokens, ..tallied }
     }
 
-    fn flush(&mut self, into: &mut dyn Partial) {
+    fn flush(&mut self, into: &mut dyn PartialAggregate) {
         self.counting.flush(table_of_mut(into), &*self.reduce);
     }
 
@@ -147,7 +147,7 @@ where
         self.counting.is_full()
     }
 
-    fn abandon(&mut self, _into: &mut dyn Partial) {
+    fn abandon(&mut self, _into: &mut dyn PartialAggregate) {
         self.waiting.bytes.clear();
         self.waiting.pairs.clear();
         self.gathered.clear();

@@ -35,7 +35,7 @@ mod tests;
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use crate::epoch::hand_over::Partial;
+use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::ring::arena::Block;
 use crate::shard::count::{Counter, keeps_empty};
@@ -95,7 +95,7 @@ where
     M: Fn(&[u8]) -> (&[u8], V) + Send + Sync,
     F: Fn(V, V) -> V + Send + Sync,
 {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let map = &*self.map;
         let table = table_of_mut::<V>(into);
         self.counting.begin(table);
@@ -133,7 +133,7 @@ where
         tallied
     }
 
-    fn flush(&mut self, into: &mut dyn Partial) {
+    fn flush(&mut self, into: &mut dyn PartialAggregate) {
         self.counting.flush(table_of_mut(into), &*self.reduce);
     }
 
@@ -141,7 +141,7 @@ where
         self.counting.is_full()
     }
 
-    fn abandon(&mut self, _into: &mut dyn Partial) {
+    fn abandon(&mut self, _into: &mut dyn PartialAggregate) {
         self.gathered.clear();
         self.counting.abandon();
     }

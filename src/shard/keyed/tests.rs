@@ -16,7 +16,7 @@ use crate::config::OnLimit;
 use crate::ring::arena::Arena;
 use crate::shard::stage::Tokens;
 use crate::split::{CHUNK_BYTES_MAX, LineEnds, Rule, scalar};
-use crate::table::bound::Bound;
+use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 
 const SEED: [u64; 3] = [7, 8, 9];
@@ -255,7 +255,7 @@ fn keys_from_elsewhere_are_counted() {
 
 #[test]
 fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
-    let bound = Bound {
+    let bound = MemoryCap {
         bytes: Table::<u64>::bytes_min(),
         on_limit: OnLimit::Other,
         may_defer: false,

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::memory::Decoders;
-use crate::source::codec::encoding::{Encoding, Step, Text};
+use crate::source::codec::encoding::{Decoded, Encoding, Text};
 use crate::source::codec::unpack;
 use crate::source::codec::unpack::Unpack;
 
@@ -133,13 +133,13 @@ impl Decode {
         &mut self,
         out: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<Decoded> {
         let Decode { unpack, text } = self;
         text.fill(out, |space| match unpack {
             Some(unpack) => unpack.fill(space, &mut read),
             None => read(space).map(|count| match count {
-                0 => Step::End,
-                count => Step::Bytes(count),
+                0 => Decoded::End,
+                count => Decoded::Bytes(count),
             }),
         })
     }
@@ -170,9 +170,9 @@ pub fn decoded(
             Ok(count)
         });
         match step {
-            Ok(Step::Bytes(count)) => content.extend_from_slice(&out[..count]),
-            Ok(Step::Skipped(_) | Step::Again) => {}
-            Ok(Step::End) => break,
+            Ok(Decoded::Bytes(count)) => content.extend_from_slice(&out[..count]),
+            Ok(Decoded::Skipped(_) | Decoded::Again) => {}
+            Ok(Decoded::End) => break,
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
             Err(cause) => return (content, Err(cause)),
         }

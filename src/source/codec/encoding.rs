@@ -23,7 +23,7 @@ const HELD_BYTES: usize = 16 * KIB;
 
 /// What a call of `fill` did, here and in the stages below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Decoded {
     /// That many bytes, at least one, were put at the front of the buffer.
     Bytes(usize),
     /// That many bytes were read that are no content: a mark. Call again.
@@ -128,7 +128,7 @@ impl Text {
     }
 
     /// Puts text at the front of `out`, which has room for at least one byte. `read` is called like this, and never
-    /// returns [`Step::Skipped`]; it is called no more after an end.
+    /// returns [`Decoded::Skipped`]; it is called no more after an end.
     ///
     /// # Errors
     ///
@@ -136,8 +136,8 @@ impl Text {
     pub(crate) fn fill(
         &mut self,
         out: &mut [u8],
-        mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
-    ) -> io::Result<Step> {
+        mut read: impl FnMut(&mut [u8]) -> io::Result<Decoded>,
+    ) -> io::Result<Decoded> {
         let Text {
             state,
             is_ended,
@@ -150,7 +150,7 @@ impl Text {
         };
         loop {
             match state {
-                State::AsItIs if *is_ended => return Ok(Step::End),
+                State::AsItIs if *is_ended => return Ok(Decoded::End),
                 State::AsItIs => return read(out),
                 State::Utf16(text) => return text.fill(out, is_ended, &mut read),
                 State::Held { first, begin, len } => {
@@ -159,7 +159,7 @@ impl Text {
                     out[..count].copy_from_slice(&held[..count]);
                     *begin += count;
                     if begin < len {
-                        return Ok(Step::Bytes(count));
+                        return Ok(Decoded::Bytes(count));
                     }
                     *state = State::AsItIs;
                     if count > 0 {
@@ -168,7 +168,7 @@ impl Text {
                             error.set(Some(cause));
                             0
                         });
-                        return Ok(Step::Bytes(count + more));
+                        return Ok(Decoded::Bytes(count + more));
                     }
                 }
                 State::Open { first, len } => {
@@ -176,8 +176,8 @@ impl Text {
                     let mut is_all = false;
                     let mut found = None;
                     match read(&mut first[*len..]) {
-                        Ok(Step::Bytes(count)) => *len += count,
-                        Ok(Step::End) => (*is_ended, is_all) = (true, true),
+                        Ok(Decoded::Bytes(count)) => *len += count,
+                        Ok(Decoded::End) => (*is_ended, is_all) = (true, true),
                         Err(cause) if *len > 0 && (*is_hurried || !is_waiting(&cause)) => {
                             is_all = true;
                             found = Some(cause).filter(|cause| !is_waiting(cause));
@@ -189,7 +189,7 @@ impl Text {
                         let skipped = state.begin(encoding, first, len)?;
                         error.set(found);
                         if skipped > 0 {
-                            return Ok(Step::Skipped(skipped));
+                            return Ok(Decoded::Skipped(skipped));
                         }
                     }
                 }
@@ -226,18 +226,18 @@ impl State {
 fn fill_up(
     out: &mut [u8],
     is_ended: &mut bool,
-    mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<Decoded>,
 ) -> io::Result<usize> {
     if out.is_empty() || *is_ended {
         return Ok(0);
     }
     match read(out) {
-        Ok(Step::Bytes(count)) => Ok(count),
-        Ok(Step::End) => {
+        Ok(Decoded::Bytes(count)) => Ok(count),
+        Ok(Decoded::End) => {
             *is_ended = true;
             Ok(0)
         }
-        Ok(Step::Again | Step::Skipped(_)) => Ok(0),
+        Ok(Decoded::Again | Decoded::Skipped(_)) => Ok(0),
         Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(0),
         Err(cause) => Err(cause),
     }
@@ -289,24 +289,24 @@ impl Utf16 {
         &mut self,
         out: &mut [u8],
         is_ended: &mut bool,
-        mut read: impl FnMut(&mut [u8]) -> io::Result<Step>,
-    ) -> io::Result<Step> {
+        mut read: impl FnMut(&mut [u8]) -> io::Result<Decoded>,
+    ) -> io::Result<Decoded> {
         // What was read comes out before more is read: a pipe may have nothing for long.
         let mut count = self.decode(out, *is_ended);
         if count == 0 && !*is_ended {
             self.held.copy_within(self.begin..self.end, 0);
             (self.begin, self.end) = (0, self.end - self.begin);
             match read(&mut self.held[self.end..])? {
-                Step::Bytes(more) => self.end += more,
-                Step::End => *is_ended = true,
+                Decoded::Bytes(more) => self.end += more,
+                Decoded::End => *is_ended = true,
                 other => return Ok(other),
             }
             count = self.decode(out, *is_ended);
         }
         Ok(match count {
-            0 if *is_ended => Step::End,
-            0 => Step::Again,
-            count => Step::Bytes(count),
+            0 if *is_ended => Decoded::End,
+            0 => Decoded::Again,
+            count => Decoded::Bytes(count),
         })
     }
 
@@ -419,19 +419,19 @@ mod tests {
                 rest = &rest[count..];
                 has_ended = count == 0;
                 Ok(if has_ended {
-                    Step::End
+                    Decoded::End
                 } else {
-                    Step::Bytes(count)
+                    Decoded::Bytes(count)
                 })
             });
             match step {
-                Ok(Step::Bytes(count)) => {
+                Ok(Decoded::Bytes(count)) => {
                     assert!((1..=room).contains(&count));
                     found.extend_from_slice(&out[..count]);
                 }
-                Ok(Step::Skipped(count)) => skipped += count,
-                Ok(Step::Again) => {}
-                Ok(Step::End) => return (found, skipped),
+                Ok(Decoded::Skipped(count)) => skipped += count,
+                Ok(Decoded::Again) => {}
+                Ok(Decoded::End) => return (found, skipped),
                 Err(cause) => assert_eq!(cause.kind(), io::ErrorKind::WouldBlock),
             }
         }
@@ -526,13 +526,13 @@ mod tests {
             let mut fill = |text: &mut Text| {
                 text.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
                     0 => Err(io::ErrorKind::WouldBlock.into()),
-                    count => Ok(Step::Bytes(count)),
+                    count => Ok(Decoded::Bytes(count)),
                 })
             };
             let cause = fill(&mut text).unwrap_err();
             assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
             text.hurry();
-            assert_eq!(fill(&mut text).unwrap(), Step::Bytes(expected.len()));
+            assert_eq!(fill(&mut text).unwrap(), Decoded::Bytes(expected.len()));
             assert_eq!(&out[..expected.len()], expected);
         }
     }
@@ -542,7 +542,7 @@ mod tests {
         for bytes in [&b"\xff\xfe\0\0a\0\0\0"[..], b"\0\0\xfe\xff\0\0\0a"] {
             let mut rest = bytes;
             let step = Text::default().fill(&mut [0; 9], |space| {
-                Ok(Step::Bytes(io::Read::read(&mut rest, space)?))
+                Ok(Decoded::Bytes(io::Read::read(&mut rest, space)?))
             });
             let cause = step.unwrap_err();
             assert_eq!(cause.kind(), io::ErrorKind::InvalidData);

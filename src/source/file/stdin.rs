@@ -21,7 +21,7 @@ use crate::limits::DRAIN_BYTES_MAX;
 use crate::memory::Decoders;
 use crate::notice::Notice;
 use crate::source::codec::decode::Decode;
-use crate::source::codec::encoding::Step;
+use crate::source::codec::encoding::Decoded;
 use crate::source::codec::unpack;
 use crate::source::file::files::{became_shorter, has_shrunk};
 use crate::source::{Fill, Port, Source};
@@ -245,15 +245,15 @@ impl Source for Input {
             Ok(count)
         };
         match self.decode.fill(buf, read) {
-            Ok(Step::Bytes(count)) => Fill::Bytes(count),
-            Ok(Step::Skipped(count)) => Fill::Skipped(count),
+            Ok(Decoded::Bytes(count)) => Fill::Bytes(count),
+            Ok(Decoded::Skipped(count)) => Fill::Skipped(count),
             // What has come so far is not enough to decode anything of it, and there may be more that has come.
-            Ok(Step::Again) if self.is_draining => Fill::Finishing(now),
-            Ok(Step::Again) => Fill::Pending(Some(now)),
-            Ok(Step::End) if self.left_bytes > 0 && has_shrunk(file, self.file_bytes) => {
+            Ok(Decoded::Again) if self.is_draining => Fill::Finishing(now),
+            Ok(Decoded::Again) => Fill::Pending(Some(now)),
+            Ok(Decoded::End) if self.left_bytes > 0 && has_shrunk(file, self.file_bytes) => {
                 self.failed(&became_shorter())
             }
-            Ok(Step::End) => {
+            Ok(Decoded::End) => {
                 self.is_over = true;
                 Fill::End
             }

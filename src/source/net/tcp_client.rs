@@ -12,12 +12,12 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::source::net::connector::{Dial, Lookup, Reconnect, Target, lower};
+use crate::source::net::connector::{Connector, Endpoint, Lookup, Reconnect, lower};
 use crate::source::{Fill, Port, Source};
 use crate::sys;
 
 /// A TCP connection made as a client, made again when it is lost.
-pub struct TcpClient(Dial<Host>);
+pub struct TcpClient(Connector<Host>);
 
 struct Host {
     name: String,
@@ -32,11 +32,11 @@ impl TcpClient {
             name: host.to_owned(),
             port,
         };
-        TcpClient(Dial::new(host, name, reconnect))
+        TcpClient(Connector::new(host, name, reconnect))
     }
 }
 
-impl Target for Host {
+impl Endpoint for Host {
     type Address = SocketAddr;
     type Stream = TcpStream;
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::source::net::bind;
 use crate::source::net::bind::Protocol;
-use crate::source::net::listener::{Door, Listen, Peer, listening_options};
+use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::net::tcp_client::{keep_alive, shown};
 use crate::source::{Fill, Port, Source};
 use crate::sys;
@@ -55,7 +55,7 @@ use crate::time::BatchTime;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct TcpListen {
-    listen: Listen<TcpListener>,
+    listen: Listener<TcpListener>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -71,7 +71,7 @@ impl TcpListen {
         let (doors, addresses) = bind::every(Protocol::Tcp, host, port, bind_one)?;
         let name = format!("tcp-listen://{}:{}", shown(host), addresses[0].port());
         Ok(TcpListen {
-            listen: Listen::new(name, doors)?,
+            listen: Listener::new(name, doors)?,
             addresses,
         })
     }
@@ -114,7 +114,7 @@ fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-impl Door for TcpListener {
+impl Acceptor for TcpListener {
     type Stream = TcpStream;
 
     fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {

@@ -11,14 +11,14 @@ use std::time::Duration;
 use mio::net::UnixStream;
 
 use crate::notice::url_of_path;
-use crate::source::net::connector::{Dial, Lookup, Reconnect, Target};
+use crate::source::net::connector::{Connector, Endpoint, Lookup, Reconnect};
 use crate::source::{Fill, Port, Source};
 use crate::sys;
 
 /// A connection to a Unix socket made as a client, made again when it is lost.
 ///
 /// The socket need not be there yet: it is waited for as a connection is, and told of.
-pub struct UnixClient(Dial<Socket>);
+pub struct UnixClient(Connector<Socket>);
 
 struct Socket(PathBuf);
 
@@ -27,11 +27,11 @@ impl UnixClient {
     pub fn new(path: impl AsRef<Path>, reconnect: Reconnect) -> Self {
         let path = path.as_ref().to_owned();
         let name = url_of_path("unix", &path);
-        UnixClient(Dial::new(Socket(path), name, reconnect))
+        UnixClient(Connector::new(Socket(path), name, reconnect))
     }
 }
 
-impl Target for Socket {
+impl Endpoint for Socket {
     type Address = PathBuf;
     type Stream = UnixStream;
 

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::notice::Notice;
 use crate::notice::url_of_path;
 use crate::source::net::connector::lower;
-use crate::source::net::listener::{Door, Listen, Peer, listening_options};
+use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::{Fill, Port, Source};
 use crate::sys;
 use crate::sys::proc;
@@ -53,7 +53,7 @@ use crate::time::BatchTime;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct UnixListen {
-    listen: Listen<UnixListener>,
+    listen: Listener<UnixListener>,
     /// Removed with the source.
     _file: SocketFile,
 }
@@ -85,7 +85,7 @@ impl UnixListen {
             Error::refused(format!("cannot listen on {name}: {reason}"))
         })?;
         Ok(UnixListen {
-            listen: Listen::new(name, vec![door])?,
+            listen: Listener::new(name, vec![door])?,
             _file: file,
         })
     }
@@ -143,7 +143,7 @@ impl Drop for SocketFile {
     }
 }
 
-impl Door for UnixListener {
+impl Acceptor for UnixListener {
     type Stream = UnixStream;
 
     fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {

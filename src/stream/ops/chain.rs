@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::limits::FAILED_BATCHES_MAX;
-use crate::stream::plan::batch_cache::{Cell, Entry, Failure, Made, Owed};
-use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::batch_cache::{BatchCache, Entry, Failure, Owed, Produced};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -23,7 +23,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         name: &'static str,
         make: impl FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
     ) -> RddStream<'c, U> {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         let step = Chain {
             name,
             parent: self.cell.clone(),
@@ -39,8 +39,8 @@ impl<'c, T: Record> RddStream<'c, T> {
 
 struct Chain<T, U, F> {
     name: &'static str,
-    parent: Cell<T>,
-    cell: Cell<U>,
+    parent: BatchCache<T>,
+    cell: BatchCache<U>,
     make: F,
     /// The batches that were not made yet, oldest first.
     owed: VecDeque<Link<T, U>>,
@@ -55,7 +55,7 @@ struct Link<T, U> {
     owed: Option<Arc<Owed<U>>>,
 }
 
-impl<T, U, F> Step for Chain<T, U, F>
+impl<T, U, F> Operator for Chain<T, U, F>
 where
     T: Record,
     U: Record,
@@ -65,11 +65,11 @@ where
         self.name
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.cell.start(starting.remember_ms);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
         if let Some(failure) = &self.lost {
             return Err(failure.clone());
         }
@@ -80,7 +80,7 @@ where
         });
         while let Some(link) = self.owed.front() {
             let link_time = link.time;
-            let made: Made<Rdd<U>> = Failure::catch_in_records(|| {
+            let made: Produced<Rdd<U>> = Failure::catch_in_records(|| {
                 let parent = link.parent.get(now.time)?;
                 Ok((self.make)(parent, link_time))
             });
@@ -102,7 +102,7 @@ where
             };
             match &link.owed {
                 Some(owed) => owed.settle(made),
-                None => self.cell.put(link_time, Entry::Made(made)),
+                None => self.cell.put(link_time, Entry::Produced(made)),
             }
             self.owed.pop_front();
         }

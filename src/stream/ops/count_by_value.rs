@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::plan::{CountTokens, Node};
+use crate::engine::plan::{CountTokens, Pipeline};
 use crate::shard::stage::Records;
 use crate::stream::plan::group::Groups;
 use crate::stream::plan::lower::{Values, keyed};
@@ -25,7 +25,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// ```
     pub fn count_by_value(&self) -> Reduced<'c, u64> {
         // Lines and words as they are have a faster stage than records some function made.
-        let node: Arc<dyn Node> = match self.records.plain() {
+        let node: Arc<dyn Pipeline> = match self.records.plain() {
             Some(rule) => Arc::new(CountTokens::new(self.stream, rule)),
             None => {
                 let records = self.records.clone();

@@ -156,7 +156,7 @@ impl<K, S, F> StateSpec<K, S, F> {
 /// the function gave in each batch.
 pub struct MapWithState<'c, K, S, U> {
     mapped: RddStream<'c, U>,
-    steps: RddStream<'c, Step<K, S, U>>,
+    steps: RddStream<'c, TouchedAndSnapshot<K, S, U>>,
     /// Makes the snapshots, if somebody wants them.
     snapshot: Arc<OnceLock<Snapshot<K, S>>>,
 }
@@ -164,7 +164,7 @@ pub struct MapWithState<'c, K, S, U> {
 debug_fields!(['c, K, S, U] MapWithState<'c, K, S, U>, "MapWithState", mapped);
 
 /// What comes of a batch: what the function gave, and all states, if somebody wants them.
-type Step<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);
+type TouchedAndSnapshot<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);
 
 type Snapshot<K, S> = fn(&StateMap<K, S>) -> Rdd<(K, S)>;
 
@@ -187,7 +187,7 @@ impl<'c, K: Key, S: Record + Clone, U: Record> MapWithState<'c, K, S, U> {
                 pairs.collect()
             }
         });
-        let of_step = |(_, snapshot): &Step<K, S, U>| snapshot.clone();
+        let of_step = |(_, snapshot): &TouchedAndSnapshot<K, S, U>| snapshot.clone();
         self.steps.derive("state_snapshots", move |steps| {
             let snapshot = steps.iter().next().and_then(of_step);
             snapshot.unwrap_or_default()

@@ -6,7 +6,7 @@ use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::sink::{Printer, Pyspark, Sink};
-use crate::stream::plan::graph::{Now, OutputError, OutputNode};
+use crate::stream::plan::graph::{BatchContext, OutputError, OutputNode};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
@@ -50,7 +50,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<'_, V> {
 
     pub(crate) fn register(&self, name: &'static str, mut sink: impl Sink<V> + 'static) {
         let (held, asked) = (Arc::clone(&self.held), Arc::clone(&self.held));
-        let emit = move |now: &mut Now<'_, '_>| {
+        let emit = move |now: &mut BatchContext<'_, '_>| {
             let put_out = |table: &_, stats: &_| sink.emit(&Batch::new(table, stats));
             match held.map(now.time, put_out)? {
                 None | Some(Ok(())) => Ok(()),
@@ -123,7 +123,7 @@ impl<T: Record> RddStream<'_, T> {
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send + 'static,
     ) {
         let (cell, asked) = (self.cell.clone(), self.cell.clone());
-        let emit = move |now: &mut Now<'_, '_>| match cell.at(now.time)? {
+        let emit = move |now: &mut BatchContext<'_, '_>| match cell.at(now.time)? {
             None => Ok(()),
             Some(rdd) => f(&rdd, now.time).map_err(OutputError::Broken),
         };

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Dialect;
 use crate::error::Result;
 use crate::stream::ops::window::{Kind, Span, Window};
-use crate::stream::plan::batch_cache::{Cell, Entries, Entry, Failure, Made, Owed, all_of};
-use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::batch_cache::{
+    BatchCache, Entries, Entry, Failure, Owed, Produced, all_of,
+};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -89,7 +91,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         let dialect = self.context.dialect();
         let step = InverseStep {
             parent: cell,
-            cell: Cell::new(),
+            cell: BatchCache::new(),
             span,
             dialect,
             // PySpark's rule: one fold of a short window is cheaper than two.
@@ -117,12 +119,12 @@ struct Functions<K, V, F, G> {
 
 /// Makes windows of folded batches, each of the one before.
 struct InverseStep<K, V, F, G> {
-    parent: Cell<(K, V)>,
-    cell: Cell<(K, V)>,
+    parent: BatchCache<(K, V)>,
+    cell: BatchCache<(K, V)>,
     span: Span,
     dialect: Dialect,
     is_incremental: bool,
-    /// Called by one thread at a time: see [`Cell`].
+    /// Called by one thread at a time: see [`BatchCache`].
     functions: Arc<Mutex<Functions<K, V, F, G>>>,
     /// `None` where the next window has to be folded anew.
     before: Option<Before<K, V>>,
@@ -150,7 +152,7 @@ where
     ///
     /// A batch or a function has failed: the sums are as they were. Where they cannot be used any more,
     /// they are dropped.
-    fn slide(&mut self, now: BatchTime) -> Made<Rdd<(K, V)>> {
+    fn slide(&mut self, now: BatchTime) -> Produced<Rdd<(K, V)>> {
         let Some(before) = &mut self.before else {
             let window = self.parent.between(self.span.start(now), now);
             let functions = lock(&self.functions);
@@ -242,7 +244,7 @@ where
     }
 }
 
-impl<K, V, F, G> Step for InverseStep<K, V, F, G>
+impl<K, V, F, G> Operator for InverseStep<K, V, F, G>
 where
     K: Key,
     V: Record + Clone,
@@ -253,13 +255,13 @@ where
         "reduce_by_key_and_window_with_inverse"
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.cell.start(starting.remember_ms);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let made = self.slide(now.time)?;
-        self.cell.put(now.time, Entry::Made(made));
+        self.cell.put(now.time, Entry::Produced(made));
         Ok(())
     }
 
@@ -268,7 +270,7 @@ where
         let window = self.parent.between(self.span.start(time), time);
         let (functions, dialect) = (Arc::clone(&self.functions), self.dialect);
         let name = self.name();
-        let again = move |now| -> Made<Rdd<(K, V)>> {
+        let again = move |now| -> Produced<Rdd<(K, V)>> {
             let sums = Failure::catch_in_records(|| lock(&functions).anew(&window, now, dialect));
             let sums = sums.map_err(|failure| failure.within(name))?;
             Ok(sums.map(|sums| Rdd::from(sums.pairs)))

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
 use crate::limits::FAILED_BATCHES_MAX;
-use crate::stream::plan::batch_cache::{Failure, Held, TableAt};
-use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
 use crate::table::Table;
-use crate::table::bound::Loss;
+use crate::table::bound::Overflow;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
@@ -37,7 +37,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         reduce: impl Fn(V, V) -> V + Send + 'static,
     ) -> Reduced<'c, V> {
         self.context.keep_table();
-        let held = Held::new(SoFar {
+        let held = LentTable::new(SoFar {
             table: Table::new(Seed::random()),
             has_begun: false,
         });
@@ -98,8 +98,8 @@ impl<V> AsRef<Table<V>> for SoFar<V> {
 }
 
 struct SoFarStep<V, F> {
-    parent: Arc<dyn TableAt<V>>,
-    held: Arc<Held<SoFar<V>>>,
+    parent: Arc<dyn BatchTable<V>>,
+    held: Arc<LentTable<SoFar<V>>>,
     reduce: F,
     sums: WindowSums,
     /// What is missing in the sums, oldest first, each with the statistics of its batch.
@@ -111,7 +111,7 @@ struct SoFarStep<V, F> {
     limit: MemoryLimit,
 }
 
-impl<V, F> Step for SoFarStep<V, F>
+impl<V, F> Operator for SoFarStep<V, F>
 where
     V: Copy + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send,
@@ -120,17 +120,17 @@ where
         "reduce_by_key_so_far"
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.limit.start(starting);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
         if let Some(failure) = &self.lost {
             return Err(failure.clone());
         }
         let (sums, reduce, parent) = (&mut self.sums, &self.reduce, &self.parent);
         let (owed, keeps_owed) = (&mut self.owed, self.keeps_owed);
-        let (mut batch_stats, mut loss) = (BatchStats::default(), Loss::default());
+        let (mut batch_stats, mut loss) = (BatchStats::default(), Overflow::default());
         let made = self.held.make(now.time, |all| {
             // The batches that are owed, then the one at hand.
             let mut caught_up = Ok(());
@@ -192,7 +192,7 @@ where
         self.held.fail(time, failure);
     }
 
-    fn leave(&mut self, _now: &mut Now<'_, '_>) {
+    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
         self.held.forget(|_| ());
     }
 }

@@ -1,7 +1,7 @@
 //! `slice`: the batches of a stream that are still remembered.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::plan::batch_cache::Cell;
+use crate::stream::plan::batch_cache::BatchCache;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -9,7 +9,7 @@ use crate::time::BatchTime;
 /// The batches a stream remembers: from [`RddStream::remembered`]. Use it from any thread, while the
 /// context runs and after.
 pub struct Remembered<T> {
-    cell: Cell<T>,
+    cell: BatchCache<T>,
     /// Every how many milliseconds the stream has a batch.
     slide_ms: u64,
 }

@@ -11,8 +11,8 @@ use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::Pairs;
 use crate::stream::ops::window::{Kind, Span, Window};
-use crate::stream::plan::batch_cache::{Failure, Held, TableAt};
-use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -174,7 +174,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     where
         H: AsRef<Table<V>> + Send + 'static,
     {
-        let held = Held::new(windows);
+        let held = LentTable::new(windows);
         let step = WindowStep {
             parent: Arc::clone(&self.held),
             slide_ms,
@@ -209,9 +209,9 @@ enum Enter<'a, V> {
 }
 
 struct WindowStep<V, H, F> {
-    parent: Arc<dyn TableAt<V>>,
+    parent: Arc<dyn BatchTable<V>>,
     slide_ms: u64,
-    held: Arc<Held<H>>,
+    held: Arc<LentTable<H>>,
     sums: WindowSums,
     /// Why batches of the window failed, oldest first: a window that cannot be made says what its first one says.
     failures: VecDeque<(BatchTime, Failure)>,
@@ -223,7 +223,7 @@ struct WindowStep<V, H, F> {
     step: F,
 }
 
-impl<V, H, F> Step for WindowStep<V, H, F>
+impl<V, H, F> Operator for WindowStep<V, H, F>
 where
     V: Copy + Send + Sync + 'static,
     H: AsRef<Table<V>> + Send,
@@ -233,7 +233,7 @@ where
         "reduce_by_key_and_window"
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.limit.start(starting);
         if starting.window_bytes < usize::MAX {
             let within = Enter::Within(starting.window_bytes);
@@ -246,7 +246,7 @@ where
         }
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let (step, sums, failures) = (&mut self.step, &mut self.sums, &mut self.failures);
         let limit = &mut self.limit;
         let has_left = |time: BatchTime| {
@@ -313,7 +313,7 @@ where
         self.held.fail(time, failure);
     }
 
-    fn leave(&mut self, _now: &mut Now<'_, '_>) {
+    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
         self.held.forget(|_| ());
     }
 }

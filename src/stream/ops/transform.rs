@@ -2,7 +2,7 @@
 
 use crate::config::Dialect;
 use crate::error::{Error, Result};
-use crate::stream::plan::batch_cache::{Entry, Failure, Made};
+use crate::stream::plan::batch_cache::{Entry, Failure, Produced};
 use crate::stream::plan::graph::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
@@ -161,7 +161,7 @@ pub(crate) fn same_slides(slides: impl IntoIterator<Item = u64>, dialect: Dialec
 }
 
 /// Calls a function that belongs to putting a batch together.
-fn guarded<U>(dialect: Dialect, f: impl FnOnce() -> Option<Rdd<U>>) -> Made<Rdd<U>> {
+fn guarded<U>(dialect: Dialect, f: impl FnOnce() -> Option<Rdd<U>>) -> Produced<Rdd<U>> {
     match (Failure::catch(f)?, dialect) {
         (None, Dialect::Scala) => Err(Failure::of_batch(NULL)),
         (made, _) => Ok(made),

@@ -92,7 +92,7 @@ impl Failure {
 }
 
 /// What an operator makes of a batch: a result, nothing (Spark: no RDD), or a failure.
-pub(crate) type Made<T> = Result<Option<T>, Failure>;
+pub(crate) type Produced<T> = Result<Option<T>, Failure>;
 
 /// One batch of a stream, which may have failed.
 ///
@@ -100,14 +100,14 @@ pub(crate) type Made<T> = Result<Option<T>, Failure>;
 /// needs the batch later, such as a window or a state, has it made again. So a function that fails once
 /// costs the batch's own output, and nothing behind it.
 pub(crate) enum Entry<T> {
-    Made(Option<Rdd<T>>),
+    Produced(Option<Rdd<T>>),
     Failed(Arc<Owed<T>>),
 }
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
         match self {
-            Entry::Made(made) => Entry::Made(made.clone()),
+            Entry::Produced(made) => Entry::Produced(made.clone()),
             Entry::Failed(owed) => Entry::Failed(Arc::clone(owed)),
         }
     }
@@ -115,30 +115,30 @@ impl<T> Clone for Entry<T> {
 
 impl<T> Entry<T> {
     /// The batch, made again if it failed before `now`, the time of the batch at hand.
-    pub(crate) fn get(&self, now: BatchTime) -> Made<Rdd<T>> {
+    pub(crate) fn get(&self, now: BatchTime) -> Produced<Rdd<T>> {
         match self {
-            Entry::Made(made) => Ok(made.clone()),
+            Entry::Produced(made) => Ok(made.clone()),
             Entry::Failed(owed) => owed.get(now),
         }
     }
 
     /// The batch, as it was made last.
-    fn peek(&self) -> Made<Rdd<T>> {
+    fn peek(&self) -> Produced<Rdd<T>> {
         match self {
-            Entry::Made(made) => Ok(made.clone()),
+            Entry::Produced(made) => Ok(made.clone()),
             Entry::Failed(owed) => owed.lock().made.clone(),
         }
     }
 }
 
 /// Makes a batch again, from what the operator has kept of its parents, during the batch at that time.
-pub(crate) type Again<T> = Box<dyn FnMut(BatchTime) -> Made<Rdd<T>> + Send>;
+pub(crate) type Again<T> = Box<dyn FnMut(BatchTime) -> Produced<Rdd<T>> + Send>;
 
 /// A batch that failed.
 pub(crate) struct Owed<T>(Mutex<Attempts<T>>);
 
 struct Attempts<T> {
-    made: Made<Rdd<T>>,
+    made: Produced<Rdd<T>>,
     /// The batch at hand during the last attempt. There is one attempt a batch, however many use it.
     tried_at: BatchTime,
     /// `None` when the batch was made, or is not made again by whoever asks.
@@ -158,7 +158,7 @@ impl<T> Owed<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, now: BatchTime) -> Made<Rdd<T>> {
+    fn get(&self, now: BatchTime) -> Produced<Rdd<T>> {
         let mut attempts = self.lock();
         if attempts.made.is_ok() || attempts.tried_at >= now {
             return attempts.made.clone();
@@ -183,7 +183,7 @@ impl<T> Owed<T> {
 }
 
 /// The remembered batches of a stream of records.
-pub(crate) struct Cell<T>(Arc<Mutex<Kept<T>>>);
+pub(crate) struct BatchCache<T>(Arc<Mutex<Kept<T>>>);
 
 struct Kept<T> {
     /// Oldest first; batches in which the stream gave nothing are left out.
@@ -192,15 +192,15 @@ struct Kept<T> {
     is_started: bool,
 }
 
-impl<T> Clone for Cell<T> {
+impl<T> Clone for BatchCache<T> {
     fn clone(&self) -> Self {
-        Cell(Arc::clone(&self.0))
+        BatchCache(Arc::clone(&self.0))
     }
 }
 
-impl<T> Cell<T> {
+impl<T> BatchCache<T> {
     pub(crate) fn new() -> Self {
-        Cell(Arc::new(Mutex::new(Kept {
+        BatchCache(Arc::new(Mutex::new(Kept {
             batches: VecDeque::new(),
             keep_ms: 0,
             is_started: false,
@@ -239,7 +239,7 @@ impl<T> Cell<T> {
             .take_while(|(at, _)| too_old(*at))
             .count();
         kept.batches.drain(..old);
-        if !matches!(entry, Entry::Made(None)) {
+        if !matches!(entry, Entry::Produced(None)) {
             kept.batches.push_back((time, entry));
         }
     }
@@ -248,11 +248,11 @@ impl<T> Cell<T> {
     pub(crate) fn entry(&self, time: BatchTime) -> Entry<T> {
         let kept = self.lock();
         let found = kept.batches.iter().rev().find(|(at, _)| *at == time);
-        found.map_or(Entry::Made(None), |(_, entry)| entry.clone())
+        found.map_or(Entry::Produced(None), |(_, entry)| entry.clone())
     }
 
     /// The batch at `time`, as it was made last.
-    pub(crate) fn at(&self, time: BatchTime) -> Made<Rdd<T>> {
+    pub(crate) fn at(&self, time: BatchTime) -> Produced<Rdd<T>> {
         self.entry(time).peek()
     }
 
@@ -309,7 +309,7 @@ pub(crate) fn all_of<'a, T: 'a>(
 }
 
 /// A stream of one value a key and batch, kept as a table for as long as its batch is being put out.
-pub(crate) trait TableAt<V>: Send + Sync {
+pub(crate) trait BatchTable<V>: Send + Sync {
     /// Calls `f` with the batch at `time`, if the stream gave one.
     fn with(
         &self,
@@ -318,13 +318,13 @@ pub(crate) trait TableAt<V>: Send + Sync {
     ) -> Result<bool, Failure>;
 }
 
-impl<V> dyn TableAt<V> {
+impl<V> dyn BatchTable<V> {
     /// As [`with`](TableAt::with), giving what `f` gives.
     pub(crate) fn map<R>(
         &self,
         time: BatchTime,
         f: impl FnOnce(&Table<V>, &BatchStats) -> R,
-    ) -> Made<R> {
+    ) -> Produced<R> {
         let (mut f, mut answer) = (Some(f), None);
         self.with(time, &mut |table, stats| {
             if let Some(f) = f.take() {
@@ -335,8 +335,8 @@ impl<V> dyn TableAt<V> {
     }
 }
 
-/// A [`TableAt`] whose table is lent out by whatever computes it.
-pub(crate) struct Held<H>(Mutex<Holding<H>>);
+/// A [`BatchTable`] whose table is lent out by whatever computes it.
+pub(crate) struct LentTable<H>(Mutex<Holding<H>>);
 
 struct Holding<H> {
     holder: H,
@@ -345,9 +345,9 @@ struct Holding<H> {
     at: Option<(BatchTime, Result<(), Failure>)>,
 }
 
-impl<H> Held<H> {
+impl<H> LentTable<H> {
     pub(crate) fn new(holder: H) -> Arc<Self> {
-        Arc::new(Held(Mutex::new(Holding {
+        Arc::new(LentTable(Mutex::new(Holding {
             holder,
             stats: BatchStats::default(),
             at: None,
@@ -387,7 +387,7 @@ impl<H> Held<H> {
     }
 }
 
-impl<V, H: AsRef<Table<V>> + Send> TableAt<V> for Held<H> {
+impl<V, H: AsRef<Table<V>> + Send> BatchTable<V> for LentTable<H> {
     fn with(
         &self,
         time: BatchTime,
@@ -414,16 +414,16 @@ mod tests {
     }
 
     fn made(record: u64) -> Entry<u64> {
-        Entry::Made(Some(Rdd::from(vec![record])))
+        Entry::Produced(Some(Rdd::from(vec![record])))
     }
 
     #[test]
     fn batches_are_kept_as_long_as_they_may_be_asked_for() {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         cell.keep_for(300);
         for time in 1..=9u64 {
             let entry = match time {
-                4 => Entry::Made(None),
+                4 => Entry::Produced(None),
                 5 => Entry::Failed(Owed::new(ms(500), &Failure::of_records("five"), None)),
                 _ => made(time),
             };
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn batches_may_be_kept_for_ever() {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         cell.keep_for(u64::MAX);
         for time in 1..=3u64 {
             cell.put(ms(time * 100), made(time));
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_window_over_a_batch_that_fails_again_and_again_fails() {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         cell.keep_for(1000);
         cell.put(ms(100), made(1));
         let again: Again<u64> = Box::new(|_| panic!("two again"));
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_failed_batch_is_made_again_once_a_batch_until_it_works() {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         cell.keep_for(1000);
         let mut left = 2;
         let again: Again<u64> = Box::new(move |now| {

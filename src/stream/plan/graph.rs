@@ -18,7 +18,7 @@ use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::shard::panic_message;
-use crate::stream::plan::batch_cache::{Again, Cell, Entry, Failure, Made, Owed};
+use crate::stream::plan::batch_cache::{Again, BatchCache, Entry, Failure, Owed, Produced};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::listener::{Reporter, StreamInputInfo};
 use crate::time::BatchTime;
@@ -27,7 +27,7 @@ use crate::time::BatchTime;
 pub(crate) type NodeId = usize;
 
 /// The batch at hand.
-pub(crate) struct Now<'a, 'e> {
+pub(crate) struct BatchContext<'a, 'e> {
     pub(crate) time: BatchTime,
     /// The batch before the first one.
     pub(crate) zero: BatchTime,
@@ -38,7 +38,7 @@ pub(crate) struct Now<'a, 'e> {
     pub(crate) inputs: Vec<StreamInputInfo>,
 }
 
-impl Now<'_, '_> {
+impl BatchContext<'_, '_> {
     /// Whether a stream with that slide is made at the batch at hand.
     pub(crate) fn is_due(&self, slide_ms: u64) -> bool {
         (self.time.as_millis() - self.zero.as_millis()).is_multiple_of(slide_ms)
@@ -58,7 +58,7 @@ impl Now<'_, '_> {
 }
 
 /// What operators are told when their context starts.
-pub(crate) struct Starting<'a> {
+pub(crate) struct StartContext<'a> {
     /// Batches are to be kept for that long at least.
     pub(crate) remember_ms: u64,
     /// The time, since 1970.
@@ -69,21 +69,21 @@ pub(crate) struct Starting<'a> {
 }
 
 /// What an operator does with each batch.
-pub(crate) trait Step: Send {
+pub(crate) trait Operator: Send {
     /// The operator's name, for messages.
     fn name(&self) -> &'static str;
 
     /// The context starts.
-    fn start(&mut self, _starting: &Starting<'_>) {}
+    fn start(&mut self, _starting: &StartContext<'_>) {}
 
     /// Makes the batch at hand and keeps it for those that use it.
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure>;
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure>;
 
     /// The batch could not be made: tells those that use it.
     fn fail(&mut self, time: BatchTime, failure: &Failure);
 
     /// The batch has been put out.
-    fn leave(&mut self, _now: &mut Now<'_, '_>) {}
+    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {}
 }
 
 /// The making of a batch.
@@ -96,34 +96,34 @@ pub(crate) struct Attempt<'a> {
     pub(crate) inputs: Option<&'a mut Vec<StreamInputInfo>>,
 }
 
-/// A [`Step`] that makes an [`Rdd`] out of what `parts` takes of its parents. A batch that fails is made
+/// A [`Operator`] that makes an [`Rdd`] out of what `parts` takes of its parents. A batch that fails is made
 /// again, of the same parts, when somebody needs it later.
 pub(crate) struct MakeRdd<T, I, P, F> {
     pub(crate) name: &'static str,
-    pub(crate) cell: Cell<T>,
+    pub(crate) cell: BatchCache<T>,
     pub(crate) parts: P,
     /// The parts of the batch at hand, until it is made.
     pub(crate) taken: Option<I>,
-    /// Called by one thread at a time: see [`Cell`].
+    /// Called by one thread at a time: see [`BatchCache`].
     pub(crate) make: Arc<Mutex<F>>,
 }
 
-impl<T, I, P, F> Step for MakeRdd<T, I, P, F>
+impl<T, I, P, F> Operator for MakeRdd<T, I, P, F>
 where
     T: Send + Sync + 'static,
     I: Send + 'static,
-    P: FnMut(&mut Now<'_, '_>) -> std::result::Result<I, Failure> + Send,
-    F: FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+    P: FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<I, Failure> + Send,
+    F: FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
 {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.cell.start(starting.remember_ms);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let taken = self.taken.insert((self.parts)(now)?);
         let mut make = self.make.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempt = Attempt {
@@ -134,7 +134,7 @@ where
         let made = (*make)(taken, &mut attempt)?;
         drop(make);
         self.taken = None;
-        self.cell.put(now.time, Entry::Made(made));
+        self.cell.put(now.time, Entry::Produced(made));
         Ok(())
     }
 
@@ -157,30 +157,30 @@ where
     }
 }
 
-/// A [`Step`] that makes an [`Rdd`] out of what there is only now, such as what the shards have: a batch
+/// A [`Operator`] that makes an [`Rdd`] out of what there is only now, such as what the shards have: a batch
 /// that failed stays so.
 pub(crate) struct TakeRdd<T, F> {
     pub(crate) name: &'static str,
-    pub(crate) cell: Cell<T>,
+    pub(crate) cell: BatchCache<T>,
     pub(crate) make: F,
 }
 
-impl<T, F> Step for TakeRdd<T, F>
+impl<T, F> Operator for TakeRdd<T, F>
 where
     T: Send + Sync + 'static,
-    F: FnMut(&mut Now<'_, '_>) -> Made<Rdd<T>> + Send,
+    F: FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send,
 {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.cell.start(starting.remember_ms);
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let made = (self.make)(now)?;
-        self.cell.put(now.time, Entry::Made(made));
+        self.cell.put(now.time, Entry::Produced(made));
         Ok(())
     }
 
@@ -191,7 +191,7 @@ where
 }
 
 /// A stream as the graph sees it.
-pub(crate) struct Node {
+pub(crate) struct PlanNode {
     /// Every how many milliseconds it is made.
     pub(crate) slide_ms: u64,
     pub(crate) parents: Vec<NodeId>,
@@ -199,7 +199,7 @@ pub(crate) struct Node {
     pub(crate) reach_ms: u64,
     /// Which of the engine's nodes it is made of, if it is made in the shards.
     pub(crate) reads: Option<usize>,
-    pub(crate) step: Box<dyn Step>,
+    pub(crate) step: Box<dyn Operator>,
     /// An output depends on it.
     pub(crate) is_wanted: bool,
 }
@@ -220,7 +220,7 @@ impl From<Failure> for OutputError {
 
 /// What an output does with a batch.
 pub(crate) type Emit =
-    Box<dyn FnMut(&mut Now<'_, '_>) -> std::result::Result<(), OutputError> + Send>;
+    Box<dyn FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<(), OutputError> + Send>;
 
 /// An output operation.
 pub(crate) struct OutputNode {
@@ -234,7 +234,7 @@ pub(crate) struct OutputNode {
 
 /// See the module.
 pub(crate) struct Graph {
-    nodes: Vec<Node>,
+    nodes: Vec<PlanNode>,
     /// In registration order.
     outputs: Vec<OutputNode>,
     interval_ms: u64,
@@ -249,7 +249,7 @@ pub(crate) struct Graph {
 impl Graph {
     /// A graph whose `nodes` stand behind their parents.
     pub(crate) fn new(
-        nodes: Vec<Node>,
+        nodes: Vec<PlanNode>,
         outputs: Vec<OutputNode>,
         interval_ms: u64,
         fails_fast: bool,
@@ -268,7 +268,7 @@ impl Graph {
     }
 
     /// Makes every stream that is due. Gives a failure that leaves the batch without any output.
-    fn make(&mut self, now: &mut Now<'_, '_>) -> Option<Failure> {
+    fn make(&mut self, now: &mut BatchContext<'_, '_>) -> Option<Failure> {
         let mut spoilt = None;
         for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
             if !now.is_due(node.slide_ms) {
@@ -291,7 +291,7 @@ impl Graph {
 
     /// Runs the outputs that are due, one after the other. An output that is broken ends the run, after
     /// the others had their batch.
-    fn put_out(&mut self, now: &mut Now<'_, '_>) -> Result<()> {
+    fn put_out(&mut self, now: &mut BatchContext<'_, '_>) -> Result<()> {
         let time = now.time;
         let (mut broken, mut has_begun) = (Ok(()), false);
         for (id, output) in self.outputs.iter_mut().enumerate() {
@@ -326,7 +326,7 @@ impl Graph {
 }
 
 /// What came in over every stream, by its number.
-fn inputs(now: &mut Now<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamInputInfo> {
+fn inputs(now: &mut BatchContext<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamInputInfo> {
     let stats = now.epoch.stats;
     let bytes = byte_inputs.iter().map(|&(node, input)| StreamInputInfo {
         input_stream_id: input,
@@ -339,7 +339,7 @@ fn inputs(now: &mut Now<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamIn
 
 /// Reports a failed batch.
 #[cold]
-fn tell(now: &Now<'_, '_>, failure: &Failure, fails_fast: bool) {
+fn tell(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
     let error = failed_batch(now.time, Some(failure.operator()), &failure.message);
     if fails_fast {
         now.epoch.control.fail(error);
@@ -354,7 +354,7 @@ impl Output for Graph {
         let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
         let zero = *self.zero.get_or_insert_with(before);
         let inputs = Vec::new();
-        let mut now = Now {
+        let mut now = BatchContext {
             time,
             zero,
             epoch,
@@ -384,7 +384,7 @@ impl Output for Graph {
 
 /// How long each stream keeps its batches, where a program asked for `asked_ms`: Spark's rule is that who looks
 /// back finds as much for each batch that is remembered, so a window adds its length for its parents.
-pub(crate) fn remember_ms(nodes: &[Node], asked_ms: u64) -> Vec<u64> {
+pub(crate) fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
     let mut all = vec![asked_ms; nodes.len()];
     for (id, node) in nodes.iter().enumerate().rev() {
         let needed_ms = all[id].saturating_add(node.reach_ms);
@@ -396,7 +396,7 @@ pub(crate) fn remember_ms(nodes: &[Node], asked_ms: u64) -> Vec<u64> {
 }
 
 /// Marks the streams that `wanted` ones depend on, those included.
-pub(crate) fn want(nodes: &mut [Node], wanted: impl IntoIterator<Item = NodeId>) {
+pub(crate) fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = NodeId>) {
     let mut open: Vec<NodeId> = wanted.into_iter().collect();
     while let Some(id) = open.pop() {
         if !std::mem::replace(&mut nodes[id].is_wanted, true) {
@@ -407,7 +407,7 @@ pub(crate) fn want(nodes: &mut [Node], wanted: impl IntoIterator<Item = NodeId>)
 
 /// Keeps of the engine's nodes, which `nodes` read, those that are read by wanted ones, and tells these what
 /// numbers they have now. What nobody needs is not computed.
-pub(crate) fn keep_wanted<N: Clone>(nodes: &mut [Node], engine_nodes: &[N]) -> Vec<N> {
+pub(crate) fn keep_wanted<N: Clone>(nodes: &mut [PlanNode], engine_nodes: &[N]) -> Vec<N> {
     let mut kept = Vec::new();
     for node in nodes.iter_mut().filter(|node| node.is_wanted) {
         if let Some(reads) = &mut node.reads {

@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::engine::plan::Node;
-use crate::epoch::hand_over::{NodeTable, Partial};
+use crate::engine::plan::Pipeline;
+use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{table_of, table_of_mut};
 use crate::error::Result;
 use crate::memory::Needs;
@@ -21,23 +21,23 @@ use crate::shard::keyed::{KeyedStage, is_primitive};
 use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
-use crate::stream::plan::batch_cache::{Failure, Held, Made};
-use crate::stream::plan::graph::{Attempt, Now, Step};
+use crate::stream::plan::batch_cache::{Failure, LentTable, Produced};
+use crate::stream::plan::graph::{Attempt, BatchContext, Operator};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::Table;
-use crate::table::bound::Bound;
+use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
 /// What is known of a reduction's values.
 pub(crate) struct Values<V> {
     /// An empty table of them.
-    table: fn(Seed, Bound) -> Table<V>,
+    table: fn(Seed, MemoryCap) -> Table<V>,
     /// An empty table of the number of records with one value.
-    counts: fn(Seed, Bound) -> Table<u64>,
+    counts: fn(Seed, MemoryCap) -> Table<u64>,
     is_counting: bool,
     /// Whether the stage may count records of one value before it makes values of them.
     may_tally: bool,
@@ -87,10 +87,10 @@ struct FoldNode<V, S, F> {
     merge: F,
 }
 
-impl<V, S, F> Node for FoldNode<V, S, F>
+impl<V, S, F> Pipeline for FoldNode<V, S, F>
 where
     V: Copy + Send + Sync + 'static,
-    S: Fn(Kernel, Seed, Bound) -> Box<dyn Stage> + Send + Sync + 'static,
+    S: Fn(Kernel, Seed, MemoryCap) -> Box<dyn Stage> + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
     fn stream(&self) -> usize {
@@ -101,11 +101,11 @@ where
         self.rule
     }
 
-    fn stage(&self, kernel: Kernel, seed: Seed, bound: Bound) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, seed: Seed, bound: MemoryCap) -> Box<dyn Stage> {
         (self.stage)(kernel, seed, bound)
     }
 
-    fn partial(&self, seed: Seed, bound: Bound) -> Box<dyn Partial> {
+    fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {
         Box::new((self.values.table)(seed, bound))
     }
 
@@ -113,7 +113,7 @@ where
         self.values.needs()
     }
 
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+    fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
         table_of_mut::<V>(into).merge_from(table_of(from), &self.merge);
     }
 
@@ -130,7 +130,7 @@ pub(crate) fn keyed<R, M, F, V>(
     map: M,
     reduce: F,
     values: Values<V>,
-) -> Arc<dyn Node>
+) -> Arc<dyn Pipeline>
 where
     R: Records,
     V: Copy + Send + Sync + 'static,
@@ -160,7 +160,7 @@ pub(crate) fn computed<R, S, I, M, F, V>(
     map: M,
     reduce: F,
     values: Values<V>,
-) -> Arc<dyn Node>
+) -> Arc<dyn Pipeline>
 where
     R: Records,
     S: Send + 'static,
@@ -195,7 +195,7 @@ pub(crate) fn combined<R, M, C, F, V, W>(
     create: C,
     fold: F,
     merge: impl Fn(W, W) -> W + Send + Sync + 'static,
-) -> Arc<dyn Node>
+) -> Arc<dyn Pipeline>
 where
     R: Records,
     V: 'static,
@@ -224,15 +224,15 @@ where
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.
 struct FromTable<V> {
     name: &'static str,
-    held: Arc<Held<Table<V>>>,
+    held: Arc<LentTable<Table<V>>>,
 }
 
-impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
+impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;
         self.held.make(time, |table| {
@@ -246,7 +246,7 @@ impl<V: Copy + Send + Sync + 'static> Step for FromTable<V> {
         self.held.fail(time, failure);
     }
 
-    fn leave(&mut self, now: &mut Now<'_, '_>) {
+    fn leave(&mut self, now: &mut BatchContext<'_, '_>) {
         let node = now.of_shards().ok();
         self.held.forget(|table| {
             if let Some((node, _)) = node {
@@ -261,10 +261,10 @@ impl StreamingContext {
     pub(crate) fn reduced<V: Copy + Send + Sync + 'static>(
         &self,
         name: &'static str,
-        node: Arc<dyn Node>,
+        node: Arc<dyn Pipeline>,
     ) -> Reduced<'_, V> {
         // Takes the place of the merged table while that is lent, and is never written to.
-        let held = Held::new(Table::<V>::new(Seed::random()));
+        let held = LentTable::new(Table::<V>::new(Seed::random()));
         let step = FromTable {
             name,
             held: Arc::clone(&held),
@@ -296,7 +296,7 @@ impl StreamingContext {
             records,
             gather: Arc::new(gather),
         });
-        let make = move |now: &mut Now<'_, '_>| -> Made<_> {
+        let make = move |now: &mut BatchContext<'_, '_>| -> Produced<_> {
             let (node, stats) = now.of_shards()?;
             let sum = sum_of_mut::<G::Sum>(node.partial.as_mut());
             Ok(finish(std::mem::take(sum), stats.tokens))
@@ -323,7 +323,7 @@ impl StreamingContext {
             records: records.clone(),
             gather: Arc::new(EachBlock(Arc::clone(&per_block), PhantomData)),
         });
-        let parts = |now: &mut Now<'_, '_>| {
+        let parts = |now: &mut BatchContext<'_, '_>| {
             let (node, _) = now.of_shards()?;
             let mut blocks = std::mem::take(sum_of_mut::<Blocks<T>>(node.partial.as_mut()));
             blocks.sort_unstable_by_key(|(number, _)| *number);
@@ -332,7 +332,7 @@ impl StreamingContext {
         let make = move |blocks: &Blocks<T>, attempt: &mut Attempt<'_>| {
             let is_first = attempt.time == attempt.now;
             let partitions = blocks.iter().map(|(_, piece)| match piece {
-                Piece::Made(records) => Ok(Arc::clone(records)),
+                Piece::Produced(records) => Ok(Arc::clone(records)),
                 Piece::Owed(owed) if is_first => {
                     Err(Failure::of_records(Arc::clone(&owed.message)))
                 }
@@ -366,7 +366,7 @@ pub(crate) trait PerBlock<T>: Send + Sync + 'static {
 type Blocks<T> = Vec<(u64, Piece<T>)>;
 
 enum Piece<T> {
-    Made(Arc<Vec<T>>),
+    Produced(Arc<Vec<T>>),
     /// A function failed: it is called again for the whole block when the batch is made again.
     Owed(Arc<FailedBlock>),
 }
@@ -374,7 +374,7 @@ enum Piece<T> {
 impl<T> Clone for Piece<T> {
     fn clone(&self) -> Self {
         match self {
-            Piece::Made(records) => Piece::Made(Arc::clone(records)),
+            Piece::Produced(records) => Piece::Produced(Arc::clone(records)),
             Piece::Owed(block) => Piece::Owed(Arc::clone(block)),
         }
     }
@@ -407,7 +407,7 @@ impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
         let bytes = block.bytes();
         let made = catch_unwind(AssertUnwindSafe(|| self.0.make(records, splitter, bytes)));
         let (piece, tallied) = match made {
-            Ok((made, tallied)) => (Piece::Made(Arc::new(made)), tallied),
+            Ok((made, tallied)) => (Piece::Produced(Arc::new(made)), tallied),
             Err(panic) => {
                 let owed = FailedBlock {
                     bytes: bytes.to_vec(),
@@ -455,7 +455,7 @@ struct GatherNode<R, G> {
     gather: Arc<G>,
 }
 
-impl<R: Records, G: Gather> Node for GatherNode<R, G> {
+impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
     fn stream(&self) -> usize {
         self.stream
     }
@@ -464,7 +464,7 @@ impl<R: Records, G: Gather> Node for GatherNode<R, G> {
         self.records.rule()
     }
 
-    fn stage(&self, kernel: Kernel, _seed: Seed, _bound: Bound) -> Box<dyn Stage> {
+    fn stage(&self, kernel: Kernel, _seed: Seed, _bound: MemoryCap) -> Box<dyn Stage> {
         Box::new(GatherStage {
             splitter: Splitter::new(self.records.rule(), kernel),
             records: self.records.clone(),
@@ -472,7 +472,7 @@ impl<R: Records, G: Gather> Node for GatherNode<R, G> {
         })
     }
 
-    fn partial(&self, _seed: Seed, _bound: Bound) -> Box<dyn Partial> {
+    fn partial(&self, _seed: Seed, _bound: MemoryCap) -> Box<dyn PartialAggregate> {
         Box::new(Gathered(G::Sum::default()))
     }
 
@@ -480,7 +480,7 @@ impl<R: Records, G: Gather> Node for GatherNode<R, G> {
         Needs::default()
     }
 
-    fn merge(&self, into: &mut dyn Partial, from: &dyn Partial) {
+    fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
         let from = from.as_any().downcast_ref::<Gathered<G::Sum>>();
         let Gathered(from) = from.expect("a pipeline makes all of its sums itself");
         self.gather.merge(sum_of_mut(into), from);
@@ -498,23 +498,23 @@ struct GatherStage<R, G> {
 }
 
 impl<R: Records, G: Gather> Stage for GatherStage<R, G> {
-    fn block(&mut self, block: &Block, into: &mut dyn Partial) -> Tallied {
+    fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let sum = sum_of_mut(into);
         self.gather
             .block(sum, &self.records, &mut self.splitter, block)
     }
 
-    fn flush(&mut self, _into: &mut dyn Partial) {}
+    fn flush(&mut self, _into: &mut dyn PartialAggregate) {}
 }
 
 struct Gathered<S>(S);
 
-fn sum_of_mut<S: 'static>(partial: &mut dyn Partial) -> &mut S {
+fn sum_of_mut<S: 'static>(partial: &mut dyn PartialAggregate) -> &mut S {
     let gathered = partial.as_any_mut().downcast_mut::<Gathered<S>>();
     &mut gathered.expect("a pipeline makes all of its sums itself").0
 }
 
-impl<S: Default + Send + 'static> Partial for Gathered<S> {
+impl<S: Default + Send + 'static> PartialAggregate for Gathered<S> {
     /// No sum is larger than another.
     fn len(&self) -> usize {
         0
@@ -524,7 +524,7 @@ impl<S: Default + Send + 'static> Partial for Gathered<S> {
         self.0 = S::default();
     }
 
-    fn follow(&mut self, _leader: &mut dyn Partial) {
+    fn follow(&mut self, _leader: &mut dyn PartialAggregate) {
         self.clear();
     }
 

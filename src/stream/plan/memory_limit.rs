@@ -6,8 +6,8 @@ use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::epoch::merge::limit_reached;
 use crate::notice::{Notice, Notices};
-use crate::stream::plan::graph::{Now, Starting};
-use crate::table::bound::Loss;
+use crate::stream::plan::graph::{BatchContext, StartContext};
+use crate::table::bound::Overflow;
 
 /// See the module.
 pub(crate) struct MemoryLimit {
@@ -28,7 +28,7 @@ impl MemoryLimit {
     }
 
     /// The context starts.
-    pub(crate) fn start(&mut self, starting: &Starting<'_>) {
+    pub(crate) fn start(&mut self, starting: &StartContext<'_>) {
         self.notices = starting.notices.clone();
     }
 
@@ -38,7 +38,7 @@ impl MemoryLimit {
     }
 
     /// What is kept lacks `loss`.
-    pub(crate) fn look(&mut self, now: &Now<'_, '_>, loss: Loss) {
+    pub(crate) fn look(&mut self, now: &BatchContext<'_, '_>, loss: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };

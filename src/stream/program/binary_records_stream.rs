@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::source::file::directory::{Directory, FileOptions};
-use crate::stream::plan::batch_cache::{Cell, Entry, Failure, Owed};
-use crate::stream::plan::graph::{Now, Starting, Step};
+use crate::stream::plan::batch_cache::{BatchCache, Entry, Failure, Owed};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::listener::StreamInputInfo;
@@ -49,7 +49,7 @@ impl StreamingContext {
             return Err(Error::refused("record length 0 is below 1"));
         }
         let directory = Directory::new(path.as_ref(), self.interval(), options)?;
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         let slide_ms = self.interval_ms();
         let step = ReadFiles {
             directory,
@@ -70,7 +70,7 @@ impl StreamingContext {
 struct ReadFiles {
     directory: Directory,
     record_bytes: usize,
-    cell: Cell<Vec<u8>>,
+    cell: BatchCache<Vec<u8>>,
     notices: Notices,
     input_stream_id: usize,
 }
@@ -89,18 +89,18 @@ impl ReadFiles {
     }
 }
 
-impl Step for ReadFiles {
+impl Operator for ReadFiles {
     fn name(&self) -> &'static str {
         "binary_records_stream"
     }
 
-    fn start(&mut self, starting: &Starting<'_>) {
+    fn start(&mut self, starting: &StartContext<'_>) {
         self.cell.start(starting.remember_ms);
         self.directory.start(starting.now);
         self.notices = starting.notices.clone();
     }
 
-    fn run(&mut self, now: &mut Now<'_, '_>) -> std::result::Result<(), Failure> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let tell = |notice| self.notices.tell(notice);
         let mut partitions = Vec::new();
         for path in self.directory.files_for(now.time, tell) {
@@ -120,7 +120,7 @@ impl Step for ReadFiles {
             input_stream_id: self.input_stream_id,
             num_records: rdd.len() as u64,
         });
-        self.cell.put(now.time, Entry::Made(Some(rdd)));
+        self.cell.put(now.time, Entry::Produced(Some(rdd)));
         Ok(())
     }
 

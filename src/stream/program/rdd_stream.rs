@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::stream::plan::batch_cache::{Cell, Failure, Made};
-use crate::stream::plan::graph::{Attempt, MakeRdd, NodeId, Now, Step, TakeRdd};
+use crate::stream::plan::batch_cache::{BatchCache, Failure, Produced};
+use crate::stream::plan::graph::{Attempt, BatchContext, MakeRdd, NodeId, Operator, TakeRdd};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::time::BatchTime;
@@ -28,7 +28,7 @@ pub struct RddStream<'c, T> {
     pub(crate) id: NodeId,
     /// Every how many milliseconds there is a batch.
     pub(crate) slide_ms: u64,
-    pub(crate) cell: Cell<T>,
+    pub(crate) cell: BatchCache<T>,
 }
 
 debug_fields!(['c, T] RddStream<'c, T>, "RddStream", id, slide_ms);
@@ -55,9 +55,9 @@ impl StreamingContext {
         parents: Vec<NodeId>,
         slide_ms: u64,
         mut parts: impl FnMut(BatchTime) -> I + Send + 'static,
-        make: impl FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+        make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let parts = move |now: &mut Now<'_, '_>| Ok(parts(now.time));
+        let parts = move |now: &mut BatchContext<'_, '_>| Ok(parts(now.time));
         self.rdd_stream_of(name, parents, slide_ms, parts, make)
     }
 
@@ -67,10 +67,10 @@ impl StreamingContext {
         name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        parts: impl FnMut(&mut Now<'_, '_>) -> Result<I, Failure> + Send + 'static,
-        make: impl FnMut(&I, &mut Attempt<'_>) -> Made<Rdd<T>> + Send + 'static,
+        parts: impl FnMut(&mut BatchContext<'_, '_>) -> Result<I, Failure> + Send + 'static,
+        make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         let step = MakeRdd {
             name,
             cell: cell.clone(),
@@ -88,9 +88,9 @@ impl StreamingContext {
         name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        make: impl FnMut(&mut Now<'_, '_>) -> Made<Rdd<T>> + Send + 'static,
+        make: impl FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let cell = Cell::new();
+        let cell = BatchCache::new();
         let step = TakeRdd {
             name,
             cell: cell.clone(),
@@ -102,10 +102,10 @@ impl StreamingContext {
     /// The stream that `step` makes in `batch_cache`.
     pub(crate) fn stream_of<T>(
         &self,
-        cell: Cell<T>,
+        cell: BatchCache<T>,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        step: Box<dyn Step>,
+        step: Box<dyn Operator>,
     ) -> RddStream<'_, T> {
         RddStream {
             context: self,
@@ -130,7 +130,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub(crate) fn derive_at<U: Record>(
         &self,
         name: &'static str,
-        mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Made<Rdd<U>> + Send + 'static,
+        mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Produced<Rdd<U>> + Send + 'static,
     ) -> RddStream<'c, U> {
         let cell = self.cell.clone();
         self.context.rdd_stream(
@@ -147,7 +147,9 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         name: &'static str,
         other: &RddStream<'c, U>,
-        mut f: impl FnMut(Option<Rdd<T>>, Option<Rdd<U>>, BatchTime) -> Made<Rdd<W>> + Send + 'static,
+        mut f: impl FnMut(Option<Rdd<T>>, Option<Rdd<U>>, BatchTime) -> Produced<Rdd<W>>
+        + Send
+        + 'static,
     ) -> RddStream<'c, W> {
         let (one, two) = (self.cell.clone(), other.cell.clone());
         self.context.rdd_stream(

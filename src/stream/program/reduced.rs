@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::stream::plan::batch_cache::TableAt;
+use crate::stream::plan::batch_cache::BatchTable;
 use crate::stream::plan::graph::NodeId;
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
@@ -13,7 +13,7 @@ pub struct Reduced<'c, V> {
     pub(crate) id: NodeId,
     /// Every how many milliseconds there is a batch.
     pub(crate) slide_ms: u64,
-    pub(crate) held: Arc<dyn TableAt<V>>,
+    pub(crate) held: Arc<dyn BatchTable<V>>,
 }
 
 debug_fields!(['c, V] Reduced<'c, V>, "Reduced", id, slide_ms);

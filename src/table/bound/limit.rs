@@ -5,10 +5,10 @@
 
 use super::super::cost::Cost;
 use super::super::keys::{Packed, Seed};
-use super::super::leaves::UNLIMITED;
 use super::super::pool::Lease;
 use super::super::refused::Refused;
-use super::{Bound, Loss, own_share};
+use super::super::segments::UNLIMITED;
+use super::{MemoryCap, Overflow, own_share};
 use crate::config::OnLimit;
 use crate::limits::RANKED_KEY_BYTES;
 use crate::table::Table;
@@ -73,10 +73,10 @@ impl<V> Rules<V> {
 /// A table's limit and what became of it.
 #[derive(Debug)]
 pub(in crate::table) struct Limit<V> {
-    pub(in crate::table) bound: Bound,
+    pub(in crate::table) bound: MemoryCap,
     pub(in crate::table) rules: Rules<V>,
     /// Without what is in `refused`.
-    pub(in crate::table) loss: Loss,
+    pub(in crate::table) loss: Overflow,
     /// Of which keys records were refused. Its memory is kept.
     pub(in crate::table) refused: Option<Refused>,
     /// Memory that was taken of the pool.
@@ -108,13 +108,13 @@ impl<V: Copy> Limit<V> {
         self.bound.pool.is_some() && !self.is_thinned()
     }
 
-    pub(in crate::table) fn new(bound: Bound, rules: Rules<V>) -> Self {
+    pub(in crate::table) fn new(bound: MemoryCap, rules: Rules<V>) -> Self {
         let mut limit = Limit {
             lease: Lease::new(bound.pool.clone()),
             room: UNLIMITED,
             bound,
             rules,
-            loss: Loss::default(),
+            loss: Overflow::default(),
             refused: None,
             records: 0,
             stands_for: 0,
@@ -142,7 +142,7 @@ impl<V: Copy> Limit<V> {
     }
 
     pub(in crate::table) fn clear(&mut self, seed: Seed) {
-        self.loss = Loss::default();
+        self.loss = Overflow::default();
         self.records = 0;
         if let Some(refused) = &mut self.refused {
             refused.clear(seed);

@@ -1,7 +1,7 @@
 //! How much memory a table may take, and what it does when that is used up.
 //!
 //! Promise: what a table holds of the allocator never exceeds its limit, also not while it grows or makes room.
-//! What a full table could not keep is in its [`Loss`], so that for every key
+//! What a full table could not keep is in its [`Overflow`], so that for every key
 //!
 //! ```text
 //! kept <= true <= kept + loss.error + loss.other        kept is 0 for a key that is not there
@@ -18,7 +18,7 @@
 //! refused of each key is bounded by `refused`: a key that one shard knew and another refused has a true bound, and
 //! most keys are known to be exact. Before it is full such a table takes memory that all of them share (`pool`).
 //!
-//! All of it stands where a leaf or the arena has to grow. A look-up that succeeds never comes here.
+//! All of it stands where a segment or the arena has to grow. A look-up that succeeds never comes here.
 
 mod limit;
 
@@ -27,9 +27,9 @@ use std::sync::Arc;
 pub(super) use self::limit::{Limit, Rules};
 use self::limit::{later, later_of_tallies};
 use super::keys::{self, Packed};
-use super::leaves::{Full, Leaves, UNLIMITED};
 use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
+use super::segments::{Full, SegmentedTable, UNLIMITED};
 use super::{Long, Medium, Short, Table, long_bytes};
 use crate::config::OnLimit;
 use crate::limits::{
@@ -49,11 +49,11 @@ const FREE_SHARE: usize = 8;
 
 /// The limit of one table.
 #[derive(Clone, Debug)]
-pub(crate) struct Bound {
+pub(crate) struct MemoryCap {
     /// Bytes; `usize::MAX` is no limit.
     pub(crate) bytes: usize,
     pub(crate) on_limit: OnLimit,
-    /// Whether keys may wait for a look-up beside the table (see `deferred`).
+    /// Whether keys may wait for a look-up beside the table (see `partitioned`).
     pub(crate) may_defer: bool,
     /// Where a table that is not thinned gets memory beyond its own share of `bytes`: see [`own_share`].
     pub(crate) pool: Option<Arc<Pool>>,
@@ -68,9 +68,9 @@ pub(crate) fn own_share(bytes: usize, bytes_min: usize) -> usize {
 /// batch after a large one has room while that one is published.
 const OWN_PART: usize = 8;
 
-impl Bound {
+impl MemoryCap {
     /// No limit.
-    pub(crate) const NONE: Bound = Bound {
+    pub(crate) const NONE: MemoryCap = MemoryCap {
         bytes: UNLIMITED,
         on_limit: OnLimit::Approximate,
         may_defer: true,
@@ -80,7 +80,7 @@ impl Bound {
 
 /// What a table could not keep since it was cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Loss {
+pub(crate) struct Overflow {
     /// Taken off every count.
     pub(crate) error: u64,
     /// What was taken off, over all keys.
@@ -97,15 +97,15 @@ pub(crate) struct Loss {
     pub(crate) full_at: u64,
 }
 
-impl Loss {
+impl Overflow {
     /// Whether nothing was lost.
     pub(crate) fn is_none(&self) -> bool {
-        *self == Loss::default()
+        *self == Overflow::default()
     }
 
     /// That of two tables that become one. What is made of counts by a function of the user's may be any number.
-    pub(crate) fn plus(self, other: Loss) -> Loss {
-        Loss {
+    pub(crate) fn plus(self, other: Overflow) -> Overflow {
+        Overflow {
             error: self.error.saturating_add(other.error),
             shed: self.shed.saturating_add(other.shed),
             shed_bytes: self.shed_bytes.wrapping_add(other.shed_bytes),
@@ -119,7 +119,7 @@ impl Loss {
 
 impl<V: Copy> Table<V> {
     /// An empty table of values of any kind within `bound`.
-    pub(crate) fn bounded(seed: keys::Seed, bound: Bound) -> Self {
+    pub(crate) fn bounded(seed: keys::Seed, bound: MemoryCap) -> Self {
         let mut table = Table::new(seed);
         table.limit = Limit::new(bound, Rules::values());
         table
@@ -128,18 +128,18 @@ impl<V: Copy> Table<V> {
     /// The least a table may be given, in bytes: what it begins with, and half as much again as making room takes.
     #[doc(hidden)]
     pub fn bytes_min() -> usize {
-        let short = Leaves::<Short<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
-        let medium = Leaves::<Medium<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
-        let long = Leaves::<Long<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
+        let short = SegmentedTable::<Short<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
+        let medium = SegmentedTable::<Medium<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
+        let long = SegmentedTable::<Long<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
         let empty = short + medium + long + 2 * KEY_ARENA_BYTES_INITIAL;
         empty + Self::reserve() * 3 / 2
     }
 
-    /// What is always free, for making room: a leaf of any class, or the filter of refused keys.
+    /// What is always free, for making room: a segment of any class, or the filter of refused keys.
     fn reserve() -> usize {
-        let short = Leaves::<Short<V>>::leaf_bytes();
-        let medium = Leaves::<Medium<V>>::leaf_bytes();
-        let long = Leaves::<Long<V>>::leaf_bytes();
+        let short = SegmentedTable::<Short<V>>::segment_bytes();
+        let medium = SegmentedTable::<Medium<V>>::segment_bytes();
+        let long = SegmentedTable::<Long<V>>::segment_bytes();
         // A closed table never grows; what was reserved for that has room for the filter then.
         short.max(medium).max(long).max(REFUSED_BYTES)
     }
@@ -156,17 +156,17 @@ impl<V: Copy> Table<V> {
     }
 
     /// What the table could not keep.
-    pub(crate) fn loss(&self) -> Loss {
+    pub(crate) fn loss(&self) -> Overflow {
         let refused = self.limit.refused.as_ref().map_or(0, Refused::most);
         let loss = self.limit.loss;
-        Loss {
+        Overflow {
             missing: loss.missing.saturating_add(refused),
             ..loss
         }
     }
 
     /// Takes over what is known of tables that this one was made of.
-    pub(crate) fn set_loss(&mut self, loss: Loss) {
+    pub(crate) fn set_loss(&mut self, loss: Overflow) {
         self.limit.loss = loss;
         if let Some(refused) = &mut self.limit.refused {
             refused.clear(self.seed);
@@ -203,7 +203,7 @@ impl<V: Copy> Table<V> {
             limit.room += taken.unwrap_or(0);
             return taken.is_some();
         }
-        // A leaf at a time, so that little is taken that is not used.
+        // A segment at a time, so that little is taken that is not used.
         limit.lease.extend(Self::reserve() + 4 * key_len)
     }
 
@@ -228,7 +228,7 @@ impl<V: Copy> Table<V> {
 
     /// As [`empty_like`](Self::empty_like), with a limit of so many bytes, or the least a table may have if that is more.
     pub(crate) fn empty_within(&self, bytes: usize) -> Table<V> {
-        let bound = Bound {
+        let bound = MemoryCap {
             bytes: bytes.max(Self::bytes_min()),
             pool: None,
             ..self.limit.bound
@@ -383,7 +383,7 @@ impl<V: Copy> Table<V> {
         }
     }
 
-    /// Whether a table that is nearly full may take a new seed: while it does both sets of leaves are there in
+    /// Whether a table that is nearly full may take a new seed: while it does both sets of segments are there in
     /// part. Where room can be made it is.
     pub(super) fn may_rebuild(&self) -> bool {
         self.key_bytes() <= self.limit.held_max() / 4
@@ -392,7 +392,7 @@ impl<V: Copy> Table<V> {
 
 impl Table<u64> {
     /// An empty table of numbers of records, of which nothing may be taken off: something else is made of them.
-    pub(crate) fn tallying(seed: keys::Seed, bound: Bound) -> Self {
+    pub(crate) fn tallying(seed: keys::Seed, bound: MemoryCap) -> Self {
         let mut table = Table::bounded(seed, bound);
         table.limit.rules.records = |count| count;
         table.limit.rules.later = later_of_tallies();
@@ -405,15 +405,15 @@ impl Table<u64> {
     /// An empty table of counts that are added up, within so many bytes.
     #[doc(hidden)]
     pub fn counting_within(seed: keys::Seed, bytes: usize) -> Self {
-        let bound = Bound {
+        let bound = MemoryCap {
             bytes,
-            ..Bound::NONE
+            ..MemoryCap::NONE
         };
         Table::counting(seed, bound)
     }
 
     /// An empty table of counts that are added up, within `bound`.
-    pub(crate) fn counting(seed: keys::Seed, bound: Bound) -> Self {
+    pub(crate) fn counting(seed: keys::Seed, bound: MemoryCap) -> Self {
         let mut table = Table::bounded(seed, bound);
         table.limit.rules = Rules {
             take_in: Some(Table::take_in),
@@ -497,8 +497,8 @@ impl Table<u64> {
             // There is room for the live bytes now, since all that is held counts twice; and some more, if it
             // counts twice afterwards.
             let (live, held) = (self.arena.live(), self.arena.held());
-            let leaves = self.short.bytes() + self.medium.bytes() + self.long.bytes();
-            let both = less(self.limit.bound.bytes, leaves + Self::reserve());
+            let segments = self.short.bytes() + self.medium.bytes() + self.long.bytes();
+            let both = less(self.limit.bound.bytes, segments + Self::reserve());
             let more = less(both, held + live).min(less(both / 2, live));
             let more = more.min(live + KEY_ARENA_BYTES_INITIAL);
             self.arena.compact_tightly(&mut self.long, more);
@@ -512,7 +512,7 @@ impl Table<u64> {
     /// About the median of the counts.
     fn median(&self) -> u64 {
         let every = self.len().div_ceil(SAMPLE).max(1);
-        // From each leaf its share; in a leaf the order has nothing to do with the counts.
+        // From each segment its share; in a segment the order has nothing to do with the counts.
         let mut sample = Vec::with_capacity(2 * SAMPLE);
         sample.extend(self.short.sample(every).map(|entry| entry.value));
         sample.extend(self.medium.sample(every).map(|entry| entry.value));

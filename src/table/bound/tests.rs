@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::RANKED_KEY_BYTES;
 use crate::table::add;
+use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
-use crate::table::past::Past;
 
 type Model = BTreeMap<Vec<u8>, u64>;
 
-fn bound(bytes: usize, on_limit: OnLimit) -> Bound {
-    Bound {
+fn bound(bytes: usize, on_limit: OnLimit) -> MemoryCap {
+    MemoryCap {
         bytes,
         on_limit,
         may_defer: true,
@@ -19,7 +19,7 @@ fn bound(bytes: usize, on_limit: OnLimit) -> Bound {
     }
 }
 
-fn small(on_limit: OnLimit) -> Bound {
+fn small(on_limit: OnLimit) -> MemoryCap {
     bound(Table::<u64>::bytes_min() + 700_000, on_limit)
 }
 
@@ -175,7 +175,7 @@ fn nothing_is_lost_below_the_limit() {
     for number in 0..6000 {
         table.add(&key(number), 1, add);
     }
-    assert_eq!((table.len(), table.loss()), (6000, Loss::default()));
+    assert_eq!((table.len(), table.loss()), (6000, Overflow::default()));
 }
 
 /// Garbage that is all different fills the table; what is frequent afterwards is found all the same.
@@ -306,7 +306,10 @@ fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
     }
     one.clear();
     one.add(b"late", 1, add);
-    assert_eq!((one.missing_max(b"late"), one.loss()), (0, Loss::default()));
+    assert_eq!(
+        (one.missing_max(b"late"), one.loss()),
+        (0, Overflow::default())
+    );
 }
 
 /// Also where the filters of two tables cannot be added, because a flood has changed the seed of one.
@@ -356,7 +359,7 @@ fn a_full_table_is_closed_to_keys_of_every_class() {
 fn the_records_of_a_giant_key_are_in_the_error() {
     let mut table = Table::counting(Seed::random(), small(OnLimit::Approximate));
     table.add(&[b'x'; 3_000_000], 1000, add);
-    let Loss { error, shed, .. } = table.loss();
+    let Overflow { error, shed, .. } = table.loss();
     assert_eq!((table.len(), error, shed), (0, 1000, 1000));
     table.add(b"word", 2, add);
     assert_eq!(table.get(b"word"), Some(1002));
@@ -396,7 +399,7 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
 fn tables_share_what_there_is() {
     let own = Table::<u64>::bytes_min();
     let pool = Arc::new(Pool::new(30 << 20));
-    let bound = Bound {
+    let bound = MemoryCap {
         bytes: own,
         on_limit: OnLimit::Other,
         may_defer: true,
@@ -417,7 +420,7 @@ fn tables_share_what_there_is() {
     let left = fill(&mut tables[1]);
     assert!(alone > 60_000 && left < alone / 4, "{alone} {left}");
     assert!(pool.free() < pool.bytes() / 10);
-    // All that becomes of the keys has room: the table they are merged into, at any size of its leaves, and rows.
+    // All that becomes of the keys has room: the table they are merged into, at any size of its segments, and rows.
     let [mut into, mut from, mut third] = tables;
     into.merge_from(&from, add);
     into.take_charge_of(&mut from);
@@ -453,11 +456,11 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
     let records = model.values().sum();
     batch.set_records(records);
     let mut so_far = Table::<f64>::bounded(batch.seed(), small(OnLimit::Other));
-    let mut past = Past::new();
+    let mut past = FrozenTable::new();
     for round in 1..3 {
         so_far.merge_within(&batch, &mut 0, |a, b| a + b);
-        past.fill_within(&batch, 300_000, &Past::<f64>::cost());
-        let Loss { other, missing, .. } = so_far.loss();
+        past.fill_within(&batch, 300_000, &FrozenTable::<f64>::cost());
+        let Overflow { other, missing, .. } = so_far.loss();
         let (mut lost, mut lost_in_past) = (0, 0);
         let in_past: std::collections::BTreeSet<_> = past.iter().map(|(key, _)| key).collect();
         for (key, times) in &model {
@@ -486,9 +489,9 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
 #[test]
 fn the_least_a_table_may_have_is_what_it_begins_with_and_half_as_much_again_as_making_room_takes() {
     let table = Table::<u64>::new(Seed::random());
-    let leaves = table.short.bytes() + table.medium.bytes() + table.long.bytes();
+    let segments = table.short.bytes() + table.medium.bytes() + table.long.bytes();
     // While room is made the keys of the arena are there twice.
-    let begins_with = leaves + 2 * table.arena.held();
+    let begins_with = segments + 2 * table.arena.held();
     let least = Table::<u64>::bytes_min();
     let more = least.abs_diff(begins_with + Table::<u64>::reserve() * 3 / 2);
     // The arena's memory is rounded up to pages, and directories are small.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use microtally::extract::{Part, Separator};
 use microtally::prelude::*;
 use microtally::sources::{
-    Files, Follow, FollowOptions, Input, TcpClient, TcpListen, TextFiles, UdpListen, UnixClient,
-    UnixListen, expand,
+    DirectoryFiles, Files, Follow, FollowOptions, Input, TcpClient, TcpListen, UdpListen,
+    UnixClient, UnixListen, expand,
 };
 use microtally::stream::DStream;
 use microtally::{
@@ -424,11 +424,11 @@ fn is_stream(path: &Path) -> bool {
 
 /// The files that are put into a directory. Where there is one batch, which may be long in coming, a file is not
 /// too old for it that was there for all of its time.
-fn put_into(path: &Path, interval: Option<Duration>) -> Result<TextFiles> {
+fn put_into(path: &Path, interval: Option<Duration>) -> Result<DirectoryFiles> {
     let (options, day) = (FileOptions::default(), Duration::from_secs(24 * 3600));
     match interval {
-        Some(interval) => TextFiles::new(path, interval, options),
-        None => TextFiles::new(path, Duration::from_millis(1), options.remember(366 * day)),
+        Some(interval) => DirectoryFiles::new(path, interval, options),
+        None => DirectoryFiles::new(path, Duration::from_millis(1), options.remember(366 * day)),
     }
 }
 

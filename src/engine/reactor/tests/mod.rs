@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::config::Config;
-use crate::engine::plan::{CountTokens, Node, Output, Plan};
+use crate::engine::plan::{CountTokens, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::engine::{Order, Parts};
@@ -106,7 +106,7 @@ impl Rig {
     fn new(sources: Vec<Box<dyn Source>>, batches: Option<u64>, is_endless: bool) -> Rig {
         let kept = Keep::default();
         let nodes = (0..sources.len())
-            .map(|stream| Arc::new(CountTokens::new(stream, Rule::Lines)) as Arc<dyn Node>);
+            .map(|stream| Arc::new(CountTokens::new(stream, Rule::Lines)) as Arc<dyn Pipeline>);
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
         let told = Arc::<Mutex<Vec<String>>>::default();
@@ -124,7 +124,7 @@ impl Rig {
                 nodes: nodes.collect(),
                 outputs,
             },
-            feeds: (0..sources.len()).collect(),
+            framers: (0..sources.len()).collect(),
             decoders: Decoders::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
@@ -134,7 +134,7 @@ impl Rig {
             kept: crate::memory::Kept::default(),
         });
         let core = ReactorCore::new(
-            parts.hub,
+            parts.router,
             sources,
             BatchClock::new(INTERVAL_MS, clock.now()),
             batches,
@@ -168,7 +168,7 @@ impl Rig {
                     let _ = worker.step();
                 }
             }
-            while matches!(self.publisher.step(), Ok(publisher::Step::Published(_))) {}
+            while matches!(self.publisher.step(), Ok(publisher::Turn::Published(_))) {}
             if matches!(next, Next::Sleep(_) | Next::Done) {
                 return next;
             }
@@ -371,11 +371,11 @@ fn a_batch_that_does_not_fit_waits_for_room_and_for_no_event() {
     rig.settle();
     // Epochs whose tables nobody takes: the helper may not count either then.
     rig.core
-        .hub
+        .router
         .cut(BatchTime::from_millis(1), false)
         .expect("there is room");
     rig.core
-        .hub
+        .router
         .cut(BatchTime::from_millis(2), false)
         .expect("there is room");
     rig.advance(INTERVAL_MS);

@@ -182,7 +182,7 @@ fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_repor
 #[test]
 fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
     let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
-    let account = rig.core.hub.account_of(0);
+    let account = rig.core.router.account_of(0);
     rig.settle();
     account.update(|passage| {
         passage.lost_records += 3;
@@ -209,7 +209,7 @@ fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
 fn a_source_that_gives_an_answer_that_cannot_be_does_not_break_the_ledger() {
     let acts = [Act::Say("a\n"), Act::Answer(Fill::Bytes(65))];
     let mut rig = Rig::new(vec![Script::of(acts)], None, false);
-    let account = rig.core.hub.account_of(0);
+    let account = rig.core.router.account_of(0);
     account.update(|passage| passage.received_bytes = Some(67));
     assert_eq!(rig.settle(), Next::Done);
     let error = rig.control.error().expect("it is an error");
@@ -263,7 +263,7 @@ fn what_a_source_knows_to_be_lost_when_it_is_not_read_any_more_is_in_the_last_ba
             ..KnowsLosses::default()
         };
         let mut rig = Rig::new(vec![Box::new(source)], batches, false);
-        let account = rig.core.hub.account_of(0);
+        let account = rig.core.router.account_of(0);
         let port = crate::source::Port::detached().accounted_in(account);
         rig.settle();
         // What the context does with the sources that it starts.

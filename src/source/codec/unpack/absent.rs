@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::memory::Decoders;
-use crate::source::codec::encoding::Step;
+use crate::source::codec::encoding::Decoded;
 
 /// See `unpack/kinds.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Unpack {
         &mut self,
         _out: &mut [u8],
         _read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<Decoded> {
         match *self {}
     }
 }

@@ -32,7 +32,7 @@ use self::lz4::Lz4;
 use self::xz::Xz;
 use self::zstd::Zstd;
 use crate::limits::{KIB, WINDOW_LOG_MAX};
-use crate::source::codec::encoding::Step;
+use crate::source::codec::encoding::Decoded;
 
 /// Compressed bytes that are held at most.
 const HELD_BYTES: usize = 64 * KIB;
@@ -143,7 +143,7 @@ impl Unpack {
         &mut self,
         out: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<Decoded> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -176,7 +176,7 @@ impl Unpack {
         }
         // What is inside a decoder comes out before more is read: a pipe may have nothing for long.
         let first = self.decode(out)?;
-        if first != Step::Again || self.begin < self.end {
+        if first != Decoded::Again || self.begin < self.end {
             return Ok(first);
         }
         self.take_in(&mut read)?;
@@ -188,7 +188,7 @@ impl Unpack {
         &mut self,
         out: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<Decoded> {
         let held = &self.held[self.begin..self.end];
         let count = if held.is_empty() {
             // It may be a terminal, which would be asked once more after its end.
@@ -200,8 +200,8 @@ impl Unpack {
             count
         };
         Ok(match count {
-            0 => Step::End,
-            count => Step::Bytes(count),
+            0 => Decoded::End,
+            count => Decoded::Bytes(count),
         })
     }
 
@@ -218,7 +218,7 @@ impl Unpack {
     }
 
     /// Decodes what is held, until it is used up or there is enough in `out`.
-    fn decode(&mut self, out: &mut [u8]) -> io::Result<Step> {
+    fn decode(&mut self, out: &mut [u8]) -> io::Result<Decoded> {
         let room = out.len().min(GIVEN_BYTES);
         let out = &mut out[..room];
         let (mut filled, mut ends) = (0, 0);
@@ -248,16 +248,16 @@ impl Unpack {
             }
         }
         if filled > 0 {
-            return Ok(Step::Bytes(filled));
+            return Ok(Decoded::Bytes(filled));
         }
         if !self.is_ended || self.begin < self.end {
-            return Ok(Step::Again);
+            return Ok(Decoded::Again);
         }
         let Format::Packed(codec) = &self.format else {
-            return Ok(Step::End);
+            return Ok(Decoded::End);
         };
         if codec.may_end() {
-            return Ok(Step::End);
+            return Ok(Decoded::End);
         }
         let name = codec.name();
         let message = format!("the {name} data breaks off at byte {}", self.at);

@@ -12,7 +12,7 @@ use liblzma::write::XzEncoder;
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 
-use super::{ENDS_PER_CALL, GIVEN_BYTES, Kind, Step, Unpack, kind_of};
+use super::{Decoded, ENDS_PER_CALL, GIVEN_BYTES, Kind, Unpack, kind_of};
 
 /// What came out, and how it ended.
 type Outcome = (Vec<u8>, io::Result<()>);
@@ -96,13 +96,13 @@ fn run(mut unpack: Unpack, packed: &[u8], reads: &[usize], room: usize) -> Outco
             Ok(count)
         });
         match step {
-            Ok(Step::Bytes(count)) => {
+            Ok(Decoded::Bytes(count)) => {
                 assert!(count > 0);
                 found.extend_from_slice(&out[..count]);
             }
-            Ok(Step::Again) => {}
-            Ok(Step::End) => return (found, Ok(())),
-            Ok(Step::Skipped(_)) => panic!("it knows of no marks"),
+            Ok(Decoded::Again) => {}
+            Ok(Decoded::End) => return (found, Ok(())),
+            Ok(Decoded::Skipped(_)) => panic!("it knows of no marks"),
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
             Err(cause) => return (found, Err(cause)),
         }
@@ -205,14 +205,14 @@ fn a_call_hands_out_no_more_than_its_share_however_much_room_there_is() {
         let (mut found, mut calls) = (0, 0);
         loop {
             match unpack.fill(&mut out, |space| io::Read::read(&mut rest, space)) {
-                Ok(Step::Bytes(count)) => {
+                Ok(Decoded::Bytes(count)) => {
                     assert!(count <= GIVEN_BYTES, "{name}: {count}");
                     found += count;
                     calls += 1;
                 }
-                Ok(Step::Again) => {}
+                Ok(Decoded::Again) => {}
                 Ok(step) => {
-                    assert_eq!(step, Step::End, "{name}");
+                    assert_eq!(step, Decoded::End, "{name}");
                     break;
                 }
                 Err(cause) => panic!("{name}: {cause}"),
@@ -431,7 +431,7 @@ fn the_first_bytes_are_content_once_nobody_waits_for_more() {
         let cause = fill(&mut unpack).unwrap_err();
         assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
         unpack.hurry();
-        assert_eq!(fill(&mut unpack).unwrap(), Step::Bytes(bytes.len()));
+        assert_eq!(fill(&mut unpack).unwrap(), Decoded::Bytes(bytes.len()));
     }
 }
 
@@ -563,8 +563,8 @@ fn what_is_inside_comes_out_before_more_is_read() {
                 count => Ok(count),
             });
             match step {
-                Ok(Step::Bytes(count)) => found.extend_from_slice(&out[..count]),
-                Ok(step) => assert_eq!(step, Step::Again),
+                Ok(Decoded::Bytes(count)) => found.extend_from_slice(&out[..count]),
+                Ok(step) => assert_eq!(step, Decoded::Again),
                 Err(cause) => {
                     assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
                     break;
@@ -585,7 +585,7 @@ fn a_call_ends_where_nothing_comes_out() {
         while unpack
             .fill(&mut out, |space| io::Read::read(&mut rest, space))
             .unwrap()
-            != Step::End
+            != Decoded::End
         {
             calls += 1;
         }

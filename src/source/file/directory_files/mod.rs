@@ -51,7 +51,7 @@ use crate::time::BatchTime;
 /// ssc.start()?.await_termination()?;
 /// # Ok::<(), microtally::Error>(())
 /// ```
-pub struct TextFiles {
+pub struct DirectoryFiles {
     directory: Directory,
     port: Port,
     /// Files of the batch that were not begun.
@@ -73,7 +73,7 @@ struct Open {
     bytes: u64,
 }
 
-impl TextFiles {
+impl DirectoryFiles {
     /// The files put into the directories that `path` names, with wildcards as in
     /// [`text_file_stream`](crate::StreamingContext::text_file_stream). `interval` is that of the context, of
     /// which files are remembered for a whole number.
@@ -83,7 +83,7 @@ impl TextFiles {
     /// A path that is empty, or has a bracket or a brace without an end; an interval, or a time to remember
     /// files, that is not whole milliseconds from 1 ms to 366 days.
     pub fn new(path: impl AsRef<Path>, interval: Duration, options: FileOptions) -> Result<Self> {
-        Ok(TextFiles {
+        Ok(DirectoryFiles {
             directory: Directory::new(path.as_ref(), interval, options)?,
             port: Port::detached(),
             left: VecDeque::new(),
@@ -137,7 +137,7 @@ fn open(path: &Path) -> io::Result<(File, First)> {
     Ok((file, first))
 }
 
-impl fmt::Debug for TextFiles {
+impl fmt::Debug for DirectoryFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TextFiles")
             .field("name", &self.directory.name())
@@ -145,7 +145,7 @@ impl fmt::Debug for TextFiles {
     }
 }
 
-impl Source for TextFiles {
+impl Source for DirectoryFiles {
     fn start(&mut self, port: Port, now: Duration) {
         self.directory.start(now);
         self.directory.look(|notice| port.tell(notice));

@@ -15,7 +15,7 @@ fn put(path: &Path, content: &[u8], modified_ms: u64) {
 }
 
 struct Reading {
-    files: TextFiles,
+    files: DirectoryFiles,
     told: Arc<Mutex<Vec<String>>>,
     room: usize,
 }
@@ -23,7 +23,7 @@ struct Reading {
 impl Reading {
     fn new(path: &Path, room: usize) -> Self {
         let interval = Duration::from_secs(1);
-        let mut files = TextFiles::new(path, interval, FileOptions::default()).unwrap();
+        let mut files = DirectoryFiles::new(path, interval, FileOptions::default()).unwrap();
         let told = Arc::<Mutex<Vec<String>>>::default();
         let notices = {
             let told = Arc::clone(&told);

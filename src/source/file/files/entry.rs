@@ -12,7 +12,7 @@ use crate::error::{Error, Result, describe};
 use crate::memory::Decoders;
 use crate::notice::Notice;
 use crate::source::codec::decode::{Decode, First, Kind};
-use crate::source::codec::encoding::{Step, utf8_mark_bytes};
+use crate::source::codec::encoding::{Decoded, utf8_mark_bytes};
 use crate::source::codec::unpack;
 use crate::source::file::files::Progress;
 use crate::source::file::glob::has_wildcard;
@@ -213,7 +213,7 @@ impl Packed {
     /// # Errors
     ///
     /// What the system says of a read; what the decoder says of the bytes.
-    pub(crate) fn fill(&mut self, out: &mut [u8], progress: &Progress) -> io::Result<Step> {
+    pub(crate) fn fill(&mut self, out: &mut [u8], progress: &Progress) -> io::Result<Decoded> {
         let Packed {
             file,
             bytes,
@@ -228,7 +228,7 @@ impl Packed {
             }
             Ok(count)
         });
-        if matches!(outcome, Ok(Step::End) | Err(_)) {
+        if matches!(outcome, Ok(Decoded::End) | Err(_)) {
             // It is shorter than it was, or what is left of it means nothing.
             let missing = left.replace(0).unwrap_or(0);
             progress.correct(missing, 0);

@@ -22,7 +22,7 @@ pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, has
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
 use crate::memory::Decoders;
-use crate::source::codec::encoding::{MARK_BYTES_MAX, Step};
+use crate::source::codec::encoding::{Decoded, MARK_BYTES_MAX};
 use crate::source::file::stdin::{Input, report_unread};
 use crate::source::{Fill, Port, Source};
 
@@ -383,7 +383,7 @@ fn read_behind_mark(
     left: &mut Option<u64>,
     mark_bytes: &mut usize,
     buf: &mut [u8],
-) -> io::Result<Step> {
+) -> io::Result<Decoded> {
     if *mark_bytes > 0 {
         let mut mark = [0; MARK_BYTES_MAX];
         let wanted = std::mem::take(mark_bytes);
@@ -395,12 +395,12 @@ fn read_behind_mark(
             }
         }
         if count > 0 {
-            return Ok(Step::Skipped(count));
+            return Ok(Decoded::Skipped(count));
         }
     }
     Ok(match read(file, left, buf)? {
-        0 => Step::End,
-        count => Step::Bytes(count),
+        0 => Decoded::End,
+        count => Decoded::Bytes(count),
     })
 }
 
@@ -432,14 +432,14 @@ impl Source for Files {
                 left,
                 mark_bytes,
             } => match read_behind_mark(file, left, mark_bytes, buf) {
-                Ok(Step::Skipped(count)) => {
+                Ok(Decoded::Skipped(count)) => {
                     self.progress.add_read(count);
                     if left.is_none() {
                         self.progress.correct(0, count as u64);
                     }
                     Fill::Skipped(count)
                 }
-                Ok(Step::End | Step::Again) => {
+                Ok(Decoded::End | Decoded::Again) => {
                     let missing = left.take().unwrap_or(0);
                     self.progress.correct(missing, 0);
                     if missing == 0 || !has_shrunk(file, *bytes) {
@@ -452,7 +452,7 @@ impl Source for Files {
                     self.open = None;
                     Fill::Break { clean: false }
                 }
-                Ok(Step::Bytes(count)) => {
+                Ok(Decoded::Bytes(count)) => {
                     self.progress.add_read(count);
                     if left.is_none() {
                         self.progress.correct(0, count as u64);
@@ -462,10 +462,10 @@ impl Source for Files {
                 Err(cause) => self.failed(&cause),
             },
             Open::Packed(packed) => match packed.fill(buf, &self.progress) {
-                Ok(Step::Bytes(count)) => Fill::Bytes(count),
-                Ok(Step::Skipped(count)) => Fill::Skipped(count),
-                Ok(Step::Again) => Fill::Pending(Some(now)),
-                Ok(Step::End) => self.ended(),
+                Ok(Decoded::Bytes(count)) => Fill::Bytes(count),
+                Ok(Decoded::Skipped(count)) => Fill::Skipped(count),
+                Ok(Decoded::Again) => Fill::Pending(Some(now)),
+                Ok(Decoded::End) => self.ended(),
                 Err(cause) => self.failed(&cause),
             },
             Open::Stream(input) => {

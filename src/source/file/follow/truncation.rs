@@ -8,7 +8,7 @@ use std::fs;
 use super::reading::{Id, id_of};
 use super::*;
 use crate::limits::{FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
-use crate::notice::Untold;
+use crate::notice::Throttled;
 use crate::source::file::files::open;
 use crate::source::file::glob::here;
 
@@ -18,7 +18,7 @@ pub(super) struct Truncations {
     told: u32,
     /// When they are counted anew.
     until: Duration,
-    untold: Untold,
+    untold: Throttled,
 }
 
 impl Follow {

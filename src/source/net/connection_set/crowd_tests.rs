@@ -19,7 +19,7 @@ impl Read for Sends {
 
 /// Clients, some of whom end no line, and what comes of it.
 struct Crowd {
-    clients: Clients<Sends>,
+    clients: ConnectionSet<Sends>,
     output: Vec<u8>,
     /// Who lost a line, by the order in which they came.
     payers: Vec<usize>,
@@ -27,7 +27,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(rule: Rule, record_bytes_max: usize, held_bytes_max: usize) -> Crowd {
-        let mut clients = Clients::new(record_bytes_max, held_bytes_max);
+        let mut clients = ConnectionSet::new(record_bytes_max, held_bytes_max);
         clients.cut_at(rule, LineEnds::Universal);
         Crowd {
             clients,

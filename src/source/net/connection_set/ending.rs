@@ -5,9 +5,9 @@
 
 use std::io::{self, Read};
 
-use super::{Clients, Event, Unread};
+use super::{ConnectionSet, Event, Unread};
 
-impl<C: Read> Clients<C> {
+impl<C: Read> ConnectionSet<C> {
     /// Nothing is read any more: [`fill`](Self::fill) ends the connections, as if each had ended cleanly,
     /// and gives what they left. Returns what they had sent that was not read, if it was not returned before.
     /// `unread` says how many bytes of a connection that is, where somebody knows.

@@ -28,7 +28,7 @@ const ENOMEM: i32 = 12;
 fn answered<const N: usize>(
     answers: [std::result::Result<&'static str, i32>; N],
 ) -> (String, Vec<(Option<i32>, usize)>) {
-    let mut clients = Clients::new(1 << 10, 1 << 10);
+    let mut clients = ConnectionSet::new(1 << 10, 1 << 10);
     clients.add(Answers(answers.into()));
     let (mut output, mut closed) = (Vec::new(), Vec::new());
     let mut buf = [0; 64];
@@ -77,7 +77,7 @@ fn a_connection_that_fails_says_why_also_between_two_lines() {
 
 /// Whether a client that sends this, a text a read, and is reset is said to have been in the middle of a line.
 fn is_half(texts: &[&'static str], record_bytes_max: usize, rule: Rule) -> bool {
-    let mut clients = Clients::new(record_bytes_max, 1 << 10);
+    let mut clients = ConnectionSet::new(record_bytes_max, 1 << 10);
     clients.cut_at(rule, LineEnds::Universal);
     let texts = texts.iter().map(|&text| Ok(text));
     clients.add(Answers(texts.chain([Err(104), Err(104)]).collect()));
@@ -105,14 +105,14 @@ fn a_reset_in_a_line_of_which_nothing_is_held_is_in_the_middle_of_a_line() {
 
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
-    let mut clients = Clients::new(1 << 10, 1 << 10);
+    let mut clients = ConnectionSet::new(1 << 10, 1 << 10);
     let count = LOOK_CLIENTS_MAX + 10;
     for _ in 0..count {
         clients.add(Answers([Err(11), Ok("a\n")].into()));
     }
     let mut buf = [0; 4096];
     let mut lines = 0;
-    let mut drain = |clients: &mut Clients<Answers>| loop {
+    let mut drain = |clients: &mut ConnectionSet<Answers>| loop {
         match clients.fill(&mut buf, &mut |_| ()) {
             Filled::Bytes(count) => lines += count / 2,
             Filled::Again => {}
@@ -125,5 +125,5 @@ fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
     clients.look_again();
     assert_eq!(drain(&mut clients), count);
     // Nobody, nothing to look at.
-    Clients::<Answers>::new(1, 1).look_again();
+    ConnectionSet::<Answers>::new(1, 1).look_again();
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::{Script, Step, run_delimited, tokens_delimited};
 use super::*;
-use crate::intake::framer::{Ending, Feed};
+use crate::intake::framer::{Ending, Framer};
 use crate::ledger::Intake;
 use crate::ring::arena::Arena;
 use crate::split::scalar;
@@ -18,41 +18,41 @@ fn as_one_stream(
     ending: Ending,
     record_bytes_max: usize,
 ) -> (Vec<Vec<u8>>, Intake) {
-    let mut feed = Feed::new(delimiters.rule, delimiters.line_ends, record_bytes_max);
+    let mut framer = Framer::new(delimiters.rule, delimiters.line_ends, record_bytes_max);
     let arena = Arena::new(BLOCK, 1024).expect("little memory");
     let mut given = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        while !feed.has_space() {
-            match feed.has_block() {
-                true => given.extend(feed.cut().map(|block| block.bytes().to_vec())),
-                false => feed.provide(arena.block()),
+        while !framer.has_space() {
+            match framer.has_block() {
+                true => given.extend(framer.cut().map(|block| block.bytes().to_vec())),
+                false => framer.provide(arena.block()),
             }
         }
-        let space = feed.space();
+        let space = framer.space();
         let count = rest.len().min(space.len());
         space[..count].copy_from_slice(&rest[..count]);
-        feed.filled(count);
+        framer.filled(count);
         rest = &rest[count..];
     }
-    let cut_all = |feed: &mut Feed, given: &mut Vec<Vec<u8>>| {
-        while let Some(block) = feed.cut() {
+    let cut_all = |framer: &mut Framer, given: &mut Vec<Vec<u8>>| {
+        while let Some(block) = framer.cut() {
             given.push(block.bytes().to_vec());
         }
     };
-    cut_all(&mut feed, &mut given);
-    feed.end(ending);
-    if feed.carries_record() {
-        feed.provide(arena.block());
+    cut_all(&mut framer, &mut given);
+    framer.end(ending);
+    if framer.carries_record() {
+        framer.provide(arena.block());
     }
-    cut_all(&mut feed, &mut given);
-    assert_eq!(feed.held_bytes(), 0);
+    cut_all(&mut framer, &mut given);
+    assert_eq!(framer.held_bytes(), 0);
     let mut tokens = Vec::new();
     for block in &given {
         let mut keep = |token: &[u8]| tokens.push(token.to_vec());
         scalar::tokens(block, delimiters.rule, delimiters.line_ends, &mut keep);
     }
-    (sorted(tokens), feed.intake())
+    (sorted(tokens), framer.intake())
 }
 
 /// Texts of lines whose lengths are around the limit, cut anywhere.
@@ -252,10 +252,10 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
     const EACH: usize = 2_000;
     const TURNS: usize = 4;
     // Room for two bytes more of each.
-    let mut clients = Clients::new(1 << 20, CLIENTS * (EACH + 2));
+    let mut clients = ConnectionSet::new(1 << 20, CLIENTS * (EACH + 2));
     let mut buf = vec![0; 1 << 16];
     let mut dropped = 0;
-    let mut fill = |clients: &mut Clients<Drip>| {
+    let mut fill = |clients: &mut ConnectionSet<Drip>| {
         let mut on = |event: Event<'_, Drip>| match event {
             Event::LongLine(_) => dropped += 1,
             Event::Received { .. } => {}

@@ -6,10 +6,10 @@
 
 use std::io::Read;
 
-use super::{Clients, Event};
+use super::{ConnectionSet, Event};
 use crate::split::Rule;
 
-impl<C: Read> Clients<C> {
+impl<C: Read> ConnectionSet<C> {
     /// Holds some more of an unfinished line.
     pub(super) fn hold(&mut self, number: usize, bytes: &[u8], on: &mut impl FnMut(Event<'_, C>)) {
         if bytes.is_empty() {

@@ -49,14 +49,14 @@ const READS_PER_CALL: usize = 64;
 const KEPT_BYTES_MAX: usize = 4096;
 
 /// See the module.
-pub struct Clients<C> {
+pub struct ConnectionSet<C> {
     slots: Vec<Option<Client<C>>>,
     /// Slots without a client.
     free: Vec<usize>,
     /// Clients that may have something, each at most once. The system tells of an edge only once, so
     /// whoever was not read to the end stays here.
     ready: VecDeque<usize>,
-    /// Clients whose connections are open and known to be over: see [`Clients::on_ended`].
+    /// Clients whose connections are open and known to be over: see [`ConnectionSet::on_ended`].
     ended: usize,
     /// Where lines that are too long may be cut: nowhere with [`Rule::Lines`].
     delimiters: Delimiters,
@@ -77,7 +77,7 @@ pub struct Clients<C> {
     relieved: usize,
 }
 
-debug_fields!([C] Clients<C>, "Clients");
+debug_fields!([C] ConnectionSet<C>, "Clients");
 
 /// Lines, or tokens, that were dropped because they were too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub enum Event<'c, C> {
     },
 }
 
-/// What a call of [`Clients::fill`] did.
+/// What a call of [`ConnectionSet::fill`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// So many bytes were put at the front, at least one; the last one is `\n` unless a line that does
@@ -154,12 +154,12 @@ pub enum Filled {
     Idle,
 }
 
-impl<C: Read> Clients<C> {
+impl<C: Read> ConnectionSet<C> {
     /// No clients yet. A line longer than `record_bytes_max` is dropped. All unfinished lines together take
     /// `held_bytes_max` at most, or more if one line may be longer: when there is no memory for another byte,
     /// the longest of them is dropped.
     pub fn new(record_bytes_max: usize, held_bytes_max: usize) -> Self {
-        Clients {
+        ConnectionSet {
             slots: Vec::new(),
             free: Vec::new(),
             ready: VecDeque::new(),

@@ -7,9 +7,9 @@ use std::io::Read;
 
 use crate::split::{Delimiters, LineEnds};
 
-use super::{Clients, Event, end_with_line_feed};
+use super::{ConnectionSet, Event, end_with_line_feed};
 
-impl<C: Read> Clients<C> {
+impl<C: Read> ConnectionSet<C> {
     /// Takes in `buf[from..end]`, which is longer than the limit together with what is held: gives what is
     /// complete of it, holds the last token, and drops one that is too long. Only the one that is held in
     /// part can be: no more than the limit is read at once.

@@ -114,7 +114,7 @@ pub(super) fn run_delimited(
     held_bytes_max: usize,
     bufs: &[usize],
 ) -> Ran {
-    let mut clients = Clients::new(record_bytes_max, held_bytes_max);
+    let mut clients = ConnectionSet::new(record_bytes_max, held_bytes_max);
     clients.cut_at(rule, line_ends);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
@@ -444,7 +444,7 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
             Ok(1)
         }
     }
-    let mut clients = Clients::new(1 << 22, 1 << 22);
+    let mut clients = ConnectionSet::new(1 << 22, 1 << 22);
     clients.add(Trickle(1 << 20));
     let mut buf = vec![0; 1 << 21];
     let mut moved = 0;
@@ -466,7 +466,7 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
 
 #[test]
 fn ending_gives_what_is_unfinished_as_lines() {
-    let mut clients = Clients::new(64, 1 << 20);
+    let mut clients = ConnectionSet::new(64, 1 << 20);
     let mut add = |text: &[u8]| {
         clients.add(Scripted {
             name: 0,
@@ -480,7 +480,7 @@ fn ending_gives_what_is_unfinished_as_lines() {
     let mut output = Vec::new();
     let mut closed = 0;
     let mut buf = [0; 50];
-    let mut fill = |clients: &mut Clients<Scripted>| {
+    let mut fill = |clients: &mut ConnectionSet<Scripted>| {
         loop {
             let filled = clients.fill(&mut buf, &mut |event| match event {
                 Event::Received { .. } => {}
@@ -505,7 +505,7 @@ fn ending_gives_what_is_unfinished_as_lines() {
 
 #[test]
 fn an_idle_client_holds_no_memory() {
-    let mut clients = Clients::new(1 << 20, 1 << 20);
+    let mut clients = ConnectionSet::new(1 << 20, 1 << 20);
     for _ in 0..10 {
         let text = [vec![b'x'; 10_000], vec![b'\n']].concat();
         clients.add(Scripted {

@@ -33,7 +33,7 @@ use crate::source::sniff::FirstBytes;
 use crate::source::{Fill, Port};
 
 /// What is connected to.
-pub(crate) trait Target: Send {
+pub(crate) trait Endpoint: Send {
     /// One place at which it may be found.
     type Address: Send + 'static;
     /// A connection.
@@ -60,7 +60,7 @@ pub(crate) trait Target: Send {
     }
 }
 
-/// See [`Target::lookup`].
+/// See [`Endpoint::lookup`].
 pub(crate) enum Lookup<A> {
     Known(A),
     Ask(Box<dyn FnOnce() -> io::Result<Vec<A>> + Send>),
@@ -83,7 +83,7 @@ impl Default for Reconnect {
 }
 
 /// See the module.
-pub(crate) struct Dial<T: Target> {
+pub(crate) struct Connector<T: Endpoint> {
     target: T,
     name: String,
     reconnect: Reconnect,
@@ -99,7 +99,7 @@ pub(crate) struct Dial<T: Target> {
     is_stopped_early: bool,
 }
 
-enum State<T: Target> {
+enum State<T: Endpoint> {
     Idle {
         retry_at: Duration,
     },
@@ -124,10 +124,10 @@ enum State<T: Target> {
     },
 }
 
-impl<T: Target> Dial<T> {
+impl<T: Endpoint> Connector<T> {
     /// Connects to `target`, called `name`.
     pub(crate) fn new(target: T, name: String, reconnect: Reconnect) -> Self {
-        Dial {
+        Connector {
             target,
             name,
             reconnect,
@@ -441,7 +441,7 @@ impl<T: Target> Dial<T> {
     }
 }
 
-impl<T: Target> Drop for Dial<T> {
+impl<T: Endpoint> Drop for Connector<T> {
     /// Whoever wraps the source need not forward [`ended`](crate::Source::ended).
     fn drop(&mut self) {
         self.ended();

@@ -38,7 +38,7 @@ impl mio::event::Source for Stream {
     }
 }
 
-impl Target for Sender {
+impl Endpoint for Sender {
     type Address = ();
     type Stream = Stream;
 
@@ -73,7 +73,7 @@ fn told(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
     let told = Arc::<Mutex<Vec<String>>>::default();
     let tells = Arc::clone(&told);
     let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
-    let mut dial = Dial::new(Sender(100), "test://".to_owned(), Reconnect::Never);
+    let mut dial = Connector::new(Sender(100), "test://".to_owned(), Reconnect::Never);
     let account = Account::default();
     let port = Port::new(None, Token(0), || (), notices);
     dial.start(port.accounted_in(account.clone()));

@@ -46,7 +46,7 @@ impl mio::event::Source for Scripted {
 /// Connections that are made at once, one after the other.
 struct Script(Mutex<VecDeque<Reads>>);
 
-impl Target for Script {
+impl Endpoint for Script {
     type Address = ();
     type Stream = Scripted;
 
@@ -75,14 +75,14 @@ impl Target for Script {
 }
 
 struct Rig {
-    dial: Dial<Script>,
+    dial: Connector<Script>,
     told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Rig {
     fn new<const N: usize>(reconnect: Reconnect, reads: [Result<&'static str, i32>; N]) -> Rig {
         let target = Script(Mutex::new([reads.into()].into()));
-        let mut dial = Dial::new(target, "tcp://host:1".to_owned(), reconnect);
+        let mut dial = Connector::new(target, "tcp://host:1".to_owned(), reconnect);
         let told = Arc::<Mutex<Vec<String>>>::default();
         let notices = {
             let told = Arc::clone(&told);

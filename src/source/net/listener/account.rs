@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use super::{Door, Listen};
+use super::{Acceptor, Listener};
 use crate::ledger::Passage;
 use crate::limits;
 use crate::source::net::connection_set::Filled;
 
-impl<D: Door> Listen<D> {
+impl<D: Acceptor> Listener<D> {
     /// Once a second: edges may have been lost.
     pub(super) fn look_again(&mut self, now: Duration) {
         if now < self.look_at {

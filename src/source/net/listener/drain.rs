@@ -6,7 +6,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::{ACCEPTS_PER_CALL, Door, Listen};
+use super::{ACCEPTS_PER_CALL, Acceptor, Listener};
 use crate::limits;
 use crate::notice::Notice;
 use crate::source::net::connection_set::Unread;
@@ -21,7 +21,7 @@ pub(super) struct Drain {
     pub(super) unaccepted: Option<String>,
 }
 
-impl<D: Door> Listen<D> {
+impl<D: Acceptor> Listener<D> {
     /// See [`Source::drain`](crate::Source::drain).
     pub(crate) fn drain(&mut self) -> usize {
         self.drain = Some(Drain {

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::notice::Untold;
+use crate::notice::Throttled;
 
 /// Something that happens to clients again and again.
 #[derive(Debug, Default)]
 pub(super) struct Incident {
-    untold: Untold,
+    untold: Throttled,
     /// The client to which it happened last.
     peer: String,
 }
@@ -61,7 +61,7 @@ pub(super) struct Incidents {
     /// What the system says of the last one.
     pub(super) failed_cause: String,
     /// Connections that failed before they were accepted: who it was is not known.
-    pub(super) aborted: Untold,
+    pub(super) aborted: Throttled,
     /// What the system says of the last one.
     pub(super) aborted_cause: String,
 }

@@ -21,7 +21,7 @@ mod account;
 mod drain;
 mod incidents;
 mod options;
-mod peers;
+mod per_address_limit;
 #[cfg(test)]
 mod tests;
 
@@ -36,12 +36,12 @@ use mio::{Events, Interest, Poll, Token};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits;
 use crate::notice::Notice;
-use crate::source::net::connection_set::{Clients, Event, Filled};
+use crate::source::net::connection_set::{ConnectionSet, Event, Filled};
 use crate::source::net::connector::lower;
 use crate::source::net::listener::drain::Drain;
 use crate::source::net::listener::incidents::Incidents;
 pub(crate) use crate::source::net::listener::options::{Options, listening_options};
-use crate::source::net::listener::peers::Peers;
+use crate::source::net::listener::per_address_limit::PerAddressLimit;
 use crate::source::sniff::FirstBytes;
 use crate::source::{Fill, Port};
 use crate::split::{Delimiters, Rule};
@@ -54,7 +54,7 @@ const ACCEPTS_PER_CALL: usize = 64;
 const DOOR_TOKEN: usize = usize::MAX / 2;
 
 /// What listens.
-pub(crate) trait Door: mio::event::Source + Send {
+pub(crate) trait Acceptor: mio::event::Source + Send {
     /// What it gives.
     type Stream: Read + mio::event::Source + Send;
 
@@ -77,13 +77,13 @@ pub(crate) struct Peer {
 }
 
 /// See the module.
-pub(crate) struct Listen<D: Door> {
+pub(crate) struct Listener<D: Acceptor> {
     name: String,
     /// Each with whether somebody may be waiting.
     doors: Vec<(D, bool)>,
     /// Chosen before the start.
     pub(crate) options: Options,
-    clients: Clients<Guest<D::Stream>>,
+    clients: ConnectionSet<Connection<D::Stream>>,
     connections_max: usize,
     /// The process's limit of descriptors, if there may be fewer connections because of it.
     lowered_by: Option<usize>,
@@ -95,7 +95,7 @@ pub(crate) struct Listen<D: Door> {
     accept_again: Option<Duration>,
     /// A client that was accepted and has no place yet. It is the next one to be connected.
     held_back: Option<(D::Stream, Peer)>,
-    peers: Peers,
+    peers: PerAddressLimit,
     /// When somebody may have been silent for that long: never, while nobody is looked at.
     idle_look_at: Duration,
     incidents: Incidents,
@@ -111,7 +111,7 @@ pub(crate) struct Listen<D: Door> {
 }
 
 /// A connection and who it is.
-struct Guest<S> {
+struct Connection<S> {
     stream: S,
     peer: Box<str>,
     address: Option<IpAddr>,
@@ -120,13 +120,13 @@ struct Guest<S> {
     first: FirstBytes,
 }
 
-impl<S: Read> Read for Guest<S> {
+impl<S: Read> Read for Connection<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buf)
     }
 }
 
-impl<D: Door> Listen<D> {
+impl<D: Acceptor> Listener<D> {
     /// Takes in who connects to `doors`.
     pub(crate) fn new(name: String, doors: Vec<D>) -> Result<Self> {
         let refused = |cause: io::Error| {
@@ -141,10 +141,10 @@ impl<D: Door> Listen<D> {
             (registry.register(door, token, Interest::READABLE)).map_err(refused)?;
         }
         let options = Options::default();
-        Ok(Listen {
+        Ok(Listener {
             name,
             doors,
-            clients: Clients::new(options.record_bytes_max, options.held_bytes_max),
+            clients: ConnectionSet::new(options.record_bytes_max, options.held_bytes_max),
             options,
             connections_max: limits::CONNECTIONS_DEFAULT,
             lowered_by: None,
@@ -154,7 +154,7 @@ impl<D: Door> Listen<D> {
             failure: None,
             accept_again: None,
             held_back: None,
-            peers: Peers::default(),
+            peers: PerAddressLimit::default(),
             idle_look_at: Duration::MAX,
             incidents: Incidents::default(),
             refused_connections: 0,
@@ -172,7 +172,7 @@ impl<D: Door> Listen<D> {
     /// From here on the options do not change. `descriptors` is how many the process may have and has.
     pub(crate) fn start(&mut self, port: Port, descriptors: Option<Descriptors>) {
         let options = &self.options;
-        self.clients = Clients::new(options.record_bytes_max, options.held_bytes_max);
+        self.clients = ConnectionSet::new(options.record_bytes_max, options.held_bytes_max);
         let Delimiters { rule, line_ends } = port.delimiters();
         self.clients.cut_at(rule, line_ends);
         let asked = options.connections_max;
@@ -198,9 +198,9 @@ impl<D: Door> Listen<D> {
         self.peers = match self.options.connections_per_peer_max {
             None => {
                 let share = self.connections_max / limits::CONNECTIONS_PEER_SHARE;
-                Peers::of_other_machines(share.max(limits::CONNECTIONS_PEER_MIN))
+                PerAddressLimit::of_other_machines(share.max(limits::CONNECTIONS_PEER_MIN))
             }
-            asked => Peers::new(asked),
+            asked => PerAddressLimit::new(asked),
         };
         self.port = Some(port);
     }
@@ -343,7 +343,7 @@ impl<D: Door> Listen<D> {
                 self.failure = Some(cause);
             }
             let is_full = self.clients.count() >= self.connections_max;
-            let is_over = |guest: &Guest<D::Stream>| is_full || guest.address == peer.address;
+            let is_over = |guest: &Connection<D::Stream>| is_full || guest.address == peer.address;
             if self.drain.is_none() && self.clients.has_ended(is_over) {
                 self.held_back = Some((stream, peer));
                 return false;
@@ -373,7 +373,7 @@ impl<D: Door> Listen<D> {
             });
         }
         self.peers.add(peer.address);
-        self.clients.add(Guest {
+        self.clients.add(Connection {
             stream,
             peer: peer.name.into(),
             address: peer.address,
@@ -390,7 +390,7 @@ impl<D: Door> Listen<D> {
     fn has_place(&self, peer: &Peer) -> bool {
         let is_stopping = self.drain.is_some();
         let ended = if is_stopping { self.clients.ended() } else { 0 };
-        let is_it = |guest: &Guest<D::Stream>| guest.address == peer.address;
+        let is_it = |guest: &Connection<D::Stream>| guest.address == peer.address;
         self.clients.count() - ended < self.connections_max
             && (self.peers.has_place(peer.address) || is_stopping && self.clients.has_ended(is_it))
     }
@@ -533,7 +533,7 @@ impl<D: Door> Listen<D> {
     }
 }
 
-impl<D: Door> Drop for Listen<D> {
+impl<D: Acceptor> Drop for Listener<D> {
     /// What was not told for the sake of the pause is told now.
     fn drop(&mut self) {
         self.tell_due(Duration::MAX);

@@ -98,7 +98,7 @@ impl Read for ScriptedStream {
     }
 }
 
-impl Door for ScriptedDoor {
+impl Acceptor for ScriptedDoor {
     type Stream = ScriptedStream;
 
     fn accept(&mut self) -> io::Result<(ScriptedStream, Peer)> {
@@ -137,7 +137,7 @@ impl Door for ScriptedDoor {
 
 struct Bench {
     queue: Queue,
-    listen: Listen<ScriptedDoor>,
+    listen: Listener<ScriptedDoor>,
     told: Arc<Mutex<Vec<String>>>,
     account: Account,
     output: Vec<u8>,
@@ -147,7 +147,7 @@ impl Bench {
     fn new(options: &Options, descriptors: usize) -> Bench {
         let queue = Queue::default();
         let doors = vec![ScriptedDoor(queue.clone())];
-        let mut listen = Listen::new("test://".to_owned(), doors).expect("a queue");
+        let mut listen = Listener::new("test://".to_owned(), doors).expect("a queue");
         listen.options = options.clone();
         let told = Arc::<Mutex<Vec<String>>>::default();
         let tells = Arc::clone(&told);
@@ -167,11 +167,11 @@ impl Bench {
 
     /// Records and bytes that are lost, by the statistics. What was received is accounted for.
     fn lost(&self) -> (u64, u64) {
-        let feed = Intake {
+        let framer = Intake {
             bytes_read: self.output.len() as u64,
             ..Intake::default()
         };
-        let intake = self.account.then(feed);
+        let intake = self.account.then(framer);
         let came_in = intake.bytes_read + intake.bytes_added;
         let gone = [
             self.output.len() as u64,

@@ -25,7 +25,7 @@ use crate::limits::{
     UNREAD_DATAGRAMS_MAX,
 };
 use crate::notice::Notice;
-use crate::notice::Untold;
+use crate::notice::Throttled;
 use crate::source::net::bind;
 use crate::source::net::bind::Protocol;
 use crate::source::net::connection_set::end_with_line_feed;
@@ -95,7 +95,7 @@ pub struct UdpListen {
     has_ended: bool,
     drops: Drops,
     /// Failed calls.
-    failed: Untold,
+    failed: Throttled,
     /// What the system says of the last one.
     failed_cause: String,
 }
@@ -156,7 +156,7 @@ impl UdpListen {
             is_stopped_early: false,
             has_ended: false,
             drops: Drops::default(),
-            failed: Untold::default(),
+            failed: Throttled::default(),
             failed_cause: String::new(),
         })
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::shard::stage::Lines;
 use crate::source::Source;
 use crate::source::file::directory::FileOptions;
-use crate::source::file::directory_files::TextFiles;
+use crate::source::file::directory_files::DirectoryFiles;
 use crate::source::file::stdin::Input;
 use crate::source::net::connector::Reconnect;
 use crate::source::net::tcp_client::TcpClient;
@@ -124,7 +124,7 @@ impl StreamingContext {
         options: FileOptions,
     ) -> Result<DStream<'_, Lines>> {
         let interval = self.draft.borrow().interval;
-        let files = TextFiles::new(path, interval, options)?;
+        let files = DirectoryFiles::new(path, interval, options)?;
         Ok(self.add_source(Box::new(files)))
     }
 
@@ -138,7 +138,7 @@ impl StreamingContext {
         let mut draft = self.draft.borrow_mut();
         draft.byte_inputs.push(input);
         let stream = draft.byte_inputs.len() - 1;
-        draft.feeds.extend(sources.iter().map(|_| stream));
+        draft.framers.extend(sources.iter().map(|_| stream));
         draft.sources.extend(sources);
         DStream {
             context: self,

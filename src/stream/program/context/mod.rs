@@ -14,7 +14,7 @@ use mio::{Poll, Token, Waker};
 
 use crate::config::{Config, Dialect, OnLimit, interval_ms};
 use crate::engine::control::Control;
-use crate::engine::plan::{Node, Plan};
+use crate::engine::plan::{Pipeline, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
 use crate::engine::scan::FilesOf;
 use crate::engine::{Order, build, guard, launch, reactor};
@@ -25,7 +25,7 @@ use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::source::{Port, Source};
 use crate::stream::plan::graph;
-use crate::stream::plan::graph::{Graph, NodeId, OutputNode, Starting, Step};
+use crate::stream::plan::graph::{Graph, NodeId, Operator, OutputNode, StartContext};
 use crate::stream::program::listener::{Bus, Reporter, StreamingListener};
 use crate::stream::program::receiver::Receivers;
 use crate::stream::program::running::RunningContext;
@@ -59,17 +59,17 @@ struct Draft {
     batches: Option<u64>,
     sources: Vec<Box<dyn Source>>,
     /// The stream of each source.
-    feeds: Vec<usize>,
+    framers: Vec<usize>,
     /// Sources that are files, which can be read in another way as well.
     files: Vec<FilesOf>,
     /// What is made in the shards; streams of the batch plane read it.
-    nodes: Vec<Arc<dyn Node>>,
+    nodes: Vec<Arc<dyn Pipeline>>,
     /// The number of each stream of bytes among all input streams.
     byte_inputs: Vec<usize>,
     /// Input streams so far, of bytes and others.
     input_count: usize,
     /// The batch plane.
-    graph: Vec<graph::Node>,
+    graph: Vec<graph::PlanNode>,
     outputs: Vec<OutputNode>,
     /// The streams that outputs, or programs that slice, depend on.
     wanted: Vec<NodeId>,
@@ -136,7 +136,7 @@ impl StreamingContext {
                 notices: Notices::default(),
                 batches: None,
                 sources: Vec::new(),
-                feeds: Vec::new(),
+                framers: Vec::new(),
                 files: Vec::new(),
                 nodes: Vec::new(),
                 byte_inputs: Vec::new(),
@@ -311,10 +311,10 @@ impl StreamingContext {
         &self,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        step: Box<dyn Step>,
+        step: Box<dyn Operator>,
     ) -> NodeId {
         let mut draft = self.draft.borrow_mut();
-        draft.graph.push(graph::Node {
+        draft.graph.push(graph::PlanNode {
             slide_ms,
             parents,
             reach_ms: 0,
@@ -326,7 +326,7 @@ impl StreamingContext {
     }
 
     /// The numbered stream is made in the shards, by `node`.
-    pub(crate) fn read(&self, id: NodeId, node: Arc<dyn Node>) {
+    pub(crate) fn read(&self, id: NodeId, node: Arc<dyn Pipeline>) {
         let mut draft = self.draft.borrow_mut();
         draft.graph[id].reads = Some(draft.nodes.len());
         draft.nodes.push(node);
@@ -357,7 +357,7 @@ impl StreamingContext {
     pub fn start(self) -> Result<RunningContext> {
         let mut draft = self.draft.into_inner();
         for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
-            draft.feeds.push(stream);
+            draft.framers.push(stream);
             draft.sources.push(Box::new(files));
         }
         draft.check_outputs()?;
@@ -388,11 +388,14 @@ impl StreamingContext {
         let order = draft.order(Arc::clone(&control), Arc::clone(&wake), now);
         let window_log_max = order.decoders.window_log_max(order.config.memory_bytes_max);
         let parts = build(order)?;
-        let (hub, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
+        let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
         let mut sources = draft.sources;
-        let inputs = draft.feeds.iter().map(|&stream| draft.byte_inputs[stream]);
+        let inputs = draft
+            .framers
+            .iter()
+            .map(|&stream| draft.byte_inputs[stream]);
         let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
         let receivers = Receivers::new(&bus, &clock, receivers);
         let signals = Signals::default();
@@ -406,8 +409,8 @@ impl StreamingContext {
             let registry = poll.registry().try_clone().map_err(refused)?;
             let notices = receivers.start(index, notices.clone());
             let port = Port::new(Some(registry), Token(index), wake, notices);
-            let port = port.delimited_by(hub.delimiters_of(index));
-            let port = port.accounted_in(hub.account_of(index));
+            let port = port.delimited_by(router.delimiters_of(index));
+            let port = port.accounted_in(router.account_of(index));
             source.start(port.with_window(window_log_max), now);
         }
         let batch_clock = if draft.is_one_batch {
@@ -416,7 +419,7 @@ impl StreamingContext {
             BatchClock::new(draft.interval_ms, now)
         };
         let mut core = ReactorCore::new(
-            hub,
+            router,
             sources,
             batch_clock,
             draft.batches,
@@ -431,7 +434,7 @@ impl StreamingContext {
             clock,
             wake,
             signals,
-            desk: Arc::clone(&runtime.desk),
+            publish_turn: Arc::clone(&runtime.publish_turn),
             low_latency,
         };
         runtime.spawn("mt-reactor".to_owned(), move || {
@@ -469,7 +472,7 @@ impl Draft {
         let window_bytes = self.config.memory_bytes_max;
         let window_bytes = window_bytes.map(|bytes_max| self.kept.window_bytes(bytes_max));
         for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
-            node.step.start(&Starting {
+            node.step.start(&StartContext {
                 remember_ms,
                 now,
                 notices: &notices,
@@ -495,7 +498,7 @@ impl Draft {
         Order {
             config: self.config.clone(),
             plan,
-            feeds: self.feeds.clone(),
+            framers: self.framers.clone(),
             decoders: self.sources.iter().map(|source| source.decoders()).sum(),
             interval: if self.is_one_batch {
                 Duration::ZERO

@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use microtally_rivals::{part, tokens, write_counts};
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::{Exchange, SoloPipeline};
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Operator, ToStream};
 
@@ -44,7 +44,7 @@ fn main() -> std::io::Result<()> {
         worker.dataflow::<u64, _, _>(|scope| {
             let lines = text.split_inclusive(|byte| *byte == b'\n').to_stream(scope);
             let counts = if combine {
-                lines.unary_frontier(Pipeline, "CountHere", |capability, _| {
+                lines.unary_frontier(SoloPipeline, "CountHere", |capability, _| {
                     let mut counts = HashMap::<&[u8], u64>::default();
                     let mut capability = Some(capability);
                     move |(input, frontier), output| {

@@ -3,10 +3,10 @@
 //! Promise: every key that was pushed comes out once, in a group or at `drain`. Refuses to know: counts.
 //!
 //! In a table that outgrew the caches each look-up is a walk through the page table and two cache lines
-//! from far away. Keys of one group share some leaves of the table, which fit the second-level cache and
+//! from far away. Keys of one group share some segments of the table, which fit the second-level cache and
 //! a few dozen pages: looked up together they bring each of those nearer once.
 //!
-//! It is a radix partition by the bits that also choose the leaf, with a fixed number of groups: the memory
+//! It is a radix partition by the bits that also choose the segment, with a fixed number of groups: the memory
 //! is bounded by `GROUPS * GROUP_KEYS`, whatever the stream. Streams without a large table never touch it.
 
 use crate::limits::{GROUP_KEYS, GROUPS_LOG2};
@@ -14,7 +14,7 @@ use crate::limits::{GROUP_KEYS, GROUPS_LOG2};
 const GROUPS: usize = 1 << GROUPS_LOG2;
 
 /// See the module.
-pub(super) struct Deferred<K> {
+pub(super) struct Partitioned<K> {
     /// `GROUPS` times `GROUP_KEYS` keys; empty until the first push.
     keys: Vec<K>,
     groups: Box<[Group]>,
@@ -29,10 +29,10 @@ struct Group {
     first: u16,
 }
 
-impl<K: Copy + Default> Deferred<K> {
+impl<K: Copy + Default> Partitioned<K> {
     /// Without memory for keys, which comes with the first push.
     pub(super) fn new() -> Self {
-        Deferred {
+        Partitioned {
             keys: Vec::new(),
             groups: (0..GROUPS).map(Group::staggered).collect(),
         }
@@ -45,7 +45,7 @@ impl<K: Copy + Default> Deferred<K> {
             self.keys = vec![K::default(); GROUPS * GROUP_KEYS];
         }
         for &key in keys {
-            // The seven bits above are the tag: they do not choose a leaf.
+            // The seven bits above are the tag: they do not choose a segment.
             let group = (hash(key) << 7 >> (64 - GROUPS_LOG2)) as usize;
             let waiting = &mut self.keys[group * GROUP_KEYS..][..GROUP_KEYS];
             let Group { end, first } = &mut self.groups[group];
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn every_key_comes_out_once() {
-        let mut deferred = Deferred::new();
+        let mut partitioned = Partitioned::new();
         let mut out = Vec::new();
         let hash = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let keys: Vec<u64> = (0..3_000_000).map(|n| n % 1_700_000).collect();
         for some in keys.chunks(1000) {
-            deferred.push(some, hash, |group| {
+            partitioned.push(some, hash, |group| {
                 assert!((1..=GROUP_KEYS).contains(&group.len()));
                 out.extend_from_slice(group);
             });
@@ -96,8 +96,8 @@ mod tests {
             !out.is_empty() && out.len() < keys.len(),
             "some waited, not all"
         );
-        deferred.drain(|group| out.extend_from_slice(group));
-        deferred.drain(|group| assert!(group.is_empty()));
+        partitioned.drain(|group| out.extend_from_slice(group));
+        partitioned.drain(|group| assert!(group.is_empty()));
         let mut keys = keys;
         keys.sort_unstable();
         out.sort_unstable();

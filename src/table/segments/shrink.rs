@@ -1,24 +1,24 @@
-//! The other direction: entries are removed, and leaves with them.
+//! The other direction: entries are removed, and segments with them.
 //!
-//! Promise: a leaf that became nearly empty is joined with the one it was split from, so that after a burst no more
-//! places remain than some sixteen an entry, and one leaf; to remove and join takes the memory of one leaf at most
+//! Promise: a segment that became nearly empty is joined with the one it was split from, so that after a burst no more
+//! places remain than some sixteen an entry, and one segment; to remove and join takes the memory of one segment at most
 //! beside what is there. Refuses to know: why entries go.
 
 use hashbrown::HashTable;
 
-use super::{LEAF_KEYS_MAX, Leaf, Leaves};
-use crate::limits::LEAF_BUCKETS;
+use super::{SEGMENT_KEYS_MAX, Segment, SegmentedTable};
+use crate::limits::SEGMENT_BUCKETS;
 
-/// A leaf with fewer entries than this looks for a neighbour to join, after an entry was removed.
-const LEAF_KEYS_FEW: usize = LEAF_KEYS_MAX / 8;
+/// A segment with fewer entries than this looks for a neighbour to join, after an entry was removed.
+const SEGMENT_KEYS_FEW: usize = SEGMENT_KEYS_MAX / 8;
 
-/// Entries of a joined leaf, at most: far from where it would be split again.
-const LEAF_KEYS_JOINED: usize = LEAF_KEYS_MAX / 4;
+/// Entries of a joined segment, at most: far from where it would be split again.
+const SEGMENT_KEYS_JOINED: usize = SEGMENT_KEYS_MAX / 4;
 
-/// Entries of a leaf that was joined after thinning, at most: half a leaf has to come before it is split again.
-const LEAF_KEYS_THINNED: usize = LEAF_KEYS_MAX / 2;
+/// Entries of a segment that was joined after thinning, at most: half a segment has to come before it is split again.
+const SEGMENT_KEYS_THINNED: usize = SEGMENT_KEYS_MAX / 2;
 
-/// What [`Leaves::alter`] found and did.
+/// What [`SegmentedTable::alter`] found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::table) enum Altered {
     Absent,
@@ -26,7 +26,7 @@ pub(in crate::table) enum Altered {
     Removed,
 }
 
-impl<T> Leaves<T> {
+impl<T> SegmentedTable<T> {
     /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
     /// `change` says false.
     #[inline(always)]
@@ -37,96 +37,101 @@ impl<T> Leaves<T> {
         hasher: impl Fn(&T) -> u64,
         change: impl FnOnce(&mut T) -> bool,
     ) -> Altered {
-        let leaf = self.leaf_mut(hash);
-        let Ok(mut found) = leaf.table.find_entry(hash, is_it) else {
+        let segment = self.segment_mut(hash);
+        let Ok(mut found) = segment.table.find_entry(hash, is_it) else {
             return Altered::Absent;
         };
         if change(found.get_mut()) {
             return Altered::Kept;
         }
         found.remove();
-        if leaf.depth > 0 && leaf.table.len() < LEAF_KEYS_FEW {
+        if segment.depth > 0 && segment.table.len() < SEGMENT_KEYS_FEW {
             self.join(hash, hasher);
         }
         Altered::Removed
     }
 
-    /// Joins the leaf of `hash` with the one it was split from, as often as both hold little.
+    /// Joins the segment of `hash` with the one it was split from, as often as both hold little.
     #[cold]
     fn join(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) {
         loop {
             let place = self.place(hash);
             let at = self.directory[place];
-            let depth = self.leaves[at as usize].depth;
-            let len = self.leaves[at as usize].table.len();
+            let depth = self.segments[at as usize].depth;
+            let len = self.segments[at as usize].table.len();
             if depth == 0 {
                 return;
             }
             let span = 1 << (self.depth - depth);
             let first = place / (2 * span) * 2 * span;
             let other = self.directory[(place / span * span) ^ span];
-            let sibling = &mut self.leaves[other as usize];
-            if sibling.depth != depth || sibling.table.len() + len > LEAF_KEYS_JOINED {
+            let sibling = &mut self.segments[other as usize];
+            if sibling.depth != depth || sibling.table.len() + len > SEGMENT_KEYS_JOINED {
                 return;
             }
             let mut emptied = std::mem::take(&mut sibling.table);
-            let leaf = &mut self.leaves[at as usize];
-            leaf.depth -= 1;
+            let segment = &mut self.segments[at as usize];
+            segment.depth -= 1;
             for entry in emptied.drain() {
-                leaf.insert(hasher(&entry), entry, &hasher);
+                segment.insert(hasher(&entry), entry, &hasher);
             }
             self.spare = emptied;
             self.table_bytes = self.measured();
             self.directory[first..first + 2 * span].fill(at);
-            // The last leaf takes the number that became free.
-            let last = (self.leaves.len() - 1) as u32;
-            self.leaves.swap_remove(other as usize);
+            // The last segment takes the number that became free.
+            let last = (self.segments.len() - 1) as u32;
+            self.segments.swap_remove(other as usize);
             for number in &mut self.directory {
                 if *number == last {
                     *number = other;
                 }
             }
-            while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
+            while self.depth > 0
+                && self
+                    .segments
+                    .iter()
+                    .all(|segment| segment.depth < self.depth)
+            {
                 self.directory = self.directory.iter().copied().step_by(2).collect();
                 self.depth -= 1;
             }
         }
     }
 
-    /// Removes the entries for which `keep` says false, and then the leaves that are not needed, if most are
+    /// Removes the entries for which `keep` says false, and then the segments that are not needed, if most are
     /// not.
     pub(in crate::table) fn retain(
         &mut self,
         hasher: impl Fn(&T) -> u64,
         mut keep: impl FnMut(&mut T) -> bool,
     ) {
-        for leaf in &mut self.leaves {
-            leaf.table.retain(&mut keep);
+        for segment in &mut self.segments {
+            segment.table.retain(&mut keep);
         }
         if self.is_sparse() {
             self.rebuild(|entry| hasher(entry), &hasher);
         }
     }
 
-    /// Whether entries take less than a sixteenth of the places of several leaves.
+    /// Whether entries take less than a sixteenth of the places of several segments.
     fn is_sparse(&self) -> bool {
-        self.leaves.len() > 1 && self.len() * 16 < self.leaves.len() * LEAF_BUCKETS
+        self.segments.len() > 1 && self.len() * 16 < self.segments.len() * SEGMENT_BUCKETS
     }
 
     /// Forgets all entries, and gives memory back if there was much more than they needed.
     pub(in crate::table) fn recycle(&mut self) {
         if self.is_sparse() {
             let growths = self.growths;
-            *self = Leaves::with_capacity(self.initial);
+            *self = SegmentedTable::with_capacity(self.initial);
             self.growths = growths;
         }
         self.clear();
     }
 
-    /// Removes the entries for which `keep` says false, in every leaf, and joins leaves that hold half of what they
+    /// Removes the entries for which `keep` says false, in every segment, and joins segments that hold half of what they
     /// could together. The places of removed entries are free afterwards, which `retain` does not promise.
     ///
-    /// It needs the memory of one leaf beside what there is, and gives that back.
+    /// It needs the memory of one segment beside what there is, and gives that back.
     #[cold]
     pub(in crate::table) fn thin(
         &mut self,
@@ -134,53 +139,53 @@ impl<T> Leaves<T> {
         mut keep: impl FnMut(&mut T) -> bool,
     ) {
         let mut spare = std::mem::take(&mut self.spare);
-        for leaf in &mut self.leaves {
-            let buckets = leaf.table.num_buckets();
+        for segment in &mut self.segments {
+            let buckets = segment.table.num_buckets();
             if spare.num_buckets() != buckets {
                 spare = HashTable::with_capacity(buckets / 8 * 7);
             }
-            let mut thinned = Leaf::new(spare, leaf.depth);
-            for mut entry in leaf.table.drain() {
+            let mut thinned = Segment::new(spare, segment.depth);
+            for mut entry in segment.table.drain() {
                 if keep(&mut entry) {
                     thinned.insert(hasher(&entry), entry, &hasher);
                 }
             }
-            spare = std::mem::replace(leaf, thinned).table;
+            spare = std::mem::replace(segment, thinned).table;
         }
         drop(spare);
         self.join_all(hasher);
         self.table_bytes = self.measured();
     }
 
-    /// About one of `every` entries, some of each leaf.
+    /// About one of `every` entries, some of each segment.
     pub(in crate::table) fn sample(&self, every: usize) -> impl Iterator<Item = &T> {
-        let share = move |leaf: &Leaf<T>| leaf.table.len().div_ceil(every);
-        let leaves = self.leaves.iter();
-        leaves.flat_map(move |leaf| leaf.table.iter().take(share(leaf)))
+        let share = move |segment: &Segment<T>| segment.table.len().div_ceil(every);
+        let segments = self.segments.iter();
+        segments.flat_map(move |segment| segment.table.iter().take(share(segment)))
     }
 
-    /// Joins all leaves that hold little together, from the deepest upwards.
+    /// Joins all segments that hold little together, from the deepest upwards.
     fn join_all(&mut self, hasher: impl Fn(&T) -> u64) {
         for depth in (1..=self.depth).rev() {
             let span = 1usize << (self.depth - depth);
             for first in (0..self.directory.len()).step_by(2 * span) {
                 let (at, other) = (self.directory[first], self.directory[first + span]);
-                let [leaf, sibling] = [at, other].map(|number| &self.leaves[number as usize]);
-                let is_pair = at != other && leaf.depth == depth && sibling.depth == depth;
-                if !is_pair || leaf.table.len() + sibling.table.len() > LEAF_KEYS_THINNED {
+                let [segment, sibling] = [at, other].map(|number| &self.segments[number as usize]);
+                let is_pair = at != other && segment.depth == depth && sibling.depth == depth;
+                if !is_pair || segment.table.len() + sibling.table.len() > SEGMENT_KEYS_THINNED {
                     continue;
                 }
-                let mut emptied = std::mem::take(&mut self.leaves[other as usize].table);
-                let leaf = &mut self.leaves[at as usize];
-                leaf.depth -= 1;
+                let mut emptied = std::mem::take(&mut self.segments[other as usize].table);
+                let segment = &mut self.segments[at as usize];
+                segment.depth -= 1;
                 for entry in emptied.drain() {
-                    leaf.insert(hasher(&entry), entry, &hasher);
+                    segment.insert(hasher(&entry), entry, &hasher);
                 }
                 self.directory[first..first + 2 * span].fill(at);
             }
         }
         // The numbers that are not shown any more go, and the others move up.
-        let mut numbers = vec![u32::MAX; self.leaves.len()];
+        let mut numbers = vec![u32::MAX; self.segments.len()];
         for &number in &self.directory {
             numbers[number as usize] = 0;
         }
@@ -189,11 +194,16 @@ impl<T> Leaves<T> {
             *number = next;
         }
         let mut shown = numbers.iter().map(|number| *number != u32::MAX);
-        self.leaves.retain(|_| shown.next() == Some(true));
+        self.segments.retain(|_| shown.next() == Some(true));
         for number in &mut self.directory {
             *number = numbers[*number as usize];
         }
-        while self.depth > 0 && self.leaves.iter().all(|leaf| leaf.depth < self.depth) {
+        while self.depth > 0
+            && self
+                .segments
+                .iter()
+                .all(|segment| segment.depth < self.depth)
+        {
             self.directory = self.directory.iter().copied().step_by(2).collect();
             self.depth -= 1;
         }

@@ -3,17 +3,17 @@
 //! Promise: the same table as one `add` after the other gives. Refuses to know: where the keys come from.
 
 use super::keys::{self, Packed};
-use super::{GROUP, LEAVES_NEAR, Long, Medium, Short, Table, long_bytes};
+use super::{GROUP, Long, Medium, SEGMENTS_NEAR, Short, Table, long_bytes};
 
 impl<V: Copy> Table<V> {
     /// Whether keys of some class have outgrown the second-level cache.
     pub(crate) fn is_large(&self) -> bool {
-        let leaves = [
-            self.short.leaf_count(),
-            self.medium.leaf_count(),
-            self.long.leaf_count(),
+        let segments = [
+            self.short.segment_count(),
+            self.medium.segment_count(),
+            self.long.segment_count(),
         ];
-        leaves.into_iter().any(|count| count > LEAVES_NEAR)
+        segments.into_iter().any(|count| count > SEGMENTS_NEAR)
     }
 
     /// Folds each value into what its key has. A key is its place in `around`, 16 bytes of which follow the
@@ -39,7 +39,7 @@ impl<V: Copy> Table<V> {
                     Packed::Long(_) => self.long.prefetch(hash),
                 }
             }
-            if self.long.leaf_count() > LEAVES_NEAR {
+            if self.long.segment_count() > SEGMENTS_NEAR {
                 for &(hash, packed) in &begun[..group.len()] {
                     if matches!(packed, Packed::Long(_))
                         && let Some(entry) = self.long.find(hash, |entry| entry.hash == hash)

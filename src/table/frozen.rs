@@ -5,25 +5,25 @@
 //!
 //! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its length and 16.
 //!
-//! Where there is no room for all keys, [`Past::fill_within`] does with a whole table what a full one does key by key
+//! Where there is no room for all keys, [`FrozenTable::fill_within`] does with a whole table what a full one does key by key
 //! (see `bound`): counts are thinned, of other values some keys are left out. It may look at all counts before, so
 //! what it takes off them is hardly more than has to be.
 
-use super::bound::{Loss, Rules};
+use super::bound::{Overflow, Rules};
 use super::cost::Cost;
 use super::keys;
 use super::{Medium, Short, Table, long_bytes};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Past<V> {
+pub struct FrozenTable<V> {
     pub(super) short: Vec<Short<V>>,
     pub(super) medium: Vec<Medium<V>>,
     pub(super) long: Vec<PastLong<V>>,
     /// Keys of `long`, one behind the other.
     pub(super) bytes: Vec<u8>,
     /// What the table could not keep.
-    loss: Loss,
+    loss: Overflow,
 }
 
 /// A key of `len` bytes, behind those of the entries before.
@@ -36,22 +36,22 @@ pub(super) struct PastLong<V> {
 /// Items for which memory is kept whatever was needed last.
 const ITEMS_KEPT: usize = 64;
 
-impl<V> Default for Past<V> {
+impl<V> Default for FrozenTable<V> {
     fn default() -> Self {
-        Past {
+        FrozenTable {
             short: Vec::new(),
             medium: Vec::new(),
             long: Vec::new(),
             bytes: Vec::new(),
-            loss: Loss::default(),
+            loss: Overflow::default(),
         }
     }
 }
 
-impl<V: Copy> Past<V> {
+impl<V: Copy> FrozenTable<V> {
     /// Empty, without memory.
     pub fn new() -> Self {
-        Past::default()
+        FrozenTable::default()
     }
 
     /// What keys cost here: at most twice what they need.
@@ -170,7 +170,7 @@ impl<V: Copy> Past<V> {
     }
 
     /// What the table could not keep that it was filled from.
-    pub(crate) fn loss(&self) -> Loss {
+    pub(crate) fn loss(&self) -> Overflow {
         self.loss
     }
 
@@ -238,7 +238,7 @@ impl Choice {
 struct Lost<'a, V> {
     choice: Choice,
     rules: &'a Rules<V>,
-    loss: Loss,
+    loss: Overflow,
     /// The most records of a key that was left out.
     missing: u64,
 }
@@ -326,7 +326,7 @@ fn make_room<T>(items: &mut Vec<T>, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::bound::Bound;
+    use crate::table::bound::MemoryCap;
     use crate::table::keys::Seed;
 
     fn table(keys: impl Iterator<Item = usize>) -> Table<u64> {
@@ -338,24 +338,24 @@ mod tests {
         table
     }
 
-    fn held(past: &Past<u64>) -> usize {
-        past.held_bytes() - size_of::<Past<u64>>()
+    fn held(past: &FrozenTable<u64>) -> usize {
+        past.held_bytes() - size_of::<FrozenTable<u64>>()
     }
 
     /// Counts that a function of the user's has made may be any numbers.
     #[test]
     fn the_largest_numbers_are_thinned_as_others_are() {
-        let bound = Bound {
+        let bound = MemoryCap {
             bytes: usize::MAX - 1,
-            ..Bound::NONE
+            ..MemoryCap::NONE
         };
         let mut table = Table::counting(Seed::random(), bound);
         for number in 0..1000u64 {
             table.add(format!("{number}").as_bytes(), u64::MAX - number, |a, _| a);
         }
-        let mut past = Past::new();
-        past.fill_within(&table, 4000, &Past::<u64>::cost());
-        let Loss { error, other, .. } = past.loss();
+        let mut past = FrozenTable::new();
+        past.fill_within(&table, 4000, &FrozenTable::<u64>::cost());
+        let Overflow { error, other, .. } = past.loss();
         assert!(past.is_empty() && other == 0);
         assert_eq!(
             (error, past.loss().plus(past.loss()).error),
@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_past_holds_what_the_table_held_and_gives_a_bursts_memory_back() {
-        let mut past = Past::new();
+        let mut past = FrozenTable::new();
         let mut after_burst = 0;
         for count in [500, 40_000, 0, 700, 700] {
             let table = table(0..count);
@@ -383,7 +383,7 @@ mod tests {
     /// A few giant keys would take all the room of a thousand others.
     #[test]
     fn one_key_has_no_more_than_its_share_of_what_there_is_room_for() {
-        let cost = Past::<u64>::cost();
+        let cost = FrozenTable::<u64>::cost();
         let allowed = 64_000;
         let mut table = Table::new(Seed::random());
         for number in 0..100u64 {
@@ -396,7 +396,7 @@ mod tests {
         for giant in [[b'x'; 20_000], [b'y'; 20_000]] {
             table.add(&giant, 1, |a, b| a + b);
         }
-        let mut past = Past::new();
+        let mut past = FrozenTable::new();
         past.fill_within(&table, allowed, &cost);
         assert_eq!((past.len(), past.loss().other), (101, 2));
         let longest = past.iter().map(|(key, _)| key.len()).max();

@@ -1,12 +1,12 @@
 //! Tables whose keys also go: windows and state.
 //!
 //! Promise: as of the table; and whatever came and went, memory is bounded by what is in the table (see
-//! `arena` and `leaves` for the rules). Refuses to know: why a key goes.
+//! `arena` and `segments` for the rules). Refuses to know: why a key goes.
 
 use super::keys::{self, Packed};
-use super::leaves::Altered;
-use super::past::Past;
+use super::segments::Altered;
 use super::{GROUP, Long, Medium, Short, Table, ahead, long_bytes};
+use crate::table::frozen::FrozenTable;
 
 impl<V: Copy> Table<V> {
     /// Changes what is kept for `key`: `change` is called once, with the value or `None` where there is
@@ -65,7 +65,7 @@ impl<V: Copy> Table<V> {
     /// key and value there and the value here, and gives the value there shall be here.
     pub fn alter_each<U: Copy>(
         &mut self,
-        past: &Past<U>,
+        past: &FrozenTable<U>,
         mut change: impl FnMut(usize, &[u8], U, Option<V>) -> Option<V>,
     ) {
         let mut state = (self, 0, &mut change);
@@ -201,7 +201,7 @@ impl<V: Copy> Table<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{KEY_ARENA_BYTES_INITIAL, LEAF_BUCKETS};
+    use crate::limits::{KEY_ARENA_BYTES_INITIAL, SEGMENT_BUCKETS};
     use crate::table::keys::Seed;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -275,7 +275,7 @@ mod tests {
                         for (key, value) in &batch {
                             other.add(key, *value, |a, b| a + b);
                         }
-                        let mut past = Past::new();
+                        let mut past = FrozenTable::new();
                         past.fill_from(&other);
                         let order: Vec<_> = past.iter().map(|(key, _)| key.to_vec()).collect();
                         table.alter_each(&past, |number, key, value, old| {
@@ -308,10 +308,11 @@ mod tests {
         }
     }
 
-    /// Bytes of keys held, and places of all leaves.
+    /// Bytes of keys held, and places of all segments.
     fn held(table: &Table<u64>) -> (usize, usize) {
-        let leaves = table.short.leaf_count() + table.medium.leaf_count() + table.long.leaf_count();
-        (table.arena.held(), leaves * LEAF_BUCKETS)
+        let segments =
+            table.short.segment_count() + table.medium.segment_count() + table.long.segment_count();
+        (table.arena.held(), segments * SEGMENT_BUCKETS)
     }
 
     #[test]
@@ -327,7 +328,7 @@ mod tests {
             if number % 1000 == 0 {
                 let (bytes, places) = held(&table);
                 assert!(bytes <= 8 * (live + KEY_ARENA_BYTES_INITIAL), "{bytes}");
-                assert_eq!(places, 3 * LEAF_BUCKETS, "no class was ever split");
+                assert_eq!(places, 3 * SEGMENT_BUCKETS, "no class was ever split");
             }
         }
         assert_eq!((table.len(), table.reseeds()), (window, 0));
@@ -352,7 +353,7 @@ mod tests {
             }
             let (bytes, places) = held(&table);
             assert!(
-                bytes < 600_000 && places <= 6 * LEAF_BUCKETS,
+                bytes < 600_000 && places <= 6 * SEGMENT_BUCKETS,
                 "{bytes} {places}"
             );
             for number in 0..300_000 {
@@ -367,7 +368,7 @@ mod tests {
             table.add(key(number).as_bytes(), 1, |a, b| a + b);
         }
         table.retain(|_, value| value > 1);
-        assert_eq!(held(&table).1, 3 * LEAF_BUCKETS);
+        assert_eq!(held(&table).1, 3 * SEGMENT_BUCKETS);
         for number in 0..300_000 {
             table.add(key(number).as_bytes(), 1, |a, b| a + b);
         }
@@ -375,14 +376,14 @@ mod tests {
         table.add(b"one", 1, |a, b| a + b);
         table.recycle();
         let (bytes, places) = held(&table);
-        assert_eq!(places, 3 * LEAF_BUCKETS);
+        assert_eq!(places, 3 * SEGMENT_BUCKETS);
         assert!(bytes <= 16 * KEY_ARENA_BYTES_INITIAL, "{bytes}");
     }
 
     #[test]
-    fn a_full_leaf_whose_entries_change_is_swept_and_not_split() {
+    fn a_full_segment_whose_entries_change_is_swept_and_not_split() {
         // A known seed: with one in some thousands enough full groups stand in a row to be answered with more
-        // room (see `leaves`), which is right, and another number of leaves.
+        // room (see `segments`), which is right, and another number of segments.
         let mut table = Table::new(Seed::from_words(
             0x243f_6a88_85a3_08d3,
             0x1319_8a2e_0370_7344,
@@ -394,7 +395,7 @@ mod tests {
                 table.remove(&(number - 4500).to_be_bytes());
             }
         }
-        assert_eq!((table.len(), table.short.leaf_count()), (4500, 1));
+        assert_eq!((table.len(), table.short.segment_count()), (4500, 1));
         assert_eq!(table.reseeds(), 0);
     }
 

@@ -8,14 +8,14 @@ use crate::limits::NOTICE_PAUSE_MS;
 
 /// What happened and was not told yet, because the like of it was told a moment ago.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Untold {
+pub(crate) struct Throttled {
     times: u64,
     bytes: u64,
     /// When it may be told again.
     next: Duration,
 }
 
-impl Untold {
+impl Throttled {
     /// It happened once more, and cost so many bytes.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.times += 1;
@@ -29,9 +29,9 @@ impl Untold {
         }
         let told = (self.times, self.bytes);
         let next = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
-        *self = Untold {
+        *self = Throttled {
             next,
-            ..Untold::default()
+            ..Throttled::default()
         };
         Some(told)
     }

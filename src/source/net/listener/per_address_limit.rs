@@ -10,7 +10,7 @@ use crate::source::net::listener::options::is_local;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Peers {
+pub(crate) struct PerAddressLimit {
     /// `None`: nothing is counted.
     connections_max: Option<usize>,
     /// Addresses of this machine have no limit.
@@ -19,21 +19,21 @@ pub(crate) struct Peers {
     connections: HashMap<IpAddr, usize>,
 }
 
-impl Peers {
+impl PerAddressLimit {
     /// At most so many connections of one address.
     pub(crate) fn new(connections_max: Option<usize>) -> Self {
-        Peers {
+        PerAddressLimit {
             connections_max,
-            ..Peers::default()
+            ..PerAddressLimit::default()
         }
     }
 
     /// The same for addresses of other machines; those of this one have no limit.
     pub(crate) fn of_other_machines(connections_max: usize) -> Self {
-        Peers {
+        PerAddressLimit {
             connections_max: Some(connections_max),
             spares_local: true,
-            ..Peers::default()
+            ..PerAddressLimit::default()
         }
     }
 
@@ -97,7 +97,7 @@ mod tests {
             steps in prop::collection::vec((0..5u32, any::<bool>()), 0..200),
             connections_max in 1..4usize,
         ) {
-            let mut peers = Peers::new(Some(connections_max));
+            let mut peers = PerAddressLimit::new(Some(connections_max));
             let mut model = BTreeMap::<u32, usize>::new();
             for (number, comes) in steps {
                 let address = Some(IpAddr::from(Ipv4Addr::from_bits(number)));
@@ -118,14 +118,14 @@ mod tests {
 
     #[test]
     fn case_23_a_crowd_that_is_gone_leaves_nothing_behind() {
-        let mut peers = Peers::new(Some(1));
+        let mut peers = PerAddressLimit::new(Some(1));
         let addresses = (0..10_000).map(|number| Some(IpAddr::from(Ipv4Addr::from_bits(number))));
         addresses.clone().for_each(|address| peers.add(address));
         addresses.for_each(|address| peers.remove(address));
         assert!(peers.connections.is_empty());
         assert!(peers.connections.capacity() <= 64);
         // Where nothing is limited nothing is kept.
-        let mut peers = Peers::new(None);
+        let mut peers = PerAddressLimit::new(None);
         let address = Some(IpAddr::from(Ipv4Addr::LOCALHOST));
         peers.add(address);
         peers.remove(address);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn addresses_of_this_machine_have_no_limit_of_their_own() {
         let address = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        let mut peers = Peers::of_other_machines(2);
+        let mut peers = PerAddressLimit::of_other_machines(2);
         for text in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
             (0..100).for_each(|_| peers.add(address(text)));
             assert!(peers.has_place(address(text)), "{text}");
@@ -148,7 +148,7 @@ mod tests {
         }
         assert!(peers.has_place(None));
         // Whoever sets a limit sets it for all.
-        let mut peers = Peers::new(Some(1));
+        let mut peers = PerAddressLimit::new(Some(1));
         peers.add(address("::1"));
         assert!(!peers.has_place(address("::1")));
     }
