@@ -33,14 +33,14 @@
 //!
 //! ```text
 //!  control plane: may allocate, lock, format, use dyn; runs at start, once an epoch, at stop
-//!    argv ─▶ flags ─▶ Config ─▶ start … stop
+//!    argv ─▶ parse ─▶ Config ─▶ start … stop
 //!                                │ takes the memory, starts and pins the threads
 //!  ──────────────────────────────┼─────────────────────────────────────────────────────────────────
 //!  data plane: no allocation, no formatting, no clock
 //!                                ▼
-//!   socket ─▶ source ─▶ framer ─▶ ring ═════════▶ ring ─▶ split ─▶ table      (× N shards)
-//!            └─ reactor thread, counts too ─┘  └──── shard thread, pinned ────┘
-//!                when every ring is full                  │ an epoch mark arrives in the ring
+//!   socket ─▶ source ─▶ framer ─▶ ring ═══════▶ ring ─▶ split ─▶ table      (× N shards)
+//!            └── reactor thread, counts ──┘    └──── shard thread, pinned ────┘
+//!              too when every ring is full                │ an epoch's barrier arrives in the ring
 //!                                                         ▼
 //!                                      sink ◀─ merge ◀─ swap
 //!                                     └─ publisher thread ─┘
@@ -48,9 +48,29 @@
 //!
 //! # Follow one word
 //!
-//! Ten symbols, in this order: `reactor::run` → `Source::fill` → `Framer::cut` → `Writer::push_block` →
-//! `Reader::pop` → `Splitter::visit` → `shard::pack` → `HotWords` → `SealedOut::try_swap` →
-//! `Publisher::step` → `Sink::emit`.
+//! Eleven steps, in this order; `tests/layering.rs` checks that they exist:
+//! `engine::reactor::shell::run` → `source::Source::fill` → `intake::framer::Framer::cut` →
+//! `ring::Writer::push_block` → `ring::Reader::pop` → `split::Splitter::visit` → `shard::pack::pack_for` →
+//! `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap` → `engine::publisher::Publisher::step` →
+//! `sink::Sink::emit`.
+//!
+//! # Rooms
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `config`, `error`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers with their proofs, what people are told, batch times and the clock |
+//! | `sys` | everything that asks the operating system |
+//! | `source` | bytes in: sockets (`net`), files (`file`), what stands between bytes and text (`codec`) |
+//! | `intake` | where records end (`framer`), which shard gets a block (`router`) |
+//! | `ring` | blocks between threads |
+//! | `split`, `extract` | bytes to records and tokens; records to fields, columns, values, numbers |
+//! | `shard` | one pinned thread that counts |
+//! | `table` | one keyed table; `memory` divides what there is among all tables |
+//! | `epoch`, `window` | the barrier, the hand-over and the merge at a batch time; what several batches make together |
+//! | `batch`, `sink`, `repr` | what users see of a batch, where it goes, how keys are printed |
+//! | `engine`, `tally` | threads and their life, the scan of files, the push door; the door without threads |
+//! | `stream` | DStreams: what one calls (`program`), what runs (`plan`), the operators (`ops`) |
+//! | `ledger` | bytes in are bytes accounted for |
 //!
 //! # Layers
 //!
@@ -58,15 +78,17 @@
 //! files that may say `unsafe`, the one clock and the printing that may not be here.
 //!
 //! ```text
-//!  9  bin/microtally                                     (public API only)
-//!  8  stream
-//!  7  engine          tally
-//!  5  shard           source         sink
-//!  4  epoch
+//! 10  bin/microtally                                           (public API only)
+//!  9  stream
+//!  8  engine      tally
+//!  7  intake
+//!  6  shard       source      sink
+//!  5  epoch       extract
+//!  4  memory      batch       window
 //!  3  table
-//!  2  ring            config
-//!  1  split           sys            metrics        generate       repr
-//!  0  limits          error
+//!  2  ring        config      notice
+//!  1  split       sys         ledger      time      repr      generate
+//!  0  limits      error
 //! ```
 //!
 //! # What is promised

@@ -257,3 +257,41 @@ fn files_named_in_the_crate_documentation_exist() {
     }
     assert!(seen > 0);
 }
+
+#[test]
+fn the_steps_of_one_word_exist() {
+    let files = files();
+    let text = &files["lib.rs"];
+    let section = text
+        .split("# Follow one word")
+        .nth(1)
+        .and_then(|rest| rest.split("//! # ").next())
+        .expect("the section");
+    let mut steps = 0;
+    for path in section.split('`').skip(1).step_by(2) {
+        let names: Vec<&str> = path.split("::").collect();
+        if names.len() < 2 {
+            continue; // The name of this file.
+        }
+        steps += 1;
+        let module = (1..names.len()).rev().find_map(|len| {
+            let folder = names[..len].join("/");
+            let file = [format!("{folder}.rs"), format!("{folder}/mod.rs")];
+            let text = file.iter().find_map(|file| files.get(file))?;
+            Some((text, &names[len..]))
+        });
+        let (text, items) = module.unwrap_or_else(|| panic!("{path}: there is no such module"));
+        for item in items {
+            let kinds = ["fn", "struct", "trait", "enum"];
+            let is_there = kinds.iter().any(|kind| {
+                let defined = format!("{kind} {item}");
+                let mut ends = text
+                    .match_indices(&defined)
+                    .map(|(at, _)| at + defined.len());
+                ends.any(|end| !text[end..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            });
+            assert!(is_there, "{path}: {item} is missing there");
+        }
+    }
+    assert_eq!(steps, 11);
+}
