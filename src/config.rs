@@ -1,7 +1,7 @@
 //! What a caller may choose, checked once at the door.
 //!
 //! Promise: a [`Config`] that passed [`Config::validate`] describes an engine that can be built.
-//! Refuses to know: argv, the environment, files, threads.
+//! Must not know: argv, the environment, files, threads.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What can go wrong: one opaque [`Error`] with a [`kind`](Error::kind).
 //!
 //! Promise: a message holds the value, the limit and the place, starts in lower case and ends without
-//! a full stop. Refuses to know: who prints it.
+//! a full stop. Must not know: who prints it.
 
 use std::fmt;
 use std::io;

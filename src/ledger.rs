@@ -1,7 +1,7 @@
 //! What is counted about the counting, and the byte ledger that proves it.
 //!
 //! Promise: every byte a source received is in exactly one column, from the socket on, checked at every
-//! epoch, in release builds too, where a number that overflows is an error like any other. Refuses to know:
+//! epoch, in release builds too, where a number that overflows is an error like any other. Must not know:
 //! who displays the numbers.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Every bound and default of the engine, units in the names, with the proofs of how they fit together.
 //!
 //! Promise: a number that bounds memory, time or length stands here and nowhere else.
-//! Refuses to know: everything; this module imports nothing of the crate.
+//! Must not know: everything; this module imports nothing of the crate.
 
 /// One kibibyte.
 pub const KIB: usize = 1024;

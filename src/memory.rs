@@ -1,7 +1,7 @@
 //! Divides the memory there may be.
 //!
 //! Promise: the addends of [`Division::fixed`], and the tables at the size that [`Division::bound`] gives each, are
-//! together at most what was asked for. Refuses to know: what a table does at its limit, who counts.
+//! together at most what was asked for. Must not know: what a table does at its limit, who counts.
 //!
 //! Windows have one half, if there are any; they see to it themselves (`window`). Of the other the fixed parts
 //! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard. Tables

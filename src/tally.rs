@@ -1,7 +1,7 @@
 //! The door without threads: push bytes, cut a batch when you say so.
 //!
 //! Promise: a push counts in the calling thread and returns when all complete lines are counted; a known
-//! word costs no allocation, so a steady vocabulary costs none at all. Refuses to know: time, threads,
+//! word costs no allocation, so a steady vocabulary costs none at all. Must not know: time, threads,
 //! files.
 
 use crate::batch::Batch;

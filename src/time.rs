@@ -1,7 +1,7 @@
 //! The one place that reads the clock, and the rule that says when a batch is due.
 //!
 //! Promise: batch times are multiples of the interval, the first strictly after start, each exactly
-//! once and in order, however late the caller asks. Refuses to know: what happens at a batch time.
+//! once and in order, however late the caller asks. Must not know: what happens at a batch time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

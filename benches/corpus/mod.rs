@@ -1,6 +1,6 @@
 //! What the benches count, the obvious count of it, and how criterion is set up.
 //!
-//! Promise: the same bytes in every run; every corpus is whole lines. Refuses to know: what is measured.
+//! Promise: the same bytes in every run; every corpus is whole lines. Must not know: what is measured.
 //!
 //! The texts are those of `microtally bench`: the generated ones are the library's, the real ones are
 //! read by the program's own module. A real one that is not installed is left out, with a message.

@@ -2,7 +2,7 @@
 //!
 //! Promise: a [`Batch`] is complete, belongs to one epoch, and ranks its keys the same way whatever the
 //! number of threads: highest value first, equal values in byte order of the key.
-//! Refuses to know: how tables are laid out, what is printed.
+//! Must not know: how tables are laid out, what is printed.
 
 pub(crate) mod ranking;
 mod stats;

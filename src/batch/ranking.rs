@@ -1,7 +1,7 @@
 //! Brings the keys of a batch in order.
 //!
 //! Promise: highest value first, equal values in byte order of the key; the order of some is that of all, cut
-//! off. Refuses to know: how tables are laid out, what is done with the order.
+//! off. Must not know: how tables are laid out, what is done with the order.
 //!
 //! # Why it is written like this
 //!

@@ -1,7 +1,7 @@
 //! What the threads of one engine and its owner tell each other: stop, stopped, failed, how far.
 //!
 //! Promise: the first error is kept and every waiter gets it; nothing here is touched more than once a
-//! batch. Refuses to know: what the threads do.
+//! batch. Must not know: what the threads do.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

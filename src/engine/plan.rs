@@ -2,7 +2,7 @@
 //!
 //! Promise: the two planes meet here and nowhere else. A [`Pipeline`] is compiled into one stage a shard
 //! (the record plane); an [`Output`] sees each merged batch once, where it is put out (the batch plane).
-//! Refuses to know: operators, formats.
+//! Must not know: operators, formats.
 
 use std::sync::Arc;
 

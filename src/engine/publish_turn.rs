@@ -1,7 +1,7 @@
 //! Where batches are put out: the publisher, and who may step it.
 //!
 //! Promise: one thread at a time puts batches out, in order; a batch that is complete is put out by
-//! whoever looks next, and somebody always looks. Refuses to know: what a batch holds, formats.
+//! whoever looks next, and somebody always looks. Must not know: what a batch holds, formats.
 //!
 //! Throughput mode: `mt-publisher` does it, woken by whoever hands tables over. In low-latency mode the
 //! thread that hands the last tables of a batch over does it itself, since waking another costs more than

@@ -1,7 +1,7 @@
 //! Merges what the shards hand over, checks it, puts it out and gives the tables back.
 //!
 //! Promise: epochs come out in order, complete or not at all; a batch whose ledger does not close ends
-//! the run. Refuses to know: formats, sockets, what a pipeline computes, which thread it is on.
+//! the run. Must not know: formats, sockets, what a pipeline computes, which thread it is on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

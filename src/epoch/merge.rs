@@ -1,7 +1,7 @@
 //! Makes one table of the shards' tables, and proves that it holds what came in.
 //!
 //! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
-//! up to the tokens and the keys' bytes to the bytes that were split. Refuses to know: threads, sinks.
+//! up to the tokens and the keys' bytes to the bytes that were split. Must not know: threads, sinks.
 
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};

@@ -2,7 +2,7 @@
 //!
 //! Promise: the text of the column without its quotes, doubled ones made single. A line is a record: a quoted
 //! column that has not ended when the line does ends there, and [`Column::take_open`] says so. An empty line has no
-//! columns. Refuses to know: names of columns, types, line ends.
+//! columns. Must not know: names of columns, types, line ends.
 
 use csv_core::{ReadFieldResult, Reader, ReaderBuilder, Terminator};
 

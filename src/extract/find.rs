@@ -1,7 +1,7 @@
 //! Finds parts of keys, and values, in a line.
 //!
-//! Promise: a part is found in one line without looking at others, and allocates nothing in the usual case. Refuses
-//! to know: how parts are joined, what a missing one comes to.
+//! Promise: a part is found in one line without looking at others, and allocates nothing in the usual case. Must
+//! not know: how parts are joined, what a missing one comes to.
 
 use crate::split::Rule;
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};

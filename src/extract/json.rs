@@ -2,7 +2,7 @@
 //!
 //! Promise: what `serde_json` finds, with `Value::pointer`, in the same line; a line that is no JSON from its first
 //! byte to its last has none. Why there is none is one of three reasons. No document is built: what is not on the way is passed over, and nothing is allocated
-//! but for texts with escapes, deep nesting and damaged documents. Refuses to know: what the value is for.
+//! but for texts with escapes, deep nesting and damaged documents. Must not know: what the value is for.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! What was left out, and why.
 //!
 //! Promise: every record that is not in a result is in one of the counts, with one of its kind as an example. Threads
-//! that count do not wait for each other: each has a lane of its own. Refuses to know: batches, what is said to whom.
+//! that count do not wait for each other: each has a lane of its own. Must not know: batches, what is said to whom.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -3,7 +3,7 @@
 //! Promise: the same options give the same bytes, byte for byte, on every platform and in every
 //! later version; a changed stream is a new generator beside this one, never an edit to it. So
 //! counts of generated text can be written down and benchmark inputs need no files.
-//! Refuses to know: sockets, rates, threads, the clock.
+//! Must not know: sockets, rates, threads, the clock.
 //!
 //! Three things make the promise hold. Random numbers come from SplitMix64, spelled out below.
 //! Word probabilities are computed with `+ - * /` on `f64` only, which IEEE 754 rounds the same

@@ -2,7 +2,7 @@
 //! for when every ring is full.
 //!
 //! Promise: never blocks and never allocates in steady state. When nothing can be taken in any more it
-//! says so, and whoever reads stops reading. Refuses to know: sources, protocols, time, sinks.
+//! says so, and whoever reads stops reading. Must not know: sources, protocols, time, sinks.
 //!
 //! ```text
 //!                     ┌▶ ring 0 ═▶ shard 0

@@ -1,6 +1,6 @@
 //! Where notices go.
 //!
-//! Promise: the library itself never prints. Refuses to know: what is done with a notice.
+//! Promise: the library itself never prints. Must not know: what is done with a notice.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a source or the engine wants a person to know while it runs.
 //!
 //! Promise: a notice is one sentence, and nothing that came from outside is in it unescaped, names of
-//! files included. Refuses to know: who shows it, and where.
+//! files included. Must not know: who shows it, and where.
 
 mod handler;
 mod looks_like;

@@ -1,6 +1,6 @@
 //! Notices of the same kind, as sums.
 //!
-//! Promise: at most one in some seconds, and nothing is left out. Refuses to know: what it is.
+//! Promise: at most one in some seconds, and nothing is left out. Must not know: what it is.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Numbers and names of things, in notices.
 //!
-//! Promise: one is not spoken of as many, and no path is shown as it is. Refuses to know: what the things are.
+//! Promise: one is not spoken of as many, and no path is shown as it is. Must not know: what the things are.
 
 use std::fmt;
 use std::path::Path;

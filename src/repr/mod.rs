@@ -1,7 +1,7 @@
 //! How values look in Python: what `pprint` shows and text files hold.
 //!
 //! Promise: [`Repr`] writes what Python 3.11 writes for the same value, so that a batch printed here
-//! and one printed by PySpark can be compared. Refuses to know: where the text goes, what a batch is.
+//! and one printed by PySpark can be compared. Must not know: where the text goes, what a batch is.
 //!
 //! `text` writes strings and keys, `printable` knows which characters can be seen.
 

@@ -3,7 +3,7 @@
 //! Promise: for every `char`, the answer of Python 3.11, which holds Unicode 14.0.0. That is the
 //! newest Python the PySpark 3.5 package names, so it is what the output is compared with; a later
 //! Unicode assigns more characters, and a newer Python prints those as themselves.
-//! Refuses to know: how a character that is not printable is written.
+//! Must not know: how a character that is not printable is written.
 //!
 //! Printable is everything but the categories Other (control, format, surrogate, private use,
 //! unassigned) and Separator, save the space. The table is generated: see

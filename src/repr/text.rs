@@ -5,7 +5,7 @@
 //! key holds. So no key can end a line, move a cursor or turn the direction of writing around.
 //! [`write_repr`] writes what Python 3.11 writes; [`write_escaped`] can be undone byte for byte;
 //! [`escape_unprintable`] leaves alone what does no harm.
-//! Refuses to know: where the bytes go, and what stands before and behind the key.
+//! Must not know: where the bytes go, and what stands before and behind the key.
 //!
 //! Nothing is allocated but by `out` growing.
 

@@ -1,7 +1,7 @@
 //! The memory of the rings: blocks carved from one bump arena at start and recycled for ever.
 //!
 //! Promise: a block's bytes are initialised, `GUARD_BYTES` of them stand behind its last, and the memory
-//! lives as long as any block of the arena. Refuses to know: who fills a block and what with.
+//! lives as long as any block of the arena. Must not know: who fills a block and what with.
 #![allow(unsafe_code)]
 // Why unsafe: a block is a piece of an arena that several threads' blocks share, so it cannot borrow it;
 // it holds a pointer and a share of the arena instead. Obligation: two blocks never overlap.

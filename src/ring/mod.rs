@@ -1,7 +1,7 @@
 //! Carries filled blocks to one shard and brings the empty ones back.
 //!
 //! Promise: parcels arrive in the order they were pushed, so a mark never overtakes a block; nothing is
-//! dropped; after start nothing is allocated. Refuses to know: what bytes and marks mean.
+//! dropped; after start nothing is allocated. Must not know: what bytes and marks mean.
 //!
 //! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one reader,
 //! tested upstream with Miri and ThreadSanitizer. What is ours is only who wakes whom.

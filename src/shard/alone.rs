@@ -1,6 +1,6 @@
 //! One pipeline without an engine, for benches and tests: blocks in, a table out.
 //!
-//! Promise: what a shard does with a block and at a mark, no more. Refuses to know: threads, sources.
+//! Promise: what a shard does with a block and at a mark, no more. Must not know: threads, sources.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Pipelines whose values become something else: a key and a value of each record, the values of a key combined.
 //!
 //! Promise: of each key `create(value)` of its first record, then `fold(combined, value)` for each further one,
-//! in the order in which the shard got them; one look-up and no allocation a record. Refuses to know: where
+//! in the order in which the shard got them; one look-up and no allocation a record. Must not know: where
 //! blocks come from, when an epoch ends, what the functions do.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The pipeline everything is measured by: tokens, counted as they are.
 //!
 //! Promise: the same table as one `Table::add` a token gives.
-//! Refuses to know: where blocks come from, when an epoch ends.
+//! Must not know: where blocks come from, when an epoch ends.
 //!
 //! The naive version looks each token up as it is split. Here a chunk goes through in phases, each a
 //! short loop without a data-dependent branch, so that the processor overlaps many tokens:

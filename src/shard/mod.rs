@@ -1,7 +1,7 @@
 //! One shard: counts blocks into its own tables and hands them over at a mark.
 //!
 //! Promise: shards share nothing; what a shard counted before a mark is in the tables it hands over for
-//! that mark, and nothing else is. Refuses to know: sockets, sinks, wall time, other shards.
+//! that mark, and nothing else is. Must not know: sockets, sinks, wall time, other shards.
 //!
 //! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
 //! every ring is full. `stage` is what a pipeline may do with a block, `count` counts tokens as

@@ -1,7 +1,7 @@
 //! What a pipeline does with a block, and how a block becomes records.
 //!
 //! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one per block.
-//! Refuses to know: where blocks come from, when an epoch ends, what is done with records.
+//! Must not know: where blocks come from, when an epoch ends, what is done with records.
 
 use crate::epoch::hand_over::PartialAggregate;
 use crate::ring::arena::Block;

@@ -2,7 +2,7 @@
 //!
 //! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a park,
 //! when none does. (In low-latency mode whoever hands over last puts the batch out, and that may be this
-//! thread.) Refuses to know: why it was started and what stops the engine.
+//! thread.) Must not know: why it was started and what stops the engine.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! One JSON object a line and a batch, statistics included.
 //!
 //! Promise: valid JSON for any key, without a character that is not printable; fields are only ever added, `v` grows when one changes its meaning.
-//! Refuses to know: how the batch was made.
+//! Must not know: how the batch was made.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! Results out.
 //!
 //! Promise: one call a batch, all formatting here, each batch written and flushed as a whole, nothing a
-//! stream contains is written unescaped, but in text files, which hold records as they are. Refuses to know: rings, shards, table layout.
+//! stream contains is written unescaped, but in text files, which hold records as they are. Must not know: rings, shards, table layout.
 //!
 //! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for programs that
 //! want the statistics too, `table` (feature `table`) for people, `text_files` is `saveAsTextFiles`.

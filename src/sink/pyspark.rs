@@ -1,7 +1,7 @@
 //! `pprint`'s format, to the byte.
 //!
 //! Promise: what Python prints for the same batch, header for empty batches included, in our fixed order.
-//! Refuses to know: how the batch was made.
+//! Must not know: how the batch was made.
 //!
 //! ```text
 //! -------------------------------------------

@@ -1,6 +1,6 @@
 //! Tab-separated lines: `batch_ms`, key, value.
 //!
-//! Promise: one result a line, keys escaped so that the bytes can be had back. Refuses to know: how the
+//! Promise: one result a line, keys escaped so that the bytes can be had back. Must not know: how the
 //! batch was made.
 
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! What the first bytes of a connection or a file look like when they are no lines of text.
 //!
-//! Promise: a few bytes are looked at, and nothing is done with them. Refuses to know: what follows them, who is
+//! Promise: a few bytes are looked at, and nothing is done with them. Must not know: what follows them, who is
 //! told. A guess may be wrong, so it may be said and nothing else.
 
 use crate::limits::FIRST_BYTES;

@@ -1,7 +1,7 @@
 //! The index pass with AVX2.
 //!
 //! Promise: what `scalar` gives, reading no byte outside the chunk.
-//! Refuses to know: what to do on a CPU without AVX2; there `kernel` is `None`.
+//! Must not know: what to do on a CPU without AVX2; there `kernel` is `None`.
 //!
 //! # Why it is written like this
 //!

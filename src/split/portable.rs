@@ -1,7 +1,7 @@
 //! The index pass for every CPU, in safe code.
 //!
 //! Promise: what `scalar` gives, on any architecture, without `unsafe`.
-//! Refuses to know: which vector instructions there are; it only writes loops that a compiler can
+//! Must not know: which vector instructions there are; it only writes loops that a compiler can
 //! turn into them.
 //!
 //! # Why it is written like this

@@ -1,6 +1,6 @@
 //! Splits one record: what a rule makes of bytes whose end is the end of the slice.
 //!
-//! Promise: of a line what `scalar` makes of it inside a block. Refuses to know: blocks, kernels.
+//! Promise: of a line what `scalar` makes of it inside a block. Must not know: blocks, kernels.
 //!
 //! Records that operators made lie anywhere in a block, so there is no index to walk along: each part is
 //! searched for.

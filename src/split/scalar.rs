@@ -2,7 +2,7 @@
 //!
 //! Promise: obvious. One byte at a time, no tricks; every other kernel is tested against `index`,
 //! and `Splitter::tokens` against `tokens`, which shares no code with the index.
-//! Refuses to know: chunks, vectors, speed.
+//! Must not know: chunks, vectors, speed.
 
 use super::{Found, Kernel, LineEnds, Rule, Tallied, assert_ends_with_delimiter};
 

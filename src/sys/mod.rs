@@ -2,7 +2,7 @@
 //! there is memory, and what a socket holds.
 //!
 //! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
-//! process. Refuses to know: shards.
+//! process. Must not know: shards.
 
 #[cfg(test)]
 pub(crate) mod fenced;

@@ -1,6 +1,6 @@
 //! Asks the processor to bring a cache line nearer before it is needed.
 //!
-//! Promise: no effect but on speed, whatever the address. Refuses to know: what is there.
+//! Promise: no effect but on speed, whatever the address. Must not know: what is there.
 #![allow(unsafe_code)]
 // Why unsafe: the intrinsic takes a pointer. Obligation: none that the architecture asks for, see below.
 

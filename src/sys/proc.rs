@@ -1,6 +1,6 @@
 //! What the kernel says of this process and its sockets, as text below `/proc`.
 //!
-//! Promise: an answer, or none where there is no such file; never an error. Refuses to know: sources.
+//! Promise: an answer, or none where there is no such file; never an error. Must not know: sources.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Where the bytes of long keys lie.
 //!
 //! Promise: what the arena holds of the allocator is bounded by the live keys, however keys come and go.
-//! Refuses to know: hashes, values.
+//! Must not know: hashes, values.
 //!
 //! A key that is removed leaves its bytes behind. When more than half of all bytes are dead, the live ones
 //! are copied into a second arena, and the first one is the second the next time. A copy of n live bytes comes

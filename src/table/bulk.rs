@@ -1,6 +1,6 @@
 //! What is done to many keys of a table at once: pairs that were gathered, another table, all values.
 //!
-//! Promise: the same table as one `add` after the other gives. Refuses to know: where the keys come from.
+//! Promise: the same table as one `add` after the other gives. Must not know: where the keys come from.
 
 use super::keys::{self, Packed};
 use super::{GROUP, Long, Medium, SEGMENTS_NEAR, Short, Table, long_bytes};

@@ -1,7 +1,7 @@
 //! What keys cost in memory, before they are there.
 //!
 //! Promise: keys of a [`Table`] that come into what a [`Cost`] was made for take no more than [`Cost::of`] says.
-//! Refuses to know: who asks, and what happens when it is too much.
+//! Must not know: who asks, and what happens when it is too much.
 
 use super::{Long, Medium, Short, Table};
 

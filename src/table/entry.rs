@@ -1,7 +1,7 @@
 //! Tables whose keys also go: windows and state.
 //!
 //! Promise: as of the table; and whatever came and went, memory is bounded by what is in the table (see
-//! `arena` and `segments` for the rules). Refuses to know: why a key goes.
+//! `arena` and `segments` for the rules). Must not know: why a key goes.
 
 use super::keys::{self, Packed};
 use super::segments::Altered;

@@ -1,7 +1,7 @@
 //! A finished batch, packed: to be walked through again, not to be looked up in.
 //!
 //! Promise: it gives what the table kept it was filled from, in the table's order; it takes the entries' bytes
-//! and, for what the batches before it needed, at most as much again. Refuses to know: what it is walked through for.
+//! and, for what the batches before it needed, at most as much again. Must not know: what it is walked through for.
 //!
 //! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its length and 16.
 //!

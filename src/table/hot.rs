@@ -1,7 +1,7 @@
 //! The words that make up most of a stream, counted in front of the table.
 //!
 //! Promise: every key that was counted in a slot or given as a miss is, after [`HotWords::flush`], in the
-//! table exactly as often. Refuses to know: where keys come from, when an epoch ends.
+//! table exactly as often. Must not know: where keys come from, when an epoch ends.
 //!
 //! The naive version is `for key in keys { table.add(key, 1) }`: a hash, a tag compare, a key compare,
 //! and a branch that is mispredicted whenever the position was occupied by another key. What was done:

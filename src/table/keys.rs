@@ -1,7 +1,7 @@
 //! How a key is kept: packed into an integer when it is short, behind a pointer when it is long.
 //!
 //! Promise: two keys get the same class and the same packed value exactly when their bytes are equal,
-//! whatever the bytes, NUL included. Refuses to know: counts, threads, where the key came from.
+//! whatever the bytes, NUL included. Must not know: counts, threads, where the key came from.
 //!
 //! A key of at most 8 bytes is a `u64`, one of at most 16 a `u128`, bytes in memory order, zeros behind
 //! them. The length needs no field: a key whose last byte is not NUL is what remains after the trailing

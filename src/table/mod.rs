@@ -3,7 +3,7 @@
 //! Promise: after any sequence of `add`s a table holds, for each distinct key, the fold of its values;
 //! a key that is known costs no allocation, a new one costs a place in a hashbrown table and, when it is
 //! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
-//! keys does. Refuses to know: threads, epochs, where keys come from.
+//! keys does. Must not know: threads, epochs, where keys come from.
 //!
 //! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `segments` the hashbrown tables and how
 //! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `pool` is memory that tables share, `refused` is what full tables

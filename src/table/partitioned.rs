@@ -1,6 +1,6 @@
 //! Keys that wait until many others of the same corner of the table are there.
 //!
-//! Promise: every key that was pushed comes out once, in a group or at `drain`. Refuses to know: counts.
+//! Promise: every key that was pushed comes out once, in a group or at `drain`. Must not know: counts.
 //!
 //! In a table that outgrew the caches each look-up is a walk through the page table and two cache lines
 //! from far away. Keys of one group share some segments of the table, which fit the second-level cache and

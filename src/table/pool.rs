@@ -1,7 +1,7 @@
 //! Memory that tables share, beside what each has for itself.
 //!
 //! Promise: what all leases took and did not give back is never more than the pool began with. A lease gives back all
-//! it took when it is dropped. Refuses to know: what a table does with the memory.
+//! it took when it is dropped. Must not know: what a table does with the memory.
 //!
 //! What is taken for a table's keys has to last for all that becomes of them: their places in the table, those in the
 //! table that all shards' are merged into, their rows in a ranking. So a table takes memory for places, and for each

@@ -1,7 +1,7 @@
 //! How many records a full table refused of each key, at most.
 //!
 //! Promise: [`Refused::of`] is never less than the records of the key that were added, in this filter and in all that
-//! were merged into it; it is 0 for most keys while few were refused. Refuses to know: why a key was refused.
+//! were merged into it; it is 0 for most keys while few were refused. Must not know: why a key was refused.
 //!
 //! It is a count-min sketch (Cormode and Muthukrishnan 2005) of two rows: a key has a counter in each, which it shares
 //! with others, and the smaller of the two is the bound. With a million refused keys of one record each a key that

@@ -1,6 +1,6 @@
 //! One key of a table at a time, where what it gets depends on whether it is there.
 //!
-//! Promise: one look-up, and the function is called once. Refuses to know: what values mean.
+//! Promise: one look-up, and the function is called once. Must not know: what values mean.
 
 use super::keys::{self, Packed};
 use super::{Long, Medium, Short, Table, long_bytes};

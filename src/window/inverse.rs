@@ -3,7 +3,7 @@
 //! Promise: Spark's order of operations, so that floats come out the same to the last bit. For a key with the
 //! value `p` in the window before, what leaves folded to `old` and what enters folded to `new`, oldest
 //! first, the value is `reduce(inverse(p, old), new)`, without the step for which there is no value; for a key
-//! the window before did not have it is `new`. Refuses to know: see the module above.
+//! the window before did not have it is `new`. Must not know: see the module above.
 //!
 //! Where the slide is longer than the window, Spark folds the batches between windows in and takes some of
 //! them off again at the wrong time. Here they are in no window.

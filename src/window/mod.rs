@@ -1,7 +1,7 @@
 //! Windows over keyed tables.
 //!
 //! Promise: a window is the fold of its batches, oldest first, and a slide costs what the batches that enter
-//! and leave cost, not what the window costs. Refuses to know: streams, threads, times; batches come in as
+//! and leave cost, not what the window costs. Must not know: streams, threads, times; batches come in as
 //! tables, one an interval, and windows go out as tables.
 //!
 //! `panes` keeps the batches, `inverse` takes what leaves off by an inverse function, `reduce` needs none.

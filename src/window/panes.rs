@@ -1,7 +1,7 @@
 //! Batches on their way into and out of a window.
 //!
 //! Promise: the panes kept are those of the window that comes next, oldest first, behind those that leave with
-//! it; the batches of a pane are in the same windows. Refuses to know: what is made of panes.
+//! it; the batches of a pane are in the same windows. Must not know: what is made of panes.
 //!
 //! A window of `w` batches that slides by `s` begins and ends at one of two places of every `s` batches, so the
 //! batches between two such places come and go together, and are folded into one pane:

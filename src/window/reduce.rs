@@ -2,7 +2,7 @@
 //!
 //! Promise: values are folded oldest first, by an associative function that need not commute; a key goes with
 //! its last batch; a slide costs a few look-ups for each key of the panes that enter and leave and of one
-//! pane in between, and never more. Refuses to know: see the module above.
+//! pane in between, and never more. Must not know: see the module above.
 //!
 //! The naive version folds all panes at every slide. What is done instead, for each key:
 //!

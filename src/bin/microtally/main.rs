@@ -1,7 +1,7 @@
 //! The program: turns arguments into a run, and its outcome into an exit code.
 //!
 //! Promise: standard output carries results and nothing else; everything said to a person goes to
-//! standard error. Refuses to know: how the library works inside.
+//! standard error. Must not know: how the library works inside.
 //!
 //! `parse` is what the user typed, `run` connects it to the library and has what a process needs (signals, memory,
 //! descriptors), `counting` is what is counted and of which lines, `output` is how results, progress and advice are

@@ -1,7 +1,7 @@
 //! The end of an engine that is pushed into: the last batch, and what it leaves.
 //!
 //! Promise: what was written is put out, whatever failed before; with a time limit the call returns in time, whatever
-//! outputs do. Refuses to know: how bytes are taken and cut.
+//! outputs do. Must not know: how bytes are taken and cut.
 
 use std::sync::{MutexGuard, TryLockError};
 use std::thread;

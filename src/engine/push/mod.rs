@@ -1,7 +1,7 @@
 //! The door for programs that have the bytes already: push from any thread, counted on all cores.
 //!
 //! Promise: a write returns when its bytes are taken; when nothing can be taken it waits, so memory is
-//! bounded (back-pressure); after `finish` every byte written is in a batch. Refuses to know: sources,
+//! bounded (back-pressure); after `finish` every byte written is in a batch. Must not know: sources,
 //! event queues.
 
 mod finish;

@@ -1,6 +1,6 @@
 //! A graceful stop, as sources see it: what the kernel still holds is read, for some time.
 //!
-//! Promise: it ends, whatever sources say. Refuses to know: who asked for it, and what the time limit is.
+//! Promise: it ends, whatever sources say. Must not know: who asked for it, and what the time limit is.
 
 use super::{Phase, ReactorCore};
 use crate::error::{Error, ErrorKind};

@@ -4,7 +4,7 @@
 //! here, and one that is slow delays the next cut; and a batched source is waited for); a source that
 //! stopped for want of room goes on by itself, though an edge-triggered event queue will not tell again; a
 //! source that waits is called once a second, whatever edges say.
-//! Refuses to know: protocols, tokens, formats.
+//! Must not know: protocols, tokens, formats.
 //!
 //! `ReactorCore` is the whole logic without a clock or a file descriptor; `shell` is the thin part that
 //! owns the `mio` loop.

@@ -1,7 +1,7 @@
 //! The door for files that are there: counted on all cores as one batch, without a reading thread.
 //!
 //! Promise: the batch holds every record of every file once, wherever the pieces begin and end; its
-//! ledger is checked like any other. Refuses to know: what is counted, what is put out, batch intervals
+//! ledger is checked like any other. Must not know: what is counted, what is put out, batch intervals
 //! that pass meanwhile.
 //!
 //! A file is taken in pieces, by whichever worker is free. A record belongs to the piece in which it

@@ -1,6 +1,6 @@
 //! What there is to do, and who does it: whoever asks next.
 //!
-//! Promise: every byte of every file is in one task; a file is opened once, whoever reads it. Refuses to
+//! Promise: every byte of every file is in one task; a file is opened once, whoever reads it. Must not
 //! know: records, threads.
 
 use std::collections::VecDeque;

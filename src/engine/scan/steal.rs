@@ -1,7 +1,7 @@
 //! Blocks of what only one worker can read, for the workers that have nothing to do.
 //!
 //! Promise: every block that is lent is counted once; there are no more than were allowed, and they are
-//! used again; who reads never waits for who counts. Refuses to know: files, decoders, what is counted.
+//! used again; who reads never waits for who counts. Must not know: files, decoders, what is counted.
 //!
 //! ```text
 //!   reads ──▶ cut ──▶ lent, while somebody is idle ──▶ [ full ] ──▶ counted by an idle worker

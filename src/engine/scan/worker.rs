@@ -1,7 +1,7 @@
 //! What one worker does with a piece of a file.
 //!
 //! Promise: a piece is the records that begin in it, found in the bytes alone; nothing of a piece is held
-//! when it is over. Refuses to know: other pieces, who took them, how the batch ends.
+//! when it is over. Must not know: other pieces, who took them, how the batch ends.
 
 use std::cell::Cell;
 use std::fs::File;

@@ -3,7 +3,7 @@
 //! Promise: decimal fractions of up to nine places are added exactly, whatever the order and the number of
 //! threads, as long as the sum is below 10^29; others as floats, whose sum may differ in its last digits from run
 //! to run. No order makes a sum infinite: one that is beyond the range of a double in the end is [`NULL`]. Every
-//! number that is shown reads back as what it was. Refuses to know: keys, lines, where a number was found.
+//! number that is shown reads back as what it was. Must not know: keys, lines, where a number was found.
 //!
 //! `f64` alone would lose whole numbers above 2^53 and make 0.1 + 0.2 of two prices 0.30000000000000004.
 

@@ -1,7 +1,7 @@
 //! The texts that benches count, from kind to hostile.
 //!
 //! Promise: the same kind and size give the same bytes, byte for byte, everywhere; every text is whole
-//! lines, and its length is what was asked for, give or take a line or a few keys. Refuses to know: what
+//! lines, and its length is what was asked for, give or take a line or a few keys. Must not know: what
 //! is measured, files, programs.
 //!
 //! The benches and `microtally bench` count the same texts, so that a figure of one can be held against

@@ -2,7 +2,7 @@
 //!
 //! Promise: every block it gives away ends with a record end (or, inside a record that is longer than
 //! the limit, with another delimiter), no byte is lost or doubled, and what is left of a line waits for
-//! its end. Refuses to know: protocols, tokens, threads, time.
+//! its end. Must not know: protocols, tokens, threads, time.
 //!
 //! ```text
 //!   read into ──▶ [ carried tail | new bytes … \n | unfinished ]

@@ -2,7 +2,7 @@
 //!
 //! Promise: the table that `table.add(key, value, reduce)` for one record after the other gives, the function
 //! called once a record and in order. Nothing is allocated for a key that is known.
-//! Refuses to know: where blocks come from, when an epoch ends, what the functions do.
+//! Must not know: where blocks come from, when an epoch ends, what the functions do.
 //!
 //! The naive version is that loop of `add`s. A key that was made lies outside of its block, so the chunks and
 //! lists of `keyed` cannot point at it. Here keys are copied one behind the other, and when there are some

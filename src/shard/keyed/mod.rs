@@ -2,7 +2,7 @@
 //!
 //! Promise: the table that `table.add(key, value, reduce)` for one record after the other gives, `map` called
 //! once a record and in order. `reduce` is associative and commutative, and need not be called as often.
-//! Refuses to know: where blocks come from, when an epoch ends, what the functions do.
+//! Must not know: where blocks come from, when an epoch ends, what the functions do.
 //!
 //! The naive version is that loop of `add`s, one cache miss after the other. A pipeline does something
 //! better with what its `map` gives, without guessing and without looking at the function:

@@ -1,6 +1,6 @@
 //! Eight tokens a step, with AVX-512.
 //!
-//! Promise: what `portable` gives. Refuses to know: what to do on a CPU without these instructions; there
+//! Promise: what `portable` gives. Must not know: what to do on a CPU without these instructions; there
 //! `pack` is `None`.
 //!
 //! # Why it is written like this

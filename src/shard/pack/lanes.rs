@@ -1,6 +1,6 @@
 //! What sorting eight tokens a step takes, whatever the instructions are.
 //!
-//! Promise: the tokens of all steps and those `by_the_side` are the tokens of the run. Refuses to know:
+//! Promise: the tokens of all steps and those `by_the_side` are the tokens of the run. Must not know:
 //! instructions.
 
 #![allow(unsafe_code)]

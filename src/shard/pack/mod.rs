@@ -2,7 +2,7 @@
 //!
 //! Promise: every token is on exactly one of four ways, and all implementations choose the same: it is
 //! empty, or counted as a hot word, or a miss (1 to 8 bytes, packed), or long (9 bytes and more, by its
-//! place). Refuses to know: tables, and what is done with the lists.
+//! place). Must not know: tables, and what is done with the lists.
 //!
 //! The naive version is a look-up for each token as it is split. Here each step is a loop over all tokens
 //! of the chunk, without a branch that depends on the data: a token is written to all lists, and only the

@@ -1,7 +1,7 @@
 //! The table for people: value, share, rate, key; one block a batch.
 //!
 //! Promise: columns line up by what a terminal makes of each character, no byte of a stream reaches the
-//! terminal raw, and what was left out is told in the last line. Refuses to know: whether it is a
+//! terminal raw, and what was left out is told in the last line. Must not know: whether it is a
 //! terminal, how the batch was made.
 //!
 //! ```text

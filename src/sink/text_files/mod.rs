@@ -1,7 +1,7 @@
 //! Batches as directories of text files: Spark's `saveAsTextFiles`.
 //!
 //! Promise: a directory that can be seen is complete, also after a crash or a power failure; when
-//! [`save`](TextFiles::save) has returned, the batch is on the disk. Refuses to know: what a line means.
+//! [`save`](TextFiles::save) has returned, the batch is on the disk. Must not know: what a line means.
 //!
 //! ```text
 //!   out/.words-aside.txt/part-00000   written, flushed to the disk

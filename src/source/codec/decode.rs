@@ -1,6 +1,6 @@
 //! What stands between the bytes of an input and its text: a decoder of compressed data, and the mark of the encoding.
 //!
-//! Promise: as `unpack` and `encoding` promise. Refuses to know: records, who reads.
+//! Promise: as `unpack` and `encoding` promise. Must not know: records, who reads.
 
 use std::fs::File;
 use std::io;

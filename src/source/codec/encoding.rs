@@ -1,7 +1,7 @@
 //! Drops the mark that a text begins with, and makes UTF-8 of marked UTF-16.
 //!
 //! Promise: the text does not depend on how its bytes were cut into reads; what has no mark is handed on as it is.
-//! Refuses to know: files, pipes, compression, records.
+//! Must not know: files, pipes, compression, records.
 //!
 //! `ef bb bf` marks UTF-8, `ff fe` and `fe ff` mark UTF-16. A text in UTF-8 begins with neither of the last two,
 //! as `fe` and `ff` stand nowhere in UTF-8. UTF-32 is refused: it is rare, and its little-endian mark begins like

@@ -1,7 +1,7 @@
 //! `input`: an open file descriptor, read to its end: standard input, whatever it is connected to.
 //!
 //! Promise: the descriptor's flags, which other processes share, stay as they are; a read is made only
-//! when it will not wait. Refuses to know: records, the clock.
+//! when it will not wait. Must not know: records, the clock.
 //!
 //! An inherited pipe or terminal is in blocking mode and has to stay so, and the event queue reports
 //! only edges. So before each read a queue of the source's own is asked whether there is anything: arming

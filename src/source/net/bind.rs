@@ -1,7 +1,7 @@
 //! Sockets of this machine's addresses.
 //!
 //! Promise: a name stands for every address it has here, on one port, and one is enough; an address that
-//! somebody else has is an error that says who. Refuses to know: what a socket is for.
+//! somebody else has is an error that says who. Must not know: what a socket is for.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

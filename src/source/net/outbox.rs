@@ -1,6 +1,6 @@
 //! What a source has received and there was no room for.
 //!
-//! Promise: it is given in order, and its memory goes when all of it is. Refuses to know: what the bytes are.
+//! Promise: it is given in order, and its memory goes when all of it is. Must not know: what the bytes are.
 
 /// See the module.
 #[derive(Debug, Default)]

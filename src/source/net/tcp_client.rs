@@ -1,7 +1,7 @@
 //! `tcp-client`: connects to a host and port and reads what it sends, as Spark's `socketTextStream`.
 //!
 //! Promise: a name is resolved for each attempt anew; a peer that is gone without a word is noticed.
-//! Refuses to know: when to connect, which `dial` knows; what the bytes mean.
+//! Must not know: when to connect, which `dial` knows; what the bytes mean.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! `tcp-listen`: takes in whoever connects to a port, many at a time.
 //!
 //! Promise: the port is bound before anything starts, so that one in use is found out then; lines of two
-//! clients never mix. Refuses to know: what bytes mean, other sources, the clock.
+//! clients never mix. Must not know: what bytes mean, other sources, the clock.
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,6 @@
 //! `unix-client`: connects to a Unix socket and reads what it sends.
 //!
-//! Promise: as `tcp-client`, without a name to resolve. Refuses to know: when to connect, which `dial`
+//! Promise: as `tcp-client`, without a name to resolve. Must not know: when to connect, which `dial`
 //! knows; what the bytes mean.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! `unix-listen`: takes in whoever connects to a Unix socket, many at a time.
 //!
 //! Promise: only the user himself can connect, from the first moment; a socket whose owner is gone is
-//! replaced, one that is alive or anything else never; what was made is removed at the end. Refuses to
+//! replaced, one that is alive or anything else never; what was made is removed at the end. Must not
 //! know: what bytes mean, other sources, the clock.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Where a stream's batches are between the operator that makes them and those that use them.
 //!
 //! Promise: who asks for a batch gets its records, hears that there are none, or why it failed; a batch is
-//! forgotten once nobody may ask for it any more. Refuses to know: what makes batches, and when.
+//! forgotten once nobody may ask for it any more. Must not know: what makes batches, and when.
 //!
 //! The locks are never contended while batches are made, since one thread at a time makes them: they are
 //! there because that need not be the same thread each time, and for whoever slices a stream meanwhile.

@@ -2,7 +2,7 @@
 //!
 //! Promise: one place knows both vocabularies. A chain of record-plane operators becomes one
 //! monomorphised stage, whatever its length, and its merged result the first node of the batch plane.
-//! Refuses to know: what an operator computes.
+//! Must not know: what an operator computes.
 
 use std::any::Any;
 use std::marker::PhantomData;

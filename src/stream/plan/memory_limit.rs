@@ -1,6 +1,6 @@
 //! What an operator that keeps tables does when its memory is used up though each batch's was not.
 //!
-//! Promise: it is told once, and the run ends if that was asked for. Refuses to know: what is kept, and how.
+//! Promise: it is told once, and the run ends if that was asked for. Must not know: what is kept, and how.
 
 use crate::batch::BatchStats;
 use crate::config::OnLimit;

@@ -1,7 +1,7 @@
 //! Listeners: what a program is told while its context runs, with Spark's names and fields.
 //!
 //! Promise: for each batch submitted, started, each output started and completed, completed, in this
-//! order. Refuses to know: what is done with it.
+//! order. Must not know: what is done with it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,7 @@
 //! A table's limit and what became of it, and how its values are treated there.
 //!
 //! Promise: what a table may hold is its own share, what it has taken of the pool, or while it is merged into no less
-//! than it needs. Refuses to know: keys.
+//! than it needs. Must not know: keys.
 
 use super::super::cost::Cost;
 use super::super::keys::{Packed, Seed};

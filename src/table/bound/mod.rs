@@ -8,7 +8,7 @@
 //! sum of all kept + loss.shed + loss.other == records added
 //! ```
 //!
-//! Refuses to know: who divides the memory, what is told about it.
+//! Must not know: who divides the memory, what is told about it.
 //!
 //! Counts that are added up are thinned: a number `t` is taken off every count and keys that have nothing left
 //! go; `error` grows by `t`. This is the summary of Misra and Gries in its mergeable form (Agarwal et al. 2012),

@@ -1,7 +1,7 @@
 //! A hash table that grows in small steps.
 //!
 //! Promise: what was inserted is found; no insertion moves more than `SEGMENT_KEYS_MAX` entries, however many
-//! there are, while hashes are good. Refuses to know: what an entry is; hash and equality come from the caller.
+//! there are, while hashes are good. Must not know: what an entry is; hash and equality come from the caller.
 //!
 //! One [`HashTable`] doubles by moving every entry at once: a tenth of a second at ten million keys, during
 //! which a shard counts nothing. Here the entries lie in many small ones, the segments, found by a directory

@@ -2,7 +2,7 @@
 //!
 //! Promise: a segment that became nearly empty is joined with the one it was split from, so that after a burst no more
 //! places remain than some sixteen an entry, and one segment; to remove and join takes the memory of one segment at most
-//! beside what is there. Refuses to know: why entries go.
+//! beside what is there. Must not know: why entries go.
 
 use hashbrown::HashTable;
 

@@ -2,7 +2,7 @@
 //! another program.
 //!
 //! Promise: each calibrator does one thing that no optimiser removes, and takes some tens of
-//! milliseconds. Refuses to know: counting.
+//! milliseconds. Must not know: counting.
 
 use std::hint::black_box;
 

@@ -1,6 +1,6 @@
 //! How long something took, and what day it is.
 //!
-//! Promise: nothing else of `bench` reads a clock. Refuses to know: what is timed.
+//! Promise: nothing else of `bench` reads a clock. Must not know: what is timed.
 
 use std::sync::Barrier;
 use std::thread;

@@ -1,6 +1,6 @@
 //! Figures of several rounds, and how they are written.
 //!
-//! Promise: a median with its spread, never a best case. Refuses to know: what was measured.
+//! Promise: a median with its spread, never a best case. Must not know: what was measured.
 
 /// What the rounds measured, one number each.
 #[derive(Clone, Debug, Default)]

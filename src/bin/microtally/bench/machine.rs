@@ -1,6 +1,6 @@
 //! What the figures were measured on, as far as the system says.
 //!
-//! Promise: an answer to every question, `unknown` where there is none; nothing fails. Refuses to know:
+//! Promise: an answer to every question, `unknown` where there is none; nothing fails. Must not know:
 //! what is measured.
 
 use std::fmt::Write;

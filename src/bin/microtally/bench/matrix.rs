@@ -2,7 +2,7 @@
 //!
 //! Promise: who counts wrong ends the program; counts are compared key by key before anybody is timed, those of
 //! the two halves in sum.
-//! Refuses to know: where texts come from, how tables are printed.
+//! Must not know: where texts come from, how tables are printed.
 //!
 //! The rival is the program one would write instead: the standard library's map over words found with
 //! `memchr`. Its map borrows the words, so it copies nothing. All tables are warm, as after the first

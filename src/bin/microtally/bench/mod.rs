@@ -1,7 +1,7 @@
 //! `microtally bench`: measures the user's machine and prints what PERF.md prints.
 //!
 //! Promise: everything compared is measured in turns, every figure's answer is checked, and what was left
-//! out is said. Refuses to know: how the library counts.
+//! out is said. Must not know: how the library counts.
 //!
 //! `texts` and the library's corpora are what is counted, `matrix` counts it in memory, `loopback` over
 //! TCP, `programs` in files, as whole programs beside others; `calibrate` measures the limits, `machine` says what it ran on. `clock` times, `figures` sums up.

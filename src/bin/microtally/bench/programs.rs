@@ -1,7 +1,7 @@
 //! Whole programs on files, started as a user starts them: this one, and those of the system that count.
 //!
 //! Promise: everybody's counts are compared key by key before anybody is timed; a program that is not installed
-//! is named; files are removed. Refuses to know: how counts are made, how tables are printed.
+//! is named; files are removed. Must not know: how counts are made, how tables are printed.
 //!
 //! The time is from starting the processes until the last one has ended, the processor time that of all of them.
 

@@ -1,7 +1,7 @@
 //! Real texts, as packages of the system install them.
 //!
 //! Promise: whole lines without NUL and `\r`, the same in every run on one machine; a text that is not
-//! installed is named, with the package to install. Refuses to know: what counts them. It depends on std
+//! installed is named, with the package to install. Must not know: what counts them. It depends on std
 //! only, so that the criterion benches include it as it is.
 //!
 //! Generated text is tidy in ways that real text is not, and real text repeats in ways that no generator

@@ -1,7 +1,7 @@
 //! What is counted, and of which lines: `--key`, `--grep`, `--not`, `--aggregate`, `--value`.
 //!
 //! Promise: a line that is in no result is in a count of [`Skipped`], under its reason; whole lines, words and fields are counted by
-//! the library's fastest ways; nothing is allocated for a line whose key is known, in the usual case. Refuses to
+//! the library's fastest ways; nothing is allocated for a line whose key is known, in the usual case. Must not
 //! know: sources, batches, outputs, clap.
 //!
 //! Parts of a key are joined by tabs. For different keys to stay different a tab inside of a part is `\t` and

@@ -1,6 +1,6 @@
 //! The load generator: text to standard output or to whoever connects, at a rate or as fast as it goes.
 //!
-//! Promise: the same options give the same bytes, to every client from the first byte on. Refuses to
+//! Promise: the same options give the same bytes, to every client from the first byte on. Must not
 //! know: what counts them.
 
 use std::fs::File;

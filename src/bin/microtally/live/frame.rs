@@ -1,7 +1,7 @@
 //! Copies of batches on their way from counting to drawing.
 //!
 //! Promise: handing a batch over takes as long as copying its first rows; what nobody has looked at yet
-//! is replaced by what is newer. Refuses to know: what is done with the rows.
+//! is replaced by what is newer. Must not know: what is done with the rows.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

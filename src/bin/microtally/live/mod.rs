@@ -1,7 +1,7 @@
 //! The live view: a table on a terminal that follows the stream.
 //!
 //! Promise: counting never waits for drawing; a batch that comes while one is drawn replaces it. The
-//! terminal is given back whatever happens, with the last table left on it. Refuses to know: what is
+//! terminal is given back whatever happens, with the last table left on it. Must not know: what is
 //! counted and where it comes from.
 //!
 //! ```text

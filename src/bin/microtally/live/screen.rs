@@ -1,7 +1,7 @@
 //! The terminal's modes, and the way back.
 //!
 //! Promise: whatever ends the program, a signal, an error, a panic on any thread, the terminal is left as
-//! it was found, and what was said meanwhile is said then. Refuses to know: what is drawn.
+//! it was found, and what was said meanwhile is said then. Must not know: what is drawn.
 //!
 //! There is one terminal, so this is the state of the process: a panic hook and a signal's thread have no
 //! other way to it.

@@ -1,6 +1,6 @@
 //! What to do about a notice or a source that cannot be opened, in terms of the program.
 //!
-//! Promise: only adds to what the library reports. Refuses to know: how sources are made and run.
+//! Promise: only adds to what the library reports. Must not know: how sources are made and run.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! How results are shown: formats, the live view, statistics at the end.
 //!
-//! Promise: standard output carries results and nothing else. Refuses to know: where lines come from and
+//! Promise: standard output carries results and nothing else. Must not know: where lines come from and
 //! how they are counted.
 
 pub(crate) mod advice;

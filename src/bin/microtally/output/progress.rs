@@ -2,7 +2,7 @@
 //!
 //! Promise: nothing where standard error is no terminal, nothing in the first second, nothing left at the
 //! end, and no message in the middle of it. No escape code either: a carriage return and blanks do, also
-//! on a dumb terminal. Refuses to know: what is read and counted.
+//! on a dumb terminal. Must not know: what is read and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

@@ -1,6 +1,6 @@
 //! What `--stats` and `demo` tell about a run.
 //!
-//! Promise: watching a batch allocates nothing. Refuses to know: where results go.
+//! Promise: watching a batch allocates nothing. Must not know: where results go.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};

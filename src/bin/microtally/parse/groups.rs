@@ -1,7 +1,7 @@
 //! Options that several commands share.
 //!
 //! Promise: an option means the same everywhere; where its default depends on the command, it is absent
-//! here and its help says so. Refuses to know: which command it stands in.
+//! here and its help says so. Must not know: which command it stands in.
 
 use std::time::Duration;
 

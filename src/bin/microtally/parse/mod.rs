@@ -1,7 +1,7 @@
 //! What the user typed: checked, in plain types, and nothing else.
 //!
 //! Promise: [`parse`] never panics, and every error names the option, the value, what is allowed
-//! and what to write instead. Refuses to know: the library, sockets, the machine, how anything is
+//! and what to write instead. Must not know: the library, sockets, the machine, how anything is
 //! run. It depends on std and clap only, so that a fuzz target can include it as it is.
 //!
 //! Doc comments on fields are help texts: the first paragraph is all that `-h` shows of them.

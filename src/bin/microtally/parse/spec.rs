@@ -1,7 +1,7 @@
 //! Keys, values and aggregates as people type them.
 //!
 //! Promise: parsing never panics, and an error says what may be written instead, without a character that could
-//! steer a terminal. Refuses to know: how a key is found in a line, whether a pattern is a regular expression, clap.
+//! steer a terminal. Must not know: how a key is found in a line, whether a pattern is a regular expression, clap.
 //! //!
 //! ```text
 //! key   = part { "," part }                  joined by a tab, see `join`

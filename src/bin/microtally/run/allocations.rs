@@ -1,8 +1,8 @@
 //! Counts what the program asks the allocator for, so that `--stats` can show that a steady run asks for
 //! nothing; and ends the program in order when there is no memory.
 //!
-//! Promise: the system's allocator, with one relaxed increment a call; who gets an answer gets memory. Refuses
-//! to know: who allocates.
+//! Promise: the system's allocator, with one relaxed increment a call; who gets an answer gets memory. Must
+//! not know: who allocates.
 //!
 //! Nobody gets to know that there is no memory, not even who could do with less: what would be left to do on a
 //! few bytes is to abort, in the standard library, which has been seen to stand still over its backtrace instead.

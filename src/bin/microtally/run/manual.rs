@@ -1,6 +1,6 @@
 //! What other programs show of ours: completions for shells, and manual pages.
 //!
-//! Promise: both are made of the flags themselves, so that they cannot differ from them. Refuses to know:
+//! Promise: both are made of the flags themselves, so that they cannot differ from them. Must not know:
 //! where they are installed.
 
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! How much memory there is, for what `--max-memory` is by default, and how much this process took.
 //!
 //! Promise: the default is never more than half of what the control group allows or the machine has free.
-//! Refuses to know: what the memory is for.
+//! Must not know: what the memory is for.
 
 use std::fs;
 use std::path::Path;

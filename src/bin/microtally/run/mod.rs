@@ -1,6 +1,6 @@
 //! Connects what the user typed to the library.
 //!
-//! Promise: nothing is started before everything was checked; a source is one line here. Refuses to know:
+//! Promise: nothing is started before everything was checked; a source is one line here. Must not know:
 //! how stages work, how results are shown.
 
 pub(crate) mod allocations;

@@ -1,6 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one ends a run gracefully, the second at once. SIGXFSZ ends nothing.
 //!
-//! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Refuses to know:
+//! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Must not know:
 //! what a run is.
 
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Whether standard output was open when the program started.
 //!
 //! Promise: looks before the standard library opens `/dev/null` in place of what is closed, after which results would
-//! vanish and the run look like a success. Refuses to know: who writes results.
+//! vanish and the run look like a success. Must not know: who writes results.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Processor time, as the system accounts for it.
 //!
-//! Promise: that of all threads, those that ended and the kernel on their behalf included. Refuses to know: what
+//! Promise: that of all threads, those that ended and the kernel on their behalf included. Must not know: what
 //! it was taken for.
 
 use nix::sys::resource::{UsageWho, getrusage};

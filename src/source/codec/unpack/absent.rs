@@ -1,6 +1,6 @@
 //! What stands for the decoders where the feature `compress` is off: there are none.
 //!
-//! Promise: nothing is a decoder, which the compiler sees. Refuses to know: everything.
+//! Promise: nothing is a decoder, which the compiler sees. Must not know: everything.
 
 use std::io;
 

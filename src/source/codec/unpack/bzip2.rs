@@ -1,6 +1,6 @@
 //! Bzip2: streams one after another, as parallel compressors write them.
 //!
-//! Promise: the checksums of every block and stream are checked. Refuses to know: where bytes come from, what is
+//! Promise: the checksums of every block and stream are checked. Must not know: where bytes come from, what is
 //! in them.
 //!
 //! A block, up to 900 KB of content, is decoded as a whole, which takes some 50 ms and at most 3.7 MB; then it

@@ -1,7 +1,7 @@
 //! Gzip (RFC 1952): members one after another, and zeros behind the last one.
 //!
 //! Promise: the checksum and the length of every member are checked, and that of its header if there is
-//! one. Refuses to know: where bytes come from, what is in them.
+//! one. Must not know: where bytes come from, what is in them.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 

@@ -1,6 +1,6 @@
 //! Formats by their first bytes.
 //!
-//! Promise: the answer is a function of the bytes; more bytes change it only where it is `Open`. Refuses to know:
+//! Promise: the answer is a function of the bytes; more bytes change it only where it is `Open`. Must not know:
 //! decoders, names of files.
 
 use crate::memory::Decoders;

@@ -1,6 +1,6 @@
 //! Lz4 (its frame format, version 1.6): frames one after another, skippable ones among them.
 //!
-//! Promise: checksums are checked where there are any, and the length of a frame if it has one. Refuses to know: where
+//! Promise: checksums are checked where there are any, and the length of a frame if it has one. Must not know: where
 //! bytes come from, what is in them, dictionaries.
 //!
 //! A block, at most 4 MiB, is decoded as a whole, which takes some milliseconds; then it is handed out as there is

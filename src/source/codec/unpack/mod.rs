@@ -2,7 +2,7 @@
 //!
 //! Promise: the content does not depend on how the compressed bytes were cut into reads; what was decoded
 //! before an error is given before it, and the error says at which byte; memory is bounded, and so is the
-//! work of a call. Refuses to know: files, pipes, names, records.
+//! work of a call. Must not know: files, pipes, names, records.
 //!
 //! ```text
 //!   read ──▶ [ held: compressed, at most 64 KiB ] ──▶ format ──▶ the caller's buffer

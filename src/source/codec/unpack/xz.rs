@@ -1,7 +1,7 @@
 //! Xz: streams one after another, with zeros between and behind them.
 //!
 //! Promise: checksums are checked where there are any, and the index of every stream; a block that asks for a larger
-//! dictionary than there may be is refused. Refuses to know: where bytes come from, what is in them.
+//! dictionary than there may be is refused. Must not know: where bytes come from, what is in them.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Zstd (RFC 8878): frames one after another, skippable ones among them.
 //!
 //! Promise: checksums are checked where there are any; a frame that asks for a larger window than there may be
-//! is refused, with what it asked for. Refuses to know: where bytes come from, what is in them, dictionaries.
+//! is refused, with what it asked for. Must not know: where bytes come from, what is in them, dictionaries.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! What becomes of files after they were counted: they should stay as they are, and some do not.
 //!
 //! Promise: changes nothing about which files are counted; a file that grows, is replaced or is counted a second
-//! time is reported once each, together with others. Bounded memory. Refuses to know: which batch a file belongs to.
+//! time is reported once each, together with others. Bounded memory. Must not know: which batch a file belongs to.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, Metadata};

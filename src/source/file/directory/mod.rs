@@ -1,7 +1,7 @@
 //! Which files in a directory belong to which batch: Spark's rule for file streams.
 //!
 //! Promise: a file belongs to at most one batch while it is remembered, and which one follows from its
-//! name, its modification time and the batch times alone. Refuses to know: what is in a file, the clock.
+//! name, its modification time and the batch times alone. Must not know: what is in a file, the clock.
 //!
 //! ```text
 //!            older than the window        the window W           not yet

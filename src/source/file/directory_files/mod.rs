@@ -1,7 +1,7 @@
 //! `text-files`: the lines of the files that are put into a directory, as Spark's `textFileStream`.
 //!
 //! Promise: a batch holds the files that `directory` says belong to it, each read once from beginning to
-//! end; lines of two files never mix. Refuses to know: which files those are, records.
+//! end; lines of two files never mix. Must not know: which files those are, records.
 //!
 //! Each file is a connection of its own: its end ends the last line. Files are read one after another on
 //! the reading thread, straight into the blocks; what is in them is counted on all cores.

@@ -1,6 +1,6 @@
 //! A file that was named: what it is, and how it is read.
 //!
-//! Promise: a pipe is opened once; what a file is was found in its bytes, when its turn came. Refuses to know: the
+//! Promise: a pipe is opened once; what a file is was found in its bytes, when its turn came. Must not know: the
 //! files beside it, who reads it, records.
 
 use std::fs::{File, Metadata, OpenOptions};

@@ -2,7 +2,7 @@
 //!
 //! Promise: every file that was named is read once, from its beginning to the end it had when it was
 //! opened; lines of two files never mix; one that cannot be read costs the others nothing, and is an error
-//! when they are done. Refuses to know: records, patterns, the clock.
+//! when they are done. Must not know: records, patterns, the clock.
 //!
 //! Files are read with `read`, never mapped: one that shrinks meanwhile ends sooner, which is reported and an error at
 //! the end, and the line that was cut is not counted.

@@ -1,7 +1,7 @@
 //! When files are looked at, and what comes of it.
 //!
 //! Promise: a look at everything costs a few calls of the system a file; between two of them, a file that the
-//! kernel reports to be written to is looked at alone. Refuses to know: what is done with what a file holds.
+//! kernel reports to be written to is looked at alone. Must not know: what is done with what a file holds.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,7 +1,7 @@
 //! `follow`: files that grow and are rotated, as `tail -F` reads them.
 //!
 //! Promise: every line that is written is given once, through renaming, deletion, truncation and new files
-//! of the same name; lines of two files never mix. Refuses to know: what the bytes mean, who rotates.
+//! of the same name; lines of two files never mix. Must not know: what the bytes mean, who rotates.
 //!
 //! A file is looked at when the kernel reports that it was written to (`watch`), and all names and files again
 //! and again (`look`), since no event tells of everything that is done to them on every file system. A file that

@@ -1,7 +1,7 @@
 //! The names that are followed: those that were given, and those that patterns have found.
 //!
 //! Promise: a file that fits a pattern is found once; what a name is told about is told once a change.
-//! Refuses to know: open files.
+//! Must not know: open files.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

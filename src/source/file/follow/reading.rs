@@ -2,7 +2,7 @@
 //!
 //! Promise: what is taken out of it ends with a record end, or goes on until one; no byte is taken twice
 //! unless the file's content was replaced, and none that may not be the one which stood there at first.
-//! Refuses to know: names, other files, the clock.
+//! Must not know: names, other files, the clock.
 //!
 //! Nothing is carried: a record that is not complete stays in the file, and is read again when there is
 //! more. What was taken is known by its first bytes and its last ones. They are compared again behind

@@ -1,7 +1,7 @@
 //! Files whose content was replaced: where the rest of the old content may be, and what is said of what is not.
 //!
 //! Promise: what was not read is read from a copy if there is one, and otherwise reported as lost or perhaps lost.
-//! Refuses to know: how a replaced content is found out.
+//! Must not know: how a replaced content is found out.
 
 use std::fs;
 

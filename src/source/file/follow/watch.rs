@@ -1,7 +1,7 @@
 //! What the kernel reports of followed files: that one was written to, that a directory has another name in it.
 //!
 //! Promise: an event is a reason to look, and never the only one: where there are none, as on network file
-//! systems, files are looked at in turn all the same. Refuses to know: what is in a file, what a name means.
+//! systems, files are looked at in turn all the same. Must not know: what is in a file, what a name means.
 //!
 //! Linux only, by inotify. Elsewhere `absent.rs` takes this file's place.
 

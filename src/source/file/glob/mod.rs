@@ -1,7 +1,7 @@
 //! Finds directories and files by a path whose names may have wildcards in them.
 //!
 //! Promise: `matches` is a function of the pattern and a name alone; a path without wildcards is that
-//! path. Refuses to know: what is in files, times.
+//! path. Must not know: what is in files, times.
 //!
 //! A name is matched whole: `?` is one character, `*` any number of them, `[a-c_]` one of those, `[^a-c]`
 //! one that is not, `{in,out}` either; `\` takes a character's meaning away. A leading dot is a character

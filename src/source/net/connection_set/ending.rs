@@ -1,6 +1,6 @@
 //! The end of a connection, and of reading.
 //!
-//! Promise: what a connection leaves unfinished is a line, or dropped and counted. Refuses to know: how lines are
+//! Promise: what a connection leaves unfinished is a line, or dropped and counted. Must not know: how lines are
 //! read, why reading ends.
 
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Memory for unfinished lines, and who pays when it is short.
 //!
 //! Promise: what is held stays within its bound; a line is dropped for want of memory only if no other client
-//! holds more, so that a client with short lines never pays for one that ends none. Refuses to know: how lines
+//! holds more, so that a client with short lines never pays for one that ends none. Must not know: how lines
 //! are read.
 
 use std::io::Read;

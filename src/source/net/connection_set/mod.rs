@@ -4,7 +4,7 @@
 //! read at most one buffer a turn, in turn; a byte that ends no line costs the same however much of its
 //! line is held; what becomes of each byte is counted. A line that is too long is dropped, or, where it is only
 //! split, given in pieces; when memory for unfinished lines is short, the client that holds most of it pays.
-//! Refuses to know: sockets, protocols, time, who is told.
+//! Must not know: sockets, protocols, time, who is told.
 //!
 //! ```text
 //!   connection ──▶ [ room for what is held | new bytes … \n | unfinished ] ──▶ whole lines

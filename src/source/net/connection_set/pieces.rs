@@ -1,7 +1,7 @@
 //! Lines that are too long, in pieces: for whoever makes nothing but tokens of them.
 //!
 //! Promise: the tokens that come out are those of the line, but for those longer than the limit, which are
-//! counted; what is held stays within its bounds. Refuses to know: how a line that is not too long is read.
+//! counted; what is held stays within its bounds. Must not know: how a line that is not too long is read.
 
 use std::io::Read;
 

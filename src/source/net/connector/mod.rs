@@ -2,7 +2,7 @@
 //!
 //! Promise: refused, reset and ended connections are tried again, each time with the name resolved anew
 //! and every address tried; two connections never share a line; nobody waits for the connection but
-//! this source. Refuses to know: what the bytes mean, other sources, the clock.
+//! this source. Must not know: what the bytes mean, other sources, the clock.
 //!
 //! ```text
 //!   Idle ──time──▶ Resolving ──addresses──▶ Connecting ──writable──▶ Connected

@@ -1,6 +1,6 @@
 //! What becomes of the bytes of a listener's clients, and the look at clients whose edges were lost.
 //!
-//! Promise: from the sockets on every byte is in one column, which the ledger checks at each batch. Refuses to
+//! Promise: from the sockets on every byte is in one column, which the ledger checks at each batch. Must not
 //! know: who is connected, what bytes mean.
 
 use std::time::Duration;

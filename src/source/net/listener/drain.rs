@@ -1,7 +1,7 @@
 //! A graceful stop of a listener.
 //!
 //! Promise: who has connected is taken in, and what has arrived is read, for a limited time; what is left unread
-//! is in the statistics and reported. Refuses to know: how clients are read.
+//! is in the statistics and reported. Must not know: how clients are read.
 
 use std::net::Shutdown;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What happens to clients of a listener, and the sums in which it is reported.
 //!
 //! Promise: clients cannot make more notices than one of a kind in some seconds, and nothing is left out of the
-//! sums. Refuses to know: connections, the clock.
+//! sums. Must not know: connections, the clock.
 
 use std::time::Duration;
 

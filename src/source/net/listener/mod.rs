@@ -2,7 +2,7 @@
 //!
 //! Promise: whoever connects is accepted, or refused by an end if all who may be connected are alive. Clients
 //! wait while there may be a place for them soon: somebody has ended and is not read to the end yet, or the
-//! system is out of descriptors. Those that are connected never notice. Refuses to know: addresses, what bytes
+//! system is out of descriptors. Those that are connected never notice. Must not know: addresses, what bytes
 //! mean, the clock.
 //!
 //! All connections are in one event queue of the source's own, which is in the reactor's as one

@@ -1,6 +1,6 @@
 //! What may be chosen for a listening source.
 //!
-//! Promise: one list for every kind of listening source. Refuses to know: what is done with it.
+//! Promise: one list for every kind of listening source. Must not know: what is done with it.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! How many connections each address has.
 //!
 //! Promise: memory for the addresses that are connected, and for no others; nobody who chooses addresses can
-//! make looking one up slow. Refuses to know: connections.
+//! make looking one up slow. Must not know: connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

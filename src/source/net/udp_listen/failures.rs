@@ -1,7 +1,7 @@
 //! Calls of `recv` that fail on a socket that listens.
 //!
 //! Promise: an error that passes costs no datagram; one that stays costs no processor time, and is reported.
-//! Refuses to know: sockets, the clock.
+//! Must not know: sockets, the clock.
 
 use std::io;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `udp-listen`: lines that come in datagrams.
 //!
 //! Promise: a datagram is whole lines, its end ends its last one; none is cut short for want of room; what
-//! the kernel had to drop is in the statistics and reported, and so is what a graceful stop left unread. Refuses to
+//! the kernel had to drop is in the statistics and reported, and so is what a graceful stop left unread. Must not
 //! know: who sends, what bytes mean, the clock.
 
 mod failures;

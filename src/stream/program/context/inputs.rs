@@ -1,7 +1,7 @@
 //! Input streams of bytes: lines from sockets, standard input, directories and sources of one's own.
 //!
 //! Promise: one stream a call, whatever the number of its sources; nothing is opened before the context starts.
-//! Refuses to know: what is made of the lines.
+//! Must not know: what is made of the lines.
 
 use std::path::Path;
 

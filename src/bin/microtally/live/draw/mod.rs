@@ -1,7 +1,7 @@
 //! Draws the view into cells.
 //!
 //! Promise: fits any window; below 40 columns or 10 rows it shows what there is room for. Whatever the
-//! rows hold, no cell has a control character or one that turns the direction of writing. Refuses to
+//! rows hold, no cell has a control character or one that turns the direction of writing. Must not
 //! know: terminals, keys, where rows come from.
 //!
 //! ```text

@@ -1,7 +1,7 @@
 //! What the view shows and what keys do to it, without a terminal.
 //!
 //! Promise: pausing, filtering and sorting change what is shown, never what is counted, and the rows are
-//! those of one batch. Refuses to know: windows, colours, threads, time.
+//! those of one batch. Must not know: windows, colours, threads, time.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

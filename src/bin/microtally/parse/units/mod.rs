@@ -1,7 +1,7 @@
 //! Values as people type them: sizes, durations, rates, addresses, separators and counts.
 //!
 //! Promise: exact integer arithmetic, no rounding of durations, and for everything else an error
-//! that says what may be written instead. Refuses to know: option names, defaults, clap.
+//! that says what may be written instead. Must not know: option names, defaults, clap.
 
 mod source;
 #[cfg(test)]
