@@ -4,9 +4,9 @@
 //! epoch, in release builds too, where a number that overflows is an error like any other. Must not know:
 //! who displays the numbers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 
 /// What the reading side did since it started. A snapshot goes to the publisher with each epoch mark,
 /// so that reader and shards are compared over exactly the same bytes.
@@ -189,7 +189,7 @@ impl Account {
     /// Changes what is written in it.
     pub(crate) fn update(&self, f: impl FnOnce(&mut Passage)) {
         // Whoever panicked has changed some totals and not others; the check finds that.
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        f(&mut lock(&self.0));
     }
 
     /// The whole way of the bytes of a source whose framer has this intake.

@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::batch::BatchStats;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, lock};
 
 thread_local! {
     /// The engine whose thread this is: the address of its `Control`, which the thread keeps alive; 0 for none.
@@ -131,9 +131,7 @@ impl Control {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that a thread panicked between two assignments: all of them are valid
         // by themselves.
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Registers a thread to unpark on abort.

@@ -23,7 +23,6 @@ pub(crate) mod scan;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
@@ -35,7 +34,7 @@ use self::publisher::{Inbox, Publisher};
 use crate::config::{Config, OnLimit};
 use crate::engine::publish_turn::PublishTurn;
 use crate::epoch::hand_over::{Tables, hand_over};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::intake::framer::Framer;
 use crate::intake::router::{Outbox, Router, block_count};
 use crate::limits::{
@@ -355,7 +354,7 @@ impl Runtime {
             let name = name.clone();
             move || {
                 control.adopt_thread();
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(&mut body)) {
+                if let Err(panic) = guarded(&mut body) {
                     control.fail(Error::internal(format!(
                         "bug in thread {name}: {}; results put out before are complete, later input \
                          was not counted",
@@ -363,7 +362,7 @@ impl Runtime {
                     )));
                     control.stopped();
                 }
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
+                if let Err(panic) = guarded(|| drop(body)) {
                     control.report(failed_drop(&panic_message(panic.as_ref())));
                 }
                 control.thread_ended();
@@ -528,7 +527,7 @@ pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -
 pub(crate) fn guard(notices: Notices, control: &Arc<Control>) -> Notices {
     let control = Arc::clone(control);
     Notices::to(move |notice| {
-        let told = catch_unwind(AssertUnwindSafe(|| notices.tell(notice.clone())));
+        let told = guarded(|| notices.tell(notice.clone()));
         if let Err(panic) = told {
             let message = panic_message(panic.as_ref());
             control.report(Error::new(

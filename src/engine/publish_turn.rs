@@ -14,14 +14,13 @@
 //! ```
 //! What the thread that has its turn no longer saw, `mt-publisher` sees: it takes the lock by waiting.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::{self, Thread};
 
 use crate::engine::control::Control;
 use crate::engine::publisher::{Publisher, Turn};
-use crate::error::Error;
+use crate::error::{Error, guarded, lock};
 use crate::ring::Wake;
 use crate::shard::panic_message;
 
@@ -143,9 +142,7 @@ impl PublishTurn {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Publisher>> {
-        self.publisher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.publisher)
     }
 
     /// Steps until nothing is complete. Gives whether the run is over.
@@ -163,7 +160,7 @@ impl PublishTurn {
     fn step_all(&self, publisher: &mut Publisher) -> bool {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
-            match catch_unwind(AssertUnwindSafe(|| publisher.step())) {
+            match guarded(|| publisher.step()) {
                 Ok(Ok(Turn::Published(roll))) => {
                     for (index, shard) in self.shards.get().into_iter().flatten().enumerate() {
                         if roll.has(index) {

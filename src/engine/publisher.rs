@@ -3,7 +3,6 @@
 //! Promise: epochs come out in order, complete or not at all; a batch whose ledger does not close ends
 //! the run. Must not know: formats, sockets, what a pipeline computes, which thread it is on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure
 use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
 use crate::epoch::hand_over::{NodeTable, Sealed, SealedIn, Tables};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
-use crate::error::Result;
+use crate::error::{Result, guarded};
 use crate::ledger::{Counted, Intake, close_ledger};
 use crate::notice::{Notice, Notices};
 use crate::shard::panic_message;
@@ -182,21 +181,21 @@ impl Publisher {
     /// it.
     pub(crate) fn discard(mut self) {
         let control = Arc::clone(&self.control);
-        let guarded = |discard: &mut dyn FnMut()| {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(discard)) {
+        let discarded = |discard: &mut dyn FnMut()| {
+            if let Err(panic) = guarded(discard) {
                 control.report(failed_drop(&panic_message(panic.as_ref())));
             }
         };
         for output in self.plan.outputs.drain(..) {
             let mut output = Some(output);
-            guarded(&mut || drop(output.take()));
+            discarded(&mut || drop(output.take()));
         }
         for node in self.plan.nodes.drain(..) {
             let mut node = Some(node);
-            guarded(&mut || drop(node.take()));
+            discarded(&mut || drop(node.take()));
         }
         let mut rest = Some(self);
-        guarded(&mut || drop(rest.take()));
+        discarded(&mut || drop(rest.take()));
     }
 
     fn publish(&mut self, mark: &Barrier) -> Result<()> {
@@ -228,9 +227,9 @@ impl Publisher {
             }
             // The fold calls a function of the user's.
             let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let outcome = guarded(|| {
                 merge_nodes(&mut *merged, parts, |into, from| node.merge(into, from));
-            }));
+            });
             match outcome {
                 Ok(()) => node.check(merged)?,
                 Err(panic) => merged.failure = Some(panic_message(panic.as_ref())),
@@ -322,7 +321,7 @@ impl Publisher {
             control: &self.control,
         };
         for output in &mut self.plan.outputs {
-            match catch_unwind(AssertUnwindSafe(|| output.emit(&mut epoch))) {
+            match guarded(|| output.emit(&mut epoch)) {
                 Ok(outcome) => outcome?,
                 Err(panic) => self.control.report(failed_batch(
                     mark.time,

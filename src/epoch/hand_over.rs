@@ -7,9 +7,9 @@
 //! the spare. So at most one set is on its way in either direction.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::epoch::barrier::Barrier;
+use crate::error::guarded;
 use crate::ledger::Counted;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
@@ -79,7 +79,7 @@ impl Tables {
         let mut panicked = None;
         for node in &mut self.nodes {
             let partial = node.partial.as_mut();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| partial.clear())) {
+            if let Err(panic) = guarded(|| partial.clear()) {
                 panicked = Some(panic);
             }
             node.block_bytes = 0;

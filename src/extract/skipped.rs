@@ -4,7 +4,9 @@
 //! that count do not wait for each other: each has a lane of its own. Must not know: batches, what is said to whom.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::error::lock;
 
 /// What a line was left out for, or what is odd about one that was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Skipped {
     /// How many lines there were.
     pub fn count(&self, reason: Reason) -> u64 {
         // Nothing is left half done when a thread panics here.
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = lock(&self.lanes);
         // Relaxed: statistics; no other data depends on them.
         lanes
             .iter()
@@ -82,7 +84,7 @@ impl Counter {
     /// A counter with a lane of its own.
     pub fn new(skipped: &Arc<Skipped>) -> Self {
         let lane = Arc::<Lane>::default();
-        let mut lanes = skipped.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = lock(&skipped.lanes);
         lanes.push(Arc::clone(&lane));
         Counter {
             skipped: Arc::clone(skipped),

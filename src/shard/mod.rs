@@ -16,12 +16,12 @@ mod pack;
 pub(crate) mod stage;
 pub(crate) mod worker;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::stage::Stage;
 use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{SealedOut, Tables};
+use crate::error::guarded;
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
 
@@ -78,7 +78,7 @@ impl ShardCore {
             let partial = node.partial.as_mut();
             // A panic can only come from a function of the user's. The pipeline's table of this epoch is then
             // incomplete: its batch is reported as failed and the table only ever cleared. Others go on.
-            match catch_unwind(AssertUnwindSafe(|| stage.block(block, partial))) {
+            match guarded(|| stage.block(block, partial)) {
                 Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
                 Err(panic) => {
                     node.failure = Some(panic_message(panic.as_ref()));
@@ -102,7 +102,7 @@ impl ShardCore {
         for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             let partial = node.partial.as_mut();
             if node.failure.is_none() {
-                let flushed = catch_unwind(AssertUnwindSafe(|| stage.flush(partial)));
+                let flushed = guarded(|| stage.flush(partial));
                 node.failure = flushed.err().map(|panic| panic_message(panic.as_ref()));
             }
             if node.failure.is_some() {

@@ -10,10 +10,12 @@ pub(crate) mod prefetch;
 pub(crate) mod proc;
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use core_affinity::CoreId;
+
+use crate::error::lock;
 
 /// The cores that threads of the process are pinned to, and the process they were taken in: after a `fork` those
 /// threads are missing.
@@ -39,7 +41,7 @@ impl Cores {
         if core_count() < cores.len() {
             return Some(Cores::default());
         }
-        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&TAKEN);
         let (process, taken) = &mut *taken;
         if std::mem::replace(process, std::process::id()) != *process {
             taken.clear();
@@ -62,7 +64,7 @@ impl Cores {
 
 impl Drop for Cores {
     fn drop(&mut self) {
-        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&TAKEN);
         let is_ours = |id: &usize| self.0.iter().any(|core| core.id == *id);
         taken.1.retain(|id| !is_ours(id));
     }

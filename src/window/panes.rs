@@ -34,9 +34,10 @@
 //! nothing at all of what comes last.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
 use super::Shape;
+use crate::error::guarded;
 use crate::table::Table;
 use crate::table::bound::Overflow;
 use crate::table::cost::Cost;
@@ -209,9 +210,9 @@ impl<V: Copy> Panes<V> {
     fn merge(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
         let open = self.open.as_mut().expect("a pane is open");
         let mut begun = 0;
-        let merged = catch_unwind(AssertUnwindSafe(|| {
+        let merged = guarded(|| {
             open.merge_within(batch, &mut begun, reduce);
-        }));
+        });
         if let Err(panic) = merged {
             // Where memory is limited, what is owed has no share of it.
             self.owed = self.memory.is_none().then(|| batch.not_merged(begun));

@@ -7,7 +7,7 @@
 mod finish;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::publish_turn::PublishTurn;
 use crate::engine::{Order, Runtime, build, check, guard, launch};
 use crate::epoch::merge::table_of_mut;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded, lock};
 use crate::intake::framer::Ending;
 use crate::intake::router::Router;
 use crate::limits::KIB;
@@ -177,7 +177,7 @@ impl EngineBuilder {
         let keep = Arc::clone(&last);
         let output = OnBatch(move |table: &mut Table<u64>, stats: &BatchStats| {
             // Should it panic, the last batch is kept all the same.
-            let outcome = catch_unwind(AssertUnwindSafe(|| on_batch(&Batch::new(table, stats))));
+            let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
             if stats.last {
                 // Nothing is counted any more: nobody misses the table.
                 let empty = Table::new(table.seed());
@@ -367,15 +367,11 @@ impl Engine {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Gate> {
         // A poisoned router belongs to an engine that has failed; every loop looks at `is_aborted`.
-        self.gate
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.gate)
     }
 
     fn lock_batches(&self) -> MutexGuard<'_, Option<BatchClock>> {
-        self.batches
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.batches)
     }
 
     /// Cuts every batch that is due, until some time, and gives the time until the next one is.

@@ -15,7 +15,6 @@ mod shell;
 mod tests;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use mio::Token;
 
 pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::intake::framer::Ending;
 use crate::intake::router::Router;
 use crate::ledger::Intake;
@@ -53,9 +52,7 @@ impl Signals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -450,7 +447,7 @@ impl ReactorCore {
             }
             let room = space.len();
             // A panic can only come from a source of the user's: it costs that source, not the run.
-            let filled = catch_unwind(AssertUnwindSafe(|| slot.source.fill(space, now)));
+            let filled = guarded(|| slot.source.fill(space, now));
             slot.may_have_more = matches!(filled, Ok(Fill::Bytes(_) | Fill::Skipped(_)));
             match filled {
                 Ok(Fill::Bytes(count)) if (1..=room).contains(&count) => {
@@ -492,7 +489,7 @@ impl ReactorCore {
     /// Calls a source, which is over if it panics.
     fn guarded<T>(&mut self, index: usize, call: impl FnOnce(&mut dyn Source) -> T) -> Option<T> {
         let source = self.slots[index].source.as_mut();
-        match catch_unwind(AssertUnwindSafe(|| call(source))) {
+        match guarded(|| call(source)) {
             Ok(answer) => Some(answer),
             Err(panic) => {
                 self.lose_to_panic(index, panic.as_ref());

@@ -28,7 +28,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::config::{OnLimit, interval_ms};
@@ -41,7 +41,7 @@ use crate::engine::scan::worker::{Place, ScanWorker};
 use crate::engine::{Order, Runtime, arena, check_memory};
 use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
 use crate::epoch::hand_over::{Tables, hand_over};
-use crate::error::Result;
+use crate::error::{Result, lock};
 use crate::intake::framer::Framer;
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
@@ -301,7 +301,7 @@ impl ScanPool {
     }
 
     fn closing(&self) -> MutexGuard<'_, FinishBarrier> {
-        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.closing)
     }
 
     fn perform(&self, task: Chunk<'_>, hand: &mut ScanWorker) {

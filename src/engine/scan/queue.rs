@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::engine::scan::FilesOf;
 use crate::engine::scan::steal::{Reading, StealQueue};
+use crate::error::lock;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
 
@@ -104,7 +105,7 @@ impl ScanQueue {
     /// The next thing to do, if there is one. What only one worker can read is announced in `share` before
     /// anybody else finds out that there is nothing more.
     pub(super) fn take<'a>(&self, share: &'a StealQueue) -> Option<Chunk<'a>> {
-        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursor = lock(&self.cursor);
         if let Some((set, shared, at)) = &mut cursor.current {
             let (set, begin) = (*set, *at);
             let end = shared

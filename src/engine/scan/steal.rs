@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::error::lock;
 use crate::limits::BLOCKS_PER_RING;
 use crate::ring::arena::{Arena, Block};
 
@@ -63,7 +64,7 @@ impl StealQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// One more worker begins to read.

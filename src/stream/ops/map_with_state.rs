@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::error::guarded;
 use crate::stream::ops::state_map::{Before, StateMap, Touch, Undo};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
@@ -314,7 +315,7 @@ impl<K: Key, S> States<K, S> {
             Some((owned, state, touch)) => (owned, Some(touch), State::new(Some(state), false)),
             None => (key.clone(), None, State::new(None, false)),
         };
-        let called = catch_unwind(AssertUnwindSafe(|| function(&mut state)));
+        let called = guarded(|| function(&mut state));
         let mapped = match called {
             Ok(mapped) => mapped,
             Err(panic) => self.give_up(owned, state.into_before().zip(touch), panic),
@@ -358,7 +359,7 @@ impl<K: Key, S> States<K, S> {
     ) -> Option<U> {
         let (owned, state, touch) = self.map.take_entry(key)?;
         let mut state = State::new(Some(state), true);
-        let called = catch_unwind(AssertUnwindSafe(|| function(&mut state)));
+        let called = guarded(|| function(&mut state));
         let before = state.into_before().map(|before| (before, touch));
         match called {
             Ok(mapped) => {

@@ -1,10 +1,10 @@
 //! `reduce_by_key_and_window`: the values of a key in a window become one, with and without an inverse.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::config::Dialect;
-use crate::error::Result;
+use crate::error::{Result, lock};
 use crate::stream::ops::window::{Kind, Span, Window};
 use crate::stream::plan::batch_cache::{
     BatchCache, Entries, Entry, Failure, Owed, Produced, all_of,
@@ -278,10 +278,6 @@ where
         let owed = Owed::new(time, failure, Some(Box::new(again)));
         self.cell.put(time, Entry::Failed(owed));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type IsWanted<K, V> = dyn Fn(&K, &V) -> bool + Send;

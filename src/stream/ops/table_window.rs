@@ -2,11 +2,10 @@
 //! what left.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded};
 use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::Pairs;
@@ -256,18 +255,18 @@ where
             failures.pop_front();
         }
         self.held.make(now.time, |windows| {
-            let made_up = catch_unwind(AssertUnwindSafe(|| step(windows, Enter::MakeUp)));
+            let made_up = guarded(|| step(windows, Enter::MakeUp));
             let panicked_at = self.panicked_at.take();
             if let Ok(Ok(1)) = made_up {
                 failures.retain(|(time, _)| Some(*time) != panicked_at);
             }
             let mut stats = None;
-            let entered = catch_unwind(AssertUnwindSafe(|| {
+            let entered = guarded(|| {
                 self.parent.map(now.time, |batch, batch_stats| {
                     stats = Some(*batch_stats);
                     let _ = step(windows, Enter::Batch(batch));
                 })
-            }));
+            });
             let mut panicked = None;
             match entered {
                 Ok(Ok(_)) => {}

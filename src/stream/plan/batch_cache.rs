@@ -7,10 +7,10 @@
 //! there because that need not be the same thread each time, and for whoever slices a stream meanwhile.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::batch::BatchStats;
+use crate::error::{guarded, lock};
 use crate::shard::panic_message;
 use crate::stream::plan::rdd::Rdd;
 use crate::table::Table;
@@ -78,16 +78,14 @@ impl Failure {
     /// Calls a function that belongs to putting a batch together: when it panics, the whole batch has no
     /// output.
     pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
-        catch_unwind(AssertUnwindSafe(f))
-            .map_err(|panic| Failure::of_batch(panic_message(panic.as_ref())))
+        guarded(f).map_err(|panic| Failure::of_batch(panic_message(panic.as_ref())))
     }
 
     /// Calls a function that is called for records: when it panics, that is its failure.
     pub(crate) fn catch_in_records<R>(
         f: impl FnOnce() -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        catch_unwind(AssertUnwindSafe(f))
-            .unwrap_or_else(|panic| Err(Failure::of_records(panic_message(panic.as_ref()))))
+        guarded(f).unwrap_or_else(|panic| Err(Failure::of_records(panic_message(panic.as_ref()))))
     }
 }
 
@@ -155,7 +153,7 @@ impl<T> Owed<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Attempts<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn get(&self, now: BatchTime) -> Produced<Rdd<T>> {
@@ -208,7 +206,7 @@ impl<T> BatchCache<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The context starts; batches are kept for `remember_ms` at least.
@@ -355,7 +353,7 @@ impl<H> LentTable<H> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Holding<H>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Makes the batch at `time` by `make`, which changes the holder and gives statistics.

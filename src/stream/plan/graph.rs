@@ -7,15 +7,14 @@
 //! A stream with a slide of k batches is made at every k-th batch, counted from the batch before the first
 //! one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
 use crate::engine::plan::{Merged, Output, failed_batch};
 use crate::epoch::hand_over::NodeTable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded, lock};
 use crate::notice::Notices;
 use crate::shard::panic_message;
 use crate::stream::plan::batch_cache::{Again, BatchCache, Entry, Failure, Owed, Produced};
@@ -125,7 +124,7 @@ where
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let taken = self.taken.insert((self.parts)(now)?);
-        let mut make = self.make.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut make = lock(&self.make);
         let mut attempt = Attempt {
             time: now.time,
             now: now.time,
@@ -147,7 +146,7 @@ where
                     now,
                     inputs: None,
                 };
-                let mut make = make.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut make = lock(&make);
                 let made = Failure::catch_in_records(|| (*make)(&taken, &mut attempt));
                 made.map_err(|failure| failure.within(name))
             })
@@ -275,7 +274,7 @@ impl Graph {
                 continue;
             }
             now.reads = node.reads;
-            let failure = match catch_unwind(AssertUnwindSafe(|| node.step.run(now))) {
+            let failure = match guarded(|| node.step.run(now)) {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
@@ -303,7 +302,7 @@ impl Graph {
                 self.reporter.batch_started(time, inputs);
             }
             self.reporter.output_started(id, output.name);
-            let outcome = match catch_unwind(AssertUnwindSafe(|| (output.emit)(now))) {
+            let outcome = match guarded(|| (output.emit)(now)) {
                 Ok(outcome) => outcome,
                 Err(panic) => Err(Failure::of_records(panic_message(panic.as_ref())).into()),
             };

@@ -6,13 +6,12 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{table_of, table_of_mut};
-use crate::error::Result;
+use crate::error::{Result, guarded};
 use crate::memory::Needs;
 use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
@@ -405,7 +404,7 @@ impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
         block: &Block,
     ) -> Tallied {
         let bytes = block.bytes();
-        let made = catch_unwind(AssertUnwindSafe(|| self.0.make(records, splitter, bytes)));
+        let made = guarded(|| self.0.make(records, splitter, bytes));
         let (piece, tallied) = match made {
             Ok((made, tallied)) => (Piece::Produced(Arc::new(made)), tallied),
             Err(panic) => {

@@ -4,13 +4,12 @@
 //! order. Must not know: what is done with it.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::engine::control::Control;
 use crate::engine::plan::failed_drop;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::shard::panic_message;
 use crate::time::BatchTime;
 use crate::time::Clock;
@@ -174,7 +173,7 @@ impl Bus {
     }
 
     fn lock(&self) -> MutexGuard<'_, Listeners> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Tells every listener. One that panics is not called again.
@@ -189,7 +188,7 @@ impl Bus {
         };
         let mut index = 0;
         while let Some(listener) = all.get_mut(index) {
-            let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(listener.as_mut()))) else {
+            let Err(panic) = guarded(|| call(listener.as_mut())) else {
                 index += 1;
                 continue;
             };
@@ -199,7 +198,7 @@ impl Bus {
                 format!("streaming listener panicked and is not called again: {message}"),
             ));
             let listener = all.remove(index);
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(listener))) {
+            if let Err(panic) = guarded(|| drop(listener)) {
                 report(failed_drop(&panic_message(panic.as_ref())));
             }
         }

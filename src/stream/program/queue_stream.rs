@@ -1,8 +1,9 @@
 //! `queue_stream` and `batch_stream`: batches that a program makes itself.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::error::lock;
 use crate::stream::plan::graph::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
@@ -58,7 +59,7 @@ impl<T> RddQueue<T> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Rdd<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Takes one, or everything that waits as one.

@@ -1,8 +1,8 @@
 //! What listeners are told of the sources of bytes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::error::Error;
+use crate::error::{Error, lock};
 use crate::notice::{Notice, Notices};
 use crate::source::Source;
 use crate::stream::program::listener::{Bus, ReceiverInfo};
@@ -44,7 +44,7 @@ impl Receiver {
     }
 
     fn lock(&self) -> MutexGuard<'_, ReceiverInfo> {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.info)
     }
 
     fn started(&self) {

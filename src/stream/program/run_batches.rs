@@ -1,9 +1,9 @@
 //! `run_batches`: a program over given batches, for tests and examples.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Result, lock};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::queue_stream::RddQueue;
@@ -42,12 +42,12 @@ pub fn run_batches<T: Record, U: Record + Clone, B: Into<Rdd<T>>>(
     let gathered = Arc::clone(&made);
     let stream = ssc.queue_stream(&queue, true, None);
     program(stream)?.for_each_batch(move |rdd, _| {
-        let mut made = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&gathered);
         made.push(rdd.to_vec());
     });
     let running = ssc.start()?;
     clock.advance(Duration::from_secs(count));
     running.await_termination()?;
-    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut made = lock(&made);
     Ok(std::mem::take(&mut made))
 }
