@@ -167,8 +167,8 @@ impl Router {
         self.epoch
     }
 
-    /// Memory to read into for the numbered framer, or `None` while everything is full.
-    pub(crate) fn space(&mut self, index: usize) -> Option<&mut [u8]> {
+    /// Memory to read into for the numbered framer, or [`Full`].
+    pub(crate) fn space(&mut self, index: usize) -> Result<&mut [u8], Full> {
         while !self.framers[index].framer.has_space() {
             if self.framers[index].framer.has_block() {
                 self.place_complete(index, 0)?;
@@ -177,7 +177,7 @@ impl Router {
                 self.framers[index].framer.provide(block);
             }
         }
-        Some(self.framers[index].framer.space())
+        Ok(self.framers[index].framer.space())
     }
 
     /// The first `count` bytes of the feed's `space` were read.
@@ -191,8 +191,8 @@ impl Router {
         self.framers[index].framer.skipped(count);
     }
 
-    /// The feed's connection is over. `None` when there is no room now: call again.
-    pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Option<()> {
+    /// The feed's connection is over. [`Full`]: call again.
+    pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Result<(), Full> {
         while self.place_complete(index, 0)? {}
         if !self.framers[index].ending {
             self.framers[index].framer.end(ending);
@@ -204,7 +204,7 @@ impl Router {
             while self.place_complete(index, 0)? {}
         }
         self.framers[index].ending = false;
-        Some(())
+        Ok(())
     }
 
     /// The input pauses: gives an idle shard what is complete, if it is worth waking it; in low-latency
@@ -229,12 +229,12 @@ impl Router {
     }
 
     /// Ends an epoch behind everything that was read. In low-latency mode the caller then puts out what
-    /// is complete, for the publisher is not woken. `None` when there is no room for what is complete
-    /// or too many epochs are under way: call again, and read nothing until it worked.
-    pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Option<()> {
+    /// is complete, for the publisher is not woken. [`Full`] when there is no room for what is
+    /// complete or too many epochs are under way: call again, and read nothing until it worked.
+    pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Result<(), Full> {
         // Acquire: pairs with the publisher's Release; what it freed for the epoch is visible.
         if self.epoch - self.published.load(Ordering::Acquire) >= EPOCHS_IN_FLIGHT_MAX as u64 {
-            return None;
+            return Err(Full);
         }
         let here_bytes_max = if self.low_latency {
             usize::MAX
@@ -275,7 +275,7 @@ impl Router {
         } else {
             self.seal_helper();
         }
-        Some(())
+        Ok(())
     }
 
     /// Hands the helper's tables over, as far as its spare ones are back. Gives whether it is done.
@@ -323,19 +323,18 @@ impl Router {
     }
 
     /// Takes the complete records of a framer out of it and has them counted, here if they are no more
-    /// than `here_bytes_max` and no shard is at work. Gives whether there were any; `None` when there is
-    /// no room for them now.
-    fn place_complete(&mut self, index: usize, here_bytes_max: usize) -> Option<bool> {
+    /// than `here_bytes_max` and no shard is at work. Returns whether there were any, or [`Full`].
+    fn place_complete(&mut self, index: usize, here_bytes_max: usize) -> Result<bool, Full> {
         let Port { framer, .. } = &self.framers[index];
         if !framer.has_block() {
-            return Some(false);
+            return Ok(false);
         }
         let is_small = framer.held_bytes() <= here_bytes_max;
         let is_spilled = framer.is_spilled();
-        let target = self.room(is_spilled, is_small)?;
+        let target = self.room(is_spilled, is_small).ok_or(Full)?;
         let Port { framer, stream, .. } = &mut self.framers[index];
         let Some(mut block) = framer.cut() else {
-            return Some(false);
+            return Ok(false);
         };
         block.set_number(self.block);
         self.block += 1;
@@ -347,7 +346,7 @@ impl Router {
             }
             Target::Helper => self.count_here(block, stream),
         }
-        Some(true)
+        Ok(true)
     }
 
     /// Where the next block goes. One that outgrew the arena is counted here, so that there is never
@@ -410,6 +409,11 @@ impl Router {
 
 /// Feeds whose blocks are touched at the start, so that the first bytes do not wait for pages.
 const FRAMERS_PREPARED: usize = 16;
+
+/// Every ring is full, and the reading thread cannot count either: whoever reads stops until something is emptied. This is
+/// the back-pressure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
 
 enum Target {
     Ring(usize),

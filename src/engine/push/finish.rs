@@ -66,7 +66,7 @@ impl Engine {
         gate.is_closed = true;
         gate.unended.clear();
         for index in 0..gate.router.framer_count() {
-            while gate.router.end_connection(index, Ending::Clean).is_none() {
+            while gate.router.end_connection(index, Ending::Clean).is_err() {
                 if self.shared.is_aborted() {
                     return Err(self.failure());
                 }

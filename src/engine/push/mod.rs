@@ -24,7 +24,7 @@ use crate::engine::{Order, Runtime, build, check, guard, launch};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
 use crate::intake::framer::Ending;
-use crate::intake::router::Router;
+use crate::intake::router::{Full, Router};
 use crate::limits::KIB;
 use crate::memory::{Decoders, Kept};
 use crate::notice::{Notice, Notices};
@@ -111,13 +111,13 @@ struct Gate {
 }
 
 impl Gate {
-    /// Ends the lines of inputs that were dropped. `None` when there is no room now: call again.
-    fn end_dropped(&mut self) -> Option<()> {
+    /// Ends the lines of inputs that were dropped. [`Full`]: call again.
+    fn end_dropped(&mut self) -> Result<(), Full> {
         while let Some(&index) = self.unended.last() {
             self.router.end_connection(index, Ending::Clean)?;
             self.unended.pop();
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -403,8 +403,7 @@ impl Shared {
         let mut gate = self.lock();
         let mut is_cut = false;
         while !self.is_aborted() && !is_past(until) {
-            is_cut =
-                is_cut || gate.end_dropped().is_some() && gate.router.cut(time, last).is_some();
+            is_cut = is_cut || gate.end_dropped().is_ok() && gate.router.cut(time, last).is_ok();
             if is_cut && gate.router.seal_helper() {
                 drop(gate);
                 self.publish_turn.has_cut();
@@ -437,7 +436,7 @@ impl io::Write for Input {
                     "the memory limit was reached; the batch that is cut next is the last one";
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
             }
-            if let Some(space) = gate.router.space(self.index) {
+            if let Ok(space) = gate.router.space(self.index) {
                 let count = bytes.len().min(space.len());
                 space[..count].copy_from_slice(&bytes[..count]);
                 gate.router.filled(self.index, count);
@@ -493,7 +492,7 @@ impl Drop for Input {
             && gate
                 .router
                 .end_connection(self.index, Ending::Clean)
-                .is_none()
+                .is_err()
         {
             if self.shared.publish_turn.is_inside() {
                 gate.unended.push(self.index);

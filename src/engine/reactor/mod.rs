@@ -24,7 +24,7 @@ pub(crate) use self::shell::{Shell, run};
 use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::intake::framer::Ending;
-use crate::intake::router::Router;
+use crate::intake::router::{Full, Router};
 use crate::ledger::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, Notices};
@@ -246,7 +246,7 @@ impl ReactorCore {
         // A connection that has ended belongs to the batch that is open, also when what it left had to
         // wait for room.
         for index in 0..self.slots.len() {
-            if self.finish_ending(index).is_none() {
+            if self.finish_ending(index).is_err() {
                 return Next::Stalled(Duration::MAX);
             }
         }
@@ -260,7 +260,7 @@ impl ReactorCore {
             if last && self.tell_ends() {
                 return Next::Again;
             }
-            if self.router.cut(self.clock.next(), last).is_none() {
+            if self.router.cut(self.clock.next(), last).is_err() {
                 return Next::Stalled(Duration::MAX);
             }
             self.is_asked = false;
@@ -279,8 +279,8 @@ impl ReactorCore {
                     break;
                 };
                 self.slots[index].is_ready = false;
-                if self.read(index, now).is_none() {
-                    // Full. Whoever empties something wakes us; this source goes first then.
+                if self.read(index, now).is_err() {
+                    // Whoever empties something wakes us; this source goes first then.
                     self.slots[index].is_ready = true;
                     self.ready.push_front(index);
                     return Next::Stalled(self.clock.remaining(now));
@@ -303,7 +303,7 @@ impl ReactorCore {
                     false => Ending::Clean,
                 };
                 self.end_slot(index, ending, None);
-                let Some(()) = self.finish_ending(index) else {
+                let Ok(()) = self.finish_ending(index) else {
                     return Next::Stalled(self.clock.remaining(now));
                 };
             }
@@ -312,7 +312,7 @@ impl ReactorCore {
             self.phase = Phase::Finishing;
             self.clock.close(now);
             // The batch the end belongs to is complete: nobody waits for its time.
-            if self.router.cut(self.clock.next(), true).is_none() {
+            if self.router.cut(self.clock.next(), true).is_err() {
                 return Next::Stalled(self.clock.remaining(now));
             }
             self.phase = Phase::Finished;
@@ -390,7 +390,7 @@ impl ReactorCore {
             }
             // The others keep their turns.
             self.ready.retain(|&other| other != index);
-            if self.read(index, now).is_none() {
+            if self.read(index, now).is_err() {
                 self.slots[index].is_ready = true;
                 self.ready.push_front(index);
                 return Some(Next::Stalled(Duration::MAX));
@@ -427,19 +427,19 @@ impl ReactorCore {
         self.phase == Phase::Finished
     }
 
-    /// Reads one source, a bounded number of times. `None`: there was no room.
-    fn read(&mut self, index: usize, now: Duration) -> Option<()> {
+    /// Reads one source, a bounded number of times. Reads no more once it is [`Full`].
+    fn read(&mut self, index: usize, now: Duration) -> Result<(), Full> {
         for _ in 0..FILLS_PER_TURN {
             self.finish_ending(index)?;
             let slot = &mut self.slots[index];
             if slot.is_over {
-                return Some(());
+                return Ok(());
             }
             slot.is_finishing = false;
             // What a batched source owes is bounded by what it has for the batch.
             let draining = self.phase == Phase::Draining && !slot.owes;
             if draining && slot.drain_left == 0 {
-                return Some(());
+                return Ok(());
             }
             let mut space = self.router.space(index)?;
             if draining && space.len() > slot.drain_left {
@@ -459,12 +459,12 @@ impl ReactorCore {
                 Ok(Fill::Skipped(count)) => self.router.skipped(index, count),
                 Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
-                    return Some(());
+                    return Ok(());
                 }
                 Ok(Fill::Finishing(wake_at)) => {
                     slot.wake_at = Some(wake_at);
                     slot.is_finishing = true;
-                    return Some(());
+                    return Ok(());
                 }
                 Ok(Fill::Break { clean }) => {
                     let ending = if clean { Ending::Clean } else { Ending::Reset };
@@ -473,7 +473,7 @@ impl ReactorCore {
                 Ok(Fill::Complete) => {
                     slot.owes = false;
                     slot.wake_at = None;
-                    return Some(());
+                    return Ok(());
                 }
                 Ok(Fill::End) => self.end_slot(index, Ending::Clean, None),
                 Ok(Fill::Failed(error)) => self.lose(index, error),
@@ -483,7 +483,7 @@ impl ReactorCore {
         // There may be more: the next turn, after the clock and the other sources.
         self.slots[index].is_ready = true;
         self.ready.push_back(index);
-        Some(())
+        Ok(())
     }
 
     /// Calls a source, which is over if it panics.
@@ -560,9 +560,9 @@ impl ReactorCore {
     }
 
     /// Places what a connection that is over has left.
-    fn finish_ending(&mut self, index: usize) -> Option<()> {
+    fn finish_ending(&mut self, index: usize) -> Result<(), Full> {
         let Some((ending, before)) = self.slots[index].ending else {
-            return Some(());
+            return Ok(());
         };
         self.router.end_connection(index, ending)?;
         self.slots[index].ending = None;
@@ -574,7 +574,7 @@ impl ReactorCore {
                 bytes: after.truncated_bytes - before.truncated_bytes,
             });
         }
-        Some(())
+        Ok(())
     }
 
     fn tell_oversize(&mut self, index: usize) {

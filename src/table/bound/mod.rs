@@ -29,7 +29,7 @@ use self::limit::{later, later_of_tallies};
 use super::keys::{self, Packed};
 use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
-use super::segments::{Full, SegmentedTable, UNLIMITED};
+use super::segments::{SegmentedTable, TableFull, UNLIMITED};
 use super::{Long, Medium, Short, Table, long_bytes};
 use crate::config::OnLimit;
 use crate::limits::{
@@ -298,7 +298,7 @@ impl<V: Copy> Table<V> {
         hash: u64,
         packed: u64,
         value: V,
-    ) -> Result<(), Full> {
+    ) -> Result<(), TableFull> {
         let (seed, key) = (self.seed, packed.to_le_bytes());
         let (medium, long, arena, limit) = (&self.medium, &self.long, &self.arena, &self.limit);
         let allowed = || Self::allowed(limit, medium.bytes() + long.bytes(), arena.held());
@@ -316,7 +316,7 @@ impl<V: Copy> Table<V> {
         hash: u64,
         packed: u128,
         value: V,
-    ) -> Result<(), Full> {
+    ) -> Result<(), TableFull> {
         let (seed, key) = (self.seed, packed.to_le_bytes());
         let (short, long, arena, limit) = (&self.short, &self.long, &self.arena, &self.limit);
         let allowed = || Self::allowed(limit, short.bytes() + long.bytes(), arena.held());
@@ -329,7 +329,12 @@ impl<V: Copy> Table<V> {
 
     /// The same for a longer key.
     #[inline]
-    pub(super) fn try_insert_long(&mut self, hash: u64, key: &[u8], value: V) -> Result<(), Full> {
+    pub(super) fn try_insert_long(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: V,
+    ) -> Result<(), TableFull> {
         let (short, medium, limit) = (&self.short, &self.medium, &self.limit);
         let held = self.arena.held();
         let allowed = || Self::allowed(limit, short.bytes() + medium.bytes(), held);
@@ -339,7 +344,7 @@ impl<V: Copy> Table<V> {
             self.arena.copy(key)
         } else {
             let free = less(allowed(), self.long.bytes());
-            self.arena.copy_within(key, free / 2).ok_or(Full)?
+            self.arena.copy_within(key, free / 2).ok_or(TableFull)?
         };
         let entry = Long {
             hash,
@@ -351,7 +356,7 @@ impl<V: Copy> Table<V> {
         Ok(())
     }
 
-    fn try_insert(&mut self, packed: Packed<'_>, value: V) -> Result<(), Full> {
+    fn try_insert(&mut self, packed: Packed<'_>, value: V) -> Result<(), TableFull> {
         let hash = self.seed.hash(packed);
         match packed {
             Packed::Short(packed) => self.try_insert_short(hash, packed, value),

@@ -82,7 +82,7 @@ pub(super) struct SegmentedTable<T> {
 
 /// An entry has no place, and there may be no more places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct TableFull;
 
 /// For tables without a limit.
 pub(super) const UNLIMITED: usize = usize::MAX;
@@ -213,7 +213,7 @@ impl<T> SegmentedTable<T> {
         entry: T,
         hasher: impl Fn(&T) -> u64,
         allowed: impl Fn() -> usize,
-    ) -> Result<HashFlood, Full> {
+    ) -> Result<HashFlood, TableFull> {
         let mut strain = HashFlood::None;
         let mut segment = self.segment_mut(hash);
         if segment.table.len() == segment.table.capacity() {
@@ -235,7 +235,7 @@ impl<T> SegmentedTable<T> {
         hash: u64,
         hasher: &impl Fn(&T) -> u64,
         allowed: &impl Fn() -> usize,
-    ) -> Result<HashFlood, Full> {
+    ) -> Result<HashFlood, TableFull> {
         let segment = self.segment_mut(hash);
         if segment.table.len() == segment.table.capacity() {
             return self.make_room(hash, hasher, allowed());
@@ -268,7 +268,7 @@ impl<T> SegmentedTable<T> {
         hash: u64,
         hasher: &impl Fn(&T) -> u64,
         allowed: usize,
-    ) -> Result<HashFlood, Full> {
+    ) -> Result<HashFlood, TableFull> {
         loop {
             let depth_max = self.good_depth_max();
             let segment = self.segment_mut(hash);
@@ -291,7 +291,7 @@ impl<T> SegmentedTable<T> {
                 // It doubles: up to a segment's size, and beyond it as the way out of a flood. The old places
                 // are there until all entries have moved.
                 if allowed != UNLIMITED && buckets >= SEGMENT_BUCKETS {
-                    return Err(Full);
+                    return Err(TableFull);
                 }
                 self.check(Self::bytes_of(2 * buckets), allowed)?;
                 self.growths += 1;
@@ -310,10 +310,10 @@ impl<T> SegmentedTable<T> {
     }
 
     /// Whether `more` bytes may be held beside those there are.
-    fn check(&self, more: usize, allowed: usize) -> Result<(), Full> {
+    fn check(&self, more: usize, allowed: usize) -> Result<(), TableFull> {
         match self.bytes().checked_add(more) {
             Some(bytes) if bytes <= allowed => Ok(()),
-            _ => Err(Full),
+            _ => Err(TableFull),
         }
     }
 
