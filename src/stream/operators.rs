@@ -44,6 +44,7 @@
 //!
 //! ```
 //! use std::sync::mpsc;
+//! use microtally::Config;
 //! use microtally::prelude::*;
 //! # use microtally::{Fill, Source};
 //! # struct Text(&'static [u8]);
@@ -56,7 +57,7 @@
 //! #     fn name(&self) -> &str { "text" }
 //! # }
 //! let text = b"GET /a 200\nGET /b 404\nPOST /a 200\n";
-//! let ssc = StreamingContext::new(Duration::from_secs(5))?;
+//! let ssc = StreamingContext::one_batch(Config::default())?; // or a batch every few seconds
 //! let lines = ssc.source_stream(Text(text)); // socket_text_stream, text_file_stream …
 //!
 //! let (found, results) = mpsc::channel();
