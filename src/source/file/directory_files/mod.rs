@@ -41,11 +41,11 @@ use crate::time::BatchTime;
 /// ```no_run
 /// use microtally::prelude::*;
 /// use microtally::FileOptions;
-/// use microtally::sources::{Input, TextFiles};
+/// use microtally::sources::{DirectoryFiles, Input};
 ///
 /// let interval = Duration::from_secs(5);
 /// let ssc = StreamingContext::new(interval)?;
-/// let files = TextFiles::new("/var/spool/lines", interval, FileOptions::default())?;
+/// let files = DirectoryFiles::new("/var/spool/lines", interval, FileOptions::default())?;
 /// let lines = ssc.union_sources(vec![Box::new(files), Box::new(Input::stdin())])?;
 /// lines.count_by_value().pprint(10);
 /// ssc.start()?.await_termination()?;
@@ -139,7 +139,7 @@ fn open(path: &Path) -> io::Result<(File, First)> {
 
 impl fmt::Debug for DirectoryFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TextFiles")
+        f.debug_struct("DirectoryFiles")
             .field("name", &self.directory.name())
             .finish_non_exhaustive()
     }
