@@ -19,7 +19,7 @@ pub struct SoloPipeline<V> {
     table: Table<V>,
 }
 
-debug_fields!([V] SoloPipeline<V>, "Pipeline");
+debug_fields!([V] SoloPipeline<V>, "SoloPipeline");
 
 impl SoloPipeline<u64> {
     /// What `count_by_value` makes of lines and words.

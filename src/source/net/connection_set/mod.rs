@@ -77,7 +77,7 @@ pub struct ConnectionSet<C> {
     relieved: usize,
 }
 
-debug_fields!([C] ConnectionSet<C>, "Clients");
+debug_fields!([C] ConnectionSet<C>, "ConnectionSet");
 
 /// Lines, or tokens, that were dropped because they were too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
