@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::source::net::connector::{Connector, Endpoint, Lookup, Reconnect, lower};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Port, Source};
 use crate::sys;
 
 /// A TCP connection made as a client, made again when it is lost.
@@ -87,21 +87,7 @@ impl Source for TcpClient {
         self.0.start(port);
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        self.0.fill(buf, now)
-    }
-
-    fn drain(&mut self) -> usize {
-        self.0.drain()
-    }
-
-    fn ended(&mut self) {
-        self.0.ended();
-    }
-
-    fn name(&self) -> &str {
-        self.0.name()
-    }
+    source_through!(0);
 }
 
 /// A peer whose cable was pulled is noticed after about two minutes.

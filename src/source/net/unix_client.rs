@@ -12,7 +12,7 @@ use mio::net::UnixStream;
 
 use crate::notice::url_of_path;
 use crate::source::net::connector::{Connector, Endpoint, Lookup, Reconnect};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Port, Source};
 use crate::sys;
 
 /// A connection to a Unix socket made as a client, made again when it is lost.
@@ -75,19 +75,5 @@ impl Source for UnixClient {
         self.0.start(port);
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        self.0.fill(buf, now)
-    }
-
-    fn drain(&mut self) -> usize {
-        self.0.drain()
-    }
-
-    fn ended(&mut self) {
-        self.0.ended();
-    }
-
-    fn name(&self) -> &str {
-        self.0.name()
-    }
+    source_through!(0);
 }

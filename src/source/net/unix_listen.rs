@@ -22,7 +22,7 @@ use crate::notice::Notice;
 use crate::notice::url_of_path;
 use crate::source::net::connector::lower;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Port, Source};
 use crate::sys;
 use crate::sys::proc;
 use crate::time::BatchTime;
@@ -182,24 +182,10 @@ impl Source for UnixListen {
         self.listen.start(port, proc::descriptors());
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        self.listen.fill(buf, now)
-    }
-
     fn batch_due(&mut self, _time: BatchTime) -> bool {
         self.listen.batch_due();
         false
     }
 
-    fn drain(&mut self) -> usize {
-        self.listen.drain()
-    }
-
-    fn ended(&mut self) {
-        self.listen.ended();
-    }
-
-    fn name(&self) -> &str {
-        self.listen.name()
-    }
+    source_through!(listen);
 }

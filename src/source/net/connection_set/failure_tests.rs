@@ -1,35 +1,15 @@
 //! Reads that fail, are interrupted, or whose edges are lost.
 
-use std::collections::VecDeque;
-use std::io::{self, Read};
-
 use super::*;
-
-/// What each read answers: bytes, or the error of this number. Then there is nothing.
-struct Answers(VecDeque<std::result::Result<&'static str, i32>>);
-
-impl Read for Answers {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.pop_front() {
-            Some(Ok(text)) => {
-                buf[..text.len()].copy_from_slice(text.as_bytes());
-                Ok(text.len())
-            }
-            Some(Err(number)) => Err(io::Error::from_raw_os_error(number)),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
+use crate::source::net::scripted::{Answer, Answers};
 
 const EINTR: i32 = 4;
 const ENOMEM: i32 = 12;
 
 /// What is given until nobody has anything, and how connections were closed: the error and the bytes lost.
-fn answered<const N: usize>(
-    answers: [std::result::Result<&'static str, i32>; N],
-) -> (String, Vec<(Option<i32>, usize)>) {
+fn answered<const N: usize>(answers: [Answer; N]) -> (String, Vec<(Option<i32>, usize)>) {
     let mut clients = ConnectionSet::new(1 << 10, 1 << 10);
-    clients.add(Answers(answers.into()));
+    clients.add(Answers::from(answers));
     let (mut output, mut closed) = (Vec::new(), Vec::new());
     let mut buf = [0; 64];
     loop {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mio::{Registry, Token};
+use mio::Token;
 
 use super::*;
 use crate::ledger::{Account, Intake};
@@ -24,19 +24,7 @@ impl Read for Stream {
     }
 }
 
-impl mio::event::Source for Stream {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
+has_no_events!(Stream);
 
 impl Endpoint for Sender {
     type Address = ();

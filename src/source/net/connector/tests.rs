@@ -3,52 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use mio::{Registry, Token};
+use mio::Token;
 
 use super::*;
 use crate::notice::Notices;
+use crate::source::net::scripted::{Answer, Answers};
 
 const ENOMEM: i32 = 12;
 const EINTR: i32 = 4;
 
-/// What each read of a connection answers: bytes, or the error of this number. Then there is nothing.
-type Reads = VecDeque<Result<&'static str, i32>>;
-
-struct Scripted(Reads);
-
-impl Read for Scripted {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.pop_front() {
-            Some(Ok(text)) => {
-                buf[..text.len()].copy_from_slice(text.as_bytes());
-                Ok(text.len())
-            }
-            Some(Err(number)) => Err(io::Error::from_raw_os_error(number)),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl mio::event::Source for Scripted {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Connections that are made at once, one after the other.
-struct Script(Mutex<VecDeque<Reads>>);
+struct Script(Mutex<VecDeque<Answers>>);
 
 impl Endpoint for Script {
     type Address = ();
-    type Stream = Scripted;
+    type Stream = Answers;
 
     fn lookup(&self) -> Lookup<()> {
         Lookup::Known(())
@@ -58,18 +27,16 @@ impl Endpoint for Script {
         unreachable!("the address is known")
     }
 
-    fn open(&self, _address: ()) -> io::Result<Scripted> {
-        let reads = self.0.lock().unwrap().pop_front();
-        reads
-            .map(Scripted)
-            .ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
+    fn open(&self, _address: ()) -> io::Result<Answers> {
+        let next = self.0.lock().unwrap().pop_front();
+        next.ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
     }
 
-    fn take_error(_stream: &Scripted) -> io::Result<Option<io::Error>> {
+    fn take_error(_stream: &Answers) -> io::Result<Option<io::Error>> {
         Ok(None)
     }
 
-    fn is_made(_stream: &Scripted) -> bool {
+    fn is_made(_stream: &Answers) -> bool {
         true
     }
 }
@@ -80,7 +47,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new<const N: usize>(reconnect: Reconnect, reads: [Result<&'static str, i32>; N]) -> Rig {
+    fn new<const N: usize>(reconnect: Reconnect, reads: [Answer; N]) -> Rig {
         let target = Script(Mutex::new([reads.into()].into()));
         let mut dial = Connector::new(target, "tcp://host:1".to_owned(), reconnect);
         let told = Arc::<Mutex<Vec<String>>>::default();

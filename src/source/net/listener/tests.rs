@@ -49,39 +49,25 @@ struct ScriptedStream {
     unregistered: Arc<AtomicUsize>,
 }
 
-impl ScriptedDoor {
-    fn register(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+has_no_events!(ScriptedDoor);
 
-impl ScriptedStream {
-    fn register(&mut self) -> io::Result<()> {
+impl mio::event::Source for ScriptedStream {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         let fail = |left: usize| left.checked_sub(1);
         match self.unregistered.fetch_update(Relaxed, Relaxed, fail) {
             Ok(_) => Err(io::Error::from_raw_os_error(ENOSPC)),
             Err(_) => Ok(()),
         }
     }
-}
 
-macro_rules! is_never_registered {
-    ($($kind:ty),*) => {$(
-        impl mio::event::Source for $kind {
-            fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                <$kind>::register(self)
-            }
-            fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                Ok(())
-            }
-            fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-                Ok(())
-            }
-        }
-    )*};
-}
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
 
-is_never_registered!(ScriptedDoor, ScriptedStream);
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Read for ScriptedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -204,6 +190,28 @@ impl Bench {
         panic!("it spins")
     }
 
+    /// Fills at `now`; there is nothing, and `at` is the time of the next attempt.
+    #[track_caller]
+    fn waits_until(&mut self, now: Duration, at: Duration) {
+        let fill = self.fill(now);
+        assert!(
+            matches!(fill, Fill::Pending(Some(next)) if next == at),
+            "{fill:?}"
+        );
+    }
+
+    /// A listener of two clients, both of whom are there and stay.
+    fn full_with_two() -> Bench {
+        let options = Options {
+            connections_max: Some(2),
+            ..Options::default()
+        };
+        let mut bench = Bench::new(&options, 1024);
+        bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
+        bench.fill(ms(0));
+        bench
+    }
+
     /// The client of this number, before which so many numbers are free, sends something.
     fn send(&mut self, number: usize, free: usize, text: &[u8]) {
         let guest = self.listen.clients.connections().nth(number - free);
@@ -273,17 +281,9 @@ fn case_24_clients_wait_for_descriptors_and_are_told_of_once() {
         let pause = ms(limits::ACCEPT_AGAIN_MS);
         for attempt in 0..3 {
             let now = pause * attempt;
-            let fill = bench.fill(now);
-            assert!(
-                matches!(fill, Fill::Pending(Some(at)) if at == now + pause),
-                "{fill:?}"
-            );
+            bench.waits_until(now, now + pause);
             // Called for another reason: the pause holds.
-            let fill = bench.fill(now + ms(1));
-            assert!(
-                matches!(fill, Fill::Pending(Some(at)) if at == now + pause),
-                "{fill:?}"
-            );
+            bench.waits_until(now + ms(1), now + pause);
         }
         assert!(matches!(bench.fill(pause * 3), Fill::Pending(None)));
         assert_eq!(bench.output, b"hello\nhello\n");

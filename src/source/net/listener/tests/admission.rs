@@ -4,13 +4,7 @@ use super::*;
 
 #[test]
 fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
-    let options = Options {
-        connections_max: Some(2),
-        ..Options::default()
-    };
-    let mut bench = Bench::new(&options, 1024);
-    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
-    bench.fill(ms(0));
+    let mut bench = Bench::full_with_two();
     bench.arrive((0..3).map(|_| hello()));
     let fill = bench.fill(ms(1));
     assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
@@ -62,11 +56,7 @@ fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
     let pause = ms(limits::ACCEPT_AGAIN_MS);
     for attempt in 0..3 {
         let now = pause * attempt;
-        let fill = bench.fill(now);
-        assert!(
-            matches!(fill, Fill::Pending(Some(at)) if at == now + pause),
-            "{fill:?}"
-        );
+        bench.waits_until(now, now + pause);
     }
     assert!(matches!(bench.fill(pause * 3), Fill::Pending(None)));
     assert_eq!(bench.output, b"hello\nhello\n");
@@ -90,13 +80,7 @@ fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
 
 #[test]
 fn who_has_ended_is_read_to_the_end_before_anybody_is_refused() {
-    let options = Options {
-        connections_max: Some(2),
-        ..Options::default()
-    };
-    let mut bench = Bench::new(&options, 1024);
-    bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
-    bench.fill(ms(0));
+    let mut bench = Bench::full_with_two();
     // Far more than one call reads, so that others come long before its end is seen.
     bench.send(0, 0, &b"x\n".repeat(10_000));
     bench.end(0, 0);
