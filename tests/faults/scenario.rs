@@ -245,6 +245,8 @@ impl Scenario {
         command
             .args(args)
             .current_dir(root)
+            // As users have it. A backtrace allocates, and std never returns from one whose allocation fails.
+            .env("RUST_BACKTRACE", "0")
             .env("FAULT", fault.unwrap_or_default())
             .env("FAULT_LOG", log)
             .env("LD_PRELOAD", shim())
