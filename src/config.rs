@@ -78,7 +78,7 @@ pub enum OnLimit {
     /// ([`reduce_by_key_so_far`](crate::stream::Reduced::reduce_by_key_so_far)) take theirs from the same share and
     /// keep it: once it is used up, the tables of a batch have an eighth of their part each, and refuse keys earlier.
     Other,
-    /// As [`Other`](Self::Other) for the batch in which it happens. That batch is put out, and the run ends
+    /// As [`Other`](Self::Other) for the batch in which it happens. That batch is published, and the run ends
     /// with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally) gives the error instead
     /// of the batch.
     Fail,
@@ -194,7 +194,7 @@ impl Config {
     /// For small batches whose result is wanted within microseconds. Off by default.
     ///
     /// The thread that reads (of an [`Engine`](crate::Engine): that cuts or flushes) counts what is
-    /// there itself instead of waking a shard, and the thread that completes a batch puts it out itself
+    /// there itself instead of waking a shard, and the thread that completes a batch publishes it itself
     /// instead of waking the publisher: nobody is waited for. The price: outputs run on those threads,
     /// so a slow one holds up reading, and one core does the work of small batches. An output must not
     /// wait for a lock that is held around [`Engine::cut`](crate::Engine::cut), nor write to the engine
@@ -225,7 +225,7 @@ impl Config {
     }
 
     /// Memory in bytes that the engine may take for everything whose size depends on the input: blocks,
-    /// the keys of the batch that is counted and of the one that is put out, ranking all of them, windows
+    /// the keys of the batch that is counted and of the one that is published, ranking all of them, windows
     /// over them, records longer than a block, decoders of compressed input. No limit by default.
     ///
     /// It is divided when the engine starts; too little for the fixed parts is refused then, with the number

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     Sink,
     /// The reader of an output went away (`EPIPE`): not a failure for most programs.
     SinkClosed,
-    /// A function of the user's panicked. In a pipeline: the batch was not put out. In an output: the
+    /// A function of the user's panicked. In a pipeline: the batch was not published. In an output: the
     /// other outputs of the batch got it all the same. In a source: it is over, the others go on.
     UserFunction,
     /// The memory limit was reached, and that was to end the run ([`OnLimit::Fail`](crate::OnLimit::Fail)).
@@ -56,7 +56,7 @@ pub enum ErrorKind {
     /// A call that had a time limit did not finish in time.
     TimedOut,
     /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What was
-    /// put out before is right, nothing is put out after.
+    /// published before is right, nothing is published after.
     Internal,
 }
 

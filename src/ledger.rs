@@ -218,7 +218,7 @@ impl Account {
 /// # Errors
 ///
 /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) with both sides of the ledger: a bug of this
-/// crate, after which no further result may be put out.
+/// crate, after which no further result may be published.
 pub(crate) fn close_ledger(before: &Intake, now: &Intake, counted: &Counted) -> Result<()> {
     let delta = now.since(before)?;
     // Checked, because a release build wraps: two sides that wrapped could be equal by chance.

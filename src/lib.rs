@@ -162,15 +162,13 @@ mod tally;
 
 pub mod stream;
 
-pub use crate::batch::BatchStats;
 pub use crate::batch::ranking::{Ranked, Ranking};
-pub use crate::batch::{Batch, Value};
+pub use crate::batch::{Batch, BatchStats, Value};
 pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
 pub use crate::engine::push::{Engine, EngineBuilder, Finished, Input};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::notice::LooksLike;
-pub use crate::notice::Notice;
+pub use crate::notice::{LooksLike, Notice};
 pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
 pub use crate::source::file::directory::FileOptions;
@@ -179,8 +177,7 @@ pub use crate::source::{Fill, Port, Source, Waker};
 pub use crate::split::{LineEnds, Rule};
 pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
-pub use crate::time::BatchTime;
-pub use crate::time::Clock;
+pub use crate::time::{BatchTime, Clock};
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {

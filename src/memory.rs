@@ -114,7 +114,7 @@ pub(crate) struct Division<'a> {
     pub(crate) config: &'a Config,
     /// Threads that count, the reading one included.
     pub(crate) shards: usize,
-    /// Sets of tables a shard has: one is filled while the other is put out.
+    /// Sets of tables a shard has: one is filled while the other is published.
     pub(crate) sets: usize,
     pub(crate) blocks: usize,
     pub(crate) framers: usize,
@@ -266,7 +266,7 @@ impl Division<'_> {
         if needs.table_bytes_min == 0 {
             return 0;
         }
-        // One is filled, the other is merged and put out; the largest of these is the one merged into.
+        // One is filled, the other is merged and published; the largest of these is the one merged into.
         let filled = self.shards * (self.sets + needs.own_tables);
         // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7 tables.
         let ranking = 2;

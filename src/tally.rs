@@ -4,8 +4,7 @@
 //! word costs no allocation, so a steady vocabulary costs none at all. Must not know: time, threads,
 //! files.
 
-use crate::batch::Batch;
-use crate::batch::BatchStats;
+use crate::batch::{Batch, BatchStats};
 use crate::config::{Config, OnLimit};
 use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::error::{Error, ErrorKind, Result};

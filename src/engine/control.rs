@@ -20,7 +20,7 @@ thread_local! {
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Stop reading, count everything that was received, put out the last batch.
+    /// Stop reading, count everything that was received, publish the last batch.
     Graceful,
     /// End at once; the batch being filled is dropped.
     Immediate,
@@ -30,7 +30,7 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStats {
-    /// Batches put out, also those in which a function of the user's failed.
+    /// Batches published, also those in which a function of the user's failed.
     pub batches: u64,
     /// Records that came in for them.
     pub records: u64,
@@ -217,7 +217,7 @@ impl Control {
         (self.wake_reader)();
     }
 
-    /// There was no room for a key, and that ends the run: what was read is counted and put out.
+    /// There was no room for a key, and that ends the run: what was read is counted and published.
     pub(crate) fn memory_is_full(&self) {
         // Relaxed: as above.
         if !self.is_full.swap(true, Ordering::Relaxed) {
@@ -277,7 +277,7 @@ impl Control {
         });
     }
 
-    /// A batch was put out.
+    /// A batch was published.
     pub(crate) fn batch_done<'a>(
         &self,
         delay: Duration,
@@ -286,14 +286,14 @@ impl Control {
         self.state().stats.add(delay, streams);
     }
 
-    /// Nothing will be put out any more.
+    /// Nothing will be published any more.
     pub(crate) fn stopped(&self) {
         self.state().stopped = true;
         self.changed.notify_all();
         (self.wake_reader)();
     }
 
-    /// Whether nothing will be put out any more.
+    /// Whether nothing will be published any more.
     pub(crate) fn is_stopped(&self) -> bool {
         self.state().stopped
     }
@@ -308,7 +308,7 @@ impl Control {
         self.state().error.clone()
     }
 
-    /// Waits until nothing will be put out any more, `at_most` so long, whatever has failed meanwhile. Returns
+    /// Waits until nothing will be published any more, `at_most` so long, whatever has failed meanwhile. Returns
     /// whether it is so.
     pub(crate) fn wait_stopped(&self, at_most: Duration) -> bool {
         let running = |state: &mut State| !state.stopped;

@@ -224,7 +224,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
 pub(crate) fn check_memory(shards: usize, block_bytes: usize, pipelines: &[Needs]) -> Result<()> {
     let lane = |needs: &Needs| (2 + needs.own_tables) * needs.table_bytes_min + COUNTER_BYTES;
     let lanes = shards.saturating_mul(pipelines.iter().map(lane).sum());
-    // A thread for each shard, the one that reads among them, and one that puts out.
+    // A thread for each shard, the one that reads among them, and one that publishes.
     let stacks = (shards + 1).saturating_mul(STACK_BYTES + THREAD_BYTES);
     let bytes = block_bytes.saturating_add(lanes).saturating_add(stacks);
     if sys::has_memory(bytes) {
@@ -300,7 +300,7 @@ pub(crate) fn launch(
 }
 
 impl Runtime {
-    /// The threads of an engine, none so far, whose batches are put out at `publish_turn`.
+    /// The threads of an engine, none so far, whose batches are published at `publish_turn`.
     fn new(control: Arc<Control>, publish_turn: Arc<PublishTurn>) -> Self {
         Runtime {
             control,
@@ -393,7 +393,7 @@ impl Runtime {
         check(&self.control, &self.publish_turn, call)
     }
 
-    /// Stops, and waits until it is done: `at_most` so long, or, without a limit, as long as batches are put out and
+    /// Stops, and waits until it is done: `at_most` so long, or, without a limit, as long as batches are published and
     /// [`STOP_DRAIN_MS_MAX`] beside that.
     ///
     /// # Errors
@@ -439,7 +439,7 @@ impl Runtime {
         }
     }
 
-    /// Waits until nothing will be put out any more, for `at_most`; where outputs are free to take their time, what
+    /// Waits until nothing will be published any more, for `at_most`; where outputs are free to take their time, what
     /// they take does not count. Returns whether it is so.
     pub(crate) fn wait_stopped(&self, at_most: Duration, are_outputs_free: bool) -> bool {
         if !are_outputs_free {

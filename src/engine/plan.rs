@@ -1,7 +1,7 @@
 //! What an engine is to compute, as the engine sees it: pipelines in the shards, outputs behind them.
 //!
 //! Promise: the two planes meet here and nowhere else. A [`Pipeline`] is compiled into one stage a shard
-//! (the record plane); an [`Output`] sees each merged batch once, where it is put out (the batch plane).
+//! (the record plane); an [`Output`] sees each merged batch once, where it is published (the batch plane).
 //! Must not know: operators, formats.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Where batches are put out: the publisher, and who may step it.
+//! Where batches are published: the publisher, and who may step it.
 //!
-//! Promise: one thread at a time puts batches out, in order; a batch that is complete is put out by
+//! Promise: one thread at a time publishes batches, in order; a batch that is complete is published by
 //! whoever looks next, and somebody always looks. Must not know: what a batch holds, formats.
 //!
 //! Throughput mode: `mt-publisher` does it, woken by whoever hands tables over. In low-latency mode the
@@ -47,12 +47,12 @@ pub(crate) struct PublishTurn {
     /// `mt-publisher`.
     owner: OnceLock<Thread>,
     low_latency: bool,
-    /// The thread that puts batches out now, as [`here`] names it; 0 for none.
+    /// The thread that publishes batches now, as [`here`] names it; 0 for none.
     server: AtomicUsize,
 }
 
 impl PublishTurn {
-    /// Turns at `publisher`. In low-latency mode every thread puts out what it completes.
+    /// Turns at `publisher`. In low-latency mode every thread publishes what it completes.
     pub(crate) fn new(
         publisher: Publisher,
         wake: Arc<Wake>,
@@ -77,7 +77,7 @@ impl PublishTurn {
         self.control.is_own_thread() || self.server.load(Ordering::Relaxed) == here()
     }
 
-    /// Whether batches are being put out at this moment.
+    /// Whether batches are being published at this moment.
     pub(crate) fn is_serving(&self) -> bool {
         self.server.load(Ordering::Relaxed) != 0
     }
@@ -103,7 +103,7 @@ impl PublishTurn {
         }
     }
 
-    /// The reading side has cut epochs: puts out what is complete, in low-latency mode. Otherwise the
+    /// The reading side has cut epochs: publishes what is complete, in low-latency mode. Otherwise the
     /// router has woken `mt-publisher`.
     pub(crate) fn has_cut(&self) {
         if self.low_latency {

@@ -1,4 +1,4 @@
-//! Merges what the shards hand over, checks it, puts it out and gives the tables back.
+//! Merges what the shards hand over, checks it, publishes it and gives the tables back.
 //!
 //! Promise: epochs come out in order, complete or not at all; a batch whose ledger does not close ends
 //! the run. Must not know: formats, sockets, what a pipeline computes, which thread it is on.
@@ -29,11 +29,11 @@ const BEHIND_MIN: Duration = Duration::from_millis(100);
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// A batch was put out; the tables of these shards are back.
+    /// A batch was published; the tables of these shards are back.
     Published(ShardSet),
     /// No batch was cut, or not all of its shards have handed over.
     Waiting,
-    /// The last batch was put out.
+    /// The last batch was published.
     Done,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Publisher {
     /// The memory limit, and what happens there.
     limit: Option<(usize, OnLimit)>,
     is_limit_told: bool,
-    /// The last batch was put out.
+    /// The last batch was published.
     is_done: bool,
 }
 

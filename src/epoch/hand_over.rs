@@ -1,7 +1,7 @@
 //! The hand-over of a shard's tables, by pointer, at an epoch mark.
 //!
 //! Promise: a shard never waits for another shard; it waits only for its own spare tables, and those
-//! come back as soon as the epoch before has been put out. Must not know: what the tables hold.
+//! come back as soon as the epoch before has been published. Must not know: what the tables hold.
 //!
 //! Each shard owns two sets of tables. One is being filled; the other is with the publisher or waits as
 //! the spare. So at most one set is on its way in either direction.

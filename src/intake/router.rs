@@ -58,7 +58,7 @@ pub(crate) struct Router {
     block: u64,
     /// Epochs cut so far.
     epoch: u64,
-    /// Epochs put out so far, told by the publisher.
+    /// Epochs published so far, told by the publisher.
     published: Arc<AtomicU64>,
     publisher: Option<Thread>,
 }
@@ -228,7 +228,7 @@ impl Router {
         }
     }
 
-    /// Ends an epoch behind everything that was read. In low-latency mode the caller then puts out what
+    /// Ends an epoch behind everything that was read. In low-latency mode the caller then publishes what
     /// is complete, for the publisher is not woken. [`Full`] when there is no room for what is
     /// complete or too many epochs are under way: call again, and read nothing until it worked.
     pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Result<(), Full> {

@@ -1,7 +1,7 @@
 //! The pinned thread of one shard: pop, count, give back; at a mark, hand over.
 //!
 //! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a park,
-//! when none does. (In low-latency mode whoever hands over last puts the batch out, and that may be this
+//! when none does. (In low-latency mode whoever hands over last publishes the batch, and that may be this
 //! thread.) Must not know: why it was started and what stops the engine.
 
 use std::hint::spin_loop;

@@ -270,7 +270,7 @@
 //! in a row that it has missed. When one more fails, the state is lost, and its batches fail from then on. What was
 //! folded in the shards (`reduce_by_key` and its like on bytes) is not kept record by record: a function that panics
 //! there fails the windows that the batch is in, and ends [`reduce_by_key_so_far`](super::Reduced::reduce_by_key_so_far).
-//! Nothing wrong is ever put out.
+//! Nothing wrong is ever published.
 //!
 //! # The DStream API
 //!

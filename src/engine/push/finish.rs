@@ -1,6 +1,6 @@
 //! The end of an engine that is pushed into: the last batch, and what it leaves.
 //!
-//! Promise: what was written is put out, whatever failed before; with a time limit the call returns in time, whatever
+//! Promise: what was written is published, whatever failed before; with a time limit the call returns in time, whatever
 //! outputs do. Must not know: how bytes are taken and cut.
 
 use std::sync::{MutexGuard, TryLockError};
@@ -8,16 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Engine, Shared, WAIT_MS_MAX};
-use crate::batch::Batch;
-use crate::batch::BatchStats;
+use crate::batch::{Batch, BatchStats};
 use crate::engine::control::{RunStats, Stop};
 use crate::error::{Error, Result};
 use crate::intake::framer::Ending;
 use crate::limits::STOP_THREADS_MS_MAX;
 use crate::table::Table;
 use crate::table::keys::Seed;
-use crate::time::BatchTime;
-use crate::time::{BatchClock, Deadline, as_ms};
+use crate::time::{BatchClock, BatchTime, Deadline, as_ms};
 
 /// What a finished engine leaves: the last batch, owned, and sums over the run.
 #[derive(Debug)]
@@ -78,7 +76,7 @@ impl Engine {
             }
         }
         drop(gate);
-        // Held until nothing is put out any more: the clock thread cuts nothing behind the last batch.
+        // Held until nothing is published any more: the clock thread cuts nothing behind the last batch.
         let Some(mut batches) = self.shared.lock_batches_until(until) else {
             return Err(self.give_up());
         };

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 pub use self::finish::Finished;
 use self::finish::is_past;
-use crate::batch::Batch;
-use crate::batch::BatchStats;
+use crate::batch::{Batch, BatchStats};
 use crate::config::{self, Config};
 use crate::engine::control::{Control, RunStats};
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
@@ -31,8 +30,7 @@ use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::split::Rule;
 use crate::table::Table;
-use crate::time::BatchTime;
-use crate::time::{BatchClock, Clock, Deadline};
+use crate::time::{BatchClock, BatchTime, Clock, Deadline};
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
@@ -285,8 +283,8 @@ impl Engine {
     }
 
     /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch is
-    /// cut; it is put out soon after, on the publisher thread. In [low-latency
-    /// mode](Config::low_latency) it has been put out before `cut` returns, on the calling thread, unless
+    /// cut; it is published soon after, on the publisher thread. In [low-latency
+    /// mode](Config::low_latency) it has been published before `cut` returns, on the calling thread, unless
     /// shards have a part in it (it was larger than a block, or they are busy with an earlier one) or
     /// another thread is putting batches out: then that one does it.
     ///
@@ -304,18 +302,18 @@ impl Engine {
         }
     }
 
-    /// Sums over the batches put out so far.
+    /// Sums over the batches published so far.
     pub fn stats(&self) -> RunStats {
         self.shared.control.stats()
     }
 
-    /// Ends the input, puts out the last batch and stops. Inputs that still exist give errors then.
+    /// Ends the input, publishes the last batch and stops. Inputs that still exist give errors then.
     ///
     /// It waits as long as outputs take; [`finish_within`](Self::finish_within) does not.
     ///
     /// # Errors
     ///
-    /// The engine or a batch has failed; the error says why. Where a batch has failed all others were put out, the
+    /// The engine or a batch has failed; the error says why. Where a batch has failed all others were published, the
     /// last one included: [`finish_anyway`](Self::finish_anyway) returns it beside the error.
     /// [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's own output or notice handler, where
     /// the call would wait for itself: the engine then stops at once. The same kind in a forked process, where the
@@ -346,7 +344,7 @@ impl Engine {
         self.end(None)
     }
 
-    /// As [`finish`](Self::finish), for at most that long, outputs included. What was not put out by then is lost,
+    /// As [`finish`](Self::finish), for at most that long, outputs included. What was not published by then is lost,
     /// and a function that does not return is left behind on its thread. (In [low-latency
     /// mode](Config::low_latency) an output may run on the calling thread, which returns when the output does.)
     ///

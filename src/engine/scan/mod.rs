@@ -1,7 +1,7 @@
 //! The door for files that are there: counted on all cores as one batch, without a reading thread.
 //!
 //! Promise: the batch holds every record of every file once, wherever the pieces begin and end; its
-//! ledger is checked like any other. Must not know: what is counted, what is put out, batch intervals
+//! ledger is checked like any other. Must not know: what is counted, what is published, batch intervals
 //! that pass meanwhile.
 //!
 //! A file is taken in pieces, by whichever worker is free. A record belongs to the piece in which it
@@ -51,8 +51,7 @@ use crate::shard::ShardCore;
 use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
 use crate::sys;
 use crate::table::keys::Seed;
-use crate::time::BatchTime;
-use crate::time::{BatchClock, Clock};
+use crate::time::{BatchClock, BatchTime, Clock};
 
 /// The files of one stream.
 pub(crate) struct FilesOf {
@@ -60,7 +59,7 @@ pub(crate) struct FilesOf {
     pub(crate) files: Files,
 }
 
-/// Starts the threads that count `sets` and put their one batch out. The framers of `order` mean nothing.
+/// Starts the threads that count `sets` and publish their one batch. The framers of `order` mean nothing.
 ///
 /// # Errors
 ///
@@ -268,7 +267,7 @@ impl ScanPool {
         // Also after a stop: what was read is counted.
         self.share
             .help(|block, stream| hand.core.count(block, stream));
-        // What is cut at once would not be put out: the publisher is told to end.
+        // What is cut at once would not be published: the publisher is told to end.
         if self.control.requested() == Some(Stop::Immediate) {
             return;
         }

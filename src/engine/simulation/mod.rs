@@ -90,7 +90,7 @@ impl Random {
     }
 }
 
-/// Keeps what was put out.
+/// Keeps what was published.
 #[derive(Clone, Default)]
 pub(super) struct Keep(pub(super) Arc<Mutex<Vec<(u64, Counts)>>>);
 
@@ -558,7 +558,7 @@ fn drain(world: &mut World) {
     );
 }
 
-/// Compares what was put out with what was read.
+/// Compares what was published with what was read.
 fn check(world: &World) {
     let kept = world.kept.0.lock().unwrap();
     let times: Vec<u64> = kept.iter().map(|(time, _)| *time).collect();

@@ -23,9 +23,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::batch::BatchStats;
 use crate::batch::ranking::Ranking;
-use crate::batch::{Batch, Value};
+use crate::batch::{Batch, BatchStats, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};

@@ -12,15 +12,14 @@ use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::error::Result;
-use crate::limits;
 use crate::source::net::bind;
 use crate::source::net::bind::Protocol;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::net::tcp_client::{keep_alive, shown};
 use crate::source::{Port, Source};
-use crate::sys;
 use crate::sys::proc;
 use crate::time::BatchTime;
+use crate::{limits, sys};
 
 /// Many TCP clients as one stream of lines.
 ///

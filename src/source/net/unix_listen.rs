@@ -17,15 +17,13 @@ use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::limits;
-use crate::notice::Notice;
-use crate::notice::url_of_path;
+use crate::notice::{Notice, url_of_path};
 use crate::source::net::connector::lower;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::{Port, Source};
-use crate::sys;
 use crate::sys::proc;
 use crate::time::BatchTime;
+use crate::{limits, sys};
 
 /// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
 /// which is the same for TCP.

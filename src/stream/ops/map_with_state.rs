@@ -10,8 +10,7 @@ use crate::error::guarded;
 use crate::stream::ops::state_map::{Before, StateMap, Touch, Undo};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
-use crate::time::BatchTime;
-use crate::time::as_ms;
+use crate::time::{BatchTime, as_ms};
 
 /// The state of the key at hand, in a function of [`map_with_state`](RddStream::map_with_state).
 #[derive(Debug)]

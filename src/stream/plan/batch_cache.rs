@@ -306,7 +306,7 @@ pub(crate) fn all_of<'a, T: 'a>(
     made.filter_map(Result::transpose).collect()
 }
 
-/// A stream of one value a key and batch, kept as a table for as long as its batch is being put out.
+/// A stream of one value a key and batch, kept as a table for as long as its batch is being published.
 pub(crate) trait BatchTable<V>: Send + Sync {
     /// Calls `f` with the batch at `time`, if the stream gave one.
     fn with(
@@ -376,7 +376,7 @@ impl<H> LentTable<H> {
         self.lock().at = Some((time, Err(failure.clone())));
     }
 
-    /// The batch has been put out: takes back what `make` lent.
+    /// The batch has been published: takes back what `make` lent.
     pub(crate) fn forget(&self, take_back: impl FnOnce(&mut H)) {
         let mut holding = self.lock();
         if let Some((_, Ok(()))) = holding.at.take() {

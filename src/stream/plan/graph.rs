@@ -81,7 +81,7 @@ pub(crate) trait Operator: Send {
     /// The batch could not be made: tells those that use it.
     fn fail(&mut self, time: BatchTime, failure: &Failure);
 
-    /// The batch has been put out.
+    /// The batch has been published.
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {}
 }
 

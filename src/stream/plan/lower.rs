@@ -220,7 +220,7 @@ where
     })
 }
 
-/// Lends the merged table of a node to the batch plane, for as long as the batch is being put out.
+/// Lends the merged table of a node to the batch plane, for as long as the batch is being published.
 struct FromTable<V> {
     name: &'static str,
     held: Arc<LentTable<Table<V>>>,

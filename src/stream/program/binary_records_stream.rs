@@ -17,7 +17,7 @@ use crate::time::BatchTime;
 impl StreamingContext {
     /// The records of the files that are put into a directory, each of `record_bytes` bytes, at least one:
     /// Spark's `binaryRecordsStream`. See [`FileOptions`] for which files, and when; `path` may have
-    /// wildcards. Each file is a partition, read where batches are put out.
+    /// wildcards. Each file is a partition, read where batches are published.
     ///
     /// A file whose length is no multiple of the records' fails its batch.
     ///

@@ -11,13 +11,12 @@ use crate::engine::control::Control;
 use crate::engine::plan::failed_drop;
 use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::shard::panic_message;
-use crate::time::BatchTime;
-use crate::time::Clock;
+use crate::time::{BatchTime, Clock};
 
 /// Is told what happens in a context: Spark's `StreamingListener`. Every method does nothing unless it is
 /// written.
 ///
-/// Methods are called one at a time, on the engine's threads: while one runs, no batch is put out. A
+/// Methods are called one at a time, on the engine's threads: while one runs, no batch is published. A
 /// listener may ask for a stop through a [`StopHandle`](crate::StopHandle); a listener that panics is not
 /// called again, and [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
 /// error.
@@ -40,11 +39,11 @@ pub trait StreamingListener: Send {
     fn on_receiver_error(&mut self, _receiver: &ReceiverInfo) {}
     /// A source has ended, or waits before it tries again.
     fn on_receiver_stopped(&mut self, _receiver: &ReceiverInfo) {}
-    /// A batch is complete and waits to be put out.
+    /// A batch is complete and waits to be published.
     fn on_batch_submitted(&mut self, _batch: &BatchInfo) {}
-    /// A batch begins to be put out.
+    /// A batch begins to be published.
     fn on_batch_started(&mut self, _batch: &BatchInfo) {}
-    /// A batch has been put out.
+    /// A batch has been published.
     fn on_batch_completed(&mut self, _batch: &BatchInfo) {}
     /// An output operation begins.
     fn on_output_operation_started(&mut self, _output: &OutputOperationInfo) {}
@@ -113,9 +112,9 @@ pub struct BatchInfo {
     pub stream_id_to_input_info: Vec<StreamInputInfo>,
     /// When the batch was complete. Batches are cut at their time, so this is the batch time.
     pub submission_time: Duration,
-    /// When it began to be put out.
+    /// When it began to be published.
     pub processing_start_time: Option<Duration>,
-    /// When it had been put out.
+    /// When it had been published.
     pub processing_end_time: Option<Duration>,
     /// The outputs that had something of this batch, as far as they have begun.
     pub output_operation_infos: Vec<OutputOperationInfo>,
@@ -128,7 +127,7 @@ impl BatchInfo {
         streams.map(|stream| stream.num_records).sum()
     }
 
-    /// How long the batch waited before it began to be put out.
+    /// How long the batch waited before it began to be published.
     pub fn scheduling_delay(&self) -> Option<Duration> {
         Some(
             self.processing_start_time?
@@ -136,7 +135,7 @@ impl BatchInfo {
         )
     }
 
-    /// How long it took to put it out.
+    /// How long it took to publish it.
     pub fn processing_delay(&self) -> Option<Duration> {
         Some(
             self.processing_end_time?
@@ -216,7 +215,7 @@ impl fmt::Debug for Bus {
     }
 }
 
-/// What listeners are told about the batch being put out. Costs nothing while nobody listens.
+/// What listeners are told about the batch being published. Costs nothing while nobody listens.
 pub(crate) struct Reporter {
     bus: Bus,
     clock: Clock,

@@ -10,7 +10,7 @@ use crate::time::BatchTime;
 
 /// A stream of records of any type: for each batch an [`Rdd`], or nothing.
 ///
-/// Its operators run once a batch, one after the other, where batches are put out (the batch plane), on
+/// Its operators run once a batch, one after the other, where batches are published (the batch plane), on
 /// records that are held in memory. What can be done record by record on bytes is faster on a
 /// [`DStream`](crate::stream::DStream), in the shards.
 ///

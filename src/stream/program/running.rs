@@ -39,7 +39,7 @@ impl StopHandle {
         }
     }
 
-    /// Sums over the batches put out so far; after a failed [`RunningContext::stop`], over those of the run.
+    /// Sums over the batches published so far; after a failed [`RunningContext::stop`], over those of the run.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
     }
@@ -73,7 +73,7 @@ impl RunningContext {
 
     /// Stops and waits until it is done.
     ///
-    /// Graceful: everything received is counted and the last batch put out. Sources that are not done with that
+    /// Graceful: everything received is counted and the last batch published. Sources that are not done with that
     /// after 30 seconds are cut off: what they had not delivered is not counted, and the call returns an error that
     /// names them. Time in which outputs run does not count: they take as long as they take.
     ///
@@ -84,7 +84,7 @@ impl RunningContext {
     ///
     /// # Errors
     ///
-    /// The first error of the run, if there was one; everything was put out all the same, and
+    /// The first error of the run, if there was one; everything was published all the same, and
     /// [`StopHandle::stats`] has the sums. [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if threads of the run
     /// did not end in time: they are left behind. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in a
     /// function that the run itself calls: the run stops as `how` says once that has returned, but this call cannot
@@ -122,7 +122,7 @@ impl RunningContext {
         }
     }
 
-    /// Sums over the batches put out so far.
+    /// Sums over the batches published so far.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
     }

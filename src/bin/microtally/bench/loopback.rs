@@ -1,7 +1,7 @@
 //! Text over loopback TCP: received and discarded, or counted by whole programs.
 //!
 //! Promise: the time from the sender's first byte until everything was received, or until the last batch
-//! was put out; starting and connecting are not in it. Must not know: rounds, tables.
+//! was published; starting and connecting are not in it. Must not know: rounds, tables.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

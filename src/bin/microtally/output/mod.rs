@@ -21,11 +21,10 @@ use crate::counting::Plan;
 use crate::live::{self, Live, Period, Values};
 use crate::output::progress::Ending;
 use crate::output::report::{Report, Results};
-use crate::parse;
 use crate::parse::spec::Aggregate;
 use crate::parse::{Counting, Format, SourceSpec, Stats, Top};
 use crate::run::signals;
-use crate::{say, say_line};
+use crate::{parse, say, say_line};
 
 /// Rows of a batch that the live view holds, unless more are asked for.
 const LIVE_ROWS: usize = 1000;

@@ -11,8 +11,7 @@ use microtally::sink::Sink;
 use microtally::{Batch, Result};
 
 use crate::output::Shown;
-use crate::run::allocations;
-use crate::run::{memory, usage};
+use crate::run::{allocations, memory, usage};
 use microtally::extract::{Reason, Skipped};
 
 /// Batches until every table has been used and has grown to what the stream needs: each shard has two.

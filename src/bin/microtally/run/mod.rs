@@ -28,17 +28,14 @@ use microtally::{
 
 use crate::counting::{Counted, Plan};
 use crate::live::Period;
-use crate::output;
 use crate::output::advice::{MORE_MEMORY, OF_MEMORY_LIMIT, in_terms_of_sources, tell};
-use crate::output::progress;
 use crate::output::report::Report;
-use crate::output::{Show, Start, Table};
-use crate::parse;
+use crate::output::{Show, Start, Table, progress};
 use crate::parse::{
     Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads, Words,
     Workers,
 };
-use crate::{generate, say};
+use crate::{generate, output, parse, say};
 
 /// What a command takes where the user said nothing.
 struct Defaults {

@@ -15,8 +15,7 @@ use crate::memory::Decoders;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
 use crate::split::Rule;
-use crate::time::BatchTime;
-use crate::time::Clock;
+use crate::time::{BatchTime, Clock};
 
 const INTERVAL_MS: u64 = 10;
 
@@ -180,7 +179,7 @@ impl Rig {
         self.clock.advance(Duration::from_millis(ms));
     }
 
-    /// The batches put out: milliseconds since the start of the first, and the lines.
+    /// The batches published: milliseconds since the start of the first, and the lines.
     fn batches(&self) -> Vec<(u64, Vec<String>)> {
         let kept = self.kept.0.lock().unwrap();
         let text = |key: &Vec<u8>| String::from_utf8(key.clone()).unwrap();

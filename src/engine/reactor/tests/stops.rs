@@ -294,7 +294,7 @@ fn a_source_is_asked_for_its_losses_once_and_not_after_a_panic() {
             asked,
         })
     };
-    // It panics when it is asked: what was counted is put out all the same.
+    // It panics when it is asked: what was counted is published all the same.
     let mut rig = Rig::new(vec![source(true), source(false)], Some(1), false);
     rig.settle();
     rig.advance(INTERVAL_MS);

@@ -32,8 +32,7 @@ use crate::error::{Error, Result, describe};
 use crate::limits::REMEMBER_MS_DEFAULT;
 use crate::notice::Notice;
 use crate::source::file::glob::{Matched, Pattern, here, is_absent, reason};
-use crate::time::BatchTime;
-use crate::time::as_ms;
+use crate::time::{BatchTime, as_ms};
 
 /// Which files of a directory a file source takes.
 ///

@@ -22,8 +22,7 @@ use crate::source::codec::decode::First;
 use crate::source::codec::encoding::utf8_mark_bytes;
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::source::file::files::has_shrunk;
-use crate::source::sniff;
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, Source, sniff};
 use crate::time::BatchTime;
 
 /// The lines of the files that are put into a directory, as a source beside others.

@@ -38,8 +38,7 @@ use crate::error::{Error, Result, describe};
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
 use crate::notice::Notice;
 use crate::source::file::glob::is_literal;
-use crate::source::sniff;
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, Source, sniff};
 
 /// How files are followed. They are never decompressed.
 #[derive(Clone, Copy, Debug)]

@@ -24,8 +24,7 @@ use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
     UNREAD_DATAGRAMS_MAX,
 };
-use crate::notice::Notice;
-use crate::notice::Throttled;
+use crate::notice::{Notice, Throttled};
 use crate::source::net::bind;
 use crate::source::net::bind::Protocol;
 use crate::source::net::connection_set::end_with_line_feed;

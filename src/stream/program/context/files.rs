@@ -27,12 +27,12 @@ impl StreamingContext {
     }
 
     /// As [`start`](Self::start), for a program whose input is [files](Self::files_stream) and nothing
-    /// else: they are read on all cores at once, without a reading thread, and put out as one batch,
+    /// else: they are read on all cores at once, without a reading thread, and published as one batch,
     /// however long that takes. This is the fastest way to count files.
     ///
     /// Every core has a worker unless [`Config::workers`](crate::Config::workers) says otherwise. A large file is read in pieces, by
     /// whoever is free, so nothing is said about the order of records. The batch has the time that it
-    /// would have if all of it had come in at its end. A graceful [`stop`](RunningContext::stop) puts out
+    /// would have if all of it had come in at its end. A graceful [`stop`](RunningContext::stop) publishes
     /// what was counted by then, within milliseconds; records that were begun and that a stop cuts off are
     /// dropped and are in [`truncated_records`](crate::BatchStats::truncated_records).
     ///
