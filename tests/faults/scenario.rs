@@ -1,6 +1,6 @@
 //! What the program is run for: commands, what they are given, and what they have to make of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -179,6 +179,18 @@ impl Ended {
     }
 }
 
+/// A port that no other run has had: what is sent to one of two programs must not arrive at the other.
+fn unused_port() -> (TcpListener, u16) {
+    static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        if HAD.lock().expect("no run panics here").insert(port) {
+            return (listener, port);
+        }
+    }
+}
+
 /// Two texts with keys and numbers.
 fn text(index: u64) -> String {
     let line = |n: u64| format!("key-{} {}\n", (n * n + index) % 17, n % 5);
@@ -205,8 +217,7 @@ impl Scenario {
         }
         fs::create_dir(root.join("spool")).expect("a directory");
         // A server must be there before the program is; a port for the others is free soon again.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let (listener, port) = unused_port();
         let server = (self.feed == Feed::TcpServer).then_some(listener);
         let mut child = self.start(root, port, fault);
         self.feed(&mut child, server, port, root);
