@@ -186,6 +186,7 @@ pub mod sources {
     pub use crate::source::file::follow::{Follow, FollowOptions};
     pub use crate::source::file::glob::expand;
     pub use crate::source::file::stdin::Input;
+    pub use crate::source::lines::Lines;
     pub use crate::source::net::tcp_client::TcpClient;
     pub use crate::source::net::tcp_listen::TcpListen;
     pub use crate::source::net::udp_listen::UdpListen;

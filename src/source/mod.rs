@@ -8,6 +8,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod file;
+pub(crate) mod lines;
 pub(crate) mod net;
 pub(crate) mod sniff;
 

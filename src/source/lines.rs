@@ -1,0 +1,68 @@
+//! `lines`: text in memory, read to its end.
+//!
+//! Promise: the text is read once, unchanged. Must not know: `file`, `net`, `codec`.
+
+use std::io::{Cursor, Read};
+use std::time::Duration;
+
+use crate::source::{Fill, Source};
+
+/// A finite source of text in memory, for examples and tests.
+///
+/// The stream ends after the last byte. The last line does not need a line feed.
+///
+/// ```
+/// use microtally::prelude::*;
+/// use microtally::sources::Lines;
+///
+/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let lines = ssc.source_stream(Lines::of("to be\nor not\nto be"));
+/// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"to be"), Some(2)));
+/// ssc.start()?.await_termination()?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+pub struct Lines {
+    text: Cursor<Vec<u8>>,
+}
+
+impl Lines {
+    /// A source of the lines of `text`, a string or bytes.
+    pub fn of(text: impl Into<Vec<u8>>) -> Self {
+        Lines {
+            text: Cursor::new(text.into()),
+        }
+    }
+}
+
+debug_fields!([] Lines, "Lines");
+
+impl Source for Lines {
+    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        match self.text.read(buf) {
+            Ok(count @ 1..) => Fill::Bytes(count),
+            // Reading from memory cannot fail.
+            _ => Fill::End,
+        }
+    }
+
+    fn name(&self) -> &str {
+        "text in memory"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_comes_out_once_and_unchanged() {
+        for text in ["", "x", "one\r\ntwo", "a line\n\n"] {
+            let (mut lines, mut buf, mut found) = (Lines::of(text), [0; 3], Vec::new());
+            while let Fill::Bytes(count) = lines.fill(&mut buf, Duration::ZERO) {
+                found.extend_from_slice(&buf[..count]);
+            }
+            assert_eq!(found, text.as_bytes());
+            assert!(matches!(lines.fill(&mut buf, Duration::ZERO), Fill::End));
+        }
+    }
+}
