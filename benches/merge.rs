@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::Kind;
-use microtally::internals::{Seed, Table};
+use microtally::internals::{KeyTable, Seed};
 use microtally::{BatchTime, Engine, Rule, Tally};
 
 use corpus::{Corpus, SEPARATOR};
@@ -50,7 +50,7 @@ fn merge(criterion: &mut Criterion) {
             bencher.iter(|| into.merge_from(black_box(&from), add));
         });
 
-        let (base, mut into) = (table(seed, ours), Table::new(seed));
+        let (base, mut into) = (table(seed, ours), KeyTable::new(seed));
         into.merge_from(&base, add);
         into.merge_from(&from, add);
         assert_holds(&into, keys.iter().map(|key| (&key[..], 1)));
@@ -71,8 +71,8 @@ fn merge(criterion: &mut Criterion) {
     }
 }
 
-fn table(seed: Seed, keys: &[Vec<u8>]) -> Table<u64> {
-    let mut table = Table::new(seed);
+fn table(seed: Seed, keys: &[Vec<u8>]) -> KeyTable<u64> {
+    let mut table = KeyTable::new(seed);
     for key in keys {
         table.add(key, 1, add);
     }
@@ -80,7 +80,7 @@ fn table(seed: Seed, keys: &[Vec<u8>]) -> Table<u64> {
 }
 
 /// Panics unless `table` holds exactly `entries`.
-fn assert_holds<'k>(table: &Table<u64>, entries: impl Iterator<Item = (&'k [u8], u64)>) {
+fn assert_holds<'k>(table: &KeyTable<u64>, entries: impl Iterator<Item = (&'k [u8], u64)>) {
     let expected: BTreeMap<&[u8], u64> = entries.collect();
     let found: BTreeMap<&[u8], u64> = table.iter().collect();
     assert!(found == expected, "the merged table counts wrong");

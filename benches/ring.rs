@@ -65,7 +65,7 @@ fn hand_over(count: u64, content: &[u8]) -> Duration {
             block.append(body);
             writer.push_block(block, 0);
         }
-        writer.push_mark(());
+        writer.push_barrier(());
         let read_count = reading.join().expect("the reading end found a wrong block");
         assert_eq!(read_count, count, "blocks that arrived");
         start.elapsed()

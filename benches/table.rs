@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use microtally::generate::corpora::Kind;
-use microtally::internals::{Seed, Table};
+use microtally::internals::{KeyTable, Seed};
 
 use corpus::{Corpus, SEPARATOR};
 
@@ -59,7 +59,7 @@ fn known(criterion: &mut Criterion) {
         group.throughput(throughput(stream));
         // One after the other in memory, as words of a text are.
         let (bytes, ends) = laid_out(stream);
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         add_all(&mut table, &bytes, &ends);
         assert_counted(&table, stream, name);
         group.bench_function(*name, |bencher| {
@@ -74,7 +74,7 @@ fn new(criterion: &mut Criterion) {
     for (name, keys) in &classes(corpus::sized(2000, 200_000)) {
         group.throughput(throughput(keys));
         let (bytes, ends) = laid_out(keys);
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         add_all(&mut table, &bytes, &ends);
         assert_counted(&table, keys, name);
         group.bench_function(BenchmarkId::new("cleared", name), |bencher| {
@@ -91,7 +91,7 @@ fn new(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("growing", name), |bencher| {
             bencher.iter_custom(|iterations| {
                 timed(iterations, || {
-                    let mut table = Table::new(Seed::random());
+                    let mut table = KeyTable::new(Seed::random());
                     let start = Instant::now();
                     add_all(&mut table, black_box(&bytes), &ends);
                     let elapsed = start.elapsed();
@@ -127,7 +127,7 @@ fn laid_out(keys: &[Vec<u8>]) -> (Vec<u8>, Vec<u32>) {
     (bytes, ends)
 }
 
-fn add_all(table: &mut Table<u64>, bytes: &[u8], ends: &[u32]) {
+fn add_all(table: &mut KeyTable<u64>, bytes: &[u8], ends: &[u32]) {
     let mut start = 0;
     for &end in ends {
         table.add(&bytes[start..end as usize], 1, add);
@@ -136,7 +136,7 @@ fn add_all(table: &mut Table<u64>, bytes: &[u8], ends: &[u32]) {
 }
 
 /// Panics unless `table` holds what a `BTreeMap` makes of `keys`.
-fn assert_counted(table: &Table<u64>, keys: &[Vec<u8>], what: &str) {
+fn assert_counted(table: &KeyTable<u64>, keys: &[Vec<u8>], what: &str) {
     let mut expected = BTreeMap::<&[u8], u64>::new();
     for key in keys {
         *expected.entry(key).or_insert(0) += 1;

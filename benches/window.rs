@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use microtally::internals::{FrozenTable, InverseWindow, ReduceWindow, Seed, Shape, Table};
+use microtally::internals::{FrozenTable, InverseWindow, KeyTable, ReduceWindow, Seed, Shape};
 use microtally::stream::Dialect;
 
 fn main() {
@@ -67,7 +67,7 @@ struct Case {
     vocabulary: usize,
 }
 
-type Counts = Table<u64>;
+type Counts = KeyTable<u64>;
 
 /// One way to make windows.
 trait Way {
@@ -128,7 +128,7 @@ impl<'k> Feed<'k> {
         Feed {
             case,
             keys,
-            batch: Table::new(Seed::random()),
+            batch: KeyTable::new(Seed::random()),
             random: 1,
             drawn: VecDeque::new(),
             counts: vec![0; case.vocabulary],
@@ -217,7 +217,7 @@ impl Anew {
         Anew {
             batches_max,
             batches: VecDeque::new(),
-            window: Table::new(Seed::random()),
+            window: KeyTable::new(Seed::random()),
         }
     }
 }
@@ -226,7 +226,7 @@ impl Way for Anew {
     fn enter(&mut self, batch: &Counts) {
         if self.batches.is_empty() {
             // In the batches' order, as the others.
-            self.window = Table::new(batch.seed());
+            self.window = KeyTable::new(batch.seed());
         }
         let is_full = self.batches.len() == self.batches_max;
         let oldest = if is_full {
@@ -242,7 +242,7 @@ impl Way for Anew {
     fn slide(&mut self) -> &Counts {
         self.window.clear();
         for batch in &self.batches {
-            self.window.alter_each(batch, |_, _, new, old| {
+            self.window.update_each(batch, |_, _, new, old| {
                 Some(old.map_or(new, |old: u64| old.wrapping_add(new)))
             });
         }

@@ -216,7 +216,7 @@ pub mod internals {
     pub use crate::source::file::glob::name_fits;
     pub use crate::source::net::connection_set::{ConnectionSet, Event, Filled, Long};
     pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
-    pub use crate::table::Table;
+    pub use crate::table::KeyTable;
     pub use crate::table::frozen::FrozenTable;
     pub use crate::table::keys::Seed;
     pub use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};

@@ -1,6 +1,6 @@
 //! Divides the memory there may be.
 //!
-//! Promise: the addends of [`Division::fixed`], and the tables at the size that [`Division::bound`] gives each, are
+//! Promise: the addends of [`MemoryPlan::fixed`], and the tables at the size that [`MemoryPlan::table_cap`] gives each, are
 //! together at most what was asked for. Must not know: what a table does at its limit, who counts.
 //!
 //! Windows have one half, if there are any; they see to it themselves (`window`). Of the other the fixed parts
@@ -16,13 +16,13 @@ use crate::limits::{
     COUNTER_BYTES, DECODER_BLOCKS_BYTES, DECODER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB,
     QUEUES_BYTES, SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
 };
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::{MemoryCap, own_share};
 use crate::table::pool::Pool;
 
 /// The memory that a pipeline asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
+pub(crate) struct PipelineNeeds {
     /// Tables that a stage has for itself, beside the one that is handed over.
     pub(crate) own_tables: usize,
     /// The least bytes of one of its tables; 0 where it has none.
@@ -31,12 +31,12 @@ pub(crate) struct Needs {
     pub(crate) is_counting: bool,
 }
 
-impl Needs {
+impl PipelineNeeds {
     /// Of tokens that are counted as they are.
     pub(crate) fn counting() -> Self {
-        Needs {
+        PipelineNeeds {
             own_tables: 0,
-            table_bytes_min: Table::<u64>::bytes_min(),
+            table_bytes_min: KeyTable::<u64>::bytes_min(),
             is_counting: true,
         }
     }
@@ -44,7 +44,7 @@ impl Needs {
 
 /// Decoders of compressed input that there are at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decoders {
+pub struct DecoderCounts {
     pub(crate) count: usize,
     /// How many of them may need a window: those of zstd and xz, and those that do not know yet.
     pub(crate) windows: usize,
@@ -55,12 +55,12 @@ pub struct Decoders {
 // A decoder that does not know yet what it will be may become one that holds blocks.
 const _: () = assert!(DECODER_BLOCKS_BYTES <= 1 << WINDOW_LOG_MIN);
 
-impl Decoders {
+impl DecoderCounts {
     /// One that needs neither a window nor blocks.
     pub(crate) fn of_one() -> Self {
-        Decoders {
+        DecoderCounts {
             count: 1,
-            ..Decoders::default()
+            ..DecoderCounts::default()
         }
     }
 
@@ -68,7 +68,7 @@ impl Decoders {
     pub(crate) fn at_most(self, count: usize) -> Self {
         // The ones that take most are reckoned with first: a window is no smaller than blocks.
         let windows = self.windows.min(count);
-        Decoders {
+        DecoderCounts {
             count: self.count.min(count),
             windows,
             blocks: self.blocks.min(count - windows),
@@ -98,9 +98,9 @@ impl Decoders {
     }
 }
 
-impl std::iter::Sum for Decoders {
-    fn sum<I: Iterator<Item = Decoders>>(all: I) -> Decoders {
-        all.fold(Decoders::default(), |sum, one| Decoders {
+impl std::iter::Sum for DecoderCounts {
+    fn sum<I: Iterator<Item = DecoderCounts>>(all: I) -> DecoderCounts {
+        all.fold(DecoderCounts::default(), |sum, one| DecoderCounts {
             count: sum.count + one.count,
             windows: sum.windows + one.windows,
             blocks: sum.blocks + one.blocks,
@@ -110,7 +110,7 @@ impl std::iter::Sum for Decoders {
 
 /// What the memory is for.
 #[derive(Clone, Debug)]
-pub(crate) struct Division<'a> {
+pub(crate) struct MemoryPlan<'a> {
     pub(crate) config: &'a Config,
     /// Threads that count, the reading one included.
     pub(crate) shards: usize,
@@ -118,21 +118,21 @@ pub(crate) struct Division<'a> {
     pub(crate) sets: usize,
     pub(crate) blocks: usize,
     pub(crate) framers: usize,
-    pub(crate) decoders: Decoders,
+    pub(crate) decoders: DecoderCounts,
     /// One entry for each pipeline.
-    pub(crate) pipelines: &'a [Needs],
-    pub(crate) kept: Kept,
+    pub(crate) pipelines: &'a [PipelineNeeds],
+    pub(crate) retained: RetainedTables,
 }
 
 /// What is kept from batch to batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct RetainedTables {
     /// Tables of the size of a batch.
     pub(crate) tables: usize,
     pub(crate) windows: usize,
 }
 
-impl Kept {
+impl RetainedTables {
     /// Bytes that all windows may take of so many.
     fn windows_bytes(self, bytes_max: usize) -> usize {
         if self.windows == 0 { 0 } else { bytes_max / 2 }
@@ -144,13 +144,13 @@ impl Kept {
     }
 }
 
-impl Division<'_> {
+impl MemoryPlan<'_> {
     /// The limit of every table.
     ///
     /// # Errors
     ///
     /// It is less than what the fixed parts and the smallest tables take.
-    pub(crate) fn bound(&self) -> Result<MemoryCap> {
+    pub(crate) fn table_cap(&self) -> Result<MemoryCap> {
         let on_limit = self.config.on_limit;
         let Some(bytes_max) = self.config.memory_bytes_max else {
             return Ok(MemoryCap {
@@ -159,11 +159,12 @@ impl Division<'_> {
             });
         };
         let tables = self.tables().max(1);
-        let windows = self.kept.windows_bytes(bytes_max);
-        let bound = |may_defer| MemoryCap {
-            bytes: (bytes_max - windows).saturating_sub(self.fixed(may_defer, bytes_max)) / tables,
+        let windows = self.retained.windows_bytes(bytes_max);
+        let bound = |may_partition| MemoryCap {
+            bytes: (bytes_max - windows).saturating_sub(self.fixed(may_partition, bytes_max))
+                / tables,
             on_limit,
-            may_defer,
+            may_partition,
             pool: None,
         };
         // Keys wait beside tables that are large; where memory is short it is of more use in the tables.
@@ -176,7 +177,7 @@ impl Division<'_> {
         let least = self.pipelines.iter().map(|needs| needs.table_bytes_min);
         let least = least.max().unwrap_or(0);
         if bound.bytes < least {
-            let halves = if self.kept.windows == 0 { 1 } else { 2 };
+            let halves = if self.retained.windows == 0 { 1 } else { 2 };
             let (mut bytes_min, mut fixed) = (bytes_max, 0);
             // More memory may mean larger windows of decoders, up to a point.
             loop {
@@ -226,12 +227,12 @@ impl Division<'_> {
     }
 
     /// Whether full tables of the pipeline make room: each keeps to its part then.
-    fn is_thinned(&self, needs: &Needs) -> bool {
+    fn is_thinned(&self, needs: &PipelineNeeds) -> bool {
         needs.is_counting && self.config.on_limit == OnLimit::Approximate
     }
 
     /// Bytes of everything but the tables, within `bytes_max`.
-    fn fixed(&self, may_defer: bool, bytes_max: usize) -> usize {
+    fn fixed(&self, may_partition: bool, bytes_max: usize) -> usize {
         let block = self.config.block_bytes_within_limit() + GUARD_BYTES;
         let record = self.config.record_bytes_max + 1 + GUARD_BYTES;
         let lanes = self.shards * self.pipelines.len();
@@ -244,7 +245,11 @@ impl Division<'_> {
             // Hot words and lists of every pipeline in every shard.
             lanes * COUNTER_BYTES,
             // Keys that wait for others of their corner of the table.
-            if may_defer { lanes * GROUPS_BYTES } else { 0 },
+            if may_partition {
+                lanes * GROUPS_BYTES
+            } else {
+                0
+            },
             // The empty table that takes the place of one that is lent to an output.
             self.pipelines
                 .iter()
@@ -262,7 +267,7 @@ impl Division<'_> {
         pipelines.map(|needs| self.tables_of(needs)).sum()
     }
 
-    fn tables_of(&self, needs: &Needs) -> usize {
+    fn tables_of(&self, needs: &PipelineNeeds) -> usize {
         if needs.table_bytes_min == 0 {
             return 0;
         }
@@ -271,7 +276,7 @@ impl Division<'_> {
         // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7 tables.
         let ranking = 2;
         if self.is_thinned(needs) {
-            return filled + ranking + self.kept.tables;
+            return filled + ranking + self.retained.tables;
         }
         // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
         // should its segments just have been split.
@@ -281,7 +286,7 @@ impl Division<'_> {
         } else {
             0
         };
-        filled + handed_over + (2 + ranking + self.kept.tables).saturating_mul(parts)
+        filled + handed_over + (2 + ranking + self.retained.tables).saturating_mul(parts)
     }
 }
 
@@ -296,24 +301,24 @@ mod tests {
 
     fn division<'a>(
         config: &'a Config,
-        pipelines: &'a [Needs],
+        pipelines: &'a [PipelineNeeds],
         tables: usize,
         windows: usize,
-    ) -> Division<'a> {
-        Division {
+    ) -> MemoryPlan<'a> {
+        MemoryPlan {
             config,
             shards: 3,
             sets: 2,
             blocks: 17,
             framers: 1,
-            decoders: Decoders::default(),
+            decoders: DecoderCounts::default(),
             pipelines,
-            kept: Kept { tables, windows },
+            retained: RetainedTables { tables, windows },
         }
     }
 
-    fn decoders(count: usize, windows: usize) -> Decoders {
-        Decoders {
+    fn decoders(count: usize, windows: usize) -> DecoderCounts {
+        DecoderCounts {
             count,
             windows,
             blocks: 0,
@@ -322,11 +327,11 @@ mod tests {
 
     #[test]
     fn the_parts_are_together_no_more_than_the_limit() {
-        let mut keyed = Needs::counting();
+        let mut keyed = PipelineNeeds::counting();
         (keyed.own_tables, keyed.is_counting) = (1, false);
         for pipelines in [
-            vec![Needs::counting()],
-            vec![Needs::counting(), keyed],
+            vec![PipelineNeeds::counting()],
+            vec![PipelineNeeds::counting(), keyed],
             vec![],
         ] {
             for on_limit in [OnLimit::Approximate, OnLimit::Other, OnLimit::Fail] {
@@ -341,11 +346,11 @@ mod tests {
                     let config = config.on_limit(on_limit);
                     let mut division = division(&config, &pipelines, 3, windows);
                     division.decoders = decoders;
-                    let bound = division.bound().unwrap();
-                    let windows = windows * division.kept.window_bytes(mib << 20);
-                    let fixed = division.fixed(bound.may_defer, mib << 20);
+                    let bound = division.table_cap().unwrap();
+                    let windows = windows * division.retained.window_bytes(mib << 20);
+                    let fixed = division.fixed(bound.may_partition, mib << 20);
                     let pool = bound.pool.as_ref().map_or(0, |pool| pool.bytes());
-                    let own = |needs: &Needs| {
+                    let own = |needs: &PipelineNeeds| {
                         let own = own_share(bound.bytes, needs.table_bytes_min);
                         let own = if division.is_thinned(needs) {
                             bound.bytes
@@ -387,7 +392,7 @@ mod tests {
         }
         assert_eq!(decoders(9, 9).window_log_max(None), WINDOW_LOG_MAX);
         assert_eq!(decoders(5, 4).at_most(4), decoders(4, 4));
-        let with_blocks = |count, windows, blocks| Decoders {
+        let with_blocks = |count, windows, blocks| DecoderCounts {
             blocks,
             ..decoders(count, windows)
         };
@@ -397,13 +402,13 @@ mod tests {
             with_blocks(2, 0, 2).bytes(64 << 20),
             2 * (DECODER_BYTES + DECODER_BLOCKS_BYTES)
         );
-        let sum: Decoders = [decoders(1, 0), decoders(2, 2)].into_iter().sum();
+        let sum: DecoderCounts = [decoders(1, 0), decoders(2, 2)].into_iter().sum();
         assert_eq!(sum, decoders(3, 2));
     }
 
     #[test]
     fn too_little_is_refused_with_what_would_do() {
-        let pipelines = [Needs::counting()];
+        let pipelines = [PipelineNeeds::counting()];
         // With a decoder, the more memory there is the larger is its window.
         for (shards, windows, decoders) in [
             (3, 0, decoders(0, 0)),
@@ -412,11 +417,11 @@ mod tests {
             (3, 1, decoders(1, 1)),
             (200, 0, decoders(2, 1)),
         ] {
-            let bound = |bytes: usize, kept: usize| {
+            let bound = |bytes: usize, retained: usize| {
                 let config = Config::default().memory_bytes_max(bytes);
-                let mut division = division(&config, &pipelines, kept, windows);
+                let mut division = division(&config, &pipelines, retained, windows);
                 (division.shards, division.decoders) = (shards, decoders);
-                division.bound()
+                division.table_cap()
             };
             let error = bound(1 << 20, 0).unwrap_err().to_string();
             let says = error.contains(", decoders of compressed input and the rest");
@@ -438,17 +443,17 @@ mod tests {
         const MIB: usize = 1 << 20;
         // Keys of 8 and of 16 bytes, 2048 in each of 512 groups.
         const WAITING: usize = 512 * 2048 * (8 + 16);
-        let (blocks, framers, kept) = (17, 2, 1);
+        let (blocks, framers, retained) = (17, 2, 1);
         let config = Config::default()
             .record_bytes_max(4 * MIB)
             .memory_bytes_max(1024 * MIB);
         let table_min = 700_000;
-        let counting = Needs {
+        let counting = PipelineNeeds {
             own_tables: 0,
             table_bytes_min: table_min,
             is_counting: true,
         };
-        let tallying = Needs {
+        let tallying = PipelineNeeds {
             own_tables: 1,
             is_counting: false,
             ..counting
@@ -464,13 +469,13 @@ mod tests {
         ] {
             let config = config.clone().on_limit(on_limit);
             let pipelines = [needs];
-            let mut division = division(&config, &pipelines, kept, 0);
+            let mut division = division(&config, &pipelines, retained, 0);
             (division.blocks, division.framers) = (blocks, framers);
             division.shards = shards;
-            let bound = division.bound().unwrap();
+            let bound = division.table_cap().unwrap();
             // Keys wait beside tables that are as large as all groups of them.
             let waiting = if bound.bytes >= WAITING { WAITING } else { 0 };
-            assert_eq!(bound.may_defer, waiting > 0);
+            assert_eq!(bound.may_partition, waiting > 0);
             let fixed = blocks * (256 * 1024 + 64)
                 // A record that grows: where it is, where it goes, and what comes behind it.
                 + framers * 3 * (4 * MIB + 1 + 64)
@@ -484,7 +489,7 @@ mod tests {
                 assert!(bound.pool.is_none());
                 // One is merged into in its place. Rows of 32 bytes for keys that take 19 at least.
                 assert!(bound.bytes * 32 / 19 <= 2 * bound.bytes);
-                let all = fixed + (filled + 2 + kept) * bound.bytes;
+                let all = fixed + (filled + 2 + retained) * bound.bytes;
                 assert!(all <= 1024 * MIB, "{all}");
                 assert!(all > 1024 * MIB - 20, "{all} is all that is used");
                 continue;
@@ -497,7 +502,7 @@ mod tests {
             let tables = (filled + tallies) as f64;
             let flushed = (needs.own_tables * filled) as f64 * (2.0 * 2.19 - 1.0);
             let merged = (shards + tallies) as f64 * (2.19 + 1.65);
-            let own_all = ((tables + flushed + merged) * own as f64) as usize + kept * own;
+            let own_all = ((tables + flushed + merged) * own as f64) as usize + retained * own;
             assert!(
                 fixed + own_all + pool <= 1024 * MIB,
                 "{fixed} {own_all} {pool}"

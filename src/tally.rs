@@ -11,13 +11,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::intake::framer::{Ending, Framer};
 use crate::ledger::{Counted, Intake, close_ledger};
 use crate::limits::COUNTER_BYTES;
-use crate::memory::{Decoders, Division, Kept, Needs};
+use crate::memory::{DecoderCounts, MemoryPlan, PipelineNeeds, RetainedTables};
 use crate::ring::arena::{Arena, Block};
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule, Tallied};
 use crate::sys::has_memory;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
@@ -47,7 +47,7 @@ pub struct Tally {
     /// The one block, while the framer does not have it.
     block: Option<Block>,
     stage: CountStage,
-    table: Table<u64>,
+    table: KeyTable<u64>,
     counted: Counted,
     tallied: Tallied,
     before: Intake,
@@ -88,19 +88,19 @@ impl Tally {
     fn configured(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         config.validate()?;
         let block_bytes = config.block_bytes_within_limit();
-        let pipelines = [Needs::counting()];
-        let bound = Division {
+        let pipelines = [PipelineNeeds::counting()];
+        let cap = MemoryPlan {
             config,
             shards: 1,
             sets: 1,
             blocks: 1,
             framers: 1,
-            decoders: Decoders::default(),
+            decoders: DecoderCounts::default(),
             pipelines: &pipelines,
-            kept: Kept::default(),
+            retained: RetainedTables::default(),
         }
-        .bound()?;
-        Tally::build(rule, config, kernel, bound).ok_or_else(|| {
+        .table_cap()?;
+        Tally::build(rule, config, kernel, cap).ok_or_else(|| {
             Error::new(
                 ErrorKind::System,
                 format!("no memory for a table and a block of {block_bytes} bytes"),
@@ -109,8 +109,8 @@ impl Tally {
     }
 
     /// `None` without memory.
-    fn build(rule: Rule, config: &Config, kernel: Kernel, bound: MemoryCap) -> Option<Self> {
-        let needs = Needs::counting();
+    fn build(rule: Rule, config: &Config, kernel: Kernel, cap: MemoryCap) -> Option<Self> {
+        let needs = PipelineNeeds::counting();
         if !has_memory(COUNTER_BYTES + needs.table_bytes_min + config.block_bytes_within_limit()) {
             return None;
         }
@@ -120,7 +120,7 @@ impl Tally {
             framer: Framer::new(rule, config.line_ends, config.record_bytes_max),
             block: Some(Arena::new(config.block_bytes_within_limit(), 1)?.block()),
             stage: CountStage::new(rule, kernel, seed),
-            table: Table::counting(seed, bound),
+            table: KeyTable::counting(seed, cap),
             counted: Counted::default(),
             tallied: Tallied::default(),
             before: Intake::default(),
@@ -189,14 +189,14 @@ impl Tally {
             time,
             ..BatchStats::of(&delta, self.counted.block_bytes, self.tallied, keys)?
         }
-        .with(self.table.loss());
+        .with(self.table.overflow());
         self.stats.missing_max = self.table.missing_most();
         self.before = intake;
         self.is_lent = true;
         if let Some((bytes_max, OnLimit::Fail)) = self.limit
             && self.stats.other_records > 0
         {
-            return Err(limit_reached(bytes_max, time, self.table.loss()));
+            return Err(limit_reached(bytes_max, time, self.table.overflow()));
         }
         Ok(Batch::new(&self.table, &self.stats))
     }

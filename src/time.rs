@@ -35,10 +35,10 @@ impl BatchTime {
 /// again (on Linux; elsewhere labels stay behind by the sleep). The price is that labels keep the offset of the
 /// start until the next start.
 #[derive(Clone, Debug)]
-pub struct Clock(Kind);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ClockSource {
     System {
         wall_at_start: Duration,
         /// What `elapsed` said then.
@@ -74,7 +74,7 @@ impl Clock {
 
     /// A clock that says `wall` now, and runs as `elapsed` does.
     fn running(wall: Duration, elapsed: fn() -> Duration) -> Self {
-        Clock(Kind::System {
+        Clock(ClockSource::System {
             wall_at_start: wall,
             start: elapsed(),
             elapsed,
@@ -92,12 +92,12 @@ impl Clock {
     /// ```
     pub fn manual(since_1970: Duration) -> Self {
         let ns = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX / 2);
-        Clock(Kind::Manual(Arc::new(AtomicU64::new(ns))))
+        Clock(ClockSource::Manual(Arc::new(AtomicU64::new(ns))))
     }
 
     /// Moves a manual clock forwards; does nothing to the system's.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Manual(ns) = &self.0 {
+        if let ClockSource::Manual(ns) = &self.0 {
             // Relaxed: the number carries no other data with it.
             ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(0), Ordering::Relaxed);
         }
@@ -105,18 +105,18 @@ impl Clock {
 
     /// Whether time passes only by `advance`.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.0, Kind::Manual(_))
+        matches!(self.0, ClockSource::Manual(_))
     }
 
     /// Time since 1970-01-01 00:00 UTC.
     pub fn now(&self) -> Duration {
         match &self.0 {
-            Kind::System {
+            ClockSource::System {
                 wall_at_start,
                 start,
                 elapsed,
             } => *wall_at_start + elapsed().saturating_sub(*start),
-            Kind::Manual(ns) => Duration::from_nanos(ns.load(Ordering::Relaxed)),
+            ClockSource::Manual(ns) => Duration::from_nanos(ns.load(Ordering::Relaxed)),
         }
     }
 }
@@ -312,7 +312,7 @@ mod tests {
             (before.as_secs_f64() - slack..=after.as_secs_f64() + slack).contains(&seconds),
             "{before:?} {seconds} {after:?}"
         );
-        let Clock(Kind::System { elapsed, .. }) = Clock::system() else {
+        let Clock(ClockSource::System { elapsed, .. }) = Clock::system() else {
             panic!("it is no manual clock");
         };
         assert!(elapsed() >= after);

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use microtally::internals::{Seed, Table};
+use microtally::internals::{KeyTable, Seed};
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
@@ -49,10 +49,10 @@ unsafe impl GlobalAlloc for Counting {
 #[test]
 fn a_table_that_makes_room_stays_within_its_limit() {
     for step in 0..40 {
-        let bytes = Table::<u64>::bytes_min() + step * 41_000;
+        let bytes = KeyTable::<u64>::bytes_min() + step * 41_000;
         let before = LIVE.get();
         PEAK.set(before);
-        let mut table = Table::counting_within(Seed::random(), bytes);
+        let mut table = KeyTable::counting_within(Seed::random(), bytes);
         let mut key = Vec::with_capacity(64);
         let of_key = 64;
         for number in 0..60_000u64 {

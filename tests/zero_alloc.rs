@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use microtally::internals::{InverseWindow, ReduceWindow, Seed, Shape, Table};
+use microtally::internals::{InverseWindow, KeyTable, ReduceWindow, Seed, Shape};
 use microtally::prelude::*;
 use microtally::sink::{Pyspark, Tsv};
 use microtally::stream::Dialect;
@@ -106,7 +106,7 @@ fn tally() {
 }
 
 /// A batch of keys of every class, with counts that differ from batch to batch.
-fn fill(batch: &mut Table<u64>, number: u64) {
+fn fill(batch: &mut KeyTable<u64>, number: u64) {
     batch.clear();
     for key in 0..300 {
         let key = ["{}", "number {}", "a rather long key, its number is {}"][key % 3]
@@ -116,7 +116,7 @@ fn fill(batch: &mut Table<u64>, number: u64) {
 }
 
 fn windows() {
-    let mut batch = Table::new(Seed::random());
+    let mut batch = KeyTable::new(Seed::random());
     // Several batches a pane; one; windows of part panes; windows that are folded anew.
     for (length, slide) in [(60, 10), (30, 1), (31, 4), (7, 4), (2, 1), (2, 3)] {
         let shape = Shape::new(length, slide);
@@ -157,7 +157,7 @@ fn windows() {
 /// A million long keys that are each in one batch, through a window of ten batches: memory is flat.
 fn windows_of_ever_new_keys() {
     let shape = Shape::new(10, 1);
-    let mut batch = Table::new(Seed::random());
+    let mut batch = KeyTable::new(Seed::random());
     let mut taken_off = InverseWindow::new(shape, Dialect::Scala);
     let mut reduced = ReduceWindow::new(shape);
     let mut key = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::internals::{Seed, Table};
+use microtally::internals::{Seed, KeyTable};
 use microtally_fuzz::add;
 
 #[derive(Arbitrary, Debug)]
@@ -21,7 +21,7 @@ enum Step<'a> {
 
 fuzz_target!(|steps: Vec<Step<'_>>| {
     let seed = Seed::random();
-    let (mut table, mut other) = (Table::new(seed), Table::new(seed));
+    let (mut table, mut other) = (KeyTable::new(seed), KeyTable::new(seed));
     let (mut model, mut other_model) = (BTreeMap::new(), BTreeMap::new());
     for step in &steps {
         match *step {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use microtally::{LineEnds, Rule};
-use microtally::internals::Table;
+use microtally::internals::KeyTable;
 
 /// A rule, any separator included.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ impl Step<'_> {
 }
 
 /// Adds to a table and to its model.
-pub fn add(table: &mut Table<u64>, model: &mut BTreeMap<Vec<u8>, u64>, key: &[u8], value: u64) {
+pub fn add(table: &mut KeyTable<u64>, model: &mut BTreeMap<Vec<u8>, u64>, key: &[u8], value: u64) {
     table.add(key, value, |a, b| a + b);
     *model.entry(key.to_vec()).or_default() += value;
 }

@@ -12,7 +12,7 @@ pub(crate) use self::stats::WindowSums;
 use std::cmp::Ordering;
 
 use crate::repr::Repr;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::time::BatchTime;
 
 /// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and tuples of
@@ -117,12 +117,12 @@ impl<A: Value, B: Value, C: Value> Value for (A, B, C) {
 /// ```
 #[derive(Debug)]
 pub struct Batch<'a, V> {
-    table: &'a Table<V>,
+    table: &'a KeyTable<V>,
     stats: &'a BatchStats,
 }
 
 impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
-    pub(crate) fn new(table: &'a Table<V>, stats: &'a BatchStats) -> Self {
+    pub(crate) fn new(table: &'a KeyTable<V>, stats: &'a BatchStats) -> Self {
         Batch { table, stats }
     }
 
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn tuples_are_ranked() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for (key, value) in [("a", (1u64, 2.5)), ("b", (2, 0.5)), ("c", (1, 3.5))] {
             table.add(key.as_bytes(), value, |_, last| last);
         }
@@ -234,7 +234,7 @@ mod tests {
             first: a.first.min(b.first),
             last: a.last.max(b.last),
         };
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for (key, at) in [("a", 3), ("b", 4), ("a", 9)] {
             let here = Span {
                 first: at,

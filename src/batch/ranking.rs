@@ -261,12 +261,12 @@ fn settle<V: Value>(rows: &mut [Row<'_, V>], depth: usize, levels: usize) {
 mod tests {
     use super::*;
     use crate::batch::BatchStats;
-    use crate::table::Table;
+    use crate::table::KeyTable;
     use crate::table::keys::Seed;
     use proptest::prelude::*;
 
     /// Ranks in both ways, and compares with sorting everything.
-    fn assert_ranked(table: &Table<u64>, counts: &[usize]) {
+    fn assert_ranked(table: &KeyTable<u64>, counts: &[usize]) {
         let stats = BatchStats::default();
         let batch = Batch::new(table, &stats);
         let mut all: Vec<_> = table.iter().collect();
@@ -288,7 +288,7 @@ mod tests {
             entries in proptest::collection::vec(("[a-c]{0,4}", 0u64..6), 0..400),
             counts in proptest::collection::vec(0usize..500, 1..4),
         ) {
-            let mut table = Table::new(Seed::random());
+            let mut table = KeyTable::new(Seed::random());
             for (key, n) in &entries {
                 table.add(key.as_bytes(), *n, |a, b| a + b);
             }
@@ -305,7 +305,7 @@ mod tests {
             count in 0usize..400,
         ) {
             let starts = ["", "2026-11-26 ", "2026-11-26 10:00:00 GET /", &"x".repeat(200)];
-            let mut table = Table::new(Seed::random());
+            let mut table = KeyTable::new(Seed::random());
             for (start, middle, repeats, end, value) in &entries {
                 let key = format!("{}{}{end}", starts[*start], middle.repeat(*repeats));
                 table.add(key.as_bytes(), *value, |_, new| new);
@@ -317,7 +317,7 @@ mod tests {
     /// Each key is the beginning of the next: every level parts one from the rest.
     #[test]
     fn keys_within_each_other_do_not_go_deeper_than_there_are_levels() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for len in 0..2000 {
             table.add("x".repeat(len).as_bytes(), 1, |a, b| a + b);
             table.add(format!("{}y", "x".repeat(9 * len)).as_bytes(), 1, |a, b| {
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn ranking_many_keys_is_pruned_and_right() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for n in 0..10_000u64 {
             table.add(
                 format!("key-{:05}", (n * 7919) % 10_000).as_bytes(),
@@ -343,7 +343,7 @@ mod tests {
     /// Ranking was quadratic from 65 536 rows on: minutes where this takes a moment.
     #[test]
     fn ranking_very_many_rows_is_linear() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for n in 0..200_000u64 {
             table.add(&n.to_be_bytes(), n * 7919 % 200_003, |a, b| a + b);
         }
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn a_row_takes_what_the_memory_limit_says_and_a_ranking_no_more_rows_than_there_are() {
         assert_eq!(size_of::<Row<'_, u64>>(), crate::limits::RANKED_KEY_BYTES);
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for number in 0..70_001u64 {
             table.add(&number.to_le_bytes()[..5], number, |a, b| a + b);
         }

@@ -89,11 +89,11 @@ impl BatchStats {
     }
 
     /// The same with what there was no room for.
-    pub(crate) fn with(self, loss: Overflow) -> Self {
+    pub(crate) fn with(self, overflow: Overflow) -> Self {
         BatchStats {
-            error_max: loss.error,
-            other_records: loss.other,
-            missing_max: loss.missing,
+            error_max: overflow.error,
+            other_records: overflow.other,
+            missing_max: overflow.missing,
             ..self
         }
     }

@@ -41,7 +41,7 @@ use crate::limits::{
     COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, STOP_DRAIN_MS_MAX,
     STOP_THREADS_MS_MAX, THREAD_BYTES,
 };
-use crate::memory::{Decoders, Division, Kept, Needs};
+use crate::memory::{DecoderCounts, MemoryPlan, PipelineNeeds, RetainedTables};
 use crate::notice::{Notice, Notices};
 use crate::ring::arena::Arena;
 use crate::ring::{Wake, ring};
@@ -67,14 +67,14 @@ pub(crate) struct Order {
     /// The stream each framer belongs to.
     pub(crate) framers: Vec<usize>,
     /// Of all sources together.
-    pub(crate) decoders: Decoders,
+    pub(crate) decoders: DecoderCounts,
     pub(crate) interval: Duration,
     pub(crate) clock: Clock,
     pub(crate) notices: Notices,
     pub(crate) control: Arc<Control>,
     pub(crate) wake: Arc<Wake>,
     /// What outputs keep.
-    pub(crate) kept: Kept,
+    pub(crate) retained: RetainedTables,
 }
 
 /// Takes the memory and connects the parts.
@@ -93,14 +93,14 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         notices,
         control,
         wake,
-        kept,
+        retained,
     } = order;
     // The reading thread is busy too, so one shard fewer than there are cores.
     let shard_count = config
         .workers
         .unwrap_or_else(|| sys::core_count().saturating_sub(1).max(1));
     let pipelines: Vec<_> = plan.nodes.iter().map(|node| node.needs()).collect();
-    let bound = Division {
+    let cap = MemoryPlan {
         config: &config,
         shards: shard_count + 1,
         sets: 2,
@@ -108,9 +108,9 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         framers: framers.len(),
         decoders,
         pipelines: &pipelines,
-        kept,
+        retained,
     }
-    .bound()?;
+    .table_cap()?;
     let block_bytes = config.block_bytes_within_limit();
     let blocks = block_count(shard_count, framers.len());
     check_memory(
@@ -125,7 +125,7 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         Tables::new(
             plan.nodes
                 .iter()
-                .map(|node| node.partial(seed, bound.clone())),
+                .map(|node| node.partial(seed, cap.clone())),
         )
     };
     let mut handed_over = Vec::new();
@@ -133,12 +133,12 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
         let stages = plan
             .nodes
             .iter()
-            .map(|node| (node.stream(), node.stage(kernel, seed, bound.clone())))
+            .map(|node| (node.stream(), node.stage(kernel, seed, cap.clone())))
             .collect();
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
         let mut core = ShardCore::new(stages, tables(), out, config.line_ends);
-        if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
+        if cap.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
             let control = Arc::clone(&control);
             core.end_when_full(Arc::new(move || control.memory_is_full()));
         }
@@ -221,8 +221,13 @@ pub(crate) fn build(order: Order) -> Result<Parts> {
 /// # Errors
 ///
 /// [`ErrorKind::System`]: there is less.
-pub(crate) fn check_memory(shards: usize, block_bytes: usize, pipelines: &[Needs]) -> Result<()> {
-    let lane = |needs: &Needs| (2 + needs.own_tables) * needs.table_bytes_min + COUNTER_BYTES;
+pub(crate) fn check_memory(
+    shards: usize,
+    block_bytes: usize,
+    pipelines: &[PipelineNeeds],
+) -> Result<()> {
+    let lane =
+        |needs: &PipelineNeeds| (2 + needs.own_tables) * needs.table_bytes_min + COUNTER_BYTES;
     let lanes = shards.saturating_mul(pipelines.iter().map(lane).sum());
     // A thread for each shard, the one that reads among them, and one that publishes.
     let stacks = (shards + 1).saturating_mul(STACK_BYTES + THREAD_BYTES);

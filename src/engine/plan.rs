@@ -12,13 +12,13 @@ use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::Needs;
+use crate::memory::PipelineNeeds;
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
-use crate::table::{Table, add};
+use crate::table::{KeyTable, add};
 use crate::time::BatchTime;
 
 /// A pipeline from a stream to a reduction.
@@ -32,7 +32,7 @@ pub(crate) trait Pipeline: Send + Sync {
     /// An empty table for it, which keeps within `bound`.
     fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate>;
     /// What memory it needs; nothing if its memory cannot be limited.
-    fn needs(&self) -> Needs;
+    fn needs(&self) -> PipelineNeeds;
     /// Folds `from` into `into`; both came from `partial`.
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate);
     /// Checks a merged table against what the splitting saw, where the pipeline only counts.
@@ -41,7 +41,7 @@ pub(crate) trait Pipeline: Send + Sync {
 
 /// An epoch as the batch plane gets it: every shard's part in one.
 pub(crate) struct Merged<'a> {
-    pub(crate) mark: Barrier,
+    pub(crate) barrier: Barrier,
     /// One for each node. What one holds means nothing when it has failed.
     pub(crate) nodes: &'a mut [NodeTable],
     /// One for each node.
@@ -155,11 +155,11 @@ impl Pipeline for CountTokens {
     }
 
     fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {
-        Box::new(Table::counting(seed, bound))
+        Box::new(KeyTable::counting(seed, bound))
     }
 
-    fn needs(&self) -> Needs {
-        Needs::counting()
+    fn needs(&self) -> PipelineNeeds {
+        PipelineNeeds::counting()
     }
 
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {

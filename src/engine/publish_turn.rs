@@ -161,9 +161,9 @@ impl PublishTurn {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
             match guarded(|| publisher.step()) {
-                Ok(Ok(Turn::Published(roll))) => {
+                Ok(Ok(Turn::Published(shard_set))) => {
                     for (index, shard) in self.shards.get().into_iter().flatten().enumerate() {
-                        if roll.has(index) {
+                        if shard_set.has(index) {
                             shard.unpark();
                         }
                     }

@@ -132,21 +132,24 @@ impl Publisher {
         if self.is_done {
             return Ok(Turn::Done);
         }
-        let Ok(&EpochHeader { mark, roll }) = self.cuts.peek() else {
+        let Ok(&EpochHeader { barrier, shard_set }) = self.cuts.peek() else {
             return Ok(Turn::Waiting);
         };
-        let on_roll = |&(index, _): &(usize, &mut SealedIn)| roll.has(index);
-        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        let in_set = |&(index, _): &(usize, &mut SealedIn)| shard_set.has(index);
+        let shards = self.shards.iter_mut().enumerate().filter(in_set);
         if !self.helper.is_ready() || !shards.map(|(_, shard)| shard).all(|s| s.is_ready()) {
             return Ok(Turn::Waiting);
         }
         self.cuts.pop().expect("it was looked at");
-        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        let shards = self.shards.iter_mut().enumerate().filter(in_set);
         let shards = shards.map(|(_, shard)| shard);
         for shard in shards.chain([&mut self.helper]) {
             let sealed = shard.take().expect("`is_ready` said so");
-            let Sealed { mark: this, tables } = sealed;
-            assert_eq!(mark.epoch, this.epoch, "epochs out of step");
+            let Sealed {
+                barrier: this,
+                tables,
+            } = sealed;
+            assert_eq!(barrier.epoch, this.epoch, "epochs out of step");
             self.tables.push(tables);
         }
         for intake in &mut self.now {
@@ -155,9 +158,9 @@ impl Publisher {
                 .pop()
                 .expect("intakes are pushed before their cut");
         }
-        let outcome = self.publish(&mark);
+        let outcome = self.publish(&barrier);
         std::mem::swap(&mut self.before, &mut self.now);
-        let shards = self.shards.iter_mut().enumerate().filter(on_roll);
+        let shards = self.shards.iter_mut().enumerate().filter(in_set);
         let shards = shards.map(|(_, shard)| shard).chain([&mut self.helper]);
         for (shard, mut tables) in shards.zip(self.tables.drain(..)) {
             if let Some(panic) = tables.clear() {
@@ -167,13 +170,13 @@ impl Publisher {
             shard.give_back(tables);
         }
         // Release: pairs with the Acquire in `Router::cut`.
-        self.published.store(mark.epoch, Ordering::Release);
+        self.published.store(barrier.epoch, Ordering::Release);
         outcome?;
-        self.is_done = mark.last;
-        Ok(if mark.last {
+        self.is_done = barrier.last;
+        Ok(if barrier.last {
             Turn::Done
         } else {
-            Turn::Published(roll)
+            Turn::Published(shard_set)
         })
     }
 
@@ -198,9 +201,9 @@ impl Publisher {
         discarded(&mut || drop(rest.take()));
     }
 
-    fn publish(&mut self, mark: &Barrier) -> Result<()> {
+    fn publish(&mut self, barrier: &Barrier) -> Result<()> {
         let start = self.clock.now();
-        let due = Duration::from_millis(mark.time.as_millis());
+        let due = Duration::from_millis(barrier.time.as_millis());
         let mut counted = Counted::default();
         for tables in &self.tables {
             counted.block_bytes += tables.counted.block_bytes;
@@ -235,8 +238,8 @@ impl Publisher {
                 Err(panic) => merged.failure = Some(panic_message(panic.as_ref())),
             }
         }
-        let losses = first.nodes.iter().map(loss_of);
-        let loss = losses.fold(Overflow::default(), Overflow::plus);
+        let overflows = first.nodes.iter().map(overflow_of);
+        let overflow = overflows.fold(Overflow::default(), Overflow::plus);
 
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
@@ -252,35 +255,42 @@ impl Publisher {
                 ..node.tallied
             };
             self.stats[index] = BatchStats {
-                batch: mark.epoch,
-                time: mark.time,
+                batch: barrier.epoch,
+                time: barrier.time,
                 interval: self.interval,
                 scheduling_delay,
                 processing,
-                last: mark.last,
+                last: barrier.last,
                 ..BatchStats::of(&delta, node.block_bytes, tallied, keys)?
             }
-            .with(loss_of(node));
+            .with(overflow_of(node));
             if self.stats[index].other_records > 0 {
                 self.stats[index].missing_max = node.partial.missing_most();
             }
         }
         if let Some(message) = first_failure(&first.nodes) {
-            self.control.report(failed_batch(mark.time, None, message));
+            self.control
+                .report(failed_batch(barrier.time, None, message));
         }
-        if !loss.is_none() {
+        if !overflow.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
             let missing = missing_max.unwrap_or(0);
-            self.tell_limit(mark, Overflow { missing, ..loss });
+            self.tell_limit(
+                barrier,
+                Overflow {
+                    missing,
+                    ..overflow
+                },
+            );
         }
         // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
-        self.put_out(mark)?;
+        self.put_out(barrier)?;
         // Of each stream its first pipeline: others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
         match self.limit {
-            Some((bytes_max, OnLimit::Fail)) if loss.other > 0 => {
-                Err(limit_reached(bytes_max, mark.time, loss))
+            Some((bytes_max, OnLimit::Fail)) if overflow.other > 0 => {
+                Err(limit_reached(bytes_max, barrier.time, overflow))
             }
             _ => Ok(()),
         }
@@ -288,34 +298,34 @@ impl Publisher {
 
     /// Once a run.
     #[cold]
-    fn tell_limit(&mut self, mark: &Barrier, loss: Overflow) {
+    fn tell_limit(&mut self, barrier: &Barrier, overflow: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
         // The error that ends the run says it.
-        if on_limit == OnLimit::Fail && loss.other > 0 {
+        if on_limit == OnLimit::Fail && overflow.other > 0 {
             return;
         }
         if !std::mem::replace(&mut self.is_limit_told, true) {
             self.notices.tell(Notice::MemoryLimit {
                 bytes_max,
-                keys: loss.full_at,
-                time: mark.time,
-                error_max: loss.error,
-                other_records: loss.other,
-                missing_max: loss.missing,
+                keys: overflow.full_at,
+                time: barrier.time,
+                error_max: overflow.error,
+                other_records: overflow.other,
+                missing_max: overflow.missing,
             });
         }
     }
 
     /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
-    fn put_out(&mut self, mark: &Barrier) -> Result<()> {
+    fn put_out(&mut self, barrier: &Barrier) -> Result<()> {
         let first = self
             .tables
             .first_mut()
             .expect("the helper has a part in every epoch");
         let mut epoch = Merged {
-            mark: *mark,
+            barrier: *barrier,
             nodes: &mut first.nodes,
             stats: &self.stats,
             control: &self.control,
@@ -324,7 +334,7 @@ impl Publisher {
             match guarded(|| output.emit(&mut epoch)) {
                 Ok(outcome) => outcome?,
                 Err(panic) => self.control.report(failed_batch(
-                    mark.time,
+                    barrier.time,
                     None,
                     &panic_message(panic.as_ref()),
                 )),
@@ -346,9 +356,9 @@ impl Publisher {
 }
 
 /// What there was no room for. What a table of a pipeline that failed holds, or lacks, means nothing.
-fn loss_of(node: &NodeTable) -> Overflow {
+fn overflow_of(node: &NodeTable) -> Overflow {
     match node.failure {
-        None => node.partial.loss(),
+        None => node.partial.overflow(),
         Some(_) => Overflow::default(),
     }
 }
@@ -392,16 +402,16 @@ mod tests {
             Control::new(Arc::new(|| ())),
             Notices::default(),
         );
-        let mark = Barrier {
+        let barrier = Barrier {
             epoch: 1,
             time: BatchTime::from_millis(1),
             last: true,
         };
         intakes.push(intake).expect("there is a place");
-        let roll = ShardSet::default();
-        cuts.push(EpochHeader { mark, roll })
+        let shard_set = ShardSet::default();
+        cuts.push(EpochHeader { barrier, shard_set })
             .expect("there is a place");
-        assert!(helper.try_swap(&mut tables(), mark));
+        assert!(helper.try_swap(&mut tables(), barrier));
         publisher.step()
     }
 

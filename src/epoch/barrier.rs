@@ -35,8 +35,8 @@ impl ShardSet {
 /// What whoever publishes has to know about an epoch before any table of it comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EpochHeader {
-    pub(crate) mark: Barrier,
-    pub(crate) roll: ShardSet,
+    pub(crate) barrier: Barrier,
+    pub(crate) shard_set: ShardSet,
 }
 
 #[cfg(test)]
@@ -45,12 +45,17 @@ mod tests {
 
     #[test]
     fn a_roll_holds_every_shard_there_may_be() {
-        let mut roll = ShardSet::default();
+        let mut shard_set = ShardSet::default();
         for shard in [0, 63, 64, SHARDS_MAX - 1] {
-            assert!(!roll.has(shard));
-            roll.add(shard);
-            assert!(roll.has(shard));
+            assert!(!shard_set.has(shard));
+            shard_set.add(shard);
+            assert!(shard_set.has(shard));
         }
-        assert_eq!((0..SHARDS_MAX).filter(|&shard| roll.has(shard)).count(), 4);
+        assert_eq!(
+            (0..SHARDS_MAX)
+                .filter(|&shard| shard_set.has(shard))
+                .count(),
+            4
+        );
     }
 }

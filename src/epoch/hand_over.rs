@@ -19,7 +19,7 @@ pub(crate) trait PartialAggregate: Any + Send {
     /// Distinct keys held; decides which shard's table the others are merged into.
     fn len(&self) -> usize;
     /// What there was no room for.
-    fn loss(&self) -> Overflow {
+    fn overflow(&self) -> Overflow {
         Overflow::default()
     }
     /// The most records that are missing in any key's value.
@@ -93,7 +93,7 @@ impl Tables {
 
 /// Tables of a finished epoch.
 pub(crate) struct Sealed {
-    pub(crate) mark: Barrier,
+    pub(crate) barrier: Barrier,
     pub(crate) tables: Tables,
 }
 
@@ -128,12 +128,12 @@ pub(crate) fn hand_over(spare: Tables) -> (SealedOut, SealedIn) {
 
 impl SealedOut {
     /// Hands `filled` over and puts the spare in its place, if the spare is there.
-    pub(crate) fn try_swap(&mut self, filled: &mut Tables, mark: Barrier) -> bool {
+    pub(crate) fn try_swap(&mut self, filled: &mut Tables, barrier: Barrier) -> bool {
         let Ok(spare) = self.spares.pop() else {
             return false;
         };
         let tables = std::mem::replace(filled, spare);
-        let pushed = self.sealed.push(Sealed { mark, tables });
+        let pushed = self.sealed.push(Sealed { barrier, tables });
         assert!(pushed.is_ok(), "two sets of tables fit into two places");
         true
     }

@@ -7,31 +7,31 @@ use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MIB;
 use crate::split::Tallied;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::Overflow;
 use crate::time::BatchTime;
 
-impl<V: Copy + Send + 'static> PartialAggregate for Table<V> {
+impl<V: Copy + Send + 'static> PartialAggregate for KeyTable<V> {
     fn len(&self) -> usize {
-        Table::len(self)
+        KeyTable::len(self)
     }
 
-    fn loss(&self) -> Overflow {
-        Table::loss(self)
+    fn overflow(&self) -> Overflow {
+        KeyTable::overflow(self)
     }
 
     fn missing_most(&self) -> u64 {
-        Table::missing_most(self)
+        KeyTable::missing_most(self)
     }
 
     fn clear(&mut self) {
-        Table::clear(self);
+        KeyTable::clear(self);
     }
 
     fn follow(&mut self, leader: &mut dyn PartialAggregate) {
         let leader = table_of_mut::<V>(leader);
         leader.take_charge_of(self);
-        Table::clear(self);
+        KeyTable::clear(self);
         self.set_seed(leader.seed());
     }
 
@@ -45,7 +45,7 @@ impl<V: Copy + Send + 'static> PartialAggregate for Table<V> {
 }
 
 /// The table behind `partial`, which must be of values `V`: one pipeline makes all of its tables.
-pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate) -> &Table<V> {
+pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate) -> &KeyTable<V> {
     partial
         .as_any()
         .downcast_ref()
@@ -55,7 +55,7 @@ pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate)
 /// As [`table_of`], to change it.
 pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
     partial: &mut dyn PartialAggregate,
-) -> &mut Table<V> {
+) -> &mut KeyTable<V> {
     partial
         .as_any_mut()
         .downcast_mut()
@@ -107,11 +107,15 @@ pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
 /// # Errors
 ///
 /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a bug of this crate.
-pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallied) -> Result<()> {
-    let loss = table.loss();
+pub(crate) fn check_counts(
+    table: &KeyTable<u64>,
+    block_bytes: u64,
+    tallied: Tallied,
+) -> Result<()> {
+    let overflow = table.overflow();
     // Checked, because a release build wraps: sums that wrapped could be right by chance.
-    let mut counts = loss.shed.checked_add(loss.other);
-    let mut key_bytes = loss.shed_bytes.checked_add(loss.other_bytes);
+    let mut counts = overflow.thinned.checked_add(overflow.other);
+    let mut key_bytes = overflow.thinned_bytes.checked_add(overflow.other_bytes);
     for (key, count) in table.iter_kept() {
         counts = counts.and_then(|sum| sum.checked_add(count));
         let bytes = count.checked_mul(key.len() as u64);
@@ -141,8 +145,8 @@ pub(crate) fn check_counts(table: &Table<u64>, block_bytes: u64, tallied: Tallie
 
 /// The error of a run that ends at its memory limit.
 #[cold]
-pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, loss: Overflow) -> Error {
-    let (ms, Overflow { full_at, other, .. }) = (time.as_millis(), loss);
+pub(crate) fn limit_reached(bytes_max: usize, time: BatchTime, overflow: Overflow) -> Error {
+    let (ms, Overflow { full_at, other, .. }) = (time.as_millis(), overflow);
     let size = bytes_max as f64 / MIB as f64;
     Error::new(
         ErrorKind::Limit,
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_lost_count_and_a_lost_byte_are_noticed() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for word in [
             &b"the"[..],
             b"the",
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn merged_tables_have_one_seed_afterwards() {
         let node = |words: usize| {
-            let mut table = Table::new(Seed::random());
+            let mut table = KeyTable::new(Seed::random());
             for word in 0..words {
                 table.add(format!("{word}").as_bytes(), 1u64, |a, b| a + b);
             }

@@ -45,10 +45,10 @@ pub(crate) struct Router {
     uncarved: usize,
     helper: ShardCore,
     /// Marks the helper has met and not sealed; while there are any it may not count.
-    helper_marks: VecDeque<Barrier>,
+    helper_barriers: VecDeque<Barrier>,
     outbox: Outbox,
     /// The shards that were given something since the last mark.
-    roll: ShardSet,
+    shard_set: ShardSet,
     /// Something was read since the last mark.
     has_input: bool,
     low_latency: bool,
@@ -123,9 +123,9 @@ impl Router {
             arena: arena.clone(),
             uncarved: blocks - carved,
             helper,
-            helper_marks: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
+            helper_barriers: VecDeque::with_capacity(EPOCHS_IN_FLIGHT_MAX),
             outbox,
-            roll: ShardSet::default(),
+            shard_set: ShardSet::default(),
             has_input: false,
             low_latency,
             is_repeatable: false,
@@ -251,25 +251,25 @@ impl Router {
             assert!(pushed.is_ok(), "epochs under way keep to their limit");
         }
         self.epoch += 1;
-        let mark = Barrier {
+        let barrier = Barrier {
             epoch: self.epoch,
             time,
             last,
         };
-        let mut roll = std::mem::take(&mut self.roll);
+        let mut shard_set = std::mem::take(&mut self.shard_set);
         if last {
             // Every shard ends with it.
-            (0..self.rings.len()).for_each(|index| roll.add(index));
+            (0..self.rings.len()).for_each(|index| shard_set.add(index));
         }
-        let pushed = self.outbox.cuts.push(EpochHeader { mark, roll });
+        let pushed = self.outbox.cuts.push(EpochHeader { barrier, shard_set });
         assert!(pushed.is_ok(), "epochs under way keep to their limit");
         for (index, ring) in self.rings.iter_mut().enumerate() {
-            if roll.has(index) {
-                ring.push_mark(mark);
+            if shard_set.has(index) {
+                ring.push_barrier(barrier);
             }
         }
         self.has_input = false;
-        self.helper_marks.push_back(mark);
+        self.helper_barriers.push_back(barrier);
         if self.low_latency {
             while self.try_seal_helper() {}
         } else {
@@ -280,7 +280,7 @@ impl Router {
 
     /// Hands the helper's tables over, as far as its spare ones are back. Gives whether it is done.
     pub(crate) fn seal_helper(&mut self) -> bool {
-        while !self.helper_marks.is_empty() {
+        while !self.helper_barriers.is_empty() {
             if !self.try_seal_helper() {
                 return false;
             }
@@ -291,12 +291,12 @@ impl Router {
 
     /// Hands the helper's tables over for the oldest mark it has not sealed.
     fn try_seal_helper(&mut self) -> bool {
-        let Some(&mark) = self.helper_marks.front() else {
+        let Some(&barrier) = self.helper_barriers.front() else {
             return false;
         };
-        let is_sealed = self.helper.try_seal(mark);
+        let is_sealed = self.helper.try_seal(barrier);
         if is_sealed {
-            self.helper_marks.pop_front();
+            self.helper_barriers.pop_front();
         }
         is_sealed
     }
@@ -341,7 +341,7 @@ impl Router {
         let stream = *stream;
         match target {
             Target::Ring(ring) => {
-                self.roll.add(ring);
+                self.shard_set.add(ring);
                 self.rings[ring].push_block(block, stream);
             }
             Target::Helper => self.count_here(block, stream),

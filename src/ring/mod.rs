@@ -99,8 +99,8 @@ impl<M> Writer<M> {
     }
 
     /// Puts a mark behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
-    pub fn push_mark(&mut self, mark: M) {
-        self.push(Parcel::Barrier(mark));
+    pub fn push_barrier(&mut self, barrier: M) {
+        self.push(Parcel::Barrier(barrier));
     }
 
     fn push(&mut self, parcel: Parcel<M>) {
@@ -200,7 +200,7 @@ mod tests {
         let mut block = arena.block();
         block.append(b"one\n");
         writer.push_block(block, 7);
-        writer.push_mark(1);
+        writer.push_barrier(1);
         assert_eq!(writer.outstanding(), 1);
         assert!(writer.take_empty().is_none());
         let Some(Parcel::Block { block, stream }) = reader.pop() else {

@@ -10,13 +10,13 @@ use crate::shard::keyed::KeyedStage;
 use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Tallied};
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 
 /// See the module.
 pub struct SoloPipeline<V> {
     stage: Box<dyn Stage>,
-    table: Table<V>,
+    table: KeyTable<V>,
 }
 
 debug_fields!([V] SoloPipeline<V>, "SoloPipeline");
@@ -26,7 +26,7 @@ impl SoloPipeline<u64> {
     pub fn counting(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
         SoloPipeline {
             stage: Box::new(CountStage::new(rule, kernel, seed)),
-            table: Table::new(seed),
+            table: KeyTable::new(seed),
         }
     }
 }
@@ -46,9 +46,9 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
                 map,
                 reduce,
                 kernel,
-                Table::new(seed),
+                KeyTable::new(seed),
             )),
-            table: Table::new(seed),
+            table: KeyTable::new(seed),
         }
     }
 
@@ -68,9 +68,9 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
                 map,
                 reduce,
                 kernel,
-                Table::new(seed),
+                KeyTable::new(seed),
             )),
-            table: Table::new(seed),
+            table: KeyTable::new(seed),
         }
     }
 
@@ -80,7 +80,7 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
     }
 
     /// Ends the epoch. Its table stays until `clear`.
-    pub fn cut(&mut self) -> &Table<V> {
+    pub fn cut(&mut self) -> &KeyTable<V> {
         self.stage.flush(&mut self.table);
         &self.table
     }

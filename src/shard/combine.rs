@@ -55,7 +55,7 @@ where
         let (around, bytes) = (block.guarded(), block.bytes());
         self.records.for_each(&mut self.splitter, bytes, |record| {
             let (key, value) = map(record);
-            table.update_within(around, key, |combined| match combined {
+            table.upsert_within(around, key, |combined| match combined {
                 Some(combined) => fold(combined, value),
                 None => create(value),
             });

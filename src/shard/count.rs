@@ -1,6 +1,6 @@
 //! The pipeline everything is measured by: tokens, counted as they are.
 //!
-//! Promise: the same table as one `Table::add` a token gives.
+//! Promise: the same table as one `KeyTable::add` a token gives.
 //! Must not know: where blocks come from, when an epoch ends.
 //!
 //! The naive version looks each token up as it is split. Here a chunk goes through in phases, each a
@@ -25,7 +25,7 @@ use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule, Run, Splitter, Tallied, Visit};
 use crate::table::hot::HotWords;
 use crate::table::keys::Seed;
-use crate::table::{Table, add};
+use crate::table::{KeyTable, add};
 
 /// See the module.
 pub(crate) struct CountStage {
@@ -76,7 +76,7 @@ struct Chunks<'s> {
     around: &'s [u8],
     keep_empty: bool,
     counter: &'s mut Counter,
-    table: &'s mut Table<u64>,
+    table: &'s mut KeyTable<u64>,
 }
 
 impl<'b> Visit<'b> for Chunks<'_> {
@@ -140,7 +140,7 @@ impl Counter {
         run: &Run<'_, '_>,
         around: &[u8],
         keep_empty: bool,
-        table: &mut Table<u64>,
+        table: &mut KeyTable<u64>,
     ) -> usize {
         debug_assert_eq!(self.listed, Sorted::default());
         if run.has_nul || self.goes_direct(run.ends.len()) {
@@ -165,7 +165,13 @@ impl Counter {
     /// Counts the `len` bytes from `start` on: not none, and the last of them no NUL. They are in the
     /// table once `count_listed` was called, with the same `around`.
     #[inline(always)]
-    pub(super) fn list(&mut self, around: &[u8], start: usize, len: usize, table: &mut Table<u64>) {
+    pub(super) fn list(
+        &mut self,
+        around: &[u8],
+        start: usize,
+        len: usize,
+        table: &mut KeyTable<u64>,
+    ) {
         list(around, start, len, &mut self.lists, &mut self.listed);
         if self.listed.short + self.listed.long == LISTED_MAX {
             self.count_listed(around, table);
@@ -174,7 +180,7 @@ impl Counter {
 
     /// Counts what is listed.
     #[inline(never)]
-    pub(super) fn count_listed(&mut self, around: &[u8], table: &mut Table<u64>) {
+    pub(super) fn count_listed(&mut self, around: &[u8], table: &mut KeyTable<u64>) {
         let mut sorted = std::mem::take(&mut self.listed);
         let slots = self.hot.slots(sorted.short + sorted.long, table);
         look_up(slots, &mut self.lists, &mut sorted);
@@ -182,7 +188,7 @@ impl Counter {
     }
 
     /// Counts the misses and the long tokens that are on the lists.
-    fn count_sorted(&mut self, sorted: Sorted, around: &[u8], table: &mut Table<u64>) {
+    fn count_sorted(&mut self, sorted: Sorted, around: &[u8], table: &mut KeyTable<u64>) {
         let misses = &self.lists.misses[..sorted.misses];
         self.hot.count_misses(misses, table);
         let (mut medium_count, mut long_count) = (0, 0);
@@ -206,7 +212,7 @@ impl Counter {
 
     /// Puts everything that was counted into `table`. What is listed and was not counted is forgotten: its
     /// block is gone.
-    pub(super) fn flush(&mut self, table: &mut Table<u64>) {
+    pub(super) fn flush(&mut self, table: &mut KeyTable<u64>) {
         self.listed = Sorted::default();
         self.direct = 0;
         self.hot.flush(table);
@@ -218,7 +224,7 @@ mod tests {
     use super::*;
     use crate::ring::arena::Arena;
 
-    fn counted(stage: &mut CountStage, table: &mut Table<u64>, text: &[u8]) -> u64 {
+    fn counted(stage: &mut CountStage, table: &mut KeyTable<u64>, text: &[u8]) -> u64 {
         let mut block = Arena::new(text.len(), 1).expect("a little memory").block();
         block.append(text);
         stage.block(&block, table).tokens
@@ -228,7 +234,7 @@ mod tests {
     fn a_small_batch_leaves_the_hot_words_alone_and_a_larger_one_does_not() {
         let seed = Seed::from_words(1, 2, 3);
         let mut stage = CountStage::new(Rule::Split(b' '), Kernel::detect(), seed);
-        let mut table = Table::new(seed);
+        let mut table = KeyTable::new(seed);
         let line = b"a bb a cccccccccc a long word of 26 bytes\n";
         for (lines, is_direct) in [(1, true), (25, true), (26, false), (1, true)] {
             let mut tokens = 0;
@@ -252,7 +258,7 @@ mod tests {
         let rule = Rule::SplitWhitespace;
         let mut direct = CountStage::new(rule, Kernel::detect(), seed);
         let mut never = CountStage::new(rule, Kernel::detect(), seed).never_direct();
-        let (mut one, mut other) = (Table::new(seed), Table::new(seed));
+        let (mut one, mut other) = (KeyTable::new(seed), KeyTable::new(seed));
         for words in [1, 7, 255, 256, 257, 3, 2000, 0, 5] {
             // Several blocks an epoch, so that the limit is met in the middle of one.
             for part in 0..3u64 {
@@ -268,7 +274,7 @@ mod tests {
             }
             direct.flush(&mut one);
             never.flush(&mut other);
-            let sorted = |table: &Table<u64>| {
+            let sorted = |table: &KeyTable<u64>| {
                 let mut all: Vec<_> = table.iter().map(|(k, n)| (k.to_vec(), n)).collect();
                 all.sort();
                 all

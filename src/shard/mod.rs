@@ -87,7 +87,7 @@ impl ShardCore {
                 }
             }
             if let Some(when_full) = &self.when_full
-                && (stage.is_full() || node.partial.loss().other > 0)
+                && (stage.is_full() || node.partial.overflow().other > 0)
             {
                 when_full();
             }
@@ -95,7 +95,7 @@ impl ShardCore {
     }
 
     /// Hands the tables over for `mark`, if the spare ones are back.
-    pub(crate) fn try_seal(&mut self, mark: Barrier) -> bool {
+    pub(crate) fn try_seal(&mut self, barrier: Barrier) -> bool {
         if !self.out.has_spare() {
             return false;
         }
@@ -109,7 +109,7 @@ impl ShardCore {
                 stage.abandon(partial);
             }
         }
-        self.out.try_swap(&mut self.tables, mark)
+        self.out.try_swap(&mut self.tables, barrier)
     }
 }
 

@@ -46,15 +46,15 @@ impl Worker {
 
     /// Takes one parcel.
     pub(crate) fn step(&mut self) -> WorkerTurn {
-        let mark = match self.pending.take() {
-            Some(mark) => mark,
+        let barrier = match self.pending.take() {
+            Some(barrier) => barrier,
             None => match self.ring.pop() {
                 Some(Parcel::Block { block, stream }) => {
                     self.shard.count(&block, stream);
                     self.ring.give_back(block);
                     return WorkerTurn::Counted;
                 }
-                Some(Parcel::Barrier(mark)) => mark,
+                Some(Parcel::Barrier(barrier)) => barrier,
                 // Abandoned is asked first and emptiness again after it: what was pushed before the
                 // writer went away is still counted.
                 None if self.ring.is_abandoned() && self.ring.is_empty() => {
@@ -63,11 +63,11 @@ impl Worker {
                 None => return WorkerTurn::Waiting,
             },
         };
-        if !self.shard.try_seal(mark) {
-            self.pending = Some(mark);
+        if !self.shard.try_seal(barrier) {
+            self.pending = Some(barrier);
             return WorkerTurn::Waiting;
         }
-        if mark.last {
+        if barrier.last {
             WorkerTurn::Done
         } else {
             WorkerTurn::Sealed

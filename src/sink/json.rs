@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::batch::BatchStats;
     use crate::sink::written::Written;
-    use crate::table::Table;
+    use crate::table::KeyTable;
     use crate::table::keys::Seed;
     use crate::time::BatchTime;
 
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_line_is_json_and_keys_come_back() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         let keys: [&[u8]; 6] = [
             b"the",
             b"",

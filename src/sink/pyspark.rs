@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::batch::BatchStats;
     use crate::sink::written::Written;
-    use crate::table::Table;
+    use crate::table::KeyTable;
     use crate::table::keys::Seed;
 
     /// What is printed below the header.
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn keyed_batches_have_dots_only_when_there_are_more_keys() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for key in ["b", "it's", "a", "b"] {
             table.add(key.as_bytes(), 1u64, |a, b| a + b);
         }

@@ -24,7 +24,7 @@ use mio::unix::SourceFd;
 use crate::error::Error;
 use crate::ledger::{Account, Passage};
 use crate::limits::WINDOW_LOG_MAX;
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::notice::{Notice, Notices};
 use crate::split::{Delimiters, LineEnds};
 use crate::time::BatchTime;
@@ -249,8 +249,8 @@ pub trait Source: Send {
 
     /// Decoders it has at a time: they are in the memory limit. For sources of this crate.
     #[doc(hidden)]
-    fn decoders(&self) -> Decoders {
-        Decoders::default()
+    fn decoders(&self) -> DecoderCounts {
+        DecoderCounts::default()
     }
 }
 

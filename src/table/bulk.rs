@@ -3,9 +3,9 @@
 //! Promise: the same table as one `add` after the other gives. Must not know: where the keys come from.
 
 use super::keys::{self, Packed};
-use super::{GROUP, Long, Medium, SEGMENTS_NEAR, Short, Table, long_bytes};
+use super::{GROUP, KeyTable, Long, Medium, SEGMENTS_NEAR, Short, long_bytes};
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// Whether keys of some class have outgrown the second-level cache.
     pub(crate) fn is_large(&self) -> bool {
         let segments = [
@@ -65,7 +65,7 @@ impl<V: Copy> Table<V> {
     /// another type.
     pub(crate) fn merge_mapped<W: Copy>(
         &mut self,
-        other: &Table<W>,
+        other: &KeyTable<W>,
         value_of: impl FnMut(W) -> V,
         reduce: impl Fn(V, V) -> V,
     ) {
@@ -81,13 +81,13 @@ impl<V: Copy> Table<V> {
     /// should `reduce` panic, all but the last one begun are in the table.
     pub(crate) fn merge_within(
         &mut self,
-        other: &Table<V>,
+        other: &KeyTable<V>,
         begun: &mut usize,
         reduce: impl Fn(V, V) -> V,
     ) {
         // How many records came together in a value that is refused is known for all of them only.
         let per_value = other.records_per_value();
-        let before = self.limit.loss.other;
+        let before = self.limit.overflow.other;
         self.limit.stands_for = per_value;
         let value_of = |value| {
             *begun += 1;
@@ -96,32 +96,33 @@ impl<V: Copy> Table<V> {
         self.merge_entries(other, value_of, reduce);
         self.limit.stands_for = 0;
         if per_value > 1 {
-            let lost = self.limit.loss.other - before;
-            let refused = lost.saturating_sub(other.limit.loss.other) / per_value;
+            let lost = self.limit.overflow.other - before;
+            let refused = lost.saturating_sub(other.limit.overflow.other) / per_value;
             // A table whose records were all refused has no keys.
             let keys = other.len() as u64;
             let kept = keys.saturating_sub(refused);
             let most = per_value
                 .saturating_add(keys.saturating_sub(1))
                 .saturating_sub(kept);
-            self.limit.loss.other = before + lost.min(most.saturating_add(other.limit.loss.other));
+            self.limit.overflow.other =
+                before + lost.min(most.saturating_add(other.limit.overflow.other));
         }
     }
 
     /// A table of the entries that [`merge_within`](Self::merge_within) has not merged of this
     /// one, after it panicked with so many begun.
-    pub(crate) fn not_merged(&self, begun: usize) -> Table<V> {
+    pub(crate) fn not_merged(&self, begun: usize) -> KeyTable<V> {
         let mut rest = self.empty_like();
         for (key, value) in self.iter_kept().skip(begun.saturating_sub(1)) {
             rest.add(key, value, |_, new| new);
         }
-        rest.set_loss(self.loss());
+        rest.set_overflow(self.overflow());
         rest
     }
 
     fn merge_entries<W: Copy>(
         &mut self,
-        other: &Table<W>,
+        other: &KeyTable<W>,
         mut value_of: impl FnMut(W) -> V,
         reduce: impl Fn(V, V) -> V,
     ) {
@@ -147,7 +148,7 @@ impl<V: Copy> Table<V> {
             let value = value_of(entry.value);
             self.add_hashed(hash, Packed::Long(key), value, &reduce);
         }
-        self.add_loss(other, was_empty);
+        self.add_overflow(other, was_empty);
     }
 
     /// Every value, to be changed.
@@ -175,7 +176,7 @@ mod tests {
             let around: Vec<u8> = (0..200u32).map(|n| (n.wrapping_mul(97) % 5) as u8).collect();
             let reduce = |a: u32, b: u32| a.wrapping_mul(31).wrapping_add(b);
             let seed = Seed::from_words(1, 2, 3);
-            let (mut one_by_one, mut at_once) = (Table::new(seed), Table::new(seed));
+            let (mut one_by_one, mut at_once) = (KeyTable::new(seed), KeyTable::new(seed));
             let mut pairs = Vec::new();
             for &(start, len, value) in &words {
                 one_by_one.add(&around[start..start + len], value, reduce);
@@ -189,7 +190,7 @@ mod tests {
             for value in at_once.values_mut() {
                 *value = !*value;
             }
-            let mut other = Table::<u64>::new(Seed::from_words(4, 5, 6));
+            let mut other = KeyTable::<u64>::new(Seed::from_words(4, 5, 6));
             other.merge_mapped(&at_once, |value| u64::from(!value) + 1, |_, _| unreachable!());
             prop_assert_eq!(other.len(), one_by_one.len());
             for (key, value) in one_by_one.iter() {
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_a_panic_kept_from_being_merged_is_all_but_what_was_merged() {
-        let mut batch = Table::<u64>::new(Seed::random());
+        let mut batch = KeyTable::<u64>::new(Seed::random());
         for number in 0..100u64 {
             let key = format!("{number}{}", "-".repeat(number as usize % 30));
             batch.add(key.as_bytes(), number, |a, b| a + b);

@@ -1,9 +1,9 @@
 //! What keys cost in memory, before they are there.
 //!
-//! Promise: keys of a [`Table`] that come into what a [`Cost`] was made for take no more than [`Cost::of`] says.
+//! Promise: keys of a [`KeyTable`] that come into what a [`Cost`] was made for take no more than [`Cost::of`] says.
 //! Must not know: who asks, and what happens when it is too much.
 
-use super::{Long, Medium, Short, Table};
+use super::{KeyTable, Long, Medium, Short};
 
 /// Bytes a key takes, by its class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Cost {
     }
 
     /// Of all keys of `table`.
-    pub(crate) fn of<V: Copy>(&self, table: &Table<V>) -> usize {
+    pub(crate) fn of<V: Copy>(&self, table: &KeyTable<V>) -> usize {
         table.short.len() * self.short
             + table.medium.len() * self.medium
             + table.long.len() * self.long
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn keys_take_no_more_than_was_said() {
-        let (mut table, mut past) = (Table::new(Seed::random()), FrozenTable::new());
+        let (mut table, mut frozen) = (KeyTable::new(Seed::random()), FrozenTable::new());
         // What there is without any key is not for keys.
         let empty = table.allocated_bytes();
         for number in 0..200_000u64 {
@@ -89,14 +89,14 @@ mod tests {
             };
             table.add(key.as_bytes(), number, |a, b| a + b);
             if number % 10_000 == 9 {
-                past.fill_from(&table);
+                frozen.fill_from(&table);
                 let said = Cost::in_table::<u64>().of(&table) + empty;
                 let taken = table.allocated_bytes();
                 assert!(taken <= said, "{taken} {said} with {number} keys");
                 // Tight enough to be of use.
                 assert!(number < 20_000 || 4 * taken > said, "{taken} {said}");
                 let said = FrozenTable::<u64>::cost().of(&table);
-                assert!(past.held_bytes() <= said + 64 * 64 + 200, "{number}");
+                assert!(frozen.held_bytes() <= said + 64 * 64 + 200, "{number}");
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
     fn what_comes_into_two_places_costs_as_much_as_both() {
         let (one, two) = (Cost::in_table::<u64>(), FrozenTable::<u32>::cost());
         let both = one.plus(two);
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for key in [
             &b"short"[..],
             b"of medium size",

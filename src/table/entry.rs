@@ -4,22 +4,22 @@
 //! `arena` and `segments` for the rules). Must not know: why a key goes.
 
 use super::keys::{self, Packed};
-use super::segments::Altered;
-use super::{GROUP, Long, Medium, Short, Table, ahead, long_bytes};
+use super::segments::Updated;
+use super::{GROUP, KeyTable, Long, Medium, Short, ahead, long_bytes};
 use crate::table::frozen::FrozenTable;
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// Changes what is kept for `key`: `change` is called once, with the value or `None` where there is
     /// none, and gives the value there shall be, or `None` for none.
-    pub fn alter(&mut self, key: &[u8], change: impl FnMut(Option<V>) -> Option<V>) {
+    pub fn update(&mut self, key: &[u8], change: impl FnMut(Option<V>) -> Option<V>) {
         let packed = keys::pack(&[], key);
-        self.alter_hashed(self.seed.hash(packed), packed, change);
+        self.update_hashed(self.seed.hash(packed), packed, change);
     }
 
     /// Removes `key` and gives the value it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         let mut had = None;
-        self.alter(key, |value| {
+        self.update(key, |value| {
             had = value;
             None
         });
@@ -63,14 +63,14 @@ impl<V: Copy> Table<V> {
 
     /// Changes what is kept for each key of `past`, in the order of `past`: `change` gets the entry's number,
     /// key and value there and the value here, and gives the value there shall be here.
-    pub fn alter_each<U: Copy>(
+    pub fn update_each<U: Copy>(
         &mut self,
-        past: &FrozenTable<U>,
+        frozen: &FrozenTable<U>,
         mut change: impl FnMut(usize, &[u8], U, Option<V>) -> Option<V>,
     ) {
         let mut state = (self, 0, &mut change);
         ahead(
-            &past.short,
+            &frozen.short,
             &mut state,
             |(table, ..), entry| {
                 let hash = table.seed.hash_short(u64::from_le_bytes(entry.key));
@@ -83,12 +83,12 @@ impl<V: Copy> Table<V> {
                     hash = table.seed.hash_short(packed);
                 }
                 let change = |old| change(*number, keys::unpack(&key), value, old);
-                table.alter_hashed(hash, Packed::Short(packed), change);
+                table.update_hashed(hash, Packed::Short(packed), change);
                 *number += 1;
             },
         );
         ahead(
-            &past.medium,
+            &frozen.medium,
             &mut state,
             |(table, ..), entry| {
                 let hash = table.seed.hash_medium(u128::from_le_bytes(entry.key));
@@ -101,13 +101,13 @@ impl<V: Copy> Table<V> {
                     hash = table.seed.hash_medium(packed);
                 }
                 let change = |old| change(*number, keys::unpack(&key), value, old);
-                table.alter_hashed(hash, Packed::Medium(packed), change);
+                table.update_hashed(hash, Packed::Medium(packed), change);
                 *number += 1;
             },
         );
         let (table, mut number, change) = state;
-        let mut bytes = &past.bytes[..];
-        for group in past.long.chunks(GROUP) {
+        let mut bytes = &frozen.bytes[..];
+        for group in frozen.long.chunks(GROUP) {
             let mut found: [(&[u8], u64); GROUP] = [(&[], 0); GROUP];
             for (found, entry) in found.iter_mut().zip(group) {
                 let (key, rest) = bytes.split_at(entry.len as usize);
@@ -124,14 +124,14 @@ impl<V: Copy> Table<V> {
                     hash
                 };
                 let change = |old| change(number, key, entry.value, old);
-                table.alter_hashed(hash, Packed::Long(key), change);
+                table.update_hashed(hash, Packed::Long(key), change);
                 number += 1;
             }
         }
     }
 
     #[inline(always)]
-    fn alter_hashed(
+    fn update_hashed(
         &mut self,
         hash: u64,
         packed: Packed<'_>,
@@ -148,46 +148,46 @@ impl<V: Copy> Table<V> {
         let seed = self.seed;
         match packed {
             Packed::Short(packed) => {
-                let altered = self.short.alter(
+                let updated = self.short.update(
                     hash,
                     |entry| u64::from_le_bytes(entry.key) == packed,
                     |entry| seed.hash_short(u64::from_le_bytes(entry.key)),
                     |entry| put(&mut entry.value),
                 );
-                if altered == Altered::Absent
+                if updated == Updated::Absent
                     && let Some(value) = change(None)
                 {
                     self.insert_short_cold(hash, packed, value);
                 }
             }
             Packed::Medium(packed) => {
-                let altered = self.medium.alter(
+                let updated = self.medium.update(
                     hash,
                     |entry| u128::from_le_bytes(entry.key) == packed,
                     |entry| seed.hash_medium(u128::from_le_bytes(entry.key)),
                     |entry| put(&mut entry.value),
                 );
-                if altered == Altered::Absent
+                if updated == Updated::Absent
                     && let Some(value) = change(None)
                 {
                     self.insert_medium_cold(hash, packed, value);
                 }
             }
             Packed::Long(key) => {
-                let altered = self.long.alter(
+                let updated = self.long.update(
                     hash,
                     |entry| entry.hash == hash && long_bytes(entry) == key,
                     |entry: &Long<V>| entry.hash,
                     |entry| put(&mut entry.value),
                 );
-                match altered {
-                    Altered::Kept => {}
-                    Altered::Removed => {
+                match updated {
+                    Updated::Kept => {}
+                    Updated::Removed => {
                         if self.arena.forget(key.len()) {
                             self.arena.compact(&mut self.long);
                         }
                     }
-                    Altered::Absent => {
+                    Updated::Absent => {
                         if let Some(value) = change(None) {
                             self.insert_long_cold(hash, key, value);
                         }
@@ -245,7 +245,7 @@ mod tests {
         fn a_table_whose_keys_go_equals_a_btree_map(
             steps in proptest::collection::vec(step(), 0..120),
         ) {
-            let mut table = Table::new(Seed::random());
+            let mut table = KeyTable::new(Seed::random());
             let mut model = BTreeMap::new();
             for step in steps {
                 match step {
@@ -258,7 +258,7 @@ mod tests {
                     }
                     Step::Alter(key, present, absent) => {
                         let mut calls = 0;
-                        table.alter(&key, |old| {
+                        table.update(&key, |old| {
                             calls += 1;
                             assert_eq!(old, model.get(&key).copied());
                             if old.is_some() { present } else { absent }
@@ -271,14 +271,14 @@ mod tests {
                         }
                     }
                     Step::Each(batch) => {
-                        let mut other = Table::new(table.seed());
+                        let mut other = KeyTable::new(table.seed());
                         for (key, value) in &batch {
                             other.add(key, *value, |a, b| a + b);
                         }
-                        let mut past = FrozenTable::new();
-                        past.fill_from(&other);
-                        let order: Vec<_> = past.iter().map(|(key, _)| key.to_vec()).collect();
-                        table.alter_each(&past, |number, key, value, old| {
+                        let mut frozen = FrozenTable::new();
+                        frozen.fill_from(&other);
+                        let order: Vec<_> = frozen.iter().map(|(key, _)| key.to_vec()).collect();
+                        table.update_each(&frozen, |number, key, value, old| {
                             assert_eq!(order[number], key);
                             assert_eq!(other.get(key), Some(value));
                             assert_eq!(old, model.get(key).copied());
@@ -309,7 +309,7 @@ mod tests {
     }
 
     /// Bytes of keys held, and places of all segments.
-    fn held(table: &Table<u64>) -> (usize, usize) {
+    fn held(table: &KeyTable<u64>) -> (usize, usize) {
         let segments =
             table.short.segment_count() + table.medium.segment_count() + table.long.segment_count();
         (table.arena.held(), segments * SEGMENT_BUCKETS)
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn keys_may_come_and_go_for_ever() {
         let key = |number: usize| format!("a long key that is new, its number is {number:09}");
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         let (window, live) = (1000, 1000 * key(0).len());
         for number in 0..1_000_000 {
             table.add(key(number).as_bytes(), 1u64, |a, b| a + b);
@@ -341,7 +341,7 @@ mod tests {
             1 => format!("number {number:08}"),
             _ => format!("a long key of the number {number}"),
         };
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for _ in 0..2 {
             for number in 0..300_000 {
                 table.add(key(number).as_bytes(), number as u64, |a, b| a + b);
@@ -384,7 +384,7 @@ mod tests {
     fn a_full_segment_whose_entries_change_is_swept_and_not_split() {
         // A known seed: with one in some thousands enough full groups stand in a row to be answered with more
         // room (see `segments`), which is right, and another number of segments.
-        let mut table = Table::new(Seed::from_words(
+        let mut table = KeyTable::new(Seed::from_words(
             0x243f_6a88_85a3_08d3,
             0x1319_8a2e_0370_7344,
             0xa409_3822_299f_31d0,
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn memory_that_moved_keys_left_is_kept_for_the_next_move_of_few_keys() {
         let key = |number: usize| format!("{number:0100}");
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         let mut moves = 0;
         for number in 0..10_000 {
             table.add(key(number).as_bytes(), 1u64, |a, b| a + b);

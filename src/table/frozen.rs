@@ -12,23 +12,23 @@
 use super::bound::{Overflow, Rules};
 use super::cost::Cost;
 use super::keys;
-use super::{Medium, Short, Table, long_bytes};
+use super::{KeyTable, Medium, Short, long_bytes};
 
 /// See the module.
 #[derive(Debug)]
 pub struct FrozenTable<V> {
     pub(super) short: Vec<Short<V>>,
     pub(super) medium: Vec<Medium<V>>,
-    pub(super) long: Vec<PastLong<V>>,
+    pub(super) long: Vec<FrozenLong<V>>,
     /// Keys of `long`, one behind the other.
     pub(super) bytes: Vec<u8>,
     /// What the table could not keep.
-    loss: Overflow,
+    overflow: Overflow,
 }
 
 /// A key of `len` bytes, behind those of the entries before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PastLong<V> {
+pub(super) struct FrozenLong<V> {
     pub(super) len: u32,
     pub(super) value: V,
 }
@@ -43,7 +43,7 @@ impl<V> Default for FrozenTable<V> {
             medium: Vec::new(),
             long: Vec::new(),
             bytes: Vec::new(),
-            loss: Overflow::default(),
+            overflow: Overflow::default(),
         }
     }
 }
@@ -59,14 +59,14 @@ impl<V: Copy> FrozenTable<V> {
         Cost {
             short: 2 * size_of::<Short<V>>(),
             medium: 2 * size_of::<Medium<V>>(),
-            long: 2 * size_of::<PastLong<V>>(),
+            long: 2 * size_of::<FrozenLong<V>>(),
             long_byte: 2,
         }
     }
 
     /// Replaces the content by that of `table`, in the memory there is as far as it fits.
-    pub fn fill_from(&mut self, table: &Table<V>) {
-        self.loss = table.loss();
+    pub fn fill_from(&mut self, table: &KeyTable<V>) {
+        self.overflow = table.overflow();
         make_room(&mut self.short, table.short.len());
         self.short.extend(table.short.iter());
         make_room(&mut self.medium, table.medium.len());
@@ -79,8 +79,8 @@ impl<V: Copy> FrozenTable<V> {
     }
 
     /// As [`fill_from`](Self::fill_from) with as many keys as cost no more than `allowed` bytes. What is left out or
-    /// taken off is in [`loss`](Self::loss).
-    pub(crate) fn fill_within(&mut self, table: &Table<V>, allowed: usize, cost: &Cost) {
+    /// taken off is in [`overflow`](Self::overflow).
+    pub(crate) fn fill_within(&mut self, table: &KeyTable<V>, allowed: usize, cost: &Cost) {
         if cost.of(table) <= allowed {
             return self.fill_from(table);
         }
@@ -116,7 +116,7 @@ impl<V: Copy> FrozenTable<V> {
         let mut lost = Lost {
             choice,
             rules,
-            loss: table.loss(),
+            overflow: table.overflow(),
             missing: 0,
         };
         for &Short { key, value } in table.short.iter() {
@@ -137,18 +137,18 @@ impl<V: Copy> FrozenTable<V> {
                 self.push_long(key, value);
             }
         }
-        self.loss = lost.loss;
+        self.overflow = lost.overflow;
         if per_value > 1 && lost.missing > 0 {
             // How many records came together in a value is known for all of them only.
             let all = per_value.saturating_add(table.len() as u64 - 1);
             let left = all.saturating_sub(self.len() as u64);
-            self.loss.other = table.loss().other.saturating_add(left);
+            self.overflow.other = table.overflow().other.saturating_add(left);
             lost.missing = per_value;
         }
-        self.loss.missing = self.loss.missing.saturating_add(lost.missing);
-        self.loss.error = self.loss.error.saturating_add(choice.off);
-        if self.loss.full_at == 0 {
-            self.loss.full_at = self.len() as u64;
+        self.overflow.missing = self.overflow.missing.saturating_add(lost.missing);
+        self.overflow.error = self.overflow.error.saturating_add(choice.off);
+        if self.overflow.full_at == 0 {
+            self.overflow.full_at = self.len() as u64;
         }
     }
 
@@ -157,21 +157,21 @@ impl<V: Copy> FrozenTable<V> {
         size_of::<Self>()
             + self.short.capacity() * size_of::<Short<V>>()
             + self.medium.capacity() * size_of::<Medium<V>>()
-            + self.long.capacity() * size_of::<PastLong<V>>()
+            + self.long.capacity() * size_of::<FrozenLong<V>>()
             + self.bytes.capacity()
     }
 
     fn push_long(&mut self, key: &[u8], value: V) {
         self.bytes.extend_from_slice(key);
-        self.long.push(PastLong {
+        self.long.push(FrozenLong {
             len: u32::try_from(key.len()).expect("RECORD_BYTES_MAX fits"),
             value,
         });
     }
 
     /// What the table could not keep that it was filled from.
-    pub(crate) fn loss(&self) -> Overflow {
-        self.loss
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.overflow
     }
 
     /// Whether there is no key.
@@ -238,7 +238,7 @@ impl Choice {
 struct Lost<'a, V> {
     choice: Choice,
     rules: &'a Rules<V>,
-    loss: Overflow,
+    overflow: Overflow,
     /// The most records of a key that was left out.
     missing: u64,
 }
@@ -247,18 +247,18 @@ impl<V: Copy> Lost<'_, V> {
     /// What is left of the value of the next key of `len` bytes, if the key is kept.
     fn left_of(&mut self, value: V, len: usize, bytes: usize) -> Option<V> {
         let (records, len) = ((self.rules.records)(value), len as u64);
-        let (off, loss) = (self.choice.off, &mut self.loss);
+        let (off, overflow) = (self.choice.off, &mut self.overflow);
         let is_kept = self.choice.keeps(bytes, records);
         if !is_kept && records > off {
-            loss.other = loss.other.saturating_add(records);
+            overflow.other = overflow.other.saturating_add(records);
             // A key is in a table once, so it lacks no more than the largest.
             self.missing = self.missing.max(records);
-            loss.other_bytes = loss.other_bytes.wrapping_add(records.wrapping_mul(len));
+            overflow.other_bytes = overflow.other_bytes.wrapping_add(records.wrapping_mul(len));
             return None;
         }
         let taken = off.min(records);
-        loss.shed = loss.shed.saturating_add(taken);
-        loss.shed_bytes = loss.shed_bytes.wrapping_add(taken.wrapping_mul(len));
+        overflow.thinned = overflow.thinned.saturating_add(taken);
+        overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(taken.wrapping_mul(len));
         is_kept.then(|| match off {
             0 => value,
             off => (self.rules.less)(value, off),
@@ -271,7 +271,7 @@ const STEPS_LOG2: u32 = 6;
 
 /// A number for which this holds: the keys with larger counts cost no more than `allowed`. It is the least one,
 /// or less than two in a hundred above it.
-fn count_to_take_off<V: Copy>(table: &Table<V>, allowed: usize, cost: &Cost) -> u64 {
+fn count_to_take_off<V: Copy>(table: &KeyTable<V>, allowed: usize, cost: &Cost) -> u64 {
     let records = table.limit.rules.records;
     let key_bytes_max = key_bytes_max(allowed, cost).min(allowed);
     let each = |see: &mut dyn FnMut(u64, usize)| {
@@ -329,8 +329,8 @@ mod tests {
     use crate::table::bound::MemoryCap;
     use crate::table::keys::Seed;
 
-    fn table(keys: impl Iterator<Item = usize>) -> Table<u64> {
-        let mut table = Table::new(Seed::random());
+    fn table(keys: impl Iterator<Item = usize>) -> KeyTable<u64> {
+        let mut table = KeyTable::new(Seed::random());
         for number in keys {
             let key = format!("{number}{}", "\0".repeat(number % 30));
             table.add(key.as_bytes(), number as u64, |a, b| a + b);
@@ -338,8 +338,8 @@ mod tests {
         table
     }
 
-    fn held(past: &FrozenTable<u64>) -> usize {
-        past.held_bytes() - size_of::<FrozenTable<u64>>()
+    fn held(frozen: &FrozenTable<u64>) -> usize {
+        frozen.held_bytes() - size_of::<FrozenTable<u64>>()
     }
 
     /// Counts that a function of the user's has made may be any numbers.
@@ -349,35 +349,35 @@ mod tests {
             bytes: usize::MAX - 1,
             ..MemoryCap::NONE
         };
-        let mut table = Table::counting(Seed::random(), bound);
+        let mut table = KeyTable::counting(Seed::random(), bound);
         for number in 0..1000u64 {
             table.add(format!("{number}").as_bytes(), u64::MAX - number, |a, _| a);
         }
-        let mut past = FrozenTable::new();
-        past.fill_within(&table, 4000, &FrozenTable::<u64>::cost());
-        let Overflow { error, other, .. } = past.loss();
-        assert!(past.is_empty() && other == 0);
+        let mut frozen = FrozenTable::new();
+        frozen.fill_within(&table, 4000, &FrozenTable::<u64>::cost());
+        let Overflow { error, other, .. } = frozen.overflow();
+        assert!(frozen.is_empty() && other == 0);
         assert_eq!(
-            (error, past.loss().plus(past.loss()).error),
+            (error, frozen.overflow().plus(frozen.overflow()).error),
             (u64::MAX, u64::MAX)
         );
     }
 
     #[test]
     fn a_past_holds_what_the_table_held_and_gives_a_bursts_memory_back() {
-        let mut past = FrozenTable::new();
+        let mut frozen = FrozenTable::new();
         let mut after_burst = 0;
         for count in [500, 40_000, 0, 700, 700] {
             let table = table(0..count);
-            past.fill_from(&table);
-            assert_eq!(past.len(), count);
-            assert!(past.iter().eq(table.iter()), "same order");
+            frozen.fill_from(&table);
+            assert_eq!(frozen.len(), count);
+            assert!(frozen.iter().eq(table.iter()), "same order");
             let bytes: usize = table.iter().map(|(key, _)| key.len() + 24).sum();
-            assert!(held(&past) <= 2 * bytes + 64 * 57, "{count}");
-            after_burst = held(&past);
+            assert!(held(&frozen) <= 2 * bytes + 64 * 57, "{count}");
+            after_burst = held(&frozen);
         }
-        past.fill_from(&table(0..600));
-        assert_eq!(held(&past), after_burst, "about the same needs the same");
+        frozen.fill_from(&table(0..600));
+        assert_eq!(held(&frozen), after_burst, "about the same needs the same");
     }
 
     /// A few giant keys would take all the room of a thousand others.
@@ -385,7 +385,7 @@ mod tests {
     fn one_key_has_no_more_than_its_share_of_what_there_is_room_for() {
         let cost = FrozenTable::<u64>::cost();
         let allowed = 64_000;
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for number in 0..100u64 {
             table.add(&number.to_le_bytes()[..1], 1, |a, b| a + b);
         }
@@ -396,10 +396,10 @@ mod tests {
         for giant in [[b'x'; 20_000], [b'y'; 20_000]] {
             table.add(&giant, 1, |a, b| a + b);
         }
-        let mut past = FrozenTable::new();
-        past.fill_within(&table, allowed, &cost);
-        assert_eq!((past.len(), past.loss().other), (101, 2));
-        let longest = past.iter().map(|(key, _)| key.len()).max();
+        let mut frozen = FrozenTable::new();
+        frozen.fill_within(&table, allowed, &cost);
+        assert_eq!((frozen.len(), frozen.overflow().other), (101, 2));
+        let longest = frozen.iter().map(|(key, _)| key.len()).max();
         assert_eq!(longest, Some(large.len()));
     }
 }

@@ -24,7 +24,7 @@
 //! vocabulary drifts the slots are worthless after a while).
 
 use crate::limits::HOT_SLOTS_LOG2;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 use crate::table::partitioned::Partitioned;
 
@@ -96,7 +96,7 @@ impl HotWords {
 
     /// Where hot words are counted: for a chunk of `tokens` tokens, whose other tokens are then given to
     /// `count_misses` and `count_medium`.
-    pub(crate) fn slots(&mut self, tokens: usize, table: &mut Table<u64>) -> &mut Slots {
+    pub(crate) fn slots(&mut self, tokens: usize, table: &mut KeyTable<u64>) -> &mut Slots {
         if self.counted > KEYS_BEFORE_FLUSH {
             self.flush(table);
         }
@@ -105,7 +105,7 @@ impl HotWords {
     }
 
     /// Counts packed keys of 1 to 8 bytes that have no slot.
-    pub(crate) fn count_misses(&mut self, misses: &[u64], table: &mut Table<u64>) {
+    pub(crate) fn count_misses(&mut self, misses: &[u64], table: &mut KeyTable<u64>) {
         if table.is_short_large() {
             let seed = table.seed();
             let look_up = |keys: &[u64]| self.slots.look_up(keys, table);
@@ -116,7 +116,7 @@ impl HotWords {
     }
 
     /// Counts packed keys of 9 to 16 bytes.
-    pub(crate) fn count_medium(&mut self, keys: &[u128], table: &mut Table<u64>) {
+    pub(crate) fn count_medium(&mut self, keys: &[u128], table: &mut KeyTable<u64>) {
         if table.is_medium_large() {
             let seed = table.seed();
             let look_up = |keys: &[u128]| table.count_each_medium(keys);
@@ -127,7 +127,7 @@ impl HotWords {
     }
 
     /// Puts everything that was counted into `table`. The keys keep their slots for the next epoch.
-    pub(crate) fn flush(&mut self, table: &mut Table<u64>) {
+    pub(crate) fn flush(&mut self, table: &mut KeyTable<u64>) {
         if self.counted == 0 {
             return;
         }
@@ -166,7 +166,7 @@ impl Slots {
     }
 
     /// Counts misses in the table; those that turn out to be frequent take their slot over.
-    fn look_up(&mut self, misses: &[u64], table: &mut Table<u64>) {
+    fn look_up(&mut self, misses: &[u64], table: &mut KeyTable<u64>) {
         table.count_each_short(misses, &mut |table, key, seen| {
             let slot = self.slot_of(key);
             let incumbent = u64::from(self.floors[slot]) + u64::from(self.counts[slot]);
@@ -176,7 +176,7 @@ impl Slots {
         });
     }
 
-    fn take_over(&mut self, slot: usize, key: u64, seen: u64, table: &mut Table<u64>) {
+    fn take_over(&mut self, slot: usize, key: u64, seen: u64, table: &mut KeyTable<u64>) {
         if self.counts[slot] > 0 {
             table.count_short(self.keys[slot], u64::from(self.counts[slot]));
         }
@@ -186,7 +186,7 @@ impl Slots {
         self.has_floors = true;
     }
 
-    fn flush(&mut self, table: &mut Table<u64>) {
+    fn flush(&mut self, table: &mut KeyTable<u64>) {
         let (keys, _) = self.keys.as_chunks::<ROW>();
         let (counts, _) = self.counts.as_chunks_mut::<ROW>();
         for (keys, counts) in keys.iter().zip(counts) {
@@ -229,7 +229,7 @@ mod tests {
             random >> 33
         };
         let seed = Seed::from_words(1, 2, 3);
-        let (mut hot, mut table) = (HotWords::new(seed), Table::new(seed));
+        let (mut hot, mut table) = (HotWords::new(seed), KeyTable::new(seed));
         for epoch in 0..4 {
             let mut model = BTreeMap::new();
             for _ in 0..40 {

@@ -202,7 +202,7 @@ pub(super) struct LongKey {
 }
 
 // SAFETY: a `LongKey` is a pointer to bytes that nobody changes while it exists, and that move between
-// threads only together with the `Bump` they lie in, because both are private fields of one `Table`.
+// threads only together with the `Bump` they lie in, because both are private fields of one `KeyTable`.
 unsafe impl Send for LongKey {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for LongKey {}

@@ -34,7 +34,7 @@ use crate::limits;
 
 /// A value per key. `V` is `u64` for counts.
 #[derive(Debug)]
-pub struct Table<V> {
+pub struct KeyTable<V> {
     seed: Seed,
     short: SegmentedTable<Short<V>>,
     medium: SegmentedTable<Medium<V>>,
@@ -106,7 +106,7 @@ fn ahead<T: Copy, H: Copy + Default, S>(
     }
 }
 
-impl Table<u64> {
+impl KeyTable<u64> {
     /// Adds `count` to the count of a packed key of at most 8 bytes, and gives the new count.
     #[inline]
     pub(crate) fn count_short(&mut self, packed: u64, count: u64) -> u64 {
@@ -209,26 +209,26 @@ impl Table<u64> {
 
     /// Whether the keys of at most 8 bytes have outgrown the second-level cache.
     pub(crate) fn is_short_large(&self) -> bool {
-        self.short.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_defer
+        self.short.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_partition
     }
 
     /// Whether the keys of 9 to 16 bytes have.
     pub(crate) fn is_medium_large(&self) -> bool {
-        self.medium.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_defer
+        self.medium.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_partition
     }
 }
 
-impl<V> AsRef<Table<V>> for Table<V> {
-    fn as_ref(&self) -> &Table<V> {
+impl<V> AsRef<KeyTable<V>> for KeyTable<V> {
+    fn as_ref(&self) -> &KeyTable<V> {
         self
     }
 }
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// An empty table with room for the keys of a small vocabulary. Tables that will be merged should
     /// have the same seed.
     pub fn new(seed: Seed) -> Self {
-        Table {
+        KeyTable {
             seed,
             short: SegmentedTable::with_capacity(limits::TABLE_SHORT_KEYS_INITIAL),
             medium: SegmentedTable::with_capacity(limits::TABLE_MEDIUM_KEYS_INITIAL),
@@ -288,8 +288,8 @@ impl<V: Copy> Table<V> {
     /// takes to insert all keys once; whoever wants it again has to learn the new seed. A table that has a limit
     /// and is near it has no room for that: counting goes on, slowly.
     #[inline]
-    fn relieve(&mut self, strain: HashFlood) {
-        if strain != HashFlood::None && self.may_rebuild() {
+    fn relieve(&mut self, flood: HashFlood) {
+        if flood != HashFlood::None && self.may_rebuild() {
             self.take_new_seed();
         }
     }
@@ -315,7 +315,7 @@ impl<V: Copy> Table<V> {
 
     /// Folds every key of `other` into this table. If both have the same seed, the other table's order is
     /// nearly this one's order, and the merge walks memory forwards.
-    pub fn merge_from(&mut self, other: &Table<V>, reduce: impl Fn(V, V) -> V) {
+    pub fn merge_from(&mut self, other: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         self.merge_mapped(other, |value| value, reduce);
     }
 
@@ -328,7 +328,7 @@ impl<V: Copy> Table<V> {
     /// A value with the error of all values added, if there is one.
     #[inline]
     fn shown(&self, value: V) -> V {
-        match self.limit.loss.error {
+        match self.limit.overflow.error {
             0 => value,
             error => (self.limit.rules.shown)(value, error),
         }
@@ -395,10 +395,10 @@ impl<V: Copy> Table<V> {
     pub fn clear(&mut self) {
         self.limit.clear(self.seed);
         if !self.settle_lease() {
-            let emptied = Table::new(self.seed);
+            let emptied = KeyTable::new(self.seed);
             let (limit, reseeds) = (self.limit.bound.clone(), self.reseeds);
             let rules = self.limit.rules;
-            *self = Table {
+            *self = KeyTable {
                 limit: Limit::new(limit, rules),
                 reseeds,
                 ..emptied
@@ -425,7 +425,7 @@ impl<V: Copy> Table<V> {
 #[inline]
 #[allow(unsafe_code)]
 fn long_bytes<V>(entry: &Long<V>) -> &[u8] {
-    // SAFETY: entries are private to a `Table` and are never copied out of `long`. The arena is reset in three
+    // SAFETY: entries are private to a `KeyTable` and are never copied out of `long`. The arena is reset in three
     // places: `clear` empties `long` first, and `KeyArena::compact` and `compact_tightly` have moved every key
     // of `long` before. So a borrowed entry's key is in the arena, and the lifetime returned is that of the borrow of the entry,
     // hence of the table.
@@ -442,7 +442,7 @@ mod tests {
         a + b
     }
 
-    fn content(table: &Table<u64>) -> BTreeMap<Vec<u8>, u64> {
+    fn content(table: &KeyTable<u64>) -> BTreeMap<Vec<u8>, u64> {
         let map: BTreeMap<_, _> = table.iter().map(|(key, n)| (key.to_vec(), n)).collect();
         assert_eq!(map.len(), table.len(), "a key stands in the table twice");
         map
@@ -462,7 +462,7 @@ mod tests {
         ) {
             let seed = Seed::random();
             let mut model = BTreeMap::new();
-            let (mut table, mut other) = (Table::new(seed), Table::new(seed));
+            let (mut table, mut other) = (KeyTable::new(seed), KeyTable::new(seed));
             for round in 0..2 {
                 model.clear();
                 table.clear();
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn growth_is_counted_and_loses_nothing() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         let keys: Vec<String> = (0..20_000)
             .map(|n| format!("{n}-{}", "x".repeat(n % 24)))
             .collect();
@@ -507,7 +507,7 @@ mod tests {
     fn merging_is_no_flood() {
         let keys: Vec<String> = (0..150_000).map(|n| format!("{n:x}")).collect();
         let seed = Seed::random();
-        let (mut ours, mut theirs) = (Table::new(seed), Table::new(seed));
+        let (mut ours, mut theirs) = (KeyTable::new(seed), KeyTable::new(seed));
         for (index, key) in keys.iter().enumerate() {
             let table = if index % 3 == 0 {
                 &mut ours
@@ -516,7 +516,7 @@ mod tests {
             };
             table.add(key.as_bytes(), 1u64, sum);
         }
-        let mut into = Table::new(seed);
+        let mut into = KeyTable::new(seed);
         for _ in 0..2 {
             into.merge_from(&theirs, sum);
             into.merge_from(&ours, sum);
@@ -532,7 +532,7 @@ mod tests {
 
     #[test]
     fn values_are_reduced_in_the_order_they_came() {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         for value in [3i64, 9, 4] {
             table.add(b"key", value, |old, new| old * 10 + new);
         }
@@ -562,7 +562,7 @@ mod tests {
     #[test]
     fn a_leaked_seed_makes_a_new_one_and_loses_nothing() {
         let seed = Seed::from_words(0x9e37_79b9, 0x7f4a_7c15, 0xbf58_476d_1ce4_e5b9);
-        let mut table = Table::new(seed);
+        let mut table = KeyTable::new(seed);
         let keys = colliding(seed, 3000);
         let packed: Vec<u64> = keys
             .iter()
@@ -590,7 +590,7 @@ mod tests {
         );
         assert_eq!(table.get(b"of 12 bytes."), Some(7));
         // Tables of different seeds are merged all the same.
-        let mut other = Table::new(seed);
+        let mut other = KeyTable::new(seed);
         other.merge_from(&table, sum);
         assert_eq!(content(&other), content(&table));
     }

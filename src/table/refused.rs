@@ -7,7 +7,7 @@
 //! with others, and the smaller of the two is the bound. With a million refused keys of one record each a key that
 //! was not refused gets a bound of about sixty, and with a few hundred nearly always 0.
 
-use super::Table;
+use super::KeyTable;
 use super::keys::{Packed, Seed, pack};
 
 /// log2 of the counters of a row.
@@ -95,7 +95,7 @@ impl Refused {
     }
 }
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// Records of `key` that are missing in its value, at most; all of them if there is no value.
     pub(crate) fn missing_max(&self, key: &[u8]) -> u64 {
         let refused = match &self.limit.refused {
@@ -105,7 +105,7 @@ impl<V: Copy> Table<V> {
             // A table that is alone has never refused a key that it has.
             _ => 0,
         };
-        self.limit.loss.missing.saturating_add(refused)
+        self.limit.overflow.missing.saturating_add(refused)
     }
 
     /// The most records that are missing in the value of any key there is.
@@ -118,7 +118,7 @@ impl<V: Copy> Table<V> {
             }
             _ => 0,
         };
-        self.limit.loss.missing.saturating_add(refused)
+        self.limit.overflow.missing.saturating_add(refused)
     }
 
     /// How many records are in the values of all keys, and in what was lost.
@@ -135,30 +135,30 @@ impl<V: Copy> Table<V> {
     }
 
     /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
-    pub(super) fn add_loss<W: Copy>(&mut self, other: &Table<W>, was_empty: bool) {
+    pub(super) fn add_overflow<W: Copy>(&mut self, other: &KeyTable<W>, was_empty: bool) {
         // A table without keys may have refused one that the other has.
         let has_refused =
             |refused: &Option<Refused>| refused.as_ref().is_some_and(|it| !it.is_empty());
         let is_mixed = (!was_empty || has_refused(&self.limit.refused))
             && (!other.is_empty() || has_refused(&other.limit.refused));
-        let loss = match (&mut self.limit.refused, &other.limit.refused) {
-            (_, None) => other.limit.loss,
+        let overflow = match (&mut self.limit.refused, &other.limit.refused) {
+            (_, None) => other.limit.overflow,
             (Some(ours), Some(theirs)) if !ours.is_empty() => {
                 ours.is_mixed = true;
                 if ours.absorb(theirs) {
-                    other.limit.loss
+                    other.limit.overflow
                 } else {
-                    other.loss()
+                    other.overflow()
                 }
             }
             (ours, Some(theirs)) => {
                 if !theirs.is_empty() {
                     *ours = Some(theirs.clone());
                 }
-                other.limit.loss
+                other.limit.overflow
             }
         };
-        self.limit.loss = self.limit.loss.plus(loss);
+        self.limit.overflow = self.limit.overflow.plus(overflow);
         if let Some(refused) = &mut self.limit.refused {
             refused.is_mixed |= is_mixed;
         }

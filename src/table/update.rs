@@ -3,13 +3,13 @@
 //! Promise: one look-up, and the function is called once. Must not know: what values mean.
 
 use super::keys::{self, Packed};
-use super::{Long, Medium, Short, Table, long_bytes};
+use super::{KeyTable, Long, Medium, Short, long_bytes};
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// Gives `key` what `update` makes of its value, or of `None` when the key is new. It is faster for a key
     /// that lies in `around` with 16 bytes behind its first.
     #[inline(always)]
-    pub(crate) fn update_within(
+    pub(crate) fn upsert_within(
         &mut self,
         around: &[u8],
         key: &[u8],
@@ -56,14 +56,14 @@ mod tests {
             words in proptest::collection::vec((0usize..40, 0usize..45, any::<u8>()), 1..300),
         ) {
             let around: Vec<u8> = (0..200u32).map(|n| (n.wrapping_mul(97) % 5) as u8).collect();
-            let mut table = Table::new(Seed::random());
+            let mut table = KeyTable::new(Seed::random());
             let mut model: BTreeMap<&[u8], (u32, u8)> = BTreeMap::new();
             for &(start, len, value) in &words {
                 let key = &around[start..start + len];
                 let update = |old: Option<(u32, u8)>| old.map_or((1, value), |(n, sum)| {
                     (n + 1, sum.wrapping_mul(31).wrapping_add(value))
                 });
-                table.update_within(&around, key, update);
+                table.upsert_within(&around, key, update);
                 let new = update(model.get(key).copied());
                 model.insert(key, new);
             }

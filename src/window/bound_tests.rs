@@ -8,7 +8,7 @@ use super::{InverseWindow, ReduceWindow, Shape};
 use crate::config::{Dialect, OnLimit};
 use crate::table::bound::{MemoryCap, Overflow};
 use crate::table::keys::Seed;
-use crate::table::{Table, add};
+use crate::table::{KeyTable, add};
 
 type Batch = BTreeMap<Vec<u8>, u64>;
 
@@ -27,14 +27,14 @@ fn batch_of(words: &[u32]) -> Batch {
 }
 
 /// The table of a batch that was thinned `times` times, as it is at its limit.
-fn table_of(batch: &Batch, seed: Seed, times: u8) -> Table<u64> {
+fn table_of(batch: &Batch, seed: Seed, times: u8) -> KeyTable<u64> {
     let bound = MemoryCap {
         bytes: usize::MAX - 1,
         on_limit: OnLimit::Approximate,
-        may_defer: true,
+        may_partition: true,
         pool: None,
     };
-    let mut table = Table::counting(seed, bound);
+    let mut table = KeyTable::counting(seed, bound);
     for (index, (key, count)) in batch.iter().enumerate() {
         table.add(key, *count, add);
         if times > 0 && index == batch.len() / usize::from(times + 1) {
@@ -50,8 +50,8 @@ fn table_of(batch: &Batch, seed: Seed, times: u8) -> Table<u64> {
 }
 
 /// The window's error and what it has no key for are true of `batches`.
-fn check(window: &Table<u64>, batches: &VecDeque<Batch>) {
-    let Overflow { error, other, .. } = window.loss();
+fn check(window: &KeyTable<u64>, batches: &VecDeque<Batch>) {
+    let Overflow { error, other, .. } = window.overflow();
     let mut sums = Batch::new();
     for (key, count) in batches.iter().flatten() {
         *sums.entry(key.clone()).or_insert(0) += count;
@@ -114,8 +114,8 @@ proptest! {
             // Most batches are small.
             let keys = if kind == 0 { keys } else { keys / 10 };
             let batch = burst(number * 1000, keys, span);
-            let bound = MemoryCap { bytes: usize::MAX - 1, on_limit, may_defer: true, pool: None };
-            let mut table = Table::counting(seed, bound);
+            let bound = MemoryCap { bytes: usize::MAX - 1, on_limit, may_partition: true, pool: None };
+            let mut table = KeyTable::counting(seed, bound);
             for (key, &count) in &batch {
                 table.add(key, count, add);
             }
@@ -129,8 +129,8 @@ proptest! {
                 let is_there = Some(|_: &[u8], count: u64| count != 0);
                 let made = inverse.slide(add, |a, b| a - b, is_there).unwrap();
                 check(made, &model);
-                has_lost |= !made.loss().is_none();
-                assert!(on_limit == OnLimit::Approximate || made.loss().error == 0);
+                has_lost |= !made.overflow().is_none();
+                assert!(on_limit == OnLimit::Approximate || made.overflow().error == 0);
                 check(reduced.slide(add).unwrap(), &model);
             }
             for taken in [inverse.taken(), reduced.taken()] {
@@ -151,14 +151,18 @@ fn an_uneven_stream_that_fits_is_exact() {
     let seed = Seed::random();
     for number in 0..1300usize {
         let keys = if number % 300 == 7 { 12_000 } else { 20 };
-        let mut table = Table::counting(seed, MemoryCap::NONE);
+        let mut table = KeyTable::counting(seed, MemoryCap::NONE);
         for (key, &count) in &burst(number, keys, 1 << 20) {
             table.add(key, count, add);
         }
         window.enter(&table, add);
         let is_there = Some(|_: &[u8], count: u64| count != 0);
         let made = window.slide(add, |a, b| a - b, is_there).unwrap();
-        assert!(made.loss().is_none(), "batch {number}: {:?}", made.loss());
+        assert!(
+            made.overflow().is_none(),
+            "batch {number}: {:?}",
+            made.overflow()
+        );
     }
 }
 
@@ -179,10 +183,10 @@ fn a_small_share_is_for_the_most_frequent_key() {
             let bound = MemoryCap {
                 bytes: usize::MAX - 1,
                 on_limit: OnLimit::Approximate,
-                may_defer: true,
+                may_partition: true,
                 pool: None,
             };
-            let mut table = Table::counting(seed, bound);
+            let mut table = KeyTable::counting(seed, bound);
             table.add(often.as_bytes(), 100, add);
             for rare in 0..50 {
                 table.add(format!("{number}{rare:02}").as_bytes(), 1, add);
@@ -198,13 +202,16 @@ fn a_small_share_is_for_the_most_frequent_key() {
                 assert!(taken <= bytes, "{taken} of {bytes}");
             }
         }
-        assert!(!reduced.as_ref().loss().is_none(), "there was too little");
+        assert!(
+            !reduced.as_ref().overflow().is_none(),
+            "there was too little"
+        );
     }
 }
 
 /// What was once in a batch is taken off, at most.
-fn assert_window(window: &Table<u64>, often: &str, batches: u64) {
-    let Overflow { error, other, .. } = window.loss();
+fn assert_window(window: &KeyTable<u64>, often: &str, batches: u64) {
+    let Overflow { error, other, .. } = window.overflow();
     assert!(error <= batches && other == 0, "{error} {other}");
     // The error is in what is shown.
     assert_eq!(window.get(often.as_bytes()), Some(100 * batches));
@@ -231,7 +238,7 @@ proptest! {
         for (words, times) in &batches {
             let batch = batch_of(words);
             let table = table_of(&batch, seed, *times);
-            errors.push_back(table.loss().error);
+            errors.push_back(table.overflow().error);
             model.push_back(batch);
             if model.len() > window {
                 model.pop_front();
@@ -244,10 +251,10 @@ proptest! {
                 let is_there = Some(|_: &[u8], count: u64| count != 0);
                 let made = inverse.slide(add, |a, b| a - b, is_there).unwrap();
                 check(made, &model);
-                assert_eq!(made.loss().error, error, "the errors of the window's batches");
+                assert_eq!(made.overflow().error, error, "the errors of the window's batches");
                 let made = reduced.slide(add).unwrap();
                 check(made, &model);
-                assert_eq!(made.loss().error, error, "the errors of the window's batches");
+                assert_eq!(made.overflow().error, error, "the errors of the window's batches");
             }
         }
     }

@@ -15,7 +15,7 @@ use super::panes::Panes;
 use super::{NoWindow, Shape};
 use crate::config::Dialect;
 use crate::limits::RANKED_KEY_BYTES;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
@@ -35,14 +35,14 @@ const PYSPARK_SLIDES_MIN: usize = 5;
 /// # Examples
 ///
 /// ```
-/// use microtally::internals::{InverseWindow, Seed, Shape, Table};
+/// use microtally::internals::{InverseWindow, Seed, Shape, KeyTable};
 /// use microtally::stream::Dialect;
 ///
 /// let mut last_two = InverseWindow::new(Shape::new(2, 1), Dialect::Scala);
 /// let seed = Seed::random();
 /// let mut counts = Vec::new();
 /// for word in ["a", "b", "b", "b"] {
-///     let mut batch = Table::new(seed);
+///     let mut batch = KeyTable::new(seed);
 ///     batch.add(word.as_bytes(), 1u64, u64::wrapping_add);
 ///     last_two.enter(&batch, u64::wrapping_add);
 ///     let keep = Some(|_: &[u8], count| count != 0);
@@ -59,7 +59,7 @@ pub struct InverseWindow<V> {
     /// Whether a leaving key that the window does not have is an error.
     is_strict: bool,
     /// The last window, or while none can be made, the fold of the panes since it could not.
-    state: Table<V>,
+    state: KeyTable<V>,
     /// How many of the kept panes, the oldest ones, are folded into `state`.
     applied: usize,
     /// Whether nothing has left `state` yet, and no filter was applied to it.
@@ -67,7 +67,7 @@ pub struct InverseWindow<V> {
     /// Whether the last slide went through; else `state` is in between.
     is_intact: bool,
     /// Several panes, folded among themselves before they meet the window.
-    fold: Table<V>,
+    fold: KeyTable<V>,
     leaving: FrozenTable<V>,
     entering: FrozenTable<V>,
 }
@@ -86,11 +86,11 @@ impl<V: Copy> InverseWindow<V> {
             panes: Panes::new(shape, singly),
             is_anew: dialect == Dialect::PySpark && is_short,
             is_strict: dialect == Dialect::Scala,
-            state: Table::new(seed),
+            state: KeyTable::new(seed),
             applied: 0,
             is_growing: true,
             is_intact: true,
-            fold: Table::new(seed),
+            fold: KeyTable::new(seed),
             leaving: FrozenTable::new(),
             entering: FrozenTable::new(),
         }
@@ -103,7 +103,7 @@ impl<V: Copy> InverseWindow<V> {
 
     /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
     /// panics, the batch has entered as a failed one.
-    pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+    pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         self.state.follow_rules(batch);
         let elsewhere = self.taken_elsewhere();
         self.panes.enter(Some(batch), reduce, elsewhere);
@@ -169,7 +169,7 @@ impl<V: Copy> InverseWindow<V> {
         reduce: impl Fn(V, V) -> V,
         inverse: impl Fn(V, V) -> V,
         keep: Option<impl Fn(&[u8], V) -> bool>,
-    ) -> Result<&Table<V>, NoWindow> {
+    ) -> Result<&KeyTable<V>, NoWindow> {
         let is_cut_off = self.panes.begin_slide();
         let leaving = self.panes.leaving();
         // Where slides were left out, panes may leave that were folded in and have nothing to be taken off from.
@@ -186,7 +186,7 @@ impl<V: Copy> InverseWindow<V> {
             let new = self.panes.kept().range(self.applied..);
             for pane in new {
                 self.state
-                    .alter_each(pane, |_, _, new, old| folded(old, new, &reduce));
+                    .update_each(pane, |_, _, new, old| folded(old, new, &reduce));
             }
             if self.panes.is_sound() {
                 if let Some(keep) = keep {
@@ -199,7 +199,7 @@ impl<V: Copy> InverseWindow<V> {
             self.panes.drop_oldest(leaving);
         }
         self.applied = self.panes.kept().len();
-        self.state.set_loss(self.panes.loss());
+        self.state.set_overflow(self.panes.overflow());
         self.is_intact = true;
         if self.panes.is_sound() {
             Ok(&self.state)
@@ -226,7 +226,7 @@ impl<V: Copy> InverseWindow<V> {
         let new = fold_of(kept, new, fold, &mut self.entering, &reduce);
 
         let mut is_missing = false;
-        self.state.alter_each(old, |_, _, old, window| {
+        self.state.update_each(old, |_, _, old, window| {
             is_missing |= window.is_none();
             window.map(|window| inverse(window, old))
         });
@@ -235,23 +235,23 @@ impl<V: Copy> InverseWindow<V> {
         }
         let Some(keep) = keep else {
             self.state
-                .alter_each(new, |_, _, new, window| folded(window, new, &reduce));
+                .update_each(new, |_, _, new, window| folded(window, new, &reduce));
             return Ok(());
         };
-        self.state.alter_each(new, |_, key, new, window| {
+        self.state.update_each(new, |_, key, new, window| {
             folded(window, new, &reduce).filter(|&value| keep(key, value))
         });
         // Not before the entering values are there: the filter is asked about final values only.
-        self.state.alter_each(old, |_, key, _, window| {
+        self.state.update_each(old, |_, key, _, window| {
             window.filter(|&value| keep(key, value))
         });
         Ok(())
     }
 }
 
-impl<V> AsRef<Table<V>> for InverseWindow<V> {
+impl<V> AsRef<KeyTable<V>> for InverseWindow<V> {
     /// The window made last.
-    fn as_ref(&self) -> &Table<V> {
+    fn as_ref(&self) -> &KeyTable<V> {
         &self.state
     }
 }
@@ -268,7 +268,7 @@ fn folded<V>(old: Option<V>, new: V, reduce: impl Fn(V, V) -> V) -> Option<V> {
 fn fold_of<'p, V: Copy>(
     kept: &'p VecDeque<FrozenTable<V>>,
     range: Range<usize>,
-    fold: &mut Table<V>,
+    fold: &mut KeyTable<V>,
     into: &'p mut FrozenTable<V>,
     reduce: impl Fn(V, V) -> V,
 ) -> &'p FrozenTable<V> {
@@ -277,7 +277,7 @@ fn fold_of<'p, V: Copy>(
     }
     fold.clear();
     for pane in kept.range(range) {
-        fold.alter_each(pane, |_, _, new, old| folded(old, new, &reduce));
+        fold.update_each(pane, |_, _, new, old| folded(old, new, &reduce));
     }
     into.fill_from(fold);
     into
@@ -286,10 +286,10 @@ fn fold_of<'p, V: Copy>(
 /// Whether a key of `old` is neither in `window` nor in `new`. `lacking` is room for it.
 #[cold]
 fn lacks<V: Copy>(
-    window: &Table<V>,
+    window: &KeyTable<V>,
     old: &FrozenTable<V>,
     new: &FrozenTable<V>,
-    lacking: &mut Table<V>,
+    lacking: &mut KeyTable<V>,
 ) -> bool {
     lacking.clear();
     for (key, value) in old.iter() {
@@ -297,6 +297,6 @@ fn lacks<V: Copy>(
             lacking.add(key, value, |_, new| new);
         }
     }
-    lacking.alter_each(new, |_, _, _, _| None);
+    lacking.update_each(new, |_, _, _, _| None);
     !lacking.is_empty()
 }

@@ -38,7 +38,7 @@ use std::panic::resume_unwind;
 
 use super::Shape;
 use crate::error::guarded;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::Overflow;
 use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
@@ -52,10 +52,10 @@ pub(super) struct Panes<V> {
     /// Batches entered since a window was due; at most `shape.slide`, and then one is due.
     since_due: usize,
     /// The fold of the batches of the pane that is not complete, once there was one of several.
-    open: Option<Table<V>>,
+    open: Option<KeyTable<V>>,
     open_is: Open,
     /// What is missing in the open pane, after a function has panicked in the batch that entered last.
-    owed: Option<Table<V>>,
+    owed: Option<KeyTable<V>>,
     /// Whether the last batch of the open pane has entered.
     is_complete: bool,
     /// Complete panes, oldest first.
@@ -158,7 +158,7 @@ impl<V: Copy> Panes<V> {
     /// Takes a batch in; `None` is a failed one. The window has taken so many bytes `elsewhere`.
     pub(super) fn enter(
         &mut self,
-        batch: Option<&Table<V>>,
+        batch: Option<&KeyTable<V>>,
         reduce: impl Fn(V, V) -> V,
         elsewhere: usize,
     ) {
@@ -207,7 +207,7 @@ impl<V: Copy> Panes<V> {
     }
 
     /// Folds a batch into the open pane, which has failed until it is whole in it.
-    fn merge(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+    fn merge(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         let open = self.open.as_mut().expect("a pane is open");
         let mut begun = 0;
         let merged = guarded(|| {
@@ -263,7 +263,7 @@ impl<V: Copy> Panes<V> {
             .map(FrozenTable::held_bytes);
         let packed = packed.sum::<usize>();
         assert_eq!(packed, self.packed_bytes);
-        packed + self.open.as_ref().map_or(0, Table::allocated_bytes)
+        packed + self.open.as_ref().map_or(0, KeyTable::allocated_bytes)
     }
 
     /// What the next pane may cost, and what its keys do; `None` without a limit.
@@ -275,7 +275,7 @@ impl<V: Copy> Panes<V> {
     }
 
     /// Keeps a complete pane, or of it what there is room for.
-    fn keep(&mut self, fold: &Table<V>) {
+    fn keep(&mut self, fold: &KeyTable<V>) {
         let mut pane = match self.pool.pop() {
             Some(pane) => {
                 self.packed_bytes -= pane.held_bytes();
@@ -316,10 +316,10 @@ impl<V: Copy> Panes<V> {
     }
 
     /// What the batches of the kept panes had no room for.
-    pub(super) fn loss(&self) -> Overflow {
+    pub(super) fn overflow(&self) -> Overflow {
         self.kept
             .iter()
-            .map(FrozenTable::loss)
+            .map(FrozenTable::overflow)
             .fold(Overflow::default(), Overflow::plus)
     }
 

@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 use super::panes::Panes;
 use super::{NoWindow, Shape};
 use crate::limits::RANKED_KEY_BYTES;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
@@ -49,8 +49,8 @@ const ANEW_PANES_MAX: usize = 4;
 /// window's keys, one of them with four values.
 pub struct ReduceWindow<V> {
     panes: Panes<V>,
-    window: Table<V>,
-    parts: Table<Parts<V>>,
+    window: KeyTable<V>,
+    parts: KeyTable<Parts<V>>,
     /// For each pane of the front what it puts back when it leaves, oldest first.
     front: VecDeque<Behind<V>>,
     /// The same for the panes of the middle that are in `next` already: its newest ones.
@@ -69,9 +69,9 @@ pub struct ReduceWindow<V> {
 
 debug_fields!([V] ReduceWindow<V>, "ReduceWindow", middle, back);
 
-impl<V> AsRef<Table<V>> for ReduceWindow<V> {
+impl<V> AsRef<KeyTable<V>> for ReduceWindow<V> {
     /// The window made last.
-    fn as_ref(&self) -> &Table<V> {
+    fn as_ref(&self) -> &KeyTable<V> {
         &self.window
     }
 }
@@ -104,8 +104,8 @@ impl<V: Copy> ReduceWindow<V> {
         let seed = Seed::random();
         ReduceWindow {
             panes: Panes::new(shape, false),
-            window: Table::new(seed),
-            parts: Table::new(seed),
+            window: KeyTable::new(seed),
+            parts: KeyTable::new(seed),
             front: VecDeque::new(),
             next: VecDeque::new(),
             middle: 0,
@@ -119,7 +119,7 @@ impl<V: Copy> ReduceWindow<V> {
 
     /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
     /// panics, the batch has entered as a failed one.
-    pub fn enter(&mut self, batch: &Table<V>, reduce: impl Fn(V, V) -> V) {
+    pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         self.window.follow_rules(batch);
         let elsewhere = self.taken_elsewhere();
         self.panes.enter(Some(batch), reduce, elsewhere);
@@ -175,7 +175,7 @@ impl<V: Copy> ReduceWindow<V> {
     /// # Panics
     ///
     /// Panics if no window is due.
-    pub fn slide(&mut self, reduce: impl Fn(V, V) -> V) -> Result<&Table<V>, NoWindow> {
+    pub fn slide(&mut self, reduce: impl Fn(V, V) -> V) -> Result<&KeyTable<V>, NoWindow> {
         let is_cut_off = self.panes.begin_slide();
         let is_anew = self.panes.per_window() <= ANEW_PANES_MAX;
         if is_cut_off || is_anew || !self.is_intact {
@@ -185,7 +185,7 @@ impl<V: Copy> ReduceWindow<V> {
         if is_anew {
             self.panes.drop_oldest(self.panes.leaving());
             for pane in self.panes.kept() {
-                self.window.alter_each(pane, |_, _, new, old| {
+                self.window.update_each(pane, |_, _, new, old| {
                     Some(old.map_or(new, |old| reduce(old, new)))
                 });
             }
@@ -194,7 +194,7 @@ impl<V: Copy> ReduceWindow<V> {
                 self.step(&reduce);
             }
         }
-        self.window.set_loss(self.panes.loss());
+        self.window.set_overflow(self.panes.overflow());
         self.is_intact = true;
         if self.panes.is_sound() {
             Ok(&self.window)
@@ -255,7 +255,7 @@ impl<V: Copy> ReduceWindow<V> {
         let pane = &self.panes.kept()[self.front.len() + self.middle - self.next.len() - 1];
         let mut behind = self.pool.pop().unwrap_or_else(Behind::new);
         behind.make_room(pane.len());
-        self.parts.alter_each(pane, |_, _, value, parts| {
+        self.parts.update_each(pane, |_, _, value, parts| {
             let mut parts = of_window(parts, self.turn);
             behind.push(parts.part(NEXT), value);
             let next = parts.part(NEXT).map_or(value, |next| reduce(value, next));
@@ -271,7 +271,7 @@ impl<V: Copy> ReduceWindow<V> {
         let behind = self.front.pop_front().expect("the front has a pane");
         let pane = &self.panes.kept()[0];
         self.touched.clear();
-        self.parts.alter_each(pane, |number, _, _, parts| {
+        self.parts.update_each(pane, |number, _, _, parts| {
             let mut parts = of_window(parts, self.turn);
             parts.set(FRONT, behind.at(number));
             let value = parts.all(reduce);
@@ -287,7 +287,7 @@ impl<V: Copy> ReduceWindow<V> {
     fn push(&mut self, reduce: &impl Fn(V, V) -> V) {
         let pane = &self.panes.kept()[self.applied()];
         self.touched.clear();
-        self.parts.alter_each(pane, |_, _, value, parts| {
+        self.parts.update_each(pane, |_, _, value, parts| {
             let parts = parts.unwrap_or(Parts::none(value, self.turn));
             let mut parts = parts.at(self.turn);
             let back = parts.part(BACK).map_or(value, |back| reduce(back, value));
@@ -307,8 +307,8 @@ fn of_window<V: Copy>(parts: Option<Parts<V>>, turn: bool) -> Parts<V> {
 }
 
 /// Gives the keys of `pane` their new values.
-fn put<V: Copy>(window: &mut Table<V>, pane: &FrozenTable<V>, values: &[Option<V>]) {
-    window.alter_each(pane, |number, _, _, _| values[number]);
+fn put<V: Copy>(window: &mut KeyTable<V>, pane: &FrozenTable<V>, values: &[Option<V>]) {
+    window.update_each(pane, |number, _, _, _| values[number]);
 }
 
 impl<V: Copy> Parts<V> {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Dialect;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 
 type Map<V> = BTreeMap<Vec<u8>, V>;
@@ -58,15 +58,15 @@ fn shape() -> impl Strategy<Value = Shape> {
     ]
 }
 
-fn table<V: Copy>(seed: Seed, batch: &Map<V>) -> Table<V> {
-    let mut table = Table::new(seed);
+fn table<V: Copy>(seed: Seed, batch: &Map<V>) -> KeyTable<V> {
+    let mut table = KeyTable::new(seed);
     for (key, value) in batch {
         table.add(key, *value, |_, new| new);
     }
     table
 }
 
-fn content<V: Copy>(table: &Table<V>) -> Map<V> {
+fn content<V: Copy>(table: &KeyTable<V>) -> Map<V> {
     let map: Map<V> = table.iter().map(|(key, v)| (key.to_vec(), v)).collect();
     assert_eq!(map.len(), table.len());
     map
@@ -407,7 +407,7 @@ fn no_slide_costs_more_than_others() {
 /// A function that fails once costs nothing: the rest of the batch is folded in before anything else happens.
 #[test]
 fn a_batch_whose_function_failed_once_is_made_up_for() {
-    let mut batch = Table::<u64>::new(Seed::random());
+    let mut batch = KeyTable::<u64>::new(Seed::random());
     for number in 0..5u8 {
         batch.add(&[b'a' + number], 1, |a, b| a + b);
     }

@@ -13,14 +13,14 @@ use crate::engine::control::{RunStats, Stop};
 use crate::error::{Error, Result};
 use crate::intake::framer::Ending;
 use crate::limits::STOP_THREADS_MS_MAX;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 use crate::time::{BatchClock, BatchTime, Deadline, as_ms};
 
 /// What a finished engine leaves: the last batch, owned, and sums over the run.
 #[derive(Debug)]
 pub struct Finished {
-    pub(super) table: Table<u64>,
+    pub(super) table: KeyTable<u64>,
     pub(super) batch_stats: BatchStats,
     pub(super) stats: RunStats,
 }
@@ -47,7 +47,7 @@ impl Engine {
             .take();
         // Nobody may have counted a batch, or not this process.
         let mut finished = last.unwrap_or_else(|| Finished {
-            table: Table::new(Seed::random()),
+            table: KeyTable::new(Seed::random()),
             batch_stats: BatchStats::default(),
             stats: RunStats::default(),
         });

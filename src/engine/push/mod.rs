@@ -25,11 +25,11 @@ use crate::error::{Error, Result, guarded, lock};
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::limits::KIB;
-use crate::memory::{Decoders, Kept};
+use crate::memory::{DecoderCounts, RetainedTables};
 use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::split::Rule;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::time::{BatchClock, BatchTime, Clock, Deadline};
 
 /// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
@@ -173,12 +173,12 @@ impl EngineBuilder {
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&last);
-        let output = OnBatch(move |table: &mut Table<u64>, stats: &BatchStats| {
+        let output = OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
             // Should it panic, the last batch is kept all the same.
             let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
             if stats.last {
                 // Nothing is counted any more: nobody misses the table.
-                let empty = Table::new(table.seed());
+                let empty = KeyTable::new(table.seed());
                 let finished = Finished {
                     table: std::mem::replace(table, empty),
                     batch_stats: *stats,
@@ -213,13 +213,13 @@ impl EngineBuilder {
             config: self.config,
             plan,
             framers: vec![0; self.inputs],
-            decoders: Decoders::default(),
+            decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
-            kept: Kept::default(),
+            retained: RetainedTables::default(),
         })?;
         let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
@@ -506,7 +506,7 @@ pub(crate) struct OnBatch<F>(pub(crate) F);
 
 impl<F> Output for OnBatch<F>
 where
-    F: FnMut(&mut Table<u64>, &BatchStats) + Send,
+    F: FnMut(&mut KeyTable<u64>, &BatchStats) + Send,
 {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
         if epoch.nodes[0].failure.is_none() {

@@ -45,7 +45,7 @@ use crate::error::{Result, lock};
 use crate::intake::framer::Framer;
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
-use crate::memory::{Decoders, Division};
+use crate::memory::{DecoderCounts, MemoryPlan};
 use crate::notice::{Notice, Notices};
 use crate::shard::ShardCore;
 use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
@@ -73,10 +73,10 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         notices,
         control,
         wake,
-        kept,
+        retained,
         ..
     } = order;
-    let decoders: Decoders = sets.iter().map(|set| set.files.all_decoders()).sum();
+    let decoders: DecoderCounts = sets.iter().map(|set| set.files.all_decoders()).sum();
     let has_whole = sets.iter().any(|set| set.files.has_whole());
     let (mut work, piece_count) = ScanQueue::new(sets);
     // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
@@ -99,7 +99,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
     let arena = arena(block_bytes, blocks)?;
     let seed = Seed::chosen(config.seed);
     let kernel = config.chosen_kernel()?;
-    let bound = Division {
+    let cap = MemoryPlan {
         config: &config,
         shards: worker_count,
         // There is one batch, so the tables that would be filled next stay empty.
@@ -108,20 +108,20 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
         framers: worker_count * stream_count,
         decoders,
         pipelines: &pipelines,
-        kept,
+        retained,
     }
-    .bound()?;
+    .table_cap()?;
     let tables = || {
         Tables::new(
             plan.nodes
                 .iter()
-                .map(|node| node.partial(seed, bound.clone())),
+                .map(|node| node.partial(seed, cap.clone())),
         )
     };
     let (mut hands, mut handed_over) = (Vec::new(), Vec::new());
     for _ in 0..worker_count {
         let stages = plan.nodes.iter();
-        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, bound.clone())));
+        let stages = stages.map(|node| (node.stream(), node.stage(kernel, seed, cap.clone())));
         let (out, publisher_end) = hand_over(tables());
         handed_over.push(publisher_end);
         let framer = |stream| {
@@ -132,7 +132,7 @@ pub(crate) fn start(order: Order, sets: Vec<FilesOf>) -> Result<Runtime> {
             )
         };
         let mut core = ShardCore::new(stages.collect(), tables(), out, config.line_ends);
-        if bound.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
+        if cap.on_limit == OnLimit::Fail && config.memory_bytes_max.is_some() {
             let control = Arc::clone(&control);
             core.end_when_full(Arc::new(move || control.memory_is_full()));
         }
@@ -227,17 +227,17 @@ impl FinishBarrier {
             let pushed = self.intakes_in.push(intake);
             assert!(pushed.is_ok(), "there is one batch");
         }
-        let mut roll = ShardSet::default();
-        (0..self.shard_count).for_each(|shard| roll.add(shard));
+        let mut shard_set = ShardSet::default();
+        (0..self.shard_count).for_each(|shard| shard_set.add(shard));
         let time = BatchClock::new(self.interval_ms, self.clock.now()).next();
-        let mark = mark(time);
-        let pushed = self.cuts_in.push(EpochHeader { mark, roll });
+        let barrier = barrier(time);
+        let pushed = self.cuts_in.push(EpochHeader { barrier, shard_set });
         assert!(pushed.is_ok(), "there is one batch");
     }
 }
 
 /// The mark of the one batch.
-fn mark(time: BatchTime) -> Barrier {
+fn barrier(time: BatchTime) -> Barrier {
     Barrier {
         epoch: 1,
         time,
@@ -272,7 +272,7 @@ impl ScanPool {
             return;
         }
         // The batch's own time is in its cut.
-        let is_sealed = hand.core.try_seal(mark(BatchTime::default()));
+        let is_sealed = hand.core.try_seal(barrier(BatchTime::default()));
         assert!(is_sealed, "nobody has had the spare tables");
         let mut closing = self.closing();
         for (sum, framer) in closing.intakes.iter_mut().zip(&hand.framers) {

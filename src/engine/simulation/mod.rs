@@ -41,7 +41,7 @@ use crate::epoch::merge::table_of;
 use crate::error::Result;
 use crate::generate::SplitMix64;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
-use crate::memory::{Decoders, Kept};
+use crate::memory::{DecoderCounts, RetainedTables};
 use crate::notice::Notices;
 use crate::ring::Wake;
 use crate::shard::worker::{self, Worker};
@@ -105,7 +105,7 @@ impl Output for Keep {
         self.0
             .lock()
             .unwrap()
-            .push((epoch.mark.time.as_millis(), counts));
+            .push((epoch.barrier.time.as_millis(), counts));
         Ok(())
     }
 }
@@ -210,13 +210,13 @@ impl World {
             config,
             plan,
             framers: (0..stream_count).collect(),
-            decoders: Decoders::default(),
+            decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
             notices: Notices::default(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
-            kept: Kept::default(),
+            retained: RetainedTables::default(),
         });
         let kernels: Vec<_> = (0..source_count)
             .map(|index| {

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
-use crate::memory::Needs;
+use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Tallied};
@@ -103,7 +103,7 @@ impl Pipeline for Forgetful {
         self.0.partial(seed, bound)
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> PipelineNeeds {
         self.0.needs()
     }
 
@@ -144,13 +144,13 @@ fn a_planted_fault_is_caught_by_the_ledger() {
             outputs: vec![Box::new(kept.clone())],
         },
         framers: vec![0],
-        decoders: Decoders::default(),
+        decoders: DecoderCounts::default(),
         interval: Duration::ZERO,
         clock: Clock::manual(Duration::ZERO),
         notices: Notices::default(),
         control,
         wake: Wake::new(|| ()),
-        kept: Kept::default(),
+        retained: RetainedTables::default(),
     });
     let mut publish = |text: &[u8], time: u64| {
         parts.router.space(0).expect("nothing is full")[..text.len()].copy_from_slice(text);

@@ -19,7 +19,7 @@ use crate::ring::arena::Block;
 use crate::shard::pack::place;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Splitter, Tallied};
-use crate::table::Table;
+use crate::table::KeyTable;
 
 /// Keys that wait at most. So many fit the first-level cache, packed.
 const WAITING_MAX: usize = 1 << 10;
@@ -69,7 +69,7 @@ where
         map: Arc<M>,
         reduce: Arc<F>,
         kernel: Kernel,
-        counts: Table<u64>,
+        counts: KeyTable<u64>,
     ) -> Self {
         ComputedStage {
             splitter: Splitter::new(records.rule(), kernel),
@@ -164,7 +164,7 @@ impl<V: Copy + Send + 'static> Waiting<V> {
         &mut self,
         counting: &mut Counting<V>,
         gathered: &mut Vec<(u64, V)>,
-        table: &mut Table<V>,
+        table: &mut KeyTable<V>,
         reduce: &impl Fn(V, V) -> V,
         is_large: bool,
     ) {
@@ -217,7 +217,14 @@ mod tests {
     ) -> impl Stage {
         let seed = Seed::from_words(1, 2, 3);
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
-        ComputedStage::new(Lines, Arc::new(init), map, reduce, kernel, Table::new(seed))
+        ComputedStage::new(
+            Lines,
+            Arc::new(init),
+            map,
+            reduce,
+            kernel,
+            KeyTable::new(seed),
+        )
     }
 
     /// The key of a line, as the pipeline and the model see it: some long, some empty, some ending in NUL, some
@@ -247,7 +254,7 @@ mod tests {
                 value(*number, line)
             };
             let mut stage = stage(|| 0, map, reduce, kernel);
-            let mut table = Table::<V>::new(Seed::from_words(1, 2, 3));
+            let mut table = KeyTable::<V>::new(Seed::from_words(1, 2, 3));
             let mut number = 0;
             for _ in 0..2 {
                 let mut model = BTreeMap::<Vec<u8>, V>::new();
@@ -309,7 +316,7 @@ mod tests {
             Some(calls.get())
         };
         let mut stage = stage(Cell::default, map, u64::max, kernel);
-        let mut table = Table::<u64>::new(Seed::from_words(1, 2, 3));
+        let mut table = KeyTable::<u64>::new(Seed::from_words(1, 2, 3));
         let failed = catch_unwind(AssertUnwindSafe(|| {
             stage.block(&block(b"a\nb\nboom\n"), &mut table);
         }));
@@ -332,8 +339,8 @@ mod tests {
             pairs: vec![(place(0, 2 * KEPT_BYTES), 1u64)],
         };
         let seed = Seed::from_words(1, 2, 3);
-        let mut counting = Counting::new(Kernel::detect(), Table::new(seed));
-        let mut table = Table::new(seed);
+        let mut counting = Counting::new(Kernel::detect(), KeyTable::new(seed));
+        let mut table = KeyTable::new(seed);
         waiting.add(
             &mut counting,
             &mut Vec::new(),

@@ -42,9 +42,9 @@ use crate::shard::count::{Counter, keeps_empty};
 use crate::shard::pack::place;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Run, Splitter, Tallied, Visit};
-use crate::table::{Table, add};
+use crate::table::{KeyTable, add};
 
-/// Pairs that are gathered before they are added: as many as `Table::add_each_within` takes at once.
+/// Pairs that are gathered before they are added: as many as `KeyTable::add_each_within` takes at once.
 const GATHERED_MAX: usize = 32;
 
 /// See the module.
@@ -61,7 +61,7 @@ pub(crate) struct KeyedStage<R, M, V, F> {
 /// Keys that were counted because all had the same value.
 struct Counting<V> {
     counter: Counter,
-    counts: Table<u64>,
+    counts: KeyTable<u64>,
     /// The value of every key that was counted in this epoch; `None` if none was.
     constant: Option<V>,
 }
@@ -74,7 +74,7 @@ impl<R: Records, M, V: Copy + Send + 'static, F> KeyedStage<R, M, V, F> {
         map: Arc<M>,
         reduce: Arc<F>,
         kernel: Kernel,
-        counts: Table<u64>,
+        counts: KeyTable<u64>,
     ) -> Self {
         let splitter = Splitter::new(records.rule(), kernel);
         KeyedStage {
@@ -148,7 +148,7 @@ where
 }
 
 impl<V: Copy + Send + 'static> Counting<V> {
-    fn new(kernel: Kernel, counts: Table<u64>) -> Self {
+    fn new(kernel: Kernel, counts: KeyTable<u64>) -> Self {
         Counting {
             counter: Counter::new(kernel, counts.seed()),
             counts,
@@ -158,27 +158,27 @@ impl<V: Copy + Send + 'static> Counting<V> {
 
     /// Whether there was no room for a key that was counted.
     fn is_full(&self) -> bool {
-        self.counts.loss().other > 0
+        self.counts.overflow().other > 0
     }
 
     /// The epoch's first block. The counts are gathered in the memory they will be handed over in: `flush`
     /// swaps back, and one table less goes through the caches.
-    fn begin(&mut self, table: &mut Table<V>) {
+    fn begin(&mut self, table: &mut KeyTable<V>) {
         if self.constant.is_none() {
             self.swap_if_empty(table);
         }
     }
 
     /// Puts what was counted into `table`, as values.
-    fn flush(&mut self, table: &mut Table<V>, reduce: &impl Fn(V, V) -> V) {
+    fn flush(&mut self, table: &mut KeyTable<V>, reduce: &impl Fn(V, V) -> V) {
         self.counter.flush(&mut self.counts);
         let Some(constant) = self.constant.take() else {
             return; // Nothing was counted.
         };
         let mut folds = Folds::new(constant, reduce);
         if self.swap_if_empty(table) {
-            let values = (table as &mut dyn Any).downcast_mut::<Table<u64>>();
-            for count in values.into_iter().flat_map(Table::values_mut) {
+            let values = (table as &mut dyn Any).downcast_mut::<KeyTable<u64>>();
+            for count in values.into_iter().flat_map(KeyTable::values_mut) {
                 *count = cast(folds.of(*count));
             }
             return;
@@ -199,10 +199,10 @@ impl<V: Copy + Send + 'static> Counting<V> {
     }
 
     /// Swaps the counts and `table` if they are of one type and nothing was put into `table`. Returns whether it did.
-    fn swap_if_empty(&mut self, table: &mut Table<V>) -> bool {
-        match (table as &mut dyn Any).downcast_mut::<Table<u64>>() {
+    fn swap_if_empty(&mut self, table: &mut KeyTable<V>) -> bool {
+        match (table as &mut dyn Any).downcast_mut::<KeyTable<u64>>() {
             // An empty table may have refused keys: what it lost is the batch's, and stays with it.
-            Some(table) if table.is_empty() && table.loss().is_none() => {
+            Some(table) if table.is_empty() && table.overflow().is_none() => {
                 // What a value stands for is another thing in each of them.
                 self.counts.swap_content(table);
                 true
@@ -218,7 +218,7 @@ struct Pairs<'s, V, F> {
     around: &'s [u8],
     counting: &'s mut Counting<V>,
     gathered: &'s mut Vec<(u64, V)>,
-    table: &'s mut Table<V>,
+    table: &'s mut KeyTable<V>,
     reduce: &'s F,
     /// A value differed from the constant: those behind it are not compared any more, up to the end of the
     /// chunk or, where there are no chunks, of the block.

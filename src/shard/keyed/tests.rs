@@ -89,7 +89,7 @@ where
     });
     let mut stage = keyed(records, counted, reduce, kernel);
     // Two tables in turns, as the shard and the publisher have them.
-    let mut tables = [Table::<V>::new(seed()), Table::<V>::new(seed())];
+    let mut tables = [KeyTable::<V>::new(seed()), KeyTable::<V>::new(seed())];
     for (number, epoch) in epochs.iter().enumerate() {
         let mut model = BTreeMap::<Vec<u8>, V>::new();
         let table = &mut tables[number % 2];
@@ -128,7 +128,7 @@ where
         Arc::new(map),
         Arc::new(reduce),
         kernel,
-        Table::new(seed()),
+        KeyTable::new(seed()),
     )
 }
 
@@ -242,7 +242,7 @@ fn keys_from_elsewhere_are_counted() {
             (key, 1u64)
         });
         let mut stage = keyed(Tokens::new(Rule::Split(b' ')), map, |a, b| a + b, kernel);
-        let mut table = Table::<u64>::new(seed());
+        let mut table = KeyTable::<u64>::new(seed());
         for block in &epoch {
             stage.block(block, &mut table);
         }
@@ -256,9 +256,9 @@ fn keys_from_elsewhere_are_counted() {
 #[test]
 fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
     let bound = MemoryCap {
-        bytes: Table::<u64>::bytes_min(),
+        bytes: KeyTable::<u64>::bytes_min(),
         on_limit: OnLimit::Other,
-        may_defer: false,
+        may_partition: false,
         pool: None,
     };
     let giant = "x".repeat(2 * bound.bytes);
@@ -266,7 +266,7 @@ fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
     let second = blocks(b"a a a\n", 64);
     for kernel in Kernel::available() {
         let map = of_any_lifetime(|word| (word, if word.len() > 1 { 2u64 } else { 1 }));
-        let bounded = || Table::<u64>::bounded(seed(), bound.clone());
+        let bounded = || KeyTable::<u64>::bounded(seed(), bound.clone());
         let (map, reduce) = (Arc::new(map), Arc::new(|a, b| a + b));
         let tokens = Tokens::new(Rule::Split(b' '));
         let mut stage = KeyedStage::new(tokens, map, reduce, kernel, bounded());
@@ -276,7 +276,11 @@ fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
             stage.block(if has_giant { &first[0] } else { &second[0] }, table);
             stage.flush(table);
             assert_eq!(table.get(b"a"), Some(3), "epoch {epoch}");
-            assert_eq!(table.loss().other, u64::from(has_giant), "epoch {epoch}");
+            assert_eq!(
+                table.overflow().other,
+                u64::from(has_giant),
+                "epoch {epoch}"
+            );
             assert!(!stage.is_full());
         }
     }
@@ -358,7 +362,7 @@ fn panic_once(kernel: Kernel, in_reduce: bool, key_is_token: bool) {
         a + b
     };
     let mut stage = keyed(Tokens::new(Rule::Split(b' ')), map, reduce, kernel);
-    let mut table = Table::<u64>::new(seed());
+    let mut table = KeyTable::<u64>::new(seed());
     let text = ["word another ".repeat(4000), "boom\n".to_owned()].concat();
     let epoch = blocks(text.as_bytes(), 1 << 20);
     let result = catch_unwind(AssertUnwindSafe(|| {

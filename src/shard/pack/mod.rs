@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::split::{Rule, Splitter, Visit};
     use crate::sys::fenced::Fenced;
-    use crate::table::Table;
+    use crate::table::KeyTable;
     use crate::table::hot::HotWords;
     use crate::table::keys::Seed;
     use proptest::prelude::*;
@@ -197,7 +197,7 @@ mod tests {
     struct Compare<'t> {
         around: &'t [u8],
         packs: Vec<(&'static str, Pack, HotWords, Lists)>,
-        tables: Vec<Table<u64>>,
+        tables: Vec<KeyTable<u64>>,
     }
 
     impl<'b> Visit<'b> for Compare<'_> {
@@ -248,7 +248,7 @@ mod tests {
     struct PackAll<'t> {
         around: &'t [u8],
         packs: &'t mut [(Pack, HotWords, Lists)],
-        table: &'t mut Table<u64>,
+        table: &'t mut KeyTable<u64>,
     }
 
     impl<'b> Visit<'b> for PackAll<'_> {
@@ -274,7 +274,7 @@ mod tests {
         let mut fenced = Fenced::new(2 * CHUNK_BYTES_MAX);
         let pack = |&kernel: &Kernel| (pack_for(kernel), HotWords::new(seed), Lists::new());
         let mut packs: Vec<_> = kernels.iter().map(pack).collect();
-        let mut table = Table::new(seed);
+        let mut table = KeyTable::new(seed);
         let mut splitter = Splitter::new(Rule::Split(b' '), kernels[0]);
         let lengths = (0..=150).chain([0, 1, 7, 8, 33].map(|more| CHUNK_BYTES_MAX + more));
         for (len, word) in lengths.flat_map(|len| [1, 3, 8, 9, 16, 40].map(|word| (len, word))) {
@@ -336,7 +336,7 @@ mod tests {
                     .iter()
                     .map(|&kernel| (kernel.name(), pack_for(kernel), HotWords::new(seed), Lists::new()))
                     .collect(),
-                tables: kernels.iter().map(|_| Table::new(seed)).collect(),
+                tables: kernels.iter().map(|_| KeyTable::new(seed)).collect(),
             };
             // Twice: the second time words are hot.
             for _ in 0..2 {

@@ -4,7 +4,7 @@ use super::*;
 use crate::batch::BatchStats;
 use crate::repr::text::unescape;
 use crate::sink::written::Written;
-use crate::table::Table as Counts;
+use crate::table::KeyTable as Counts;
 use crate::table::keys::Seed;
 use proptest::prelude::*;
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::source::codec::encoding::{Decoded, Encoding, Text};
 use crate::source::codec::unpack;
 use crate::source::codec::unpack::Unpack;
@@ -76,10 +76,10 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The decoders it takes.
-    pub(crate) fn decoders(self) -> Decoders {
+    pub(crate) fn decoders(self) -> DecoderCounts {
         match self {
-            Kind::Plain => Decoders::default(),
-            Kind::Utf16 => Decoders::of_one(),
+            Kind::Plain => DecoderCounts::default(),
+            Kind::Utf16 => DecoderCounts::of_one(),
             Kind::Packed(kind) => kind.decoders(),
         }
     }

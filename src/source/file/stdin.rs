@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::notice::Notice;
 use crate::source::codec::decode::Decode;
 use crate::source::codec::encoding::Decoded;
@@ -288,12 +288,12 @@ impl Source for Input {
         &self.name
     }
 
-    fn decoders(&self) -> Decoders {
+    fn decoders(&self) -> DecoderCounts {
         // Nobody knows what it will be before the first bytes.
         if self.decode.is_unpacking() {
             unpack::Kind::Open.decoders()
         } else {
-            Decoders::default()
+            DecoderCounts::default()
         }
     }
 }

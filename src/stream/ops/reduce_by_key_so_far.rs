@@ -9,7 +9,7 @@ use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::Overflow;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
@@ -38,7 +38,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ) -> Reduced<'c, V> {
         self.context.keep_table();
         let held = LentTable::new(SoFar {
-            table: Table::new(Seed::random()),
+            table: KeyTable::new(Seed::random()),
             has_begun: false,
         });
         let step = SoFarStep {
@@ -63,7 +63,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
 
 /// What there was so far.
 struct SoFar<V> {
-    table: Table<V>,
+    table: KeyTable<V>,
     has_begun: bool,
 }
 
@@ -75,7 +75,7 @@ impl<V: Copy> SoFar<V> {
     /// `reduce` has panicked, with so many entries begun.
     fn merge(
         &mut self,
-        batch: &Table<V>,
+        batch: &KeyTable<V>,
         reduce: impl Fn(V, V) -> V,
     ) -> Result<(), (Failure, usize)> {
         if !std::mem::replace(&mut self.has_begun, true) {
@@ -91,8 +91,8 @@ impl<V: Copy> SoFar<V> {
     }
 }
 
-impl<V> AsRef<Table<V>> for SoFar<V> {
-    fn as_ref(&self) -> &Table<V> {
+impl<V> AsRef<KeyTable<V>> for SoFar<V> {
+    fn as_ref(&self) -> &KeyTable<V> {
         &self.table
     }
 }
@@ -103,7 +103,7 @@ struct SoFarStep<V, F> {
     reduce: F,
     sums: WindowSums,
     /// What is missing in the sums, oldest first, each with the statistics of its batch.
-    owed: VecDeque<(Table<V>, BatchStats)>,
+    owed: VecDeque<(KeyTable<V>, BatchStats)>,
     /// Something is missing for good.
     lost: Option<Failure>,
     /// Whether what is missing may be kept.
@@ -130,7 +130,7 @@ where
         }
         let (sums, reduce, parent) = (&mut self.sums, &self.reduce, &self.parent);
         let (owed, keeps_owed) = (&mut self.owed, self.keeps_owed);
-        let (mut batch_stats, mut loss) = (BatchStats::default(), Overflow::default());
+        let (mut batch_stats, mut overflow) = (BatchStats::default(), Overflow::default());
         let made = self.held.make(now.time, |all| {
             // The batches that are owed, then the one at hand.
             let mut caught_up = Ok(());
@@ -167,13 +167,13 @@ where
                 (Ok(None), Ok(())) => BatchStats::default(),
             };
             sums.enter(stats);
-            (batch_stats, loss) = (stats, all.table.loss());
+            (batch_stats, overflow) = (stats, all.table.overflow());
             let stats = BatchStats {
                 time: now.time,
                 keys: all.table.len() as u64,
                 ..sums.of(&stats)
             };
-            Ok(Some(stats.with(loss)))
+            Ok(Some(stats.with(overflow)))
         });
         if let Err((failure, is_lost)) = made {
             let missed = self.owed.len().max(1);
@@ -184,7 +184,7 @@ where
             return Err(failure);
         }
         self.limit.enter(&batch_stats);
-        self.limit.look(now, loss);
+        self.limit.look(now, overflow);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::time::BatchTime;
 use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 
@@ -58,7 +58,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
                     Enter::Batch(batch) => windows.enter(batch, &reduce),
                     Enter::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
                     Enter::Failed => windows.enter_failed(),
-                    Enter::Slide => return windows.slide(&reduce).map(Table::len),
+                    Enter::Slide => return windows.slide(&reduce).map(KeyTable::len),
                 }
                 Ok(0)
             },
@@ -145,7 +145,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
                     Enter::Failed => windows.enter_failed(),
                     Enter::Slide => {
                         let slid = windows.slide(&reduce, &inverse, is_wanted.as_ref());
-                        return slid.map(Table::len);
+                        return slid.map(KeyTable::len);
                     }
                 }
                 Ok(0)
@@ -171,7 +171,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         step: impl FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send + 'static,
     ) -> Reduced<'c, V>
     where
-        H: AsRef<Table<V>> + Send + 'static,
+        H: AsRef<KeyTable<V>> + Send + 'static,
     {
         let held = LentTable::new(windows);
         let step = WindowStep {
@@ -200,7 +200,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
 enum Enter<'a, V> {
     /// It may take so many bytes: before the first batch.
     Within(usize),
-    Batch(&'a Table<V>),
+    Batch(&'a KeyTable<V>),
     /// What a batch lacks in which a function has panicked; the answer is 1 if there was such a batch.
     MakeUp,
     Failed,
@@ -225,7 +225,7 @@ struct WindowStep<V, H, F> {
 impl<V, H, F> Operator for WindowStep<V, H, F>
 where
     V: Copy + Send + Sync + 'static,
-    H: AsRef<Table<V>> + Send,
+    H: AsRef<KeyTable<V>> + Send,
     F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn name(&self) -> &'static str {
@@ -297,14 +297,14 @@ where
                 (NoWindow::BatchFailed, Some((_, failure))) => failure.passed_on(),
                 _ => Failure::of_records(why.to_string()),
             })?;
-            let (batch, loss) = (stats.unwrap_or_default(), (*windows).as_ref().loss());
-            limit.look(now, loss);
+            let (batch, overflow) = (stats.unwrap_or_default(), (*windows).as_ref().overflow());
+            limit.look(now, overflow);
             let stats = BatchStats {
                 time: now.time,
                 keys: keys as u64,
                 ..sums.of(&batch)
             };
-            Ok(Some(stats.with(loss)))
+            Ok(Some(stats.with(overflow)))
         })
     }
 

@@ -13,7 +13,7 @@ use crate::batch::BatchStats;
 use crate::error::{guarded, lock};
 use crate::shard::panic_message;
 use crate::stream::plan::rdd::Rdd;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::time::BatchTime;
 
 /// Why there is no result of a batch.
@@ -312,7 +312,7 @@ pub(crate) trait BatchTable<V>: Send + Sync {
     fn with(
         &self,
         time: BatchTime,
-        f: &mut dyn FnMut(&Table<V>, &BatchStats),
+        f: &mut dyn FnMut(&KeyTable<V>, &BatchStats),
     ) -> Result<bool, Failure>;
 }
 
@@ -321,7 +321,7 @@ impl<V> dyn BatchTable<V> {
     pub(crate) fn map<R>(
         &self,
         time: BatchTime,
-        f: impl FnOnce(&Table<V>, &BatchStats) -> R,
+        f: impl FnOnce(&KeyTable<V>, &BatchStats) -> R,
     ) -> Produced<R> {
         let (mut f, mut answer) = (Some(f), None);
         self.with(time, &mut |table, stats| {
@@ -385,11 +385,11 @@ impl<H> LentTable<H> {
     }
 }
 
-impl<V, H: AsRef<Table<V>> + Send> BatchTable<V> for LentTable<H> {
+impl<V, H: AsRef<KeyTable<V>> + Send> BatchTable<V> for LentTable<H> {
     fn with(
         &self,
         time: BatchTime,
-        f: &mut dyn FnMut(&Table<V>, &BatchStats),
+        f: &mut dyn FnMut(&KeyTable<V>, &BatchStats),
     ) -> Result<bool, Failure> {
         let holding = self.lock();
         match &holding.at {

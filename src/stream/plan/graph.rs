@@ -349,7 +349,7 @@ fn tell(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
 
 impl Output for Graph {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
-        let time = epoch.mark.time;
+        let time = epoch.barrier.time;
         let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
         let zero = *self.zero.get_or_insert_with(before);
         let inputs = Vec::new();

@@ -12,7 +12,7 @@ use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{table_of, table_of_mut};
 use crate::error::{Result, guarded};
-use crate::memory::Needs;
+use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
 use crate::shard::keyed::computed::ComputedStage;
@@ -26,7 +26,7 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
@@ -34,9 +34,9 @@ use crate::time::BatchTime;
 /// What is known of a reduction's values.
 pub(crate) struct Values<V> {
     /// An empty table of them.
-    table: fn(Seed, MemoryCap) -> Table<V>,
+    table: fn(Seed, MemoryCap) -> KeyTable<V>,
     /// An empty table of the number of records with one value.
-    counts: fn(Seed, MemoryCap) -> Table<u64>,
+    counts: fn(Seed, MemoryCap) -> KeyTable<u64>,
     is_counting: bool,
     /// Whether the stage may count records of one value before it makes values of them.
     may_tally: bool,
@@ -46,17 +46,17 @@ impl<V: Copy + 'static> Values<V> {
     /// Nothing: a function of the user's folds them.
     pub(crate) fn any() -> Self {
         Values {
-            table: Table::bounded,
-            counts: Table::tallying,
+            table: KeyTable::bounded,
+            counts: KeyTable::tallying,
             is_counting: false,
             may_tally: is_primitive::<V>(),
         }
     }
 
-    fn needs(&self) -> Needs {
-        Needs {
+    fn needs(&self) -> PipelineNeeds {
+        PipelineNeeds {
             own_tables: usize::from(self.may_tally),
-            table_bytes_min: Table::<V>::bytes_min().max(Table::<u64>::bytes_min()),
+            table_bytes_min: KeyTable::<V>::bytes_min().max(KeyTable::<u64>::bytes_min()),
             is_counting: self.is_counting,
         }
     }
@@ -66,8 +66,8 @@ impl Values<u64> {
     /// Every value is 1, and they are added up.
     pub(crate) fn ones() -> Self {
         Values {
-            table: Table::counting,
-            counts: Table::counting,
+            table: KeyTable::counting,
+            counts: KeyTable::counting,
             is_counting: true,
             may_tally: true,
         }
@@ -108,7 +108,7 @@ where
         Box::new((self.values.table)(seed, bound))
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> PipelineNeeds {
         self.values.needs()
     }
 
@@ -223,7 +223,7 @@ where
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being published.
 struct FromTable<V> {
     name: &'static str,
-    held: Arc<LentTable<Table<V>>>,
+    held: Arc<LentTable<KeyTable<V>>>,
 }
 
 impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
@@ -263,7 +263,7 @@ impl StreamingContext {
         node: Arc<dyn Pipeline>,
     ) -> Reduced<'_, V> {
         // Takes the place of the merged table while that is lent, and is never written to.
-        let held = LentTable::new(Table::<V>::new(Seed::random()));
+        let held = LentTable::new(KeyTable::<V>::new(Seed::random()));
         let step = FromTable {
             name,
             held: Arc::clone(&held),
@@ -475,8 +475,8 @@ impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
         Box::new(Gathered(G::Sum::default()))
     }
 
-    fn needs(&self) -> Needs {
-        Needs::default()
+    fn needs(&self) -> PipelineNeeds {
+        PipelineNeeds::default()
     }
 
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {

@@ -38,26 +38,26 @@ impl MemoryLimit {
     }
 
     /// What is kept lacks `loss`.
-    pub(crate) fn look(&mut self, now: &BatchContext<'_, '_>, loss: Overflow) {
+    pub(crate) fn look(&mut self, now: &BatchContext<'_, '_>, overflow: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
-        if loss.is_none() || std::mem::replace(&mut self.is_told, true) {
+        if overflow.is_none() || std::mem::replace(&mut self.is_told, true) {
             return;
         }
         if on_limit == OnLimit::Fail {
             let control = now.epoch.control;
-            control.report_at_end(limit_reached(bytes_max, now.time, loss));
+            control.report_at_end(limit_reached(bytes_max, now.time, overflow));
             control.memory_is_full();
             return;
         }
         self.notices.tell(Notice::MemoryLimit {
             bytes_max,
-            keys: loss.full_at,
+            keys: overflow.full_at,
             time: now.time,
-            error_max: loss.error,
-            other_records: loss.other,
-            missing_max: loss.missing,
+            error_max: overflow.error,
+            other_records: overflow.other,
+            missing_max: overflow.missing,
         });
     }
 }

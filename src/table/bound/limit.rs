@@ -11,10 +11,10 @@ use super::super::segments::UNLIMITED;
 use super::{MemoryCap, Overflow, own_share};
 use crate::config::OnLimit;
 use crate::limits::RANKED_KEY_BYTES;
-use crate::table::Table;
+use crate::table::KeyTable;
 
 /// What a full table does with a key for which there is no room.
-pub(in crate::table) type TakeIn<V> = fn(&mut Table<V>, Packed<'_>, V);
+pub(in crate::table) type TakeIn<V> = fn(&mut KeyTable<V>, Packed<'_>, V);
 
 /// How values are treated.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(in crate::table) struct Limit<V> {
     pub(in crate::table) bound: MemoryCap,
     pub(in crate::table) rules: Rules<V>,
     /// Without what is in `refused`.
-    pub(in crate::table) loss: Overflow,
+    pub(in crate::table) overflow: Overflow,
     /// Of which keys records were refused. Its memory is kept.
     pub(in crate::table) refused: Option<Refused>,
     /// Memory that was taken of the pool.
@@ -97,7 +97,7 @@ impl<V: Copy> Limit<V> {
     /// Bytes that are this table's whatever others take.
     pub(super) fn own(&self) -> usize {
         if self.shares() {
-            own_share(self.bound.bytes, Table::<V>::bytes_min())
+            own_share(self.bound.bytes, KeyTable::<V>::bytes_min())
         } else {
             self.bound.bytes
         }
@@ -114,7 +114,7 @@ impl<V: Copy> Limit<V> {
             room: UNLIMITED,
             bound,
             rules,
-            loss: Overflow::default(),
+            overflow: Overflow::default(),
             refused: None,
             records: 0,
             stands_for: 0,
@@ -142,7 +142,7 @@ impl<V: Copy> Limit<V> {
     }
 
     pub(in crate::table) fn clear(&mut self, seed: Seed) {
-        self.loss = Overflow::default();
+        self.overflow = Overflow::default();
         self.records = 0;
         if let Some(refused) = &mut self.refused {
             refused.clear(seed);

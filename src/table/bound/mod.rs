@@ -30,7 +30,7 @@ use super::keys::{self, Packed};
 use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
 use super::segments::{SegmentedTable, TableFull, UNLIMITED};
-use super::{Long, Medium, Short, Table, long_bytes};
+use super::{KeyTable, Long, Medium, Short, long_bytes};
 use crate::config::OnLimit;
 use crate::limits::{
     KEY_ARENA_BYTES_INITIAL, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
@@ -54,7 +54,7 @@ pub(crate) struct MemoryCap {
     pub(crate) bytes: usize,
     pub(crate) on_limit: OnLimit,
     /// Whether keys may wait for a look-up beside the table (see `partitioned`).
-    pub(crate) may_defer: bool,
+    pub(crate) may_partition: bool,
     /// Where a table that is not thinned gets memory beyond its own share of `bytes`: see [`own_share`].
     pub(crate) pool: Option<Arc<Pool>>,
 }
@@ -73,7 +73,7 @@ impl MemoryCap {
     pub(crate) const NONE: MemoryCap = MemoryCap {
         bytes: UNLIMITED,
         on_limit: OnLimit::Approximate,
-        may_defer: true,
+        may_partition: true,
         pool: None,
     };
 }
@@ -84,9 +84,9 @@ pub(crate) struct Overflow {
     /// Taken off every count.
     pub(crate) error: u64,
     /// What was taken off, over all keys.
-    pub(crate) shed: u64,
+    pub(crate) thinned: u64,
     /// The same in bytes of keys.
-    pub(crate) shed_bytes: u64,
+    pub(crate) thinned_bytes: u64,
     /// Records of keys that were not taken in.
     pub(crate) other: u64,
     /// The same in bytes of keys.
@@ -107,8 +107,8 @@ impl Overflow {
     pub(crate) fn plus(self, other: Overflow) -> Overflow {
         Overflow {
             error: self.error.saturating_add(other.error),
-            shed: self.shed.saturating_add(other.shed),
-            shed_bytes: self.shed_bytes.wrapping_add(other.shed_bytes),
+            thinned: self.thinned.saturating_add(other.thinned),
+            thinned_bytes: self.thinned_bytes.wrapping_add(other.thinned_bytes),
             other: self.other.saturating_add(other.other),
             other_bytes: self.other_bytes.wrapping_add(other.other_bytes),
             missing: self.missing.saturating_add(other.missing),
@@ -117,10 +117,10 @@ impl Overflow {
     }
 }
 
-impl<V: Copy> Table<V> {
+impl<V: Copy> KeyTable<V> {
     /// An empty table of values of any kind within `bound`.
     pub(crate) fn bounded(seed: keys::Seed, bound: MemoryCap) -> Self {
-        let mut table = Table::new(seed);
+        let mut table = KeyTable::new(seed);
         table.limit = Limit::new(bound, Rules::values());
         table
     }
@@ -156,25 +156,25 @@ impl<V: Copy> Table<V> {
     }
 
     /// What the table could not keep.
-    pub(crate) fn loss(&self) -> Overflow {
+    pub(crate) fn overflow(&self) -> Overflow {
         let refused = self.limit.refused.as_ref().map_or(0, Refused::most);
-        let loss = self.limit.loss;
+        let overflow = self.limit.overflow;
         Overflow {
-            missing: loss.missing.saturating_add(refused),
-            ..loss
+            missing: overflow.missing.saturating_add(refused),
+            ..overflow
         }
     }
 
     /// Takes over what is known of tables that this one was made of.
-    pub(crate) fn set_loss(&mut self, loss: Overflow) {
-        self.limit.loss = loss;
+    pub(crate) fn set_overflow(&mut self, overflow: Overflow) {
+        self.limit.overflow = overflow;
         if let Some(refused) = &mut self.limit.refused {
             refused.clear(self.seed);
         }
     }
 
     /// Takes over what was taken of the pool for the keys of `other`, which are in this table now.
-    pub(crate) fn take_charge_of<W: Copy>(&mut self, other: &mut Table<W>) {
+    pub(crate) fn take_charge_of<W: Copy>(&mut self, other: &mut KeyTable<W>) {
         self.limit.lease.absorb(&mut other.limit.lease);
     }
 
@@ -220,32 +220,32 @@ impl<V: Copy> Table<V> {
     }
 
     /// An empty table with the seed, the limit and the rules of this one.
-    pub(crate) fn empty_like(&self) -> Table<V> {
-        let mut table = Table::bounded(self.seed, self.limit.bound.clone());
+    pub(crate) fn empty_like(&self) -> KeyTable<V> {
+        let mut table = KeyTable::bounded(self.seed, self.limit.bound.clone());
         table.limit.rules = self.limit.rules;
         table
     }
 
     /// As [`empty_like`](Self::empty_like), with a limit of so many bytes, or the least a table may have if that is more.
-    pub(crate) fn empty_within(&self, bytes: usize) -> Table<V> {
+    pub(crate) fn empty_within(&self, bytes: usize) -> KeyTable<V> {
         let bound = MemoryCap {
             bytes: bytes.max(Self::bytes_min()),
             pool: None,
             ..self.limit.bound
         };
-        let mut table = Table::bounded(self.seed, bound);
+        let mut table = KeyTable::bounded(self.seed, bound);
         table.limit.rules = self.limit.rules;
         table
     }
 
     /// Treats values as `other` does, whatever memory each may take.
-    pub(crate) fn follow_rules(&mut self, other: &Table<V>) {
+    pub(crate) fn follow_rules(&mut self, other: &KeyTable<V>) {
         self.limit.rules = other.limit.rules;
         self.limit.bound.on_limit = other.limit.bound.on_limit;
     }
 
     /// Swaps the contents of two tables, each of which keeps its rules.
-    pub(crate) fn swap_content(&mut self, other: &mut Table<V>) {
+    pub(crate) fn swap_content(&mut self, other: &mut KeyTable<V>) {
         std::mem::swap(self, other);
         std::mem::swap(&mut self.limit.rules, &mut other.limit.rules);
     }
@@ -304,8 +304,8 @@ impl<V: Copy> Table<V> {
         let allowed = || Self::allowed(limit, medium.bytes() + long.bytes(), arena.held());
         let hasher = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
         let entry = Short { key, value };
-        let strain = self.short.insert(hash, entry, hasher, allowed)?;
-        self.relieve(strain);
+        let flood = self.short.insert(hash, entry, hasher, allowed)?;
+        self.relieve(flood);
         Ok(())
     }
 
@@ -322,8 +322,8 @@ impl<V: Copy> Table<V> {
         let allowed = || Self::allowed(limit, short.bytes() + long.bytes(), arena.held());
         let hasher = |entry: &Medium<V>| seed.hash_medium(u128::from_le_bytes(entry.key));
         let entry = Medium { key, value };
-        let strain = self.medium.insert(hash, entry, hasher, allowed)?;
-        self.relieve(strain);
+        let flood = self.medium.insert(hash, entry, hasher, allowed)?;
+        self.relieve(flood);
         Ok(())
     }
 
@@ -339,7 +339,7 @@ impl<V: Copy> Table<V> {
         let held = self.arena.held();
         let allowed = || Self::allowed(limit, short.bytes() + medium.bytes(), held);
         let hasher = |entry: &Long<V>| entry.hash;
-        let strain = self.long.ensure(hash, &hasher, &allowed)?;
+        let flood = self.long.ensure(hash, &hasher, &allowed)?;
         let copied = if self.arena.has_room(key.len()) || limit.bytes() == UNLIMITED {
             self.arena.copy(key)
         } else {
@@ -352,7 +352,7 @@ impl<V: Copy> Table<V> {
             value,
         };
         let put = self.long.put(hash, entry, hasher, allowed);
-        self.relieve(put.or(strain));
+        self.relieve(put.or(flood));
         Ok(())
     }
 
@@ -369,17 +369,18 @@ impl<V: Copy> Table<V> {
     #[cold]
     #[inline(never)]
     pub(super) fn insert_full(&mut self, packed: Packed<'_>, value: V) {
-        if self.limit.loss.full_at == 0 {
-            self.limit.loss.full_at = self.len() as u64;
+        if self.limit.overflow.full_at == 0 {
+            self.limit.overflow.full_at = self.len() as u64;
         }
         match self.limit.rules.take_in {
             Some(take_in) if self.limit.is_thinned() => take_in(self, packed, value),
             _ => {
                 self.limit.is_closed = true;
                 let records = (self.limit.rules.records)(value).max(self.limit.stands_for);
-                self.limit.loss.other += records;
+                self.limit.overflow.other += records;
                 let bytes = records.wrapping_mul(len_of(packed));
-                self.limit.loss.other_bytes = self.limit.loss.other_bytes.wrapping_add(bytes);
+                self.limit.overflow.other_bytes =
+                    self.limit.overflow.other_bytes.wrapping_add(bytes);
                 let seed = self.seed;
                 let refused = &mut self.limit.refused;
                 let refused = refused.get_or_insert_with(|| Refused::new(seed));
@@ -395,10 +396,10 @@ impl<V: Copy> Table<V> {
     }
 }
 
-impl Table<u64> {
+impl KeyTable<u64> {
     /// An empty table of numbers of records, of which nothing may be taken off: something else is made of them.
     pub(crate) fn tallying(seed: keys::Seed, bound: MemoryCap) -> Self {
-        let mut table = Table::bounded(seed, bound);
+        let mut table = KeyTable::bounded(seed, bound);
         table.limit.rules.records = |count| count;
         table.limit.rules.later = later_of_tallies();
         table.limit.rules.later_parts = 8;
@@ -414,14 +415,14 @@ impl Table<u64> {
             bytes,
             ..MemoryCap::NONE
         };
-        Table::counting(seed, bound)
+        KeyTable::counting(seed, bound)
     }
 
     /// An empty table of counts that are added up, within `bound`.
     pub(crate) fn counting(seed: keys::Seed, bound: MemoryCap) -> Self {
-        let mut table = Table::bounded(seed, bound);
+        let mut table = KeyTable::bounded(seed, bound);
         table.limit.rules = Rules {
-            take_in: Some(Table::take_in),
+            take_in: Some(KeyTable::take_in),
             records: |count| count,
             shown: |count, error| count.saturating_add(error),
             less: |count, off| count - off,
@@ -440,11 +441,11 @@ impl Table<u64> {
                     return;
                 }
                 // A key that is longer than all there is room for. Others pay for it in their error.
-                let loss = &mut self.limit.loss;
-                loss.error += value;
-                loss.shed += value;
+                let overflow = &mut self.limit.overflow;
+                overflow.error += value;
+                overflow.thinned += value;
                 let bytes = value.wrapping_mul(len_of(packed));
-                loss.shed_bytes = loss.shed_bytes.wrapping_add(bytes);
+                overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(bytes);
                 return;
             }
             self.thin();
@@ -470,11 +471,11 @@ impl Table<u64> {
     pub(crate) fn thin(&mut self) {
         let seed = self.seed;
         let off = self.median();
-        let (mut shed, mut shed_bytes) = (0u64, 0u64);
+        let (mut thinned, mut thinned_bytes) = (0u64, 0u64);
         let mut keep = |count: &mut u64, len: u64| {
             let taken = off.min(*count);
-            shed += taken;
-            shed_bytes = shed_bytes.wrapping_add(taken.wrapping_mul(len));
+            thinned += taken;
+            thinned_bytes = thinned_bytes.wrapping_add(taken.wrapping_mul(len));
             *count -= taken;
             *count > 0
         };
@@ -508,10 +509,10 @@ impl Table<u64> {
             let more = more.min(live + KEY_ARENA_BYTES_INITIAL);
             self.arena.compact_tightly(&mut self.long, more);
         }
-        let loss = &mut self.limit.loss;
-        loss.error += off;
-        loss.shed += shed;
-        loss.shed_bytes = loss.shed_bytes.wrapping_add(shed_bytes);
+        let overflow = &mut self.limit.overflow;
+        overflow.error += off;
+        overflow.thinned += thinned;
+        overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(thinned_bytes);
     }
 
     /// About the median of the counts.

@@ -14,13 +14,13 @@ fn bound(bytes: usize, on_limit: OnLimit) -> MemoryCap {
     MemoryCap {
         bytes,
         on_limit,
-        may_defer: true,
+        may_partition: true,
         pool: None,
     }
 }
 
 fn small(on_limit: OnLimit) -> MemoryCap {
-    bound(Table::<u64>::bytes_min() + 700_000, on_limit)
+    bound(KeyTable::<u64>::bytes_min() + 700_000, on_limit)
 }
 
 /// The key of a number, of all three classes: every number has one.
@@ -84,12 +84,15 @@ fn stream() -> impl Strategy<Value = Stream> {
 }
 
 /// Everything that is promised of a table that was given what the model has.
-fn check(table: &Table<u64>, model: &Model) {
+fn check(table: &KeyTable<u64>, model: &Model) {
     assert_eq!(table.short.measured(), table.short.table_bytes());
     assert_eq!(table.medium.measured(), table.medium.table_bytes());
     assert_eq!(table.long.measured(), table.long.table_bytes());
-    let (loss, missing_most) = (table.loss(), table.missing_most());
-    let (mut records, mut bytes) = (loss.shed + loss.other, loss.shed_bytes + loss.other_bytes);
+    let (overflow, missing_most) = (table.overflow(), table.missing_most());
+    let (mut records, mut bytes) = (
+        overflow.thinned + overflow.other,
+        overflow.thinned_bytes + overflow.other_bytes,
+    );
     for (key, kept) in table.iter_kept() {
         records += kept;
         bytes += kept * key.len() as u64;
@@ -102,22 +105,22 @@ fn check(table: &Table<u64>, model: &Model) {
         let kept = table.get_kept(key).unwrap_or(0);
         assert!(kept <= n, "{key:?}: {kept} kept, {n} added");
         assert!(
-            n <= kept + loss.error + loss.other,
-            "{key:?}: {kept}, {n}, {loss:?}"
+            n <= kept + overflow.error + overflow.other,
+            "{key:?}: {kept}, {n}, {overflow:?}"
         );
         // What is said of each key, and of all keys together.
         let missing = table.missing_max(key);
         assert!(
-            n <= kept + loss.error + missing,
+            n <= kept + overflow.error + missing,
             "{key:?}: {kept}, {n}, {missing}"
         );
         assert!(
-            missing <= loss.missing && loss.missing <= loss.other,
-            "{missing} {loss:?}"
+            missing <= overflow.missing && overflow.missing <= overflow.other,
+            "{missing} {overflow:?}"
         );
         assert!(kept == 0 || missing <= missing_most);
         if let Some(shown) = table.get(key) {
-            assert!(shown >= n - loss.other.min(n) && shown <= n + loss.error);
+            assert!(shown >= n - overflow.other.min(n) && shown <= n + overflow.error);
         }
     }
 }
@@ -133,7 +136,7 @@ proptest! {
         let on_limit = if is_exact { OnLimit::Other } else { OnLimit::Approximate };
         let bound = small(on_limit);
         let one = Seed::random();
-        let mut tables: Vec<_> = (0..shards).map(|_| Table::counting(one, bound.clone())).collect();
+        let mut tables: Vec<_> = (0..shards).map(|_| KeyTable::counting(one, bound.clone())).collect();
         for batch in 0..batches {
             let mut model = Model::new();
             let mut state = seed;
@@ -160,9 +163,9 @@ proptest! {
                 }
             }
             tables.insert(0, first);
-            tables.iter_mut().for_each(Table::clear);
+            tables.iter_mut().for_each(KeyTable::clear);
             for table in &tables {
-                prop_assert!(table.loss().is_none() && table.is_empty());
+                prop_assert!(table.overflow().is_none() && table.is_empty());
                 prop_assert!(table.allocated_bytes() <= bound.bytes);
             }
         }
@@ -171,25 +174,25 @@ proptest! {
 
 #[test]
 fn nothing_is_lost_below_the_limit() {
-    let mut table = Table::counting(Seed::random(), small(OnLimit::Approximate));
+    let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Approximate));
     for number in 0..6000 {
         table.add(&key(number), 1, add);
     }
-    assert_eq!((table.len(), table.loss()), (6000, Overflow::default()));
+    assert_eq!((table.len(), table.overflow()), (6000, Overflow::default()));
 }
 
 /// Garbage that is all different fills the table; what is frequent afterwards is found all the same.
 #[test]
 fn case_16_frequent_keys_are_found_after_garbage() {
     let bound = small(OnLimit::Approximate);
-    let mut table = Table::counting(Seed::random(), bound.clone());
+    let mut table = KeyTable::counting(Seed::random(), bound.clone());
     let mut model = Model::new();
     for number in Stream::UniqueThenHot.numbers(800_000, 7) {
         table.add(&key(number), 1, add);
         *model.entry(key(number)).or_insert(0) += 1;
     }
     check(&table, &model);
-    let error = table.loss().error;
+    let error = table.overflow().error;
     assert!(
         error > 0 && error < 200,
         "{error}: the table is full, and not tiny"
@@ -203,12 +206,15 @@ fn case_16_frequent_keys_are_found_after_garbage() {
 /// table each.
 #[test]
 fn another_class_gets_room() {
-    let bound = bound(Table::<u64>::bytes_min() + 3_000_000, OnLimit::Approximate);
-    let mut table = Table::counting(Seed::random(), bound.clone());
+    let bound = bound(
+        KeyTable::<u64>::bytes_min() + 3_000_000,
+        OnLimit::Approximate,
+    );
+    let mut table = KeyTable::counting(Seed::random(), bound.clone());
     for number in 0..400_000u64 {
         table.add(&number.to_le_bytes()[..5], 3, add);
     }
-    let before = table.loss();
+    let before = table.overflow();
     for number in 0..400_000u64 {
         table.add(format!("{number:030}").as_bytes(), 5, add);
     }
@@ -220,7 +226,7 @@ fn another_class_gets_room() {
 /// A key that is longer than the table may hold at all.
 #[test]
 fn case_52_a_key_without_any_room_is_in_the_error() {
-    let mut table = Table::counting(Seed::random(), small(OnLimit::Approximate));
+    let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Approximate));
     let long = vec![b'x'; 3_000_000];
     let mut model = Model::new();
     for key in [
@@ -235,21 +241,21 @@ fn case_52_a_key_without_any_room_is_in_the_error() {
     }
     check(&table, &model);
     assert_eq!(table.get(&long), None);
-    assert!(table.loss().error >= 2);
+    assert!(table.overflow().error >= 2);
 }
 
 /// Values that cannot be taken off from: new keys are counted, known ones go on.
 #[test]
 fn a_full_table_of_values_keeps_what_it_has() {
     let bound = small(OnLimit::Approximate);
-    let mut table = Table::<f64>::bounded(Seed::random(), bound.clone());
+    let mut table = KeyTable::<f64>::bounded(Seed::random(), bound.clone());
     for round in 1..=3 {
         for number in 0..60_000 {
             table.add(&key(number), 1.5, |a, b| a + b);
             assert!(table.allocated_bytes() <= bound.bytes);
         }
         let kept = table.len() as u64;
-        assert_eq!(table.loss().other, round * (60_000 - kept));
+        assert_eq!(table.overflow().other, round * (60_000 - kept));
         assert!(table.iter().all(|(_, value)| value == 1.5 * round as f64));
     }
     assert!(table.len() < 60_000);
@@ -259,10 +265,10 @@ fn a_full_table_of_values_keeps_what_it_has() {
 #[test]
 fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
     let (bound, seed) = (small(OnLimit::Other), Seed::random());
-    let table = || Table::counting(seed, bound.clone());
+    let table = || KeyTable::counting(seed, bound.clone());
     let (mut one, mut two) = (table(), table());
     let mut model = Model::new();
-    let mut add_to = |table: &mut Table<u64>, key: Vec<u8>| {
+    let mut add_to = |table: &mut KeyTable<u64>, key: Vec<u8>| {
         table.add(&key, 1, add);
         *model.entry(key).or_insert(0) += 1;
     };
@@ -278,7 +284,7 @@ fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
         add_to(&mut one, b"early".to_vec());
     }
     assert_eq!((one.get(b"late"), two.get(b"late")), (None, Some(1000)));
-    let refused = one.loss().other;
+    let refused = one.overflow().other;
     assert!(refused > 1000);
     // What it has it has never refused.
     assert_eq!((one.missing_max(b"early"), one.missing_most()), (0, 0));
@@ -307,7 +313,7 @@ fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
     one.clear();
     one.add(b"late", 1, add);
     assert_eq!(
-        (one.missing_max(b"late"), one.loss()),
+        (one.missing_max(b"late"), one.overflow()),
         (0, Overflow::default())
     );
 }
@@ -317,7 +323,7 @@ fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
 fn tables_of_different_seeds_have_a_true_bound() {
     let bound = small(OnLimit::Other);
     let mut tables =
-        [Seed::random(), Seed::random()].map(|seed| Table::counting(seed, bound.clone()));
+        [Seed::random(), Seed::random()].map(|seed| KeyTable::counting(seed, bound.clone()));
     let mut model = Model::new();
     for round in 0..3 {
         for number in 0..60_000 {
@@ -327,7 +333,7 @@ fn tables_of_different_seeds_have_a_true_bound() {
         }
     }
     let [mut one, two] = tables;
-    assert!(!one.loss().is_none() && !two.loss().is_none());
+    assert!(!one.overflow().is_none() && !two.overflow().is_none());
     one.merge_from(&two, add);
     check(&one, &model);
 }
@@ -335,10 +341,10 @@ fn tables_of_different_seeds_have_a_true_bound() {
 /// Once a key was refused none is taken in, however little room it needs: it may have been refused before.
 #[test]
 fn a_full_table_is_closed_to_keys_of_every_class() {
-    let mut table = Table::counting(Seed::random(), small(OnLimit::Other));
+    let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Other));
     let long = |number: u64| format!("{number:0200}").into_bytes();
     let mut number = 0;
-    while table.loss().is_none() {
+    while table.overflow().is_none() {
         table.add(&long(number), 1, add);
         number += 1;
     }
@@ -347,7 +353,7 @@ fn a_full_table_is_closed_to_keys_of_every_class() {
         table.add(format!("{number}").as_bytes(), 1, add);
         table.add(format!("{number:012}").as_bytes(), 1, add);
     }
-    assert_eq!((table.len(), table.loss().other), (keys, 2001));
+    assert_eq!((table.len(), table.overflow().other), (keys, 2001));
     assert_eq!(table.get(b"7"), None);
     table.clear();
     table.add(b"7", 1, add);
@@ -357,10 +363,10 @@ fn a_full_table_is_closed_to_keys_of_every_class() {
 /// What a key without room would have counted is in the error, whatever other keys have paid.
 #[test]
 fn the_records_of_a_giant_key_are_in_the_error() {
-    let mut table = Table::counting(Seed::random(), small(OnLimit::Approximate));
+    let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Approximate));
     table.add(&[b'x'; 3_000_000], 1000, add);
-    let Overflow { error, shed, .. } = table.loss();
-    assert_eq!((table.len(), error, shed), (0, 1000, 1000));
+    let Overflow { error, thinned, .. } = table.overflow();
+    assert_eq!((table.len(), error, thinned), (0, 1000, 1000));
     table.add(b"word", 2, add);
     assert_eq!(table.get(b"word"), Some(1002));
 }
@@ -377,9 +383,9 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
             keys.push(number.to_le_bytes());
         }
     }
-    let bytes = Table::<u64>::bytes_min() + 3_000_000;
+    let bytes = KeyTable::<u64>::bytes_min() + 3_000_000;
     for (filler, may_reseed) in [(100, true), (100_000, false)] {
-        let mut table = Table::counting(seed, bound(bytes, OnLimit::Other));
+        let mut table = KeyTable::counting(seed, bound(bytes, OnLimit::Other));
         for number in 0..filler {
             table.add(format!("filler {number:07}").as_bytes(), 1, add);
         }
@@ -397,19 +403,19 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
 /// Tables without room of their own take what others leave, and give it back.
 #[test]
 fn tables_share_what_there_is() {
-    let own = Table::<u64>::bytes_min();
+    let own = KeyTable::<u64>::bytes_min();
     let pool = Arc::new(Pool::new(30 << 20));
     let bound = MemoryCap {
         bytes: own,
         on_limit: OnLimit::Other,
-        may_defer: true,
+        may_partition: true,
         pool: Some(Arc::clone(&pool)),
     };
     let seed = Seed::random();
-    let mut tables = [(); 3].map(|()| Table::counting(seed, bound.clone()));
-    let fill = |table: &mut Table<u64>| {
+    let mut tables = [(); 3].map(|()| KeyTable::counting(seed, bound.clone()));
+    let fill = |table: &mut KeyTable<u64>| {
         let mut number = 0;
-        while table.loss().is_none() {
+        while table.overflow().is_none() {
             table.add(&key(number), 1, add);
             number += 1;
             assert!(table.allocated_bytes() <= own + (30 << 20));
@@ -440,7 +446,7 @@ fn tables_share_what_there_is() {
 /// is kept of many batches, and in a window.
 #[test]
 fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
-    let mut batch = Table::<f64>::new(Seed::random());
+    let mut batch = KeyTable::<f64>::new(Seed::random());
     let mut model = Model::new();
     for number in 0..60_000u64 {
         let times = if number % 1000 == 0 {
@@ -455,14 +461,14 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
     }
     let records = model.values().sum();
     batch.set_records(records);
-    let mut so_far = Table::<f64>::bounded(batch.seed(), small(OnLimit::Other));
-    let mut past = FrozenTable::new();
+    let mut so_far = KeyTable::<f64>::bounded(batch.seed(), small(OnLimit::Other));
+    let mut frozen = FrozenTable::new();
     for round in 1..3 {
         so_far.merge_within(&batch, &mut 0, |a, b| a + b);
-        past.fill_within(&batch, 300_000, &FrozenTable::<f64>::cost());
-        let Overflow { other, missing, .. } = so_far.loss();
+        frozen.fill_within(&batch, 300_000, &FrozenTable::<f64>::cost());
+        let Overflow { other, missing, .. } = so_far.overflow();
         let (mut lost, mut lost_in_past) = (0, 0);
-        let in_past: std::collections::BTreeSet<_> = past.iter().map(|(key, _)| key).collect();
+        let in_past: std::collections::BTreeSet<_> = frozen.iter().map(|(key, _)| key).collect();
         for (key, times) in &model {
             if so_far.get(key).is_none() {
                 lost += times;
@@ -470,7 +476,7 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
             }
             if !in_past.contains(&key[..]) {
                 lost_in_past += times;
-                assert!(past.loss().missing >= *times);
+                assert!(frozen.overflow().missing >= *times);
             }
         }
         assert!(lost > 10_000 && lost_in_past > 10_000);
@@ -478,7 +484,7 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
             lost * round <= other && other <= records * round,
             "{lost} {other}"
         );
-        let all = past.loss().other;
+        let all = frozen.overflow().other;
         assert!(
             lost_in_past <= all && all <= records,
             "{lost_in_past} {all}"
@@ -488,19 +494,19 @@ fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
 
 #[test]
 fn the_least_a_table_may_have_is_what_it_begins_with_and_half_as_much_again_as_making_room_takes() {
-    let table = Table::<u64>::new(Seed::random());
+    let table = KeyTable::<u64>::new(Seed::random());
     let segments = table.short.bytes() + table.medium.bytes() + table.long.bytes();
     // While room is made the keys of the arena are there twice.
     let begins_with = segments + 2 * table.arena.held();
-    let least = Table::<u64>::bytes_min();
-    let more = least.abs_diff(begins_with + Table::<u64>::reserve() * 3 / 2);
+    let least = KeyTable::<u64>::bytes_min();
+    let more = least.abs_diff(begins_with + KeyTable::<u64>::reserve() * 3 / 2);
     // The arena's memory is rounded up to pages, and directories are small.
     assert!(more < 16 << 10, "{least} {more}");
 }
 
 #[test]
 fn after_so_many_new_seeds_a_table_keeps_the_one_it_has() {
-    let mut table = Table::new(Seed::random());
+    let mut table = KeyTable::new(Seed::random());
     table.add(b"key", 3, add);
     for number in 1..=crate::limits::RESEEDS_MAX {
         let seed = table.seed();

@@ -32,7 +32,7 @@ mod tests;
 
 use hashbrown::HashTable;
 
-pub(in crate::table) use self::shrink::Altered;
+pub(in crate::table) use self::shrink::Updated;
 
 use crate::limits::{SEGMENT_BUCKETS, SEGMENT_DEPTH_MAX};
 use crate::sys::prefetch::prefetch;
@@ -214,18 +214,18 @@ impl<T> SegmentedTable<T> {
         hasher: impl Fn(&T) -> u64,
         allowed: impl Fn() -> usize,
     ) -> Result<HashFlood, TableFull> {
-        let mut strain = HashFlood::None;
+        let mut flood = HashFlood::None;
         let mut segment = self.segment_mut(hash);
         if segment.table.len() == segment.table.capacity() {
-            strain = self.make_room(hash, &hasher, allowed())?;
+            flood = self.make_room(hash, &hasher, allowed())?;
             segment = self.segment_mut(hash);
         }
         if segment.insert(hash, entry, &hasher) > STEPS_MAX
             && !self.thin_out(hash, hasher, allowed())
         {
-            strain = HashFlood::Flood;
+            flood = HashFlood::Flood;
         }
-        Ok(strain)
+        Ok(flood)
     }
 
     /// Makes a place for an entry with this hash, if there is none.

@@ -20,7 +20,7 @@ const SEGMENT_KEYS_THINNED: usize = SEGMENT_KEYS_MAX / 2;
 
 /// What [`SegmentedTable::alter`] found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::table) enum Altered {
+pub(in crate::table) enum Updated {
     Absent,
     Kept,
     Removed,
@@ -30,25 +30,25 @@ impl<T> SegmentedTable<T> {
     /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
     /// `change` says false.
     #[inline(always)]
-    pub(in crate::table) fn alter(
+    pub(in crate::table) fn update(
         &mut self,
         hash: u64,
         is_it: impl Fn(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
         change: impl FnOnce(&mut T) -> bool,
-    ) -> Altered {
+    ) -> Updated {
         let segment = self.segment_mut(hash);
         let Ok(mut found) = segment.table.find_entry(hash, is_it) else {
-            return Altered::Absent;
+            return Updated::Absent;
         };
         if change(found.get_mut()) {
-            return Altered::Kept;
+            return Updated::Kept;
         }
         found.remove();
         if segment.depth > 0 && segment.table.len() < SEGMENT_KEYS_FEW {
             self.join(hash, hasher);
         }
-        Altered::Removed
+        Updated::Removed
     }
 
     /// Joins the segment of `hash` with the one it was split from, as often as both hold little.

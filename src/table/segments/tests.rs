@@ -13,8 +13,8 @@ fn filled(numbers: u64, hash: impl Fn(u64) -> u64) -> (SegmentedTable<u64>, u64)
     let mut segments = SegmentedTable::with_capacity(100);
     let mut floods = 0;
     for number in 0..numbers {
-        let strain = segments.insert(hash(number), number, |number| hash(*number), || UNLIMITED);
-        floods += u64::from(strain == Ok(HashFlood::Flood));
+        let flood = segments.insert(hash(number), number, |number| hash(*number), || UNLIMITED);
+        floods += u64::from(flood == Ok(HashFlood::Flood));
     }
     (segments, floods)
 }

@@ -11,7 +11,7 @@ use crate::engine::plan::{CountTokens, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::engine::{Order, Parts};
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
 use crate::split::Rule;
@@ -124,13 +124,13 @@ impl Rig {
                 outputs,
             },
             framers: (0..sources.len()).collect(),
-            decoders: Decoders::default(),
+            decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
             notices: notices.clone(),
             control: Arc::clone(&control),
             wake: Wake::new(|| ()),
-            kept: crate::memory::Kept::default(),
+            retained: crate::memory::RetainedTables::default(),
         });
         let core = ReactorCore::new(
             parts.router,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::BatchStats;
-use crate::table::Table;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -445,7 +445,7 @@ fn keyed_batches_are_saved_in_rank_order() {
     let folder = TempDir::new().unwrap();
     let mut sink = KeyedTextFiles::new(folder.path().join("words"), "txt").unwrap();
     for ms in [5000, 6000, 5000] {
-        let mut table = Table::new(Seed::random());
+        let mut table = KeyTable::new(Seed::random());
         if ms == 5000 {
             for key in ["the", "b", "it's", "a", "the"] {
                 table.add(key.as_bytes(), 1u64, |a, b| a + b);

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::source::codec::encoding::Decoded;
 
 /// See `unpack/kinds.rs`.
@@ -17,8 +17,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// None.
-    pub(crate) fn decoders(self) -> Decoders {
-        Decoders::default()
+    pub(crate) fn decoders(self) -> DecoderCounts {
+        DecoderCounts::default()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promise: the answer is a function of the bytes; more bytes change it only where it is `Open`. Must not know:
 //! decoders, names of files.
 
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 
 /// What the first bytes of an input say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// What it takes to read it.
-    pub(crate) fn decoders(self) -> Decoders {
-        let one = Decoders::of_one();
+    pub(crate) fn decoders(self) -> DecoderCounts {
+        let one = DecoderCounts::of_one();
         match self {
-            Kind::Plain | Kind::Refused(_) => Decoders::default(),
+            Kind::Plain | Kind::Refused(_) => DecoderCounts::default(),
             Kind::Gzip => one,
-            Kind::Bzip2 | Kind::Lz4 => Decoders { blocks: 1, ..one },
-            Kind::Zstd | Kind::Xz | Kind::Open => Decoders { windows: 1, ..one },
+            Kind::Bzip2 | Kind::Lz4 => DecoderCounts { blocks: 1, ..one },
+            Kind::Zstd | Kind::Xz | Kind::Open => DecoderCounts { windows: 1, ..one },
         }
     }
 }

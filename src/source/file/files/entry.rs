@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, describe};
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::notice::Notice;
 use crate::source::codec::decode::{Decode, First, Kind};
 use crate::source::codec::encoding::{Decoded, utf8_mark_bytes};
@@ -120,10 +120,10 @@ impl Entry {
     }
 
     /// What it takes to read it, as far as that is known when it was named.
-    pub(super) fn decoders(&self) -> Decoders {
+    pub(super) fn decoders(&self) -> DecoderCounts {
         match &self.stream {
             Some(_) if self.is_unpacked => unpack::Kind::Open.decoders(),
-            Some(_) => Decoders::default(),
+            Some(_) => DecoderCounts::default(),
             None => self.kind().decoders(),
         }
     }

@@ -21,7 +21,7 @@ use self::entry::read;
 pub(crate) use self::entry::{Entry, Opened, Packed, Regular, became_shorter, has_shrunk, open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PIECE_BYTES;
-use crate::memory::Decoders;
+use crate::memory::DecoderCounts;
 use crate::source::codec::encoding::{Decoded, MARK_BYTES_MAX};
 use crate::source::file::stdin::{Input, report_unread};
 use crate::source::{Fill, Port, Source};
@@ -295,7 +295,7 @@ impl Files {
     }
 
     /// What it takes to read all of them at once.
-    pub(crate) fn all_decoders(&self) -> Decoders {
+    pub(crate) fn all_decoders(&self) -> DecoderCounts {
         self.entries.iter().map(Entry::decoders).sum()
     }
 
@@ -504,7 +504,7 @@ impl Source for Files {
         &self.name
     }
 
-    fn decoders(&self) -> Decoders {
+    fn decoders(&self) -> DecoderCounts {
         self.all_decoders().at_most(1)
     }
 }

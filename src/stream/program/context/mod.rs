@@ -20,7 +20,7 @@ use crate::engine::scan::FilesOf;
 use crate::engine::{Order, build, guard, launch, reactor};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::{MIB, PANE_BYTES_MIN};
-use crate::memory::Kept;
+use crate::memory::RetainedTables;
 use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::source::{Port, Source};
@@ -82,7 +82,7 @@ struct Draft {
     is_one_batch: bool,
     bus: Bus,
     /// What operators keep from batch to batch.
-    kept: Kept,
+    retained: RetainedTables,
     /// The most panes that one of the windows may keep.
     panes_max: usize,
 }
@@ -143,7 +143,7 @@ impl StreamingContext {
                 input_count: 0,
                 graph: Vec::new(),
                 outputs: Vec::new(),
-                kept: Kept::default(),
+                retained: RetainedTables::default(),
                 panes_max: 0,
                 wanted: Vec::new(),
                 is_endless: false,
@@ -262,7 +262,7 @@ impl StreamingContext {
 
     /// An operator keeps a table of the size of a batch.
     pub(crate) fn keep_table(&self) {
-        self.draft.borrow_mut().kept.tables += 1;
+        self.draft.borrow_mut().retained.tables += 1;
     }
 
     /// An operator keeps a window of so many panes.
@@ -273,23 +273,23 @@ impl StreamingContext {
     /// now, would have of it is next to nothing.
     pub(crate) fn keep_window(&self, panes_max: usize) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
-        let mut kept = draft.kept;
-        kept.windows += 1;
+        let mut retained = draft.retained;
+        retained.windows += 1;
         let panes_max = panes_max.max(draft.panes_max);
         if let Some(bytes_max) = draft.config.memory_bytes_max
-            && kept.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
+            && retained.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
         {
             // Half of the memory is for windows, and half of a window's for the shares of its batches.
             let bytes_min = (4 * PANE_BYTES_MIN)
                 .saturating_mul(panes_max)
-                .saturating_mul(kept.windows);
+                .saturating_mul(retained.windows);
             return Err(Error::refused(format!(
                 "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do for a window of \
                  {panes_max} batches; take a shorter window or a longer interval",
                 bytes_min.div_ceil(MIB)
             )));
         }
-        (draft.kept, draft.panes_max) = (kept, panes_max);
+        (draft.retained, draft.panes_max) = (retained, panes_max);
         Ok(())
     }
 
@@ -470,7 +470,7 @@ impl Draft {
             None => vec![0; graph.len()],
         };
         let window_bytes = self.config.memory_bytes_max;
-        let window_bytes = window_bytes.map(|bytes_max| self.kept.window_bytes(bytes_max));
+        let window_bytes = window_bytes.map(|bytes_max| self.retained.window_bytes(bytes_max));
         for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
             node.step.start(&StartContext {
                 remember_ms,
@@ -509,7 +509,7 @@ impl Draft {
             notices,
             control,
             wake,
-            kept: self.kept,
+            retained: self.retained,
         }
     }
 }
