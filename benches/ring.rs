@@ -55,7 +55,6 @@ fn hand_over(count: u64, content: &[u8]) -> Duration {
     let body_sum = sum(body);
     thread::scope(|scope| {
         let reading = scope.spawn(move || read_all(reader, body_sum));
-        writer.set_reader(reading.thread().clone());
         let start = Instant::now();
         for number in 0..count {
             let mut block = fresh

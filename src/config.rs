@@ -292,6 +292,11 @@ impl Config {
 
     /// The size blocks really have. One that is larger than the record limit would let tokens above
     /// the limit through wherever the reads happen to leave room for them.
+    /// The memory limit in bytes, and what happens there.
+    pub(crate) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
+        Some((self.memory_bytes_max?, self.on_limit))
+    }
+
     pub(crate) fn block_bytes_within_limit(&self) -> usize {
         self.block_bytes.min(self.record_bytes_max)
     }

@@ -79,8 +79,8 @@
 //!
 //! ```text
 //! 10  bin/microtally                                           (public API only)
-//!  9  stream
-//!  8  engine      tally
+//!  9  stream      tally
+//!  8  engine
 //!  7  intake
 //!  6  shard       source      sink
 //!  5  epoch       extract

@@ -18,7 +18,7 @@ impl BatchTime {
     /// ```
     /// assert_eq!(microtally::BatchTime::from_millis(1500).as_millis(), 1500);
     /// ```
-    pub fn from_millis(ms: u64) -> Self {
+    pub const fn from_millis(ms: u64) -> Self {
         BatchTime(ms)
     }
 

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("sink", 6),
     ("intake", 7),
     ("engine", 8),
-    ("tally", 8),
+    ("tally", 9),
     ("stream", 9),
 ];
 

@@ -101,6 +101,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// What memory each pipeline needs.
+    pub(crate) fn needs(&self) -> Vec<PipelineNeeds> {
+        self.nodes.iter().map(|node| node.needs()).collect()
+    }
+
     /// Each stream's first node.
     pub(crate) fn first_nodes(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|&index| {

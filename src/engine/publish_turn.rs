@@ -15,13 +15,14 @@
 //! What the thread that has its turn no longer saw, `mt-publisher` sees: it takes the lock by waiting.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
-use std::thread::{self, Thread};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
 
 use crate::engine::control::Control;
 use crate::engine::publisher::{Publisher, Turn};
 use crate::error::{Error, guarded, lock};
 use crate::ring::Wake;
+use crate::ring::sleeper::Sleeper;
 use crate::shard::panic_message;
 
 thread_local! {
@@ -34,64 +35,55 @@ fn here() -> usize {
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
-/// See the module.
+/// The publisher, and whose turn it is to step it.
 pub(crate) struct PublishTurn {
-    /// Gone when the run is over, and with it the outputs: who waits for their end must not wait for
-    /// that of the engine's handle.
+    /// Dropped when the run has ended, and the outputs with it: who waits for their end must not wait
+    /// for the drop of the engine's handle.
     publisher: Mutex<Option<Publisher>>,
     /// Woken when their tables come back.
-    shards: OnceLock<Vec<Thread>>,
+    shards: Vec<Arc<Sleeper>>,
     /// Wakes the reading side.
     wake: Arc<Wake>,
     control: Arc<Control>,
     /// `mt-publisher`.
-    owner: OnceLock<Thread>,
+    owner: Arc<Sleeper>,
     low_latency: bool,
     /// The thread that publishes batches now, as [`here`] names it; 0 for none.
     server: AtomicUsize,
 }
 
 impl PublishTurn {
-    /// Turns at `publisher`. In low-latency mode every thread publishes what it completes.
+    /// Turns at `publisher`, which `owner` is the thread of, and whose tables come from `shards`. In
+    /// low-latency mode every thread publishes what it completes.
     pub(crate) fn new(
         publisher: Publisher,
+        owner: Arc<Sleeper>,
+        shards: Vec<Arc<Sleeper>>,
         wake: Arc<Wake>,
         control: Arc<Control>,
         low_latency: bool,
-    ) -> Arc<Self> {
-        Arc::new(PublishTurn {
+    ) -> Self {
+        PublishTurn {
             publisher: Mutex::new(Some(publisher)),
-            shards: OnceLock::new(),
+            shards,
             wake,
             control,
-            owner: OnceLock::new(),
+            owner,
             low_latency,
             server: AtomicUsize::new(0),
-        })
+        }
     }
 
-    /// Whether the caller was called by the engine: on one of its threads, or by a thread that puts its batches
-    /// out. What waits for the engine there waits for itself.
+    /// Returns `true` if the engine called the caller: on one of its threads, or on a thread that publishes
+    /// its batches. What waits for the engine there waits for itself.
     pub(crate) fn is_inside(&self) -> bool {
         // Relaxed: a thread that serves has written its own name before, and nobody else writes meanwhile.
         self.control.is_own_thread() || self.server.load(Ordering::Relaxed) == here()
     }
 
-    /// Whether batches are being published at this moment.
+    /// Returns `true` while batches are being published.
     pub(crate) fn is_serving(&self) -> bool {
         self.server.load(Ordering::Relaxed) != 0
-    }
-
-    /// Tells which threads run the shards, before anything is cut.
-    pub(crate) fn set_shards(&self, shards: Vec<Thread>) {
-        let set = self.shards.set(shards);
-        assert!(set.is_ok(), "shards are started once");
-    }
-
-    /// Tells which thread is [`run`](Self::run)'s, before anything is cut.
-    pub(crate) fn set_owner(&self, owner: Thread) {
-        let set = self.owner.set(owner);
-        assert!(set.is_ok(), "the publisher is started once");
     }
 
     /// A shard has handed tables over.
@@ -99,7 +91,7 @@ impl PublishTurn {
         if self.low_latency {
             self.help();
         } else {
-            self.wake_owner();
+            self.owner.unpark();
         }
     }
 
@@ -118,18 +110,13 @@ impl PublishTurn {
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => true,
         };
         if is_left_over {
-            self.wake_owner();
+            self.owner.unpark();
         }
     }
 
-    fn wake_owner(&self) {
-        if let Some(owner) = self.owner.get() {
-            owner.unpark();
-        }
-    }
-
-    /// Puts out what is complete, until the run is over or aborted. The body of `mt-publisher`.
+    /// Publishes what is complete, until the run has ended or is aborted. The body of `mt-publisher`.
     pub(crate) fn run(&self) {
+        self.owner.attach();
         while !self.serve(self.lock().as_mut()) {
             thread::park();
         }
@@ -145,25 +132,25 @@ impl PublishTurn {
         lock(&self.publisher)
     }
 
-    /// Steps until nothing is complete. Gives whether the run is over.
+    /// Steps until nothing is complete. Returns `true` when the run has ended.
     fn serve(&self, publisher: Option<&mut Publisher>) -> bool {
         let Some(publisher) = publisher else {
             return true;
         };
         // Relaxed: see `is_inside`. Nothing below unwinds.
         self.server.store(here(), Ordering::Relaxed);
-        let is_over = self.step_all(publisher);
+        let has_ended = self.step_all(publisher);
         self.server.store(0, Ordering::Relaxed);
-        is_over
+        has_ended
     }
 
     fn step_all(&self, publisher: &mut Publisher) -> bool {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
             match guarded(|| publisher.step()) {
-                Ok(Ok(Turn::Published(shard_set))) => {
-                    for (index, shard) in self.shards.get().into_iter().flatten().enumerate() {
-                        if shard_set.has(index) {
+                Ok(Ok(Turn::Published(shards))) => {
+                    for (index, shard) in self.shards.iter().enumerate() {
+                        if shards.has(index) {
                             shard.unpark();
                         }
                     }
@@ -173,7 +160,7 @@ impl PublishTurn {
                 Ok(Ok(Turn::Done)) => return true,
                 Ok(Err(error)) => self.control.fail(error),
                 Err(panic) => self.control.fail(Error::internal(format!(
-                    "bug while publishing: {}; results put out before are complete, later input was \
+                    "bug while publishing: {}; results published before are complete, later input was \
                      not counted",
                     panic_message(panic.as_ref())
                 ))),

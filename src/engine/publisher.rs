@@ -4,15 +4,15 @@
 //! the run. Must not know: formats, sockets, what a pipeline computes, which thread it is on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::engine::control::Control;
 use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure};
-use crate::epoch::barrier::{Barrier, EpochHeader, ShardSet};
-use crate::epoch::hand_over::{NodeTable, Sealed, SealedIn, Tables};
+use crate::epoch::barrier::{Barrier, ShardSet};
+use crate::epoch::hand_over::{NodeTable, SealedIn, Tables};
+use crate::epoch::header::{EpochHeader, HeaderReceiver};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
 use crate::ledger::{Counted, Intake, close_ledger};
@@ -37,7 +37,7 @@ pub(crate) enum Turn {
     Done,
 }
 
-/// See the module. Stepped by a `PublishTurn`, or by a test.
+/// Merges and publishes epochs. Stepped by a `PublishTurn`, or by a test.
 pub(crate) struct Publisher {
     plan: Plan,
     shards: Vec<SealedIn>,
@@ -48,20 +48,18 @@ pub(crate) struct Publisher {
     tables: Vec<Tables>,
     /// Statistics of the epoch at hand, one entry for each node.
     stats: Vec<BatchStats>,
-    /// What each stream had read at the mark before and at the one at hand.
-    intakes: rtrb::Consumer<Intake>,
-    cuts: rtrb::Consumer<EpochHeader>,
+    headers: HeaderReceiver,
+    /// What each stream had read at the barrier before and at the one at hand.
     before: Vec<Intake>,
     now: Vec<Intake>,
     interval: Duration,
     clock: Clock,
-    published: Arc<AtomicU64>,
     control: Arc<Control>,
     notices: Notices,
     is_behind: bool,
     /// The memory limit, and what happens there.
     limit: Option<(usize, OnLimit)>,
-    is_limit_told: bool,
+    is_limit_reported: bool,
     /// The last batch was published.
     is_done: bool,
 }
@@ -71,59 +69,48 @@ pub(crate) struct Inbox {
     pub(crate) shards: Vec<SealedIn>,
     /// Of the reading side, which has a part in every epoch.
     pub(crate) helper: SealedIn,
-    /// What each of `stream_count` streams had read at each mark.
-    pub(crate) intakes: rtrb::Consumer<Intake>,
-    /// The epochs that were cut.
-    pub(crate) cuts: rtrb::Consumer<EpochHeader>,
+    pub(crate) headers: HeaderReceiver,
     pub(crate) stream_count: usize,
 }
 
 impl Publisher {
-    /// A publisher of what comes through `inbox`.
+    /// A publisher of what comes through `inbox`. `limit` is the memory limit and what happens there.
     pub(crate) fn new(
         plan: Plan,
         inbox: Inbox,
         interval: Duration,
+        limit: Option<(usize, OnLimit)>,
         clock: Clock,
-        published: Arc<AtomicU64>,
         control: Arc<Control>,
         notices: Notices,
     ) -> Self {
         let Inbox {
             shards,
             helper,
-            intakes,
-            cuts,
+            headers,
             stream_count,
         } = inbox;
         Publisher {
             tables: Vec::with_capacity(shards.len() + 1),
             before: vec![Intake::default(); stream_count],
             now: vec![Intake::default(); stream_count],
-            intakes,
-            cuts,
+            headers,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             plan,
             shards,
             helper,
             interval,
             clock,
-            published,
             control,
             notices,
             is_behind: false,
-            limit: None,
-            is_limit_told: false,
+            limit,
+            is_limit_reported: false,
             is_done: false,
         }
     }
 
-    /// Says what there is to tell when there is no room for a key.
-    pub(crate) fn set_limit(&mut self, bytes_max: Option<usize>, on_limit: OnLimit) {
-        self.limit = bytes_max.map(|bytes_max| (bytes_max, on_limit));
-    }
-
-    /// Puts the next batch out, if every shard that has a part in it has handed it over.
+    /// Publishes the next batch, if every shard that has a part in it has handed it over.
     ///
     /// # Errors
     ///
@@ -132,51 +119,39 @@ impl Publisher {
         if self.is_done {
             return Ok(Turn::Done);
         }
-        let Ok(&EpochHeader { barrier, shard_set }) = self.cuts.peek() else {
+        let Some(EpochHeader { barrier, shards }) = self.headers.peek() else {
             return Ok(Turn::Waiting);
         };
-        let in_set = |&(index, _): &(usize, &mut SealedIn)| shard_set.has(index);
-        let shards = self.shards.iter_mut().enumerate().filter(in_set);
-        if !self.helper.is_ready() || !shards.map(|(_, shard)| shard).all(|s| s.is_ready()) {
+        let has_part = |&(index, _): &(usize, &mut SealedIn)| shards.has(index);
+        let mut parts = self.shards.iter_mut().enumerate().filter(has_part);
+        if !self.helper.is_ready() || !parts.all(|(_, shard)| shard.is_ready()) {
             return Ok(Turn::Waiting);
         }
-        self.cuts.pop().expect("it was looked at");
-        let shards = self.shards.iter_mut().enumerate().filter(in_set);
-        let shards = shards.map(|(_, shard)| shard);
-        for shard in shards.chain([&mut self.helper]) {
+        let parts = self.shards.iter_mut().enumerate().filter(has_part);
+        for shard in parts.map(|(_, shard)| shard).chain([&mut self.helper]) {
             let sealed = shard.take().expect("`is_ready` said so");
-            let Sealed {
-                barrier: this,
-                tables,
-            } = sealed;
-            assert_eq!(barrier.epoch, this.epoch, "epochs out of step");
-            self.tables.push(tables);
+            assert_eq!(barrier.epoch, sealed.barrier.epoch, "epochs out of step");
+            self.tables.push(sealed.tables);
         }
-        for intake in &mut self.now {
-            *intake = self
-                .intakes
-                .pop()
-                .expect("intakes are pushed before their cut");
-        }
+        self.headers.take(&mut self.now);
         let outcome = self.publish(&barrier);
         std::mem::swap(&mut self.before, &mut self.now);
-        let shards = self.shards.iter_mut().enumerate().filter(in_set);
-        let shards = shards.map(|(_, shard)| shard).chain([&mut self.helper]);
-        for (shard, mut tables) in shards.zip(self.tables.drain(..)) {
+        let parts = self.shards.iter_mut().enumerate().filter(has_part);
+        let parts = parts.map(|(_, shard)| shard).chain([&mut self.helper]);
+        for (shard, mut tables) in parts.zip(self.tables.drain(..)) {
             if let Some(panic) = tables.clear() {
                 self.control
                     .report(failed_drop(&panic_message(panic.as_ref())));
             }
             shard.give_back(tables);
         }
-        // Release: pairs with the Acquire in `Router::cut`.
-        self.published.store(barrier.epoch, Ordering::Release);
+        self.headers.published(barrier.epoch);
         outcome?;
         self.is_done = barrier.last;
         Ok(if barrier.last {
             Turn::Done
         } else {
-            Turn::Published(shard_set)
+            Turn::Published(shards)
         })
     }
 
@@ -216,7 +191,7 @@ impl Publisher {
             Duration::ZERO => Duration::ZERO,
             _ => start.saturating_sub(due),
         };
-        self.tell_if_behind(scheduling_delay);
+        self.report_if_behind(scheduling_delay);
         let (first, others) = self
             .tables
             .split_first_mut()
@@ -275,7 +250,7 @@ impl Publisher {
         if !overflow.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
             let missing = missing_max.unwrap_or(0);
-            self.tell_limit(
+            self.report_limit(
                 barrier,
                 Overflow {
                     missing,
@@ -284,7 +259,7 @@ impl Publisher {
             );
         }
         // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
-        self.put_out(barrier)?;
+        self.emit(barrier)?;
         // Of each stream its first pipeline: others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
@@ -298,7 +273,7 @@ impl Publisher {
 
     /// Once a run.
     #[cold]
-    fn tell_limit(&mut self, barrier: &Barrier, overflow: Overflow) {
+    fn report_limit(&mut self, barrier: &Barrier, overflow: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
@@ -306,7 +281,7 @@ impl Publisher {
         if on_limit == OnLimit::Fail && overflow.other > 0 {
             return;
         }
-        if !std::mem::replace(&mut self.is_limit_told, true) {
+        if !std::mem::replace(&mut self.is_limit_reported, true) {
             self.notices.tell(Notice::MemoryLimit {
                 bytes_max,
                 keys: overflow.full_at,
@@ -319,7 +294,7 @@ impl Publisher {
     }
 
     /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
-    fn put_out(&mut self, barrier: &Barrier) -> Result<()> {
+    fn emit(&mut self, barrier: &Barrier) -> Result<()> {
         let first = self
             .tables
             .first_mut()
@@ -343,7 +318,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn tell_if_behind(&mut self, delay: Duration) {
+    fn report_if_behind(&mut self, delay: Duration) {
         let behind = !self.interval.is_zero() && delay > self.interval.max(BEHIND_MIN);
         if behind && !self.is_behind {
             self.notices.tell(Notice::Behind {
@@ -368,6 +343,7 @@ mod tests {
     use super::*;
     use crate::engine::plan::{CountTokens, Pipeline};
     use crate::epoch::hand_over::hand_over;
+    use crate::epoch::header::header_channel;
     use crate::error::ErrorKind;
     use crate::split::Rule;
     use crate::table::bound::MemoryCap;
@@ -380,13 +356,11 @@ mod tests {
         let seed = Seed::from_words(1, 2, 3);
         let tables = || Tables::new([node.partial(seed, MemoryCap::NONE)].into_iter());
         let (mut helper, publisher_end) = hand_over(tables());
-        let (mut intakes, intakes_out) = rtrb::RingBuffer::new(1);
-        let (mut cuts, cuts_out) = rtrb::RingBuffer::new(1);
+        let (mut sender, headers) = header_channel(1, 1);
         let inbox = Inbox {
             shards: Vec::new(),
             helper: publisher_end,
-            intakes: intakes_out,
-            cuts: cuts_out,
+            headers,
             stream_count: 1,
         };
         let plan = Plan {
@@ -397,20 +371,13 @@ mod tests {
             plan,
             inbox,
             Duration::ZERO,
+            None,
             Clock::manual(Duration::ZERO),
-            Arc::default(),
             Control::new(Arc::new(|| ())),
             Notices::default(),
         );
-        let barrier = Barrier {
-            epoch: 1,
-            time: BatchTime::from_millis(1),
-            last: true,
-        };
-        intakes.push(intake).expect("there is a place");
-        let shard_set = ShardSet::default();
-        cuts.push(EpochHeader { barrier, shard_set })
-            .expect("there is a place");
+        let time = BatchTime::from_millis(1);
+        let barrier = sender.send(time, true, ShardSet::default(), [intake].into_iter());
         assert!(helper.try_swap(&mut tables(), barrier));
         publisher.step()
     }

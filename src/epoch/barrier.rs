@@ -1,6 +1,7 @@
-//! What stands between two epochs in every ring, and what the publisher has to know of it first.
+//! What stands between two epochs in every ring, and which shards have a part in an epoch.
 //!
-//! Promise: every shard on an epoch's roll hands its tables over at the epoch's mark. Must not know: what is counted.
+//! Promise: every shard of an epoch's set hands its tables over at the epoch's barrier. Must not know: what
+//! is counted.
 
 use crate::limits::SHARDS_MAX;
 use crate::time::BatchTime;
@@ -11,7 +12,7 @@ pub(crate) struct Barrier {
     /// Epochs are numbered from 1, without a gap.
     pub(crate) epoch: u64,
     pub(crate) time: BatchTime,
-    /// Nothing comes behind this mark.
+    /// Nothing comes behind this barrier.
     pub(crate) last: bool,
 }
 
@@ -21,22 +22,15 @@ pub(crate) struct Barrier {
 pub(crate) struct ShardSet([u64; SHARDS_MAX.div_ceil(64)]);
 
 impl ShardSet {
-    /// Puts the numbered shard on the roll.
+    /// Adds the numbered shard.
     pub(crate) fn add(&mut self, shard: usize) {
         self.0[shard / 64] |= 1 << (shard % 64);
     }
 
-    /// Whether the numbered shard is on the roll.
+    /// Returns `true` if the numbered shard is in the set.
     pub(crate) fn has(&self, shard: usize) -> bool {
         self.0[shard / 64] >> (shard % 64) & 1 == 1
     }
-}
-
-/// What whoever publishes has to know about an epoch before any table of it comes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EpochHeader {
-    pub(crate) barrier: Barrier,
-    pub(crate) shard_set: ShardSet,
 }
 
 #[cfg(test)]
@@ -44,17 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_roll_holds_every_shard_there_may_be() {
-        let mut shard_set = ShardSet::default();
+    fn a_set_holds_every_shard_there_may_be() {
+        let mut shards = ShardSet::default();
         for shard in [0, 63, 64, SHARDS_MAX - 1] {
-            assert!(!shard_set.has(shard));
-            shard_set.add(shard);
-            assert!(shard_set.has(shard));
+            assert!(!shards.has(shard));
+            shards.add(shard);
+            assert!(shards.has(shard));
         }
         assert_eq!(
-            (0..SHARDS_MAX)
-                .filter(|&shard| shard_set.has(shard))
-                .count(),
+            (0..SHARDS_MAX).filter(|&shard| shards.has(shard)).count(),
             4
         );
     }

@@ -1,4 +1,4 @@
-//! The hand-over of a shard's tables, by pointer, at an epoch mark.
+//! The hand-over of a shard's tables, by pointer, at an epoch's barrier.
 //!
 //! Promise: a shard never waits for another shard; it waits only for its own spare tables, and those
 //! come back as soon as the epoch before has been published. Must not know: what the tables hold.

@@ -4,14 +4,15 @@
 //! and none is skipped. Must not know: bytes, splitting, formats.
 //!
 //! ```text
-//!   time ── due ─▶ Mark ─▶ every ring ─▶ each shard: hand_over ─▶ merge ─▶ batch ─▶ sinks
-//!                                          ▲                                │
-//!                                          └──────── cleared tables ────────┘
+//!   time ── due ─▶ Barrier ─▶ every ring ─▶ each shard: hand_over ─▶ merge ─▶ batch ─▶ sinks
+//!                                             ▲                                │
+//!                                             └──────── cleared tables ────────┘
 //! ```
 //!
-//! `barrier` is what ends an epoch in a ring, `hand_over` passes a shard's tables to the publisher by pointer, and
+//! `barrier` is what ends an epoch in a ring, `header` what is said of it first, `hand_over` passes a shard's tables to the publisher by pointer, and
 //! `merge` makes one table of them.
 
 pub(crate) mod barrier;
 pub(crate) mod hand_over;
+pub(crate) mod header;
 pub(crate) mod merge;

@@ -1,18 +1,19 @@
 //! Carries filled blocks to one shard and brings the empty ones back.
 //!
-//! Promise: parcels arrive in the order they were pushed, so a mark never overtakes a block; nothing is
-//! dropped; after start nothing is allocated. Must not know: what bytes and marks mean.
+//! Promise: parcels arrive in the order they were pushed, so a barrier never overtakes a block; nothing is
+//! dropped; after start nothing is allocated. Must not know: what bytes and barriers mean.
 //!
 //! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one reader,
 //! tested upstream with Miri and ThreadSanitizer. What is ours is only who wakes whom.
 
 pub(crate) mod arena;
+pub(crate) mod sleeper;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::thread::Thread;
 
 use self::arena::Block;
+use self::sleeper::Sleeper;
 use crate::limits;
 
 /// What travels to a shard.
@@ -35,7 +36,7 @@ pub struct Writer<M> {
     empty: rtrb::Consumer<Block>,
     /// Blocks handed over and not come back; always ≤ `BLOCKS_PER_RING`.
     outstanding: usize,
-    reader: Option<Thread>,
+    reader: Arc<Sleeper>,
 }
 
 debug_fields!([M] Writer<M>, "Writer", outstanding);
@@ -45,35 +46,38 @@ pub struct Reader<M> {
     full: rtrb::Consumer<Parcel<M>>,
     empty: rtrb::Producer<Block>,
     wake: Arc<Wake>,
+    sleeper: Arc<Sleeper>,
 }
 
 debug_fields!([M] Reader<M>, "Reader");
 
 /// Makes a ring. `wake` is how the reading end wakes the writing one.
 pub fn ring<M>(wake: Arc<Wake>) -> (Writer<M>, Reader<M>) {
-    // Room for all blocks and all marks that may be under way, so that a push cannot fail.
+    // Room for all blocks and all barriers that may be under way, so that a push cannot fail.
     let slots = limits::BLOCKS_PER_RING + limits::EPOCHS_IN_FLIGHT_MAX;
     let (full_in, full_out) = rtrb::RingBuffer::new(slots);
     let (empty_in, empty_out) = rtrb::RingBuffer::new(limits::BLOCKS_PER_RING);
+    let sleeper = Arc::<Sleeper>::default();
     (
         Writer {
             full: full_in,
             empty: empty_out,
             outstanding: 0,
-            reader: None,
+            reader: Arc::clone(&sleeper),
         },
         Reader {
             full: full_out,
             empty: empty_in,
             wake,
+            sleeper,
         },
     )
 }
 
 impl<M> Writer<M> {
-    /// Tells which thread to wake when something is pushed.
-    pub fn set_reader(&mut self, reader: Thread) {
-        self.reader = Some(reader);
+    /// The thread that is woken when something is pushed.
+    pub fn reader(&self) -> &Arc<Sleeper> {
+        &self.reader
     }
 
     /// Blocks handed over and not come back.
@@ -98,7 +102,7 @@ impl<M> Writer<M> {
         self.push(Parcel::Block { block, stream });
     }
 
-    /// Puts a mark behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
+    /// Puts a barrier behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
     pub fn push_barrier(&mut self, barrier: M) {
         self.push(Parcel::Barrier(barrier));
     }
@@ -107,17 +111,18 @@ impl<M> Writer<M> {
         let pushed = self.full.push(parcel);
         assert!(
             pushed.is_ok(),
-            "blocks and marks under way keep to their limits"
+            "blocks and barriers under way keep to their limits"
         );
-        if let Some(reader) = &self.reader {
-            // Costs one atomic swap while the reader is awake. `unpark` before `park` is remembered,
-            // so no wake-up can be missed and no flag of our own is needed.
-            reader.unpark();
-        }
+        self.reader.unpark();
     }
 }
 
 impl<M> Reader<M> {
+    /// Makes the calling thread the one that is woken when something is pushed.
+    pub fn attach(&self) {
+        self.sleeper.attach();
+    }
+
     /// The next parcel, if one is there.
     pub fn pop(&mut self) -> Option<Parcel<M>> {
         self.full.pop().ok()

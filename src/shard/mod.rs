@@ -1,7 +1,7 @@
-//! One shard: counts blocks into its own tables and hands them over at a mark.
+//! One shard: counts blocks into its own tables and hands them over at a barrier.
 //!
-//! Promise: shards share nothing; what a shard counted before a mark is in the tables it hands over for
-//! that mark, and nothing else is. Must not know: sockets, sinks, wall time, other shards.
+//! Promise: shards share nothing; what a shard counted before a barrier is in the tables it hands over for
+//! that barrier, and nothing else is. Must not know: sockets, sinks, wall time, other shards.
 //!
 //! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
 //! every ring is full. `stage` is what a pipeline may do with a block, `count` counts tokens as
@@ -37,16 +37,18 @@ pub(crate) struct ShardCore {
     line_ends: LineEnds,
 }
 
-/// See [`ShardCore::end_when_full`].
+/// Called after each block in which there was no room for a key.
 pub(crate) type WhenFull = Arc<dyn Fn() + Send + Sync>;
 
 impl ShardCore {
-    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`.
+    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`. `when_full` is
+    /// called after each block in which there was no room for a key.
     pub(crate) fn new(
         stages: Vec<(usize, Box<dyn Stage>)>,
         tables: Tables,
         out: SealedOut,
         line_ends: LineEnds,
+        when_full: Option<WhenFull>,
     ) -> Self {
         assert_eq!(stages.len(), tables.nodes.len(), "one table for each stage");
         ShardCore {
@@ -54,13 +56,8 @@ impl ShardCore {
             stages,
             tables,
             out,
-            when_full: None,
+            when_full,
         }
-    }
-
-    /// `when_full` is called after each block in which there was no room for a key.
-    pub(crate) fn end_when_full(&mut self, when_full: WhenFull) {
-        self.when_full = Some(when_full);
     }
 
     /// Counts one block.
@@ -94,7 +91,7 @@ impl ShardCore {
         }
     }
 
-    /// Hands the tables over for `mark`, if the spare ones are back.
+    /// Hands the tables over for `barrier`, if the spare ones are back.
     pub(crate) fn try_seal(&mut self, barrier: Barrier) -> bool {
         if !self.out.has_spare() {
             return false;

@@ -1,4 +1,4 @@
-//! The pinned thread of one shard: pop, count, give back; at a mark, hand over.
+//! The pinned thread of one shard: pop, count, give back; at a barrier, hand over.
 //!
 //! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a park,
 //! when none does. (In low-latency mode whoever hands over last publishes the batch, and that may be this
@@ -22,7 +22,7 @@ pub(crate) enum WorkerTurn {
     Sealed,
     /// Nothing to do, or the spare tables are not back.
     Waiting,
-    /// The last mark was handed over, or nobody will push any more.
+    /// The last barrier was handed over, or nobody will push any more.
     Done,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum WorkerTurn {
 pub(crate) struct Worker {
     shard: ShardCore,
     ring: Reader<Barrier>,
-    /// A mark that was met while the spare tables were away.
+    /// A barrier that was met while the spare tables were away.
     pending: Option<Barrier>,
 }
 
@@ -78,6 +78,7 @@ impl Worker {
 /// Steps `worker` until it is done or `abort` is set. `handed_over` is called after every swap: somebody
 /// has to look whether a batch is complete.
 pub(crate) fn run(worker: &mut Worker, abort: &AtomicBool, handed_over: impl Fn()) {
+    worker.ring.attach();
     let mut idle_turns = 0;
     // Relaxed: the flag carries no data, and whoever sets it unparks this thread.
     while !abort.load(Ordering::Relaxed) {

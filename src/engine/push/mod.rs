@@ -16,10 +16,12 @@ pub use self::finish::Finished;
 use self::finish::is_past;
 use crate::batch::{Batch, BatchStats};
 use crate::config::{self, Config};
+use crate::engine::assemble::Blueprint;
 use crate::engine::control::{Control, RunStats};
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::publish_turn::PublishTurn;
-use crate::engine::{Order, Runtime, build, check, guard, launch};
+use crate::engine::runtime::{Runtime, launch};
+use crate::engine::{check, guard};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
 use crate::intake::framer::Ending;
@@ -209,7 +211,7 @@ impl EngineBuilder {
         let clock = Clock::system();
         let pin = self.config.pin;
         let low_latency = self.config.low_latency.is_some();
-        let parts = build(Order {
+        let blueprint = Blueprint {
             config: self.config,
             plan,
             framers: vec![0; self.inputs],
@@ -220,7 +222,8 @@ impl EngineBuilder {
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
             retained: RetainedTables::default(),
-        })?;
+        };
+        let parts = blueprint.build()?;
         let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
         let shared = Arc::new(Shared {

@@ -4,6 +4,7 @@
 //! when it is over. Must not know: other pieces, who took them, how the batch ends.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use crate::engine::control::Control;
 use crate::engine::scan::queue::InputSet;
 use crate::engine::scan::steal::StealQueue;
-use crate::intake::framer::{Ending, Framer};
+use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::codec::encoding::Decoded;
@@ -33,7 +34,7 @@ pub(super) struct Place<'a> {
     pub(super) set: &'a InputSet,
     pub(super) control: &'a Control,
     /// Where others may count what is read, if they may.
-    pub(super) share: Option<&'a StealQueue>,
+    pub(super) lending: Option<&'a StealQueue>,
     /// Set when the file's end came sooner than it should have.
     pub(super) is_shorter: Cell<bool>,
 }
@@ -88,7 +89,7 @@ impl ScanWorker {
     ) -> io::Result<()> {
         let outcome = self.read_piece(place, file, range, (mark_bytes, bytes));
         let ending = *outcome.as_ref().unwrap_or(&Ending::Reset);
-        self.end(place.set.stream, ending);
+        self.end(place, ending);
         outcome.map(drop)
     }
 
@@ -228,7 +229,7 @@ impl ScanWorker {
                 }
             }
         }
-        self.end(stream, *outcome.as_ref().unwrap_or(&Ending::Reset));
+        self.end(place, *outcome.as_ref().unwrap_or(&Ending::Reset));
         outcome.map(drop)
     }
 
@@ -248,67 +249,77 @@ impl ScanWorker {
                 // An immediate stop unparks.
                 Fill::Pending(None) => thread::park_timeout(PIPE_POLL),
                 Fill::Failed(error) => {
-                    self.end(stream, Ending::Reset);
+                    self.end(place, Ending::Reset);
                     return Err(input_cause(&error, input.name()));
                 }
                 _ => break,
             }
         }
-        self.end(stream, Ending::Clean);
+        self.end(place, Ending::Clean);
         Ok(())
     }
 
-    /// Room to read into.
-    fn space(&mut self, place: &Place<'_>) -> &mut [u8] {
+    /// The framer of the place's stream, and where its blocks go.
+    fn framer<'a>(&'a mut self, place: &Place<'a>) -> (&'a mut Framer, WorkerPort<'a>) {
         let stream = place.set.stream;
-        while !self.framers[stream].has_space() {
-            if self.framers[stream].has_block() {
-                self.count_complete(stream, place.share);
-            } else {
-                self.provide(stream);
-            }
-        }
-        self.framers[stream].space()
+        let port = WorkerPort {
+            core: &mut self.core,
+            blocks: &mut self.blocks,
+            stream,
+            lending: place.lending,
+        };
+        (&mut self.framers[stream], port)
     }
 
-    fn provide(&mut self, stream: usize) {
+    /// Returns the memory to read into.
+    fn space<'a>(&'a mut self, place: &Place<'a>) -> &'a mut [u8] {
+        let (framer, mut port) = self.framer(place);
+        let Ok(space) = framer.space(&mut port);
+        space
+    }
+
+    /// Ends what was read: nothing of it is held any more.
+    fn end(&mut self, place: &Place<'_>, ending: Ending) {
+        let (framer, mut port) = self.framer(place);
+        port.lending = None;
+        let Ok(()) = framer.finish(ending, &mut port);
+    }
+}
+
+/// Counts the blocks of one framer, or has an idle worker count them.
+struct WorkerPort<'a> {
+    core: &'a mut ShardCore,
+    blocks: &'a mut Vec<Block>,
+    stream: usize,
+    lending: Option<&'a StealQueue>,
+}
+
+impl BlockPort for WorkerPort<'_> {
+    type Full = Infallible;
+
+    fn take_empty(&mut self) -> Block {
         let block = self.blocks.pop();
-        self.framers[stream].provide(block.expect("each framer has a block or has left it"));
+        block.expect("each framer has a block or has left it")
     }
 
-    /// Counts what is complete, or has somebody else do it. Gives whether anything was.
-    fn count_complete(&mut self, stream: usize, share: Option<&StealQueue>) -> bool {
-        let framer = &mut self.framers[stream];
-        if !framer.has_block() {
-            return false;
-        }
+    fn place(&mut self, framer: &mut Framer) -> Result<bool, Infallible> {
         let Some(mut block) = framer.cut() else {
-            return false;
+            return Ok(false);
         };
         // One that outgrew the arena is more memory than there is for those that wait.
-        if let Some(share) = share.filter(|_| !block.is_spilled()) {
-            match share.lend(block, stream) {
+        if let Some(lending) = self.lending.filter(|_| !block.is_spilled()) {
+            match lending.lend(block, self.stream) {
                 Ok(empty) => {
                     self.blocks.push(empty);
-                    return true;
+                    return Ok(true);
                 }
                 Err(back) => block = back,
             }
         }
-        self.core.count(&block, stream);
+        self.core.count(&block, self.stream);
         block.recycle();
         self.blocks.push(block);
-        true
-    }
-
-    /// What was read is over: nothing of it is held any more.
-    fn end(&mut self, stream: usize, ending: Ending) {
-        while self.count_complete(stream, None) {}
-        self.framers[stream].end(ending);
-        if self.framers[stream].carries_record() {
-            self.provide(stream);
-        }
-        while self.count_complete(stream, None) {}
+        Ok(true)
     }
 }
 

@@ -32,11 +32,11 @@ use std::time::Duration;
 
 use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
+use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::control::{Control, Stop};
 use crate::engine::plan::{CountTokens, Merged, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore};
-use crate::engine::{Order, Parts, build};
 use crate::epoch::merge::table_of;
 use crate::error::Result;
 use crate::generate::SplitMix64;
@@ -110,8 +110,8 @@ impl Output for Keep {
     }
 }
 
-pub(super) fn built(order: Order) -> Parts {
-    build(order).expect("little memory")
+pub(super) fn built(blueprint: Blueprint) -> Parts {
+    blueprint.build().expect("little memory")
 }
 
 /// Of tokens no longer than `token_bytes_max`.
@@ -206,7 +206,7 @@ impl World {
             0 => config,
             _ => config.low_latency(Duration::ZERO),
         };
-        let parts = built(Order {
+        let parts = built(Blueprint {
             config,
             plan,
             framers: (0..stream_count).collect(),

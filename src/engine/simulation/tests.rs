@@ -137,7 +137,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
     let nodes: Vec<Arc<dyn Pipeline>> =
         vec![Arc::new(Forgetful(CountTokens::new(0, Rule::Split(b' '))))];
     let control = Control::new(Arc::new(|| ()));
-    let mut parts = built(Order {
+    let mut parts = built(Blueprint {
         config: Config::default().workers(1),
         plan: Plan {
             nodes,

@@ -14,7 +14,7 @@
 //! shard never needs its neighbour.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::ledger::Intake;
 use crate::limits::READ_SHARE_MIN;
@@ -37,7 +37,20 @@ pub(crate) struct Framer {
     mid_record: bool,
     /// Inside a token that was longer than the limit: dropping up to the next delimiter.
     mid_oversize: bool,
+    /// The input has ended, and what it left is not placed yet.
+    is_ending: bool,
     intake: Intake,
+}
+
+/// Where a framer gets empty blocks, and where its complete records go.
+pub(crate) trait BlockPort {
+    /// Returned while there is no room; [`Infallible`](std::convert::Infallible) where there always is.
+    type Full;
+    /// Returns an empty block to fill.
+    fn take_empty(&mut self) -> Block;
+    /// Takes the complete records out of `framer` by [`Framer::cut`] and has them counted. Returns `true`
+    /// if there were any.
+    fn place(&mut self, framer: &mut Framer) -> Result<bool, Self::Full>;
 }
 
 /// How a connection ended.
@@ -62,6 +75,7 @@ impl Framer {
             skip_line_feed: false,
             mid_record: false,
             mid_oversize: false,
+            is_ending: false,
             intake: Intake::default(),
         }
     }
@@ -71,8 +85,52 @@ impl Framer {
         self.delimiters
     }
 
-    /// Whether `space` may be called: a block is there and it is worth reading into.
-    pub(crate) fn has_space(&self) -> bool {
+    /// Returns the memory to read into: never empty. Complete records go to `port` to make room.
+    ///
+    /// # Errors
+    ///
+    /// `port` has no room; call again.
+    #[inline]
+    pub(crate) fn space<P: BlockPort>(&mut self, port: &mut P) -> Result<&mut [u8], P::Full> {
+        while !self.has_space() {
+            if self.block.is_some() {
+                port.place(self)?;
+            } else {
+                self.provide(port.take_empty());
+                debug_assert!(
+                    self.has_space(),
+                    "there is room for one byte more than is carried"
+                );
+            }
+        }
+        Ok(self.block.as_mut().expect("it has space").space())
+    }
+
+    /// Ends the input as `ending` says, and has everything counted that it left.
+    ///
+    /// # Errors
+    ///
+    /// `port` has no room; call again, with the same `ending`.
+    pub(crate) fn finish<P: BlockPort>(
+        &mut self,
+        ending: Ending,
+        port: &mut P,
+    ) -> Result<(), P::Full> {
+        while port.place(self)? {}
+        if !self.is_ending {
+            self.end(ending);
+            self.is_ending = true;
+        }
+        if self.carries_record() {
+            self.provide(port.take_empty());
+        }
+        while port.place(self)? {}
+        self.is_ending = false;
+        Ok(())
+    }
+
+    /// Returns `true` if there is a block and it is worth reading into.
+    fn has_space(&self) -> bool {
         self.block.as_ref().is_some_and(|block| {
             let free = block.capacity() - block.filled();
             // A block that holds no record end is filled to the last byte before it grows.
@@ -81,7 +139,7 @@ impl Framer {
         })
     }
 
-    /// Whether a block is being filled.
+    /// Returns `true` while a block is being filled.
     pub(crate) fn has_block(&self) -> bool {
         self.block.is_some()
     }
@@ -97,7 +155,7 @@ impl Framer {
     }
 
     /// Takes an empty block to fill, and puts what is carried at its front.
-    pub(crate) fn provide(&mut self, mut block: Block) {
+    fn provide(&mut self, mut block: Block) {
         assert!(
             self.block.is_none() && block.filled() == 0,
             "one block at a time, and an empty one"
@@ -118,11 +176,6 @@ impl Framer {
         };
         self.carry.clear();
         self.block = Some(block);
-    }
-
-    /// The memory to read into; call only if [`has_space`](Self::has_space).
-    pub(crate) fn space(&mut self) -> &mut [u8] {
-        self.block.as_mut().expect("`has_space` was asked").space()
     }
 
     /// The first `count` bytes of `space` were read.
@@ -253,11 +306,9 @@ impl Framer {
         self.scanned = 0;
     }
 
-    /// The connection is over. Ends an unterminated last line as `ending` says.
-    ///
-    /// Call [`cut`](Self::cut) until it gives nothing first: only the unfinished line may be left.
-    /// Afterwards, if [`has_block`](Self::has_block) or anything is held, `cut` gives that line away.
-    pub(crate) fn end(&mut self, ending: Ending) {
+    /// Ends an unterminated last line as `ending` says; nothing else is held any more. The line is
+    /// complete then, in the block or carried.
+    fn end(&mut self, ending: Ending) {
         if ending == Ending::Clean {
             self.drop_undecided();
         }
@@ -320,9 +371,8 @@ impl Framer {
         self.scanned = 0;
     }
 
-    /// Whether a carried line is complete, because its connection ended: a block is needed to give it
-    /// away.
-    pub(crate) fn carries_record(&self) -> bool {
+    /// Returns `true` if a carried line is complete, because its connection ended: it needs a block.
+    fn carries_record(&self) -> bool {
         self.carry.last() == Some(&self.delimiters.line_ends.terminator())
     }
 

@@ -1,5 +1,7 @@
 //! Records around the limit, byte by byte.
 
+use std::convert::Infallible;
+
 use super::*;
 use crate::ring::arena::Arena;
 
@@ -26,10 +28,18 @@ impl Rig {
         }
     }
 
+    /// Calls `act` with the framer and the rig as its port.
+    fn with_port<T>(&mut self, act: impl FnOnce(&mut Framer, &mut Given<'_>) -> T) -> T {
+        let Rig {
+            framer,
+            arena,
+            given,
+        } = self;
+        act(framer, &mut Given::new(arena, given))
+    }
+
     fn cut(&mut self) -> bool {
-        let block = self.framer.cut();
-        let is_cut = block.is_some();
-        self.given.extend(block.map(|block| block.bytes().to_vec()));
+        let Ok(is_cut) = self.with_port(|framer, given| given.place(framer));
         is_cut
     }
 
@@ -37,24 +47,13 @@ impl Rig {
     fn read(&mut self, bytes: &[u8], read_max: usize) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let mut turns = 0;
-            while !self.framer.has_space() {
-                turns += 1;
-                assert!(turns < 10, "no room for another byte");
-                if self.framer.has_block() {
-                    self.cut();
-                } else {
-                    self.framer.provide(self.arena.block());
-                    assert!(
-                        self.framer.has_space(),
-                        "a block has room for one byte more than is carried"
-                    );
-                }
-            }
-            let space = self.framer.space();
-            let count = rest.len().min(space.len()).min(read_max);
-            space[..count].copy_from_slice(&rest[..count]);
-            self.framer.filled(count);
+            let count = self.with_port(|framer, given| {
+                let Ok(space) = framer.space(given);
+                let count = rest.len().min(space.len()).min(read_max);
+                space[..count].copy_from_slice(&rest[..count]);
+                framer.filled(count);
+                count
+            });
             rest = &rest[count..];
             assert!(self.framer.held_bytes() <= LIMIT + 2, "memory is bounded");
         }
@@ -62,17 +61,48 @@ impl Rig {
 
     /// Ends the connection and gives everything away.
     fn end(&mut self) {
-        while self.cut() {}
-        self.framer.end(Ending::Clean);
-        if self.framer.carries_record() {
-            self.framer.provide(self.arena.block());
-        }
-        while self.cut() {}
+        let Ok(()) = self.with_port(|framer, given| framer.finish(Ending::Clean, given));
         assert_eq!(self.framer.held_bytes(), 0);
     }
 
     fn text(&self) -> String {
         String::from_utf8(self.given.concat()).expect("it is ASCII")
+    }
+}
+
+/// Keeps the bytes of the blocks.
+pub(crate) struct Given<'a> {
+    arena: &'a Arena,
+    given: &'a mut Vec<Vec<u8>>,
+    /// How often it was asked to make room.
+    turns: u32,
+}
+
+impl<'a> Given<'a> {
+    pub(crate) fn new(arena: &'a Arena, given: &'a mut Vec<Vec<u8>>) -> Self {
+        let turns = 0;
+        Given {
+            arena,
+            given,
+            turns,
+        }
+    }
+}
+
+impl BlockPort for Given<'_> {
+    type Full = Infallible;
+
+    fn take_empty(&mut self) -> Block {
+        self.arena.block()
+    }
+
+    fn place(&mut self, framer: &mut Framer) -> Result<bool, Infallible> {
+        self.turns += 1;
+        assert!(self.turns < 10, "no room for another byte");
+        let block = framer.cut();
+        let is_cut = block.is_some();
+        self.given.extend(block.map(|block| block.bytes().to_vec()));
+        Ok(is_cut)
     }
 }
 
@@ -250,7 +280,8 @@ fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
 fn a_block_with_little_room_is_read_into_only_if_it_holds_no_record_end() {
     let mut rig = Rig::new(Rule::Lines);
     let put = |rig: &mut Rig, bytes: &[u8]| {
-        rig.framer.space()[..bytes.len()].copy_from_slice(bytes);
+        let block = rig.framer.block.as_mut().expect("one was provided");
+        block.space()[..bytes.len()].copy_from_slice(bytes);
         rig.framer.filled(bytes.len());
     };
     rig.framer.provide(rig.arena.block());

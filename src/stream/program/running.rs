@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Runtime;
 use crate::engine::control::{Control, RunStats, Stop};
+use crate::engine::runtime::Runtime;
 use crate::error::Result;
 
 /// A started context.

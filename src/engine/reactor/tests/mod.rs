@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::config::Config;
+use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::plan::{CountTokens, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
-use crate::engine::{Order, Parts};
 use crate::memory::DecoderCounts;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
@@ -117,7 +117,7 @@ impl Rig {
         if !sources.is_empty() {
             outputs.push(Box::new(kept.clone()));
         }
-        let parts: Parts = built(Order {
+        let parts: Parts = built(Blueprint {
             config: Config::default().workers(1).block_bytes(64),
             plan: Plan {
                 nodes: nodes.collect(),

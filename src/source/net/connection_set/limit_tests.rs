@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::{Script, Step, run_delimited, tokens_delimited};
 use super::*;
+use crate::intake::framer::tests::Given;
 use crate::intake::framer::{Ending, Framer};
 use crate::ledger::Intake;
 use crate::ring::arena::Arena;
@@ -23,29 +24,14 @@ fn as_one_stream(
     let mut given = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        while !framer.has_space() {
-            match framer.has_block() {
-                true => given.extend(framer.cut().map(|block| block.bytes().to_vec())),
-                false => framer.provide(arena.block()),
-            }
-        }
-        let space = framer.space();
+        let mut port = Given::new(&arena, &mut given);
+        let Ok(space) = framer.space(&mut port);
         let count = rest.len().min(space.len());
         space[..count].copy_from_slice(&rest[..count]);
         framer.filled(count);
         rest = &rest[count..];
     }
-    let cut_all = |framer: &mut Framer, given: &mut Vec<Vec<u8>>| {
-        while let Some(block) = framer.cut() {
-            given.push(block.bytes().to_vec());
-        }
-    };
-    cut_all(&mut framer, &mut given);
-    framer.end(ending);
-    if framer.carries_record() {
-        framer.provide(arena.block());
-    }
-    cut_all(&mut framer, &mut given);
+    let Ok(()) = framer.finish(ending, &mut Given::new(&arena, &mut given));
     assert_eq!(framer.held_bytes(), 0);
     let mut tokens = Vec::new();
     for block in &given {

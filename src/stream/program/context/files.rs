@@ -65,11 +65,11 @@ impl StreamingContext {
         let control = Control::new(Arc::new(|| ()));
         draft.report_to(&control);
         let now = draft.clock.now();
-        let order = draft.order(Arc::clone(&control), Wake::new(|| ()), now);
+        let blueprint = draft.blueprint(Arc::clone(&control), Wake::new(|| ()), now);
         draft
             .bus
             .tell(|listener| listener.on_streaming_started(now));
-        let runtime = engine::scan::start(order, sets)?;
+        let runtime = engine::scan::start(blueprint, sets)?;
         Ok(RunningContext { runtime, control })
     }
 }

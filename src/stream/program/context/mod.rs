@@ -13,11 +13,13 @@ use std::time::Duration;
 use mio::{Poll, Token, Waker};
 
 use crate::config::{Config, Dialect, OnLimit, interval_ms};
+use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::plan::{Pipeline, Plan};
 use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
+use crate::engine::runtime::launch;
 use crate::engine::scan::FilesOf;
-use crate::engine::{Order, build, guard, launch, reactor};
+use crate::engine::{guard, reactor};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::memory::RetainedTables;
@@ -385,9 +387,11 @@ impl StreamingContext {
         let low_latency = draft.config.low_latency;
         let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
         let now = clock.now();
-        let order = draft.order(Arc::clone(&control), Arc::clone(&wake), now);
-        let window_log_max = order.decoders.window_log_max(order.config.memory_bytes_max);
-        let parts = build(order)?;
+        let blueprint = draft.blueprint(Arc::clone(&control), Arc::clone(&wake), now);
+        let window_log_max = blueprint
+            .decoders
+            .window_log_max(blueprint.config.memory_bytes_max);
+        let parts = blueprint.build()?;
         let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
         bus.tell(|listener| listener.on_streaming_started(clock.now()));
@@ -460,7 +464,7 @@ impl Draft {
     }
 
     /// Starts the batch plane, at the time `now`, and gives what an engine is built from.
-    fn order(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Order {
+    fn blueprint(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Blueprint {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
         let mut graph = std::mem::take(&mut self.graph);
         graph::want(&mut graph, self.wanted.drain(..));
@@ -495,7 +499,7 @@ impl Draft {
             Reporter::new(self.bus.clone(), clock.clone()),
             byte_inputs.collect(),
         ))];
-        Order {
+        Blueprint {
             config: self.config.clone(),
             plan,
             framers: self.framers.clone(),
