@@ -168,7 +168,7 @@ pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
 pub use crate::engine::push::{Engine, EngineBuilder, Finished, Input};
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::notice::{LooksLike, Notice};
+pub use crate::notice::{LooksLike, Notice, NoticeKind};
 pub use crate::repr::Repr;
 pub use crate::shard::stage::{Lines, Records, Tokens};
 pub use crate::source::file::directory::FileOptions;
@@ -241,6 +241,7 @@ const _: () = {
     is_shared::<Finished>();
     is_shared::<LooksLike>();
     is_shared::<Notice>();
+    is_shared::<NoticeKind>();
     is_shared::<Ranking<u64>>();
     is_shared::<Reconnect>();
     is_shared::<RunStats>();

@@ -55,7 +55,7 @@ pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -
 pub(crate) fn guard(notices: Notices, control: &Arc<Control>) -> Notices {
     let control = Arc::clone(control);
     Notices::to(move |notice| {
-        let told = guarded(|| notices.tell(notice.clone()));
+        let told = guarded(|| notices.report(notice.clone()));
         if let Err(panic) = told {
             let message = panic_message(panic.as_ref());
             control.report(Error::new(

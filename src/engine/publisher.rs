@@ -16,7 +16,7 @@ use crate::epoch::header::{EpochHeader, HeaderReceiver};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
 use crate::ledger::{Counted, Intake, close_ledger};
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
@@ -282,14 +282,15 @@ impl Publisher {
             return;
         }
         if !std::mem::replace(&mut self.is_limit_reported, true) {
-            self.notices.tell(Notice::MemoryLimit {
+            let kind = NoticeKind::MemoryLimit {
                 bytes_max,
                 keys: overflow.full_at,
                 time: barrier.time,
                 error_max: overflow.error,
                 other_records: overflow.other,
                 missing_max: overflow.missing,
-            });
+            };
+            self.notices.report(Notice::new("", kind));
         }
     }
 
@@ -321,10 +322,9 @@ impl Publisher {
     fn report_if_behind(&mut self, delay: Duration) {
         let behind = !self.interval.is_zero() && delay > self.interval.max(BEHIND_MIN);
         if behind && !self.is_behind {
-            self.notices.tell(Notice::Behind {
-                interval: self.interval,
-                delay,
-            });
+            let interval = self.interval;
+            let kind = NoticeKind::Behind { interval, delay };
+            self.notices.report(Notice::new("", kind));
         }
         self.is_behind = behind;
     }

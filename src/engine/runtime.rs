@@ -16,7 +16,7 @@ use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::intake::router::Router;
 use crate::limits::{STOP_DRAIN_MS_MAX, STOP_THREADS_MS_MAX};
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::{panic_message, worker};
 use crate::sys::{self, Cores};
 
@@ -92,7 +92,7 @@ impl Runtime {
         if pin {
             match Cores::take(bodies.len()) {
                 Some(cores) => self.cores = cores,
-                None => notices.tell(Notice::Unpinned { shard: 0 }),
+                None => notices.report(Notice::new("", NoticeKind::Unpinned { shard: 0 })),
             }
         }
         // One shard that cannot be pinned is worth a word, the others would repeat it.
@@ -103,7 +103,7 @@ impl Runtime {
             self.spawn(format!("{kind}-{index}"), move || {
                 let failed = core.is_some_and(|core| !sys::pin_to(core));
                 if failed && !is_reported.swap(true, Ordering::Relaxed) {
-                    notices.tell(Notice::Unpinned { shard: index });
+                    notices.report(Notice::new("", NoticeKind::Unpinned { shard: index }));
                 }
                 body();
             })?;

@@ -1,10 +1,12 @@
-//! What a source may take its first bytes for.
+//! What the first bytes of an input may be.
+//!
+//! Promise: names only. Must not know: source.
 
 use std::fmt;
 
-/// What a connection or a file seems to hold in place of lines: a guess from its first bytes.
+/// What a connection or a file seems to hold instead of lines: a guess from its first bytes.
 ///
-/// `Display` gives it as a part of a sentence.
+/// `Display` writes it as a part of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LooksLike {
@@ -16,7 +18,7 @@ pub enum LooksLike {
     Gzip,
     /// Data that zstd compressed.
     Zstd,
-    /// UTF-16 text, whose every other byte is a NUL where the text is English.
+    /// UTF-16 text, in which every other byte is a NUL if the text is English.
     Utf16,
     /// Data that bzip2 compressed.
     Bzip2,
@@ -27,7 +29,7 @@ pub enum LooksLike {
 }
 
 impl LooksLike {
-    /// The bit of a set of them.
+    /// Its bit in a set.
     pub(crate) fn bit(self) -> u8 {
         1 << self as u8
     }

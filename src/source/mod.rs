@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::ledger::{Account, Passage};
 use crate::limits::WINDOW_LOG_MAX;
 use crate::memory::DecoderCounts;
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::split::{Delimiters, LineEnds};
 use crate::time::BatchTime;
 
@@ -64,7 +64,7 @@ use crate::time::BatchTime;
 /// # When it goes wrong
 ///
 /// What can be tried again is the source's own affair: it gives `Pending` until the time of the next
-/// attempt, and tells people with [`Port::tell`]. [`Fill::Failed`] ends the source. So does a panic in any
+/// attempt, and tells people with [`Port::report`]. [`Fill::Failed`] ends the source. So does a panic in any
 /// of its methods, and an answer that cannot be (more bytes than there was room for, or none): the rest of
 /// the run goes on, the line that was not complete is dropped, and `await_termination` gives the error, at
 /// once for a panic, when the run has ended for the others.
@@ -292,16 +292,20 @@ pub enum Fill {
 /// What a started source is lent: its place in the operating system's event queue, a waker, and a way to
 /// tell people something.
 pub struct Port {
+    /// The source's name.
+    pub(crate) name: String,
     /// Absent where readiness is simulated.
-    registry: Option<mio::Registry>,
-    token: mio::Token,
-    waker: Waker,
-    notices: Notices,
+    pub(crate) registry: Option<mio::Registry>,
+    pub(crate) token: mio::Token,
+    pub(crate) waker: Waker,
+    pub(crate) notices: Notices,
     /// What becomes of the bytes that the source receives and does not fill in.
-    account: Account,
-    delimiters: Delimiters,
+    pub(crate) account: Account,
+    /// Where records end, and how they are split. With [`Rule::Lines`](crate::Rule::Lines) anything may
+    /// be made of them.
+    pub(crate) delimiters: Delimiters,
     /// log2 of the largest window of a decoder.
-    window_log_max: u32,
+    pub(crate) window_log_max: u32,
 }
 
 /// Has the reading thread call [`Source::fill`]; from any thread, as often as one likes.
@@ -312,61 +316,14 @@ pub struct Port {
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
 impl Port {
-    /// A port for one source. `wake` makes the reading thread call it.
-    pub(crate) fn new(
-        registry: Option<mio::Registry>,
-        token: mio::Token,
-        wake: impl Fn() + Send + Sync + 'static,
-        notices: Notices,
-    ) -> Self {
-        Port {
-            registry,
-            token,
-            waker: Waker(Arc::new(wake)),
-            notices,
-            account: Account::default(),
-            delimiters: Delimiters::default(),
-            window_log_max: WINDOW_LOG_MAX,
-        }
-    }
-
-    /// The same, for a source whose lines end at these line ends, and of whose lines nothing is made but tokens
-    /// by this rule, or, with [`Rule::Lines`](crate::Rule::Lines), anything.
-    pub(crate) fn delimited_by(self, delimiters: Delimiters) -> Self {
-        Port { delimiters, ..self }
-    }
-
-    /// The same, for a source whose losses the engine reads from `account`.
-    pub(crate) fn accounted_in(self, account: Account) -> Self {
-        Port { account, ..self }
-    }
-
     /// Writes what the source did with the bytes it received and did not fill in.
     pub(crate) fn account(&self, f: impl FnOnce(&mut Passage)) {
         self.account.update(f);
     }
 
-    /// See [`delimited_by`](Self::delimited_by).
-    pub(crate) fn delimiters(&self) -> Delimiters {
-        self.delimiters
-    }
-
     /// Where records end, for a source that looks for ends itself.
     pub fn line_ends(&self) -> LineEnds {
         self.delimiters.line_ends
-    }
-
-    /// The same for a source whose decoders have windows of at most 2 to the power of `window_log_max`.
-    pub(crate) fn with_window(self, window_log_max: u32) -> Self {
-        Port {
-            window_log_max,
-            ..self
-        }
-    }
-
-    /// See [`with_window`](Self::with_window).
-    pub(crate) fn window_log_max(&self) -> u32 {
-        self.window_log_max
     }
 
     /// A port that leads nowhere: for tests that call a source of one's own without an engine.
@@ -392,7 +349,28 @@ impl Port {
     /// assert!(matches!(source.fill(&mut [0; 64], Duration::ZERO), Fill::End));
     /// ```
     pub fn detached() -> Self {
-        Port::new(None, mio::Token(0), || (), Notices::default())
+        Port {
+            name: String::new(),
+            registry: None,
+            token: mio::Token(0),
+            waker: Waker::new(|| ()),
+            notices: Notices::default(),
+            account: Account::default(),
+            delimiters: Delimiters::default(),
+            window_log_max: WINDOW_LOG_MAX,
+        }
+    }
+
+    /// A port of a source called `name`, and the texts of what is reported there.
+    #[cfg(test)]
+    pub(crate) fn kept(name: &str) -> (Self, crate::notice::NoticeTexts) {
+        let (notices, texts) = Notices::kept();
+        let port = Port {
+            name: name.to_owned(),
+            notices,
+            ..Port::detached()
+        };
+        (port, texts)
     }
 
     /// Has the source called when `io`, something of the `mio` crate such as its `TcpStream`, is readable
@@ -486,15 +464,25 @@ impl Port {
         });
     }
 
-    /// Tells whoever set `StreamingContext::on_notice`, on the calling thread.
+    /// Reports something about this source: calls the handler that `StreamingContext::on_notice` set,
+    /// on this thread.
     ///
-    /// Tell of changes, not of attempts: a source that tries again every second has one thing to say.
-    pub fn tell(&self, notice: Notice) {
-        self.notices.tell(notice);
+    /// Report changes, not attempts: a source that tries again every second has one thing to report.
+    pub fn report(&self, kind: NoticeKind) {
+        self.report_of(&self.name, kind);
+    }
+
+    /// As [`report`](Self::report), about a part of this source.
+    pub(crate) fn report_of(&self, part: impl Into<String>, kind: NoticeKind) {
+        self.notices.report(Notice::new(part, kind));
     }
 }
 
 impl Waker {
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Waker(Arc::new(wake))
+    }
+
     /// Has [`Source::fill`] called soon.
     pub fn wake(&self) {
         (self.0)();

@@ -61,8 +61,9 @@ fn one_that_is_lost_is_told_and_the_others_go_on() {
         "-",
     ];
     let mut run = microtally(&args).stdin(Stdio::piped()).start();
-    run.stderr
-        .wait_for(&format!("microtally: {url} is lost, the others go on: "));
+    run.stderr.wait_for(&format!(
+        "microtally: {url}: lost; the other sources continue: "
+    ));
     let mut stdin = run.stdin.take().unwrap();
     stdin.write_all(b"x\n").unwrap();
     run.wait_for_counts(&[("x", 1)]);
@@ -90,7 +91,7 @@ fn where_all_are_lost_each_reason_is_said_once() {
     let args = ["count", "--reconnect", "never", &first, &last.url()];
     let run = microtally(&args).start();
     let stream = last.accept();
-    run.stderr.wait_for(&format!("{first} is lost"));
+    run.stderr.wait_for(&format!("{first}: lost"));
     // A reset, and nobody to connect to.
     let socket = socket2::SockRef::from(&stream);
     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();

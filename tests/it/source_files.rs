@@ -204,7 +204,7 @@ fn case_5_lines_that_are_too_long_are_told_and_their_number() {
     ] {
         let program = microtally(command).args(&["-k", "line", "-o", "tsv", "many"]);
         let ended = program.file("many", &text).run().exits_with(0).says(&[
-            "microtally: token longer than 16777216 bytes from \"many\": it is not counted",
+            "microtally: \"many\": tokens longer than 16777216 bytes are skipped\n",
             "            keep longer ones with --max-record",
             "microtally: 2 lines or words are longer than --max-record; skipped\n",
         ]);
@@ -304,8 +304,8 @@ fn case_77_a_file_that_becomes_shorter_while_it_is_read_is_told_of_once() {
         until("some of it is read", || run.read_bytes() > 1 << 20);
         file.set_len(4).unwrap();
         let ended = run.wait().exits_with(3);
-        let told = "microtally: \"long\" became shorter while it was read: of what was behind its first 4 \
-                    bytes, only what had been read before is counted\n";
+        let told = "microtally: \"long\": became shorter while it was read; beyond its first 4 bytes, only what \
+                    had already been read is counted\n";
         assert_eq!(ended.stderr.matches(told).count(), 1, "{ended:?}");
         // Of the line that was cut nothing is a key.
         assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]), "{command:?}");

@@ -74,7 +74,7 @@ fn case_5_a_word_without_an_end_is_counted_as_oversize_and_the_stream_goes_on() 
     let args = ["words", "-", "--max-record", "1KiB", "--stats=json"];
     let ended = microtally(&args).args(&ONE_BATCH).run_with(text.as_bytes());
     let ended = ended.exits_with(0).says(&[
-        "microtally: token longer than 1024 bytes from standard input: it is not counted",
+        "microtally: standard input: tokens longer than 1024 bytes are skipped\n",
         "            keep longer ones with --max-record",
         "microtally: 1 line or word is longer than --max-record; skipped\n",
         "\"dropped\":1,",
@@ -167,7 +167,7 @@ fn a_file_that_a_signal_interrupts_has_no_cut_line_among_its_keys() {
     let counted = ended.tsv_counts();
     let keys: Vec<&str> = counted.keys().map(String::as_str).collect();
     assert!(keys == [line.trim_end()] || keys.is_empty(), "{ended:?}");
-    let broken_off = "microtally: standard input: broken off in the middle of a line; ";
+    let broken_off = "microtally: standard input: cut off in the middle of a line; ";
     assert!(
         ended.stderr.is_empty() || ended.stderr.starts_with(broken_off),
         "{ended:?}"

@@ -152,7 +152,7 @@ fn case_26_a_reset_in_the_middle_of_a_line_drops_that_line_and_says_so() {
     run.stdout.wait_for("('whole', 1)");
     reset(stream);
     let ended = run.wait().exits_with(3).says(&[
-        &format!("{url}: broken off in the middle of a line; 9 bytes dropped\n"),
+        &format!("{url}: cut off in the middle of a line; 9 bytes dropped\n"),
         &format!("microtally: lost {url}: connection reset by peer\n"),
         "\"dropped\":1,",
     ]);
@@ -189,7 +189,7 @@ fn case_35_nobody_listens_and_the_program_says_what_to_do() {
     let url = port.url();
     let run = microtally(&["words", &url]).args(&ONE_BATCH).start();
     let help = format!(
-        "microtally: waiting for {url}: connection refused (next try in 2 s)\n            \
+        "microtally: waiting for {url}: connection refused; next try in 2 s\n            \
          start a source in another terminal, for example:  nc -lk {}\n",
         port.number()
     );
@@ -223,7 +223,7 @@ fn case_36_a_name_that_does_not_exist_is_named() {
     let run = microtally(&["words", "no..such..host:9"])
         .args(&ONE_BATCH)
         .start();
-    run.stderr.wait_for("(next try in 2 s)");
+    run.stderr.wait_for("; next try in 2 s");
     run.wait_until_it_reads();
     run.signal("TERM");
     run.wait()
@@ -328,5 +328,8 @@ fn case_12_a_sender_of_what_is_no_text_is_told_of_once_and_never_answered() {
     let ended = run.wait().exits_with(0);
     let sentence = "looks like a TLS handshake, not like lines of text";
     assert_eq!(ended.stderr.matches(sentence).count(), 1, "{ended:?}");
-    assert!(ended.stderr.contains("what tcp://127.0.0.1:"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("microtally: tcp://127.0.0.1:"),
+        "{ended:?}"
+    );
 }

@@ -163,7 +163,7 @@ fn case_40_a_port_in_use_is_refused_before_anything_starts() {
 #[test]
 fn who_listens_for_others_than_this_machine_is_told_so() {
     let run = microtally(&["count", "tcp-listen://0.0.0.0:0"]).start();
-    run.stderr.wait_for("whoever can reach it can send");
+    run.stderr.wait_for("anyone who can reach it can send");
     run.wait_until_it_reads();
     run.signal("INT");
     assert_eq!(run.wait().exits_with(0).stdout, "");
@@ -191,7 +191,7 @@ fn case_22_one_client_too_many_sees_an_end_and_the_option_is_named() {
     let peer = extra.local_addr().unwrap();
     wait_for_end(&mut extra);
     run.stderr.wait_for(&format!(
-        "microtally: 3 clients of tcp-listen://{address}, which is the limit: refused {peer}\n"
+        "microtally: tcp-listen://{address}: 3 clients connected, which is the limit; refused {peer}\n"
     ));
     run.stderr.wait_for("--max-connections says");
     for stream in &mut first {
@@ -218,11 +218,15 @@ fn case_22_few_open_files_serve_many_clients_and_one_too_many_is_told_which_limi
     run.wait_for_counts(&[("served", 24)]);
     // The others find their limit, and nobody has to wait for descriptors.
     clients.extend((0..64).map(|_| connect(&address)));
-    let refused = run.stderr.wait_for(": refused ");
-    let whole = format!(
-        "clients of tcp-listen://{address}, which is all that the limit of 64 open files allows"
+    let refused = run.stderr.wait_for("; refused ");
+    let (begin, end) = (
+        format!("tcp-listen://{address}: "),
+        " clients connected, which is all that the limit of 64 open files allows",
     );
-    assert!(refused.contains(&whole), "{refused}");
+    assert!(
+        refused.contains(&begin) && refused.contains(end),
+        "{refused}"
+    );
     drop(clients);
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
@@ -304,7 +308,7 @@ fn case_23_an_address_has_a_limit_of_its_own() {
     run.wait_for_counts(&[("here", 2)]);
     wait_for_end(&mut connect(&address));
     run.stderr.wait_for(&format!(
-        "2 clients of tcp-listen://{address} from one address, which is the limit: refused 127.0.0.1:"
+        "tcp-listen://{address}: 2 clients connected from one address, which is the limit; refused 127.0.0.1:"
     ));
     run.stderr.wait_for("--max-connections-per-ip says");
     // Another address has its own, and those that are there go on.
@@ -363,7 +367,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
         wait_for_end(stream);
     }
     run.stderr.wait_for(&format!(
-        "nothing came for 2s on tcp-listen://{address}: closed 127.0.0.1:"
+        "tcp-listen://{address}: nothing received for 2s; closed 127.0.0.1:"
     ));
     run.stderr.wait_for("--idle-timeout says");
     let mut late = connect(&address);
@@ -414,8 +418,14 @@ fn case_11_12_what_is_no_text_is_told_once_counted_and_never_answered() {
         ("gzip data", "zcat"),
         ("UTF-16 text", "iconv"),
     ] {
-        let sentence = format!("sends to tcp-listen://{address} looks like {what}, not like lines");
+        let sentence = format!(" looks like {what}, not like lines");
         assert_eq!(ended.stderr.matches(&sentence).count(), 1, "{ended:?}");
+        let (before, _) = ended.stderr.split_once(&sentence).unwrap();
+        let begin = format!("tcp-listen://{address}: data from 127.0.0.1:");
+        assert!(
+            before.rsplit('\n').next().unwrap().contains(&begin),
+            "{ended:?}"
+        );
         assert_eq!(ended.stderr.matches(advice).count(), 1, "{ended:?}");
     }
     let counted = ended.tsv_counts();
@@ -436,7 +446,7 @@ fn a_signal_waits_for_clients_as_long_as_it_is_told_to() {
     client.write_all(b"late\n").unwrap();
     drop(client);
     let ended = run.wait().exits_with(0);
-    assert!(!ended.stderr.contains("did not end"), "{ended:?}");
+    assert!(!ended.stderr.contains("did not disconnect"), "{ended:?}");
     assert_eq!(ended.tsv_counts(), plain(&[("one", 1), ("late", 1)]));
     // One that never ends, and nobody waits.
     let (run, address) = listening(&["--drain-timeout", "0s"]);
@@ -445,8 +455,7 @@ fn a_signal_waits_for_clients_as_long_as_it_is_told_to() {
     run.wait_for_counts(&[("one", 1)]);
     run.signal("TERM");
     let ended = run.wait().exits_with(0);
-    ended.says(&[
-        "1 client of tcp-listen://",
-        "did not end when it was told to",
-    ]);
+    ended.says(&[&format!(
+        "tcp-listen://{address}: 1 client did not disconnect before the stop"
+    )]);
 }

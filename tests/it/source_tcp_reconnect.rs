@@ -15,7 +15,7 @@ fn a_sender_that_is_not_there_yet_is_waited_for_and_told_of_once() {
     let url = port.url();
     let args = ["words", &url, "--reconnect", "20ms", "-i", "20ms"];
     let run = microtally(&args).start();
-    run.stderr.wait_for("(next try in 0.02 s)");
+    run.stderr.wait_for("; next try in 0.02 s");
     // Start does not wait for the connection: batches come meanwhile, and so do many attempts.
     run.stdout.wait_for_lines(40);
     let server = port.open();
@@ -40,7 +40,7 @@ fn a_connection_made_at_once_is_not_worth_a_word() {
     // What is said is that it is over.
     let text = run.stderr.wait_for_lines(1);
     let over = format!(
-        "microtally: waiting for {url}: the sender closed the connection (next try in 2 s)\n"
+        "microtally: waiting for {url}: the sender closed the connection; next try in 2 s\n"
     );
     assert!(text.starts_with(&over), "{text}");
 }

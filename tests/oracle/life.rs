@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
 use microtally::stream::{BatchInfo, StreamingListener};
-use microtally::{Config, Engine, Error, ErrorKind, Fill, Input, Notice, Reconnect, Rule, Source};
+use microtally::{
+    Config, Engine, Error, ErrorKind, Fill, Input, NoticeKind, Reconnect, Rule, Source,
+};
 
 use crate::live::{INTERVAL_MS, PATIENCE, context, ms};
 
@@ -142,7 +144,7 @@ fn a_notice_handler_that_panics_costs_nothing_but_the_notice() {
     };
     write(&mut input);
     let behind = notices.recv_timeout(PATIENCE).expect("it falls behind");
-    assert!(matches!(behind, Notice::Behind { .. }), "{behind}");
+    assert!(matches!(behind.kind, NoticeKind::Behind { .. }), "{behind}");
     let before = engine.stats().batches;
     wait_until("batches go on", || {
         write(&mut input);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use microtally::stream::split;
 use microtally::{
-    Batch, BatchStats, BatchTime, Config, Engine, Error, ErrorKind, Notice, OnLimit, Reconnect,
+    Batch, BatchStats, BatchTime, Config, Engine, Error, ErrorKind, NoticeKind, OnLimit, Reconnect,
     Rule, StreamingContext, Tally,
 };
 use proptest::prelude::*;
@@ -251,7 +251,7 @@ fn case_15_the_first_time_is_told_and_the_batch_says_so() {
     let notices = notices.lock().unwrap();
     let limits: Vec<_> = notices
         .iter()
-        .filter(|notice| matches!(notice, Notice::MemoryLimit { .. }))
+        .filter(|notice| matches!(notice.kind, NoticeKind::MemoryLimit { .. }))
         .collect();
     assert_eq!(limits.len(), 1, "{notices:?}");
     let text = limits[0].to_string();

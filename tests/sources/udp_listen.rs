@@ -126,7 +126,7 @@ fn case_39_what_the_kernel_drops_is_told_and_the_sum_is_right() {
     assert_eq!(notices.len(), 2, "{notices:?}");
     let dropped = 2 * SENT - received;
     let expected = format!(
-        "the kernel dropped {dropped} datagrams for udp-listen://{address} so far: they came faster than \
+        "udp-listen://{address}: the kernel dropped {dropped} datagrams so far; they came faster than \
          they were read"
     );
     assert_eq!(notices[1], expected);

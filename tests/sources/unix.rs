@@ -184,7 +184,7 @@ fn case_21_a_silent_client_of_a_socket_is_closed() {
     run.wait_for("begun", 1);
     let name = path.to_str().unwrap();
     run.wait_for_notice(&format!(
-        "nothing came for 2s on unix-listen://{name}: closed a client"
+        "unix-listen://{name}: nothing received for 2s; closed a client"
     ));
     run.stop();
 }

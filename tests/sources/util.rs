@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
-use microtally::{Config, Notice, RunStats, Source};
+use microtally::{Config, Notice, NoticeKind, RunStats, Source};
 
 /// Longest wait for anything: far beyond what a busy machine needs, so that only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +39,10 @@ pub(crate) fn count_with(source: impl Source + 'static, config: Config) -> Run {
     let told = Arc::clone(&seen);
     ssc.on_notice(move |notice: &Notice| {
         // A busy machine is late, and every listener says that it listens.
-        if !matches!(notice, Notice::Behind { .. } | Notice::Listening { .. }) {
+        if !matches!(
+            notice.kind,
+            NoticeKind::Behind { .. } | NoticeKind::Listening { .. }
+        ) {
             told.0.lock().unwrap().notices.push(notice.to_string());
             told.1.notify_all();
         }

@@ -27,7 +27,7 @@ use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::ledger::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
@@ -539,7 +539,7 @@ impl ReactorCore {
         }
         let (source, reason) = (self.slots[index].name.clone(), error.to_string());
         let summary = format!("{source} was lost");
-        self.notices.tell(Notice::Lost { source, reason });
+        (self.notices).report(Notice::new(source, NoticeKind::Lost { reason }));
         error.reported_except(summary)
     }
 
@@ -568,11 +568,9 @@ impl ReactorCore {
         self.slots[index].ending = None;
         let after = self.router.intake_of(index);
         if after.truncated_records > before.truncated_records {
-            let source = self.slots[index].name.clone();
-            self.notices.tell(Notice::Truncated {
-                source,
-                bytes: after.truncated_bytes - before.truncated_bytes,
-            });
+            let bytes = after.truncated_bytes - before.truncated_bytes;
+            let kind = NoticeKind::Truncated { bytes };
+            (self.notices).report(Notice::new(&self.slots[index].name, kind));
         }
         Ok(())
     }
@@ -581,12 +579,9 @@ impl ReactorCore {
         let slot = &mut self.slots[index];
         if !slot.oversize_told && self.router.intake_of(index).oversize_tokens > 0 {
             slot.oversize_told = true;
-            let source = slot.name.clone();
             let record_bytes_max = self.record_bytes_max;
-            self.notices.tell(Notice::Oversize {
-                source,
-                record_bytes_max,
-            });
+            let kind = NoticeKind::Oversize { record_bytes_max };
+            self.notices.report(Notice::new(&slot.name, kind));
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::error::{Result, lock};
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
 use crate::memory::DecoderCounts;
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
 use crate::sys;
 use crate::time::{BatchClock, BatchTime, Clock};
@@ -238,10 +238,9 @@ impl ScanPool {
     fn report_oversize(&self, intakes: &[Intake]) {
         for set in &self.queue.sets {
             if intakes[set.stream].oversize_tokens > 0 {
-                self.notices.tell(Notice::Oversize {
-                    source: set.name.clone(),
-                    record_bytes_max: self.record_bytes_max,
-                });
+                let record_bytes_max = self.record_bytes_max;
+                let kind = NoticeKind::Oversize { record_bytes_max };
+                self.notices.report(Notice::new(&set.name, kind));
             }
         }
     }
@@ -339,14 +338,14 @@ impl ScanPool {
         let is = file.metadata().map_or(0, |metadata| metadata.len());
         set.progress.correct(bytes.saturating_sub(is), 0);
         self.finish().trouble.add(&entry.path, &became_shorter());
-        self.notices.tell(entry.shorter(&set.name, file));
+        (self.notices).report(Notice::new(&set.name, entry.shorter(file)));
     }
 
     /// A file could not be read, or not to its end.
     #[cold]
     fn failed(&self, set: usize, entry: &Entry, cause: &io::Error) {
         self.finish().trouble.add(&entry.path, cause);
-        let notice = entry.unreadable(&self.queue.sets[set].name, cause);
-        self.notices.tell(notice);
+        let source = &self.queue.sets[set].name;
+        (self.notices).report(Notice::new(source, entry.unreadable(cause)));
     }
 }

@@ -19,7 +19,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
 use crate::memory::DecoderCounts;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::codec::decode::Decode;
 use crate::source::codec::encoding::Decoded;
 use crate::source::codec::unpack;
@@ -150,10 +150,7 @@ impl Input {
 pub(crate) fn report_unread(port: &Port, name: &str, bytes: Option<u64>) {
     // They are of one record at least, and nobody knows of how many.
     port.lost(1, bytes.unwrap_or(0));
-    port.tell(Notice::Unread {
-        source: name.to_owned(),
-        bytes,
-    });
+    port.report_of(name, NoticeKind::Unread { bytes });
 }
 
 /// Bytes of a regular file, and those of them that are behind its place.
@@ -220,7 +217,7 @@ impl fmt::Debug for Input {
 
 impl Source for Input {
     fn start(&mut self, port: Port, _now: Duration) {
-        self.limit_window(port.window_log_max());
+        self.limit_window(port.window_log_max);
         self.watch(&port);
         self.port = port;
     }
@@ -308,20 +305,15 @@ impl Drop for Input {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Account, Intake};
-    use crate::notice::Notices;
+    use crate::ledger::Intake;
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::{Arc, Mutex};
 
     /// An input whose writer has 100 bytes for it, of which 10 are read; then a stop reads as many as that.
     fn told(reads: usize) -> (Vec<String>, u64) {
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let tells = Arc::clone(&told);
-        let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
-        let account = Account::default();
-        let port = Port::new(None, Token(0), || (), notices).accounted_in(account.clone());
+        let (port, told) = Port::kept("a pipe");
+        let account = port.account.clone();
         let (mut sender, receiver) = UnixStream::pair().unwrap();
         sender.write_all(&[b'x'; 100]).unwrap();
         let file = File::from(OwnedFd::from(receiver));
@@ -341,8 +333,7 @@ mod tests {
         input.ended();
         let bytes = account.then(Intake::default()).lost_bytes;
         drop(input);
-        let told = told.lock().unwrap().clone();
-        (told, bytes)
+        (told.take(), bytes)
     }
 
     #[test]

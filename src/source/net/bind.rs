@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::error::{Error, Result, describe};
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::Port;
 use crate::source::net::tcp_client::shown;
 use crate::sys::proc;
@@ -109,17 +109,12 @@ fn why_not(protocol: Protocol, address: SocketAddr, cause: &io::Error) -> String
 }
 
 /// Tells of each address that it listens, and if not only this machine can reach it.
-pub(crate) fn tell_listening(addresses: &[SocketAddr], source: &str, port: &Port) {
+pub(crate) fn report_listening(addresses: &[SocketAddr], port: &Port) {
     for address in addresses {
-        port.tell(Notice::Listening {
-            source: source.to_owned(),
-            address: address.to_string(),
-        });
+        let (address, text) = (*address, address.to_string());
+        port.report(NoticeKind::Listening { address: text });
         if !address.ip().to_canonical().is_loopback() {
-            port.tell(Notice::Exposed {
-                source: source.to_owned(),
-                address: *address,
-            });
+            port.report(NoticeKind::Exposed { address });
         }
     }
 }

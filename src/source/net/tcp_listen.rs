@@ -145,7 +145,7 @@ impl fmt::Debug for TcpListen {
 
 impl Source for TcpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        bind::tell_listening(&self.addresses, self.listen.name(), &port);
+        bind::report_listening(&self.addresses, &port);
         self.listen.start(port, proc::descriptors());
     }
 

@@ -17,7 +17,7 @@ use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::notice::{Notice, url_of_path};
+use crate::notice::{NoticeKind, url_of_path};
 use crate::source::net::connector::lower;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::{Port, Source};
@@ -173,10 +173,8 @@ impl fmt::Debug for UnixListen {
 
 impl Source for UnixListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        port.tell(Notice::Listening {
-            source: self.listen.name().to_owned(),
-            address: self.listen.name().to_owned(),
-        });
+        let address = self.listen.name().to_owned();
+        port.report(NoticeKind::Listening { address });
         self.listen.start(port, proc::descriptors());
     }
 

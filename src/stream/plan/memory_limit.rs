@@ -5,7 +5,7 @@
 use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::epoch::merge::limit_reached;
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, NoticeKind, Notices};
 use crate::stream::plan::graph::{BatchContext, StartContext};
 use crate::table::bound::Overflow;
 
@@ -51,13 +51,14 @@ impl MemoryLimit {
             control.memory_is_full();
             return;
         }
-        self.notices.tell(Notice::MemoryLimit {
+        let kind = NoticeKind::MemoryLimit {
             bytes_max,
             keys: overflow.full_at,
             time: now.time,
             error_max: overflow.error,
             other_records: overflow.other,
             missing_max: overflow.missing,
-        });
+        };
+        self.notices.report(Notice::new("", kind));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::notice::Notices;
+use crate::notice::{Notice, Notices};
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::stream::plan::batch_cache::{BatchCache, Entry, Failure, Owed};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
@@ -101,7 +101,8 @@ impl Operator for ReadFiles {
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let tell = |notice| self.notices.tell(notice);
+        let name = self.directory.name().to_owned();
+        let tell = |kind| self.notices.report(Notice::new(&name, kind));
         let mut partitions = Vec::new();
         for path in self.directory.files_for(now.time, tell) {
             match fs::read(&path) {
@@ -112,7 +113,7 @@ impl Operator for ReadFiles {
                     }
                     partitions.push(self.records(&bytes)?);
                 }
-                Err(cause) => self.notices.tell(self.directory.unreadable(&path, &cause)),
+                Err(cause) => tell(self.directory.unreadable(&path, &cause)),
             }
         }
         let rdd = Rdd::new(partitions);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, lock};
-use crate::notice::{Notice, Notices};
+use crate::notice::{NoticeKind, Notices};
 use crate::source::Source;
 use crate::stream::program::listener::{Bus, ReceiverInfo};
 use crate::time::Clock;
@@ -34,12 +34,12 @@ impl Receiver {
     fn overhear(&self, notices: Notices) -> Notices {
         let receiver = self.clone();
         Notices::to(move |notice| {
-            match notice {
-                Notice::Waiting { reason, .. } => receiver.failed(reason),
-                Notice::Connected { .. } => receiver.started(),
+            match &notice.kind {
+                NoticeKind::Waiting { reason, .. } => receiver.failed(reason),
+                NoticeKind::Connected => receiver.started(),
                 _ => {}
             }
-            notices.tell(notice.clone());
+            notices.report(notice.clone());
         })
     }
 

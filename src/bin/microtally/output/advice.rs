@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use microtally::{Error, ErrorKind, LooksLike, Notice};
+use microtally::{Error, ErrorKind, LooksLike, Notice, NoticeKind};
 
 use crate::{say, say_line};
 
@@ -42,49 +42,49 @@ fn has_colon(name: &OsStr) -> bool {
 
 /// Notices go to the person at the terminal, with what to do where there is something to do.
 pub(crate) fn tell(notice: &Notice) {
-    match notice {
-        Notice::Unreadable { reason, .. } if reason.contains(OF_MEMORY_LIMIT) => {
+    match &notice.kind {
+        NoticeKind::Unreadable { reason, .. } if reason.contains(OF_MEMORY_LIMIT) => {
             say(&format_args!("{notice}; {MORE_MEMORY}"));
         }
         _ => say(notice),
     }
-    let advice = match notice {
-        Notice::Waiting { source, reason, .. } if reason == "connection refused" => {
-            source.rsplit_once(':').map(|(_, port)| {
+    let advice = match &notice.kind {
+        NoticeKind::Waiting { reason, .. } if reason == "connection refused" => {
+            notice.source.rsplit_once(':').map(|(_, port)| {
                 format!("start a source in another terminal, for example:  nc -lk {port}")
             })
         }
-        Notice::Refused {
+        NoticeKind::Refused {
             descriptors: None, ..
         } => Some("--max-connections says how many there may be".to_owned()),
-        Notice::Unaccepted { reason, .. } if reason.eq_ignore_ascii_case("too many open files") => {
+        NoticeKind::Unaccepted { reason, .. } if reason.eq_ignore_ascii_case("too many open files") => {
             Some("raise the limit of open files with ulimit -n".to_owned())
         }
-        Notice::RefusedOfPeer { .. } => {
+        NoticeKind::RefusedOfPeer { .. } => {
             Some("--max-connections-per-ip says how many there may be".to_owned())
         }
-        Notice::Idle { .. } => {
+        NoticeKind::Idle { .. } => {
             Some("--idle-timeout says how long they may be silent, or never".to_owned())
         }
-        Notice::Oversize { .. } => {
+        NoticeKind::Oversize { .. } => {
             Some("keep longer ones with --max-record, up to 1GiB".to_owned())
         }
-        Notice::Unreadable { path, reason, .. }
+        NoticeKind::Unreadable { path, reason, .. }
             if reason.starts_with("No such file") && has_colon(path.as_os_str()) =>
         {
             Some(ADDRESS.to_owned())
         }
-        Notice::Unlisted { .. } => Some(
+        NoticeKind::Unlisted { .. } => Some(
             "it is looked for again whenever a batch ends; a signal ends the program".to_owned(),
         ),
-        Notice::Listed { .. } => Some(
+        NoticeKind::Listed => Some(
             "files that are put into it from now on are counted; a signal ends the program".to_owned(),
         ),
-        Notice::NotText { .. } => Some(
+        NoticeKind::NotText { .. } => Some(
             "name it without -F and without dir:// to count what is inside: nothing is decoded here".to_owned(),
         ),
-        Notice::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
-        Notice::Unfinished { cut_off: 1.., .. } => {
+        NoticeKind::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
+        NoticeKind::Unfinished { cut_off: 1.., .. } => {
             Some("--drain-timeout says how long they are waited for".to_owned())
         }
         _ => None,

@@ -205,7 +205,7 @@ fn a_source_that_panics_costs_itself_and_not_the_run() {
     assert_eq!(error.to_string(), message);
     let told = rig.notices.lock().unwrap().clone();
     assert!(
-        told[0].contains("the others go on") && told[0].contains(message),
+        told[0].contains("the other sources continue") && told[0].contains(message),
         "{told:?}"
     );
     rig.advance(INTERVAL_MS);

@@ -174,7 +174,7 @@ fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_repor
     assert_eq!(
         *rig.notices.lock().unwrap(),
         [format!(
-            "in the middle: broken off in the middle of a line; {bytes} bytes dropped"
+            "in the middle: cut off in the middle of a line; {bytes} bytes dropped"
         )]
     );
 }
@@ -264,7 +264,10 @@ fn what_a_source_knows_to_be_lost_when_it_is_not_read_any_more_is_in_the_last_ba
         };
         let mut rig = Rig::new(vec![Box::new(source)], batches, false);
         let account = rig.core.router.account_of(0);
-        let port = crate::source::Port::detached().accounted_in(account);
+        let port = crate::source::Port {
+            account,
+            ..crate::source::Port::detached()
+        };
         rig.settle();
         // What the context does with the sources that it starts.
         rig.core.slots[0].source.start(port, Duration::ZERO);

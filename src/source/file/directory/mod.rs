@@ -30,7 +30,7 @@ use self::counted::Counted;
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::REMEMBER_MS_DEFAULT;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::file::glob::{Matched, Pattern, here, is_absent, reason};
 use crate::time::{BatchTime, as_ms};
 
@@ -264,7 +264,7 @@ impl Directory {
     pub(crate) fn files_for(
         &mut self,
         time: BatchTime,
-        mut tell: impl FnMut(Notice),
+        mut tell: impl FnMut(NoticeKind),
     ) -> Vec<PathBuf> {
         self.now_ms = time.as_millis();
         let selection = &self.selection;
@@ -289,7 +289,7 @@ impl Directory {
         &mut self,
         path: &Path,
         metadata: &Metadata,
-        mut tell: impl FnMut(Notice),
+        mut tell: impl FnMut(NoticeKind),
     ) {
         self.counted.begin(path, metadata);
         self.tell_of_counted(&mut tell);
@@ -305,15 +305,14 @@ impl Directory {
         self.is_ending = true;
     }
 
-    fn tell_of_counted(&mut self, tell: &mut impl FnMut(Notice)) {
+    fn tell_of_counted(&mut self, tell: &mut impl FnMut(NoticeKind)) {
         for message in self.counted.messages(self.now_ms, self.is_ending) {
-            let source = self.name.clone();
-            tell(Notice::Message { source, message });
+            tell(NoticeKind::Message(message));
         }
     }
 
     /// Tells at once what the first batch would tell, which may be long in coming, or that files are waited for.
-    pub(crate) fn look(&mut self, tell: impl FnOnce(Notice)) {
+    pub(crate) fn look(&mut self, tell: impl FnOnce(NoticeKind)) {
         let Matched { paths, trouble, .. } = self.pattern.directories();
         let mut failures = paths.iter().filter_map(|directory| {
             let outcome = fs::read_dir(here(directory));
@@ -321,9 +320,7 @@ impl Directory {
         });
         match trouble.or_else(|| failures.next()) {
             // Files may be a long time coming, and who waits for them should not have to guess it.
-            None => tell(Notice::Listed {
-                source: self.name.clone(),
-            }),
+            None => tell(NoticeKind::Listed),
             trouble => self.tell_of(trouble, tell),
         }
     }
@@ -334,22 +331,20 @@ impl Directory {
     }
 
     /// What to tell of one of its files that cannot be read.
-    pub(crate) fn unreadable(&self, path: &Path, cause: &io::Error) -> Notice {
-        Notice::Unreadable {
-            source: self.name.clone(),
+    pub(crate) fn unreadable(&self, path: &Path, cause: &io::Error) -> NoticeKind {
+        NoticeKind::Unreadable {
             path: path.to_owned(),
             reason: describe(cause),
         }
     }
 
-    fn tell_of(&mut self, trouble: Option<String>, tell: impl FnOnce(Notice)) {
+    fn tell_of(&mut self, trouble: Option<String>, tell: impl FnOnce(NoticeKind)) {
         if trouble == self.told {
             return;
         }
-        let source = self.name.clone();
         tell(match trouble.clone() {
-            Some(reason) => Notice::Unlisted { source, reason },
-            None => Notice::Listed { source },
+            Some(reason) => NoticeKind::Unlisted { reason },
+            None => NoticeKind::Listed,
         });
         self.told = trouble;
     }

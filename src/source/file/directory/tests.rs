@@ -6,6 +6,7 @@ use std::fs::File;
 use proptest::prelude::*;
 
 use super::*;
+use crate::notice::Notice;
 
 const INTERVAL_MS: u64 = 2000;
 /// 31 intervals are the first whole number of them that holds 61 s.
@@ -200,11 +201,11 @@ impl Watched {
     }
 
     fn names(&mut self, time_ms: u64) -> Vec<String> {
+        let name = self.directory.name().to_owned();
         let told = &mut self.told;
+        let mut keep = |kind| told.push(Notice::new(&name, kind).to_string());
         let time = BatchTime::from_millis(time_ms);
-        let files = self
-            .directory
-            .files_for(time, |notice| told.push(notice.to_string()));
+        let files = self.directory.files_for(time, &mut keep);
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         files.iter().map(name).collect()
     }

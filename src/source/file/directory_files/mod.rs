@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::codec::decode::First;
 use crate::source::codec::encoding::utf8_mark_bytes;
 use crate::source::file::directory::{Directory, FileOptions};
@@ -31,11 +31,11 @@ use crate::time::BatchTime;
 /// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
 /// its files are read first, whole, while everybody else waits, and then the batch is cut.
 ///
-/// A file that becomes shorter while it is read is reported with [`Notice::Shorter`](crate::Notice::Shorter), and the
+/// A file that becomes shorter while it is read is reported with [`NoticeKind::Shorter`](crate::NoticeKind::Shorter), and the
 /// line that was cut is not counted.
 ///
 /// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded. A file
-/// that does not begin like text, such as a compressed one, is reported with [`Notice::NotText`](crate::Notice::NotText).
+/// that does not begin like text, such as a compressed one, is reported with [`NoticeKind::NotText`](crate::NoticeKind::NotText).
 ///
 /// ```no_run
 /// use microtally::prelude::*;
@@ -97,8 +97,7 @@ impl DirectoryFiles {
             match open(&path) {
                 Ok((file, first)) => {
                     if let Some(looks_like) = sniff::of_file(first.bytes()) {
-                        self.port.tell(Notice::NotText {
-                            source: self.directory.name().to_owned(),
+                        self.port.report(NoticeKind::NotText {
                             path: path.clone(),
                             looks_like,
                         });
@@ -106,7 +105,7 @@ impl DirectoryFiles {
                     let mark_bytes = utf8_mark_bytes(first.bytes());
                     let metadata = file.metadata().ok();
                     if let Some(metadata) = &metadata {
-                        let tell = |notice| self.port.tell(notice);
+                        let tell = |kind| self.port.report(kind);
                         self.directory.begins(&path, metadata, tell);
                     }
                     return Some(Open {
@@ -117,7 +116,7 @@ impl DirectoryFiles {
                         bytes: mark_bytes as u64,
                     });
                 }
-                Err(cause) => self.port.tell(self.directory.unreadable(&path, &cause)),
+                Err(cause) => self.port.report(self.directory.unreadable(&path, &cause)),
             }
         }
         None
@@ -147,7 +146,7 @@ impl fmt::Debug for DirectoryFiles {
 impl Source for DirectoryFiles {
     fn start(&mut self, port: Port, now: Duration) {
         self.directory.start(now);
-        self.directory.look(|notice| port.tell(notice));
+        self.directory.look(|kind| port.report(kind));
         self.port = port;
     }
 
@@ -155,7 +154,7 @@ impl Source for DirectoryFiles {
         let port = &self.port;
         self.left = self
             .directory
-            .files_for(time, |notice| port.tell(notice))
+            .files_for(time, |kind| port.report(kind))
             .into();
         self.is_due = !self.left.is_empty();
         self.is_due
@@ -181,8 +180,7 @@ impl Source for DirectoryFiles {
                     let file_bytes = open.metadata.as_ref().map_or(0, Metadata::len);
                     let is_cut = open.bytes < file_bytes && has_shrunk(&open.file, file_bytes);
                     if is_cut {
-                        self.port.tell(Notice::Shorter {
-                            source: self.directory.name().to_owned(),
+                        self.port.report(NoticeKind::Shorter {
                             path: open.path.clone(),
                             bytes: open.file.metadata().map_or(0, |metadata| metadata.len()),
                         });
@@ -200,7 +198,7 @@ impl Source for DirectoryFiles {
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => {
                     self.port
-                        .tell(self.directory.unreadable(&open.path, &cause));
+                        .report(self.directory.unreadable(&open.path, &cause));
                     self.open = None;
                     // What came before it was read; the line it stopped in is not one.
                     return Fill::Break { clean: false };

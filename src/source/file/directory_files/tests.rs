@@ -29,7 +29,11 @@ impl Reading {
             let told = Arc::clone(&told);
             Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
         };
-        let port = Port::new(None, mio::Token(0), || (), notices);
+        let port = Port {
+            name: files.name().to_owned(),
+            notices,
+            ..Port::detached()
+        };
         files.start(port, Duration::from_secs(10));
         let waiting = format!("waiting for files in {path:?}");
         assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [waiting]);
@@ -145,7 +149,7 @@ fn a_file_that_grows_after_it_was_counted_is_reported_once() {
     let told = reading.told();
     let [one] = &told[..] else { panic!("{told:?}") };
     assert!(
-        one.contains("/a\" and another one grew after being counted; 6 bytes not counted"),
+        one.contains("/a\" and 1 other grew after being counted; 6 bytes not counted"),
         "{one}"
     );
     // The others have their own, no sooner than some seconds later; and none is reported twice.

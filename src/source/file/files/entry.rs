@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, describe};
 use crate::memory::DecoderCounts;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::codec::decode::{Decode, First, Kind};
 use crate::source::codec::encoding::{Decoded, utf8_mark_bytes};
 use crate::source::codec::unpack;
@@ -184,18 +184,16 @@ impl Entry {
     }
 
     /// What to tell when it cannot be read.
-    pub(crate) fn unreadable(&self, source: &str, cause: &io::Error) -> Notice {
-        Notice::Unreadable {
-            source: source.to_owned(),
+    pub(crate) fn unreadable(&self, cause: &io::Error) -> NoticeKind {
+        NoticeKind::Unreadable {
             path: self.path.clone(),
             reason: describe(cause),
         }
     }
 
     /// What to tell when its end came sooner than it should have.
-    pub(crate) fn shorter(&self, source: &str, file: &File) -> Notice {
-        Notice::Shorter {
-            source: source.to_owned(),
+    pub(crate) fn shorter(&self, file: &File) -> NoticeKind {
+        NoticeKind::Shorter {
             path: self.path.clone(),
             bytes: file.metadata().map_or(0, |metadata| metadata.len()),
         }

@@ -30,7 +30,7 @@ use crate::source::{Fill, Port, Source};
 ///
 /// A regular file is read up to the size it has when its turn comes, one that has none (as in `/proc`)
 /// to its end. One that has become shorter since it was named ends sooner: an unterminated last line, which may be a cut
-/// one, is dropped, [`Notice::Shorter`](crate::Notice::Shorter) reports it, and the run ends with an error. Named pipes
+/// one, is dropped, [`NoticeKind::Shorter`](crate::NoticeKind::Shorter) reports it, and the run ends with an error. Named pipes
 /// and devices are read as they come.
 ///
 /// The mark at the beginning of a file (`ef bb bf`, which Windows programs write) is no part of its first line; it is
@@ -188,7 +188,7 @@ impl Files {
     }
 
     /// As [`open`](Self::open), but a file that cannot be opened costs the others nothing: it is tried again when its
-    /// turn comes, reported with [`Notice::Unreadable`](crate::Notice::Unreadable) then, and the run ends with an error
+    /// turn comes, reported with [`NoticeKind::Unreadable`](crate::NoticeKind::Unreadable) then, and the run ends with an error
     /// when the others are done. [`readable`](Self::readable) says how many could be opened.
     ///
     /// ```
@@ -328,7 +328,7 @@ impl Files {
     fn open_next(&mut self) -> bool {
         while let Some(entry) = self.entries.get_mut(self.next) {
             self.next += 1;
-            match entry.open(self.port.window_log_max()) {
+            match entry.open(self.port.window_log_max) {
                 Ok(Opened::Regular(regular)) => {
                     self.progress.begin(entry.bytes, regular.bytes.unwrap_or(0));
                     self.open = Some(Open::Regular {
@@ -354,7 +354,7 @@ impl Files {
                 Err(cause) => {
                     self.progress.begin(entry.bytes, 0);
                     self.trouble.add(&entry.path, &cause);
-                    self.port.tell(entry.unreadable(&self.name, &cause));
+                    self.port.report(entry.unreadable(&cause));
                 }
             }
         }
@@ -365,7 +365,7 @@ impl Files {
     fn failed(&mut self, cause: &io::Error) -> Fill {
         let entry = &self.entries[self.next - 1];
         self.trouble.add(&entry.path, cause);
-        self.port.tell(entry.unreadable(&self.name, cause));
+        self.port.report(entry.unreadable(cause));
         self.open = None;
         // What came before it was read; the line it stopped in is not one.
         Fill::Break { clean: false }
@@ -446,9 +446,9 @@ impl Source for Files {
                         return self.ended();
                     }
                     let entry = &self.entries[self.next - 1];
-                    let shorter = entry.shorter(&self.name, file);
+                    let shorter = entry.shorter(file);
                     self.trouble.add(&entry.path, &became_shorter());
-                    self.port.tell(shorter);
+                    self.port.report(shorter);
                     self.open = None;
                     Fill::Break { clean: false }
                 }

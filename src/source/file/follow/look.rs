@@ -13,7 +13,7 @@ use super::*;
 use crate::limits::{
     FOLLOW_EARLY_LOOKS_MAX, FOLLOW_GONE_MS, FOLLOW_PATTERN_MS, FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX,
 };
-use crate::notice::Others;
+use crate::notice::{NoticeKind, Others};
 use crate::source::file::files::open;
 use crate::source::file::glob::is_absent;
 
@@ -45,10 +45,10 @@ impl Follow {
     fn find(&mut self, now: Duration, is_first: bool) {
         let Found { new, trouble } = self.names.walk(now);
         for (pattern, reason) in trouble {
-            self.port.tell(Notice::Message {
-                source: format!("{pattern:?}"),
-                message: format!("waiting for it: {reason}"),
-            });
+            self.port.report_of(
+                format!("{pattern:?}"),
+                NoticeKind::Message(format!("waiting for it: {reason}")),
+            );
         }
         // What was there at the start is what was asked for, and nothing to report.
         if let Some((first, pattern)) = new.first().filter(|_| !is_first) {
@@ -58,10 +58,12 @@ impl Follow {
                 false => "beginning",
             };
             let others = Others(new.len() as u64);
-            self.port.tell(Notice::Message {
-                source: format!("{pattern:?}"),
-                message: format!("new file, followed from its {place}: {path:?}{others}"),
-            });
+            self.port.report_of(
+                format!("{pattern:?}"),
+                NoticeKind::Message(format!(
+                    "new file, followed from its {place}: {path:?}{others}"
+                )),
+            );
         }
         let _ = self.watched(|watch, follow| {
             let mut outcome = Ok(());
@@ -115,10 +117,8 @@ impl Follow {
             return;
         };
         let (path, others) = (&self.names[first].path, Others(names.len() as u64));
-        self.port.tell(Notice::Message {
-            source: self.name.clone(),
-            message: format!("{what} {path:?}{others}"),
-        });
+        self.port
+            .report(NoticeKind::Message(format!("{what} {path:?}{others}")));
     }
 
     /// Finds out whose name it is now.

@@ -36,7 +36,7 @@ use self::watch::{Watch, WatchId};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::file::glob::is_literal;
 use crate::source::{Fill, Port, Source, sniff};
 
@@ -90,9 +90,9 @@ impl FollowOptions {
 ///
 /// A line without an end waits in its file; it is a record when the file is closed, and at a graceful stop. Such a
 /// stop reads what files held when it was asked for, [`DRAIN_BYTES_MAX`] of all of them at most; what it leaves
-/// unread is reported with [`Notice::Unread`] for each file, and counts as at least one lost record.
+/// unread is reported with [`NoticeKind::Unread`] for each file, and counts as at least one lost record.
 ///
-/// Nothing is decoded. A file that does not begin like text is reported with [`Notice::NotText`], once.
+/// Nothing is decoded. A file that does not begin like text is reported with [`NoticeKind::NotText`], once.
 ///
 /// What was not read of a file when it was truncated is read from the copy that a rotator makes before
 /// (`copytruncate`), if one is found: beside the file, its name with something behind it, and with the
@@ -290,20 +290,17 @@ impl Follow {
             return;
         }
         let (reason, poll) = (describe(cause), self.options.poll);
-        self.port.tell(Notice::Message {
-            source: self.name.clone(),
-            message: format!(
+        self.port.report(NoticeKind::Message(format!(
                 "not all changes can be watched: {reason}; looking every {poll:?}, and a truncation may lose \
                  the lines of that time (raise fs.inotify.max_user_watches or max_user_instances)"
-            ),
-        });
+            )));
     }
 
     fn tell(&self, name: usize, message: String) {
-        self.port.tell(Notice::Message {
-            source: format!("{:?}", self.names[name].path),
-            message,
-        });
+        self.port.report_of(
+            format!("{:?}", self.names[name].path),
+            NoticeKind::Message(message),
+        );
     }
 
     /// The numbered file cannot be read now.
@@ -394,10 +391,9 @@ impl Follow {
         let bytes = reading.bytes_left();
         if bytes > 0 {
             self.lost();
-            self.port.tell(Notice::Unread {
-                source: format!("{:?}", self.names[*name].path),
-                bytes: Some(bytes),
-            });
+            let kind = NoticeKind::Unread { bytes: Some(bytes) };
+            self.port
+                .report_of(format!("{:?}", self.names[*name].path), kind);
         }
         bytes
     }
@@ -408,8 +404,7 @@ impl Follow {
         let Followed { reading, name, .. } = &self.files[index];
         let first = reading.first_bytes().unwrap_or_default();
         if let Some(looks_like) = sniff::of_file(&first) {
-            self.port.tell(Notice::NotText {
-                source: self.name.clone(),
+            self.port.report(NoticeKind::NotText {
                 path: self.names[*name].path.clone(),
                 looks_like,
             });

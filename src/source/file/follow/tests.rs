@@ -63,8 +63,12 @@ impl Following {
             Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
         };
         let account = Account::default();
-        let port = Port::new(None, mio::Token(0), || (), notices);
-        let port = port.accounted_in(account.clone());
+        let port = Port {
+            name: follow.name().to_owned(),
+            notices,
+            account: account.clone(),
+            ..Port::detached()
+        };
         follow.start(port, Duration::ZERO);
         Following {
             follow,

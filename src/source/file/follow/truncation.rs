@@ -8,7 +8,7 @@ use std::fs;
 use super::reading::{Id, id_of};
 use super::*;
 use crate::limits::{FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
-use crate::notice::Throttled;
+use crate::notice::{NoticeKind, Throttled};
 use crate::source::file::files::open;
 use crate::source::file::glob::here;
 
@@ -118,13 +118,10 @@ impl Follow {
             return;
         }
         if let Some((times, bytes)) = self.truncations.untold.take(now) {
-            self.port.tell(Notice::Message {
-                source: self.name.clone(),
-                message: format!(
+            self.port.report(NoticeKind::Message(format!(
                     "truncated {times} more times; lines written just before may be lost, and {bytes} bytes \
                      that were seen are"
-                ),
-            });
+                )));
         }
     }
 

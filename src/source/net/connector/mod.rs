@@ -28,7 +28,7 @@ use mio::Interest;
 
 use crate::error::{Error, ErrorKind, describe};
 use crate::limits;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::sniff::FirstBytes;
 use crate::source::{Fill, Port};
 
@@ -251,12 +251,7 @@ impl<T: Endpoint> Connector<T> {
         if self.told.as_ref() != Some(&reason) {
             self.told = Some(reason.clone());
             if let Some(port) = &self.port {
-                let source = self.name.clone();
-                port.tell(Notice::Waiting {
-                    source,
-                    reason,
-                    retry_in,
-                });
+                port.report(NoticeKind::Waiting { reason, retry_in });
             }
         }
     }
@@ -268,8 +263,7 @@ impl<T: Endpoint> Connector<T> {
         {
             self.foreign_told |= looks_like.bit();
             if let Some(port) = &self.port {
-                port.tell(Notice::NotLines {
-                    source: self.name.clone(),
+                port.report(NoticeKind::NotLines {
                     peer: None,
                     looks_like,
                 });
@@ -347,8 +341,7 @@ impl<T: Endpoint> Connector<T> {
                             if self.told.take().is_some()
                                 && let Some(port) = &self.port
                             {
-                                let source = self.name.clone();
-                                port.tell(Notice::Connected { source });
+                                port.report(NoticeKind::Connected);
                             }
                             self.first = FirstBytes::default();
                             State::Connected {
@@ -433,10 +426,7 @@ impl<T: Endpoint> Connector<T> {
             if let Some(bytes) = bytes {
                 port.lost(1, bytes);
             }
-            port.tell(Notice::Unread {
-                source: self.name.clone(),
-                bytes,
-            });
+            port.report(NoticeKind::Unread { bytes });
         }
     }
 }

@@ -1,12 +1,7 @@
 //! A graceful stop of a connection whose sender never pauses, and of one that does.
 
-use std::sync::{Arc, Mutex};
-
-use mio::Token;
-
 use super::*;
-use crate::ledger::{Account, Intake};
-use crate::notice::Notices;
+use crate::ledger::Intake;
 
 /// Connects at once to a sender that has so many bytes, and then pauses.
 struct Sender(usize);
@@ -58,13 +53,10 @@ impl Endpoint for Sender {
 /// What is reported of a sender of 100 bytes, of which 10 are read, then so many by a stop, if there is one; and
 /// the records and bytes that are lost, by the statistics.
 fn told(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
-    let told = Arc::<Mutex<Vec<String>>>::default();
-    let tells = Arc::clone(&told);
-    let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
     let mut dial = Connector::new(Sender(100), "test://".to_owned(), Reconnect::Never);
-    let account = Account::default();
-    let port = Port::new(None, Token(0), || (), notices);
-    dial.start(port.accounted_in(account.clone()));
+    let (port, told) = Port::kept("test://");
+    let account = port.account.clone();
+    dial.start(port);
     let fill = dial.fill(&mut [0; 10], Duration::ZERO);
     assert!(matches!(fill, Fill::Bytes(10)), "{fill:?}");
     if let Some(bytes) = drains {
@@ -83,8 +75,7 @@ fn told(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
         intake,
         "it is counted once"
     );
-    let told = told.lock().unwrap().clone();
-    (told, (intake.lost_records, intake.lost_bytes))
+    (told.take(), (intake.lost_records, intake.lost_bytes))
 }
 
 #[test]

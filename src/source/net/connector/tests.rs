@@ -1,12 +1,10 @@
 //! Connections whose reads are scripted.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-
-use mio::Token;
+use std::sync::Mutex;
 
 use super::*;
-use crate::notice::Notices;
+use crate::notice::NoticeTexts;
 use crate::source::net::scripted::{Answer, Answers};
 
 const ENOMEM: i32 = 12;
@@ -43,19 +41,15 @@ impl Endpoint for Script {
 
 struct Rig {
     dial: Connector<Script>,
-    told: Arc<Mutex<Vec<String>>>,
+    told: NoticeTexts,
 }
 
 impl Rig {
     fn new<const N: usize>(reconnect: Reconnect, reads: [Answer; N]) -> Rig {
         let target = Script(Mutex::new([reads.into()].into()));
         let mut dial = Connector::new(target, "tcp://host:1".to_owned(), reconnect);
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let notices = {
-            let told = Arc::clone(&told);
-            Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
-        };
-        dial.start(Port::new(None, Token(0), || (), notices));
+        let (port, told) = Port::kept("tcp://host:1");
+        dial.start(port);
         Rig { dial, told }
     }
 
@@ -69,7 +63,7 @@ impl Rig {
     }
 
     fn told(&self) -> Vec<String> {
-        self.told.lock().unwrap().clone()
+        self.told.take()
     }
 }
 
@@ -118,7 +112,7 @@ fn a_connection_that_fails_between_two_lines_says_why() {
         assert_eq!(answers, ["a\n", RESET, lost]);
         let mut rig = Rig::new(Reconnect::default(), [Ok("a\n"), first, second]);
         assert_eq!([rig.fill(), rig.fill()], ["a\n", RESET]);
-        let waiting = "waiting for tcp://host:1: cannot allocate memory (next try in 2 s)";
+        let waiting = "waiting for tcp://host:1: cannot allocate memory; next try in 2 s";
         assert_eq!(rig.told(), [waiting]);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{ACCEPTS_PER_CALL, Acceptor, Listener};
 use crate::limits;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::net::connection_set::Unread;
 
 /// A stop that goes on.
@@ -48,10 +48,7 @@ impl<D: Acceptor> Listener<D> {
             .as_mut()
             .and_then(|drain| drain.unaccepted.take());
         if let Some(reason) = unaccepted {
-            self.tell(Notice::Unserved {
-                source: self.name.clone(),
-                reason,
-            });
+            self.tell(NoticeKind::Unserved { reason });
         }
         for guest in self.clients.connections() {
             // One that is gone is found out when it is read.
@@ -92,8 +89,7 @@ impl<D: Acceptor> Listener<D> {
         if let Some(port) = &self.port {
             port.lost(clients as u64, bytes);
         }
-        self.tell(Notice::Unfinished {
-            source: self.name.clone(),
+        self.tell(NoticeKind::Unfinished {
             clients: self.clients.count(),
             cut_off: clients,
             unread_bytes: bytes,

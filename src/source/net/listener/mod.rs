@@ -35,7 +35,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::limits;
-use crate::notice::Notice;
+use crate::notice::NoticeKind;
 use crate::source::net::connection_set::{ConnectionSet, Event, Filled};
 use crate::source::net::connector::lower;
 use crate::source::net::listener::drain::Drain;
@@ -173,7 +173,7 @@ impl<D: Acceptor> Listener<D> {
     pub(crate) fn start(&mut self, port: Port, descriptors: Option<Descriptors>) {
         let options = &self.options;
         self.clients = ConnectionSet::new(options.record_bytes_max, options.held_bytes_max);
-        let Delimiters { rule, line_ends } = port.delimiters();
+        let Delimiters { rule, line_ends } = port.delimiters;
         self.clients.cut_at(rule, line_ends);
         let asked = options.connections_max;
         self.connections_max = asked.unwrap_or(limits::CONNECTIONS_DEFAULT);
@@ -184,8 +184,7 @@ impl<D: Acceptor> Listener<D> {
             let allowed = descriptors.connections_max();
             if allowed < self.connections_max {
                 if let Some(asked) = asked {
-                    port.tell(Notice::Lowered {
-                        source: self.name.clone(),
+                    port.report(NoticeKind::Lowered {
                         asked,
                         connections_max: allowed,
                         descriptors: descriptors.max,
@@ -368,9 +367,7 @@ impl<D: Acceptor> Listener<D> {
             return false;
         }
         if self.accept_again.take().is_some() {
-            self.tell(Notice::Accepted {
-                source: self.name.clone(),
-            });
+            self.tell(NoticeKind::Accepted);
         }
         self.peers.add(peer.address);
         self.clients.add(Connection {
@@ -402,10 +399,7 @@ impl<D: Acceptor> Listener<D> {
             // Nobody can wait at a stop.
             drain.unaccepted = Some(reason);
         } else if self.accept_again.is_none() {
-            self.tell(Notice::Unaccepted {
-                source: self.name.clone(),
-                reason,
-            });
+            self.tell(NoticeKind::Unaccepted { reason });
         }
         let pause = Duration::from_millis(limits::ACCEPT_AGAIN_MS);
         self.accept_again = Some(now.saturating_add(pause));
@@ -456,8 +450,7 @@ impl<D: Acceptor> Listener<D> {
             *at = Duration::ZERO;
         }
         for (peer, looks_like) in foreign {
-            self.tell(Notice::NotLines {
-                source: self.name.clone(),
+            self.tell(NoticeKind::NotLines {
                 peer: Some(peer),
                 looks_like,
             });
@@ -467,54 +460,41 @@ impl<D: Acceptor> Listener<D> {
 
     /// Tells what happened since it was told last, if that is long enough ago.
     fn tell_due(&mut self, now: Duration) {
-        let source = || self.name.clone();
         let incidents = &mut self.incidents;
-        let refused = incidents.refused.take(now).map(|sum| Notice::Refused {
-            source: source(),
+        let refused = incidents.refused.take(now).map(|sum| NoticeKind::Refused {
             peer: sum.peer,
             clients: sum.times,
             connections_max: self.connections_max,
             descriptors: self.lowered_by,
         });
-        let crowded = (incidents.crowded.take(now)).map(|sum| Notice::RefusedOfPeer {
-            source: source(),
+        let crowded = (incidents.crowded.take(now)).map(|sum| NoticeKind::RefusedOfPeer {
             peer: sum.peer,
             clients: sum.times,
             connections_per_peer_max: self.peers.connections_max().unwrap_or_default(),
         });
-        let idle = incidents.idle.take(now).map(|sum| Notice::Idle {
-            source: source(),
+        let idle = incidents.idle.take(now).map(|sum| NoticeKind::Idle {
             peer: sum.peer,
             clients: sum.times,
             idle_timeout: self.options.idle_timeout(),
         });
-        let resets = incidents.resets.take(now).map(|sum| match sum.times {
-            1 => Notice::Truncated {
-                source: format!("{} from {}", self.name, sum.peer),
-                bytes: sum.bytes,
-            },
-            connections => Notice::Resets {
-                source: source(),
-                connections,
-                bytes: sum.bytes,
-            },
+        let resets = incidents.resets.take(now).map(|sum| NoticeKind::Resets {
+            peer: sum.peer,
+            clients: sum.times,
+            bytes: sum.bytes,
         });
-        let failed = incidents.failed.take(now).map(|sum| Notice::Broken {
-            source: source(),
+        let failed = incidents.failed.take(now).map(|sum| NoticeKind::Broken {
             peer: sum.peer,
             clients: sum.times,
             reason: incidents.failed_cause.clone(),
         });
-        let long = incidents.long.take(now).map(|sum| Notice::LongLines {
-            source: source(),
+        let long = incidents.long.take(now).map(|sum| NoticeKind::LongLines {
             peer: sum.peer,
             lines: self.clients.long().lines,
             bytes: self.clients.long().bytes,
             record_bytes_max: self.options.record_bytes_max,
-            is_word: (self.port.as_ref()).is_some_and(|port| port.delimiters().rule != Rule::Lines),
+            is_word: (self.port.as_ref()).is_some_and(|port| port.delimiters.rule != Rule::Lines),
         });
-        let aborted = (incidents.aborted.take(now)).map(|(connections, _)| Notice::Aborted {
-            source: source(),
+        let aborted = (incidents.aborted.take(now)).map(|(connections, _)| NoticeKind::Aborted {
             connections,
             reason: incidents.aborted_cause.clone(),
         });
@@ -526,9 +506,9 @@ impl<D: Acceptor> Listener<D> {
         }
     }
 
-    fn tell(&self, notice: Notice) {
+    fn tell(&self, notice: NoticeKind) {
         if let Some(port) = &self.port {
-            port.tell(notice);
+            port.report(notice);
         }
     }
 }

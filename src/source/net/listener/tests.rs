@@ -12,7 +12,7 @@ use mio::Registry;
 
 use super::*;
 use crate::ledger::{Account, Intake};
-use crate::notice::Notices;
+use crate::notice::NoticeTexts;
 
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
@@ -124,7 +124,7 @@ impl Acceptor for ScriptedDoor {
 struct Bench {
     queue: Queue,
     listen: Listener<ScriptedDoor>,
-    told: Arc<Mutex<Vec<String>>>,
+    told: NoticeTexts,
     account: Account,
     output: Vec<u8>,
 }
@@ -135,11 +135,8 @@ impl Bench {
         let doors = vec![ScriptedDoor(queue.clone())];
         let mut listen = Listener::new("test://".to_owned(), doors).expect("a queue");
         listen.options = options.clone();
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let tells = Arc::clone(&told);
-        let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
-        let account = Account::default();
-        let port = Port::new(None, Token(0), || (), notices).accounted_in(account.clone());
+        let (port, told) = Port::kept("test://");
+        let account = port.account.clone();
         let (max, open) = (descriptors, 0);
         listen.start(port, Some(Descriptors { max, open }));
         Bench {
@@ -234,7 +231,7 @@ impl Bench {
     }
 
     fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+        self.told.take()
     }
 }
 
@@ -254,7 +251,7 @@ fn case_25_an_error_of_one_connection_costs_nobody_else() {
     assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
     assert_eq!(bench.output, b"hello\nhello\n");
     // Who it was is not known, nor what was sent.
-    let expected = "test://: 3 connections failed before they were accepted: operation not permitted; what had \
+    let expected = "test://: 3 connections failed before being accepted: operation not permitted; what had \
                     arrived is not counted";
     assert_eq!(bench.told(), [expected]);
 }
@@ -290,10 +287,10 @@ fn case_24_clients_wait_for_descriptors_and_are_told_of_once() {
         let told = bench.told();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(
-            told[0].starts_with("new clients of test:// have to wait: "),
+            told[0].starts_with("test://: new clients have to wait: "),
             "{told:?}"
         );
-        assert_eq!(told[1], "new clients of test:// are accepted again");
+        assert_eq!(told[1], "test://: new clients are accepted again");
     }
 }
 
@@ -315,7 +312,7 @@ fn long_lines_are_told_of_with_numbers() {
     bench.arrive([Ok(b"0123456789\nshort\n".to_vec())]);
     bench.fill(ms(0));
     assert_eq!(bench.output, b"short\n");
-    let expected = "line longer than 8 bytes, or than there is memory for, from somebody on test://: \
+    let expected = "test://: line longer than 8 bytes, or than memory allows, from somebody; \
                     dropped (1 line and 10 bytes so far)";
     assert_eq!(bench.told(), [expected]);
 }
@@ -360,8 +357,8 @@ fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
     assert!(matches!(fill, Fill::Pending(Some(at)) if at <= again));
     let fill = bench.fill(again);
     assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
-    let expected = ["somebody", "somebody and another one"]
-        .map(|who| format!("nothing came for 1s on test://: closed {who}"));
+    let expected = ["somebody", "somebody and 1 other"]
+        .map(|who| format!("test://: nothing received for 1s; closed {who}"));
     assert_eq!(bench.told(), expected);
 }
 
@@ -418,8 +415,8 @@ fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
     bench.fill(ms(0));
     let expected = ["an HTTP request", "UTF-16 text"].map(|what| {
         format!(
-            "what somebody sends to test:// looks like {what}, not like lines of text: it is counted as it \
-             comes, and nothing is answered"
+            "test://: data from somebody looks like {what}, not like lines of text; it is counted as \
+             received, and nothing is answered"
         )
     });
     assert_eq!(bench.told(), expected);

@@ -24,7 +24,7 @@ use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
     UNREAD_DATAGRAMS_MAX,
 };
-use crate::notice::{Notice, Throttled};
+use crate::notice::{NoticeKind, Throttled};
 use crate::source::net::bind;
 use crate::source::net::bind::Protocol;
 use crate::source::net::connection_set::end_with_line_feed;
@@ -48,12 +48,12 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 /// Nobody waits for the receiver of a datagram: when they come faster than they are read, the kernel
 /// drops some. They are in the statistics as [`lost_records`](crate::BatchStats::lost_records), one each, in
 /// the batch in which the drop was seen: the same one, or, where batches are shorter than a second, one up to
-/// a second later, but no later than the last. They are reported as [`Notice::DatagramsLost`], a little later and at
+/// a second later, but no later than the last. They are reported as [`NoticeKind::DatagramsLost`], a little later and at
 /// the end. An empty datagram is no line.
 ///
 /// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread, because its
-/// sender never pauses, is in the statistics as well, and reported as [`Notice::Unread`]. Calls that fail are
-/// repeated, with a pause when many fail in a row, and reported as [`Notice::Unreceived`].
+/// sender never pauses, is in the statistics as well, and reported as [`NoticeKind::Unread`]. Calls that fail are
+/// repeated, with a pause when many fail in a row, and reported as [`NoticeKind::Unreceived`].
 ///
 /// ```
 /// use std::net::UdpSocket;
@@ -186,7 +186,8 @@ impl UdpListen {
         if len == 0 {
             return Ok(0);
         }
-        let delimiters = (self.port.as_ref()).map_or_else(Delimiters::default, Port::delimiters);
+        let delimiters =
+            (self.port.as_ref()).map_or_else(Delimiters::default, |port| port.delimiters);
         let line_ends = delimiters.line_ends;
         if line_ends.is_end(buf[len - 1]) {
             if line_ends.may_pair(buf[len - 1]) {
@@ -282,10 +283,7 @@ impl UdpListen {
             && datagrams > 0
         {
             port.lost(datagrams, bytes);
-            port.tell(Notice::Unread {
-                source: self.name.clone(),
-                bytes: Some(bytes),
-            });
+            port.report(NoticeKind::Unread { bytes: Some(bytes) });
         }
     }
 
@@ -313,8 +311,7 @@ impl UdpListen {
         if let Some((failures, _)) = self.failed.take(now)
             && let Some(port) = &self.port
         {
-            port.tell(Notice::Unreceived {
-                source: self.name.clone(),
+            port.report(NoticeKind::Unreceived {
                 failures,
                 reason: self.failed_cause.clone(),
             });
@@ -326,8 +323,7 @@ impl UdpListen {
         drops.told = drops.counted;
         drops.tell_at = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
         if let Some(port) = &self.port {
-            port.tell(Notice::DatagramsLost {
-                source: self.name.clone(),
+            port.report(NoticeKind::DatagramsLost {
                 datagrams: self.drops.told,
             });
         }
@@ -394,7 +390,7 @@ impl fmt::Debug for UdpListen {
 
 impl Source for UdpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        bind::tell_listening(&self.addresses, &self.name, &port);
+        bind::report_listening(&self.addresses, &port);
         for bound in &mut self.sockets {
             if let Err(cause) = port.register(&mut bound.socket) {
                 self.failure = Some(cause);

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::UdpSocket as Sender;
-use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::ledger::{Account, Intake};
 use crate::limits::{RECEIVE_AGAIN_MS, RECEIVE_FAILURES_MAX};
-use crate::notice::Notices;
+use crate::notice::NoticeTexts;
 
 const EINTR: i32 = 4;
 const EBADF: i32 = 9;
@@ -20,20 +19,17 @@ struct Bench {
     source: UdpListen,
     sender: Sender,
     account: Account,
-    told: Arc<Mutex<Vec<String>>>,
+    told: NoticeTexts,
     output: Vec<u8>,
 }
 
 impl Bench {
     fn new() -> Bench {
         let mut source = UdpListen::bind("127.0.0.1", 0).expect("a port");
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let tells = Arc::clone(&told);
-        let notices = Notices::to(move |notice| tells.lock().unwrap().push(notice.to_string()));
-        let account = Account::default();
-        let port = Port::new(None, mio::Token(0), || (), notices).accounted_in(account.clone());
+        let (port, told) = Port::kept(&source.name);
+        let account = port.account.clone();
         source.start(port, Duration::ZERO);
-        told.lock().unwrap().clear();
+        told.take();
         let sender = Sender::bind("127.0.0.1:0").expect("a port");
         sender.connect(source.local_addr()).expect("an address");
         Bench {
@@ -68,7 +64,7 @@ impl Bench {
     }
 
     fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap())
+        self.told.take()
     }
 }
 

@@ -411,11 +411,17 @@ impl StreamingContext {
                 }
             };
             let registry = poll.registry().try_clone().map_err(refused)?;
-            let notices = receivers.start(index, notices.clone());
-            let port = Port::new(Some(registry), Token(index), wake, notices);
-            let port = port.delimited_by(router.delimiters_of(index));
-            let port = port.accounted_in(router.account_of(index));
-            source.start(port.with_window(window_log_max), now);
+            let port = Port {
+                name: source.name().to_owned(),
+                registry: Some(registry),
+                token: Token(index),
+                waker: crate::source::Waker::new(wake),
+                notices: receivers.start(index, notices.clone()),
+                account: router.account_of(index),
+                delimiters: router.delimiters_of(index),
+                window_log_max,
+            };
+            source.start(port, now);
         }
         let batch_clock = if draft.is_one_batch {
             BatchClock::at_end()

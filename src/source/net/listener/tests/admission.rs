@@ -13,7 +13,7 @@ fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
     assert!(matches!(fill, Fill::Pending(Some(at)) if at == ms(1 + limits::NOTICE_PAUSE_MS)));
     bench.fill(ms(1 + limits::NOTICE_PAUSE_MS));
     let expected = ["somebody and 2 others", "somebody and 6 others"]
-        .map(|who| format!("2 clients of test://, which is the limit: refused {who}"));
+        .map(|who| format!("test://: 2 clients connected, which is the limit; refused {who}"));
     assert_eq!(bench.told(), expected);
     assert_eq!(
         (bench.listen.clients.count(), &bench.output[..]),
@@ -26,8 +26,8 @@ fn case_22_who_is_refused_for_want_of_descriptors_is_told_with_the_limit_that_is
     let mut bench = Bench::new(&Options::default(), 20);
     bench.arrive((0..13).map(|_| Ok(b"stays...".to_vec())));
     bench.fill(ms(0));
-    let expected = "12 clients of test://, which is all that the limit of 20 open files allows (raise ulimit \
-                    -n): refused somebody";
+    let expected = "test://: 12 clients connected, which is all that the limit of 20 open files allows (raise ulimit \
+                    -n); refused somebody";
     assert_eq!(bench.told(), [expected]);
 }
 
@@ -41,7 +41,7 @@ fn the_limit_of_connections_is_what_descriptors_allow() {
     };
     let bench = Bench::new(&asked, 256);
     assert_eq!(bench.listen.connections_max, 192);
-    let expected = "5000 clients of test:// are more than the limit of 256 open files allows: 192 \
+    let expected = "test://: 5000 clients are more than the limit of 256 open files allows; lowered to 192 \
                     (raise ulimit -n)";
     assert_eq!(bench.told(), [expected]);
     assert_eq!(Bench::new(&asked, 10).listen.connections_max, 2);
@@ -64,16 +64,16 @@ fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!(
         told[0],
-        "new clients of test:// have to wait: No space left on device"
+        "test://: new clients have to wait: No space left on device"
     );
-    assert_eq!(told[1], "new clients of test:// are accepted again");
+    assert_eq!(told[1], "test://: new clients are accepted again");
     // Where nobody can wait it is said as well.
     bench.queue.unregistered.store(3, Relaxed);
     bench.arrive([hello()]);
     bench.listen.drain();
     let told = bench.told();
     assert!(
-        told.len() == 1 && told[0].contains("not accepted any more: No space left on device"),
+        told.len() == 1 && told[0].contains("clients are not served: No space left on device"),
         "{told:?}"
     );
 }
@@ -90,7 +90,8 @@ fn who_has_ended_is_read_to_the_end_before_anybody_is_refused() {
     assert_eq!(lines(&bench.output), 10_000);
     // One has the place, and the others are refused: everybody is alive.
     assert_eq!(bench.listen.clients.count(), 2);
-    let expected = "2 clients of test://, which is the limit: refused somebody and 48 others";
+    let expected =
+        "test://: 2 clients connected, which is the limit; refused somebody and 48 others";
     assert_eq!(bench.told(), [expected]);
     // One at a time: nobody is refused, however many there were before.
     for round in 0..100 {
@@ -186,7 +187,7 @@ fn clients_of_other_machines_may_be_silent_for_an_hour_and_those_of_this_one_for
     );
     assert_eq!(
         bench.told(),
-        ["nothing came for 3600s on test://: closed somebody"]
+        ["test://: nothing received for 3600s; closed somebody"]
     );
     assert!(matches!(bench.fill(hour * 1000), Fill::Pending(None)));
     // A limit may be taken away.
