@@ -96,13 +96,13 @@ pub(crate) struct Control {
     is_drain_over: AtomicBool,
     /// The process that started the engine.
     process: u32,
-    state: Mutex<State>,
+    state: Mutex<ControlState>,
     changed: Condvar,
     wake_reader: Arc<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
-struct State {
+struct ControlState {
     /// First error; `await` gives it at once if `urgent`, else when the run has ended.
     error: Option<Error>,
     urgent: bool,
@@ -128,7 +128,7 @@ impl Control {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ControlState> {
         // A poisoned lock means that a thread panicked between two assignments: all of them are valid
         // by themselves.
         lock(&self.state)
@@ -161,7 +161,7 @@ impl Control {
 
     /// Waits until `count` threads have ended, `at_most` so long. Returns whether they have.
     pub(crate) fn wait_threads(&self, count: usize, at_most: Duration) -> bool {
-        let running = |state: &mut State| state.threads_ended < count;
+        let running = |state: &mut ControlState| state.threads_ended < count;
         let waited = self
             .changed
             .wait_timeout_while(self.state(), at_most, running);
@@ -311,7 +311,7 @@ impl Control {
     /// Waits until nothing will be published any more, `at_most` so long, whatever has failed meanwhile. Returns
     /// whether it is so.
     pub(crate) fn wait_stopped(&self, at_most: Duration) -> bool {
-        let running = |state: &mut State| !state.stopped;
+        let running = |state: &mut ControlState| !state.stopped;
         let waited = self
             .changed
             .wait_timeout_while(self.state(), at_most, running);
@@ -321,7 +321,7 @@ impl Control {
     /// Waits until the engine has stopped or failed. `Ok(false)`: the time ran out first.
     pub(crate) fn wait(&self, at_most: Option<Duration>) -> Result<bool> {
         let state = self.state();
-        let running = |state: &mut State| !state.stopped && !state.urgent;
+        let running = |state: &mut ControlState| !state.stopped && !state.urgent;
         let state = match at_most {
             None => self
                 .changed

@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use super::{Engine, Shared, WAIT_MS_MAX};
+use super::{Engine, PushShared, WAIT_MS_MAX};
 use crate::batch::{Batch, BatchStats};
 use crate::engine::control::{RunStats, Stop};
 use crate::error::{Error, Result};
@@ -111,7 +111,7 @@ impl Engine {
     }
 }
 
-impl Shared {
+impl PushShared {
     /// As [`lock_batches`](Self::lock_batches), until some time: in low-latency mode the clock thread may be in an
     /// output.
     fn lock_batches_until(

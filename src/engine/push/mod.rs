@@ -60,7 +60,7 @@ const FORK_CHECK_BYTES: usize = 64 * KIB;
 /// ```
 pub struct Engine {
     runtime: Runtime,
-    shared: Arc<Shared>,
+    shared: Arc<PushShared>,
     last: Arc<Mutex<Option<Finished>>>,
     inputs: std::vec::IntoIter<Input>,
 }
@@ -80,7 +80,7 @@ pub struct EngineBuilder {
 /// A place to push bytes: implements [`io::Write`]. Send it to any thread. Lines of two inputs never
 /// mix; dropping an input ends its last line.
 pub struct Input {
-    shared: Arc<Shared>,
+    shared: Arc<PushShared>,
     index: usize,
     /// Bytes taken since it was last seen that the process was not forked.
     unchecked_bytes: usize,
@@ -88,7 +88,7 @@ pub struct Input {
 
 debug_fields!([] Input, "Input", index);
 
-struct Shared {
+struct PushShared {
     gate: Mutex<Gate>,
     room: Arc<Condvar>,
     wake: Arc<Wake>,
@@ -226,7 +226,7 @@ impl EngineBuilder {
         let parts = blueprint.build()?;
         let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PushShared {
             gate: Mutex::new(Gate {
                 router,
                 is_closed: false,
@@ -261,7 +261,7 @@ impl EngineBuilder {
 }
 
 /// Cuts every batch that is due, until the engine stops.
-fn run_clock(shared: &Shared) {
+fn run_clock(shared: &PushShared) {
     while !shared.is_aborted() {
         let remaining = shared.cut_due(&mut shared.lock_batches(), None);
         thread::park_timeout(remaining.min(Duration::from_millis(50)));
@@ -365,7 +365,7 @@ impl Engine {
     }
 }
 
-impl Shared {
+impl PushShared {
     fn lock(&self) -> MutexGuard<'_, Gate> {
         // A poisoned router belongs to an engine that has failed; every loop looks at `is_aborted`.
         lock(&self.gate)

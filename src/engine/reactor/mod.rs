@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use mio::Token;
 
-pub(crate) use self::shell::{Shell, run};
+pub(crate) use self::shell::{ReactorShell, run};
 use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::intake::framer::Ending;
@@ -37,9 +37,9 @@ pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 
 /// Sources that another thread has something for.
 #[derive(Clone, Default)]
-pub(crate) struct Signals(Arc<Mutex<Vec<usize>>>);
+pub(crate) struct ReadySignals(Arc<Mutex<Vec<usize>>>);
 
-impl Signals {
+impl ReadySignals {
     /// The numbered source is to be called. Gives whether the reactor has to be woken: not when it has
     /// yet to see an earlier call.
     pub(crate) fn raise(&self, index: usize) -> bool {
@@ -58,7 +58,7 @@ impl Signals {
 
 /// Is told of each source, by its number, that it is over: by itself or at a graceful stop, or because of an
 /// error. It is dropped with the reactor.
-pub(crate) type Watch = Box<dyn FnMut(usize, Option<&Error>) + Send>;
+pub(crate) type EndWatch = Box<dyn FnMut(usize, Option<&Error>) + Send>;
 
 /// What the reactor does after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Next {
 /// See the module.
 pub(crate) struct ReactorCore {
     router: Router,
-    slots: Vec<Slot>,
+    slots: Vec<SourceSlot>,
     /// Sources to call, in turn. A source that was not read to its end for want of room stays here:
     /// the event queue reports an edge only once.
     ready: VecDeque<usize>,
@@ -101,14 +101,14 @@ pub(crate) struct ReactorCore {
     look_at: Option<Duration>,
     control: Arc<Control>,
     notices: Notices,
-    watch: Watch,
+    watch: EndWatch,
     phase: Phase,
     record_bytes_max: usize,
     /// Bytes read of a source at most after a graceful stop.
     drain_bytes_max: usize,
 }
 
-struct Slot {
+struct SourceSlot {
     source: Box<dyn Source>,
     name: String,
     is_ready: bool,
@@ -131,7 +131,7 @@ struct Slot {
     oversize_told: bool,
 }
 
-impl Slot {
+impl SourceSlot {
     /// Whether a graceful stop waits for more.
     fn is_waited_for(&self) -> bool {
         self.is_finishing && !self.is_over && self.drain_left > 0
@@ -171,9 +171,9 @@ impl ReactorCore {
         notices: Notices,
         record_bytes_max: usize,
     ) -> Self {
-        let slots: Vec<Slot> = sources
+        let slots: Vec<SourceSlot> = sources
             .into_iter()
-            .map(|source| Slot {
+            .map(|source| SourceSlot {
                 name: source.name().to_owned(),
                 source,
                 is_ready: true,
@@ -208,7 +208,7 @@ impl ReactorCore {
     }
 
     /// The same, watched.
-    pub(crate) fn watched(self, watch: Watch) -> Self {
+    pub(crate) fn watched(self, watch: EndWatch) -> Self {
         ReactorCore { watch, ..self }
     }
 
@@ -289,7 +289,7 @@ impl ReactorCore {
         }
         if self.phase == Phase::Draining
             && (self.is_asked || self.ready.is_empty())
-            && (self.is_asked || !self.slots.iter().any(Slot::is_waited_for))
+            && (self.is_asked || !self.slots.iter().any(SourceSlot::is_waited_for))
         {
             self.clock.close(now);
             if let Some(next) = self.gather(now) {
@@ -341,7 +341,7 @@ impl ReactorCore {
 
     /// Whether there is nobody left to read from, now or later.
     fn is_over(&self) -> bool {
-        let is_ended = |slot: &Slot| slot.is_over && slot.ending.is_none();
+        let is_ended = |slot: &SourceSlot| slot.is_over && slot.ending.is_none();
         self.slots.iter().all(is_ended) && (!self.is_endless || self.phase != Phase::Running)
     }
 
@@ -397,7 +397,7 @@ impl ReactorCore {
             }
         }
         // What a connection that has ended left belongs to the batch as well; the next turn places it.
-        let is_open = |slot: &&Slot| slot.owes || slot.ending.is_some();
+        let is_open = |slot: &&SourceSlot| slot.owes || slot.ending.is_some();
         let mut open = self.slots.iter().filter(is_open).peekable();
         open.peek()?;
         let mut timer = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use super::{Next, ReactorCore, Signals, WAKE_TOKEN};
+use super::{Next, ReactorCore, ReadySignals, WAKE_TOKEN};
 use crate::config::LowLatency;
 use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind};
@@ -28,18 +28,18 @@ fn sleep_short_of(wait: Duration) -> Duration {
 }
 
 /// What a reactor's thread works with, besides the reactor.
-pub(crate) struct Shell {
+pub(crate) struct ReactorShell {
     pub(crate) poll: Poll,
     pub(crate) clock: Clock,
     pub(crate) wake: Arc<Wake>,
-    pub(crate) signals: Signals,
+    pub(crate) signals: ReadySignals,
     pub(crate) publish_turn: Arc<PublishTurn>,
     pub(crate) low_latency: Option<LowLatency>,
 }
 
 /// Runs `core` on the calling thread until its last epoch is cut.
-pub(crate) fn run(core: &mut ReactorCore, shell: &mut Shell) {
-    let Shell {
+pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
+    let ReactorShell {
         poll,
         clock,
         wake,

@@ -38,8 +38,8 @@ use crate::engine::publish_turn::PublishTurn;
 use crate::engine::publisher::{Inbox, Publisher};
 use crate::engine::runtime::Runtime;
 use crate::engine::scan::queue::{Chunk, ScanQueue};
-use crate::engine::scan::steal::{Reading, StealQueue, lent_blocks};
-use crate::engine::scan::worker::{Place, ScanWorker};
+use crate::engine::scan::steal::{ReaderGuard, StealQueue, lent_blocks};
+use crate::engine::scan::worker::{ScanPlace, ScanWorker};
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::{HeaderSender, header_channel};
 use crate::error::{Result, lock};
@@ -259,7 +259,7 @@ impl ScanPool {
                 self.whole(set, &entry, opened, reading, worker);
             }
             Chunk::Piece(set, shared, range) => {
-                let place = Place {
+                let place = ScanPlace {
                     set: &self.queue.sets[set],
                     control: &self.control,
                     lending: None,
@@ -285,11 +285,11 @@ impl ScanPool {
         number: usize,
         entry: &Entry,
         opened: io::Result<Opened>,
-        reading: Reading<'_>,
+        reading: ReaderGuard<'_>,
         worker: &mut ScanWorker,
     ) {
         let set = &self.queue.sets[number];
-        let mut place = Place {
+        let mut place = ScanPlace {
             set,
             control: &self.control,
             lending: Some(&self.lending),

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::engine::scan::FilesOf;
-use crate::engine::scan::steal::{Reading, StealQueue};
+use crate::engine::scan::steal::{ReaderGuard, StealQueue};
 use crate::error::lock;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
@@ -37,11 +37,11 @@ struct Cursor {
     /// With the number of their set.
     entries: VecDeque<(usize, Entry)>,
     /// The file that is being taken in pieces, and where the next one begins.
-    current: Option<(usize, Arc<Shared>, u64)>,
+    current: Option<(usize, Arc<SharedFile>, u64)>,
 }
 
 /// A regular file that several workers read.
-pub(super) struct Shared {
+pub(super) struct SharedFile {
     pub(super) entry: Entry,
     pub(super) file: File,
     pub(super) bytes: u64,
@@ -56,10 +56,10 @@ pub(super) struct Shared {
 /// Something for one worker.
 pub(super) enum Chunk<'a> {
     /// A file that was not opened: opening it needs nobody else.
-    Entry(usize, Entry, Reading<'a>),
+    Entry(usize, Entry, ReaderGuard<'a>),
     /// A file that can only be read from its beginning to its end, or cannot be opened.
-    Whole(usize, Entry, io::Result<Opened>, Reading<'a>),
-    Piece(usize, Arc<Shared>, Range<u64>),
+    Whole(usize, Entry, io::Result<Opened>, ReaderGuard<'a>),
+    Piece(usize, Arc<SharedFile>, Range<u64>),
 }
 
 impl ScanQueue {
@@ -136,7 +136,7 @@ impl ScanQueue {
             })) => {
                 progress.begin(entry.bytes, bytes);
                 let end = bytes.min(*piece_bytes);
-                let shared = Arc::new(Shared {
+                let shared = Arc::new(SharedFile {
                     entry,
                     file,
                     bytes,

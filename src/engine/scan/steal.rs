@@ -27,11 +27,11 @@ pub(super) fn lent_blocks(workers: usize) -> usize {
 
 /// See the module.
 pub(super) struct StealQueue {
-    state: Mutex<State>,
+    state: Mutex<LentBlocks>,
     changed: Condvar,
 }
 
-struct State {
+struct LentBlocks {
     arena: Arena,
     /// Blocks that were not taken out of the arena yet: where all files are plain they never are.
     uncarved: usize,
@@ -45,13 +45,13 @@ struct State {
 }
 
 /// Somebody reads what others may count: they wait for it until this is dropped.
-pub(super) struct Reading<'a>(&'a StealQueue);
+pub(super) struct ReaderGuard<'a>(&'a StealQueue);
 
 impl StealQueue {
     /// Lends at most `blocks` of `arena` at a time.
     pub(super) fn new(arena: Arena, blocks: usize) -> Self {
         StealQueue {
-            state: Mutex::new(State {
+            state: Mutex::new(LentBlocks {
                 arena,
                 uncarved: blocks,
                 empty: Vec::with_capacity(blocks),
@@ -63,14 +63,14 @@ impl StealQueue {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LentBlocks> {
         lock(&self.state)
     }
 
     /// One more worker begins to read.
-    pub(super) fn begin(&self) -> Reading<'_> {
+    pub(super) fn begin(&self) -> ReaderGuard<'_> {
         self.state().readers += 1;
-        Reading(self)
+        ReaderGuard(self)
     }
 
     /// Has somebody who is idle count `block`, and gives an empty one for it; or gives it back, where nobody
@@ -116,7 +116,7 @@ impl StealQueue {
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for ReaderGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.readers -= 1;

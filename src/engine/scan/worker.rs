@@ -30,7 +30,7 @@ const PROBE_BYTES: usize = 4096;
 const PIPE_POLL: Duration = Duration::from_millis(5);
 
 /// Where a piece is from, and who may stop it.
-pub(super) struct Place<'a> {
+pub(super) struct ScanPlace<'a> {
     pub(super) set: &'a InputSet,
     pub(super) control: &'a Control,
     /// Where others may count what is read, if they may.
@@ -39,7 +39,7 @@ pub(super) struct Place<'a> {
     pub(super) is_shorter: Cell<bool>,
 }
 
-impl Place<'_> {
+impl ScanPlace<'_> {
     fn is_stopped(&self) -> bool {
         self.control.is_stopping()
     }
@@ -82,7 +82,7 @@ impl ScanWorker {
     /// is not.
     pub(super) fn piece(
         &mut self,
-        place: &Place<'_>,
+        place: &ScanPlace<'_>,
         file: &File,
         range: Range<u64>,
         (mark_bytes, bytes): (usize, Option<u64>),
@@ -96,7 +96,7 @@ impl ScanWorker {
     /// Gives how the last record ends, if its end was not found.
     fn read_piece(
         &mut self,
-        place: &Place<'_>,
+        place: &ScanPlace<'_>,
         file: &File,
         range: Range<u64>,
         (mark_bytes, bytes): (usize, Option<u64>),
@@ -175,7 +175,7 @@ impl ScanWorker {
     /// No more than the range is looked at: behind it, others look.
     fn record_start(
         &mut self,
-        place: &Place<'_>,
+        place: &ScanPlace<'_>,
         file: &File,
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
@@ -211,7 +211,7 @@ impl ScanWorker {
     ///
     /// What the system says of a read, and the decoder of the bytes. What came before is counted, the
     /// record it stopped in is not.
-    pub(super) fn packed(&mut self, place: &Place<'_>, mut packed: Packed) -> io::Result<()> {
+    pub(super) fn packed(&mut self, place: &ScanPlace<'_>, mut packed: Packed) -> io::Result<()> {
         let stream = place.set.stream;
         let mut outcome = Ok(Ending::Reset);
         while !place.is_stopped() {
@@ -234,7 +234,7 @@ impl ScanWorker {
     }
 
     /// Reads a pipe or a device to its end, and counts what comes out of it where nobody else does.
-    pub(super) fn stream(&mut self, place: &Place<'_>, mut input: Input) -> io::Result<()> {
+    pub(super) fn stream(&mut self, place: &ScanPlace<'_>, mut input: Input) -> io::Result<()> {
         let stream = place.set.stream;
         input.watch(&Port::detached());
         while !place.is_stopped() {
@@ -260,7 +260,7 @@ impl ScanWorker {
     }
 
     /// The framer of the place's stream, and where its blocks go.
-    fn framer<'a>(&'a mut self, place: &Place<'a>) -> (&'a mut Framer, WorkerPort<'a>) {
+    fn framer<'a>(&'a mut self, place: &ScanPlace<'a>) -> (&'a mut Framer, WorkerPort<'a>) {
         let stream = place.set.stream;
         let port = WorkerPort {
             core: &mut self.core,
@@ -272,14 +272,14 @@ impl ScanWorker {
     }
 
     /// Returns the memory to read into.
-    fn space<'a>(&'a mut self, place: &Place<'a>) -> &'a mut [u8] {
+    fn space<'a>(&'a mut self, place: &ScanPlace<'a>) -> &'a mut [u8] {
         let (framer, mut port) = self.framer(place);
         let Ok(space) = framer.space(&mut port);
         space
     }
 
     /// Ends what was read: nothing of it is held any more.
-    fn end(&mut self, place: &Place<'_>, ending: Ending) {
+    fn end(&mut self, place: &ScanPlace<'_>, ending: Ending) {
         let (framer, mut port) = self.framer(place);
         port.lending = None;
         let Ok(()) = framer.finish(ending, &mut port);

@@ -49,7 +49,7 @@ use crate::source::Source;
 use crate::split::{LineEnds, Rule, scalar};
 use crate::time::{BatchClock, Clock};
 
-pub(super) type Counts = BTreeMap<Vec<u8>, u64>;
+pub(super) type EpochCounts = BTreeMap<Vec<u8>, u64>;
 
 const INTERVAL_MS: u64 = 10;
 
@@ -92,11 +92,11 @@ impl Random {
 
 /// Keeps what was published.
 #[derive(Clone, Default)]
-pub(super) struct Keep(pub(super) Arc<Mutex<Vec<(u64, Counts)>>>);
+pub(super) struct Keep(pub(super) Arc<Mutex<Vec<(u64, EpochCounts)>>>);
 
 impl Output for Keep {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
-        let mut counts = Counts::new();
+        let mut counts = EpochCounts::new();
         for node in epoch.nodes.iter() {
             for (key, count) in table_of::<u64>(node.partial.as_ref()).iter() {
                 *counts.entry(key.to_vec()).or_default() += count;
@@ -115,8 +115,8 @@ pub(super) fn built(blueprint: Blueprint) -> Parts {
 }
 
 /// Of tokens no longer than `token_bytes_max`.
-fn oracle(records: &[u8], rule: Rule, token_bytes_max: usize) -> Counts {
-    let mut counts = Counts::new();
+fn oracle(records: &[u8], rule: Rule, token_bytes_max: usize) -> EpochCounts {
+    let mut counts = EpochCounts::new();
     scalar::tokens(records, rule, LineEnds::Universal, |token| {
         if token.len() <= token_bytes_max {
             *counts.entry(token.to_vec()).or_default() += 1;
@@ -125,7 +125,7 @@ fn oracle(records: &[u8], rule: Rule, token_bytes_max: usize) -> Counts {
     counts
 }
 
-fn add(to: &mut Counts, counts: Counts) {
+fn add(to: &mut EpochCounts, counts: EpochCounts) {
     for (key, count) in counts {
         *to.entry(key).or_default() += count;
     }
@@ -163,7 +163,7 @@ struct World {
     is_cut_early: bool,
     faults: Faults,
     /// What each epoch cut so far must hold.
-    expected: Vec<Counts>,
+    expected: Vec<EpochCounts>,
     /// What the reactor said last.
     next: Next,
     /// The reactor does not want to be called before that time, unless there is an edge.
@@ -328,7 +328,7 @@ impl World {
     }
 
     /// What the batched source owes to the batch at `time_ms`: each piece by itself, for it is ended.
-    fn owed(&self, time_ms: u64) -> Counts {
+    fn owed(&self, time_ms: u64) -> EpochCounts {
         let is_of = |from_ms: u64| (time_ms - INTERVAL_MS..time_ms).contains(&(from_ms - 1));
         let mut complete = Vec::new();
         for (_, bytes) in self.shelved.iter().filter(|(from_ms, _)| is_of(*from_ms)) {
@@ -340,7 +340,7 @@ impl World {
         self.oracle(&complete)
     }
 
-    fn oracle(&self, records: &[u8]) -> Counts {
+    fn oracle(&self, records: &[u8]) -> EpochCounts {
         oracle(records, self.rule, self.record_bytes_max)
     }
 
@@ -390,7 +390,7 @@ impl World {
         }
         for number in 0..cut {
             let behind_everything = is_last && number + 1 == cut;
-            let mut counts = Counts::new();
+            let mut counts = EpochCounts::new();
             for (kernel, before) in self.kernels.iter().zip(&before) {
                 let mut kernel = kernel.lock().unwrap();
                 let records = match (number, behind_everything) {
@@ -567,7 +567,7 @@ fn check(world: &World) {
         .collect();
     assert_eq!(times, expected, "batch times are consecutive multiples");
     assert_eq!(kept.len(), world.expected.len());
-    let (mut all, mut all_expected) = (Counts::new(), Counts::new());
+    let (mut all, mut all_expected) = (EpochCounts::new(), EpochCounts::new());
     for (number, ((time, counts), expected)) in kept.iter().zip(&world.expected).enumerate() {
         let mut expected = expected.clone();
         add(&mut expected, world.owed(*time));

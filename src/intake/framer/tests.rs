@@ -9,19 +9,19 @@ const LIMIT: usize = 64;
 const BLOCK: usize = 16;
 
 /// A framer and what it has given away.
-struct Rig {
+struct FramerRig {
     framer: Framer,
     arena: Arena,
     given: Vec<Vec<u8>>,
 }
 
-impl Rig {
-    fn new(rule: Rule) -> Rig {
-        Rig::with_ends(rule, LineEnds::Universal)
+impl FramerRig {
+    fn new(rule: Rule) -> FramerRig {
+        FramerRig::with_ends(rule, LineEnds::Universal)
     }
 
-    fn with_ends(rule: Rule, line_ends: LineEnds) -> Rig {
-        Rig {
+    fn with_ends(rule: Rule, line_ends: LineEnds) -> FramerRig {
+        FramerRig {
             framer: Framer::new(rule, line_ends, LIMIT),
             arena: Arena::new(BLOCK, 1024).expect("little memory"),
             given: Vec::new(),
@@ -30,7 +30,7 @@ impl Rig {
 
     /// Calls `act` with the framer and the rig as its port.
     fn with_port<T>(&mut self, act: impl FnOnce(&mut Framer, &mut Given<'_>) -> T) -> T {
-        let Rig {
+        let FramerRig {
             framer,
             arena,
             given,
@@ -112,7 +112,7 @@ fn a_token_of_the_limit_is_kept_and_one_a_byte_longer_is_dropped() {
         for len in [BLOCK, LIMIT - 1, LIMIT, LIMIT + 1, LIMIT + 2, 3 * LIMIT] {
             for read_max in [1, 7, usize::MAX] {
                 let what = format!("{rule:?}, {len} bytes, {read_max} at once");
-                let mut rig = Rig::new(rule);
+                let mut rig = FramerRig::new(rule);
                 let token = "x".repeat(len);
                 rig.read(format!("before\n{token}\nbehind\n").as_bytes(), read_max);
                 rig.end();
@@ -135,7 +135,7 @@ fn a_token_of_the_limit_is_kept_and_one_a_byte_longer_is_dropped() {
 fn a_token_of_the_limit_is_kept_behind_a_line_end_that_was_torn_apart() {
     // The skipped `\n` takes a byte of the block that is as large as a record may be.
     for len in [LIMIT - 1, LIMIT, LIMIT + 1] {
-        let mut rig = Rig::new(Rule::Lines);
+        let mut rig = FramerRig::new(Rule::Lines);
         rig.read(b"before\r", usize::MAX);
         assert!(rig.cut());
         let token = "x".repeat(len);
@@ -164,7 +164,7 @@ fn a_record_that_is_too_long_goes_on_in_blocks_of_the_usual_size() {
         } else {
             String::new()
         };
-        let mut rig = Rig::new(rule);
+        let mut rig = FramerRig::new(rule);
         rig.read(format!("{begin}{long}").as_bytes(), usize::MAX);
         let (first, others) = rig.given.split_first().expect("it is longer than a block");
         assert!(first.len() <= LIMIT + 1, "{}", first.len());
@@ -188,7 +188,7 @@ fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
     let word = "x".repeat(LIMIT + 1);
     // A delimiter behind the word: an empty last token, and a line end that is added.
     for (end, expected, ended) in [(" ", "\n", 1), ("\n", "", 0)] {
-        let mut rig = Rig::new(Rule::Split(b' '));
+        let mut rig = FramerRig::new(Rule::Split(b' '));
         rig.read(format!("{word}{end}").as_bytes(), usize::MAX);
         rig.end();
         assert_eq!(rig.text(), expected);
@@ -199,7 +199,7 @@ fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
 #[test]
 fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
     let token = "x".repeat(LIMIT);
-    let mut rig = Rig::new(Rule::Split(b' '));
+    let mut rig = FramerRig::new(Rule::Split(b' '));
     // The record is too long with its last byte: the token is carried as a whole, and a block provided.
     rig.read(format!(" {token}").as_bytes(), usize::MAX);
     rig.read(b" ", usize::MAX);
@@ -213,7 +213,7 @@ fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
     for rule in [Rule::Lines, Rule::Split(b' ')] {
         for (len, kept) in [(LIMIT - 1, true), (LIMIT, false)] {
             let line = "x".repeat(len);
-            let mut rig = Rig::with_ends(rule, LineEnds::Lf);
+            let mut rig = FramerRig::with_ends(rule, LineEnds::Lf);
             rig.read(format!("{line}\r").as_bytes(), usize::MAX);
             rig.end();
             let (text, intake) = (rig.text(), rig.framer.intake());
@@ -230,7 +230,7 @@ fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
     }
     // Where it is followed by a line feed it is none.
     let line = "x".repeat(LIMIT);
-    let mut rig = Rig::with_ends(Rule::Lines, LineEnds::Lf);
+    let mut rig = FramerRig::with_ends(Rule::Lines, LineEnds::Lf);
     rig.read(format!("{line}\r\n{line}\r").as_bytes(), 1);
     rig.end();
     assert_eq!(rig.text(), format!("{line}\r\n"));
@@ -241,7 +241,7 @@ fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_t
     for (letters, returns, behind) in [(LIMIT, 1, "\n"), (LIMIT, 1, ""), (LIMIT - 2, 2, "")] {
         let word = format!("{}{}", "x".repeat(letters), "\r".repeat(returns));
         for blanks in [1, 2, 3] {
-            let mut rig = Rig::with_ends(Rule::Split(b' '), LineEnds::Lf);
+            let mut rig = FramerRig::with_ends(Rule::Split(b' '), LineEnds::Lf);
             rig.read(
                 format!("{}{word}{behind}", " ".repeat(blanks)).as_bytes(),
                 1,
@@ -266,7 +266,7 @@ fn a_carried_token_of_the_limit_and_its_return_find_room_for_what_comes_behind_t
 
 #[test]
 fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
-    let mut rig = Rig::new(Rule::Lines);
+    let mut rig = FramerRig::new(Rule::Lines);
     rig.framer.skipped(5);
     rig.read(b"one\n", usize::MAX);
     rig.framer.skipped(7);
@@ -278,8 +278,8 @@ fn bytes_that_are_no_content_are_read_and_are_in_no_record() {
 
 #[test]
 fn a_block_with_little_room_is_read_into_only_if_it_holds_no_record_end() {
-    let mut rig = Rig::new(Rule::Lines);
-    let put = |rig: &mut Rig, bytes: &[u8]| {
+    let mut rig = FramerRig::new(Rule::Lines);
+    let put = |rig: &mut FramerRig, bytes: &[u8]| {
         let block = rig.framer.block.as_mut().expect("one was provided");
         block.space()[..bytes.len()].copy_from_slice(bytes);
         rig.framer.filled(bytes.len());
@@ -306,7 +306,7 @@ fn a_block_with_little_room_is_read_into_only_if_it_holds_no_record_end() {
 fn a_connection_that_ends_within_a_word_that_is_too_long_has_a_last_record_or_a_truncated_one() {
     let bytes = 3 * LIMIT as u64;
     for (ending, ended, truncated) in [(Ending::Clean, 1, 0), (Ending::Reset, 0, 1)] {
-        let mut rig = Rig::new(Rule::Lines);
+        let mut rig = FramerRig::new(Rule::Lines);
         rig.read("x".repeat(3 * LIMIT).as_bytes(), usize::MAX);
         while rig.cut() {}
         rig.framer.end(ending);
@@ -332,7 +332,7 @@ fn a_return_before_the_line_feed_is_no_byte_of_a_record_of_the_limit() {
     ] {
         for read_max in [1, 7, usize::MAX] {
             let what = format!("{len} bytes, then {end:?}, {read_max} at once");
-            let mut rig = Rig::with_ends(Rule::Lines, LineEnds::Lf);
+            let mut rig = FramerRig::with_ends(Rule::Lines, LineEnds::Lf);
             let record = format!("{}{end}", "x".repeat(len));
             rig.read(format!("before\n{record}behind\n").as_bytes(), read_max);
             rig.end();
@@ -349,7 +349,7 @@ fn a_return_before_the_line_feed_is_no_byte_of_a_record_of_the_limit() {
 
 #[test]
 fn only_a_record_that_is_longer_than_a_block_is_in_a_larger_one() {
-    let mut rig = Rig::new(Rule::Lines);
+    let mut rig = FramerRig::new(Rule::Lines);
     assert!(!rig.framer.is_spilled());
     rig.read("x".repeat(BLOCK - 1).as_bytes(), usize::MAX);
     assert!(!rig.framer.is_spilled());

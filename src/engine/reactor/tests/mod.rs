@@ -23,7 +23,7 @@ const INTERVAL_MS: u64 = 10;
 const LOOK: Duration = Duration::from_millis(LOOK_AGAIN_MS);
 
 /// What a scripted source does when it is called.
-enum Act {
+enum SourceAct {
     Say(&'static str),
     Answer(Fill),
     Panic,
@@ -31,44 +31,44 @@ enum Act {
 
 /// Does one act a call and then nothing more.
 #[derive(Default)]
-struct Script {
-    acts: VecDeque<Act>,
+struct ScriptedSource {
+    acts: VecDeque<SourceAct>,
     /// What belongs to the next batch times, one each.
-    batches: VecDeque<Vec<Act>>,
+    batches: VecDeque<Vec<SourceAct>>,
     panics_at_batch: bool,
     drained: Arc<AtomicUsize>,
 }
 
-impl Script {
-    fn of(acts: impl IntoIterator<Item = Act>) -> Box<dyn Source> {
-        Box::new(Script {
+impl ScriptedSource {
+    fn of(acts: impl IntoIterator<Item = SourceAct>) -> Box<dyn Source> {
+        Box::new(ScriptedSource {
             acts: acts.into_iter().collect(),
-            ..Script::default()
+            ..ScriptedSource::default()
         })
     }
 
-    fn batched(batches: impl IntoIterator<Item = Vec<Act>>) -> Box<dyn Source> {
-        Box::new(Script {
+    fn batched(batches: impl IntoIterator<Item = Vec<SourceAct>>) -> Box<dyn Source> {
+        Box::new(ScriptedSource {
             batches: batches.into_iter().collect(),
-            ..Script::default()
+            ..ScriptedSource::default()
         })
     }
 }
 
-impl Source for Script {
+impl Source for ScriptedSource {
     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
         match self.acts.pop_front() {
             None => Fill::Pending(None),
-            Some(Act::Say(text)) => {
+            Some(SourceAct::Say(text)) => {
                 let (now, later) = text.split_at(text.len().min(buf.len()));
                 buf[..now.len()].copy_from_slice(now.as_bytes());
                 if !later.is_empty() {
-                    self.acts.push_front(Act::Say(later));
+                    self.acts.push_front(SourceAct::Say(later));
                 }
                 Fill::Bytes(now.len())
             }
-            Some(Act::Answer(fill)) => fill,
-            Some(Act::Panic) => panic!("the disk is on fire"),
+            Some(SourceAct::Answer(fill)) => fill,
+            Some(SourceAct::Panic) => panic!("the disk is on fire"),
         }
     }
 
@@ -91,7 +91,7 @@ impl Source for Script {
     }
 }
 
-struct Rig {
+struct ReactorRig {
     clock: Clock,
     core: ReactorCore,
     workers: Vec<Worker>,
@@ -101,8 +101,8 @@ struct Rig {
     notices: Arc<Mutex<Vec<String>>>,
 }
 
-impl Rig {
-    fn new(sources: Vec<Box<dyn Source>>, batches: Option<u64>, is_endless: bool) -> Rig {
+impl ReactorRig {
+    fn new(sources: Vec<Box<dyn Source>>, batches: Option<u64>, is_endless: bool) -> ReactorRig {
         let kept = Keep::default();
         let nodes = (0..sources.len())
             .map(|stream| Arc::new(CountTokens::new(stream, Rule::Lines)) as Arc<dyn Pipeline>);
@@ -142,7 +142,7 @@ impl Rig {
             notices,
             1 << 20,
         );
-        Rig {
+        ReactorRig {
             clock,
             core,
             workers: parts.workers,
@@ -195,9 +195,9 @@ fn lines(texts: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_source_that_panics_costs_itself_and_not_the_run() {
-    let bad = Script::of([Act::Say("before\nhalf a li"), Act::Panic]);
-    let good = Script::of([Act::Say("good\n")]);
-    let mut rig = Rig::new(vec![bad, good], None, false);
+    let bad = ScriptedSource::of([SourceAct::Say("before\nhalf a li"), SourceAct::Panic]);
+    let good = ScriptedSource::of([SourceAct::Say("good\n")]);
+    let mut rig = ReactorRig::new(vec![bad, good], None, false);
     rig.settle();
     let error = rig.control.wait(None).expect_err("it is told at once");
     assert_eq!(error.kind(), ErrorKind::UserFunction);
@@ -216,8 +216,11 @@ fn a_source_that_panics_costs_itself_and_not_the_run() {
 
 #[test]
 fn the_only_source_that_panics_ends_the_run() {
-    let mut rig = Rig::new(
-        vec![Script::of([Act::Say("one\n"), Act::Panic])],
+    let mut rig = ReactorRig::new(
+        vec![ScriptedSource::of([
+            SourceAct::Say("one\n"),
+            SourceAct::Panic,
+        ])],
         None,
         false,
     );
@@ -225,11 +228,11 @@ fn the_only_source_that_panics_ends_the_run() {
     assert_eq!(rig.batches(), [(10, lines(&["one"]))]);
     assert!(rig.control.error().is_some());
     // A panic at a batch's time as well.
-    let script = Script {
+    let script = ScriptedSource {
         panics_at_batch: true,
-        ..Script::default()
+        ..ScriptedSource::default()
     };
-    let mut rig = Rig::new(vec![Box::new(script)], None, false);
+    let mut rig = ReactorRig::new(vec![Box::new(script)], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert_eq!(rig.settle(), Next::Done);
@@ -248,8 +251,8 @@ fn answers_that_cannot_be_are_errors_with_a_reason() {
     let too_many = "source script says it put 65 bytes into room for 64";
     let none = "source script gave no bytes: to pause or to end it has other answers";
     for (count, message) in [(65, too_many), (0, none)] {
-        let script = Script::of([Act::Answer(Fill::Bytes(count))]);
-        let mut rig = Rig::new(vec![script], None, false);
+        let script = ScriptedSource::of([SourceAct::Answer(Fill::Bytes(count))]);
+        let mut rig = ReactorRig::new(vec![script], None, false);
         assert_eq!(rig.settle(), Next::Done);
         let error = rig.control.error().expect("it is an error");
         assert_eq!(error.kind(), ErrorKind::Source);
@@ -259,10 +262,10 @@ fn answers_that_cannot_be_are_errors_with_a_reason() {
 
 #[test]
 fn an_endless_run_goes_on_without_sources_until_it_is_stopped() {
-    let ended = || Script::of([Act::Say("a\n"), Act::Answer(Fill::End)]);
+    let ended = || ScriptedSource::of([SourceAct::Say("a\n"), SourceAct::Answer(Fill::End)]);
     for sources in [vec![ended()], Vec::new()] {
         let has_source = !sources.is_empty();
-        let mut rig = Rig::new(sources, None, true);
+        let mut rig = ReactorRig::new(sources, None, true);
         assert!(matches!(rig.settle(), Next::Sleep(_)));
         assert_eq!(rig.core.epochs_cut(), 0);
         rig.advance(2 * INTERVAL_MS);
@@ -276,7 +279,7 @@ fn an_endless_run_goes_on_without_sources_until_it_is_stopped() {
             assert_eq!(rig.batches(), expected);
         }
     }
-    let mut rig = Rig::new(Vec::new(), Some(2), true);
+    let mut rig = ReactorRig::new(Vec::new(), Some(2), true);
     rig.settle();
     rig.advance(50);
     assert_eq!(rig.settle(), Next::Done);
@@ -285,20 +288,25 @@ fn an_endless_run_goes_on_without_sources_until_it_is_stopped() {
 
 #[test]
 fn a_batched_source_is_read_when_its_batch_is_due_and_others_are_not() {
-    let done = || Act::Answer(Fill::Complete);
-    let wait = || Act::Answer(Fill::Pending(None));
-    let batched = Script::batched([
-        vec![Act::Say("x1\n"), wait(), Act::Say("x2\n"), done()],
+    let done = || SourceAct::Answer(Fill::Complete);
+    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let batched = ScriptedSource::batched([
+        vec![
+            SourceAct::Say("x1\n"),
+            wait(),
+            SourceAct::Say("x2\n"),
+            done(),
+        ],
         vec![done()],
         vec![
-            Act::Say("x3"),
-            Act::Answer(Fill::Break { clean: true }),
+            SourceAct::Say("x3"),
+            SourceAct::Answer(Fill::Break { clean: true }),
             done(),
         ],
     ]);
     // The third call is made only when the first batch has been cut.
-    let other = Script::of([Act::Say("y1\n"), wait(), Act::Say("y2\n")]);
-    let mut rig = Rig::new(vec![batched, other], None, false);
+    let other = ScriptedSource::of([SourceAct::Say("y1\n"), wait(), SourceAct::Say("y2\n")]);
+    let mut rig = ReactorRig::new(vec![batched, other], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert_eq!(
@@ -323,22 +331,27 @@ fn a_batched_source_is_read_when_its_batch_is_due_and_others_are_not() {
 
 #[test]
 fn the_last_batch_of_a_run_holds_what_batched_sources_owe_it() {
-    let batches = || [vec![Act::Say("x\n"), Act::Answer(Fill::Complete)]];
+    let batches = || {
+        [vec![
+            SourceAct::Say("x\n"),
+            SourceAct::Answer(Fill::Complete),
+        ]]
+    };
     // Because it is the last of as many as were asked for.
-    let mut rig = Rig::new(vec![Script::batched(batches())], Some(1), false);
+    let mut rig = ReactorRig::new(vec![ScriptedSource::batched(batches())], Some(1), false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert_eq!(rig.settle(), Next::Done);
     assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
     // At a graceful stop.
-    let mut rig = Rig::new(vec![Script::batched(batches())], None, false);
+    let mut rig = ReactorRig::new(vec![ScriptedSource::batched(batches())], None, false);
     rig.settle();
     rig.control.stop(Stop::Graceful);
     assert_eq!(rig.settle(), Next::Done);
     assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
     // Because the source ends in it: there is no empty batch behind it.
-    let ends = [vec![Act::Say("x"), Act::Answer(Fill::End)]];
-    let mut rig = Rig::new(vec![Script::batched(ends)], None, false);
+    let ends = [vec![SourceAct::Say("x"), SourceAct::Answer(Fill::End)]];
+    let mut rig = ReactorRig::new(vec![ScriptedSource::batched(ends)], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert_eq!(rig.settle(), Next::Done);
@@ -347,10 +360,14 @@ fn the_last_batch_of_a_run_holds_what_batched_sources_owe_it() {
 
 #[test]
 fn what_comes_while_the_last_batch_is_gathered_is_too_late() {
-    let wait = || Act::Answer(Fill::Pending(None));
-    let batched = Script::batched([vec![wait(), Act::Say("x\n"), Act::Answer(Fill::Complete)]]);
-    let other = Script::of([wait(), wait(), Act::Say("late\n")]);
-    let mut rig = Rig::new(vec![batched, other], None, false);
+    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let batched = ScriptedSource::batched([vec![
+        wait(),
+        SourceAct::Say("x\n"),
+        SourceAct::Answer(Fill::Complete),
+    ]]);
+    let other = ScriptedSource::of([wait(), wait(), SourceAct::Say("late\n")]);
+    let mut rig = ReactorRig::new(vec![batched, other], None, false);
     rig.settle();
     rig.control.stop(Stop::Graceful);
     rig.settle();
@@ -364,9 +381,9 @@ fn what_comes_while_the_last_batch_is_gathered_is_too_late() {
 #[test]
 fn a_batch_that_does_not_fit_waits_for_room_and_for_no_event() {
     let text = "some words on one line that is nearly a block\n";
-    let mut acts: Vec<Act> = (0..100).map(|_| Act::Say(text)).collect();
-    acts.push(Act::Answer(Fill::Complete));
-    let mut rig = Rig::new(vec![Script::batched([acts])], None, false);
+    let mut acts: Vec<SourceAct> = (0..100).map(|_| SourceAct::Say(text)).collect();
+    acts.push(SourceAct::Answer(Fill::Complete));
+    let mut rig = ReactorRig::new(vec![ScriptedSource::batched([acts])], None, false);
     rig.settle();
     // Epochs whose tables nobody takes: the helper may not count either then.
     rig.core
@@ -397,8 +414,8 @@ fn a_batch_that_does_not_fit_waits_for_room_and_for_no_event() {
 
 #[test]
 fn an_immediate_stop_does_not_wait_for_a_batched_source() {
-    let batched = Script::batched([vec![Act::Answer(Fill::Pending(None))]]);
-    let mut rig = Rig::new(vec![batched], None, false);
+    let batched = ScriptedSource::batched([vec![SourceAct::Answer(Fill::Pending(None))]]);
+    let mut rig = ReactorRig::new(vec![batched], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     let until_look = LOOK - Duration::from_millis(INTERVAL_MS);
@@ -412,15 +429,22 @@ fn an_immediate_stop_does_not_wait_for_a_batched_source() {
 #[test]
 fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
     let until = |ms: u64| Fill::Finishing(Duration::from_millis(1_000_003 + ms));
-    let acts = [Act::Say("before\n"), Act::Answer(Fill::Pending(None))];
-    let after = [
-        Act::Answer(until(30)),
-        Act::Say("after\n"),
-        Act::Answer(until(30)),
-        Act::Say("last"),
-        Act::Answer(Fill::End),
+    let acts = [
+        SourceAct::Say("before\n"),
+        SourceAct::Answer(Fill::Pending(None)),
     ];
-    let mut rig = Rig::new(vec![Script::of(acts.into_iter().chain(after))], None, false);
+    let after = [
+        SourceAct::Answer(until(30)),
+        SourceAct::Say("after\n"),
+        SourceAct::Answer(until(30)),
+        SourceAct::Say("last"),
+        SourceAct::Answer(Fill::End),
+    ];
+    let mut rig = ReactorRig::new(
+        vec![ScriptedSource::of(acts.into_iter().chain(after))],
+        None,
+        false,
+    );
     rig.settle();
     rig.control.stop(Stop::Graceful);
     assert_eq!(rig.settle(), Next::Sleep(Duration::from_millis(7)));
@@ -443,7 +467,7 @@ fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
 
 #[test]
 fn calls_from_threads_are_kept_once_each() {
-    let signals = Signals::default();
+    let signals = ReadySignals::default();
     assert!(signals.raise(3) && signals.raise(1));
     assert!(!signals.raise(3));
     assert_eq!(*signals.lock(), [3, 1]);

@@ -34,7 +34,7 @@ fn a_graceful_stop_reads_as_many_bytes_as_the_source_said_and_no_more() {
         drain_max: 1000,
         is_stopped: false,
     };
-    let mut rig = Rig::new(vec![Box::new(source)], None, false);
+    let mut rig = ReactorRig::new(vec![Box::new(source)], None, false);
     rig.settle();
     rig.control.stop(Stop::Graceful);
     assert_eq!(rig.settle(), Next::Done);
@@ -47,9 +47,13 @@ fn a_graceful_stop_reads_as_many_bytes_as_the_source_said_and_no_more() {
 
 #[test]
 fn a_source_whose_edge_is_lost_is_called_again_within_a_second() {
-    let wait = || Act::Answer(Fill::Pending(None));
-    let mut rig = Rig::new(
-        vec![Script::of([Act::Say("a\n"), wait(), Act::Say("b\n")])],
+    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let mut rig = ReactorRig::new(
+        vec![ScriptedSource::of([
+            SourceAct::Say("a\n"),
+            wait(),
+            SourceAct::Say("b\n"),
+        ])],
         Some(200),
         false,
     );
@@ -79,9 +83,13 @@ fn a_source_whose_edge_is_lost_is_called_again_within_a_second() {
 
 #[test]
 fn a_batched_source_that_owes_and_whose_edge_is_lost_is_called_again() {
-    let wait = || Act::Answer(Fill::Pending(None));
-    let batch = vec![wait(), Act::Say("x\n"), Act::Answer(Fill::Complete)];
-    let mut rig = Rig::new(vec![Script::batched([batch])], Some(1), false);
+    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let batch = vec![
+        wait(),
+        SourceAct::Say("x\n"),
+        SourceAct::Answer(Fill::Complete),
+    ];
+    let mut rig = ReactorRig::new(vec![ScriptedSource::batched([batch])], Some(1), false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert!(matches!(rig.settle(), Next::Sleep(_)));
@@ -92,15 +100,19 @@ fn a_batched_source_that_owes_and_whose_edge_is_lost_is_called_again() {
 
 #[test]
 fn a_run_whose_sources_are_over_looks_at_nobody() {
-    let ended = Script::of([Act::Say("a\n"), Act::Answer(Fill::End)]);
-    let mut rig = Rig::new(vec![ended], None, true);
+    let ended = ScriptedSource::of([SourceAct::Say("a\n"), SourceAct::Answer(Fill::End)]);
+    let mut rig = ReactorRig::new(vec![ended], None, true);
     rig.advance(LOOK_AGAIN_MS);
     assert_eq!(rig.settle(), Next::Sleep(Duration::from_millis(7)));
 }
 
 #[test]
 fn half_a_line_at_a_full_memory_is_dropped_and_reported() {
-    let mut rig = Rig::new(vec![Script::of([Act::Say("whole\nhalf")])], None, false);
+    let mut rig = ReactorRig::new(
+        vec![ScriptedSource::of([SourceAct::Say("whole\nhalf")])],
+        None,
+        false,
+    );
     rig.settle();
     rig.control.memory_is_full();
     assert_eq!(rig.settle(), Next::Done);
@@ -116,13 +128,14 @@ fn half_a_line_at_a_full_memory_is_dropped_and_reported() {
 
 #[test]
 fn half_a_line_where_a_graceful_stop_ends_reading_is_dropped_and_reported() {
-    let script = |text| Script::of([Act::Answer(Fill::Pending(None)), Act::Say(text)]);
+    let script =
+        |text| ScriptedSource::of([SourceAct::Answer(Fill::Pending(None)), SourceAct::Say(text)]);
     // Twelve bytes are read of each: of the first there is more, of the second there is not.
     for (text, expected, bytes) in [
         ("whole\nhalf a line\n", &["whole"][..], 6),
         ("whole\nend", &["end", "whole"][..], 0),
     ] {
-        let mut rig = Rig::new(vec![script(text)], None, false);
+        let mut rig = ReactorRig::new(vec![script(text)], None, false);
         rig.core.drain_bytes_max = 12;
         rig.settle();
         rig.control.stop(Stop::Graceful);
@@ -164,7 +177,7 @@ fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_repor
         control: Arc::clone(&control),
         given: 0,
     };
-    let mut rig = Rig::new(vec![Box::new(source)], None, false);
+    let mut rig = ReactorRig::new(vec![Box::new(source)], None, false);
     *control.lock().unwrap() = Some(Arc::clone(&rig.control));
     assert_eq!(rig.settle(), Next::Done);
     assert_eq!(rig.batches(), [(10, lines(&["abcdef"]))]);
@@ -181,7 +194,11 @@ fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_repor
 
 #[test]
 fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
-    let mut rig = Rig::new(vec![Script::of([Act::Say("a\n")])], None, false);
+    let mut rig = ReactorRig::new(
+        vec![ScriptedSource::of([SourceAct::Say("a\n")])],
+        None,
+        false,
+    );
     let account = rig.core.router.account_of(0);
     rig.settle();
     account.update(|passage| {
@@ -207,8 +224,8 @@ fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
 
 #[test]
 fn a_source_that_gives_an_answer_that_cannot_be_does_not_break_the_ledger() {
-    let acts = [Act::Say("a\n"), Act::Answer(Fill::Bytes(65))];
-    let mut rig = Rig::new(vec![Script::of(acts)], None, false);
+    let acts = [SourceAct::Say("a\n"), SourceAct::Answer(Fill::Bytes(65))];
+    let mut rig = ReactorRig::new(vec![ScriptedSource::of(acts)], None, false);
     let account = rig.core.router.account_of(0);
     account.update(|passage| passage.received_bytes = Some(67));
     assert_eq!(rig.settle(), Next::Done);
@@ -262,7 +279,7 @@ fn what_a_source_knows_to_be_lost_when_it_is_not_read_any_more_is_in_the_last_ba
             asked: Arc::clone(&asked),
             ..KnowsLosses::default()
         };
-        let mut rig = Rig::new(vec![Box::new(source)], batches, false);
+        let mut rig = ReactorRig::new(vec![Box::new(source)], batches, false);
         let account = rig.core.router.account_of(0);
         let port = crate::source::Port {
             account,
@@ -298,7 +315,7 @@ fn a_source_is_asked_for_its_losses_once_and_not_after_a_panic() {
         })
     };
     // It panics when it is asked: what was counted is published all the same.
-    let mut rig = Rig::new(vec![source(true), source(false)], Some(1), false);
+    let mut rig = ReactorRig::new(vec![source(true), source(false)], Some(1), false);
     rig.settle();
     rig.advance(INTERVAL_MS);
     assert_eq!(rig.settle(), Next::Done);
@@ -307,10 +324,10 @@ fn a_source_is_asked_for_its_losses_once_and_not_after_a_panic() {
     let error = rig.control.error().expect("it is an error");
     assert_eq!(error.kind(), ErrorKind::UserFunction);
     // One that has panicked before is left alone, as is one at an immediate stop.
-    let mut rig = Rig::new(vec![Script::of([Act::Panic])], None, false);
+    let mut rig = ReactorRig::new(vec![ScriptedSource::of([SourceAct::Panic])], None, false);
     rig.settle();
     assert!(rig.core.slots[0].knows_end);
-    let mut rig = Rig::new(vec![source(false)], None, false);
+    let mut rig = ReactorRig::new(vec![source(false)], None, false);
     rig.settle();
     rig.control.stop(Stop::Immediate);
     assert_eq!(rig.settle(), Next::Done);

@@ -16,7 +16,7 @@ use crate::config::{Config, Dialect, OnLimit, interval_ms};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::plan::{Pipeline, Plan};
-use crate::engine::reactor::{ReactorCore, Shell, Signals, WAKE_TOKEN};
+use crate::engine::reactor::{ReactorCore, ReactorShell, ReadySignals, WAKE_TOKEN};
 use crate::engine::runtime::launch;
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
@@ -402,7 +402,7 @@ impl StreamingContext {
             .map(|&stream| draft.byte_inputs[stream]);
         let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
         let receivers = Receivers::new(&bus, &clock, receivers);
-        let signals = Signals::default();
+        let signals = ReadySignals::default();
         for (index, source) in sources.iter_mut().enumerate() {
             let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
             let wake = move || {
@@ -439,7 +439,7 @@ impl StreamingContext {
             record_bytes_max,
         )
         .watched(Box::new(move |index, error| receivers.end(index, error)));
-        let mut shell = Shell {
+        let mut shell = ReactorShell {
             poll,
             clock,
             wake,
