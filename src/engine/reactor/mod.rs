@@ -154,23 +154,37 @@ enum Phase {
     Finished,
 }
 
+/// What a reactor is made of.
+pub(crate) struct ReactorParts {
+    /// It has one framer for each source.
+    pub(crate) router: Router,
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    pub(crate) clock: BatchClock,
+    /// The number of batches after which the run ends.
+    pub(crate) batches: Option<u64>,
+    /// Batches go on when every source has ended, and without any: there is input that does not come through a
+    /// source.
+    pub(crate) is_endless: bool,
+    pub(crate) control: Arc<Control>,
+    pub(crate) notices: Notices,
+    pub(crate) watch: EndWatch,
+    pub(crate) record_bytes_max: usize,
+}
+
 impl ReactorCore {
-    /// A reactor for `sources`; the router has one framer for each. `is_endless`: batches go on when every
-    /// source has ended, and without any, for there is input that does not come through a source.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is of a type of its own and named at the two calls"
-    )]
-    pub(crate) fn new(
-        router: Router,
-        sources: Vec<Box<dyn Source>>,
-        clock: BatchClock,
-        batches: Option<u64>,
-        is_endless: bool,
-        control: Arc<Control>,
-        notices: Notices,
-        record_bytes_max: usize,
-    ) -> Self {
+    /// A reactor that has read nothing.
+    pub(crate) fn new(parts: ReactorParts) -> Self {
+        let ReactorParts {
+            router,
+            sources,
+            clock,
+            batches,
+            is_endless,
+            control,
+            notices,
+            watch,
+            record_bytes_max,
+        } = parts;
         let slots: Vec<SourceSlot> = sources
             .into_iter()
             .map(|source| SourceSlot {
@@ -200,16 +214,11 @@ impl ReactorCore {
             look_at: None,
             control,
             notices,
-            watch: Box::new(|_, _| ()),
+            watch,
             phase: Phase::Running,
             record_bytes_max,
             drain_bytes_max: DRAIN_BYTES_MAX,
         }
-    }
-
-    /// The same, watched.
-    pub(crate) fn watched(self, watch: EndWatch) -> Self {
-        ReactorCore { watch, ..self }
     }
 
     /// The operating system or another thread says that the source may have something.

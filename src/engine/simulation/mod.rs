@@ -36,7 +36,7 @@ use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::control::{Control, Stop};
 use crate::engine::plan::{CountTokens, Merged, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
-use crate::engine::reactor::{Next, ReactorCore};
+use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::epoch::merge::table_of;
 use crate::error::Result;
 use crate::generate::SplitMix64;
@@ -237,16 +237,17 @@ impl World {
                 random,
             }) as Box<dyn Source>
         });
-        let reactor = ReactorCore::new(
-            parts.router,
-            sources.chain(batched).collect(),
-            BatchClock::new(INTERVAL_MS, clock.now()),
-            None,
-            false,
-            Arc::clone(&control),
-            Notices::default(),
+        let reactor = ReactorCore::new(ReactorParts {
+            router: parts.router,
+            sources: sources.chain(batched).collect(),
+            clock: BatchClock::new(INTERVAL_MS, clock.now()),
+            batches: None,
+            is_endless: false,
+            control: Arc::clone(&control),
+            notices: Notices::default(),
+            watch: Box::new(|_, _| ()),
             record_bytes_max,
-        );
+        });
         World {
             random,
             clock,

@@ -132,16 +132,17 @@ impl ReactorRig {
             wake: Wake::new(|| ()),
             retained: crate::memory::RetainedTables::default(),
         });
-        let core = ReactorCore::new(
-            parts.router,
+        let core = ReactorCore::new(ReactorParts {
+            router: parts.router,
             sources,
-            BatchClock::new(INTERVAL_MS, clock.now()),
+            clock: BatchClock::new(INTERVAL_MS, clock.now()),
             batches,
             is_endless,
-            Arc::clone(&control),
+            control: Arc::clone(&control),
             notices,
-            1 << 20,
-        );
+            watch: Box::new(|_, _| ()),
+            record_bytes_max: 1 << 20,
+        });
         ReactorRig {
             clock,
             core,

@@ -16,7 +16,7 @@ use crate::config::{Config, Dialect, OnLimit, interval_ms};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::plan::{Pipeline, Plan};
-use crate::engine::reactor::{ReactorCore, ReactorShell, ReadySignals, WAKE_TOKEN};
+use crate::engine::reactor::{ReactorCore, ReactorParts, ReactorShell, ReadySignals, WAKE_TOKEN};
 use crate::engine::runtime::launch;
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
@@ -428,17 +428,17 @@ impl StreamingContext {
         } else {
             BatchClock::new(draft.interval_ms, now)
         };
-        let mut core = ReactorCore::new(
+        let mut core = ReactorCore::new(ReactorParts {
             router,
             sources,
-            batch_clock,
-            draft.batches,
-            draft.is_endless,
-            Arc::clone(&control),
+            clock: batch_clock,
+            batches: draft.batches,
+            is_endless: draft.is_endless,
+            control: Arc::clone(&control),
             notices,
+            watch: Box::new(move |index, error| receivers.end(index, error)),
             record_bytes_max,
-        )
-        .watched(Box::new(move |index, error| receivers.end(index, error)));
+        });
         let mut shell = ReactorShell {
             poll,
             clock,
