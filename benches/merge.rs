@@ -13,11 +13,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use microtally::generate::corpora::Kind;
 use microtally::internals::{KeyTable, Seed};
 use microtally::{BatchTime, Engine, Rule, Tally};
 
-use corpus::{Corpus, SEPARATOR};
+use corpus::{Corpus, Kind, SEPARATOR};
 
 fn main() {
     let mut criterion = corpus::criterion(Duration::from_secs(2));

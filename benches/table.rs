@@ -10,10 +10,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use microtally::generate::corpora::Kind;
 use microtally::internals::{KeyTable, Seed};
 
-use corpus::{Corpus, SEPARATOR};
+use corpus::{Corpus, Kind, SEPARATOR};
 
 fn main() {
     let mut criterion = corpus::criterion(Duration::from_secs(2));

@@ -87,7 +87,7 @@
 //!  4  memory      batch       window
 //!  3  table
 //!  2  ring        config      notice
-//!  1  split       sys         ledger      time      repr      generate
+//!  1  split       sys         ledger      time      repr
 //!  0  limits      error
 //! ```
 //!
@@ -140,7 +140,6 @@ mod time;
 mod window;
 
 mod error;
-pub mod generate;
 mod repr;
 mod split;
 mod sys;

@@ -2,29 +2,26 @@
 //!
 //! Promise: the same bytes in every run; every corpus is whole lines. Must not know: what is measured.
 //!
-//! The texts are those of `microtally bench`: the generated ones are the library's, the real ones are
-//! read by the program's own module. A real one that is not installed is left out, with a message.
+//! The texts are those of `microtally bench`. A real one that is not installed is left out, with a message.
 //!
 //! `cargo bench` passes `--bench` and gets the large sizes; `cargo test --benches` does not, runs each body
 //! once on the small ones, and so shows that the benches still build, run and get the right answers.
 
 // Each bench is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-#[path = "../../src/bin/microtally/bench/texts.rs"]
-mod texts;
+#[path = "../machine/corpora/mod.rs"]
+mod corpora;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use criterion::Criterion;
 use microtally::Batch;
-use microtally::generate::corpora::Kind;
 
-use texts::Installed;
+use corpora::Installed;
 
-/// One separator for all benches: the tutorial's.
-pub(crate) use microtally::generate::corpora::SEPARATOR;
+pub(crate) use corpora::{Kind, LOG_FIELD, SEPARATOR, field};
 
 /// Text of one kind.
 pub(crate) struct Corpus {
@@ -63,7 +60,7 @@ impl Corpus {
     /// Every corpus, of about `bytes` bytes each: the real ones that are installed, and the generated ones.
     pub(crate) fn all(bytes: usize) -> Vec<Corpus> {
         let real = Installed::ALL.into_iter().filter_map(|installed| {
-            let name = installed.name();
+            let (name, _) = installed.label();
             match installed.read(bytes) {
                 Ok(bytes) => Some(Corpus { name, bytes }),
                 Err(missing) => {
@@ -79,7 +76,7 @@ impl Corpus {
     /// A generated corpus.
     pub(crate) fn of(kind: Kind, bytes: usize) -> Corpus {
         Corpus {
-            name: kind.name(),
+            name: kind.label().0,
             bytes: kind.make(bytes),
         }
     }

@@ -7,7 +7,10 @@
 //! descriptors), `counting` is what is counted and of which lines, `output` is how results, progress and advice are
 //! shown, `live` the view on a terminal, `generate` the load generator, `bench` measures.
 
+#[path = "../../../benches/machine/harness/mod.rs"]
 mod bench;
+#[path = "../../../benches/machine/corpora/mod.rs"]
+mod corpora;
 mod counting;
 mod generate;
 mod live;

@@ -22,14 +22,16 @@
 //! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from. What
 //! its batches must hold follows from that alone, whenever the reactor comes to cut them.
 
+mod random;
 mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use self::random::Random;
 use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
@@ -39,7 +41,6 @@ use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::epoch::merge::table_of;
 use crate::error::Result;
-use crate::generate::SplitMix64;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
 use crate::memory::{DecoderCounts, RetainedTables};
 use crate::notice::Notices;
@@ -59,36 +60,6 @@ const DRAIN_MS_MAX: u64 = 2 * LOOK_AGAIN_MS;
 
 /// Steps of a run until the faults stop.
 const STEPS: usize = 1500;
-
-/// Where choices come from: given ones, a byte each, and then a generator.
-struct Random {
-    given: VecDeque<u8>,
-    rest: SplitMix64,
-}
-
-impl Random {
-    fn of_seed(seed: u64) -> Random {
-        Random {
-            given: VecDeque::new(),
-            rest: SplitMix64(seed),
-        }
-    }
-
-    fn next(&mut self) -> u64 {
-        match self.given.pop_front() {
-            Some(choice) => u64::from(choice),
-            None => self.rest.next(),
-        }
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, chance: usize) -> bool {
-        self.below(chance) == 0
-    }
-}
 
 /// Keeps what was published.
 #[derive(Clone, Default)]
@@ -453,16 +424,13 @@ impl World {
     allow(unreachable_pub, reason = "public for the fuzz targets only")
 )]
 pub fn run_schedule(choices: &[u8]) {
-    let mut random = Random {
-        given: choices.iter().copied().collect(),
-        rest: SplitMix64(0),
-    };
+    let mut random = Random::of_choices(choices);
     let is_batched = random.one_in(2);
     run(random, is_batched);
 }
 
 fn run(random: Random, is_batched: bool) {
-    let is_given = !random.given.is_empty();
+    let is_given = random.has_given();
     let mut world = World::new(random, is_batched);
     // Swarm: what this seed does at all, and how long parts sleep.
     let has_breaks = world.random.one_in(2);
@@ -471,7 +439,7 @@ fn run(random: Random, is_batched: bool) {
     let lazy_workers = world.random.one_in(3);
     let stops = world.random.one_in(2);
     for _ in 0..STEPS {
-        if is_given && world.random.given.is_empty() {
+        if is_given && !world.random.has_given() {
             break;
         }
         match world.random.below(10) {

@@ -13,11 +13,9 @@ mod loopback;
 mod machine;
 mod matrix;
 mod programs;
-mod texts;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
-use microtally::generate::corpora::Kind;
 use microtally::{Config, Error, Result};
 
 use self::calibrate::{Calibrators, Readings};
@@ -25,7 +23,7 @@ use self::figures::Figures;
 use self::loopback::Program;
 use self::matrix::{Row, Text};
 use self::programs::Programs;
-use self::texts::Installed;
+use crate::corpora::{Installed, Kind};
 use crate::parse::Bench;
 use crate::{run, say};
 
@@ -269,21 +267,26 @@ fn choices(only: &[String]) -> Result<(Vec<Choice>, Vec<Whole>)> {
 }
 
 impl Choice {
-    fn name(self) -> &'static str {
+    fn label(self) -> (&'static str, &'static str) {
         match self {
-            Choice::Installed(installed) => installed.name(),
-            Choice::Made(kind) => kind.name(),
+            Choice::Installed(installed) => installed.label(),
+            Choice::Made(kind) => kind.label(),
         }
     }
 
-    /// The text, or what is missing to have it.
+    fn name(self) -> &'static str {
+        self.label().0
+    }
+
+    /// Returns the text, or what is missing to have it.
     fn text(self, bytes: usize) -> std::result::Result<Text, String> {
-        let (what, bytes) = match self {
-            Choice::Installed(installed) => (installed.what(), installed.read(bytes)?),
-            Choice::Made(kind) => (kind.what(), kind.make(bytes)),
+        let (name, what) = self.label();
+        let bytes = match self {
+            Choice::Installed(installed) => installed.read(bytes)?,
+            Choice::Made(kind) => kind.make(bytes),
         };
         Ok(Text {
-            name: self.name(),
+            name,
             what,
             bytes,
             is_cold: self == Choice::Made(Kind::Grow),
@@ -294,6 +297,7 @@ impl Choice {
     fn programs(self) -> &'static [Program] {
         match self {
             Choice::Made(Kind::English) => &[Program::Words, Program::Closures],
+            Choice::Made(Kind::ZipfMillion) => &[Program::Words],
             Choice::Made(Kind::Log) => &[Program::Words, Program::Field],
             _ => &[],
         }

@@ -30,19 +30,17 @@ pub(crate) enum Installed {
 impl Installed {
     pub(crate) const ALL: [Installed; 2] = [Installed::KingJames, Installed::Gcide];
 
-    /// What it is called in tables and on the command line.
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns its name in tables and on the command line, and what it is, for the reader of a table.
+    pub(crate) fn label(self) -> (&'static str, &'static str) {
         match self {
-            Installed::KingJames => "king-james",
-            Installed::Gcide => "gcide",
-        }
-    }
-
-    /// What it is, for the reader of a table.
-    pub(crate) fn what(self) -> &'static str {
-        match self {
-            Installed::KingJames => "the King James Bible without verse numbers, 4.1 MB, repeated",
-            Installed::Gcide => "a dictionary of English with its indentation, 40 MB at most",
+            Installed::KingJames => (
+                "king-james",
+                "the King James Bible without verse numbers, 4.1 MB, repeated",
+            ),
+            Installed::Gcide => (
+                "gcide",
+                "a dictionary of English with its indentation, 40 MB at most",
+            ),
         }
     }
 
@@ -71,7 +69,7 @@ impl Installed {
             text.truncate(line_end.ok_or("no line of it is that short")? + 1);
             Ok(text)
         });
-        let (name, package) = (self.name(), self.package());
+        let (name, package) = (self.label().0, self.package());
         whole.map_err(|reason| format!("{name}: {reason}; to have it: apt install {package}"))
     }
 }

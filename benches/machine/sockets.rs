@@ -1,5 +1,5 @@
 //! Counts a file's words once for each of several connections, all at the same time, in one context.
-//! `benches/scaling.py` runs it on one core and on two.
+//! `benches/machine/scaling.py` runs it on one core and on two.
 //!
 //! ```text
 //! cargo run --release --example sockets CONNECTIONS FILE

@@ -24,20 +24,24 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::{PERIOD_BYTES_MAX, PERIOD_BYTES_MIN, SplitMix64, Words};
+use self::words::{PERIOD_BYTES_MAX, PERIOD_BYTES_MIN, SplitMix64, Words};
 
+mod installed;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
+
+pub(crate) use self::installed::Installed;
 
 /// Between the tokens of a line in every kind: the tutorial's separator.
-pub const SEPARATOR: u8 = b' ';
+pub(crate) const SEPARATOR: u8 = b' ';
 
 /// Largest text that can be asked for.
-pub const TEXT_BYTES_MAX: usize = PERIOD_BYTES_MAX / 2;
+pub(crate) const TEXT_BYTES_MAX: usize = PERIOD_BYTES_MAX / 2;
 
 /// The field of a line of [`Kind::Log`] that is worth counting, the path: one of 100 000. The first
 /// field has number 0.
-pub const LOG_FIELD: usize = 5;
+pub(crate) const LOG_FIELD: usize = 5;
 
 /// Different keys of [`Kind::Uniform`]. A text of 64 MB draws seven million times.
 const UNIFORM_KEYS: u64 = 10_000_000;
@@ -90,7 +94,7 @@ const FOLD_PRIMES: [(u64, u64); 22] = [
 
 /// A kind of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// English-like words.
     English,
     /// The same with a long tail.
@@ -121,7 +125,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 13] = [
         Kind::English,
         Kind::ZipfMillion,
         Kind::Uniform,
@@ -137,41 +141,28 @@ impl Kind {
         Kind::CollideFold,
     ];
 
-    /// What it is called in tables and on the command line.
-    pub fn name(self) -> &'static str {
+    /// Returns its name in tables and on the command line, and what it is, for the reader of a table.
+    pub(crate) fn label(self) -> (&'static str, &'static str) {
         match self {
-            Kind::English => "english",
-            Kind::ZipfMillion => "zipf-1m",
-            Kind::Uniform => "uniform-8",
-            Kind::Uuid => "uuid",
-            Kind::Log => "log",
-            Kind::Medium => "words-9-16",
-            Kind::Letters => "one-letter",
-            Kind::Blanks => "blanks",
-            Kind::Giant => "giant-word",
-            Kind::Crlf => "crlf",
-            Kind::Grow => "grow",
-            Kind::CollideFx => "collide-fx",
-            Kind::CollideFold => "collide-fold",
-        }
-    }
-
-    /// What it is, for the reader of a table.
-    pub fn what(self) -> &'static str {
-        match self {
-            Kind::English => "English-like words, Zipf over 50 000",
-            Kind::ZipfMillion => "the same, Zipf over 1 million",
-            Kind::Uniform => "8-byte keys, uniform over 10 million",
-            Kind::Uuid => "36-byte keys, uniform over 1 million",
-            Kind::Log => "web server log lines of about 110 bytes",
-            Kind::Medium => "words of 9 to 16 bytes, skewed over 50 000",
-            Kind::Letters => "words of one letter",
-            Kind::Blanks => "nothing but separators, 64 KiB a line",
-            Kind::Giant => "one word of 4 MiB, over and over",
-            Kind::Crlf => "`english` with CRLF line ends",
-            Kind::Grow => "8-byte keys, every one new",
-            Kind::CollideFx => "8-byte keys that collide under seedless FxHash",
-            Kind::CollideFold => "16-byte keys that collide under a seedless folded product",
+            Kind::English => ("english", "English-like words, Zipf over 50 000"),
+            Kind::ZipfMillion => ("zipf-1m", "the same, Zipf over 1 million"),
+            Kind::Uniform => ("uniform-8", "8-byte keys, uniform over 10 million"),
+            Kind::Uuid => ("uuid", "36-byte keys, uniform over 1 million"),
+            Kind::Log => ("log", "web server log lines of about 110 bytes"),
+            Kind::Medium => ("words-9-16", "words of 9 to 16 bytes, skewed over 50 000"),
+            Kind::Letters => ("one-letter", "words of one letter"),
+            Kind::Blanks => ("blanks", "nothing but separators, 64 KiB a line"),
+            Kind::Giant => ("giant-word", "one word of 4 MiB, over and over"),
+            Kind::Crlf => ("crlf", "`english` with CRLF line ends"),
+            Kind::Grow => ("grow", "8-byte keys, every one new"),
+            Kind::CollideFx => (
+                "collide-fx",
+                "8-byte keys that collide under seedless FxHash",
+            ),
+            Kind::CollideFold => (
+                "collide-fold",
+                "16-byte keys that collide under a seedless folded product",
+            ),
         }
     }
 
@@ -180,7 +171,7 @@ impl Kind {
     /// # Panics
     ///
     /// If `bytes` is above [`TEXT_BYTES_MAX`].
-    pub fn make(self, bytes: usize) -> Vec<u8> {
+    pub(crate) fn make(self, bytes: usize) -> Vec<u8> {
         assert!(bytes <= TEXT_BYTES_MAX, "a text of {bytes} bytes");
         match self {
             Kind::English => zipf(bytes, 50_000),
@@ -202,7 +193,7 @@ impl Kind {
 }
 
 /// The numbered field of a line, the first one being 0; empty if there are fewer.
-pub fn field(line: &[u8], number: usize) -> &[u8] {
+pub(crate) fn field(line: &[u8], number: usize) -> &[u8] {
     let mut separators = memchr::memchr_iter(SEPARATOR, line);
     let start = match number.checked_sub(1) {
         None => Some(0),

@@ -1,13 +1,13 @@
 """Measures microtally beside its rivals: in one run, in interleaved rounds, on the same text.
 
     cargo build --release && cargo build --release --example discard
-    python3 benches/compare.py [--rounds 5] [--total 4GB] [--spark-size 30MB] [--file-size 64MB]
+    python3 benches/machine/compare.py [--rounds 5] [--total 4GB] [--spark-size 30MB] [--file-size 64MB]
                                [--only NAME,...] [--json FILE]
 
 Standard library only; PySpark and mawk are measured if they are installed. All text is what
 `microtally gen --seed 1` makes, from its first byte on. In each round, one after the other:
 
-discard    `microtally gen --listen` sends --total over loopback TCP; examples/discard.rs receives it
+discard    `microtally gen --listen` sends --total over loopback TCP; discard.rs receives it
            and looks at nothing: the limit for this sender on this machine.
 words      The same sender; `microtally words -i 500ms` counts.
 pyspark    The tutorial's word count on local[2], fed over TCP by a thread of this script with the
@@ -47,7 +47,7 @@ import threading
 import time
 import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAWK = """{ for (i = 1; i <= NF; i++) count[$i]++ }
 END { for (word in count) print count[word], word }"""
 # No batch of a rival may take longer; a hang should end the run, not the patience.
@@ -73,7 +73,7 @@ def first_line_of(*command):
     return (output_of(*command).splitlines() or ["not found"])[0]
 
 
-def print_machine(options, command="benches/compare.py"):
+def print_machine(options, command="benches/machine/compare.py"):
     model, flags = "unknown", ""
     with contextlib.suppress(OSError):
         info = pathlib.Path("/proc/cpuinfo").read_text()

@@ -11,12 +11,12 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use microtally::generate::corpora::SEPARATOR;
 use microtally::{BatchTime, Config, Result, Rule, Tally};
 
 use super::calibrate::{Calibrators, Reading, Readings};
 use super::clock::{timed, timed_both};
 use super::figures::Figures;
+use crate::corpora::SEPARATOR;
 
 /// What is counted.
 pub(super) struct Text {

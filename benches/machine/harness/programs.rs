@@ -7,17 +7,16 @@
 
 use std::collections::HashMap;
 use std::env::current_exe;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use microtally::generate::corpora::{Kind, SEPARATOR};
 use microtally::{Error, Result};
 use tempfile::TempDir;
 
 use super::clock::timed;
 use super::figures::{Figures, three_digits};
+use crate::corpora::{Kind, SEPARATOR};
 use crate::run::usage;
 
 /// How often starting is measured: it is short.
@@ -32,87 +31,62 @@ pub(super) struct Programs {
     dir: TempDir,
 }
 
-/// A program that counts a file, given as its standard input.
-struct Counting {
-    name: &'static str,
-    /// Commands of a pipeline, each with its arguments. The first word of ours is empty.
-    pipeline: &'static [&'static [&'static str]],
-}
+/// A program that counts a file: its name in the table, the program that may be missing, and a script of `sh` in
+/// which `$0` is microtally and `$1` the file.
+type Counting = (&'static str, &'static str, &'static str);
 
-/// What is counted.
-#[derive(Clone, Copy)]
-enum Input {
-    Lines,
-    Words,
-}
+/// One word a line.
+const LINES: [Counting; 5] = [
+    ("`microtally count FILE`", "", r#"exec "$0" count "$1""#),
+    (
+        "`microtally count -j 1 FILE`",
+        "",
+        r#"exec "$0" count -j 1 "$1""#,
+    ),
+    (
+        "`microtally count - < FILE`",
+        "",
+        r#"exec "$0" count - < "$1""#,
+    ),
+    (
+        "`mawk`",
+        "mawk",
+        r#"exec mawk '{ n[$0]++ } END { for (key in n) print n[key], key }' < "$1""#,
+    ),
+    (
+        "`sort`, `uniq -c`, `sort -rn`",
+        "sort",
+        r#"sort < "$1" | uniq -c | sort -rn"#,
+    ),
+];
 
-const AWK_LINES: &str = "{ n[$0]++ } END { for (key in n) print n[key], key }";
-const AWK_WORDS: &str =
-    "{ for (i = 1; i <= NF; i++) n[$i]++ } END { for (key in n) print n[key], key }";
-
-impl Input {
-    fn name(self) -> &'static str {
-        match self {
-            Input::Lines => "lines",
-            Input::Words => "words",
-        }
-    }
-
-    /// Ours first; `FILE` stands for the file's name.
-    fn programs(self) -> &'static [Counting] {
-        match self {
-            Input::Lines => &[
-                Counting {
-                    name: "`microtally count FILE`",
-                    pipeline: &[&["", "count", "FILE"]],
-                },
-                Counting {
-                    name: "`microtally count -j 1 FILE`",
-                    pipeline: &[&["", "count", "-j", "1", "FILE"]],
-                },
-                Counting {
-                    name: "`microtally count - < FILE`",
-                    pipeline: &[&["", "count", "-"]],
-                },
-                Counting {
-                    name: "`mawk`",
-                    pipeline: &[&["mawk", AWK_LINES]],
-                },
-                Counting {
-                    name: "`sort`, `uniq -c`, `sort -rn`",
-                    pipeline: &[&["sort"], &["uniq", "-c"], &["sort", "-rn"]],
-                },
-            ],
-            Input::Words => &[
-                Counting {
-                    name: "`microtally count -k word FILE`",
-                    pipeline: &[&["", "count", "-k", "word", "FILE"]],
-                },
-                Counting {
-                    name: "`microtally count -k word -j 1 FILE`",
-                    pipeline: &[&["", "count", "-k", "word", "-j", "1", "FILE"]],
-                },
-                Counting {
-                    name: "`microtally count -k word - < FILE`",
-                    pipeline: &[&["", "count", "-k", "word", "-"]],
-                },
-                Counting {
-                    name: "`mawk`",
-                    pipeline: &[&["mawk", AWK_WORDS]],
-                },
-                Counting {
-                    name: "`tr`, `sort`, `uniq -c`, `sort -rn`",
-                    pipeline: &[
-                        &["tr", " ", "\\n"],
-                        &["sort"],
-                        &["uniq", "-c"],
-                        &["sort", "-rn"],
-                    ],
-                },
-            ],
-        }
-    }
-}
+const WORDS: [Counting; 5] = [
+    (
+        "`microtally count -k word FILE`",
+        "",
+        r#"exec "$0" count -k word "$1""#,
+    ),
+    (
+        "`microtally count -k word -j 1 FILE`",
+        "",
+        r#"exec "$0" count -k word -j 1 "$1""#,
+    ),
+    (
+        "`microtally count -k word - < FILE`",
+        "",
+        r#"exec "$0" count -k word - < "$1""#,
+    ),
+    (
+        "`mawk`",
+        "mawk",
+        r#"exec mawk '{ for (i = 1; i <= NF; i++) n[$i]++ } END { for (key in n) print n[key], key }' < "$1""#,
+    ),
+    (
+        "`tr`, `sort`, `uniq -c`, `sort -rn`",
+        "sort",
+        r#"tr ' ' '\n' < "$1" | sort | uniq -c | sort -rn"#,
+    ),
+];
 
 /// Figures of one program.
 #[derive(Default)]
@@ -158,21 +132,22 @@ impl Programs {
             .map(|&byte| if byte == SEPARATOR { b'\n' } else { byte })
             .collect();
         let (mut rows, mut missing) = (Vec::new(), Vec::new());
-        for (input, text) in [(Input::Lines, a_word_a_line), (Input::Words, text)] {
-            let path = self.dir.path().join(input.name());
+        for (input, text, programs) in [("lines", a_word_a_line, LINES), ("words", text, WORDS)] {
+            let path = self.dir.path().join(input);
             std::fs::write(&path, &text).map_err(|cause| file_failed(&path, &cause))?;
             let expected = counts_of(&text);
-            let mut programs = Vec::new();
-            for program in input.programs() {
-                match self.check(program, &path, &expected)? {
-                    None => programs.push((program, Timed::default())),
-                    Some(reason) => missing.push(format!("{}: {reason}", program.name)),
+            let mut measured = Vec::new();
+            for program in programs {
+                if self.check(program, &path, &expected)? {
+                    measured.push((program, Timed::default()));
+                } else {
+                    missing.push(format!("{}: there is no program {}", program.0, program.1));
                 }
             }
             for _ in 0..rounds {
                 let mut first = None;
-                for (program, timed) in &mut programs {
-                    let (seconds, cpu_s) = self.time(program, &path)?;
+                for (program, timed) in &mut measured {
+                    let (seconds, cpu_s) = self.time(*program, &path)?;
                     let (first_s, first_cpu_s) = *first.get_or_insert((seconds, cpu_s));
                     let gigabytes = text.len() as f64 / 1e9;
                     timed.gb_per_s.push(gigabytes / seconds);
@@ -181,10 +156,10 @@ impl Programs {
                     timed.cpu_times.push(cpu_s / first_cpu_s);
                 }
             }
-            for (program, timed) in &programs {
+            for ((name, ..), timed) in &measured {
                 rows.push(vec![
-                    program.name.to_owned(),
-                    input.name().to_owned(),
+                    (*name).to_owned(),
+                    input.to_owned(),
                     timed.gb_per_s.cell(""),
                     timed.cpu_s_per_gb.cell(""),
                     timed.times.cell("x"),
@@ -195,25 +170,29 @@ impl Programs {
         Ok((rows, missing))
     }
 
-    /// Panics if the program counts something else. Gives what is missing to run it.
+    /// Returns `false` if the program is missing. Panics if it counts something else.
     fn check(
         &self,
-        program: &Counting,
+        program: Counting,
         path: &Path,
         expected: &HashMap<&[u8], u64>,
-    ) -> Result<Option<String>> {
-        let mut children = match self.start(program, path, Stdio::piped()) {
-            Ok(children) => children,
-            Err((name, cause)) if cause.kind() == ErrorKind::NotFound => {
-                return Ok(Some(format!("there is no program {name}")));
-            }
-            Err((name, cause)) => return Err(not_run(name, &cause)),
-        };
-        let last = children.pop().expect("a pipeline has a program");
-        let output = last.wait_with_output();
-        let output = output.map_err(|cause| not_run(program.name, &cause))?;
-        wait(program.name, children)?;
-        let is_ours = program.pipeline[0][0].is_empty();
+    ) -> Result<bool> {
+        let (name, needed, _) = program;
+        let is_ours = needed.is_empty();
+        if !is_ours
+            && Command::new(needed)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .stdin(Stdio::null())
+                .status()
+                .is_err()
+        {
+            return Ok(false);
+        }
+        let output = self.command(program, path).output();
+        let output = output.map_err(|cause| not_run(name, &cause))?;
+        ended_well(name, output.status)?;
         let mut found = HashMap::new();
         for line in output.stdout.split(|&byte| byte == b'\n') {
             let fields = line.split(|&byte| byte == if is_ours { b'\t' } else { b' ' });
@@ -227,61 +206,35 @@ impl Programs {
             let count = std::str::from_utf8(count).ok().and_then(|n| n.parse().ok());
             found.insert(key, count.unwrap_or(0));
         }
+        let keys = found.len();
         assert!(
             found == *expected,
-            "{} counts {} keys and not the right ones",
-            program.name,
-            found.len()
+            "{name} counts {keys} keys and not the right ones"
         );
-        Ok(None)
+        Ok(true)
     }
 
-    /// Seconds, and seconds of processor time.
-    fn time(&self, program: &Counting, path: &Path) -> Result<(f64, f64)> {
+    /// Returns seconds, and seconds of processor time.
+    fn time(&self, program: Counting, path: &Path) -> Result<(f64, f64)> {
         let before = usage::children_cpu_s();
-        let (outcome, seconds) = timed(|| {
-            let children = self.start(program, path, Stdio::null());
-            let children = children.map_err(|(name, cause)| not_run(name, &cause))?;
-            wait(program.name, children)
-        });
-        outcome.map(|()| (seconds, usage::children_cpu_s() - before))
+        let mut command = self.command(program, path);
+        let (status, seconds) = timed(|| command.stdout(Stdio::null()).status());
+        ended_well(
+            program.0,
+            status.map_err(|cause| not_run(program.0, &cause))?,
+        )?;
+        Ok((seconds, usage::children_cpu_s() - before))
     }
 
-    /// Starts a pipeline whose last program writes to `stdout`.
-    fn start(
-        &self,
-        program: &Counting,
-        path: &Path,
-        stdout: Stdio,
-    ) -> std::result::Result<Vec<Child>, (&'static str, io::Error)> {
-        let mut children: Vec<Child> = Vec::new();
-        let mut stdout = Some(stdout);
-        for (index, words) in program.pipeline.iter().enumerate() {
-            let mut command = match words[0] {
-                "" => Command::new(&self.own),
-                name => Command::new(name),
-            };
-            for word in &words[1..] {
-                match *word {
-                    "FILE" => command.arg(path),
-                    word => command.arg(word),
-                };
-            }
-            // `sort` is much slower where it has to know an alphabet.
-            command.env("LC_ALL", "C").stderr(Stdio::null());
-            let before = children.last_mut().and_then(|child| child.stdout.take());
-            command.stdin(match before {
-                Some(before) => Stdio::from(before),
-                None => Stdio::from(File::open(path).map_err(|cause| (words[0], cause))?),
-            });
-            let is_last = index + 1 == program.pipeline.len();
-            command.stdout(match stdout.take_if(|_| is_last) {
-                Some(stdout) => stdout,
-                None => Stdio::piped(),
-            });
-            children.push(command.spawn().map_err(|cause| (words[0], cause))?);
-        }
-        Ok(children)
+    fn command(&self, (_, _, script): Counting, path: &Path) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(&self.own).arg(path);
+        // `sort` is much slower where it has to know an alphabet.
+        command
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command
     }
 
     pub(super) const MEMORY_HEAD: [&'static str; 5] = [
@@ -419,15 +372,11 @@ fn counts_of(text: &[u8]) -> HashMap<&[u8], u64> {
     counts
 }
 
-/// Until all have ended, well.
-fn wait(name: &str, children: Vec<Child>) -> Result<()> {
-    for mut child in children {
-        let status = child.wait().map_err(|cause| not_run(name, &cause))?;
-        if !status.success() {
-            return Err(Error::refused(format!("{name} ended with {status}")));
-        }
+fn ended_well(name: &str, status: ExitStatus) -> Result<()> {
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::refused(format!("{name} ended with {status}"))),
     }
-    Ok(())
 }
 
 fn not_run(name: &str, cause: &io::Error) -> Error {

@@ -1,7 +1,7 @@
 """Measures microtally beside other programs that count words, in pairs, on the same text.
 
     cargo build --release
-    python3 benches/rivals/rivals.py --venv DIR --tools DIR [--rounds 5] [--size 256MB]
+    python3 benches/machine/rivals/rivals.py --venv DIR --tools DIR [--rounds 5] [--size 256MB]
         [--stream-size 32MB] [--corpus english|zipf-1m|FILE] [--only NAME,...] [--json FILE]
 
 README.md beside this file says how to install the rivals, in exact versions. One that is not there is
@@ -585,7 +585,7 @@ def main():
                 sys.exit(f"no such rival: {', '.join(unknown)}; there are {', '.join(known)}")
             rivals = [rival for rival in rivals if rival.name in options.only]
             missing = [line for line in missing if line.split()[0] in options.only]
-        compare.print_machine(options, "benches/rivals/rivals.py")
+        compare.print_machine(options, "benches/machine/rivals/rivals.py")
         expected = inputs.expected["text"]
         print(f"text: {inputs.bytes['text']} bytes, {expected.total()} words, {len(expected)} keys")
         for line in missing:

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use microtally::generate::CHUNK_BYTES_MAX;
-use microtally::generate::corpora::{LOG_FIELD, SEPARATOR, field};
 use microtally::limits::BLOCK_BYTES_DEFAULT;
 use microtally::stream::{DStream, Reduced, split};
 use microtally::{Config, Error, Lines, Reconnect, Result, StreamingContext};
 
 use super::clock::timed;
+use crate::corpora::words::CHUNK_BYTES_MAX;
+use crate::corpora::{LOG_FIELD, SEPARATOR, field};
 
 /// Batches are cut while bytes come, as in real use.
 const INTERVAL: Duration = Duration::from_millis(100);

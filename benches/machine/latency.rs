@@ -23,6 +23,10 @@
 //! was out. For `tcp` also how long after the end of its interval each batch was out: that is the engine's
 //! share, the rest is waiting for an interval to end.
 
+#[allow(dead_code)] // It needs the default text only.
+#[path = "corpora/words.rs"]
+mod words;
+
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
 use std::io::{self, BufWriter, Write};
@@ -34,9 +38,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
-use microtally::generate::Words;
 use microtally::stream::split;
 use microtally::{BatchStats, BatchTime, Config, Engine, Reconnect, Rule, StreamingContext, Tally};
+
+use words::Words;
 
 const RULE: Rule = Rule::Split(b' ');
 

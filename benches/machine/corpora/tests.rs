@@ -29,7 +29,7 @@ fn texts_are_whole_lines_of_the_size_asked_for() {
             assert_eq!(text.contains(&b'\r'), kind == Kind::Crlf, "{kind:?}");
         }
     }
-    let names: HashSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    let names: HashSet<_> = Kind::ALL.iter().map(|kind| kind.label().0).collect();
     assert_eq!(names.len(), Kind::ALL.len());
 }
 
@@ -102,7 +102,7 @@ fn texts_are_the_same_for_ever() {
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
             });
-        (kind.name(), hash)
+        (kind.label().0, hash)
     });
     let expected = [
         ("english", 0x7018_664d_9cfb_15e8),

@@ -1,5 +1,5 @@
 //! Receives a TCP stream to its end and looks at nothing: the limit that no program behind a socket can
-//! pass. `benches/compare.py` runs it beside the counting program.
+//! pass. `benches/machine/compare.py` runs it beside the counting program.
 //!
 //! ```text
 //! cargo run --release --example discard HOST PORT

@@ -1,45 +1,41 @@
 //! Makes text to count: Zipf-distributed, English-like words in lines.
 //!
-//! Promise: the same options give the same bytes, byte for byte, on every platform and in every
-//! later version; a changed stream is a new generator beside this one, never an edit to it. So
-//! counts of generated text can be written down and benchmark inputs need no files.
-//! Must not know: sockets, rates, threads, the clock.
+//! Promise: the same options make the same bytes on every platform and in every later version. A
+//! changed stream is a new generator beside this one, never an edit to it. So counts of generated
+//! text can be written down, and benchmark inputs need no files.
+//! Must not know: sockets, rates, threads, the clock, microtally.
 //!
-//! Three things make the promise hold. Random numbers come from SplitMix64, spelled out below.
-//! Word probabilities are computed with `+ - * /` on `f64` only, which IEEE 754 rounds the same
-//! way everywhere (`powf` is not so bound), and are then rounded to integers. The sampling table
-//! is built and read in integers.
+//! Three things keep the promise. Random numbers come from SplitMix64, spelled out below. Word
+//! probabilities are computed with `+ - * /` on `f64` only, which IEEE 754 rounds the same way
+//! everywhere (`powf` is not so bound), and are then rounded to integers. The sampling table is
+//! built and read in integers.
 //!
-//! The text is made in pieces, when first asked for, until it holds `period_bytes`; from there it
-//! repeats. A sender therefore pays for generation once and for memory reads afterwards, and a
-//! period holds a fixed set of words: the tail of a large vocabulary may not occur in it.
-
-#[doc(hidden)]
-pub mod corpora;
+//! The text is made in pieces, on request, until it holds `period_bytes`; from there it repeats. A
+//! sender therefore pays for generation once and for memory reads afterwards. A period holds a
+//! fixed set of words: the tail of a large vocabulary may be missing.
 
 use std::f64::consts::{LN_2, SQRT_2};
 use std::hint::select_unpredictable;
 use std::ops::RangeInclusive;
-use std::{fmt, io};
 
 /// Most words a vocabulary may hold. The largest one takes about 300 MB while it is built.
-pub const VOCABULARY_MAX: usize = 10_000_000;
+pub(crate) const VOCABULARY_MAX: usize = 10_000_000;
 
 /// Steepest Zipf exponent; beyond it practically every word is the first one.
-pub const ZIPF_MAX: f64 = 4.0;
+pub(crate) const ZIPF_MAX: f64 = 4.0;
 
 /// Shortest period, whatever the line length.
-pub const PERIOD_BYTES_MIN: usize = 4 << 10;
+pub(crate) const PERIOD_BYTES_MIN: usize = 4 << 10;
 
 /// Longest period. All of it stays in memory.
-pub const PERIOD_BYTES_MAX: usize = 1 << 30;
+pub(crate) const PERIOD_BYTES_MAX: usize = 1 << 30;
 
 /// Longest line that can be asked for.
-pub const LINE_BYTES_MAX: usize = 16 << 20;
+pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Most bytes [`Text::next_chunk`] hands out at once: large enough that a system call per chunk
 /// is cheap, small enough to stay in a second-level cache.
-pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// Longest word, common or made up.
 const WORD_BYTES_MAX: usize = 18;
@@ -56,42 +52,27 @@ const _: () = {
     assert!(2 * LINE_BYTES_MAX <= PERIOD_BYTES_MAX); // Every allowed line has an allowed period.
 };
 
-/// What the text shall be like. Build a [`Text`] from it with [`Words::build`].
-///
-/// # Examples
-///
-/// ```
-/// use microtally::generate::Words;
-///
-/// let mut text = Words::new(1).vocabulary(1_000).build()?;
-/// let mut first = [0; 64];
-/// text.fill(&mut first);
-/// assert!(first.iter().all(|byte| byte.is_ascii_lowercase() || b" \n".contains(byte)));
-/// # Ok::<(), microtally::generate::GenerateError>(())
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Words {
-    /// Chooses the made-up words and their order. Any value; default none, see [`Words::new`].
-    pub seed: u64,
+/// The options of a [`Text`].
+#[derive(Clone)]
+pub(crate) struct Words {
+    /// Chooses the made-up words and their order.
+    pub(crate) seed: u64,
     /// Number of different words, `1..=VOCABULARY_MAX`; default 50 000.
-    pub vocabulary: usize,
+    pub(crate) vocabulary: usize,
     /// The word of rank `r` has a share proportional to `1 / r^zipf_exponent`.
     /// `0.0..=ZIPF_MAX`; default 1.0, close to natural text. 0.0 makes all words equal.
-    pub zipf_exponent: f64,
-    /// Bytes after which the text repeats, at most: the period ends with the last line that fits.
-    /// At least [`PERIOD_BYTES_MIN`] and twice the longest line, at most [`PERIOD_BYTES_MAX`];
-    /// default 64 MiB.
-    pub period_bytes: usize,
+    pub(crate) zipf_exponent: f64,
+    /// Most bytes before the text repeats: the period ends with the last line that fits. At least
+    /// [`PERIOD_BYTES_MIN`] and twice the longest line, at most [`PERIOD_BYTES_MAX`]; default 64 MiB.
+    pub(crate) period_bytes: usize,
     /// Each line draws a length from this range and ends with the word that reaches it, so it may
     /// be up to a word longer. Within `1..=LINE_BYTES_MAX`; default `40..=120`.
-    pub line_bytes: RangeInclusive<usize>,
+    pub(crate) line_bytes: RangeInclusive<usize>,
 }
 
 impl Words {
-    /// Default options with this seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
+    /// Returns the default options with this seed.
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
             vocabulary: 50_000,
@@ -102,64 +83,70 @@ impl Words {
     }
 
     /// Sets the number of different words.
-    #[must_use]
-    pub fn vocabulary(mut self, words: usize) -> Self {
+    pub(crate) fn vocabulary(mut self, words: usize) -> Self {
         self.vocabulary = words;
         self
     }
 
-    /// Sets how unequal the words' shares are.
-    #[must_use]
-    pub fn zipf_exponent(mut self, exponent: f64) -> Self {
+    /// Sets the exponent of the words' shares.
+    pub(crate) fn zipf_exponent(mut self, exponent: f64) -> Self {
         self.zipf_exponent = exponent;
         self
     }
 
-    /// Sets after how many bytes, at most, the text repeats.
-    #[must_use]
-    pub fn period_bytes(mut self, bytes: usize) -> Self {
+    /// Sets the most bytes before the text repeats.
+    pub(crate) fn period_bytes(mut self, bytes: usize) -> Self {
         self.period_bytes = bytes;
         self
     }
 
     /// Sets the range of line lengths, line end not included.
-    #[must_use]
-    pub fn line_bytes(mut self, bytes: RangeInclusive<usize>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn line_bytes(mut self, bytes: RangeInclusive<usize>) -> Self {
         self.line_bytes = bytes;
         self
     }
 
-    /// Checks the options and makes the vocabulary. Text is only made when it is asked for.
+    /// Checks the options and makes the vocabulary; the text is made on request.
     ///
-    /// Takes milliseconds for the default vocabulary, and seconds for the largest.
-    ///
-    /// # Errors
-    ///
-    /// A [`GenerateError`] that names the first option out of its range.
-    pub fn build(&self) -> Result<Text, GenerateError> {
-        if !(1..=VOCABULARY_MAX).contains(&self.vocabulary) {
-            return Err(GenerateError::Vocabulary(self.vocabulary));
+    /// Takes milliseconds for the default vocabulary, and seconds for the largest. An error names
+    /// the first option out of its range.
+    pub(crate) fn build(&self) -> Result<Text, String> {
+        let Words {
+            vocabulary,
+            zipf_exponent,
+            period_bytes,
+            ..
+        } = *self;
+        let (from, to) = (*self.line_bytes.start(), *self.line_bytes.end());
+        let period_min = PERIOD_BYTES_MIN.max(to.saturating_mul(2));
+        if !(1..=VOCABULARY_MAX).contains(&vocabulary) {
+            return Err(format!(
+                "vocabulary {vocabulary} is outside 1..={VOCABULARY_MAX}"
+            ));
         }
         // A NaN is in no range, so it is refused here too.
-        if !(0.0..=ZIPF_MAX).contains(&self.zipf_exponent) {
-            return Err(GenerateError::ZipfExponent(self.zipf_exponent));
+        if !(0.0..=ZIPF_MAX).contains(&zipf_exponent) {
+            return Err(format!(
+                "zipf_exponent {zipf_exponent} is outside 0..={ZIPF_MAX}"
+            ));
         }
-        let (line_bytes_min, line_bytes_max) = (*self.line_bytes.start(), *self.line_bytes.end());
-        if !(1..=line_bytes_max.min(LINE_BYTES_MAX)).contains(&line_bytes_min)
-            || line_bytes_max > LINE_BYTES_MAX
-        {
-            return Err(GenerateError::LineBytes(line_bytes_min, line_bytes_max));
+        if from < 1 || from > to || to > LINE_BYTES_MAX {
+            return Err(format!(
+                "line_bytes {from}..={to} is empty or outside 1..={LINE_BYTES_MAX}"
+            ));
         }
-        let least = PERIOD_BYTES_MIN.max(2 * line_bytes_max);
-        if !(least..=PERIOD_BYTES_MAX).contains(&self.period_bytes) {
-            return Err(GenerateError::PeriodBytes(self.period_bytes, least));
+        if !(period_min..=PERIOD_BYTES_MAX).contains(&period_bytes) {
+            return Err(format!(
+                "period_bytes {period_bytes} is outside {period_min}..={PERIOD_BYTES_MAX}"
+            ));
         }
         Ok(Text {
             vocabulary: Vocabulary::new(self.vocabulary, self.seed),
             sampler: Sampler::new(self.vocabulary, self.zipf_exponent),
             random: SplitMix64(self.seed),
-            line_bytes_min,
-            line_bytes_max,
+            line_bytes_min: from,
+            line_bytes_max: to,
             // Room for all of it at once: growing would copy, and untouched pages cost nothing.
             period: Vec::with_capacity(self.period_bytes),
             period_bytes_max: self.period_bytes,
@@ -169,49 +156,12 @@ impl Words {
     }
 }
 
-/// An option of [`Words`] that is out of its range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum GenerateError {
-    /// The vocabulary is empty or too large.
-    Vocabulary(usize),
-    /// The exponent is negative, too steep or not a number.
-    ZipfExponent(f64),
-    /// The line range, shortest and longest, is empty or reaches outside what is allowed.
-    LineBytes(usize, usize),
-    /// The period is out of range; the second number is the least allowed with these lines.
-    PeriodBytes(usize, usize),
-}
-
-impl fmt::Display for GenerateError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Vocabulary(n) => write!(out, "vocabulary {n} is outside 1..={VOCABULARY_MAX}"),
-            Self::ZipfExponent(s) => write!(out, "zipf_exponent {s} is outside 0..={ZIPF_MAX}"),
-            Self::LineBytes(from, to) => {
-                write!(
-                    out,
-                    "line_bytes {from}..={to} is empty or outside 1..={LINE_BYTES_MAX}"
-                )
-            }
-            Self::PeriodBytes(n, min) => {
-                write!(
-                    out,
-                    "period_bytes {n} is outside {min}..={PERIOD_BYTES_MAX}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for GenerateError {}
-
 /// An endless stream of lines of words; byte `i` depends on the options alone.
 ///
-/// [`fill`](Self::fill), [`next_chunk`](Self::next_chunk) and [`io::Read`] all take from the one
-/// stream, in any mixture and with any cuts. All bytes are lower-case ASCII letters, single
-/// spaces between words, and `\n`.
-pub struct Text {
+/// [`fill`](Self::fill) and [`next_chunk`](Self::next_chunk) take from the one stream, in any
+/// mixture and with any cuts. All bytes are lower-case ASCII letters, single spaces between words,
+/// and `\n`.
+pub(crate) struct Text {
     vocabulary: Vocabulary,
     sampler: Sampler,
     random: SplitMix64,
@@ -228,36 +178,26 @@ pub struct Text {
 
 impl Text {
     /// Fills `buf` with the next bytes of the stream.
-    pub fn fill(&mut self, buf: &mut [u8]) {
+    pub(crate) fn fill(&mut self, buf: &mut [u8]) {
         let mut rest = buf;
         while !rest.is_empty() {
-            let bytes = self.take(rest.len());
+            let bytes = self.next_chunk_up_to(rest.len());
             let (now, later) = rest.split_at_mut(bytes.len());
             now.copy_from_slice(bytes);
             rest = later;
         }
     }
 
-    /// Hands out the next 1 to [`CHUNK_BYTES_MAX`] bytes of the stream without copying them.
+    /// Returns the next 1 to [`CHUNK_BYTES_MAX`] bytes of the stream without copying them.
     ///
     /// Costs no more than a comparison once the period has been made. A chunk may end in the
     /// middle of a word.
-    pub fn next_chunk(&mut self) -> &[u8] {
-        self.take(CHUNK_BYTES_MAX)
+    pub(crate) fn next_chunk(&mut self) -> &[u8] {
+        self.next_chunk_up_to(CHUNK_BYTES_MAX)
     }
 
-    /// As [`next_chunk`](Self::next_chunk), at most `bytes_max` bytes.
-    pub fn next_chunk_up_to(&mut self, bytes_max: usize) -> &[u8] {
-        self.take(bytes_max)
-    }
-
-    /// The vocabulary, the most frequent word first.
-    pub fn words(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        (0..self.vocabulary.len()).map(|rank| self.vocabulary.word(rank))
-    }
-
-    /// Between 1 and `bytes_max` bytes of the stream; none only if `bytes_max` is 0.
-    fn take(&mut self, bytes_max: usize) -> &[u8] {
+    /// As [`next_chunk`](Self::next_chunk), but at most `bytes_max` bytes; none only if that is 0.
+    pub(crate) fn next_chunk_up_to(&mut self, bytes_max: usize) -> &[u8] {
         if self.at == self.period.len() {
             if self.complete {
                 self.at = 0;
@@ -268,6 +208,12 @@ impl Text {
         let from = self.at;
         self.at = self.period.len().min(from + bytes_max.min(CHUNK_BYTES_MAX));
         &self.period[from..self.at]
+    }
+
+    /// Returns the vocabulary, the most frequent word first.
+    #[cfg(test)]
+    fn words(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.vocabulary.len()).map(|rank| self.vocabulary.word(rank))
     }
 
     /// Makes at least one more line, and about a chunk of them; notes when the period is whole.
@@ -294,23 +240,6 @@ impl Text {
             self.complete =
                 self.period.len() + self.line_bytes_max + 2 * COPY_BYTES > self.period_bytes_max;
         }
-    }
-}
-
-impl io::Read for Text {
-    /// Always fills the whole of `buf`; there is no end and no error.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fill(buf);
-        Ok(buf.len())
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Text")
-            .field("made_bytes", &self.period.len())
-            .field("at", &self.at)
-            .finish_non_exhaustive()
     }
 }
 
@@ -365,10 +294,12 @@ impl Vocabulary {
         Self { bytes, starts }
     }
 
+    #[cfg(test)]
     fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
+    #[cfg(test)]
     fn word(&self, rank: usize) -> &[u8] {
         &self.bytes[self.starts[rank] as usize..self.starts[rank + 1] as usize - 1]
     }
@@ -563,7 +494,7 @@ impl SplitMix64 {
     }
 
     /// A number in `0 .. bound`, and the fraction of 2^32 that was left over in choosing it.
-    fn below(&mut self, bound: u64) -> (usize, u32) {
+    pub(crate) fn below(&mut self, bound: u64) -> (usize, u32) {
         let product = u128::from(self.next()) * u128::from(bound);
         ((product >> 64) as usize, (product >> 32) as u32)
     }
@@ -584,5 +515,7 @@ const COMMON_WORDS: [&str; 100] = [
     "like", "our", "over", "man", "me", "even", "most", "made", "after", "also", "did", "many",
     "before", "must", "through", "back", "years", "where", "much", "your", "way", "well", "down",
 ];
+
 #[cfg(test)]
+#[path = "words_tests.rs"]
 mod tests;

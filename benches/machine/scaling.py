@@ -1,13 +1,13 @@
 """What a second core brings: whole programs on one core and on two, in interleaved rounds.
 
     cargo build --release --examples
-    python3 benches/scaling.py [--rounds 5] [--size 1GB]
+    python3 benches/machine/scaling.py [--rounds 5] [--size 1GB]
 
 Standard library only, Linux (it sets affinity masks). In each round, in random order, on one core and on two:
 
 arithmetic   N processes that only add and multiply, N being the number of cores: what any program can gain.
 file         `microtally words - < file`.
-sockets      examples/sockets.rs: four connections, each with a quarter of the size; the senders share the cores.
+sockets      sockets.rs: four connections, each with a quarter of the size; the senders share the cores.
 
 The gain is the median of the ratios within rounds. Numbers of words are checked. For two threads that
 share nothing, see `microtally bench`, column "two threads".

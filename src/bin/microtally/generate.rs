@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use microtally::generate::{Text, Words};
 use microtally::{Error, Result};
 
+use crate::corpora::words::{Text, Words};
 use crate::parse::{Endpoint, Gen, Load, Rate};
 use crate::run::signals;
 use crate::say;
@@ -26,7 +26,7 @@ pub(crate) fn text(load: &Load) -> Result<Text> {
         .vocabulary(load.vocabulary)
         .zipf_exponent(load.zipf_exponent)
         .build()
-        .map_err(|error| Error::refused(error.to_string()))
+        .map_err(Error::refused)
 }
 
 /// `microtally gen`.
