@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use microtally::internals::{Arena, Block, Kernel, Seed, SoloPipeline};
-use microtally::stream::{Field, FieldWhitespace, Filter};
+use microtally::internals::{Arena, Block, FilterMap, Kernel, Seed, SoloPipeline};
 use microtally::{BatchTime, Engine, Lines, Rule, Tally, Tokens};
 
 use corpus::{Corpus, Expected, Kind, LOG_FIELD, SEPARATOR, field};
@@ -76,8 +75,7 @@ fn fields(criterion: &mut Criterion) {
     let (kernel, seed) = (Kernel::detect(), Seed::random());
     let add = |a: u64, b: u64| a + b;
     let mut run = |name: &str, pipeline, keys| solo(&mut group, name, &blocks, pipeline, keys);
-    let none = |_: &[u8]| false;
-    let no_lines = Filter::of(Lines, none);
+    let no_lines = FilterMap::of(Lines, |_| None);
     let split = SoloPipeline::keyed(no_lines, |line| (line, 1), add, kernel, seed);
     run("lines/split", split, Some(0));
     run(
@@ -89,10 +87,12 @@ fn fields(criterion: &mut Criterion) {
     // The time of a request, which no two share; one of 16 hosts; one of 100 000 paths; one of 5 statuses.
     for number in [0, 2, LOG_FIELD, 6] {
         let keys = Some(corpus.expected_fields(number).counts.len());
-        let separated = Field::of(Lines, number, SEPARATOR);
+        let rule = Rule::Split(SEPARATOR);
+        let separated = FilterMap::of(Lines, move |line| rule.part(line, number));
         let separated = SoloPipeline::keyed(separated, |key| (key, 1), add, kernel, seed);
         run(&format!("field:{}", number + 1), separated, keys);
-        let blanks = FieldWhitespace::of(Lines, number);
+        let rule = Rule::SplitWhitespace;
+        let blanks = FilterMap::of(Lines, move |line| rule.part(line, number));
         let blanks = SoloPipeline::keyed(blanks, |key| (key, 1), add, kernel, seed);
         run(&format!("field-whitespace:{}", number + 1), blanks, keys);
         let copy = move |line: &[u8], key: &mut Vec<u8>| {

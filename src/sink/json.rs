@@ -1,7 +1,7 @@
 //! One JSON object a line and a batch, statistics included.
 //!
-//! Promise: valid JSON for any key, without a character that is not printable; fields are only ever added, `v` grows when one changes its meaning.
-//! Must not know: how the batch was made.
+//! Promise: valid JSON for any key, without a character that is not printable; fields are only ever
+//! added, `v` grows when one changes its meaning. Must not know: how the batch was made.
 
 use std::io::Write;
 
@@ -16,19 +16,20 @@ use crate::error::Result;
 use crate::repr::text::write_json_string;
 use crate::sink::{Out, Sink};
 
-/// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}` lines.
+/// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}`
+/// lines.
 ///
-/// Characters that are not printable are escaped as `\u009b`. A value that is not a number in JSON is `null` where it
-/// is an infinite float or NaN, and a string otherwise. A key that is not UTF-8 is `{"k_b64":"…"}`; `other` has an `n`
-/// where values are counts. `dropped` counts what is in no count
-/// ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit, partial lines of reset
-/// connections, datagrams and records that sources lost. `refused` counts the connections that a listening
-/// source closed unread. `processing_ms` ends where writing begins. `approx`
-/// says that the memory limit was reached: a count may be too high by `error_max`. A row with a `missing_max` lacks
-/// so many records of its key at most, other rows lack none; the largest of all keys is the batch's. `other` is what
-/// is not among `top`
-/// for certain: the records of keys that are not shown, of those that there was no room for, and `error_max` of each
-/// that is.
+/// Characters that are not printable are escaped as `\u009b`. A value that is not a number in JSON
+/// is `null` where it is an infinite float or NaN, and a string otherwise. A key that is not UTF-8
+/// is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts what is in no
+/// count ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit,
+/// partial lines of reset connections, datagrams and records that sources lost. `refused` counts
+/// the connections that a listening source closed unread. `processing_ms` ends where writing
+/// begins. `approx` says that the memory limit was reached: a count may be too high by `error_max`.
+/// A row with a `missing_max` lacks so many records of its key at most, other rows lack none; the
+/// largest of all keys is the batch's. `other` is what is not among `top` for certain: the records
+/// of keys that are not shown, of those that there was no room for, and `error_max` of each that
+/// is.
 pub struct Json<V: 'static> {
     out: Out,
     count: usize,
@@ -128,8 +129,8 @@ impl<V: Value> Sink<V> for Json<V> {
     }
 }
 
-/// Writes a value as Python shows it where that is a number of JSON or `null`. What floats have besides numbers is
-/// `null`, for no reader of JSON knows it; anything else is a string.
+/// Writes a value as Python shows it where that is a number of JSON or `null`. What floats have
+/// besides numbers is `null`, for no reader of JSON knows it; anything else is a string.
 fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
     if let Some(count) = value.as_count() {
         write!(text, "{count}").expect("writing to memory succeeds");

@@ -1,10 +1,12 @@
 //! Results out.
 //!
-//! Promise: one call a batch, all formatting here, each batch written and flushed as a whole, nothing a
-//! stream contains is written unescaped, but in text files, which hold records as they are. Must not know: rings, shards, table layout.
+//! Promise: one call a batch, all formatting here, each batch written and flushed as a whole,
+//! nothing a stream contains is written unescaped, but in text files, which hold records as they
+//! are. Must not know: rings, shards, table layout.
 //!
-//! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for programs that
-//! want the statistics too, `table` (feature `table`) for people, `text_files` is `saveAsTextFiles`.
+//! `pyspark` is `pprint`'s format, `tsv` is for other programs, `json` (feature `json`) for
+//! programs that want the statistics too, `table` (feature `table`) for people, `text_files` is
+//! `saveAsTextFiles`.
 
 #[cfg(feature = "json")]
 mod json;
@@ -34,9 +36,10 @@ use crate::error::{Error, Result};
 /// Implement it for an output of one's own, or hand a closure to
 /// [`for_each_batch`](crate::stream::Reduced::for_each_batch).
 pub trait Sink<V>: Send {
-    /// Puts one batch out, in batch order. Called on the publisher thread: while it runs, reading and
-    /// counting go on until the rings are full. In [low-latency mode](crate::Config::low_latency) it is
-    /// called on whichever thread completed the batch, which does nothing else meanwhile.
+    /// Puts one batch out, in batch order. Called on the publisher thread: while it runs, reading
+    /// and counting go on until the rings are full. In [low-latency
+    /// mode](crate::Config::low_latency) it is called on whichever thread completed the batch,
+    /// which does nothing else meanwhile.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! `pprint`'s format, to the byte.
 //!
-//! Promise: what Python prints for the same batch, header for empty batches included, in our fixed order.
-//! Must not know: how the batch was made.
+//! Promise: what Python prints for the same batch, header for empty batches included, in our fixed
+//! order. Must not know: how the batch was made.
 //!
 //! ```text
 //! -------------------------------------------
@@ -66,8 +66,8 @@ impl<V: Value> Sink<V> for Pyspark<V> {
 /// Prints batches of any records as PySpark's `pprint` does: each record is one line, its
 /// [`write_str`](Repr::write_str).
 ///
-/// A character that could end the line or steer a terminal is written as an escape, and so is a byte
-/// that is not UTF-8; tabs and spaces of any kind stay. PySpark prints such a record raw.
+/// A character that could end the line or steer a terminal is written as an escape, and so is a
+/// byte that is not UTF-8; tabs and spaces of any kind stay. PySpark prints such a record raw.
 ///
 /// ```
 /// use microtally::BatchTime;
@@ -107,9 +107,9 @@ impl Printer {
         }
     }
 
-    /// Prints one batch: the header with its time, the first `count` of `records`, `...` when there are
-    /// more, an empty line. It takes no more than one record beyond those. Allocates only while batches
-    /// grow.
+    /// Prints one batch: the header with its time, the first `count` of `records`, `...` when there
+    /// are more, an empty line. It takes no more than one record beyond those. Allocates only while
+    /// batches grow.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ impl Printer {
     }
 }
 
-/// Writes `Time: ` and what Python prints for `datetime.fromtimestamp`: local time, with six digits of
-/// a second unless all of them are zero.
+/// Writes `Time: ` and what Python prints for `datetime.fromtimestamp`: local time, with six digits
+/// of a second unless all of them are zero.
 fn write_time(time: BatchTime, zone: &TimeZone, text: &mut Vec<u8>) {
     let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);

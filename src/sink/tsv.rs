@@ -1,7 +1,7 @@
 //! Tab-separated lines: `batch_ms`, key, value.
 //!
-//! Promise: one result a line, keys escaped so that the bytes can be had back. Must not know: how the
-//! batch was made.
+//! Promise: one result a line, keys escaped so that the bytes can be had back. Must not know: how
+//! the batch was made.
 
 use std::io::Write;
 
@@ -13,7 +13,8 @@ use crate::sink::{Out, Sink};
 
 /// Writes `batch_ms<TAB>key<TAB>value` lines, highest value first.
 ///
-/// In keys, `\t \n \r \\` are escaped so, and every byte of anything else that is not printable as `\xNN`.
+/// In keys, `\t \n \r \\` are escaped so, and every byte of anything else that is not printable as
+/// `\xNN`.
 pub struct Tsv<V: 'static> {
     out: Out,
     count: usize,

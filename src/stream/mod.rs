@@ -1,12 +1,12 @@
-//! What users write: a context, streams, operators.
+//! DStream programs: a context, streams, operators.
 //!
-//! Promise: the program reads as the PySpark program does; starting twice or adding to a started context
-//! does not compile; nothing runs before `start`. Must not know: event queues, atomics, threads, files.
+//! Promise: a program reads as in PySpark; starting twice or adding to a started context does not
+//! compile; nothing runs before `start`. Must not know: `intake`, `tally`.
 //!
-//! [`operators`] shows every operator with its Spark name, its cost and an example, and what of the DStream API
-//! is different or not here.
+//! [`operators`] lists every operator with its Spark name and its cost, and compares with Spark's
+//! DStream API.
 //!
-//! `program` is what one calls, `plan` what runs, `ops` has one operator a file.
+//! `program` is what programs call, `plan` is what runs, and `ops` has one operator a file.
 //!
 //! ```text
 //!   record plane, in the shards                    batch plane, once a batch
@@ -23,12 +23,9 @@ pub(crate) mod program;
 mod record_plane_tests;
 
 pub use crate::config::Dialect;
-pub use crate::stream::ops::field::{Field, FieldWhitespace};
-pub use crate::stream::ops::filter::Filter;
 pub use crate::stream::ops::flat_map::{Emitter, FlatMapWith, split, split_whitespace};
-pub use crate::stream::ops::map::Pairs;
+pub use crate::stream::ops::map::PairStream;
 pub use crate::stream::ops::map_key::MapKey;
-pub use crate::stream::ops::map_slice::MapSlice;
 pub use crate::stream::ops::map_with_state::{MapWithState, State, StateSpec};
 pub use crate::stream::ops::slice::Remembered;
 pub use crate::stream::ops::state_map::StateMap;
@@ -41,5 +38,5 @@ pub use crate::stream::program::listener::{
 pub use crate::stream::program::queue_stream::RddQueue;
 pub use crate::stream::program::rdd_stream::RddStream;
 pub use crate::stream::program::reduced::Reduced;
-pub use crate::stream::program::run_batches::run_batches;
+pub use crate::stream::program::run_batches::{run_batches, run_lines};
 pub use crate::stream::program::running::{RunningContext, StopHandle};

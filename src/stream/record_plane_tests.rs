@@ -1,7 +1,7 @@
 //! Chains of record-plane operators against loops over the text.
 //!
-//! Method: streams are made as a program makes them, and their records are taken out of one block of
-//! random lines, by every kernel this processor has.
+//! Method: streams are made as a program makes them, and their records are taken out of one block
+//! of random lines, by every kernel this processor has.
 
 use std::sync::{Arc, Mutex};
 

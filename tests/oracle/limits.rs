@@ -447,7 +447,7 @@ fn a_window_that_keeps_all_keys_is_refused_under_a_limit() {
         counts.reduce_by_key_and_window_with_inverse(|a, b| a + b, |a, b| a - b, 5 * second);
     let error = refused.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("give a filter"), "{error}");
+    assert!(error.to_string().contains("add a filter"), "{error}");
 }
 
 /// Pipelines with functions of the user's: counts of records that a filter lets through have a bound, other values

@@ -1,7 +1,7 @@
 //! The table for people: value, share, rate, key; one block a batch.
 //!
-//! Promise: columns line up by what a terminal makes of each character, no byte of a stream reaches the
-//! terminal raw, and what was left out is told in the last line. Must not know: whether it is a
+//! Promise: columns line up by what a terminal makes of each character, no byte of a stream reaches
+//! the terminal raw, and what was left out is told in the last line. Must not know: whether it is a
 //! terminal, how the batch was made.
 //!
 //! ```text
@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The key stands last: a terminal and a library that differ about the width of a character then
-//! differ about nothing behind it. Numbers are grouped by spaces, which no country reads as a point.
+//! differ about nothing behind it. Numbers are grouped by spaces, which no country reads as a
+//! point.
 
 use std::any::TypeId;
 use std::io::Write;
@@ -34,8 +35,8 @@ use crate::time::BatchTime;
 /// Columns that are left to keys, whatever the width: numbers go before that.
 const KEY_COLUMNS_MIN: usize = 12;
 
-/// Bytes of a key that are looked at for each column it may have. No character has more than four; the
-/// rest is for marks that take no column, of which one may put any number over another.
+/// Bytes of a key that are looked at for each column it may have. No character has more than four;
+/// the rest is for marks that take no column, of which one may put any number over another.
 const KEY_BYTES_PER_COLUMN: usize = 8;
 
 /// Columns of a share: `100.0 %`.
@@ -43,8 +44,8 @@ const SHARE_COLUMNS: usize = 7;
 
 /// Prints batches as tables for people.
 ///
-/// Counts have a share of the total and, where there is an interval, a rate. So have other values that
-/// add up ([`adds_up`](Self::adds_up)); least values or means have neither.
+/// Counts have a share of the total and, where there is an interval, a rate. So have other values
+/// that add up ([`adds_up`](Self::adds_up)); least values or means have neither.
 ///
 /// ```
 /// use microtally::sink::Table;
@@ -88,8 +89,8 @@ impl Table<u64> {
 }
 
 impl<V: Value> Table<V> {
-    /// Prints the first `count` keys of each batch of any values on standard output, without share and
-    /// rate.
+    /// Prints the first `count` keys of each batch of any values on standard output, without share
+    /// and rate.
     pub fn of_values_stdout(count: usize) -> Self {
         Table::with(Out::stdout(), count)
     }
@@ -113,34 +114,37 @@ impl<V: Value> Table<V> {
         }
     }
 
-    /// The values of all keys together are a whole of which each is a part, and this is a value as a
-    /// number: gives them a share and a rate.
+    /// The values of all keys together are a whole of which each is a part, and this is a value as
+    /// a number: gives them a share and a rate.
     pub fn adds_up(mut self, number: fn(V) -> f64) -> Self {
         self.addend = Some(number);
         self
     }
 
-    /// What the whole is called in the last line, instead of `the records` or `the sum`: `the words`.
+    /// What the whole is called in the last line, instead of `the records` or `the sum`: `the
+    /// words`.
     pub fn whole(mut self, name: &'static str) -> Self {
         self.whole = name;
         self
     }
 
-    /// Columns of the terminal: keys are cut to fit, and where that leaves too little of them, the rate
-    /// and then the share go. `None`, the default, cuts nothing.
+    /// Columns of the terminal: keys are cut to fit, and where that leaves too little of them, the
+    /// rate and then the share go. `None`, the default, cuts nothing.
     pub fn width(mut self, columns: Option<usize>) -> Self {
         self.columns = columns;
         self
     }
 
-    /// Whether there will be many blocks: each then has its local time in front and an empty line behind.
+    /// Whether there will be many blocks: each then has its local time in front and an empty line
+    /// behind.
     pub fn is_repeated(mut self, is_repeated: bool) -> Self {
         self.is_repeated = is_repeated;
         self
     }
 
-    /// The time over which values came together, where it is not the batch interval: a window's length. Until
-    /// a run is that old, rates are those of the batches so far. Zero leaves the rate out.
+    /// The time over which values came together, where it is not the batch interval: a window's
+    /// length. Until a run is that old, rates are those of the batches so far. Zero leaves the rate
+    /// out.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
         self
@@ -161,7 +165,8 @@ impl<V: Value> Sink<V> for Table<V> {
                 text,
             );
         }
-        // Summed here and not taken from the statistics: those are of a batch, and this may be a window.
+        // Summed here and not taken from the statistics: those are of a batch, and this may be a
+        // window.
         let sum = addend.map(|addend| whole_of(batch.iter().map(|(_, value)| addend(value))));
         let total = match sum {
             Some(sum) if sum > 0.0 => with_others::<V>(sum, other_records),
@@ -193,8 +198,9 @@ impl<V: Value> Sink<V> for Table<V> {
     }
 }
 
-/// What all values are together, `sum` and those of records whose keys were not kept; 0 where it is not known. A
-/// record that is counted adds one to a count, and nobody knows what to any other value.
+/// What all values are together, `sum` and those of records whose keys were not kept; 0 where it is
+/// not known. A record that is counted adds one to a count, and nobody knows what to any other
+/// value.
 pub fn with_others<V: 'static>(sum: f64, other_records: u64) -> f64 {
     match other_records {
         0 => sum,
@@ -203,8 +209,8 @@ pub fn with_others<V: 'static>(sum: f64, other_records: u64) -> f64 {
     }
 }
 
-/// Seconds over which the values of a batch came together: the interval, or the period, of which there may not have
-/// been as much so far.
+/// Seconds over which the values of a batch came together: the interval, or the period, of which
+/// there may not have been as much so far.
 pub fn seconds_of(period: Option<Duration>, stats: &BatchStats) -> f64 {
     let interval = stats.interval.as_secs_f64();
     let so_far = interval * stats.batch as f64;
@@ -215,15 +221,15 @@ pub fn seconds_of(period: Option<Duration>, stats: &BatchStats) -> f64 {
     }
 }
 
-/// What a memory limit did to a batch: whether counts are approximate, by how much at most, and records
-/// whose keys were not kept.
+/// What a memory limit did to a batch: whether counts are approximate, by how much at most, and
+/// records whose keys were not kept.
 fn limits<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> (bool, u64, u64) {
     let stats = batch.stats();
     (stats.error_max > 0, stats.error_max, stats.other_records)
 }
 
-/// The whole of which values are parts: their sum. 0 if they are not parts of anything: one is negative, or they
-/// are too large to be added. There are no shares then.
+/// The whole of which values are parts: their sum. 0 if they are not parts of anything: one is
+/// negative, or they are too large to be added. There are no shares then.
 pub fn whole_of(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, least) = values.fold((0.0, 0.0), |(sum, least): (f64, f64), value| {
         (sum + value, least.min(value))
@@ -244,8 +250,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures of a row whose value is `number` of `total` and came together over `seconds`; those
-    /// that mean nothing are left out.
+    /// The figures of a row whose value is `number` of `total` and came together over `seconds`;
+    /// those that mean nothing are left out.
     pub fn of(number: Option<f64>, total: f64, seconds: f64) -> Self {
         Figures {
             share: number
@@ -261,8 +267,8 @@ impl Figures {
 
 /// Appends one line a row, in columns; `columns` is the width of the terminal, if any.
 ///
-/// A key or a value is arbitrary: both are escaped, as everywhere. Goes over the rows twice, to measure
-/// and to write, so that no row is held.
+/// A key or a value is arbitrary: both are escaped, as everywhere. Goes over the rows twice, to
+/// measure and to write, so that no row is held.
 pub fn write_rows<'a, T: Repr>(
     rows: impl Iterator<Item = (&'a [u8], T, Figures)> + Clone,
     columns: Option<usize>,
@@ -315,8 +321,8 @@ pub fn write_rows<'a, T: Repr>(
     }
 }
 
-/// Appends what has to be said below a table: `left` is how much of which whole the `more_keys` have
-/// that are not in it. Nothing when all is there and exact.
+/// Appends what has to be said below a table: `left` is how much of which whole the `more_keys`
+/// have that are not in it. Nothing when all is there and exact.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -354,7 +360,8 @@ pub fn footer(
     }
 }
 
-/// Appends what has to be said below a table whose values may lack records of their keys; nothing if none does.
+/// Appends what has to be said below a table whose values may lack records of their keys; nothing
+/// if none does.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -371,7 +378,8 @@ pub fn missing(missing_max: u64, out: &mut Vec<u8>) {
 
 /// Appends `key` escaped, reversibly, so that it can be seen whatever it is.
 ///
-/// An empty key is `(empty)`, and the key of that text begins with an escape; a space at the end is `\x20`.
+/// An empty key is `(empty)`, and the key of that text begins with an escape; a space at the end is
+/// `\x20`.
 ///
 /// ```
 /// let written = |key: &[u8]| {
@@ -401,7 +409,8 @@ pub fn write_key(key: &[u8], out: &mut Vec<u8>) {
 /// How an empty key is shown.
 const EMPTY: &[u8] = b"(empty)";
 
-/// Appends `key` as [`write_key`] does, and cut to `columns` of a terminal; then `…` is the last of them.
+/// Appends `key` as [`write_key`] does, and cut to `columns` of a terminal; then `…` is the last of
+/// them.
 ///
 /// ```
 /// let mut text = Vec::new();

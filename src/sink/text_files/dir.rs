@@ -1,7 +1,7 @@
 //! `Dir`: a directory that is held open.
 //!
-//! Promise: what is done in it is done in the directory that was opened, whatever its name means by now, and
-//! no symbolic link is followed. Must not know: what the files are for.
+//! Promise: what is done in it is done in the directory that was opened, whatever its name means by
+//! now, and no symbolic link is followed. Must not know: what the files are for.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -29,7 +29,8 @@ pub(super) struct Dir {
 const DIR_MODE: Mode = Mode::from_raw_mode(0o777);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 
-/// How deep the directories are nested that are removed. Each level takes a descriptor and a stack frame.
+/// How deep the directories are nested that are removed. Each level takes a descriptor and a stack
+/// frame.
 const DEPTH_MAX: u32 = 64;
 
 impl Dir {
@@ -112,7 +113,8 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// The first name that cannot be removed; directories that are nested deeper than any run of ours makes them.
+    /// The first name that cannot be removed; directories that are nested deeper than any run of
+    /// ours makes them.
     pub(super) fn clear(&self) -> io::Result<()> {
         self.clear_to(DEPTH_MAX)
     }

@@ -1,7 +1,8 @@
 //! Batches as directories of text files: Spark's `saveAsTextFiles`.
 //!
 //! Promise: a directory that can be seen is complete, also after a crash or a power failure; when
-//! [`save`](TextFiles::save) has returned, the batch is on the disk. Must not know: what a line means.
+//! [`save`](TextFiles::save) has returned, the batch is on the disk. Must not know: what a line
+//! means.
 //!
 //! ```text
 //!   out/.words-aside.txt/part-00000   written, flushed to the disk
@@ -35,35 +36,37 @@ const TEXT_BYTES: usize = 64 << 10;
 
 /// Saves each batch as a directory of text files, as Spark's `saveAsTextFiles` does.
 ///
-/// The batch of time `t` becomes `prefix-<t ms>`, or `prefix-<t ms>.<suffix>`, with a file `part-00000`,
-/// `part-00001`, … for each partition, empty ones too, and an empty file `_SUCCESS`. A batch without
-/// partitions becomes a directory with `_SUCCESS` alone. There are no checksum files.
+/// The batch of time `t` becomes `prefix-<t ms>`, or `prefix-<t ms>.<suffix>`, with a file
+/// `part-00000`, `part-00001`, … for each partition, empty ones too, and an empty file `_SUCCESS`.
+/// A batch without partitions becomes a directory with `_SUCCESS` alone. There are no checksum
+/// files.
 ///
 /// # What is promised
 ///
-/// A directory is written aside, flushed, and renamed: it is there as a whole or not at all, whenever the
-/// program or the machine stops. When saving returns, the batch survives a power failure; that costs a
-/// flush of the disk for each part and three more, together some milliseconds, so save few partitions. A
-/// batch that could not be saved leaves nothing.
+/// A directory is written aside, flushed, and renamed: it is there as a whole or not at all,
+/// whenever the program or the machine stops. When saving returns, the batch survives a power
+/// failure; that costs a flush of the disk for each part and three more, together some
+/// milliseconds, so save few partitions. A batch that could not be saved leaves nothing.
 ///
-/// The directory aside is a sibling with a name that begins with a dot, `.<prefix>-aside.<suffix>`. It is
-/// one for all batches: a run that was killed leaves one, the next run with the same prefix and suffix
-/// removes it **with all that is in it**. So no two programs may save under the same prefix and suffix
-/// at the same time.
+/// The directory aside is a sibling with a name that begins with a dot, `.<prefix>-aside.<suffix>`.
+/// It is one for all batches: a run that was killed leaves one, the next run with the same prefix
+/// and suffix removes it **with all that is in it**. So no two programs may save under the same
+/// prefix and suffix at the same time.
 ///
 /// # A directory that is there already
 ///
-/// A batch may be saved again, by a second run over the same input. The new files are complete aside
-/// before the old ones are touched; then `_SUCCESS` is removed, every part is replaced by a rename,
-/// parts beyond the new ones are removed, and `_SUCCESS` comes back last. So each file is old or new and
-/// never half, and a directory with `_SUCCESS` is of one run. Other files there are left alone. Spark
-/// leaves the old run's further parts, too; who reads the directory then reads both runs.
+/// A batch may be saved again, by a second run over the same input. The new files are complete
+/// aside before the old ones are touched; then `_SUCCESS` is removed, every part is replaced by a
+/// rename, parts beyond the new ones are removed, and `_SUCCESS` comes back last. So each file is
+/// old or new and never half, and a directory with `_SUCCESS` is of one run. Other files there are
+/// left alone. Spark leaves the old run's further parts, too; who reads the directory then reads
+/// both runs.
 ///
 /// # Symbolic links
 ///
-/// A symbolic link where a batch's directory or the one aside goes is an error and is not followed, because
-/// whoever can write to the directory above could have planted it, and files would be written and
-/// removed where it leads. The directories above may be links.
+/// A symbolic link where a batch's directory or the one aside goes is an error and is not followed,
+/// because whoever can write to the directory above could have planted it, and files would be
+/// written and removed where it leads. The directories above may be links.
 ///
 /// ```
 /// use microtally::BatchTime;
@@ -88,9 +91,9 @@ pub struct TextFiles {
 }
 
 impl TextFiles {
-    /// Files under `prefix`, a path whose last part begins the directories' names; missing directories
-    /// above are made when the first batch is saved. As in Spark, with an empty `suffix` there is no dot
-    /// behind the time, and with an empty `prefix` the name is the time.
+    /// Files under `prefix`, a path whose last part begins the directories' names; missing
+    /// directories above are made when the first batch is saved. As in Spark, with an empty
+    /// `suffix` there is no dot behind the time, and with an empty `prefix` the name is the time.
     ///
     /// # Errors
     ///
@@ -118,14 +121,15 @@ impl TextFiles {
         })
     }
 
-    /// Saves the batch of `time`. Each of `partitions` is called once, in order, with the file to write
-    /// to; writing is buffered.
+    /// Saves the batch of `time`. Each of `partitions` is called once, in order, with the file to
+    /// write to; writing is buffered.
     ///
     /// # Errors
     ///
-    /// An error of the file system's or of a partition's, of kind [`Sink`](crate::ErrorKind::Sink), with
-    /// the path in its message. Nothing of the batch can be seen then; only if a directory is replaced
-    /// that was there already, it may be left with files of both runs and without `_SUCCESS`.
+    /// An error of the file system's or of a partition's, of kind [`Sink`](crate::ErrorKind::Sink),
+    /// with the path in its message. Nothing of the batch can be seen then; only if a directory is
+    /// replaced that was there already, it may be left with files of both runs and without
+    /// `_SUCCESS`.
     ///
     /// # Panics
     ///
@@ -144,9 +148,9 @@ impl TextFiles {
         self.save_parts(time, parts)
     }
 
-    /// Saves the batch of `time`: each of `partitions` becomes a file, each record in it a line, its
-    /// [`write_str`](Repr::write_str). What a record holds is written as it is, as Spark does: one with a
-    /// line end in it becomes two lines.
+    /// Saves the batch of `time`: each of `partitions` becomes a file, each record in it a line,
+    /// its [`write_str`](Repr::write_str). What a record holds is written as it is, as Spark does:
+    /// one with a line end in it becomes two lines.
     ///
     /// # Errors
     ///
@@ -262,8 +266,8 @@ fn cannot(path: &Path, cause: io::Error) -> Error {
 fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
     match above.make(name) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
-            // Neither a file nor a link is a directory that a run of ours has left. What is removed is what was
-            // opened, whatever has that path by now.
+            // Neither a file nor a link is a directory that a run of ours has left. What is removed
+            // is what was opened, whatever has that path by now.
             above.open_in(name)?.clear()?;
             above.remove_dir(name)?;
             above.make(name)?;
@@ -273,8 +277,8 @@ fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
     above.open_in(name)
 }
 
-/// Opens the directory. If it is missing, it is made, and those above it, so that a power failure does not
-/// take them away again.
+/// Opens the directory. If it is missing, it is made, and those above it, so that a power failure
+/// does not take them away again.
 fn open_durably(path: &Path) -> io::Result<Dir> {
     match (Dir::open(path), path.file_name()) {
         (Err(cause), Some(name)) if cause.kind() == ErrorKind::NotFound => {
@@ -340,14 +344,14 @@ fn remove_if_any(dir: &Dir, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Removes a directory, which has this name in the first one, if it is still there when the batch is done, however
-/// it ended.
+/// Removes a directory, which has this name in the first one, if it is still there when the batch
+/// is done, however it ended.
 struct RemoveOnDrop<'a>(Option<(&'a Dir, &'a OsStr, &'a Dir)>);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // If it cannot be removed, the next batch tries again and says so. What has its name by now is another
-        // one's and stays: only an empty directory is removed by its name.
+        // If it cannot be removed, the next batch tries again and says so. What has its name by now
+        // is another one's and stays: only an empty directory is removed by its name.
         if let Some((above, name, aside)) = self.0 {
             let _ = aside.clear().and_then(|()| above.remove_dir(name));
         }
@@ -408,10 +412,10 @@ impl Write for Part<'_> {
 
 /// Saves batches of keys and values as text files; see [`TextFiles`] for where and how.
 ///
-/// The lines are `('word', 3)`: Python's `str` of the tuple, what PySpark writes. All are in one file,
-/// `part-00000`, highest value first and equal values in byte order of the key, whatever the number of
-/// threads, so that two runs over the same input write the same bytes. Spark leaves the order open and
-/// writes a file for each of its partitions. A batch without keys has no part.
+/// The lines are `('word', 3)`: Python's `str` of the tuple, what PySpark writes. All are in one
+/// file, `part-00000`, highest value first and equal values in byte order of the key, whatever the
+/// number of threads, so that two runs over the same input write the same bytes. Spark leaves the
+/// order open and writes a file for each of its partitions. A batch without keys has no part.
 ///
 /// Ranking takes 24 bytes and the size of a value for each key of the largest batch.
 #[derive(Debug)]

@@ -1,48 +1,35 @@
-//! `combine_by_key`: the values of a key become something else.
+//! `combine_by_key`: the values of each key become a combiner of another type.
 
 use crate::shard::stage::Records;
-use crate::stream::ops::map::Pairs;
+use crate::stream::ops::map::PairStream;
 use crate::stream::plan::group::Groups;
 use crate::stream::plan::lower::combined;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<'c, R: Records, M> Pairs<'c, R, M> {
-    /// Folds the values of each key of a batch into something else: Spark's `combineByKey`. `create` makes it of a
-    /// key's first value in a shard, `merge_value` adds a value, `merge_combiners` puts two shards' together, in
-    /// any order: the result must not depend on which records a shard got.
+impl<'c, R: Records, M> PairStream<'c, R, M> {
+    /// Folds the values of each key of a batch into a combiner of another type: Spark's
+    /// `combineByKey`.
     ///
-    /// A look-up a record; nothing is allocated for one, since what is made of the values is copied as they are.
+    /// `create` makes a combiner of a key's first value in a shard, `merge_value` adds a value, and
+    /// `merge_combiners` merges the combiners of two shards, in any order. The result must not
+    /// depend on which shard got a record. Each record costs a look-up; combiners are copied as
+    /// they are, so nothing is allocated.
     ///
     /// ```
-    /// # use microtally::prelude::*;
-    /// # use microtally::{Fill, Source};
-    /// # struct Text(&'static [u8]);
-    /// # impl Source for Text {
-    /// #     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-    /// #         let text = std::mem::take(&mut self.0);
-    /// #         buf[..text.len()].copy_from_slice(text);
-    /// #         if text.is_empty() { Fill::End } else { Fill::Bytes(text.len()) }
-    /// #     }
-    /// #     fn name(&self) -> &str { "text" }
-    /// # }
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.source_stream(Text(b"to be or\nnot\nto see\n"));
-    /// // How long the lines are that begin with a word, on average.
-    /// let lengths = lines.map(|line| (line.split(|b| *b == b' ').next().unwrap_or(line), line.len()));
-    /// let sums = lengths.combine_by_key(
-    ///     |len| (1, len),
-    ///     |(count, sum), len| (count + 1, sum + len),
-    ///     |(count, sum), (more, other)| (count + more, sum + other),
-    /// );
-    /// # let (sender, means) = std::sync::mpsc::channel();
-    /// sums.for_each_batch(move |batch, _| {
-    ///     let mean = batch.get(b"to").map(|(count, sum)| sum as f64 / count as f64);
-    /// #   let _ = sender.send((mean, batch.get(b"not")));
-    /// });
-    /// ssc.start()?.await_termination()?;
-    /// # assert_eq!(means.recv().unwrap(), (Some(7.0), Some((1, 3))));
+    /// use microtally::stream::run_lines;
+    /// let means = run_lines("a,1\nb,5\na,2\n", |lines| {
+    ///     let values = lines.map(|line| (&line[..1], u32::from(line[2] - b'0')));
+    ///     let sums = values.combine_by_key(
+    ///         |value| (1, value),
+    ///         |(count, sum), value| (count + 1, sum + value),
+    ///         |(count, sum), (more, other)| (count + more, sum + other),
+    ///     );
+    ///     let means = sums.pairs().map_values(|(count, sum)| f64::from(*sum) / f64::from(*count));
+    ///     Ok(means.sort_by(|a, b| a.0.cmp(&b.0)))
+    /// })?;
+    /// assert_eq!(means, [("a".into(), 1.5), ("b".into(), 5.0)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn combine_by_key<V, C>(
@@ -56,7 +43,7 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         C: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     {
-        let Pairs { stream, map } = self;
+        let PairStream { stream, map } = self;
         let (number, records) = (stream.stream, stream.records);
         let node = combined(number, records, map, create, merge_value, merge_combiners);
         stream.context.reduced("combine_by_key", node)
@@ -64,9 +51,20 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
 }
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
-    /// Folds the values of each key of a batch into something else: Spark's `combineByKey`. `create` makes
-    /// it of a partition's first value of a key, `merge_value` adds a value, `merge_combiners` puts two
-    /// partitions' together.
+    /// Folds the values of each key of a batch into a combiner of another type: Spark's
+    /// `combineByKey`.
+    ///
+    /// `create` makes a combiner of a key's first value in a partition, `merge_value` adds a value,
+    /// and `merge_combiners` merges the combiners of two partitions.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let texts = run_batches([vec![("a", 1), ("b", 2), ("a", 3)]], |pairs| {
+    ///     Ok(pairs.combine_by_key(|n| n.to_string(), |text, n| format!("{text}+{n}"), |a, b| a + "|" + &b))
+    /// })?;
+    /// assert_eq!(texts, [[("a", "1+3".to_owned()), ("b", "2".to_owned())]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn combine_by_key<C: Record>(
         &self,
         create: impl Fn(&V) -> C + Send + 'static,
@@ -80,7 +78,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
 }
 
 impl<K: Key, V> Rdd<(K, V)> {
-    /// Folds the values of each key into something else; see
+    /// Folds the values of each key into a combiner of another type; see
     /// [`RddStream::combine_by_key`].
     pub fn combine_by_key<C>(
         &self,

@@ -1,9 +1,10 @@
-//! `count`: how many records a batch has.
+//! `count`: the number of records of a batch.
 
 use crate::config::Dialect;
 use crate::ring::arena::Block;
 use crate::shard::stage::Records;
 use crate::split::{Splitter, Tallied};
+use crate::stream::ops::transform::MISSING;
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::lower::Gather;
 use crate::stream::plan::rdd::Record;
@@ -11,16 +12,15 @@ use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Counts the records of each batch: Spark's `count`. They are counted in the shards, nothing is kept.
+    /// Counts the records of each batch, in the shards: Spark's `count`. No record is kept.
     ///
-    /// One number a batch, `0` when nothing came; in the PySpark [`Dialect`] no number then.
+    /// Each batch is one number. A batch without input is `0`, except in the PySpark [`Dialect`],
+    /// where it is empty.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// ssc.socket_text_stream("localhost", 9999)?.count().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// assert_eq!(run_lines("to be\nor not\n", |lines| Ok(lines.count()))?, [2]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn count(&self) -> RddStream<'c, u64> {
         let skips_empty = self.context.dialect() == Dialect::PySpark;
@@ -28,7 +28,7 @@ impl<'c, R: Records> DStream<'c, R> {
             "count",
             self.stream,
             self.records.clone(),
-            Count,
+            CountRecords,
             move |(), count| {
                 let is_left_out = skips_empty && count == 0;
                 Some((!is_left_out).then_some(count).into_iter().collect())
@@ -37,10 +37,10 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-struct Count;
+struct CountRecords;
 
-impl Gather for Count {
-    /// The tally says it.
+impl Gather for CountRecords {
+    /// The tally has the number.
     type Sum = ();
 
     fn block<R: Records>(
@@ -59,16 +59,19 @@ impl Gather for Count {
 impl<'c, T: Record> RddStream<'c, T> {
     /// Counts the records of each batch: Spark's `count`.
     ///
-    /// One number a batch, `0` when there is no record; in the PySpark [`Dialect`] nothing when there is
-    /// no partition either, as in a batch in which nothing came.
+    /// Each batch is one number. A batch without partitions, such as one without input, is `0`,
+    /// except in the PySpark [`Dialect`], where it is empty.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// assert_eq!(run_batches([vec!["a", "b"], vec![]], |words| Ok(words.count()))?, [[2], [0]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn count(&self) -> RddStream<'c, u64> {
         let skips_empty = self.context.dialect() == Dialect::PySpark;
         self.derive_at("count", move |rdd, time| match rdd {
             None if skips_empty => Ok(None),
-            None => Err(Failure::no_parent(
-                "Couldn't generate RDD from parent",
-                time,
-            )),
+            None => Err(Failure::no_parent(MISSING, time)),
             Some(rdd) => {
                 let is_left_out = skips_empty && rdd.partition_count() == 0;
                 let count = (!is_left_out).then_some(rdd.len() as u64);

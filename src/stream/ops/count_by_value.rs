@@ -1,11 +1,11 @@
-//! `count_by_value`: how often each record occurs.
+//! `count_by_value`: the number of occurrences of each record.
 
 use std::sync::Arc;
 
 use crate::engine::plan::{CountTokens, Pipeline};
 use crate::shard::stage::Records;
 use crate::stream::plan::group::Groups;
-use crate::stream::plan::lower::{Values, keyed};
+use crate::stream::plan::lower::{FoldTables, keyed};
 use crate::stream::plan::rdd::{Key, Rdd};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -13,23 +13,31 @@ use crate::stream::program::reduced::Reduced;
 use crate::table::add;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Counts equal records of a batch: Spark's `countByValue`, and the tutorial's `map` and
-    /// `reduceByKey` in one. The counts of lines and words are checked against the bytes that came in.
+    /// Counts the occurrences of each record of a batch: Spark's `countByValue`, and the `map` and
+    /// `reduceByKey` of its word count in one.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// ssc.socket_text_stream("localhost", 9999)?.count_by_value().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// It is the fastest way to count. The counts of lines and words are checked against the bytes
+    /// received.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let counts = run_lines("to be or\nnot to be", |lines| Ok(lines.split(b' ').count_by_value().top(2)))?;
+    /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn count_by_value(&self) -> Reduced<'c, u64> {
-        // Lines and words as they are have a faster stage than records some function made.
+        // Lines and words have a faster stage than records that a function made.
         let node: Arc<dyn Pipeline> = match self.records.plain() {
             Some(rule) => Arc::new(CountTokens::new(self.stream, rule)),
             None => {
                 let records = self.records.clone();
-                keyed(self.stream, records, one_each, add, Values::ones())
+                keyed(
+                    self.stream,
+                    records,
+                    |record| (record, 1),
+                    add,
+                    FoldTables::ones(),
+                )
             }
         };
         self.context.reduced("count_by_value", node)
@@ -37,15 +45,24 @@ impl<'c, R: Records> DStream<'c, R> {
 }
 
 impl<'c, T: Key> RddStream<'c, T> {
-    /// Counts equal records of a batch: Spark's `countByValue`. They come out in the order in which they
-    /// were first seen.
+    /// Counts the occurrences of each record of a batch: Spark's `countByValue`.
+    ///
+    /// Records are in the order in which they were first seen.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let counts = run_batches([vec!["a", "b", "a"], vec![]], |words| Ok(words.count_by_value()))?;
+    /// assert_eq!(counts, [vec![("a", 2), ("b", 1)], vec![]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn count_by_value(&self) -> RddStream<'c, (T, u64)> {
         self.derive("count_by_value", Rdd::count_by_value)
     }
 }
 
 impl<T: Key> Rdd<T> {
-    /// Counts equal records. They come out in the order in which they were first seen, in one partition.
+    /// Counts the occurrences of each record. Records are in the order in which they were first
+    /// seen, in one partition.
     pub fn count_by_value(&self) -> Rdd<(T, u64)> {
         let mut counts: Groups<'_, T, u64> = Groups::new();
         for record in self.iter() {
@@ -56,8 +73,4 @@ impl<T: Key> Rdd<T> {
             .map(|(record, count)| (record.clone(), count))
             .collect()
     }
-}
-
-fn one_each(record: &[u8]) -> (&[u8], u64) {
-    (record, 1)
 }

@@ -6,8 +6,9 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-/// Python's `line.split(" ")` for one separator byte: every separator separates, empty words count, and
-/// an empty line is one empty word.
+/// The rule of Python's `line.split(" ")`, for a separator of one byte.
+///
+/// Every separator separates, empty words count, and an empty line is one empty word.
 ///
 /// ```
 /// use microtally::prelude::*;
@@ -17,8 +18,9 @@ pub fn split(separator: u8) -> Rule {
     Rule::Split(separator)
 }
 
-/// Python's `line.split()` for ASCII: runs of space, `\t`, `\n`, `\v`, `\f`, `\r` separate, and there are
-/// no empty words.
+/// The rule of Python's `line.split()`, for ASCII.
+///
+/// Runs of space, `\t`, `\n`, `\v`, `\f` and `\r` separate, so there are no empty words.
 ///
 /// ```
 /// use microtally::prelude::*;
@@ -29,70 +31,70 @@ pub fn split_whitespace() -> Rule {
 }
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Splits each record: Spark's `flatMap(lambda line: line.split(" "))`. Lines are split by vector code,
-    /// whole blocks at once; other records one by one, which costs a search for each word.
+    /// Splits each record by `rule`: Spark's `flatMap(lambda line: line.split(" "))`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// lines.flat_map(split(b' ')).count_by_value().pprint(10);
-    /// // Of lines such as `x,y z`: the words of the first field, then of those what dashes separate.
-    /// let words = lines.field(0, b',').flat_map(split_whitespace());
-    /// words.flat_map(split(b'-')).count_by_value().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// Lines are split by vector code, whole blocks at once. Other records are split one by one,
+    /// which costs a search for each word.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::stream::run_lines;
+    /// let words = run_lines("to be,or\nnot", |lines| {
+    ///     Ok(lines.flat_map(split_whitespace()).flat_map(split(b',')).records())
+    /// })?;
+    /// assert_eq!(words, [&b"to"[..], b"be", b"or", b"not"]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
-    /// A record that is no line may hold a line end, if [`map_slice`](Self::map_slice) or
-    /// [`flat_map_with`](Self::flat_map_with) brought one in. Python's methods of `bytes` say what is made
-    /// of it: `split(separator)` and `split()`, and for [`Rule::Lines`] `splitlines()`, but that an empty
-    /// record is one empty line.
+    /// A record that is not a line may contain line ends, from [`map_slice`](Self::map_slice) or
+    /// [`flat_map_with`](Self::flat_map_with). It is split as Python splits `bytes`: by
+    /// `split(separator)` and `split()`, and for [`Rule::Lines`] by `splitlines()`, except that an
+    /// empty record is one empty line.
     pub fn flat_map(&self, rule: Rule) -> DStream<'c, Tokens<R>> {
         self.with(Tokens::of(self.records.clone(), rule))
     }
 
     /// Splits each record at every `separator`: [`flat_map`](Self::flat_map) with [`split`].
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// ssc.socket_text_stream("localhost", 9999)?.split(b' ').count_by_value().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// assert_eq!(run_lines("a  b\n", |lines| Ok(lines.split(b' ').records()))?, [&b"a"[..], b"", b"b"]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn split(&self, separator: u8) -> DStream<'c, Tokens<R>> {
         self.flat_map(split(separator))
     }
 
-    /// Splits each record at runs of blanks: [`flat_map`](Self::flat_map) with [`split_whitespace`].
+    /// Splits each record at runs of blanks: [`flat_map`](Self::flat_map) with
+    /// [`split_whitespace`].
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// ssc.socket_text_stream("localhost", 9999)?.split_whitespace().count_by_value().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// assert_eq!(run_lines("a  b\n", |lines| Ok(lines.split_whitespace().records()))?, [b"a", b"b"]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn split_whitespace(&self) -> DStream<'c, Tokens<R>> {
         self.flat_map(split_whitespace())
     }
 
-    /// Calls `f` with each record; what it emits are the records of the new stream. They are slices of
-    /// the record, so nothing is copied; emitting costs one indirect call.
+    /// Makes any number of records of each record, those that `f` emits: Spark's `flatMap` with a
+    /// function.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// let errors = lines.flat_map_with(|line, out| {
-    ///     if let Some(host) = line.strip_prefix(b"ERROR ") {
-    ///         out.emit(host);
-    ///     }
-    /// });
-    /// errors.count_by_value().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// What is emitted are slices of the record, so nothing is copied. Each costs one indirect
+    /// call.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let hosts = run_lines("ERROR web1\nINFO web2", |lines| {
+    ///     let hosts = lines.flat_map_with(|line, out| {
+    ///         if let Some(host) = line.strip_prefix(b"ERROR ") {
+    ///             out.emit(host);
+    ///         }
+    ///     });
+    ///     Ok(hosts.records())
+    /// })?;
+    /// assert_eq!(hosts, [b"web1"]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn flat_map_with<F>(&self, f: F) -> DStream<'c, FlatMapWith<R, F>>
     where
@@ -105,6 +107,13 @@ impl<'c, R: Records> DStream<'c, R> {
 
 impl<'c, T: Record> RddStream<'c, T> {
     /// Makes any number of records of each record: Spark's `flatMap`.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let repeated = run_batches([vec![1, 2]], |numbers| Ok(numbers.flat_map(|n| vec![*n; *n])))?;
+    /// assert_eq!(repeated, [[1, 2, 2]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn flat_map<U: Record, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(&T) -> I + Send + 'static,
@@ -120,7 +129,8 @@ impl<T> Rdd<T> {
     }
 }
 
-/// Takes the records a [`flat_map_with`](DStream::flat_map_with) function makes of one record.
+/// Receives the records that the function of [`flat_map_with`](DStream::flat_map_with) makes of one
+/// record.
 pub struct Emitter<'e, 'b> {
     emit: &'e mut dyn FnMut(&'b [u8]),
 }
@@ -128,7 +138,7 @@ pub struct Emitter<'e, 'b> {
 debug_fields!([] Emitter<'_, '_>, "Emitter");
 
 impl<'b> Emitter<'_, 'b> {
-    /// Adds a record: a slice of the record at hand, or bytes that live as long.
+    /// Adds a record: a slice of the current record, or bytes that live as long.
     #[inline]
     pub fn emit(&mut self, record: &'b [u8]) {
         (self.emit)(record);

@@ -1,20 +1,28 @@
-//! `group_by_key`: the values of a key together.
+//! `group_by_key`: the values of each key together.
 
 use crate::stream::plan::group::Groups;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
-    /// Gathers the values of each key of a batch, in their order: Spark's `groupByKey`. Keys come out in
-    /// the order in which they were first seen.
+    /// Gathers the values of each key of a batch, in their order: Spark's `groupByKey`.
+    ///
+    /// Keys are in the order in which they were first seen.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let groups = run_batches([vec![("a", 1), ("b", 2), ("a", 3)]], |pairs| Ok(pairs.group_by_key()))?;
+    /// assert_eq!(groups, [[("a", vec![1, 3]), ("b", vec![2])]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn group_by_key(&self) -> RddStream<'c, (K, Vec<V>)> {
         self.derive("group_by_key", Rdd::group_by_key)
     }
 }
 
 impl<K: Key, V: Clone> Rdd<(K, V)> {
-    /// Gathers the values of each key, in their order. Keys come out in the order in which they were first
-    /// seen, in one partition.
+    /// Gathers the values of each key, in their order. Keys are in the order in which they were
+    /// first seen, in one partition.
     pub fn group_by_key(&self) -> Rdd<(K, Vec<V>)> {
         let mut groups: Groups<'_, K, Vec<V>> = Groups::new();
         for (key, value) in self.iter() {

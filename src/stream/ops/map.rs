@@ -1,4 +1,4 @@
-//! `map`: a record becomes a key and a value.
+//! `map`, `map_to`, `records`: each record becomes a key and a value, or a record of any type.
 
 use crate::shard::stage::Records;
 use crate::split::{Splitter, Tallied};
@@ -8,41 +8,42 @@ use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Makes a key and a value of each record: Spark's `map(lambda word: (word, 1))`. The key is a slice
-    /// of the record, or bytes that live as long; it is copied only when it is first seen.
+    /// Makes a key and a value of each record: Spark's `map(lambda word: (word, 1))`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// let longest = words.map(|word| (&word[..word.len().min(1)], word.len())).reduce_by_key(usize::max);
-    /// longest.pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// The key is a slice of the record, or bytes that live as long. It is copied only when it is
+    /// first seen. A fold such as [`reduce_by_key`](PairStream::reduce_by_key) follows.
+    /// [`map_key`](Self::map_key) makes keys that are not in the record.
+    ///
     /// ```
-    pub fn map<V, M>(&self, map: M) -> Pairs<'c, R, M>
+    /// use microtally::stream::run_lines;
+    /// let longest = run_lines("apple ant bee", |lines| {
+    ///     let lengths = lines.split(b' ').map(|word| (&word[..1], word.len()));
+    ///     Ok(lengths.reduce_by_key(usize::max).top(10))
+    /// })?;
+    /// assert_eq!(longest, [("a".into(), 5), ("b".into(), 3)]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn map<V, M>(&self, map: M) -> PairStream<'c, R, M>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     {
-        Pairs {
+        PairStream {
             stream: self.clone(),
             map,
         }
     }
 
-    /// Makes a record of any type of each record of bytes: Spark's `map(lambda line: len(line))`. `f` is
-    /// called in the shards; what it gives is gathered, a partition for each block that was read, in the
-    /// order of arrival. A block for which it panics is kept until the windows and states that need the batch
-    /// have it: then `f` is called again for the whole block.
+    /// Makes a record of any type of each record of bytes: Spark's `map(lambda line: len(line))`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// lines.map_to(|line| line.len()).reduce(usize::max).pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// `f` is called in the shards. Its results are gathered in the order of arrival; each block
+    /// that was read becomes a partition. If `f` panics, the batch fails and the block is kept.
+    /// When a window or a state needs the batch later, `f` is called again for the whole block.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// assert_eq!(run_lines("a\nbcd\n", |lines| Ok(lines.map_to(|line| line.len())))?, [1, 3]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn map_to<T: Record>(
         &self,
@@ -52,7 +53,14 @@ impl<'c, R: Records> DStream<'c, R> {
         context.made_per_block("map_to", self.stream, records, MapTo(f))
     }
 
-    /// Copies the records out of the shards: the way to everything the batch plane has.
+    /// Copies the records out of the shards, in the order of arrival: the way to all operators of
+    /// the batch plane.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// assert_eq!(run_lines("b\na\n", |lines| Ok(lines.records()))?, [b"b", b"a"]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn records(&self) -> RddStream<'c, Vec<u8>> {
         self.map_to(<[u8]>::to_vec)
     }
@@ -75,6 +83,12 @@ impl<T: Record, F: Fn(&[u8]) -> T + Send + Sync + 'static> PerBlock<T> for MapTo
 
 impl<'c, T: Record> RddStream<'c, T> {
     /// Makes a record of each record: Spark's `map`.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// assert_eq!(run_batches([vec![1, 2]], |numbers| Ok(numbers.map(|n| n * 10)))?, [[10, 20]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn map<U: Record>(&self, f: impl Fn(&T) -> U + Send + 'static) -> RddStream<'c, U> {
         self.derive("map", move |rdd| rdd.map(&f))
     }
@@ -87,10 +101,11 @@ impl<T> Rdd<T> {
     }
 }
 
-/// A stream of keys and values; see [`reduce_by_key`](Pairs::reduce_by_key).
-pub struct Pairs<'c, R, M> {
+/// A stream of keys and values, made by [`map`](DStream::map). A fold by key makes a stream of
+/// tables of it.
+pub struct PairStream<'c, R, M> {
     pub(crate) stream: DStream<'c, R>,
     pub(crate) map: M,
 }
 
-debug_fields!(['c, R, M] Pairs<'c, R, M>, "Pairs", stream);
+debug_fields!(['c, R, M] PairStream<'c, R, M>, "PairStream", stream);

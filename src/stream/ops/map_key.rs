@@ -1,32 +1,32 @@
-//! `map_key`, `map_key_with`: a record becomes a key that is made, and a value.
+//! `map_key`, `map_key_with`: each record becomes a newly made key and a value.
 
 use crate::shard::stage::Records;
-use crate::stream::plan::lower::{Values, computed};
+use crate::stream::plan::lower::{FoldTables, computed};
 use crate::stream::program::context::DStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::add;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Makes a key and a value of each record, the key being bytes that need not be in the record: Spark's
-    /// `map(lambda line: (f(line), 1))`. `map` puts the key behind what it is given, which is empty, and
-    /// returns its value; a record for which it returns nothing has no key and is left out.
+    /// Makes a key and a value of each record, where the key need not be in the record: Spark's
+    /// `map(lambda line: (f(line), 1))`.
     ///
-    /// The key is made in memory that is used again for the next one, so nothing is allocated for a key that
-    /// is known. [`map`](Self::map) is faster for keys that are slices of their records.
+    /// `map` writes the key into an empty buffer and returns the value. A record for which it
+    /// returns `None` is skipped. The buffer is reused, so nothing is allocated for a known key.
+    /// [`map`](Self::map) is faster for keys that are slices of their records.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// let lower_case = words.map_key(|word, key| {
-    ///     key.extend(word.iter().map(u8::to_ascii_lowercase));
-    ///     (!word.is_empty()).then_some(1u64)
-    /// });
-    /// lower_case.reduce_by_key(|a, b| a + b).pprint(10);
-    /// # ssc.start()?.await_termination() }
     /// ```
-    #[allow(clippy::type_complexity)] // It is nowhere else, and says what `reduce_by_key` asks for.
+    /// use microtally::stream::run_lines;
+    /// let counts = run_lines("To be\nto  be", |lines| {
+    ///     let lower_case = lines.split(b' ').map_key(|word, key| {
+    ///         key.extend(word.iter().map(u8::to_ascii_lowercase));
+    ///         (!word.is_empty()).then_some(1)
+    ///     });
+    ///     Ok(lower_case.reduce_by_key(|a, b| a + b).top(10))
+    /// })?;
+    /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    #[allow(clippy::type_complexity)] // It is nowhere else, and says what `reduce_by_key` requires.
     pub fn map_key<V, M>(
         &self,
         map: M,
@@ -44,25 +44,26 @@ impl<'c, R: Records> DStream<'c, R> {
         self.map_key_with(nothing as fn(), move |(), record, key| map(record, key))
     }
 
-    /// As [`map_key`](Self::map_key), with something that `map` may change from record to record: a parser,
-    /// memory to work in. `init` makes one for each shard, and a new one after `map` has panicked. What is
-    /// kept in it must not change the result: which shard a record gets to is left to chance.
+    /// As [`map_key`](Self::map_key), but `map` also gets a state of its shard to work with: a
+    /// parser, a buffer. Spark's `mapPartitions` is used for that.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// // Lines whose letters are the same, in any order.
-    /// let letters = lines.map_key_with(Vec::new, |sorted, line, key| {
-    ///     sorted.clear();
-    ///     sorted.extend_from_slice(line);
-    ///     sorted.sort_unstable();
-    ///     key.extend_from_slice(sorted);
-    ///     Some(1u64)
-    /// });
-    /// letters.reduce_by_key(|a, b| a + b).pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// `init` makes the state of each shard, and a new one after `map` has panicked. The state must
+    /// not change the result, because any shard may get any record.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let anagrams = run_lines("tea\neat\nto", |lines| {
+    ///     let letters = lines.map_key_with(Vec::new, |letters, line, key| {
+    ///         letters.clear();
+    ///         letters.extend_from_slice(line);
+    ///         letters.sort_unstable();
+    ///         key.extend_from_slice(letters);
+    ///         Some(1)
+    ///     });
+    ///     Ok(letters.reduce_by_key(|a, b| a + b).top(10))
+    /// })?;
+    /// assert_eq!(anagrams, [("aet".into(), 2), ("ot".into(), 1)]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn map_key_with<S, V, I, M>(&self, init: I, map: M) -> MapKey<'c, R, I, M>
     where
@@ -79,7 +80,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-/// A stream of keys that are made, and values; see [`map_key`](DStream::map_key).
+/// A stream of newly made keys and values, made by [`map_key`](DStream::map_key).
 pub struct MapKey<'c, R, I, M> {
     stream: DStream<'c, R>,
     init: I,
@@ -89,8 +90,11 @@ pub struct MapKey<'c, R, I, M> {
 debug_fields!(['c, R, I, M] MapKey<'c, R, I, M>, "MapKey", stream);
 
 impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
-    /// Folds the values of each key of a batch, as [`reduce_by_key`](crate::stream::Pairs::reduce_by_key) does:
-    /// `reduce` must be associative and commutative. The batch's tokens are the records that had a key.
+    /// Folds the values of each key of a batch: Spark's `reduceByKey`. See
+    /// [`PairStream::reduce_by_key`](crate::stream::PairStream::reduce_by_key).
+    ///
+    /// The batch's tokens are the records that were not skipped. [`map_key`](DStream::map_key) has
+    /// an example.
     pub fn reduce_by_key<S, V, F>(self, reduce: F) -> Reduced<'c, V>
     where
         S: Send + 'static,
@@ -101,20 +105,21 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
     {
         let MapKey { stream, init, map } = self;
         let (number, records) = (stream.stream, stream.records);
-        let node = computed(number, records, init, map, reduce, Values::any());
+        let node = computed(number, records, init, map, reduce, FoldTables::any());
         stream.context.reduced("reduce_by_key", node)
     }
 
-    /// Counts the records of each key: what [`reduce_by_key`](Self::reduce_by_key) makes of ones, and with a
-    /// memory limit as exact as [`count_by_value`](DStream::count_by_value).
+    /// Counts the records of each key: [`reduce_by_key`](Self::reduce_by_key) with sums of ones.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// lines.map_key(|line, key| Some(key.extend(line.iter().rev()))).count_by_key().pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// With a memory limit it is as exact as [`count_by_value`](DStream::count_by_value).
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let counts = run_lines("ab\nab\n", |lines| {
+    ///     Ok(lines.map_key(|line, key| Some(key.extend(line.iter().rev()))).count_by_key().top(10))
+    /// })?;
+    /// assert_eq!(counts, [("ba".into(), 2)]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn count_by_key<S>(self) -> Reduced<'c, u64>
     where
@@ -127,7 +132,7 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
             map(state, record, key).map(|()| 1u64)
         };
         let (number, records) = (stream.stream, stream.records);
-        let node = computed(number, records, init, ones, add, Values::ones());
+        let node = computed(number, records, init, ones, add, FoldTables::ones());
         stream.context.reduced("count_by_key", node)
     }
 }

@@ -1,10 +1,17 @@
-//! `map_values`, `flat_map_values`: new values, the same keys.
+//! `map_values`, `flat_map_values`: new values for the same keys.
 
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
-    /// Makes a value of each value and keeps its key: Spark's `mapValues`.
+    /// Makes a value of each value, with the same key: Spark's `mapValues`.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let negative = run_batches([vec![("a", 1), ("b", 2)]], |pairs| Ok(pairs.map_values(|n| -n)))?;
+    /// assert_eq!(negative, [[("a", -1), ("b", -2)]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn map_values<W: Record>(
         &self,
         f: impl Fn(&V) -> W + Send + 'static,
@@ -12,7 +19,14 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
         self.derive("map_values", move |rdd| rdd.map_values(&f))
     }
 
-    /// Makes any number of values of each value, each with its key: Spark's `flatMapValues`.
+    /// Makes any number of values of each value, with the same key: Spark's `flatMapValues`.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let below = run_batches([vec![("a", 1), ("b", 2)]], |pairs| Ok(pairs.flat_map_values(|n| 0..*n)))?;
+    /// assert_eq!(below, [[("a", 0), ("b", 0), ("b", 1)]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn flat_map_values<W: Record, I: IntoIterator<Item = W>>(
         &self,
         f: impl Fn(&V) -> I + Send + 'static,
@@ -22,12 +36,12 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
 }
 
 impl<K: Clone, V> Rdd<(K, V)> {
-    /// Makes a value of each value and keeps its key.
+    /// Makes a value of each value, with the same key.
     pub fn map_values<W>(&self, f: impl Fn(&V) -> W) -> Rdd<(K, W)> {
         self.map(|(key, value)| (key.clone(), f(value)))
     }
 
-    /// Makes any number of values of each value, each with its key.
+    /// Makes any number of values of each value, with the same key.
     pub fn flat_map_values<W, I: IntoIterator<Item = W>>(
         &self,
         f: impl Fn(&V) -> I,

@@ -1,4 +1,4 @@
-//! `map_with_state`: a state a key, looked at only where something came.
+//! `map_with_state`: a state per key, touched only by new records and timeouts.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -7,16 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::guarded;
-use crate::stream::ops::state_map::{Before, StateMap, Touch, Undo};
+use crate::stream::ops::state_map::{PreviousState, StateMap, Touch, Undo};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::{BatchTime, as_ms};
 
-/// The state of the key at hand, in a function of [`map_with_state`](RddStream::map_with_state).
+/// The state of the current key, in a function of [`map_with_state`](RddStream::map_with_state):
+/// Spark's `State`.
 #[derive(Debug)]
 pub struct State<S> {
     state: Option<S>,
-    /// What the state was, once it has changed.
+    /// The state before the call, once it has changed.
     before: Option<S>,
     is_updated: bool,
     is_removed: bool,
@@ -34,7 +35,7 @@ impl<S> State<S> {
         }
     }
 
-    /// Whether there is a state.
+    /// Returns `true` if the key has a state.
     pub fn exists(&self) -> bool {
         self.state.is_some()
     }
@@ -43,12 +44,13 @@ impl<S> State<S> {
     ///
     /// # Panics
     ///
-    /// There is none: `State is not set`, which fails the batch. [`get_option`](Self::get_option) does not.
+    /// Panics with `State is not set` if there is none, which fails the batch.
+    /// [`get_option`](Self::get_option) does not.
     pub fn get(&self) -> &S {
         self.state.as_ref().expect("State is not set")
     }
 
-    /// The state, if there is one.
+    /// The state, if any.
     pub fn get_option(&self) -> Option<&S> {
         self.state.as_ref()
     }
@@ -57,7 +59,7 @@ impl<S> State<S> {
     ///
     /// # Panics
     ///
-    /// It has been removed, or is timing out.
+    /// Panics if the state has been removed, or is timing out.
     pub fn update(&mut self, state: S) {
         assert!(
             !self.is_removed,
@@ -72,11 +74,11 @@ impl<S> State<S> {
         self.is_updated = true;
     }
 
-    /// Removes the state: the key is forgotten.
+    /// Removes the state, and forgets the key.
     ///
     /// # Panics
     ///
-    /// It has been removed, or is timing out.
+    /// Panics if the state has been removed, or is timing out.
     pub fn remove(&mut self) {
         assert!(
             !self.is_timing_out,
@@ -107,14 +109,15 @@ impl<S> State<S> {
         }
     }
 
-    /// Whether nothing came for the key for as long as the timeout: the state is removed when the function
-    /// returns.
+    /// Returns `true` if the key had no record for longer than the timeout. Its state is removed
+    /// when the function returns.
     pub fn is_timing_out(&self) -> bool {
         self.is_timing_out
     }
 }
 
-/// What [`map_with_state`](RddStream::map_with_state) does: a function, states to begin with, a timeout.
+/// The settings of [`map_with_state`](RddStream::map_with_state): a function, initial states, a
+/// timeout.
 pub struct StateSpec<K, S, F> {
     function: F,
     initial: Vec<(K, S)>,
@@ -124,8 +127,9 @@ pub struct StateSpec<K, S, F> {
 debug_fields!([K, S, F] StateSpec<K, S, F>, "StateSpec", timeout_ms);
 
 impl<K, S, F> StateSpec<K, S, F> {
-    /// A spec with a function of the batch's time, a key, a value and the key's state. The value is `None`
-    /// when the key times out. What it gives, if anything, is a record of the result.
+    /// Creates a spec. `function` gets the batch's time, a key, a value and the key's state; the
+    /// value is `None` if the key times out. What it returns, if anything, is a record of the
+    /// result.
     pub fn function<V, U>(function: F) -> Self
     where
         F: Fn(BatchTime, &K, Option<&V>, &mut State<S>) -> Option<U> + Send + 'static,
@@ -137,33 +141,33 @@ impl<K, S, F> StateSpec<K, S, F> {
         }
     }
 
-    /// States before the first batch. They are as old as the first batch.
+    /// Sets the states before the first batch. Their age is that of the first batch.
     pub fn initial_state(mut self, states: impl IntoIterator<Item = (K, S)>) -> Self {
         self.initial = states.into_iter().collect();
         self
     }
 
-    /// Forgets a key for which nothing came for longer than `duration`, after calling the function with no
-    /// value once. Unlike Spark, which looks every ten batches, this happens at the first batch at which it
-    /// is due.
+    /// Sets the timeout. A key without records for longer than `duration` is forgotten, after one
+    /// call of the function without a value. That happens in the first batch in which it is due;
+    /// Spark checks every ten batches.
     pub fn timeout(mut self, duration: Duration) -> Self {
         self.timeout_ms = Some(as_ms(duration));
         self
     }
 }
 
-/// The stream that [`map_with_state`](RddStream::map_with_state) makes. It is the [`RddStream`] of what
-/// the function gave in each batch.
+/// The stream of [`map_with_state`](RddStream::map_with_state): an [`RddStream`] of what the
+/// function returned in each batch, and a source of snapshots.
 pub struct MapWithState<'c, K, S, U> {
     mapped: RddStream<'c, U>,
     steps: RddStream<'c, TouchedAndSnapshot<K, S, U>>,
-    /// Makes the snapshots, if somebody wants them.
+    /// Makes the snapshots, if there is a stream of them.
     snapshot: Arc<OnceLock<Snapshot<K, S>>>,
 }
 
 debug_fields!(['c, K, S, U] MapWithState<'c, K, S, U>, "MapWithState", mapped);
 
-/// What comes of a batch: what the function gave, and all states, if somebody wants them.
+/// The results of a batch: what the function returned, and all states if there is a stream of them.
 type TouchedAndSnapshot<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);
 
 type Snapshot<K, S> = fn(&StateMap<K, S>) -> Rdd<(K, S)>;
@@ -177,8 +181,8 @@ impl<'c, K, S, U> Deref for MapWithState<'c, K, S, U> {
 }
 
 impl<'c, K: Key, S: Record + Clone, U: Record> MapWithState<'c, K, S, U> {
-    /// All keys with their states, after each batch: Spark's `stateSnapshots`. A batch costs as much as
-    /// there are keys.
+    /// All keys with their states after each batch, in no particular order: Spark's
+    /// `stateSnapshots`. A batch costs as much as there are keys.
     pub fn state_snapshots(&self) -> RddStream<'c, (K, S)> {
         self.snapshot.get_or_init(|| {
             |states| {
@@ -196,34 +200,30 @@ impl<'c, K: Key, S: Record + Clone, U: Record> MapWithState<'c, K, S, U> {
 }
 
 impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
-    /// Keeps a state for each key and calls the spec's function for each record, in their order: Spark's
-    /// `mapWithState`. A batch costs what came in it and what timed out, however many keys there are.
+    /// Keeps a state for each key, and calls the spec's function with each record, in their order:
+    /// Spark's `mapWithState`. The result has what the function returns.
     ///
-    /// When the function panics, or a batch of this stream fails, the batch of the result fails and the
-    /// states stay as they were; a state that the function changes in place, as a lock allows, is not put
-    /// back. At the next batch the missed one is mapped first. The records of up to 128 missed batches in a
-    /// row are kept; when one more fails, the states are lost, and all later batches of the result fail.
+    /// A batch costs what came in it and what timed out, however many keys there are.
     ///
     /// ```
-    /// use microtally::prelude::*;
-    /// use microtally::stream::{RddQueue, State, StateSpec};
-    ///
-    /// let ssc = StreamingContext::new(Duration::from_millis(5))?;
-    /// let queue: RddQueue<(&str, u32)> = [vec![("a", 1), ("b", 2)], vec![("a", 5)]].into_iter().collect();
-    /// let spec = StateSpec::function(|_time, key: &&str, value: Option<&u32>, sum: &mut State<u32>| {
-    ///     let total = sum.get_option().unwrap_or(&0) + value?;
-    ///     sum.update(total);
-    ///     Some(format!("{key} {total}"))
-    /// });
-    /// let (out, totals) = std::sync::mpsc::channel();
-    /// ssc.queue_stream(&queue, true, None).map_with_state(spec).for_each_batch(move |rdd, _| {
-    ///     let _ = out.send(rdd.to_vec());
-    /// });
-    /// ssc.stop_after(2)?;
-    /// ssc.start()?.await_termination()?;
-    /// assert_eq!(totals.iter().collect::<Vec<_>>(), [vec!["a 1", "b 2"], vec!["a 6"]]);
+    /// use microtally::stream::{State, StateSpec, run_batches};
+    /// let totals = run_batches([vec![("a", 1), ("b", 2)], vec![("a", 5)]], |pairs| {
+    ///     let spec = StateSpec::function(|_time, key: &&str, value: Option<&u32>, sum: &mut State<u32>| {
+    ///         let total = sum.get_option().unwrap_or(&0) + value?;
+    ///         sum.update(total);
+    ///         Some(format!("{key} {total}"))
+    ///     });
+    ///     Ok((*pairs.map_with_state(spec)).clone())
+    /// })?;
+    /// assert_eq!(totals, [vec!["a 1", "b 2"], vec!["a 6"]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
+    ///
+    /// If the function panics, or a batch of this stream fails, the batch of the result fails and
+    /// the states stay as they were, except those that the function changed in place, as a lock
+    /// allows. At the next batch the missed one is mapped first. The records of up to 128 missed
+    /// batches in a row are kept. If one more fails, the states are lost, and all later batches of
+    /// the result fail.
     pub fn map_with_state<S, U, F>(&self, spec: StateSpec<K, S, F>) -> MapWithState<'c, K, S, U>
     where
         S: Record,
@@ -277,11 +277,11 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
     }
 }
 
-/// The states, and what undoes what the batch at hand has changed.
+/// The states, and the undo log of the current batch.
 struct States<K, S> {
     map: StateMap<K, S>,
     undo: Undo<K, S>,
-    /// Not within a batch, whose end was not reached or undone.
+    /// `false` during a batch, and after one that was neither finished nor undone.
     is_whole: bool,
 }
 
@@ -298,11 +298,11 @@ impl<K: Key, S> States<K, S> {
         self.is_whole = true;
     }
 
-    /// Calls the function with the state of `key`, and keeps what it makes of it.
+    /// Calls the function with the state of `key`, and keeps the new state.
     ///
     /// # Panics
     ///
-    /// When the function does, after everything of this batch was undone. So with `time_out`.
+    /// Panics if the function does, after this batch was undone. So does `time_out`.
     fn call<U>(
         &mut self,
         key: &K,
@@ -327,30 +327,31 @@ impl<K: Key, S> States<K, S> {
                 return mapped;
             }
             (Some(kept), touch) => {
-                // Each state a batch begins with is kept once, however often it changes.
+                // Each state that a batch begins with is saved once, however often it changes.
                 let is_saved = touch.is_none_or(|old| is_changed || self.map.is_saved(old));
                 match touch {
                     Some(old) if self.map.is_saved(old) => {}
                     Some(old) if is_changed => {
                         let before = state.before.expect("the function has changed it");
-                        self.undo.push((owned.clone(), Before::Was(before, old)));
+                        self.undo
+                            .push((owned.clone(), PreviousState::Was(before, old)));
                     }
                     Some(old) if self.map.is_new(old) => {}
-                    Some(old) => self.undo.push((owned.clone(), Before::Touched(old))),
-                    None => self.undo.push((owned.clone(), Before::Missing)),
+                    Some(old) => self.undo.push((owned.clone(), PreviousState::Touched(old))),
+                    None => self.undo.push((owned.clone(), PreviousState::Missing)),
                 }
                 self.map.put_back(owned, kept, time, touch, is_saved);
             }
             (None, Some(old)) if !self.map.is_saved(old) => {
                 let before = state.before.expect("the function has removed it");
-                self.undo.push((owned, Before::Was(before, old)));
+                self.undo.push((owned, PreviousState::Was(before, old)));
             }
             (None, _) => {}
         }
         mapped
     }
 
-    /// Calls the function with the state of a key that times out, which is removed.
+    /// Removes the state of a key that times out, and calls the function with it.
     fn time_out<U>(
         &mut self,
         key: &K,
@@ -363,14 +364,14 @@ impl<K: Key, S> States<K, S> {
         match called {
             Ok(mapped) => {
                 let (before, touch) = before.expect("a state that times out does not change");
-                self.undo.push((owned, Before::Was(before, touch)));
+                self.undo.push((owned, PreviousState::Was(before, touch)));
                 mapped
             }
             Err(panic) => self.give_up(owned, before, panic),
         }
     }
 
-    /// The function has panicked, with a state that was `before`: undoes the batch.
+    /// The function panicked, with a state that was `before`: undoes the batch.
     #[cold]
     fn give_up(&mut self, key: K, before: Option<(S, Touch)>, panic: Box<dyn Any + Send>) -> ! {
         if let Some((state, touch)) = before {

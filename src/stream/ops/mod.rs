@@ -6,6 +6,7 @@ pub(crate) mod count;
 pub(crate) mod count_by_value;
 pub(crate) mod field;
 pub(crate) mod filter;
+pub(crate) mod filter_map;
 pub(crate) mod flat_map;
 pub(crate) mod group_by_key;
 pub(crate) mod join;

@@ -13,28 +13,33 @@ use crate::stream::program::reduced::Reduced;
 use crate::time::BatchTime;
 
 impl<V: Value> Reduced<'_, V> {
-    /// Prints the first `count` keys of each batch on standard output, exactly as PySpark's `pprint`
-    /// does, a header for empty batches included; highest value first, equal values in byte order.
+    /// Prints the first `count` keys of each batch to standard output, exactly as PySpark's
+    /// `pprint` does, with a header for empty batches too.
     ///
-    /// An output that cannot be written ends the run.
+    /// The highest value is first; equal values are in byte order of their keys. If it cannot be
+    /// written, the run ends.
     pub fn pprint(&self, count: usize) {
         self.register("pprint", Pyspark::stdout(count));
     }
 }
 
 impl<V: Copy + Send + Sync + 'static> Reduced<'_, V> {
-    /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`. When it panics the batch
-    /// has failed, later ones are still made, and `await_termination` gives the error.
+    /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
+    /// If `f` panics, the batch has failed. Later batches are still made, and `await_termination`
+    /// returns the error.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::sources::Lines;
+    ///
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split_whitespace());
+    /// let words = ssc.source_stream(Lines::of("to be or not to be")).split(b' ');
     /// words.count_by_value().for_each_batch(|batch, time| {
     ///     println!("{} ms: {} different words", time.as_millis(), batch.len());
     /// });
-    /// # ssc.start()?.await_termination() }
+    /// ssc.start()?.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn for_each_batch<F>(&self, f: F)
     where
@@ -43,19 +48,17 @@ impl<V: Copy + Send + Sync + 'static> Reduced<'_, V> {
         self.register("for_each_batch", ForEach(f));
     }
 
-    /// Puts each batch out through `sink`, after the outputs that were registered before.
+    /// Publishes each batch through `sink`, after the outputs that were registered before.
     pub fn output(&self, sink: impl Sink<V> + 'static) {
         self.register("output", sink);
     }
 
     pub(crate) fn register(&self, name: &'static str, mut sink: impl Sink<V> + 'static) {
-        let (held, asked) = (Arc::clone(&self.held), Arc::clone(&self.held));
+        let (published, asked) = (Arc::clone(&self.table), Arc::clone(&self.table));
         let emit = move |now: &mut BatchContext<'_, '_>| {
-            let put_out = |table: &_, stats: &_| sink.emit(&Batch::new(table, stats));
-            match held.map(now.time, put_out)? {
-                None | Some(Ok(())) => Ok(()),
-                Some(Err(error)) => Err(OutputError::Broken(error)),
-            }
+            let emit = |table: &_, stats: &_| sink.emit(&Batch::new(table, stats));
+            let emitted = published.map(now.time, emit)?;
+            emitted.unwrap_or(Ok(())).map_err(OutputError::Broken)
         };
         self.context.add_output(
             self.id,
@@ -82,18 +85,22 @@ where
 }
 
 impl<T: Record> RddStream<'_, T> {
-    /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`. When it panics the batch
-    /// has failed, later ones are still made, and `await_termination` gives the error.
+    /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
+    /// If `f` panics, the batch has failed. Later batches are still made, and `await_termination`
+    /// returns the error.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::sources::Lines;
+    ///
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// lines.map_to(|line| line.len()).for_each_batch(|lengths, time| {
+    /// let lengths = ssc.source_stream(Lines::of("to be\nor not")).map_to(|line| line.len());
+    /// lengths.for_each_batch(|lengths, time| {
     ///     println!("{} ms: longest {:?}", time.as_millis(), lengths.iter().max());
     /// });
-    /// # ssc.start()?.await_termination() }
+    /// ssc.start()?.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn for_each_batch<F>(&self, mut f: F)
     where
@@ -105,10 +112,8 @@ impl<T: Record> RddStream<'_, T> {
         });
     }
 
-    /// Prints the first `count` records of each batch on standard output, as PySpark's `pprint` does, a
-    /// header for empty batches included.
-    ///
-    /// An output that cannot be written ends the run.
+    /// Prints the first `count` records of each batch to standard output, as PySpark's `pprint`
+    /// does, with a header for empty batches too. If it cannot be written, the run ends.
     pub fn pprint(&self, count: usize)
     where
         T: Repr,
@@ -122,8 +127,8 @@ impl<T: Record> RddStream<'_, T> {
         name: &'static str,
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send + 'static,
     ) {
-        let (cell, asked) = (self.cell.clone(), self.cell.clone());
-        let emit = move |now: &mut BatchContext<'_, '_>| match cell.at(now.time)? {
+        let (cache, asked) = (self.cache.clone(), self.cache.clone());
+        let emit = move |now: &mut BatchContext<'_, '_>| match cache.peek(now.time)? {
             None => Ok(()),
             Some(rdd) => f(&rdd, now.time).map_err(OutputError::Broken),
         };
@@ -132,7 +137,7 @@ impl<T: Record> RddStream<'_, T> {
             OutputNode {
                 name,
                 slide_ms: self.slide_ms,
-                has_batch: Box::new(move |time| !matches!(asked.at(time), Ok(None))),
+                has_batch: Box::new(move |time| !matches!(asked.peek(time), Ok(None))),
                 emit: Box::new(emit),
             },
         );

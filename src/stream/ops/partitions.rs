@@ -1,4 +1,4 @@
-//! `map_partitions`, `glom`, `repartition`: operators that see how records lie in memory.
+//! `map_partitions`, `glom`, `repartition`: operators on whole partitions.
 
 use std::sync::Arc;
 
@@ -10,18 +10,20 @@ use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Makes records of the records of each block: Spark's `mapPartitions`. A block is what was read at
-    /// once, cut behind a line: 256 KiB at most unless [`Config::block_bytes`](crate::Config::block_bytes)
-    /// says otherwise. `f` is called in the shards, with the records in their order, which are borrowed.
+    /// Makes records of the records of each block: Spark's `mapPartitions`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
-    /// let bytes = lines.map_partitions(|lines| [lines.iter().map(|line| line.len()).sum::<usize>()]);
-    /// bytes.reduce(|a, b| a + b).pprint(1);
-    /// # ssc.start()?.await_termination() }
+    /// A block is what was read at once, cut behind a line: at most 256 KiB, unless
+    /// [`Config::block_bytes`](crate::Config::block_bytes) sets another size. `f` is called in the
+    /// shards, with the borrowed records in their order.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let bytes = run_lines("to be\nor not\n", |lines| {
+    ///     let sums = lines.map_partitions(|lines| [lines.iter().map(|line| line.len()).sum::<usize>()]);
+    ///     Ok(sums.reduce(|a, b| a + b))
+    /// })?;
+    /// assert_eq!(bytes, [11]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn map_partitions<T, I>(
         &self,
@@ -58,6 +60,14 @@ where
 
 impl<'c, T: Record> RddStream<'c, T> {
     /// Makes records of the records of each partition: Spark's `mapPartitions`.
+    ///
+    /// ```
+    /// use microtally::stream::{Rdd, run_batches};
+    /// let batch = Rdd::new([vec![1, 2], vec![3]]);
+    /// let sums = run_batches([batch], |numbers| Ok(numbers.map_partitions(|part| [part.iter().sum::<i32>()])))?;
+    /// assert_eq!(sums, [[3, 3]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn map_partitions<U: Record, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(&[T]) -> I + Send + 'static,
@@ -66,20 +76,37 @@ impl<'c, T: Record> RddStream<'c, T> {
     }
 
     /// Makes one record of each partition: Spark's `glom`. The partitions are shared, not copied.
+    ///
+    /// ```
+    /// use microtally::stream::{Rdd, run_batches};
+    /// let batch = Rdd::new([vec![1, 2], vec![3]]);
+    /// let parts = run_batches([batch], |numbers| Ok(numbers.glom().map(|part| part.to_vec())))?;
+    /// assert_eq!(parts, [[vec![1, 2], vec![3]]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn glom(&self) -> RddStream<'c, Arc<Vec<T>>> {
         self.derive("glom", Rdd::glom)
     }
 
-    /// Puts the records into `partition_count` partitions of about the same size, at least one: Spark's
-    /// `repartition`. Their order is kept.
+    /// Splits each batch into `partition_count` partitions (at least one) of about the same size:
+    /// Spark's `repartition`. Unlike Spark's, it keeps the records in order.
     ///
-    /// There is one machine and the batch plane works on one batch at a time, so nothing becomes faster by
-    /// it; it says what `glom`, `map_partitions` and the files of `save_as_text_files` see.
+    /// It makes nothing faster, because the batch plane works on one batch at a time. It sets the
+    /// partitions that `glom`, `map_partitions` and the files of `save_as_text_files` show.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let sizes = run_batches([vec![1, 2, 3, 4]], |numbers| {
+    ///     Ok(numbers.repartition(3).map_partitions(|part| [part.len()]))
+    /// })?;
+    /// assert_eq!(sizes, [[1, 1, 2]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn repartition(&self, partition_count: usize) -> RddStream<'c, T>
     where
         T: Clone,
     {
-        // Spark builds it of `transform`.
+        // Spark builds it with `transform`.
         self.transform_named("repartition", move |rdd, _| {
             Some(rdd.repartition(partition_count))
         })
@@ -97,7 +124,7 @@ impl<T> Rdd<T> {
         Rdd::new(self.parts().iter().map(|part| vec![Arc::clone(part)]))
     }
 
-    /// Copies of the records in `partition_count` partitions of about the same size, at least one.
+    /// Copies the records into `partition_count` partitions (at least one) of about the same size.
     pub fn repartition(&self, partition_count: usize) -> Rdd<T>
     where
         T: Clone,

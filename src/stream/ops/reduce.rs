@@ -9,17 +9,18 @@ use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Folds the records of each batch into one, in the shards: Spark's `reduce`. `f` gives one of the two
-    /// records it is given, or a part of one; it must be associative and commutative. No record: no
-    /// result.
+    /// Folds the records of each batch into one, in the shards: Spark's `reduce`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// words.reduce(|a, b| if b.len() > a.len() { b } else { a }).pprint(1); // the longest
-    /// # ssc.start()?.await_termination() }
+    /// `f` returns one of two records, or a part of one. It must be associative and commutative. A
+    /// batch without records has no result.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let longest = run_lines("to be\nor nothing", |lines| {
+    ///     Ok(lines.split(b' ').reduce(|a, b| if b.len() > a.len() { b } else { a }))
+    /// })?;
+    /// assert_eq!(longest, [b"nothing"]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn reduce<F>(&self, f: F) -> RddStream<'c, Vec<u8>>
     where
@@ -43,6 +44,13 @@ struct Best {
 }
 
 impl Best {
+    fn of(record: &[u8]) -> Self {
+        Best {
+            record: record.to_vec(),
+            next: Vec::new(),
+        }
+    }
+
     fn fold(&mut self, record: &[u8], f: impl for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8]) {
         let chosen = f(&self.record, record);
         // Most of the time the record so far stays.
@@ -71,39 +79,37 @@ where
     ) -> Tallied {
         records.for_each(splitter, block.bytes(), |record| match sum {
             Some(best) => best.fold(record, &self.0),
-            None => {
-                *sum = Some(Best {
-                    record: record.to_vec(),
-                    next: Vec::new(),
-                });
-            }
+            None => *sum = Some(Best::of(record)),
         })
     }
 
     fn merge(&self, into: &mut Option<Best>, from: &Option<Best>) {
         match (into, from) {
             (Some(into), Some(from)) => into.fold(&from.record, &self.0),
-            (into @ None, Some(from)) => {
-                *into = Some(Best {
-                    record: from.record.clone(),
-                    next: Vec::new(),
-                });
-            }
+            (into @ None, Some(from)) => *into = Some(Best::of(&from.record)),
             (_, None) => {}
         }
     }
 }
 
 impl<'c, T: Record + Clone> RddStream<'c, T> {
-    /// Folds the records of each batch into one, in their order: Spark's `reduce`. `f` must be
-    /// associative. No record: no result.
+    /// Folds the records of each batch into one, in their order: Spark's `reduce`.
+    ///
+    /// `f` must be associative. A batch without records has no result.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let sums = run_batches([vec![1, 2, 3], vec![]], |numbers| Ok(numbers.reduce(|a, b| a + b)))?;
+    /// assert_eq!(sums, [vec![6], vec![]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + 'static) -> RddStream<'c, T> {
         self.derive("reduce", move |rdd| rdd.reduce(&f).into_iter().collect())
     }
 }
 
 impl<T: Clone> Rdd<T> {
-    /// Folds the records into one, in their order. `None` when there is no record.
+    /// Folds the records into one, in their order. Returns `None` if there is no record.
     pub fn reduce(&self, f: impl Fn(T, T) -> T) -> Option<T> {
         self.iter().cloned().reduce(f)
     }

@@ -1,24 +1,27 @@
 //! `reduce_by_key`: the values of a key become one.
 
 use crate::shard::stage::Records;
-use crate::stream::ops::map::Pairs;
+use crate::stream::ops::map::PairStream;
 use crate::stream::plan::group::Groups;
-use crate::stream::plan::lower::{Values, keyed};
+use crate::stream::plan::lower::{FoldTables, keyed};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<'c, R: Records, M> Pairs<'c, R, M> {
-    /// Folds the values of each key of a batch: Spark's `reduceByKey(add)`. `reduce` must be associative
-    /// and commutative, as in Spark: each shard folds what it got, then the shards' results are folded.
+impl<'c, R: Records, M> PairStream<'c, R, M> {
+    /// Folds the values of each key of a batch: Spark's `reduceByKey`.
     ///
-    /// ```no_run
-    /// # use microtally::prelude::*;
-    /// # fn main() -> Result<(), microtally::Error> {
-    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-    /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// words.map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b).pprint(10);
-    /// # ssc.start()?.await_termination() }
+    /// Each shard folds its records, then the shards' results are folded. So `reduce` must be
+    /// associative and commutative, as in Spark.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let counts = run_lines("to be or\nnot to be", |lines| {
+    ///     let ones = lines.split(b' ').map(|word| (word, 1));
+    ///     Ok(ones.reduce_by_key(|a, b| a + b).top(2))
+    /// })?;
+    /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
+    /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn reduce_by_key<V, F>(self, reduce: F) -> Reduced<'c, V>
     where
@@ -26,15 +29,31 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
-        let Pairs { stream, map } = self;
-        let node = keyed(stream.stream, stream.records, map, reduce, Values::any());
+        let PairStream { stream, map } = self;
+        let node = keyed(
+            stream.stream,
+            stream.records,
+            map,
+            reduce,
+            FoldTables::any(),
+        );
         stream.context.reduced("reduce_by_key", node)
     }
 }
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
-    /// Folds the values of each key of a batch, in their order: Spark's `reduceByKey`. Keys come out in the
-    /// order in which they were first seen.
+    /// Folds the values of each key of a batch, in their order: Spark's `reduceByKey`.
+    ///
+    /// Keys are in the order in which they were first seen. Each record costs a look-up.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let sums = run_batches([vec![("a", 1), ("b", 2), ("a", 3)]], |pairs| {
+    ///     Ok(pairs.reduce_by_key(|a, b| a + b))
+    /// })?;
+    /// assert_eq!(sums, [[("a", 4), ("b", 2)]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn reduce_by_key(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -44,7 +63,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
 }
 
 impl<K: Key, V: Record + Clone> Rdd<(K, V)> {
-    /// Folds the values of each key, in their order. Keys come out in the order in which they were first
+    /// Folds the values of each key, in their order. Keys are in the order in which they were first
     /// seen, in one partition.
     pub fn reduce_by_key(&self, reduce: impl Fn(V, V) -> V) -> Rdd<(K, V)> {
         let mut folded: Groups<'_, K, Option<V>> = Groups::new();

@@ -1,4 +1,4 @@
-//! `reduce_by_key_so_far`: one value a key over all batches there were.
+//! `reduce_by_key_so_far`: one value per key over all batches so far.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,14 +15,11 @@ use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
-    /// Folds the values each key had in all batches so far: a window that nothing leaves. A batch costs a
-    /// look-up for each of its keys; the memory grows with the number of keys there ever were, up to the
-    /// limit if there is one ([`Config::memory_bytes_max`](crate::Config::memory_bytes_max)).
+    /// Folds the values of each key over all batches so far: a window that nothing leaves. In
+    /// Spark, `updateStateByKey` does that.
     ///
-    /// When `reduce` panics, the batch fails, and what was not folded of it is kept and folded at the next
-    /// batch, of up to 128 failed batches in a row. All later batches fail, since their sums would lack
-    /// something, when one more fails, when there is a memory limit, in which the kept ones have no share, or
-    /// when the batch of this stream had failed itself: its records are gone.
+    /// A batch costs a look-up for each of its keys. The memory grows with the number of keys, up
+    /// to [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) if set.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -32,47 +29,48 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// words.count_by_value().reduce_by_key_so_far(|a, b| a + b).pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
+    ///
+    /// If `reduce` panics, the batch fails. The part that was not folded is kept and folded at the
+    /// next batch, for up to 128 failed batches in a row. All later batches fail, because their
+    /// sums would lack something, in three cases: one more batch fails; there is a memory limit,
+    /// which has no room for kept batches; or the batch of this stream failed itself, so its
+    /// records are lost.
     pub fn reduce_by_key_so_far(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
     ) -> Reduced<'c, V> {
         self.context.keep_table();
-        let held = LentTable::new(SoFar {
+        let table = LentTable::new(TableSoFar {
             table: KeyTable::new(Seed::random()),
             has_begun: false,
         });
-        let step = SoFarStep {
-            parent: Arc::clone(&self.held),
-            held: Arc::clone(&held),
+        let operator = SoFarOperator {
+            parent: Arc::clone(&self.table),
+            table: Arc::clone(&table),
             reduce,
             sums: WindowSums::new(None),
-            owed: VecDeque::new(),
+            pending: VecDeque::new(),
             lost: None,
-            keeps_owed: self.context.memory_limit().is_none(),
+            keeps_pending: self.context.memory_limit().is_none(),
             limit: MemoryLimit::new(self.context.memory_limit()),
         };
-        let (context, slide_ms) = (self.context, self.slide_ms);
-        Reduced {
-            context,
-            id: context.add_graph_node(vec![self.id], slide_ms, Box::new(step)),
-            slide_ms,
-            held,
-        }
+        let (parents, operator) = (vec![self.id], Box::new(operator));
+        (self.context).table_stream(table, parents, self.slide_ms, operator)
     }
 }
 
-/// What there was so far.
-struct SoFar<V> {
+/// The fold of all batches so far.
+struct TableSoFar<V> {
     table: KeyTable<V>,
     has_begun: bool,
 }
 
-impl<V: Copy> SoFar<V> {
-    /// Folds a batch in.
+impl<V: Copy> TableSoFar<V> {
+    /// Adds a batch.
     ///
     /// # Errors
     ///
-    /// `reduce` has panicked, with so many entries begun.
+    /// `reduce` panicked; the second part is the number of entries begun.
     fn merge(
         &mut self,
         batch: &KeyTable<V>,
@@ -91,27 +89,27 @@ impl<V: Copy> SoFar<V> {
     }
 }
 
-impl<V> AsRef<KeyTable<V>> for SoFar<V> {
+impl<V> AsRef<KeyTable<V>> for TableSoFar<V> {
     fn as_ref(&self) -> &KeyTable<V> {
         &self.table
     }
 }
 
-struct SoFarStep<V, F> {
+struct SoFarOperator<V, F> {
     parent: Arc<dyn BatchTable<V>>,
-    held: Arc<LentTable<SoFar<V>>>,
+    table: Arc<LentTable<TableSoFar<V>>>,
     reduce: F,
     sums: WindowSums,
-    /// What is missing in the sums, oldest first, each with the statistics of its batch.
-    owed: VecDeque<(KeyTable<V>, BatchStats)>,
-    /// Something is missing for good.
+    /// What the sums lack, oldest first, each with the statistics of its batch.
+    pending: VecDeque<(KeyTable<V>, BatchStats)>,
+    /// The sums lack something for good.
     lost: Option<Failure>,
-    /// Whether what is missing may be kept.
-    keeps_owed: bool,
+    /// What the sums lack may be kept.
+    keeps_pending: bool,
     limit: MemoryLimit,
 }
 
-impl<V, F> Operator for SoFarStep<V, F>
+impl<V, F> Operator for SoFarOperator<V, F>
 where
     V: Copy + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send,
@@ -120,8 +118,8 @@ where
         "reduce_by_key_so_far"
     }
 
-    fn start(&mut self, starting: &StartContext<'_>) {
-        self.limit.start(starting);
+    fn start(&mut self, context: &StartContext<'_>) {
+        self.limit.start(context);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
@@ -129,12 +127,12 @@ where
             return Err(failure.clone());
         }
         let (sums, reduce, parent) = (&mut self.sums, &self.reduce, &self.parent);
-        let (owed, keeps_owed) = (&mut self.owed, self.keeps_owed);
+        let (pending, keeps_pending) = (&mut self.pending, self.keeps_pending);
         let (mut batch_stats, mut overflow) = (BatchStats::default(), Overflow::default());
-        let made = self.held.make(now.time, |all| {
-            // The batches that are owed, then the one at hand.
+        let made = self.table.make(now.time, |all| {
+            // The pending batches, then the current one.
             let mut caught_up = Ok(());
-            while let Some((rest, stats)) = owed.front_mut() {
+            while let Some((rest, stats)) = pending.front_mut() {
                 caught_up = all.merge(rest, reduce).map_err(|(failure, begun)| {
                     *rest = rest.not_merged(begun);
                     failure
@@ -143,7 +141,7 @@ where
                     break;
                 }
                 sums.enter(*stats);
-                owed.pop_front();
+                pending.pop_front();
             }
             let entered = parent.map(now.time, |batch, stats| {
                 let merged = match &caught_up {
@@ -151,17 +149,17 @@ where
                     Err(failure) => Err((failure.clone(), 0)),
                 };
                 merged.map(|()| *stats).map_err(|(failure, begun)| {
-                    if keeps_owed {
-                        owed.push_back((batch.not_merged(begun), *stats));
+                    if keeps_pending {
+                        pending.push_back((batch.not_merged(begun), *stats));
                     }
                     failure
                 })
             });
-            // `Err` is a batch of the parent's that failed; what is in it cannot be had again.
+            // `Err` is a failed batch of the parent, which cannot be made again.
             let stats = match (entered, caught_up) {
                 (Err(failure), _) => return Err((failure, true)),
                 (Ok(Some(Err(failure))), _) | (Ok(None), Err(failure)) => {
-                    return Err((failure, !keeps_owed));
+                    return Err((failure, !keeps_pending));
                 }
                 (Ok(Some(Ok(stats))), _) => stats,
                 (Ok(None), Ok(())) => BatchStats::default(),
@@ -176,23 +174,23 @@ where
             Ok(Some(stats.with(overflow)))
         });
         if let Err((failure, is_lost)) = made {
-            let missed = self.owed.len().max(1);
+            let missed = self.pending.len().max(1);
             if is_lost || missed > FAILED_BATCHES_MAX {
                 self.lost = Some(Failure::states_lost(missed).within(self.name()));
-                self.owed.clear();
+                self.pending.clear();
             }
             return Err(failure);
         }
         self.limit.enter(&batch_stats);
-        self.limit.look(now, overflow);
+        self.limit.report(now, overflow);
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.held.fail(time, failure);
+        self.table.fail(time, failure);
     }
 
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.held.forget(|_| ());
+        self.table.forget(|_| ());
     }
 }

@@ -1,4 +1,4 @@
-//! `save_as_text_files`: a directory of text a batch.
+//! `save_as_text_files`: each batch as a directory of text files.
 
 use std::ffi::OsStr;
 
@@ -11,15 +11,29 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
 impl<T: Record + Repr> RddStream<'_, T> {
-    /// Writes each batch into the directory `PREFIX-TIME.SUFFIX` (`PREFIX-TIME`, if the suffix is empty):
-    /// Spark's `saveAsTextFiles`. TIME is the batch's in milliseconds; a partition is a file, a record a
-    /// line, as [`TextFiles`] describes. A directory is seen only when it is complete and on disk.
+    /// Writes each batch into the directory `PREFIX-TIME.SUFFIX`, or `PREFIX-TIME` if the suffix is
+    /// empty: Spark's `saveAsTextFiles`.
     ///
-    /// A batch that cannot be written ends the run.
+    /// TIME is the batch time in milliseconds. Each partition is a file and each record a line; see
+    /// [`TextFiles`]. Unlike Spark's, a directory appears only when it is complete and on disk. A
+    /// batch that cannot be written ends the run.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let prefix = folder.path().join("numbers");
+    /// use microtally::stream::run_batches;
+    /// run_batches([vec![1, 2]], |numbers| {
+    ///     numbers.save_as_text_files(&prefix, "txt")?;
+    ///     Ok(numbers)
+    /// })?;
+    /// let text = std::fs::read_to_string(folder.path().join("numbers-1000.txt/part-00000")).unwrap();
+    /// assert_eq!(text, "1\n2\n");
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// A prefix or suffix that cannot be one.
+    /// The prefix or suffix is not valid in a file name.
     pub fn save_as_text_files(&self, prefix: impl AsRef<OsStr>, suffix: &str) -> Result<()> {
         let mut files = TextFiles::new(prefix, suffix)?;
         self.register("save_as_text_files", move |rdd, time| {
@@ -30,13 +44,12 @@ impl<T: Record + Repr> RddStream<'_, T> {
 }
 
 impl<V: Value> Reduced<'_, V> {
-    /// Writes each batch into a directory of its own, as
-    /// [`RddStream::save_as_text_files`] does: lines are `('key', value)`, highest value first, equal
-    /// values in byte order.
+    /// Writes each batch into a directory, as [`RddStream::save_as_text_files`] does. Lines are
+    /// `('key', value)`, highest value first, equal values in byte order of the keys.
     ///
     /// # Errors
     ///
-    /// A prefix or suffix that cannot be one.
+    /// The prefix or suffix is not valid in a file name.
     pub fn save_as_text_files(&self, prefix: impl AsRef<OsStr>, suffix: &str) -> Result<()> {
         self.register("save_as_text_files", KeyedTextFiles::new(prefix, suffix)?);
         Ok(())

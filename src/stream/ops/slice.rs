@@ -1,4 +1,4 @@
-//! `slice`: the batches of a stream that are still remembered.
+//! `slice`: the remembered batches of a stream.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::plan::batch_cache::BatchCache;
@@ -6,11 +6,11 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-/// The batches a stream remembers: from [`RddStream::remembered`]. Use it from any thread, while the
-/// context runs and after.
+/// The remembered batches of a stream, from [`RddStream::remembered`]. It works from any thread,
+/// during the run and after.
 pub struct Remembered<T> {
-    cell: BatchCache<T>,
-    /// Every how many milliseconds the stream has a batch.
+    cache: BatchCache<T>,
+    /// Milliseconds from batch to batch.
     slide_ms: u64,
 }
 
@@ -19,15 +19,16 @@ debug_fields!([T] Remembered<T>, "Remembered", slide_ms);
 impl<T> Clone for Remembered<T> {
     fn clone(&self) -> Self {
         Remembered {
-            cell: self.cell.clone(),
+            cache: self.cache.clone(),
             slide_ms: self.slide_ms,
         }
     }
 }
 
 impl<T: Record> RddStream<'_, T> {
-    /// A handle to the batches of this stream, which is made in every batch from now on, whether or not an
-    /// output needs it. How many are kept says [`remember`](crate::StreamingContext::remember).
+    /// A handle to the remembered batches of this stream.
+    /// [`remember`](crate::StreamingContext::remember) sets how long batches are kept. The stream
+    /// is then made in every batch, whether or not an output needs it.
     ///
     /// ```
     /// use microtally::prelude::*;
@@ -49,26 +50,29 @@ impl<T: Record> RddStream<'_, T> {
     pub fn remembered(&self) -> Remembered<T> {
         self.context.want(self.id);
         Remembered {
-            cell: self.cell.clone(),
+            cache: self.cache.clone(),
             slide_ms: self.slide_ms,
         }
     }
 }
 
 impl<T: Record> Remembered<T> {
-    /// The batches with times from `begin` to `end`, both included, oldest first, as far as they are
-    /// remembered: Spark's `slice`. A time between two batches means the one before it, also as `begin`.
+    /// The remembered batches with times from `begin` to `end`, both included, oldest first:
+    /// Spark's `slice`.
+    ///
+    /// A time between two batches means the earlier one, also as `begin`. Unlike Spark's, it does
+    /// not make batches that are still to come.
     ///
     /// # Errors
     ///
     /// The context has not started, or one of the batches has failed.
     pub fn slice(&self, begin: BatchTime, end: BatchTime) -> Result<Vec<(BatchTime, Rdd<T>)>> {
-        if !self.cell.is_started() {
+        if !self.cache.is_started() {
             return Err(Error::refused("RddStream has not been initialized"));
         }
         // The batch at or before `begin` is the only one in the slide that ends with it.
         let first_ms = (begin.as_millis() + 1).saturating_sub(self.slide_ms);
-        let batches = self.cell.at_each(BatchTime::from_millis(first_ms), end);
+        let batches = self.cache.slice(BatchTime::from_millis(first_ms), end);
         batches.map_err(|failure| Error::new(ErrorKind::UserFunction, &*failure.message))
     }
 }

@@ -1,4 +1,4 @@
-//! `sort_by`, `top`: records in an order, the first of them.
+//! `sort_by`, `top`: records in order, and the first of them.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -9,13 +9,20 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
 impl<'c, V: Value> Reduced<'c, V> {
-    /// The `count` keys with the highest values of each batch, highest first, equal values in byte order.
-    /// Costs one pass over the keys; only what is kept is copied.
+    /// The `count` keys with the highest values of each batch: highest value first, equal values in
+    /// byte order of the keys. It costs one pass over the keys, and copies only the result.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let top = run_lines("b\na\nc\nc\n", |lines| Ok(lines.count_by_value().top(2)))?;
+    /// assert_eq!(top, [("c".into(), 2), ("a".into(), 1)]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn top(&self, count: usize) -> RddStream<'c, (Vec<u8>, V)> {
-        let held = Arc::clone(&self.held);
+        let table = Arc::clone(&self.table);
         self.context
             .taken_stream("top", vec![self.id], self.slide_ms, move |now| {
-                held.map(now.time, |table, stats| {
+                table.map(now.time, |table, stats| {
                     let rows = Batch::new(table, stats).top(count);
                     let copies = rows.into_iter().map(|(key, value)| (key.to_vec(), value));
                     copies.collect()
@@ -25,8 +32,14 @@ impl<'c, V: Value> Reduced<'c, V> {
 }
 
 impl<'c, T: Record + Clone> RddStream<'c, T> {
-    /// Puts the records of each batch in order: Spark's `transform(lambda rdd: rdd.sortBy(...))`. Records
-    /// that are equal stay in their order.
+    /// Sorts the records of each batch: Spark's `transform(lambda rdd: rdd.sortBy(...))`. Equal
+    /// records keep their order.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// assert_eq!(run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.sort_by(Ord::cmp)))?, [[1, 2, 3]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn sort_by(
         &self,
         compare: impl Fn(&T, &T) -> Ordering + Send + 'static,
@@ -34,8 +47,14 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
         self.derive("sort_by", move |rdd| rdd.sort_by(&compare))
     }
 
-    /// The `count` first records of each batch in that order. Costs one pass over the records, and
-    /// ordering those that are kept.
+    /// The first `count` records of each batch in the order of `compare`. It costs one pass over
+    /// the records, and sorts only the result. Equal records keep their order.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// assert_eq!(run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.top(2, |a, b| b.cmp(a))))?, [[3, 2]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn top(
         &self,
         count: usize,
@@ -46,15 +65,15 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
 }
 
 impl<T: Clone> Rdd<T> {
-    /// The records in order, in one partition. Those that are equal stay in their order.
+    /// The records in the order of `compare`, in one partition. Equal records keep their order.
     pub fn sort_by(&self, compare: impl Fn(&T, &T) -> Ordering) -> Rdd<T> {
         let mut records: Vec<&T> = self.iter().collect();
         records.sort_by(|a, b| compare(a, b));
         records.into_iter().cloned().collect()
     }
 
-    /// The `count` first records in that order, in one partition. Those that are equal stay in their
-    /// order.
+    /// The first `count` records in the order of `compare`, in one partition. Equal records keep
+    /// their order.
     pub fn top(&self, count: usize, compare: impl Fn(&T, &T) -> Ordering) -> Rdd<T> {
         let mut records: Vec<(usize, &T)> = self.iter().enumerate().collect();
         let by = |a: &(usize, &T), b: &(usize, &T)| compare(a.1, b.1).then(a.0.cmp(&b.0));

@@ -1,16 +1,17 @@
-//! `StateMap`: a state a key, with the time at which it was last touched.
+//! `StateMap`: states by key, with the time at which each was last touched.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::stream::plan::rdd::Key;
 use crate::time::BatchTime;
 
-/// States by key. What was not touched for a time is found without looking at the others.
+/// States by key, each with the time of its last touch. Old ones are found without a look at the
+/// others.
 #[derive(Clone)]
 pub struct StateMap<K, S> {
     states: HashMap<K, (S, Touch)>,
-    /// Keys in the order in which they were touched. At most one entry of a key means something: that with
-    /// the touch its state has.
+    /// Keys in the order in which they were touched. A key has at most one valid entry: that of its
+    /// state's touch.
     touched: VecDeque<(Touch, K)>,
     /// The number of the next touch.
     next: u64,
@@ -20,24 +21,24 @@ pub struct StateMap<K, S> {
 
 debug_fields!([K, S] StateMap<K, S>, "StateMap");
 
-/// What [`StateMap::roll_back`] puts back: keys whose state has changed, in the order in which they did.
-pub(crate) type Undo<K, S> = Vec<(K, Before<S>)>;
+/// What [`StateMap::roll_back`] restores: keys whose state changed, in the order of the changes.
+pub(crate) type Undo<K, S> = Vec<(K, PreviousState<S>)>;
 
-/// What was there of a key before.
-pub(crate) enum Before<S> {
+/// What the map had for a key before a change.
+pub(crate) enum PreviousState<S> {
     Missing,
-    /// The same state, with that last touch.
+    /// The same state, with this last touch.
     Touched(Touch),
     Was(S, Touch),
 }
 
-/// When a state was last touched. No two are the same: a key may go and come back within one batch, and
-/// what it was touched by before must not count then.
+/// When a state was last touched. All touches differ, because a key may go and come back within one
+/// batch, and its earlier touches must not count then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub(crate) time: BatchTime,
     number: u64,
-    /// Whether the state the batch began with was kept when this touch was made.
+    /// The state that the batch began with had been saved when this touch was made.
     is_saved: bool,
 }
 
@@ -58,14 +59,15 @@ impl<K: Key, S> StateMap<K, S> {
         self.states.get(key).map(|(state, _)| state)
     }
 
-    /// Gives `key` a state, touched at `time`, which is not before that of any other call.
+    /// Sets the state of `key`, touched at `time`, which must not be earlier than in any call
+    /// before.
     pub fn put(&mut self, key: K, state: S, time: BatchTime) {
         let touched = self.states.get(&key).map(|(_, touched)| *touched);
         self.put_back(key, state, time, touched, true);
     }
 
     /// As [`put`](Self::put), for a state that was taken out when `before` was its last touch.
-    /// `is_saved`: the state the batch began with is kept elsewhere.
+    /// `is_saved`: the state that the batch began with is in the undo log.
     pub(crate) fn put_back(
         &mut self,
         key: K,
@@ -90,7 +92,7 @@ impl<K: Key, S> StateMap<K, S> {
             touch
         });
         self.states.insert(key, (state, touch));
-        // Entries that mean nothing are thrown out when they are the most: amortised, a step a call.
+        // Invalid entries are removed when they are the majority: one step a call, amortised.
         if self.touched.len() > 2 * self.states.len() + 64 {
             let states = &self.states;
             self.touched
@@ -98,51 +100,51 @@ impl<K: Key, S> StateMap<K, S> {
         }
     }
 
-    /// Takes the state of `key` out.
+    /// Removes the state of `key`, and returns it.
     pub fn remove(&mut self, key: &K) -> Option<S> {
         self.states.remove(key).map(|(state, _)| state)
     }
 
-    /// Takes the state of `key` out, with the key that is kept and its last touch.
+    /// Removes the state of `key`, and returns it with the stored key and its last touch.
     pub(crate) fn take_entry(&mut self, key: &K) -> Option<(K, S, Touch)> {
         let (key, (state, touch)) = self.states.remove_entry(key)?;
         Some((key, state, touch))
     }
 
-    /// Puts a state back that was taken out and did not change.
+    /// Puts back a state that was taken out and did not change.
     pub(crate) fn put_unchanged(&mut self, key: K, state: S, touch: Touch) {
         self.states.insert(key, (state, touch));
     }
 
-    /// Changes begin that may have to be undone.
+    /// Begins changes that may have to be undone.
     pub(crate) fn begin(&mut self) {
         self.begun_at = self.next;
     }
 
-    /// Whether that touch was made since [`begin`](Self::begin).
+    /// Returns `true` if `touch` was made since [`begin`](Self::begin).
     pub(crate) fn is_new(&self, touch: Touch) -> bool {
         touch.number >= self.begun_at
     }
 
-    /// Whether the state the batch began with is kept, where that is the last touch.
+    /// Returns `true` if `touch`, a last touch, says that the state the batch began with is saved.
     pub(crate) fn is_saved(&self, touch: Touch) -> bool {
         self.is_new(touch) && touch.is_saved
     }
 
-    /// Undoes all changes since [`begin`](Self::begin). Costs as much as the map is large.
+    /// Undoes all changes since [`begin`](Self::begin). It costs as much as the map is large.
     #[cold]
     pub(crate) fn roll_back(&mut self, undo: Undo<K, S>) {
         for (key, before) in undo.into_iter().rev() {
             match before {
-                Before::Missing => drop(self.states.remove(&key)),
-                Before::Touched(touch) => {
+                PreviousState::Missing => drop(self.states.remove(&key)),
+                PreviousState::Touched(touch) => {
                     let state = self.states.get_mut(&key);
                     state.expect("what came later was undone").1 = touch;
                 }
-                Before::Was(state, touch) => drop(self.states.insert(key, (state, touch))),
+                PreviousState::Was(state, touch) => drop(self.states.insert(key, (state, touch))),
             }
         }
-        // Touches that mean something again may have been thrown out meanwhile.
+        // Touches that are valid again may have been removed meanwhile.
         let touches = self.states.iter();
         let touches = touches.map(|(key, (_, touch))| (*touch, key.clone()));
         let mut touched: Vec<_> = touches.collect();
@@ -150,12 +152,12 @@ impl<K: Key, S> StateMap<K, S> {
         self.touched = touched.into();
     }
 
-    /// The keys whose state was last touched before `time`, each once, the oldest first. Costs as much as there are,
-    /// not as the map is large.
+    /// The keys whose state was last touched before `time`, each once, oldest first. It costs as
+    /// much as there are such keys, not as the map is large.
     pub fn older_than(&mut self, time: BatchTime) -> Vec<K> {
         let states = &self.states;
-        let means_nothing = |(touch, key): &(Touch, K)| !is_valid(states, *touch, key);
-        while self.touched.front().is_some_and(means_nothing) {
+        let is_invalid = |(touch, key): &(Touch, K)| !is_valid(states, *touch, key);
+        while self.touched.front().is_some_and(is_invalid) {
             self.touched.pop_front();
         }
         let old = self.touched.iter().take_while(|(at, _)| at.time < time);
@@ -175,13 +177,13 @@ impl<K: Key, S> StateMap<K, S> {
         self.states.len()
     }
 
-    /// Whether there is no key.
+    /// Returns `true` if there is no key.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
 }
 
-/// Whether `touch` is the last one of the state of `key`.
+/// Returns `true` if `touch` is the last one of the state of `key`.
 fn is_valid<K: Key, S>(states: &HashMap<K, (S, Touch)>, touch: Touch, key: &K) -> bool {
     states.get(key).is_some_and(|(_, last)| *last == touch)
 }

@@ -1,5 +1,4 @@
-//! Windows over one value a key and batch: `reduce_by_key_and_window` on tables, at the cost of what came and
-//! what left.
+//! Windows over tables: `reduce_by_key_and_window` at the cost of what entered and left.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,8 +7,8 @@ use crate::batch::{BatchStats, WindowSums};
 use crate::error::{Error, Result, guarded};
 use crate::shard::panic_message;
 use crate::shard::stage::Records;
-use crate::stream::ops::map::Pairs;
-use crate::stream::ops::window::{Kind, Span, Window};
+use crate::stream::ops::map::PairStream;
+use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::memory_limit::MemoryLimit;
@@ -21,58 +20,62 @@ use crate::time::BatchTime;
 use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
-    /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`. Keys that
-    /// have left are gone. A window costs a few look-ups for each key that came or left, however long it is,
-    /// though no inverse function is known.
+    /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`.
+    ///
+    /// `window` is a length, or a pair of length and slide. Keys that have left are dropped. Unlike
+    /// Spark's, it costs a few look-ups for each key that entered or left, however long the window
+    /// is, without an inverse function.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
     /// # fn main() -> Result<(), microtally::Error> {
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
     /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// let busiest = words.count_by_value().reduce_by_key_and_window(u64::max, Duration::from_secs(60))?;
-    /// busiest.pprint(10); // of each word the most in any second of the last minute
+    /// // For each word, its highest count in any second of the last minute.
+    /// words.count_by_value().reduce_by_key_and_window(u64::max, Duration::from_secs(60))?.pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
-    /// too little room.
+    /// Length or slide is zero, or not a multiple of this stream's slide; or the memory limit
+    /// leaves too little room for so many batches.
     pub fn reduce_by_key_and_window(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
     ) -> Result<Reduced<'c, V>> {
-        let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
-        let shape = self.shape(&span);
+        let (class, context) = (WindowClass::Windowed, self.context);
+        let window = FittedWindow::new(window.into(), context, self.slide_ms, class)?;
+        let shape = self.shape(&window);
         self.context.keep_window(shape.panes_max())?;
-        let (windows, batches) = (ReduceWindow::new(shape), self.batches(span.length_ms));
         Ok(self.windowed(
-            span.slide_ms,
-            batches,
-            windows,
+            window,
+            ReduceWindow::new(shape),
             move |windows: &mut ReduceWindow<V>, step| {
                 match step {
-                    Enter::Within(bytes) => windows.keep_within(bytes),
-                    Enter::Batch(batch) => windows.enter(batch, &reduce),
-                    Enter::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
-                    Enter::Failed => windows.enter_failed(),
-                    Enter::Slide => return windows.slide(&reduce).map(KeyTable::len),
+                    WindowEvent::Within(bytes) => windows.keep_within(bytes),
+                    WindowEvent::Batch(batch) => windows.enter(batch, &reduce),
+                    WindowEvent::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
+                    WindowEvent::Failed => windows.enter_failed(),
+                    WindowEvent::Slide => return windows.slide(&reduce).map(KeyTable::len),
                 }
                 Ok(0)
             },
         ))
     }
 
-    /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window), each window made of the one before:
-    /// `inverse(a, b)` takes `b`, folded of values that left, out of `a`. One look-up for each key that came
-    /// or left.
+    /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window), but makes each window from
+    /// the one before: Spark's `reduceByKeyAndWindow` with an inverse function.
     ///
-    /// Keys whose values have all left stay, with what `inverse` made of them (`0`, say), as in Spark;
-    /// [`..._and_filter`](Self::reduce_by_key_and_window_with_inverse_and_filter) drops them. In the
-    /// PySpark [`Dialect`](crate::stream::Dialect) a window shorter than five slides is folded anew each time, and they go. Values
-    /// that are floats drift, since what is added and taken away again is rounded twice.
+    /// `inverse(a, b)` removes `b`, folded from values that left, from `a`. It costs one look-up
+    /// for each key that entered or left.
+    ///
+    /// As in Spark, keys whose values have all left stay, with what `inverse` made of them, such as
+    /// `0`. [`..._and_filter`](Self::reduce_by_key_and_window_with_inverse_and_filter) drops them.
+    /// In the PySpark [`Dialect`](crate::stream::Dialect) a window shorter than five slides is
+    /// folded anew each time, and they are dropped. Sums of floats drift, because what is added and
+    /// removed is rounded twice.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -87,8 +90,9 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
-    /// too little room, or for all keys there ever were: then give a filter.
+    /// Length or slide is zero, or not a multiple of this stream's slide; or the memory limit
+    /// leaves too little room for so many batches, or for all keys the window ever had, which a
+    /// filter solves.
     pub fn reduce_by_key_and_window_with_inverse(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -98,14 +102,15 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         self.inverse_window(reduce, inverse, window.into(), None::<fn(&[u8], V) -> bool>)
     }
 
-    /// As [`reduce_by_key_and_window_with_inverse`](Self::reduce_by_key_and_window_with_inverse), keeping
-    /// only the keys for which `is_wanted(key, value)` holds. It is asked about keys whose value a slide
-    /// has changed, so it must depend on nothing else.
+    /// As [`reduce_by_key_and_window_with_inverse`](Self::reduce_by_key_and_window_with_inverse),
+    /// but keeps only the keys for which `is_wanted(key, value)` returns `true`.
+    ///
+    /// `is_wanted` is asked about keys whose value a slide has changed, so it must depend on
+    /// nothing else.
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide; or there is a memory limit, and for so many batches
-    /// too little room.
+    /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window).
     pub fn reduce_by_key_and_window_with_inverse_and_filter(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -123,27 +128,27 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         window: Window,
         is_wanted: Option<impl Fn(&[u8], V) -> bool + Send + 'static>,
     ) -> Result<Reduced<'c, V>> {
-        let span = Span::new(window, self.context, self.slide_ms, Kind::Reduced)?;
-        let shape = self.shape(&span);
+        let (class, context) = (WindowClass::Reduced, self.context);
+        let window = FittedWindow::new(window, context, self.slide_ms, class)?;
+        let shape = self.shape(&window);
         let windows = InverseWindow::new(shape, self.context.dialect());
         if is_wanted.is_none() && windows.keeps_all() && self.context.memory_limit().is_some() {
             return Err(Error::refused(
-                "a window with an inverse function keeps every key there ever was: with a memory limit, give a \
-                 filter that drops those that left",
+                "a window with an inverse function keeps every key it ever had; with a memory limit, add a filter \
+                 that drops keys that have left",
             ));
         }
         self.context.keep_window(shape.panes_max())?;
         Ok(self.windowed(
-            span.slide_ms,
-            self.batches(span.length_ms),
+            window,
             windows,
             move |windows: &mut InverseWindow<V>, step| {
                 match step {
-                    Enter::Within(bytes) => windows.keep_within(bytes),
-                    Enter::Batch(batch) => windows.enter(batch, &reduce),
-                    Enter::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
-                    Enter::Failed => windows.enter_failed(),
-                    Enter::Slide => {
+                    WindowEvent::Within(bytes) => windows.keep_within(bytes),
+                    WindowEvent::Batch(batch) => windows.enter(batch, &reduce),
+                    WindowEvent::MakeUp => return Ok(usize::from(windows.make_up(&reduce))),
+                    WindowEvent::Failed => windows.enter_failed(),
+                    WindowEvent::Slide => {
                         let slid = windows.slide(&reduce, &inverse, is_wanted.as_ref());
                         return slid.map(KeyTable::len);
                     }
@@ -153,109 +158,108 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         ))
     }
 
-    fn shape(&self, span: &Span) -> Shape {
-        Shape::new(self.batches(span.length_ms), self.batches(span.slide_ms))
+    fn shape(&self, window: &FittedWindow) -> Shape {
+        Shape::new(
+            self.batches(window.length_ms),
+            self.batches(window.slide_ms),
+        )
     }
 
-    /// How many batches of this stream there are in so many milliseconds.
+    /// Number of this stream's batches in `ms` milliseconds.
     fn batches(&self, ms: u64) -> usize {
         usize::try_from(ms / self.slide_ms).unwrap_or(usize::MAX)
     }
 
-    /// A stream of the windows of so many batches that `step` makes; it gives the number of keys.
+    /// A stream of the windows that `change` makes in `windows`. What `change` returns at a slide
+    /// is the number of keys.
     fn windowed<H>(
         &self,
-        slide_ms: u64,
-        batches: usize,
+        window: FittedWindow,
         windows: H,
-        step: impl FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send + 'static,
+        change: impl FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow>
+        + Send
+        + 'static,
     ) -> Reduced<'c, V>
     where
         H: AsRef<KeyTable<V>> + Send + 'static,
     {
-        let held = LentTable::new(windows);
-        let step = WindowStep {
-            parent: Arc::clone(&self.held),
-            slide_ms,
-            held: Arc::clone(&held),
-            sums: WindowSums::new(Some(batches)),
+        let table = LentTable::new(windows);
+        let operator = WindowOperator {
+            parent: Arc::clone(&self.table),
+            window,
+            table: Arc::clone(&table),
+            sums: WindowSums::new(Some(self.batches(window.length_ms))),
             failures: VecDeque::new(),
             panicked_at: None,
-            length_ms: (batches as u64).saturating_mul(self.slide_ms),
             limit: MemoryLimit::new(self.context.memory_limit()),
-            step,
+            change,
         };
-        // Made whenever the parent is: batches enter one by one, though windows go out at every slide only.
-        let id = (self.context).add_graph_node(vec![self.id], self.slide_ms, Box::new(step));
+        // Made whenever the parent is: batches enter one by one, though windows are published only
+        // at a slide.
+        let (parents, operator) = (vec![self.id], Box::new(operator));
         Reduced {
-            context: self.context,
-            id,
-            slide_ms,
-            held,
+            slide_ms: window.slide_ms,
+            ..(self.context).table_stream(table, parents, self.slide_ms, operator)
         }
     }
 }
 
 /// What happens to a window.
-enum Enter<'a, V> {
-    /// It may take so many bytes: before the first batch.
+enum WindowEvent<'a, V> {
+    /// It may take this many bytes: before the first batch.
     Within(usize),
     Batch(&'a KeyTable<V>),
-    /// What a batch lacks in which a function has panicked; the answer is 1 if there was such a batch.
+    /// What is missing of a batch in which a function panicked enters. The answer is 1 if there was
+    /// such a batch.
     MakeUp,
     Failed,
     Slide,
 }
 
-struct WindowStep<V, H, F> {
+/// Lets the parent's batches enter a window, and publishes it at every slide.
+struct WindowOperator<V, H, F> {
     parent: Arc<dyn BatchTable<V>>,
-    slide_ms: u64,
-    held: Arc<LentTable<H>>,
+    window: FittedWindow,
+    table: Arc<LentTable<H>>,
     sums: WindowSums,
-    /// Why batches of the window failed, oldest first: a window that cannot be made says what its first one says.
+    /// Why batches of the window failed, oldest first. A window that cannot be made reports its
+    /// first failure.
     failures: VecDeque<(BatchTime, Failure)>,
-    /// The batch before, if a function has panicked as it entered.
+    /// The batch before, if a function panicked as it entered.
     panicked_at: Option<BatchTime>,
-    /// After how long a batch leaves.
-    length_ms: u64,
     limit: MemoryLimit,
-    step: F,
+    change: F,
 }
 
-impl<V, H, F> Operator for WindowStep<V, H, F>
+impl<V, H, F> Operator for WindowOperator<V, H, F>
 where
     V: Copy + Send + Sync + 'static,
     H: AsRef<KeyTable<V>> + Send,
-    F: FnMut(&mut H, Enter<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
+    F: FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn name(&self) -> &'static str {
         "reduce_by_key_and_window"
     }
 
-    fn start(&mut self, starting: &StartContext<'_>) {
-        self.limit.start(starting);
-        if starting.window_bytes < usize::MAX {
-            let within = Enter::Within(starting.window_bytes);
-            let made: std::result::Result<(), Failure> =
-                self.held.make(BatchTime::default(), |windows| {
-                    let _ = (self.step)(windows, within);
-                    Ok(None)
-                });
-            debug_assert!(made.is_ok(), "no batch is made");
+    fn start(&mut self, context: &StartContext<'_>) {
+        self.limit.start(context);
+        if context.window_bytes < usize::MAX {
+            let within = WindowEvent::Within(context.window_bytes);
+            self.table.prepare(|windows| {
+                let _ = (self.change)(windows, within);
+            });
         }
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let (step, sums, failures) = (&mut self.step, &mut self.sums, &mut self.failures);
+        let (change, sums, failures) = (&mut self.change, &mut self.sums, &mut self.failures);
         let limit = &mut self.limit;
-        let has_left = |time: BatchTime| {
-            time.as_millis().saturating_add(self.length_ms) <= now.time.as_millis()
-        };
-        while failures.front().is_some_and(|(time, _)| has_left(*time)) {
+        let start = self.window.start(now.time);
+        while failures.front().is_some_and(|(time, _)| *time <= start) {
             failures.pop_front();
         }
-        self.held.make(now.time, |windows| {
-            let made_up = guarded(|| step(windows, Enter::MakeUp));
+        self.table.make(now.time, |windows| {
+            let made_up = guarded(|| change(windows, WindowEvent::MakeUp));
             let panicked_at = self.panicked_at.take();
             if let Ok(Ok(1)) = made_up {
                 failures.retain(|(time, _)| Some(*time) != panicked_at);
@@ -264,14 +268,14 @@ where
             let entered = guarded(|| {
                 self.parent.map(now.time, |batch, batch_stats| {
                     stats = Some(*batch_stats);
-                    let _ = step(windows, Enter::Batch(batch));
+                    let _ = change(windows, WindowEvent::Batch(batch));
                 })
             });
             let mut panicked = None;
             match entered {
                 Ok(Ok(_)) => {}
                 Ok(Err(failure)) => {
-                    let _ = step(windows, Enter::Failed);
+                    let _ = change(windows, WindowEvent::Failed);
                     failures.push_back((now.time, failure));
                 }
                 Err(panic) => {
@@ -284,21 +288,21 @@ where
             }
             sums.enter(stats.unwrap_or_default());
             limit.enter(&stats.unwrap_or_default());
-            if !now.is_due(self.slide_ms) {
+            if !now.is_due(self.window.slide_ms) {
                 return Ok(None);
             }
-            // The batch is made up for before the next one enters, and this window is left out.
+            // The rest of the batch enters before the next batch does; this window is left out.
             if let Some(failure) = panicked {
                 return Err(failure);
             }
-            let slid = step(windows, Enter::Slide);
+            let slid = change(windows, WindowEvent::Slide);
             let keys = slid.map_err(|why| match (why, failures.front()) {
-                // An earlier one has spoilt its own batch, if any, and not this one.
+                // An earlier failure has spoilt its own batch, if any, and not this one.
                 (NoWindow::BatchFailed, Some((_, failure))) => failure.passed_on(),
                 _ => Failure::of_records(why.to_string()),
             })?;
             let (batch, overflow) = (stats.unwrap_or_default(), (*windows).as_ref().overflow());
-            limit.look(now, overflow);
+            limit.report(now, overflow);
             let stats = BatchStats {
                 time: now.time,
                 keys: keys as u64,
@@ -309,21 +313,22 @@ where
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.held.fail(time, failure);
+        self.table.fail(time, failure);
     }
 
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.held.forget(|_| ());
+        self.table.forget(|_| ());
     }
 }
 
-impl<'c, R: Records, M> Pairs<'c, R, M> {
-    /// Folds the values of each key of a window; see [`Reduced::reduce_by_key_and_window`]. The values of a
-    /// batch are folded in the shards.
+impl<'c, R: Records, M> PairStream<'c, R, M> {
+    /// Folds the values of each key of a window: Spark's `reduceByKeyAndWindow`. The shards fold
+    /// each batch; then see [`Reduced::reduce_by_key_and_window`].
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the batch interval.
+    /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
+    /// too little room.
     pub fn reduce_by_key_and_window<V, F>(
         self,
         reduce: F,
@@ -338,12 +343,13 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
         batches.reduce_by_key_and_window(reduce, window)
     }
 
-    /// Folds the values of each key of a window, each made of the one before; see
-    /// [`Reduced::reduce_by_key_and_window_with_inverse`].
+    /// Folds the values of each key of a window with an inverse function. The shards fold each
+    /// batch; then see [`Reduced::reduce_by_key_and_window_with_inverse`].
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the batch interval.
+    /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
+    /// too little room.
     pub fn reduce_by_key_and_window_with_inverse<V, F>(
         self,
         reduce: F,
@@ -361,8 +367,10 @@ impl<'c, R: Records, M> Pairs<'c, R, M> {
 }
 
 impl<'c, R: Records> DStream<'c, R> {
-    /// Counts equal records of a window: Spark's `countByValueAndWindow`. Records that have left are gone. A
-    /// window costs one look-up for each different record of the batches that came and left.
+    /// Counts the occurrences of each record of a window: Spark's `countByValueAndWindow`.
+    ///
+    /// Records that have left are dropped. A window costs one look-up for each different record of
+    /// the batches that entered and left.
     ///
     /// ```no_run
     /// # use microtally::prelude::*;
@@ -375,9 +383,10 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the batch interval.
+    /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
+    /// too little room.
     pub fn count_by_value_and_window(&self, window: impl Into<Window>) -> Result<Reduced<'c, u64>> {
-        // Also in PySpark's dialect, whose filter behind the window shows the same.
+        // Also in PySpark's dialect, whose filter behind the window has the same effect.
         let is_there = |_: &[u8], count| count != 0;
         self.count_by_value()
             .reduce_by_key_and_window_with_inverse_and_filter(
@@ -388,25 +397,28 @@ impl<'c, R: Records> DStream<'c, R> {
             )
     }
 
-    /// Counts the records of a window: Spark's `countByWindow`. Nothing before the first record, then a
-    /// number at each slide, `0` when all have left (in the PySpark [`Dialect`](crate::stream::Dialect) only if the window is at
-    /// least five slides long).
+    /// Counts the records of a window: Spark's `countByWindow`. The shards count each batch; then
+    /// see [`RddStream::count_by_window`].
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the batch interval.
+    /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
+    /// too little room.
     pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<'c, u64>> {
         let counts = self.count().filter(|count| *count > 0);
         counts.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, window)
     }
 
-    /// The records of all batches of a window, oldest first: Spark's `window`. They are copied out of the
-    /// shards and held in memory: where they are only counted or folded, the operators that do it by
-    /// window keep a table instead.
+    /// The records of all batches of a window, oldest first: Spark's `window`; see
+    /// [`RddStream::window`].
+    ///
+    /// They are copied out of the shards and kept in memory. To count or fold them, use the
+    /// operators that do so by window: they keep a table instead.
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the batch interval.
+    /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
+    /// too little room.
     pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<'c, Vec<u8>>> {
         self.records().window(window)
     }

@@ -1,36 +1,31 @@
-//! `transform`: any function from batches to a batch.
+//! `transform`, `transform_with`: any function from batches to a batch.
 
 use crate::config::Dialect;
 use crate::error::{Error, Result};
-use crate::stream::plan::batch_cache::{Entry, Failure, Produced};
-use crate::stream::plan::graph::Attempt;
+use crate::stream::plan::batch_cache::{Failure, Produced};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-/// Spark's sentence when a parent gave nothing.
-const MISSING: &str = "Couldn't generate RDD from parent";
+/// Spark's sentence if a parent produced nothing.
+pub(crate) const MISSING: &str = "Couldn't generate RDD from parent";
 
-/// Spark's sentence when the function gave nothing.
+/// Spark's sentence if the function returned nothing.
 const NULL: &str = "Transform function must not return null. Return SparkContext.emptyRDD() instead \
                     to represent no element as the result of transformation.";
 
 impl<'c, T: Record> RddStream<'c, T> {
-    /// Makes each batch of this stream's batch and its time: Spark's `transform`. When `f` panics the batch
-    /// has no output at all, as when a batch cannot be put together in Spark.
+    /// Makes each batch by a function of this stream's batch and its time: Spark's `transform`.
+    ///
+    /// If `f` panics, the whole batch has no output, as when Spark cannot put a batch together.
     ///
     /// ```
-    /// # use microtally::prelude::*;
-    /// # use microtally::stream::{Rdd, RddQueue};
-    /// let ssc = StreamingContext::new(Duration::from_millis(5))?;
-    /// let queue: RddQueue<u32> = [vec![3, 1, 2]].into_iter().collect();
-    /// let sorted = ssc.queue_stream(&queue, true, None).transform(|rdd, _time| rdd.sort_by(Ord::cmp));
-    /// # let (out, batches) = std::sync::mpsc::channel();
-    /// # sorted.for_each_batch(move |rdd, _| drop(out.send(rdd.to_vec())));
-    /// # ssc.stop_after(1)?;
-    /// # ssc.start()?.await_termination()?;
-    /// # assert_eq!(batches.recv().unwrap(), [1, 2, 3]);
+    /// use microtally::stream::run_batches;
+    /// let sorted = run_batches([vec![3, 1, 2]], |numbers| {
+    ///     Ok(numbers.transform(|rdd, _time| rdd.sort_by(Ord::cmp)))
+    /// })?;
+    /// assert_eq!(sorted, [[1, 2, 3]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn transform<U: Record>(
@@ -40,8 +35,8 @@ impl<'c, T: Record> RddStream<'c, T> {
         self.transform_some(move |rdd, time| Some(f(rdd, time)))
     }
 
-    /// As [`transform`](Self::transform), for a function that may give no batch. That is an error of the
-    /// batch, and in the PySpark [`Dialect`] a batch without output.
+    /// As [`transform`](Self::transform), but `f` may return no batch. That fails the batch; in the
+    /// PySpark [`Dialect`] it is a batch without output.
     pub fn transform_some<U: Record>(
         &self,
         f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
@@ -49,7 +44,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         self.transform_named("transform", f)
     }
 
-    /// As [`transform_some`](Self::transform_some), for an operator of another name.
+    /// As [`transform_some`](Self::transform_some), for an operator with another name.
     pub(crate) fn transform_named<U: Record>(
         &self,
         name: &'static str,
@@ -59,91 +54,109 @@ impl<'c, T: Record> RddStream<'c, T> {
         self.derive_at(name, move |rdd, time| match (rdd, dialect) {
             (None, Dialect::PySpark) => Ok(None),
             (None, Dialect::Scala) => Err(Failure::no_parent(MISSING, time)),
-            (Some(rdd), _) => guarded(dialect, || f(&rdd, time)),
+            (Some(rdd), _) => match (Failure::catch(|| f(&rdd, time))?, dialect) {
+                (None, Dialect::Scala) => Err(Failure::of_batch(NULL)),
+                (made, _) => Ok(made),
+            },
         })
     }
 
-    /// Makes each batch of the batches of two streams: Spark's `transformWith`. In the PySpark
-    /// [`Dialect`] a side that gave nothing counts as empty, also when both did; else it fails the batch.
+    /// Makes each batch by a function of the batches of two streams and their time: Spark's
+    /// `transformWith`.
+    ///
+    /// If one stream produced nothing, the batch fails; in the PySpark [`Dialect`] that side counts
+    /// as empty, even if both did.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let shares = run_batches([vec![1.0, 3.0]], |numbers| {
+    ///     let sum = numbers.reduce(|a, b| a + b);
+    ///     numbers.transform_with(&sum, |numbers, sums, _time| {
+    ///         let sum = sums.iter().sum::<f64>();
+    ///         numbers.map(|n| n / sum)
+    ///     })
+    /// })?;
+    /// assert_eq!(shares, [[0.25, 0.75]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// The streams have different slides, which the PySpark [`Dialect`] allows: the result has this
-    /// stream's.
+    /// The streams have different slides, except in the PySpark [`Dialect`], where the result has
+    /// this stream's.
     pub fn transform_with<U: Record, W: Record>(
         &self,
         other: &RddStream<'c, U>,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> Rdd<W> + Send + 'static,
     ) -> Result<RddStream<'c, W>> {
-        self.combine("transform_with", other, true, move |one, two, time| {
-            Some(f(one, two, time))
+        self.combine("transform_with", other, move |one, two, time| {
+            Failure::catch(|| f(one, two, time))
         })
     }
 
-    /// What `transform_with` and the joins have in common. `is_generation`: a panic of `f` leaves the batch
-    /// without any output.
+    /// Makes each batch of the batches of two streams: what `transform_with` and the joins have in
+    /// common.
     pub(crate) fn combine<U: Record, W: Record>(
         &self,
         name: &'static str,
         other: &RddStream<'c, U>,
-        is_generation: bool,
-        mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> Option<Rdd<W>> + Send + 'static,
+        mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> std::result::Result<Rdd<W>, Failure>
+        + Send
+        + 'static,
     ) -> Result<RddStream<'c, W>> {
         let dialect = self.context.dialect();
         if dialect == Dialect::Scala {
             same_slides([self.slide_ms, other.slide_ms], dialect)?;
         }
-        Ok(self.derive_with(name, other, move |one, two, time| {
-            let (one, two) = match (one, two, dialect) {
-                (Some(one), Some(two), _) => (one, two),
-                (one, two, Dialect::PySpark) => (one.unwrap_or_default(), two.unwrap_or_default()),
-                _ => return Err(Failure::no_parent(MISSING, time)),
-            };
-            if is_generation {
-                guarded(dialect, || f(&one, &two, time))
-            } else {
-                Ok(f(&one, &two, time))
-            }
-        }))
+        let (one, two) = (self.cache.clone(), other.cache.clone());
+        Ok(self.context.rdd_stream(
+            name,
+            vec![self.id, other.id],
+            self.slide_ms,
+            move |time| (one.batch(time), two.batch(time)),
+            move |(one, two), attempt| {
+                let both = (one.get(attempt.now)?, two.get(attempt.now)?);
+                let (one, two) = match (both, dialect) {
+                    ((Some(one), Some(two)), _) => (one, two),
+                    ((one, two), Dialect::PySpark) => {
+                        (one.unwrap_or_default(), two.unwrap_or_default())
+                    }
+                    _ => return Err(Failure::no_parent(MISSING, attempt.time)),
+                };
+                f(&one, &two, attempt.time).map(Some)
+            },
+        ))
     }
 }
 
 impl StreamingContext {
-    /// Makes each batch of the batches of several streams: Spark's `ssc.transform`. When one of them gives
-    /// nothing the batch fails, in either dialect.
+    /// Makes each batch by a function of the batches of several streams and their time: Spark's
+    /// `ssc.transform`.
+    ///
+    /// If one stream produced nothing, the batch fails, in either dialect.
     ///
     /// # Errors
     ///
-    /// No stream, or streams with different slides.
+    /// `streams` is empty, or they have different slides.
     pub fn transform<'c, T: Record, U: Record>(
         &'c self,
         streams: &[RddStream<'c, T>],
         mut f: impl FnMut(&[Rdd<T>], BatchTime) -> Rdd<U> + Send + 'static,
     ) -> Result<RddStream<'c, U>> {
-        let [first, ..] = streams else {
+        if streams.is_empty() {
             let message = "requirement failed: List of DStreams to transform is empty";
             return Err(Error::refused(message));
-        };
-        // Python asks Scala for it.
+        }
+        // PySpark calls the Scala method.
         same_slides(streams.iter().map(|stream| stream.slide_ms), Dialect::Scala)?;
-        let slide_ms = first.slide_ms;
-        let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
-        let parents = streams.iter().map(|stream| stream.id).collect();
-        let dialect = self.dialect();
-        let take = move |time| cells.iter().map(|cell| cell.entry(time)).collect();
-        let make = move |entries: &Vec<Entry<T>>, attempt: &mut Attempt<'_>| {
-            let mut rdds = Vec::with_capacity(entries.len());
-            for entry in entries {
-                let rdd = entry.get(attempt.now)?;
-                rdds.push(rdd.ok_or_else(|| Failure::no_parent(MISSING, attempt.time))?);
-            }
-            guarded(dialect, || Some(f(&rdds, attempt.time)))
-        };
-        Ok(self.rdd_stream("transform", parents, slide_ms, take, make))
+        let make =
+            move |rdds: &[_], time| -> Produced<_> { Failure::catch(|| f(rdds, time)).map(Some) };
+        Ok(self.stream_of_all("transform", streams, MISSING, make))
     }
 }
 
-/// Spark's rule for streams that are put together batch by batch, in the words of `dialect`.
+/// Checks that streams that are put together batch by batch have the same slide, in the words of
+/// `dialect`.
 ///
 /// # Errors
 ///
@@ -158,12 +171,4 @@ pub(crate) fn same_slides(slides: impl IntoIterator<Item = u64>, dialect: Dialec
         Dialect::Scala => "requirement failed: Some of the DStreams have different slide durations",
         Dialect::PySpark => "All DStreams should have same slide duration",
     }))
-}
-
-/// Calls a function that belongs to putting a batch together.
-fn guarded<U>(dialect: Dialect, f: impl FnOnce() -> Option<Rdd<U>>) -> Produced<Rdd<U>> {
-    match (Failure::catch(f)?, dialect) {
-        (None, Dialect::Scala) => Err(Failure::of_batch(NULL)),
-        (made, _) => Ok(made),
-    }
 }

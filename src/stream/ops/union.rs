@@ -3,23 +3,30 @@
 use crate::config::Dialect;
 use crate::error::{Error, Result};
 use crate::stream::ops::transform::same_slides;
-use crate::stream::plan::batch_cache::{Entry, Failure};
-use crate::stream::plan::graph::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 
 impl<'c, T: Record> RddStream<'c, T> {
-    /// The records of both streams, this one's first: Spark's `union`. Duplicates stay.
+    /// The records of both streams, this one's first: Spark's `union`. Records are shared, and
+    /// duplicates stay.
     ///
-    /// When one of them gives nothing the batch fails, as in Spark; in the PySpark [`Dialect`] that one counts
-    /// as empty.
+    /// If one stream produced nothing, the batch fails, as in Spark; in the PySpark [`Dialect`]
+    /// that side counts as empty.
+    ///
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let both = run_batches([vec![1, 2]], |numbers| numbers.union(&numbers.map(|n| n * 10)))?;
+    /// assert_eq!(both, [[1, 2, 10, 20]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// The streams have different slides.
     pub fn union(&self, other: &RddStream<'c, T>) -> Result<RddStream<'c, T>> {
-        // PySpark builds it of `transformWith`, unlike `StreamingContext.union`, which is Scala's in both.
+        // PySpark builds it with `transformWith`, unlike `StreamingContext.union`, which is Scala's
+        // in both.
         if self.context.dialect() == Dialect::Scala {
             return self.context.union(&[self.clone(), other.clone()]);
         }
@@ -27,20 +34,21 @@ impl<'c, T: Record> RddStream<'c, T> {
             let message = "the two DStream should have same slide duration";
             return Err(Error::refused(message));
         }
-        self.combine("union", other, false, |one, two, _| Some(one.union(two)))
+        self.combine("union", other, |one, two, _| Ok(one.union(two)))
     }
 }
 
 impl StreamingContext {
-    /// The records of several streams, in their order: Spark's `ssc.union`. One stream is given back as it
-    /// is.
+    /// The records of several streams, in the order of the streams: Spark's `ssc.union`. A single
+    /// stream is returned as it is.
     ///
-    /// Streams of bytes are united by `records` or `map_to` first; what only counts is faster counted
-    /// stream by stream and united then. When one of several gives nothing the batch fails.
+    /// If one of several streams produced nothing, the batch fails. For streams of bytes,
+    /// [`union_sources`](Self::union_sources) is faster; others are turned into records by
+    /// `records`, `map_to` or `pairs` first.
     ///
     /// # Errors
     ///
-    /// No stream, or streams with different slides.
+    /// `streams` is empty, or they have different slides.
     pub fn union<'c, T: Record>(
         &'c self,
         streams: &[RddStream<'c, T>],
@@ -56,25 +64,16 @@ impl StreamingContext {
         }
         let slides = streams.iter().map(|stream| stream.slide_ms);
         same_slides(slides, self.dialect())?;
-        let cells: Vec<_> = streams.iter().map(|stream| stream.cell.clone()).collect();
-        let parents = streams.iter().map(|stream| stream.id).collect();
-        let take = move |time| cells.iter().map(|cell| cell.entry(time)).collect();
-        let make = move |entries: &Vec<Entry<T>>, attempt: &mut Attempt<'_>| {
-            let mut parts = Vec::new();
-            for entry in entries {
-                let missing = "Could not generate RDD from a parent for unifying";
-                let rdd = entry.get(attempt.now)?;
-                let rdd = rdd.ok_or_else(|| Failure::no_parent(missing, attempt.time))?;
-                parts.extend_from_slice(rdd.parts());
-            }
+        let missing = "Could not generate RDD from a parent for unifying";
+        Ok(self.stream_of_all("union", streams, missing, |rdds, _| {
+            let parts = rdds.iter().flat_map(Rdd::parts).cloned();
             Ok(Some(Rdd::shared(parts)))
-        };
-        Ok(self.rdd_stream("union", parents, first.slide_ms, take, make))
+        }))
     }
 }
 
 impl<T> Rdd<T> {
-    /// The records of both, these first. Duplicates stay; records are shared, not copied.
+    /// The records of both RDDs, these first. Records are shared, and duplicates stay.
     pub fn union(&self, other: &Rdd<T>) -> Rdd<T> {
         Rdd::shared(self.parts().iter().chain(other.parts()).cloned())
     }

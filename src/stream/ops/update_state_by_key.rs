@@ -1,4 +1,4 @@
-//! `update_state_by_key`: a state a key that every batch goes over.
+//! `update_state_by_key`: a state per key, updated in every batch.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,18 +8,27 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
-    /// Keeps a state for each key: Spark's `updateStateByKey`. In every batch `update` is called for every
-    /// key that has a state or a value, with the new values in their order (none, if only the state is
-    /// there) and the state; it gives the new state, `None` to forget the key. Each batch of the result is
-    /// all states.
+    /// Keeps a state for each key: Spark's `updateStateByKey`. Each batch of the result holds all
+    /// states.
     ///
-    /// A batch costs as much as there are keys: where only what came matters,
-    /// [`map_with_state`](Self::map_with_state) costs less.
+    /// In every batch `update` is called for every key that has a state or new values. It gets the
+    /// new values in their order, which may be none, and the state. It returns the new state, or
+    /// `None` to forget the key. So a batch costs as much as there are keys;
+    /// [`map_with_state`](Self::map_with_state) costs only what came.
     ///
-    /// When `update` panics, or a batch of this stream fails, the batch of the result fails and the states
-    /// stay as they were. At the next batch the missed one is updated first, as in Spark. The records of
-    /// up to 128 missed batches in a row are kept; when one more fails, the states are lost, and all later
-    /// batches of the result fail.
+    /// ```
+    /// use microtally::stream::run_batches;
+    /// let sums = run_batches([vec![("a", 1), ("b", 2)], vec![("a", 3)]], |pairs| {
+    ///     Ok(pairs.update_state_by_key(|new, sum| Some(sum.unwrap_or(0) + new.iter().sum::<i32>())))
+    /// })?;
+    /// assert_eq!(sums, [[("a", 1), ("b", 2)], [("a", 4), ("b", 2)]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// If `update` panics, or a batch of this stream fails, the batch of the result fails and the
+    /// states stay as they were. At the next batch the missed one is updated first, as in Spark.
+    /// The records of up to 128 missed batches in a row are kept. If one more fails, the states are
+    /// lost, and all later batches of the result fail.
     pub fn update_state_by_key<S: Record + Clone>(
         &self,
         update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
@@ -27,8 +36,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         self.update_state_by_key_from([], update)
     }
 
-    /// As [`update_state_by_key`](Self::update_state_by_key), with states before the first batch. Of several
-    /// states of a key the first one counts.
+    /// As [`update_state_by_key`](Self::update_state_by_key), with states before the first batch.
+    /// If a key has several states, the first one counts.
     pub fn update_state_by_key_from<S: Record + Clone>(
         &self,
         initial: impl IntoIterator<Item = (K, S)>,
@@ -37,8 +46,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         self.update_state_by_key_at(initial, move |_, _, values, state| update(values, state))
     }
 
-    /// As [`update_state_by_key_from`](Self::update_state_by_key_from), with a function that is also told
-    /// the batch's time and the key.
+    /// As [`update_state_by_key_from`](Self::update_state_by_key_from), but `update` also gets the
+    /// batch's time and the key.
     pub fn update_state_by_key_at<S: Record + Clone>(
         &self,
         initial: impl IntoIterator<Item = (K, S)>,
@@ -46,7 +55,6 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     ) -> RddStream<'c, (K, S)> {
         let mut known = HashSet::new();
         let initial = initial.into_iter();
-        // Of a key's states the first one counts.
         let mut states: Rdd<(K, S)> = initial
             .filter(|(key, _)| known.insert(key.clone()))
             .collect();
@@ -68,7 +76,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     }
 }
 
-/// The states after a batch, in the order in which their keys came.
+/// The states after a batch, in the order in which their keys were first seen.
 fn updated<K: Key, V: Clone, S: Clone>(
     states: &Rdd<(K, S)>,
     rdd: &Rdd<(K, V)>,

@@ -1,27 +1,30 @@
-//! `window` and what is built of it: `reduce_by_window`, `count_by_window`, `group_by_key_and_window`.
+//! `window` and what is built on it: `reduce_by_window`, `count_by_window`,
+//! `group_by_key_and_window`.
 //!
-//! A window that ends at t with length w holds the batches with times in `(t - w, t]`. One is made at every
-//! slide, counted from the batch before the first one; the first windows hold what there is.
+//! A window that ends at t with length w holds the batches with times in `(t - w, t]`. A window is
+//! made at every slide, counted from the batch before the first one. The first windows hold the
+//! batches that exist.
 
 use std::time::Duration;
 
 use crate::config::Dialect;
 use crate::error::{Error, Result};
-use crate::stream::plan::batch_cache::Entries;
+use crate::stream::plan::batch_cache::{CachedBatch, rdds_of};
 use crate::stream::plan::graph::Attempt;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-/// How long a window is and how often one is made. A [`Duration`] is a window with the slide of the stream
-/// it is made of; a pair is length and slide.
+/// The length of a window, and the slide from one window to the next.
+///
+/// A [`Duration`] is a length, with the slide of the parent stream. A pair is length and slide.
 ///
 /// ```
 /// use std::time::Duration;
 /// use microtally::stream::Window;
-/// let _of_a_minute_each_batch: Window = Duration::from_secs(60).into();
-/// let _of_a_minute_every_ten_seconds: Window = (Duration::from_secs(60), Duration::from_secs(10)).into();
+/// let _every_batch: Window = Duration::from_secs(60).into();
+/// let _every_ten_seconds: Window = (Duration::from_secs(60), Duration::from_secs(10)).into();
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -47,32 +50,32 @@ impl From<(Duration, Duration)> for Window {
     }
 }
 
-/// A window that fits its parent, in milliseconds.
+/// A window that fits its parent stream, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
+pub(crate) struct FittedWindow {
     pub(crate) length_ms: u64,
     pub(crate) slide_ms: u64,
 }
 
-/// Which of Spark's classes complains.
+/// The class of Spark whose messages a window has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum WindowClass {
     Windowed,
     /// With an inverse function.
     Reduced,
 }
 
-impl Span {
-    /// Fits `window` to a parent.
+impl FittedWindow {
+    /// Fits `window` to a parent with the slide `parent_ms`.
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of the parent's slide, with Spark's sentence, or zero.
+    /// Length or slide is zero, or not a multiple of the parent's slide. The message is Spark's.
     pub(crate) fn new(
         window: Window,
         context: &StreamingContext,
         parent_ms: u64,
-        kind: Kind,
+        class: WindowClass,
     ) -> Result<Self> {
         let dialect = context.dialect();
         let checked = |what: &str, camel: &str, duration: Duration| {
@@ -81,18 +84,19 @@ impl Span {
             if is_whole && ms > 0 && ms.is_multiple_of(u128::from(parent_ms)) {
                 return Ok(u64::try_from(ms).unwrap_or(u64::MAX / parent_ms * parent_ms));
             }
-            // A division of two whole numbers, so that whole milliseconds are printed as such.
+            // A division of two whole numbers, so that whole milliseconds are printed without a
+            // fraction.
             let ms = duration.as_nanos() as f64 / 1e6;
-            Err(Error::refused(match (dialect, kind) {
+            Err(Error::refused(match (dialect, class) {
                 (Dialect::PySpark, _) => format!(
                     "{camel}Duration must be multiple of the parent dstream's slide (batch) duration \
                      ({parent_ms} ms)"
                 ),
-                (Dialect::Scala, Kind::Windowed) => format!(
+                (Dialect::Scala, WindowClass::Windowed) => format!(
                     "The {what} duration of windowed DStream ({ms} ms) must be a multiple of the slide \
                      duration of parent DStream ({parent_ms} ms)"
                 ),
-                (Dialect::Scala, Kind::Reduced) => format!(
+                (Dialect::Scala, WindowClass::Reduced) => format!(
                     "requirement failed: The {what} duration of ReducedWindowedDStream ({ms} ms) must be \
                      multiple of the slide duration of parent DStream ({parent_ms} ms)"
                 ),
@@ -103,43 +107,67 @@ impl Span {
             Some(slide) => checked("slide", "slide", slide)?,
             None => parent_ms,
         };
-        Ok(Span {
+        Ok(FittedWindow {
             length_ms,
             slide_ms,
         })
     }
 
-    /// The time behind which the window that ends at `time` begins.
+    /// The time after which the window that ends at `time` begins.
     pub(crate) fn start(&self, time: BatchTime) -> BatchTime {
         BatchTime::from_millis(time.as_millis().saturating_sub(self.length_ms))
     }
 }
 
 impl<'c, T: Record> RddStream<'c, T> {
-    /// The records of all batches of a window, oldest first: Spark's `window`. They are shared, not copied;
-    /// a window costs as much as it has partitions.
+    /// The records of all batches of a window, oldest first: Spark's `window`.
+    ///
+    /// `window` is a length, or a pair of length and slide. Records are shared, not copied; a
+    /// window costs as much as it has partitions.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let (one, two) = (Duration::from_secs(1), Duration::from_secs(2));
+    /// let numbers = || [vec![1], vec![2], vec![3], vec![]];
+    /// assert_eq!(run_batches(numbers(), |n| n.window(two))?, [vec![1], vec![1, 2], vec![2, 3], vec![3]]);
+    /// assert_eq!(run_batches(numbers(), |n| n.window((one, two)))?, [vec![2], vec![]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Length or slide are no multiple of this stream's slide. So with the other windows.
+    /// Length or slide is zero, or not a multiple of this stream's slide.
     pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<'c, T>> {
-        let span = Span::new(window.into(), self.context, self.slide_ms, Kind::Windowed)?;
-        self.cell.keep_for(span.length_ms);
-        let cell = self.cell.clone();
-        let take = move |time| cell.between(span.start(time), time);
-        let make = move |window: &Entries<T>, attempt: &mut Attempt<'_>| {
-            let batches = window.get(attempt.now)?;
+        let (class, context) = (WindowClass::Windowed, self.context);
+        let window = FittedWindow::new(window.into(), context, self.slide_ms, class)?;
+        self.cache.keep_for(window.length_ms);
+        let cache = self.cache.clone();
+        let take = move |time| cache.between(window.start(time), time);
+        let make = move |batches: &Vec<(BatchTime, CachedBatch<T>)>, attempt: &mut Attempt<'_>| {
+            let batches = rdds_of(batches, attempt.now)?;
             let parts = batches.iter().flat_map(Rdd::parts).cloned();
             Ok(Some(Rdd::shared(parts)))
         };
-        let (context, parents) = (self.context, vec![self.id]);
-        let windows = context.rdd_stream("window", parents, span.slide_ms, take, make);
-        self.context.reach(windows.id, span.length_ms);
+        let windows = context.rdd_stream("window", vec![self.id], window.slide_ms, take, make);
+        context.reach(windows.id, window.length_ms);
         Ok(windows)
     }
 
-    /// Folds the records of a window into one: Spark's `reduceByWindow`. Each batch is folded once; a
-    /// window folds its batches' results. No record: no result.
+    /// Folds the records of a window into one: Spark's `reduceByWindow`.
+    ///
+    /// Each batch is folded once; a window folds the results of its batches. A window without
+    /// records has no result.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let sums = run_batches([vec![1], vec![2], vec![3], vec![]], |numbers| {
+    ///     numbers.reduce_by_window(|a, b| a + b, Duration::from_secs(2))
+    /// })?;
+    /// assert_eq!(sums, [[1], [3], [5], [3]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -155,9 +183,21 @@ impl<'c, T: Record> RddStream<'c, T> {
         Ok(self.reduce(f.clone()).window(window)?.reduce(f))
     }
 
-    /// As [`reduce_by_window`](Self::reduce_by_window), each window made of the one before: `inverse` takes
-    /// the batches that left out of it. A window costs what came and left, however long it is. From the
-    /// first record on there is always one result.
+    /// As [`reduce_by_window`](Self::reduce_by_window), but makes each window from the one before:
+    /// Spark's `reduceByWindow` with an inverse function.
+    ///
+    /// `inverse` removes the batches that left. A window costs what entered and left, however long
+    /// it is. From the first record on there is always one result.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let sums = run_batches([vec![1], vec![2], vec![]], |numbers| {
+    ///     numbers.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, Duration::from_secs(1))
+    /// })?;
+    /// assert_eq!(sums, [[1], [2], [0]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -176,9 +216,21 @@ impl<'c, T: Record> RddStream<'c, T> {
         Ok(windows.map(|((), record)| record.clone()))
     }
 
-    /// Counts the records of a window: Spark's `countByWindow`. Nothing before the first record, then a
-    /// number at each slide, `0` when all have left (in the PySpark [`Dialect`] only if the window is at
-    /// least five slides long).
+    /// Counts the records of a window: Spark's `countByWindow`.
+    ///
+    /// From the first record on there is a number at each slide. It is `0` once all records have
+    /// left, except in the PySpark [`Dialect`] if the window is shorter than five slides: then
+    /// there is no number.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let counts = run_batches([vec!["a"], vec!["b", "c"], vec![]], |words| {
+    ///     words.count_by_window(Duration::from_secs(2))
+    /// })?;
+    /// assert_eq!(counts, [[1], [3], [2]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -193,7 +245,18 @@ impl<'c, T: Record> RddStream<'c, T> {
 }
 
 impl<'c, T: Key> RddStream<'c, T> {
-    /// Counts equal records of a window: Spark's `countByValueAndWindow`. Records that have left are gone.
+    /// Counts the occurrences of each record of a window: Spark's `countByValueAndWindow`. Records
+    /// that have left are dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let counts = run_batches([vec!["a"], vec!["a"], vec![]], |words| {
+    ///     words.count_by_value_and_window(Duration::from_secs(2))
+    /// })?;
+    /// assert_eq!(counts, [[("a", 1)], [("a", 2)], [("a", 1)]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -219,6 +282,16 @@ impl<'c, T: Key> RddStream<'c, T> {
 
 impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// Gathers the values of each key of a window, oldest first: Spark's `groupByKeyAndWindow`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use microtally::stream::run_batches;
+    /// let groups = run_batches([vec![("a", 1)], vec![("a", 2)]], |pairs| {
+    ///     pairs.group_by_key_and_window(Duration::from_secs(2))
+    /// })?;
+    /// assert_eq!(groups, [[("a", vec![1])], [("a", vec![1, 2])]]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,11 +1,12 @@
-//! The batch plane: what is computed of each batch, in which order, and what a failure takes with it.
+//! The batch plane: what is computed of each batch, in which order, and what a failure takes with
+//! it.
 //!
-//! Promise: each batch is made once for every stream that an output needs, parents before children, then
-//! the outputs run in registration order; a function that panics fails what depends on it and nothing
-//! else, and later batches are made. Must not know: what an operator computes, threads, bytes.
+//! Promise: each batch is made once for every stream that an output needs, parents before children,
+//! then the outputs run in registration order; a function that panics fails what depends on it and
+//! nothing else, and later batches are made. Must not know: `ops`, `ring`, `split`, `source`.
 //!
-//! A stream with a slide of k batches is made at every k-th batch, counted from the batch before the first
-//! one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
+//! A stream with a slide of k batches is made at every k-th batch, counted from the batch before
+//! the first one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,33 +18,33 @@ use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result, guarded, lock};
 use crate::notice::Notices;
 use crate::shard::panic_message;
-use crate::stream::plan::batch_cache::{Again, BatchCache, Entry, Failure, Owed, Produced};
+use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure, Produced, Retry};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::listener::{Reporter, StreamInputInfo};
 use crate::time::BatchTime;
 
-/// Number of a stream in its graph; parents have smaller ones than their children.
+/// Number of a stream in its graph; parents have smaller numbers than their children.
 pub(crate) type NodeId = usize;
 
-/// The batch at hand.
+/// The current batch.
 pub(crate) struct BatchContext<'a, 'e> {
     pub(crate) time: BatchTime,
     /// The batch before the first one.
     pub(crate) zero: BatchTime,
     pub(crate) epoch: &'a mut Merged<'e>,
-    /// What the stream that is being made reads of `epoch`.
+    /// The node of `epoch` that the stream being made reads.
     reads: Option<usize>,
-    /// What came in over the streams that are no streams of bytes.
+    /// Records received by the streams that are not streams of bytes.
     pub(crate) inputs: Vec<StreamInputInfo>,
 }
 
 impl BatchContext<'_, '_> {
-    /// Whether a stream with that slide is made at the batch at hand.
+    /// Returns `true` if a stream with that slide is made at the current batch.
     pub(crate) fn is_due(&self, slide_ms: u64) -> bool {
         (self.time.as_millis() - self.zero.as_millis()).is_multiple_of(slide_ms)
     }
 
-    /// What the shards have for the stream that is being made, and how it came about.
+    /// The shards' merged result for the stream being made, and its statistics.
     pub(crate) fn of_shards(
         &mut self,
     ) -> std::result::Result<(&mut NodeTable, BatchStats), Failure> {
@@ -56,52 +57,52 @@ impl BatchContext<'_, '_> {
     }
 }
 
-/// What operators are told when their context starts.
+/// What operators get when their context starts.
 pub(crate) struct StartContext<'a> {
-    /// Batches are to be kept for that long at least.
+    /// Batches are kept for at least this long.
     pub(crate) remember_ms: u64,
-    /// The time, since 1970.
+    /// The time since 1970.
     pub(crate) now: Duration,
     pub(crate) notices: &'a Notices,
-    /// The memory of one window over tables, in bytes; `usize::MAX` is no limit.
+    /// The memory of one window over tables, in bytes; `usize::MAX` means no limit.
     pub(crate) window_bytes: usize,
 }
 
-/// What an operator does with each batch.
+/// Makes the batches of one stream.
 pub(crate) trait Operator: Send {
     /// The operator's name, for messages.
     fn name(&self) -> &'static str;
 
     /// The context starts.
-    fn start(&mut self, _starting: &StartContext<'_>) {}
+    fn start(&mut self, _context: &StartContext<'_>) {}
 
-    /// Makes the batch at hand and keeps it for those that use it.
+    /// Makes the current batch and keeps it for its readers.
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure>;
 
-    /// The batch could not be made: tells those that use it.
+    /// The batch could not be made: keeps the failure for its readers.
     fn fail(&mut self, time: BatchTime, failure: &Failure);
 
     /// The batch has been published.
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {}
 }
 
-/// The making of a batch.
+/// One attempt to make a batch.
 pub(crate) struct Attempt<'a> {
     /// The batch's time.
     pub(crate) time: BatchTime,
-    /// The time of the batch at hand, a later one if the batch failed at first.
+    /// The time of the current batch: a later one if the batch failed before.
     pub(crate) now: BatchTime,
-    /// Where sources enter what came in, the first time.
+    /// Where inputs report their records, at the first attempt.
     pub(crate) inputs: Option<&'a mut Vec<StreamInputInfo>>,
 }
 
-/// A [`Operator`] that makes an [`Rdd`] out of what `parts` takes of its parents. A batch that fails is made
-/// again, of the same parts, when somebody needs it later.
+/// An [`Operator`] that makes an [`Rdd`] of the parts that `take` takes of its parents. A failed
+/// batch is made again, of the same parts, when a reader needs it later.
 pub(crate) struct MakeRdd<T, I, P, F> {
     pub(crate) name: &'static str,
-    pub(crate) cell: BatchCache<T>,
-    pub(crate) parts: P,
-    /// The parts of the batch at hand, until it is made.
+    pub(crate) cache: BatchCache<T>,
+    pub(crate) take: P,
+    /// The parts of the current batch, until it is made.
     pub(crate) taken: Option<I>,
     /// Called by one thread at a time: see [`BatchCache`].
     pub(crate) make: Arc<Mutex<F>>,
@@ -118,27 +119,25 @@ where
         self.name
     }
 
-    fn start(&mut self, starting: &StartContext<'_>) {
-        self.cell.start(starting.remember_ms);
+    fn start(&mut self, context: &StartContext<'_>) {
+        self.cache.start(context.remember_ms);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let taken = self.taken.insert((self.parts)(now)?);
-        let mut make = lock(&self.make);
+        let taken = self.taken.insert((self.take)(now)?);
         let mut attempt = Attempt {
             time: now.time,
             now: now.time,
             inputs: Some(&mut now.inputs),
         };
-        let made = (*make)(taken, &mut attempt)?;
-        drop(make);
+        let made = (*lock(&self.make))(taken, &mut attempt)?;
         self.taken = None;
-        self.cell.put(now.time, Entry::Produced(made));
+        self.cache.put(now.time, CachedBatch::Produced(made));
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        let again = self.taken.take().map(|taken| -> Again<T> {
+        let retry = self.taken.take().map(|taken| -> Retry<T> {
             let (make, name) = (Arc::clone(&self.make), self.name);
             Box::new(move |now| {
                 let mut attempt = Attempt {
@@ -151,16 +150,15 @@ where
                 made.map_err(|failure| failure.within(name))
             })
         });
-        let owed = Owed::new(time, failure, again);
-        self.cell.put(time, Entry::Failed(owed));
+        self.cache.fail(time, failure, retry);
     }
 }
 
-/// A [`Operator`] that makes an [`Rdd`] out of what there is only now, such as what the shards have: a batch
-/// that failed stays so.
+/// An [`Operator`] that makes an [`Rdd`] of what exists only during its batch, such as the shards'
+/// results: a failed batch stays failed.
 pub(crate) struct TakeRdd<T, F> {
     pub(crate) name: &'static str,
-    pub(crate) cell: BatchCache<T>,
+    pub(crate) cache: BatchCache<T>,
     pub(crate) make: F,
 }
 
@@ -173,41 +171,40 @@ where
         self.name
     }
 
-    fn start(&mut self, starting: &StartContext<'_>) {
-        self.cell.start(starting.remember_ms);
+    fn start(&mut self, context: &StartContext<'_>) {
+        self.cache.start(context.remember_ms);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let made = (self.make)(now)?;
-        self.cell.put(now.time, Entry::Produced(made));
+        self.cache.put(now.time, CachedBatch::Produced(made));
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        let owed = Owed::new(time, failure, None);
-        self.cell.put(time, Entry::Failed(owed));
+        self.cache.fail(time, failure, None);
     }
 }
 
-/// A stream as the graph sees it.
+/// One stream of the graph.
 pub(crate) struct PlanNode {
-    /// Every how many milliseconds it is made.
+    /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
     pub(crate) parents: Vec<NodeId>,
     /// How far back it looks into its parents' batches: a window's length.
     pub(crate) reach_ms: u64,
-    /// Which of the engine's nodes it is made of, if it is made in the shards.
+    /// The engine's node it is made of, if it is made in the shards.
     pub(crate) reads: Option<usize>,
-    pub(crate) step: Box<dyn Operator>,
+    pub(crate) operator: Box<dyn Operator>,
     /// An output depends on it.
     pub(crate) is_wanted: bool,
 }
 
-/// Why an output gave nothing.
+/// Why an output published nothing.
 pub(crate) enum OutputError {
     /// The batch failed.
     Failed(Failure),
-    /// The place it writes to is gone: the run ends.
+    /// It cannot write any more: the run ends.
     Broken(Error),
 }
 
@@ -223,30 +220,30 @@ pub(crate) type Emit =
 
 /// An output operation.
 pub(crate) struct OutputNode {
-    /// The operation's name, as listeners are told.
+    /// The operation's name, which listeners get.
     pub(crate) name: &'static str,
     pub(crate) slide_ms: u64,
-    /// Whether its stream has given something for a batch, if only a failure.
+    /// Returns `true` if its stream produced something for a batch, if only a failure.
     pub(crate) has_batch: Box<dyn Fn(BatchTime) -> bool + Send>,
     pub(crate) emit: Emit,
 }
 
-/// See the module.
+/// All streams and outputs of a program: what the engine runs once a batch.
 pub(crate) struct Graph {
     nodes: Vec<PlanNode>,
     /// In registration order.
     outputs: Vec<OutputNode>,
     interval_ms: u64,
     zero: Option<BatchTime>,
-    /// The first batch that fails ends the run.
+    /// The first failed batch ends the run.
     fails_fast: bool,
     reporter: Reporter,
-    /// The node and the number of each stream of bytes that is read by one.
+    /// The engine's node and the number of each stream of bytes that is read.
     byte_inputs: Vec<(usize, usize)>,
 }
 
 impl Graph {
-    /// A graph whose `nodes` stand behind their parents.
+    /// Creates a graph. In `nodes`, parents stand before their children.
     pub(crate) fn new(
         nodes: Vec<PlanNode>,
         outputs: Vec<OutputNode>,
@@ -266,7 +263,8 @@ impl Graph {
         }
     }
 
-    /// Makes every stream that is due. Gives a failure that leaves the batch without any output.
+    /// Makes every stream that is due. Returns the first failure that leaves the batch without any
+    /// output.
     fn make(&mut self, now: &mut BatchContext<'_, '_>) -> Option<Failure> {
         let mut spoilt = None;
         for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
@@ -274,13 +272,13 @@ impl Graph {
                 continue;
             }
             now.reads = node.reads;
-            let failure = match guarded(|| node.step.run(now)) {
+            let failure = match guarded(|| node.operator.run(now)) {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
             };
-            let failure = failure.within(node.step.name());
-            node.step.fail(now.time, &failure);
+            let failure = failure.within(node.operator.name());
+            node.operator.fail(now.time, &failure);
             if failure.spoils_batch && spoilt.is_none() {
                 spoilt = Some(failure);
             }
@@ -288,9 +286,9 @@ impl Graph {
         spoilt
     }
 
-    /// Runs the outputs that are due, one after the other. An output that is broken ends the run, after
-    /// the others had their batch.
-    fn put_out(&mut self, now: &mut BatchContext<'_, '_>) -> Result<()> {
+    /// Runs the outputs that are due, one after the other. An output that cannot write ends the
+    /// run, after the others got the batch.
+    fn publish(&mut self, now: &mut BatchContext<'_, '_>) -> Result<()> {
         let time = now.time;
         let (mut broken, mut has_begun) = (Ok(()), false);
         for (id, output) in self.outputs.iter_mut().enumerate() {
@@ -311,7 +309,7 @@ impl Graph {
                 Err(OutputError::Failed(failure)) => {
                     let failure = failure.within(output.name);
                     self.reporter.output_completed(Some(&failure.message));
-                    tell(now, &failure, self.fails_fast);
+                    report(now, &failure, self.fails_fast);
                 }
                 Err(OutputError::Broken(error)) => {
                     self.reporter.output_completed(Some(&error.to_string()));
@@ -324,7 +322,7 @@ impl Graph {
     }
 }
 
-/// What came in over every stream, by its number.
+/// Records received over each input stream, by its number.
 fn inputs(now: &mut BatchContext<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec<StreamInputInfo> {
     let stats = now.epoch.stats;
     let bytes = byte_inputs.iter().map(|&(node, input)| StreamInputInfo {
@@ -338,7 +336,7 @@ fn inputs(now: &mut BatchContext<'_, '_>, byte_inputs: &[(usize, usize)]) -> Vec
 
 /// Reports a failed batch.
 #[cold]
-fn tell(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
+fn report(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
     let error = failed_batch(now.time, Some(failure.operator()), &failure.message);
     if fails_fast {
         now.epoch.control.fail(error);
@@ -361,28 +359,31 @@ impl Output for Graph {
             inputs,
         };
         let outcome = match self.make(&mut now) {
-            None => self.put_out(&mut now),
+            None => self.publish(&mut now),
             Some(failure) => {
-                tell(&now, &failure, self.fails_fast);
+                report(&now, &failure, self.fails_fast);
                 Ok(())
             }
         };
-        // It was told already; but where no output was due that would have had this batch, nothing ended yet.
+        // The failure was reported, but if no output of this batch was due, nothing has stopped the
+        // run yet.
         if self.fails_fast && now.epoch.failure().is_some() {
             now.epoch.control.stop(Stop::Immediate);
         }
         for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
             if now.is_due(node.slide_ms) {
                 now.reads = node.reads;
-                node.step.leave(&mut now);
+                node.operator.leave(&mut now);
             }
         }
         outcome
     }
 }
 
-/// How long each stream keeps its batches, where a program asked for `asked_ms`: Spark's rule is that who looks
-/// back finds as much for each batch that is remembered, so a window adds its length for its parents.
+/// How long each stream keeps its batches, if the program asked for `asked_ms`.
+///
+/// As in Spark, every remembered window still has the batches it is made of, so a window adds its
+/// length for its parents.
 pub(crate) fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
     let mut all = vec![asked_ms; nodes.len()];
     for (id, node) in nodes.iter().enumerate().rev() {
@@ -394,7 +395,7 @@ pub(crate) fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
     all
 }
 
-/// Marks the streams that `wanted` ones depend on, those included.
+/// Marks the `wanted` streams and those they depend on.
 pub(crate) fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = NodeId>) {
     let mut open: Vec<NodeId> = wanted.into_iter().collect();
     while let Some(id) = open.pop() {
@@ -404,8 +405,8 @@ pub(crate) fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = Node
     }
 }
 
-/// Keeps of the engine's nodes, which `nodes` read, those that are read by wanted ones, and tells these what
-/// numbers they have now. What nobody needs is not computed.
+/// Returns the engine's nodes that wanted streams read, and numbers the streams' `reads`
+/// accordingly. What no output needs is not computed.
 pub(crate) fn keep_wanted<N: Clone>(nodes: &mut [PlanNode], engine_nodes: &[N]) -> Vec<N> {
     let mut kept = Vec::new();
     for node in nodes.iter_mut().filter(|node| node.is_wanted) {

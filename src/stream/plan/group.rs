@@ -1,9 +1,9 @@
-//! `Groups`: the values of each key together, in the order in which keys were first seen.
+//! `Groups`: something for each key, in the order in which keys were first seen.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Something for each key, in the order in which the keys came. Borrows the keys.
+/// A group for each key, in the order in which keys were first seen. Borrows the keys.
 pub(crate) struct Groups<'a, K, G> {
     places: HashMap<&'a K, usize>,
     groups: Vec<(&'a K, G)>,
@@ -17,7 +17,7 @@ impl<'a, K: Eq + Hash, G: Default> Groups<'a, K, G> {
         }
     }
 
-    /// What there is for `key`; the default, if it is new.
+    /// The group of `key`; the default if the key is new.
     pub(crate) fn of(&mut self, key: &'a K) -> &mut G {
         let groups = &mut self.groups;
         let place = *self.places.entry(key).or_insert_with(|| {

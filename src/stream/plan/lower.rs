@@ -1,8 +1,8 @@
-//! Makes of operators what the engine runs.
+//! Lowers operators of the record plane to what the engine runs.
 //!
 //! Promise: one place knows both vocabularies. A chain of record-plane operators becomes one
-//! monomorphised stage, whatever its length, and its merged result the first node of the batch plane.
-//! Must not know: what an operator computes.
+//! monomorphised stage, whatever its length; its merged result is the first node of the batch
+//! plane. Must not know: `ops`, `source`, `sink`.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -31,21 +31,21 @@ use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
-/// What is known of a reduction's values.
-pub(crate) struct Values<V> {
-    /// An empty table of them.
+/// The tables of a fold by key, which depend on what is known of its values.
+pub(crate) struct FoldTables<V> {
+    /// An empty table of values.
     table: fn(Seed, MemoryCap) -> KeyTable<V>,
-    /// An empty table of the number of records with one value.
+    /// An empty table that counts the records of one value.
     counts: fn(Seed, MemoryCap) -> KeyTable<u64>,
     is_counting: bool,
-    /// Whether the stage may count records of one value before it makes values of them.
+    /// The stage may count records of one value before it folds them.
     may_tally: bool,
 }
 
-impl<V: Copy + 'static> Values<V> {
-    /// Nothing: a function of the user's folds them.
+impl<V: Copy + 'static> FoldTables<V> {
+    /// Values of any kind, folded by a user-supplied function.
     pub(crate) fn any() -> Self {
-        Values {
+        FoldTables {
             table: KeyTable::bounded,
             counts: KeyTable::tallying,
             is_counting: false,
@@ -62,10 +62,10 @@ impl<V: Copy + 'static> Values<V> {
     }
 }
 
-impl Values<u64> {
-    /// Every value is 1, and they are added up.
+impl FoldTables<u64> {
+    /// Every value is 1; values are added.
     pub(crate) fn ones() -> Self {
-        Values {
+        FoldTables {
             table: KeyTable::counting,
             counts: KeyTable::counting,
             is_counting: true,
@@ -78,11 +78,10 @@ impl Values<u64> {
 struct FoldNode<V, S, F> {
     stream: usize,
     rule: Rule,
-    /// How its tables are made.
-    values: Values<V>,
-    /// Makes the half that runs in a shard.
+    tables: FoldTables<V>,
+    /// Makes the stage that runs in a shard.
     stage: S,
-    /// Folds two values of a key, from two shards.
+    /// Folds the values of a key from two shards.
     merge: F,
 }
 
@@ -105,30 +104,31 @@ where
     }
 
     fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {
-        Box::new((self.values.table)(seed, bound))
+        Box::new((self.tables.table)(seed, bound))
     }
 
     fn needs(&self) -> PipelineNeeds {
-        self.values.needs()
+        self.tables.needs()
     }
 
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
         table_of_mut::<V>(into).merge_from(table_of(from), &self.merge);
     }
 
-    /// What a function of the user's returns cannot be checked; the bytes are, in the reader's ledger.
+    /// What a user-supplied function returns cannot be checked; the bytes are, in the reader's
+    /// ledger.
     fn check(&self, _merged: &NodeTable) -> Result<()> {
         Ok(())
     }
 }
 
-/// Of the records of the numbered stream, reduced by keys that lie in them.
+/// Folds the records of the numbered stream by keys that are slices of them.
 pub(crate) fn keyed<R, M, F, V>(
     stream: usize,
     records: R,
     map: M,
     reduce: F,
-    values: Values<V>,
+    tables: FoldTables<V>,
 ) -> Arc<dyn Pipeline>
 where
     R: Records,
@@ -136,12 +136,12 @@ where
     M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
-    let (map, reduce, counts) = (Arc::new(map), Arc::new(reduce), values.counts);
+    let (map, reduce, counts) = (Arc::new(map), Arc::new(reduce), tables.counts);
     let merge = Arc::clone(&reduce);
     Arc::new(FoldNode {
         stream,
         rule: records.rule(),
-        values,
+        tables,
         stage: move |kernel, seed, bound| -> Box<dyn Stage> {
             let (map, reduce) = (Arc::clone(&map), Arc::clone(&reduce));
             let (records, counts) = (records.clone(), counts(seed, bound));
@@ -151,14 +151,14 @@ where
     })
 }
 
-/// The same by keys that are made.
+/// Folds the records of the numbered stream by keys that `map` writes.
 pub(crate) fn computed<R, S, I, M, F, V>(
     stream: usize,
     records: R,
     init: I,
     map: M,
     reduce: F,
-    values: Values<V>,
+    tables: FoldTables<V>,
 ) -> Arc<dyn Pipeline>
 where
     R: Records,
@@ -169,11 +169,11 @@ where
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
     let (init, map, reduce) = (Arc::new(init), Arc::new(map), Arc::new(reduce));
-    let (merge, counts) = (Arc::clone(&reduce), values.counts);
+    let (merge, counts) = (Arc::clone(&reduce), tables.counts);
     Arc::new(FoldNode {
         stream,
         rule: records.rule(),
-        values,
+        tables,
         stage: move |kernel, seed, bound| -> Box<dyn Stage> {
             let (init, map) = (Arc::clone(&init), Arc::clone(&map));
             let (records, reduce) = (records.clone(), Arc::clone(&reduce));
@@ -186,7 +186,7 @@ where
     })
 }
 
-/// The same where something else is made of each key's values.
+/// Folds the values of each key of the numbered stream into a combiner of another type.
 pub(crate) fn combined<R, M, C, F, V, W>(
     stream: usize,
     records: R,
@@ -207,9 +207,9 @@ where
     Arc::new(FoldNode {
         stream,
         rule: records.rule(),
-        values: Values {
+        tables: FoldTables {
             may_tally: false,
-            ..Values::any()
+            ..FoldTables::any()
         },
         stage: move |kernel, _, _| -> Box<dyn Stage> {
             let (map, records) = (Arc::clone(&map), records.clone());
@@ -220,10 +220,11 @@ where
     })
 }
 
-/// Lends the merged table of a node to the batch plane, for as long as the batch is being published.
+/// Lends the merged table of a node to the batch plane, for as long as the batch is being
+/// published.
 struct FromTable<V> {
     name: &'static str,
-    held: Arc<LentTable<KeyTable<V>>>,
+    table: Arc<LentTable<KeyTable<V>>>,
 }
 
 impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
@@ -234,7 +235,7 @@ impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;
-        self.held.make(time, |table| {
+        self.table.make(time, |table| {
             std::mem::swap(table, table_of_mut(node.partial.as_mut()));
             table.set_records(stats.tokens);
             Ok(Some(stats))
@@ -242,12 +243,12 @@ impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.held.fail(time, failure);
+        self.table.fail(time, failure);
     }
 
     fn leave(&mut self, now: &mut BatchContext<'_, '_>) {
         let node = now.of_shards().ok();
-        self.held.forget(|table| {
+        self.table.forget(|table| {
             if let Some((node, _)) = node {
                 std::mem::swap(table, table_of_mut(node.partial.as_mut()));
             }
@@ -256,32 +257,26 @@ impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
 }
 
 impl StreamingContext {
-    /// A stream of one value a key and batch, made in the shards by `node`.
+    /// A stream of one value per key and batch, made in the shards by `node`.
     pub(crate) fn reduced<V: Copy + Send + Sync + 'static>(
         &self,
         name: &'static str,
         node: Arc<dyn Pipeline>,
     ) -> Reduced<'_, V> {
         // Takes the place of the merged table while that is lent, and is never written to.
-        let held = LentTable::new(KeyTable::<V>::new(Seed::random()));
-        let step = FromTable {
+        let table = LentTable::new(KeyTable::<V>::new(Seed::random()));
+        let operator = FromTable {
             name,
-            held: Arc::clone(&held),
+            table: Arc::clone(&table),
         };
-        let slide_ms = self.interval_ms();
-        let id = self.add_graph_node(Vec::new(), slide_ms, Box::new(step));
-        self.read(id, node);
-        Reduced {
-            context: self,
-            id,
-            slide_ms,
-            held,
-        }
+        let made = self.table_stream(table, Vec::new(), self.interval_ms(), Box::new(operator));
+        self.read(made.id, node);
+        made
     }
 
-    /// A stream of what the shards gather of the records of a stream of bytes.
+    /// A stream of what the shards gather from the records of a stream of bytes.
     ///
-    /// `finish` makes a batch of their sum and of the number of records that `gather` was given.
+    /// `finish` makes a batch of the merged sum and the number of records.
     pub(crate) fn gathered<R: Records, G: Gather, T: Record>(
         &self,
         name: &'static str,
@@ -307,8 +302,8 @@ impl StreamingContext {
 }
 
 impl StreamingContext {
-    /// A stream of what `per_block` makes of the blocks of a stream of bytes, a partition a block, in the
-    /// order of arrival.
+    /// A stream of the records that `per_block` makes of the blocks of a stream of bytes: one
+    /// partition per block, in the order of arrival.
     pub(crate) fn made_per_block<R: Records, T: Record, P: PerBlock<T>>(
         &self,
         name: &'static str,
@@ -322,7 +317,7 @@ impl StreamingContext {
             records: records.clone(),
             gather: Arc::new(EachBlock(Arc::clone(&per_block), PhantomData)),
         });
-        let parts = |now: &mut BatchContext<'_, '_>| {
+        let take = |now: &mut BatchContext<'_, '_>| {
             let (node, _) = now.of_shards()?;
             let mut blocks = std::mem::take(sum_of_mut::<Blocks<T>>(node.partial.as_mut()));
             blocks.sort_unstable_by_key(|(number, _)| *number);
@@ -330,21 +325,21 @@ impl StreamingContext {
         };
         let make = move |blocks: &Blocks<T>, attempt: &mut Attempt<'_>| {
             let is_first = attempt.time == attempt.now;
-            let partitions = blocks.iter().map(|(_, piece)| match piece {
-                Piece::Produced(records) => Ok(Arc::clone(records)),
-                Piece::Owed(owed) if is_first => {
-                    Err(Failure::of_records(Arc::clone(&owed.message)))
+            let partitions = blocks.iter().map(|(_, block)| match block {
+                BlockRecords::Produced(records) => Ok(Arc::clone(records)),
+                BlockRecords::Failed(failed) if is_first => {
+                    Err(Failure::of_records(Arc::clone(&failed.message)))
                 }
-                Piece::Owed(owed) => {
-                    let mut splitter = Splitter::new(records.rule(), owed.kernel);
-                    let (made, _) = per_block.make(&records, &mut splitter, &owed.bytes);
+                BlockRecords::Failed(failed) => {
+                    let mut splitter = Splitter::new(records.rule(), failed.kernel);
+                    let (made, _) = per_block.make(&records, &mut splitter, &failed.bytes);
                     Ok(Arc::new(made))
                 }
             });
             let partitions = partitions.collect::<std::result::Result<Vec<_>, Failure>>()?;
             Ok(Some(Rdd::shared(partitions)))
         };
-        let made = self.rdd_stream_of(name, Vec::new(), self.interval_ms(), parts, make);
+        let made = self.rdd_stream_of(name, Vec::new(), self.interval_ms(), take, make);
         self.read(made.id, node);
         made
     }
@@ -352,7 +347,7 @@ impl StreamingContext {
 
 /// Makes records of a block.
 pub(crate) trait PerBlock<T>: Send + Sync + 'static {
-    /// Makes what is made of the records in `block`.
+    /// Makes the records.
     fn make<R: Records>(
         &self,
         records: &R,
@@ -361,32 +356,33 @@ pub(crate) trait PerBlock<T>: Send + Sync + 'static {
     ) -> (Vec<T>, Tallied);
 }
 
-/// What was made of each block, with the block's place in the order of arrival.
-type Blocks<T> = Vec<(u64, Piece<T>)>;
+/// The records of each block, with the block's place in the order of arrival.
+type Blocks<T> = Vec<(u64, BlockRecords<T>)>;
 
-enum Piece<T> {
+enum BlockRecords<T> {
     Produced(Arc<Vec<T>>),
     /// A function failed: it is called again for the whole block when the batch is made again.
-    Owed(Arc<FailedBlock>),
+    Failed(Arc<FailedBlock>),
 }
 
-impl<T> Clone for Piece<T> {
+impl<T> Clone for BlockRecords<T> {
     fn clone(&self) -> Self {
         match self {
-            Piece::Produced(records) => Piece::Produced(Arc::clone(records)),
-            Piece::Owed(block) => Piece::Owed(Arc::clone(block)),
+            BlockRecords::Produced(records) => BlockRecords::Produced(Arc::clone(records)),
+            BlockRecords::Failed(block) => BlockRecords::Failed(Arc::clone(block)),
         }
     }
 }
 
-/// A block of which no records were made.
+/// A block whose records could not be made.
 ///
-/// Its bytes are outside the memory limit, as the records of a stream are that leaves the shards. They stand for
-/// those records: a batch has no more of them than it received bytes, and they go when the records are made, or when
-/// the batch is forgotten, after the windows and states that may still need it.
+/// Its bytes do not count towards the memory limit, just as records that leave the shards do not.
+/// They stand for those records: a batch holds no more of them than it received. They are dropped
+/// when the records are made, or when the batch is forgotten, after the windows and states that may
+/// still need it.
 struct FailedBlock {
     bytes: Vec<u8>,
-    /// Knows where records end.
+    /// Finds the record ends.
     kernel: Kernel,
     message: Arc<str>,
 }
@@ -405,10 +401,10 @@ impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
     ) -> Tallied {
         let bytes = block.bytes();
         let made = guarded(|| self.0.make(records, splitter, bytes));
-        let (piece, tallied) = match made {
-            Ok((made, tallied)) => (Piece::Produced(Arc::new(made)), tallied),
+        let (records, tallied) = match made {
+            Ok((made, tallied)) => (BlockRecords::Produced(Arc::new(made)), tallied),
             Err(panic) => {
-                let owed = FailedBlock {
+                let failed = FailedBlock {
                     bytes: bytes.to_vec(),
                     kernel: splitter.kernel(),
                     message: panic_message(panic.as_ref()).into(),
@@ -417,10 +413,10 @@ impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
                     records: splitter.kernel().line_ends().count_in(bytes),
                     ..Tallied::default()
                 };
-                (Piece::Owed(Arc::new(owed)), tallied)
+                (BlockRecords::Failed(Arc::new(failed)), tallied)
             }
         };
-        sum.push((block.number(), piece));
+        sum.push((block.number(), records));
         tallied
     }
 
@@ -429,12 +425,12 @@ impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
     }
 }
 
-/// What shards gather of records, where it is not a table.
+/// What shards gather from records, if it is not a table.
 pub(crate) trait Gather: Send + Sync + 'static {
-    /// What a shard has of a batch.
+    /// One shard's part of a batch.
     type Sum: Default + Send + 'static;
 
-    /// Takes the records of `block` in.
+    /// Adds the records of `block`.
     fn block<R: Records>(
         &self,
         sum: &mut Self::Sum,
@@ -443,7 +439,7 @@ pub(crate) trait Gather: Send + Sync + 'static {
         block: &Block,
     ) -> Tallied;
 
-    /// Adds what another shard has.
+    /// Adds another shard's sum.
     fn merge(&self, into: &mut Self::Sum, from: &Self::Sum);
 }
 
@@ -514,7 +510,7 @@ fn sum_of_mut<S: 'static>(partial: &mut dyn PartialAggregate) -> &mut S {
 }
 
 impl<S: Default + Send + 'static> PartialAggregate for Gathered<S> {
-    /// No sum is larger than another.
+    /// All sums count as equally large.
     fn len(&self) -> usize {
         0
     }

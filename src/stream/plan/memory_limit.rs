@@ -1,6 +1,7 @@
-//! What an operator that keeps tables does when its memory is used up though each batch's was not.
+//! The memory limit of an operator that keeps tables beyond a batch.
 //!
-//! Promise: it is told once, and the run ends if that was asked for. Must not know: what is kept, and how.
+//! Promise: an operator that loses keys, though its batches lost none, reports it once, and the run
+//! ends if that was asked for. Must not know: `ops`, `lower`, `window`.
 
 use crate::batch::BatchStats;
 use crate::config::OnLimit;
@@ -9,40 +10,40 @@ use crate::notice::{Notice, NoticeKind, Notices};
 use crate::stream::plan::graph::{BatchContext, StartContext};
 use crate::table::bound::Overflow;
 
-/// See the module.
+/// Reports that an operator reached the memory limit.
 pub(crate) struct MemoryLimit {
-    /// The limit, and what happens there.
+    /// The limit in bytes, and what happens when it is reached.
     limit: Option<(usize, OnLimit)>,
     notices: Notices,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl MemoryLimit {
-    /// Of an operator that has not begun.
     pub(crate) fn new(limit: Option<(usize, OnLimit)>) -> Self {
         MemoryLimit {
             limit,
             notices: Notices::default(),
-            is_told: false,
+            is_reported: false,
         }
     }
 
     /// The context starts.
-    pub(crate) fn start(&mut self, starting: &StartContext<'_>) {
-        self.notices = starting.notices.clone();
+    pub(crate) fn start(&mut self, context: &StartContext<'_>) {
+        self.notices = context.notices.clone();
     }
 
-    /// One more batch came. What it lacks itself was told already, and everything it is a part of lacks it, too.
+    /// Adds a batch. What it lacks itself was reported with it, and everything it is part of lacks
+    /// it too.
     pub(crate) fn enter(&mut self, batch: &BatchStats) {
-        self.is_told |= batch.is_approximate();
+        self.is_reported |= batch.is_approximate();
     }
 
-    /// What is kept lacks `loss`.
-    pub(crate) fn look(&mut self, now: &BatchContext<'_, '_>, overflow: Overflow) {
+    /// Reports that the operator's tables lack `overflow`, unless that was reported before.
+    pub(crate) fn report(&mut self, now: &BatchContext<'_, '_>, overflow: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
             return;
         };
-        if overflow.is_none() || std::mem::replace(&mut self.is_told, true) {
+        if overflow.is_none() || std::mem::replace(&mut self.is_reported, true) {
             return;
         }
         if on_limit == OnLimit::Fail {

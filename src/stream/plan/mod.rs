@@ -1,5 +1,6 @@
-//! What runs: operators in the record plane are lowered to stages of the shards (`lower`), operators in the batch plane are
-//! nodes of a graph (`graph`), whose streams keep their batches in a `batch_cache` each.
+//! What runs. Operators of the record plane are lowered to stages of the shards (`lower`).
+//! Operators of the batch plane are nodes of a graph (`graph`); each of its streams keeps its
+//! batches in a `batch_cache`.
 
 pub(crate) mod batch_cache;
 pub(crate) mod graph;

@@ -4,23 +4,22 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// What records of the batch plane have to be. Every type that may be sent to and looked at from other
-/// threads is one.
+/// A record of the batch plane: any type that other threads may receive and read.
 ///
-/// The same data is shared by all batches and windows it is in, which is why `Sync` is asked for too.
+/// `Sync` is required because all batches and windows that contain a record share it.
 pub trait Record: Send + Sync + 'static {}
 
 impl<T: Send + Sync + 'static> Record for T {}
 
-/// What keys of the batch plane have to be: records that can be looked up and copied.
+/// A key of the batch plane: a record that can be hashed, compared and copied.
 pub trait Key: Record + Eq + Hash + Clone {}
 
 impl<K: Record + Eq + Hash + Clone> Key for K {}
 
-/// The records of one batch: what Spark calls an RDD, held in memory.
+/// The records of one batch in memory: Spark's RDD.
 ///
-/// Records are kept in partitions: of a stream that came over a socket one for each block that was read,
-/// in the order of arrival. Cloning shares the records; nothing ever changes them.
+/// Records are kept in partitions. In a stream of bytes, each block that was read becomes a
+/// partition, in the order of arrival. Cloning shares the records; nothing ever changes them.
 ///
 /// ```
 /// use microtally::stream::Rdd;
@@ -68,39 +67,36 @@ impl<T> FromIterator<T> for Rdd<T> {
 }
 
 impl<T> Rdd<T> {
-    /// Records in the given partitions.
+    /// Creates an RDD of the given partitions.
     pub fn new(partitions: impl IntoIterator<Item = Vec<T>>) -> Self {
         Rdd::shared(partitions.into_iter().map(Arc::new))
     }
 
-    /// No records in no partition.
+    /// Creates an RDD without partitions.
     pub fn empty() -> Self {
         Rdd::new([])
     }
 
-    /// `records` cut into `partition_count` partitions of about the same size, at least one.
+    /// Splits `records` into `partition_count` partitions (at least one) of about the same size.
     pub fn split_into(records: Vec<T>, partition_count: usize) -> Self {
         let count = partition_count.max(1);
         let total = records.len();
         let mut records = records.into_iter();
-        // As Spark's `parallelize` cuts: partition i ends before record (i + 1) * total / count.
-        let ends = (1..=count).map(|index| index * total / count);
-        let starts = (0..count).map(|index| index * total / count);
-        Rdd::new(
-            starts
-                .zip(ends)
-                .map(|(start, end)| records.by_ref().take(end - start).collect()),
-        )
+        // As Spark's `parallelize` does: partition i ends before record (i + 1) * total / count.
+        Rdd::new((0..count).map(|index| {
+            let (start, end) = (index * total / count, (index + 1) * total / count);
+            records.by_ref().take(end - start).collect()
+        }))
     }
 
-    /// Partitions that are somewhere else already.
+    /// Creates an RDD that shares its partitions with others.
     pub(crate) fn shared(partitions: impl IntoIterator<Item = Arc<Vec<T>>>) -> Self {
         Rdd {
             partitions: partitions.into_iter().collect(),
         }
     }
 
-    /// The partitions, to share them.
+    /// The partitions, to be shared with another RDD.
     pub(crate) fn parts(&self) -> &[Arc<Vec<T>>] {
         &self.partitions
     }
@@ -115,7 +111,7 @@ impl<T> Rdd<T> {
         self.partitions.len()
     }
 
-    /// Every record, in order.
+    /// All records, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.partitions
             .iter()
@@ -130,7 +126,7 @@ impl<T> Rdd<T> {
             .sum()
     }
 
-    /// Whether there is no record.
+    /// Returns `true` if there is no record.
     pub fn is_empty(&self) -> bool {
         self.partitions.iter().all(|partition| partition.is_empty())
     }
@@ -148,7 +144,7 @@ impl<T> Rdd<T> {
         self.iter().cloned().collect()
     }
 
-    /// A new set of partitions, each made of one of these.
+    /// Makes a partition of each partition.
     pub(crate) fn each_partition<U>(&self, f: impl FnMut(&[T]) -> Vec<U>) -> Rdd<U> {
         Rdd::new(self.partitions().map(f))
     }

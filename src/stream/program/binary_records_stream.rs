@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Notices};
 use crate::source::file::directory::{Directory, FileOptions};
-use crate::stream::plan::batch_cache::{BatchCache, Entry, Failure, Owed};
+use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::context::StreamingContext;
@@ -15,15 +15,15 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
 impl StreamingContext {
-    /// The records of the files that are put into a directory, each of `record_bytes` bytes, at least one:
-    /// Spark's `binaryRecordsStream`. See [`FileOptions`] for which files, and when; `path` may have
-    /// wildcards. Each file is a partition, read where batches are published.
+    /// The fixed-length records of new files in a directory: Spark's `binaryRecordsStream`.
     ///
-    /// A file whose length is no multiple of the records' fails its batch.
+    /// Each record has `record_bytes` bytes. A batch has a partition for each new file; the
+    /// publisher reads the files. [`FileOptions`] says which files belong to which batch. `path`
+    /// may have wildcards. A file whose length is not a multiple of `record_bytes` fails its batch.
     ///
     /// # Errors
     ///
-    /// `record_bytes` is 0, or the path is none; see
+    /// `record_bytes` is 0, or the path is invalid, as for
     /// [`text_file_stream`](StreamingContext::text_file_stream).
     pub fn binary_records_stream(
         &self,
@@ -33,12 +33,13 @@ impl StreamingContext {
         self.binary_records_stream_with(path, record_bytes, FileOptions::default())
     }
 
-    /// As [`binary_records_stream`](Self::binary_records_stream), saying which files.
+    /// As [`binary_records_stream`](Self::binary_records_stream), with options for the choice of
+    /// files.
     ///
     /// # Errors
     ///
-    /// As [`binary_records_stream`](Self::binary_records_stream); a time to remember files that is not
-    /// whole milliseconds from 1 ms to 366 days.
+    /// As [`binary_records_stream`](Self::binary_records_stream); or the time to remember files is
+    /// not whole milliseconds from 1 ms to 366 days.
     pub fn binary_records_stream_with(
         &self,
         path: impl AsRef<Path>,
@@ -49,28 +50,22 @@ impl StreamingContext {
             return Err(Error::refused("record length 0 is below 1"));
         }
         let directory = Directory::new(path.as_ref(), self.interval(), options)?;
-        let cell = BatchCache::new();
-        let slide_ms = self.interval_ms();
-        let step = ReadFiles {
+        let cache = BatchCache::new();
+        let operator = ReadFiles {
             directory,
             record_bytes,
-            cell: cell.clone(),
+            cache: cache.clone(),
             notices: Notices::default(),
             input_stream_id: self.add_endless_input(),
         };
-        Ok(RddStream {
-            context: self,
-            id: self.add_graph_node(Vec::new(), slide_ms, Box::new(step)),
-            slide_ms,
-            cell,
-        })
+        Ok(self.stream_of(cache, Vec::new(), self.interval_ms(), Box::new(operator)))
     }
 }
 
 struct ReadFiles {
     directory: Directory,
     record_bytes: usize,
-    cell: BatchCache<Vec<u8>>,
+    cache: BatchCache<Vec<u8>>,
     notices: Notices,
     input_stream_id: usize,
 }
@@ -94,10 +89,10 @@ impl Operator for ReadFiles {
         "binary_records_stream"
     }
 
-    fn start(&mut self, starting: &StartContext<'_>) {
-        self.cell.start(starting.remember_ms);
-        self.directory.start(starting.now);
-        self.notices = starting.notices.clone();
+    fn start(&mut self, context: &StartContext<'_>) {
+        self.cache.start(context.remember_ms);
+        self.directory.start(context.now);
+        self.notices = context.notices.clone();
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -121,13 +116,12 @@ impl Operator for ReadFiles {
             input_stream_id: self.input_stream_id,
             num_records: rdd.len() as u64,
         });
-        self.cell.put(now.time, Entry::Produced(Some(rdd)));
+        self.cache.put(now.time, CachedBatch::Produced(Some(rdd)));
         Ok(())
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        let owed = Owed::new(time, failure, None);
-        self.cell.put(time, Entry::Failed(owed));
+        self.cache.fail(time, failure, None);
     }
 }
 

@@ -1,9 +1,8 @@
-//! Listeners: what a program is told while its context runs, with Spark's names and fields.
+//! Listeners: events of a running context, with Spark's names and fields.
 //!
-//! Promise: for each batch submitted, started, each output started and completed, completed, in this
-//! order. Must not know: what is done with it.
+//! Promise: the events of a batch are submitted, started, each output started and completed,
+//! completed, in this order. Must not know: `plan`, `ops`, `sink`.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,12 +12,12 @@ use crate::error::{Error, ErrorKind, guarded, lock};
 use crate::shard::panic_message;
 use crate::time::{BatchTime, Clock};
 
-/// Is told what happens in a context: Spark's `StreamingListener`. Every method does nothing unless it is
-/// written.
+/// Receives the events of a running context: Spark's `StreamingListener`.
 ///
-/// Methods are called one at a time, on the engine's threads: while one runs, no batch is published. A
-/// listener may ask for a stop through a [`StopHandle`](crate::StopHandle); a listener that panics is not
-/// called again, and [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
+/// All methods do nothing by default. They are called one at a time, on the engine's threads: while
+/// one runs, no batch is published. A listener may stop the run through a
+/// [`StopHandle`](crate::StopHandle). A listener that panics is not called again, and
+/// [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
 /// error.
 ///
 /// ```
@@ -31,27 +30,27 @@ use crate::time::{BatchTime, Clock};
 /// }
 /// ```
 pub trait StreamingListener: Send {
-    /// The context has started, at that time since 1970.
+    /// The context has started, at this time since 1970.
     fn on_streaming_started(&mut self, _time: Duration) {}
-    /// A source of bytes begins to be read.
+    /// A source of bytes is being read from now on.
     fn on_receiver_started(&mut self, _receiver: &ReceiverInfo) {}
-    /// A source has lost its connection, or did not get one.
+    /// A source lost its connection, or got none.
     fn on_receiver_error(&mut self, _receiver: &ReceiverInfo) {}
-    /// A source has ended, or waits before it tries again.
+    /// A source ended, or waits before it tries again.
     fn on_receiver_stopped(&mut self, _receiver: &ReceiverInfo) {}
     /// A batch is complete and waits to be published.
     fn on_batch_submitted(&mut self, _batch: &BatchInfo) {}
-    /// A batch begins to be published.
+    /// The publishing of a batch begins.
     fn on_batch_started(&mut self, _batch: &BatchInfo) {}
     /// A batch has been published.
     fn on_batch_completed(&mut self, _batch: &BatchInfo) {}
     /// An output operation begins.
     fn on_output_operation_started(&mut self, _output: &OutputOperationInfo) {}
-    /// An output operation has ended.
+    /// An output operation ended.
     fn on_output_operation_completed(&mut self, _output: &OutputOperationInfo) {}
 }
 
-/// A source of bytes, as a listener is told.
+/// The state of a source of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiverInfo {
@@ -59,21 +58,21 @@ pub struct ReceiverInfo {
     pub stream_id: usize,
     /// The source's URL.
     pub name: String,
-    /// Whether it is being read.
+    /// `true` while it is being read.
     pub active: bool,
-    /// What it last failed with.
+    /// Its last error.
     pub last_error_message: Option<String>,
-    /// When that was, since 1970.
+    /// Time of the last error since 1970.
     pub last_error_time: Option<Duration>,
 }
 
-/// What came in over one stream during a batch.
+/// The input of one stream during a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamInputInfo {
     /// Number of the input stream, in the order in which streams were made, from 0.
     pub input_stream_id: usize,
-    /// Records that came in.
+    /// Records received.
     pub num_records: u64,
 }
 
@@ -87,11 +86,11 @@ pub struct OutputOperationInfo {
     pub id: usize,
     /// The method that registered it.
     pub name: &'static str,
-    /// When it began, since 1970.
+    /// When it began, as time since 1970.
     pub start_time: Option<Duration>,
-    /// When it ended, since 1970.
+    /// When it ended, as time since 1970.
     pub end_time: Option<Duration>,
-    /// Why there was no output.
+    /// Why there was no output, if it failed.
     pub failure_reason: Option<String>,
 }
 
@@ -102,48 +101,44 @@ impl OutputOperationInfo {
     }
 }
 
-/// A batch on its way, as a listener is told. Times are since 1970.
+/// The progress of a batch. Times are since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchInfo {
     /// The batch's time.
     pub batch_time: BatchTime,
-    /// What came in, by input stream.
+    /// The input, by input stream.
     pub stream_id_to_input_info: Vec<StreamInputInfo>,
-    /// When the batch was complete. Batches are cut at their time, so this is the batch time.
+    /// When the batch was complete: the batch time, at which batches are cut.
     pub submission_time: Duration,
-    /// When it began to be published.
+    /// When its publishing began.
     pub processing_start_time: Option<Duration>,
     /// When it had been published.
     pub processing_end_time: Option<Duration>,
-    /// The outputs that had something of this batch, as far as they have begun.
+    /// The outputs of this batch that have begun.
     pub output_operation_infos: Vec<OutputOperationInfo>,
 }
 
 impl BatchInfo {
-    /// Records that came in, over all streams.
+    /// Records received over all streams.
     pub fn num_records(&self) -> u64 {
         let streams = self.stream_id_to_input_info.iter();
         streams.map(|stream| stream.num_records).sum()
     }
 
-    /// How long the batch waited before it began to be published.
+    /// How long the batch waited before its publishing began.
     pub fn scheduling_delay(&self) -> Option<Duration> {
-        Some(
-            self.processing_start_time?
-                .saturating_sub(self.submission_time),
-        )
+        let start = self.processing_start_time?;
+        Some(start.saturating_sub(self.submission_time))
     }
 
-    /// How long it took to publish it.
+    /// How long its publishing took.
     pub fn processing_delay(&self) -> Option<Duration> {
-        Some(
-            self.processing_end_time?
-                .saturating_sub(self.processing_start_time?),
-        )
+        let end = self.processing_end_time?;
+        Some(end.saturating_sub(self.processing_start_time?))
     }
 
-    /// Both together.
+    /// The sum of scheduling delay and processing delay.
     pub fn total_delay(&self) -> Option<Duration> {
         Some(self.scheduling_delay()? + self.processing_delay()?)
     }
@@ -151,7 +146,7 @@ impl BatchInfo {
 
 /// All listeners of a context.
 #[derive(Clone, Default)]
-pub(crate) struct Bus(Arc<Mutex<Listeners>>);
+pub(crate) struct ListenerBus(Arc<Mutex<Listeners>>);
 
 #[derive(Default)]
 struct Listeners {
@@ -160,13 +155,13 @@ struct Listeners {
     control: Option<Arc<Control>>,
 }
 
-impl Bus {
-    /// One more listener.
+impl ListenerBus {
+    /// Adds a listener.
     pub(crate) fn add(&self, listener: Box<dyn StreamingListener>) {
         self.lock().all.push(listener);
     }
 
-    /// A listener that panics is reported to `control` from now on.
+    /// Reports listeners that panic to `control` from now on.
     pub(crate) fn report_to(&self, control: &Arc<Control>) {
         self.lock().control = Some(Arc::clone(control));
     }
@@ -175,8 +170,8 @@ impl Bus {
         lock(&self.0)
     }
 
-    /// Tells every listener. One that panics is not called again.
-    pub(crate) fn tell(&self, mut call: impl FnMut(&mut dyn StreamingListener)) {
+    /// Calls every listener. One that panics is not called again.
+    pub(crate) fn notify(&self, mut call: impl FnMut(&mut dyn StreamingListener)) {
         let mut listeners = self.lock();
         let Listeners { all, control } = &mut *listeners;
         let control = control.as_deref();
@@ -203,27 +198,23 @@ impl Bus {
         }
     }
 
-    /// Whether anybody listens.
-    pub(crate) fn is_silent(&self) -> bool {
+    /// Returns `true` if there is no listener.
+    pub(crate) fn is_empty(&self) -> bool {
         self.lock().all.is_empty()
     }
 }
 
-impl fmt::Debug for Bus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bus").finish_non_exhaustive()
-    }
-}
+debug_fields!([] ListenerBus, "ListenerBus");
 
-/// What listeners are told about the batch being published. Costs nothing while nobody listens.
+/// Reports the batch being published to listeners. Costs nothing without listeners.
 pub(crate) struct Reporter {
-    bus: Bus,
+    bus: ListenerBus,
     clock: Clock,
     batch: Option<BatchInfo>,
 }
 
 impl Reporter {
-    pub(crate) fn new(bus: Bus, clock: Clock) -> Self {
+    pub(crate) fn new(bus: ListenerBus, clock: Clock) -> Self {
         Reporter {
             bus,
             clock,
@@ -237,7 +228,7 @@ impl Reporter {
         time: BatchTime,
         inputs: impl FnOnce() -> Vec<StreamInputInfo>,
     ) {
-        if self.bus.is_silent() {
+        if self.bus.is_empty() {
             return;
         }
         let mut batch = BatchInfo {
@@ -249,9 +240,10 @@ impl Reporter {
             output_operation_infos: Vec::new(),
         };
         self.bus
-            .tell(|listener| listener.on_batch_submitted(&batch));
+            .notify(|listener| listener.on_batch_submitted(&batch));
         batch.processing_start_time = Some(self.clock.now());
-        self.bus.tell(|listener| listener.on_batch_started(&batch));
+        self.bus
+            .notify(|listener| listener.on_batch_started(&batch));
         self.batch = Some(batch);
     }
 
@@ -267,7 +259,7 @@ impl Reporter {
             failure_reason: None,
         };
         self.bus
-            .tell(|listener| listener.on_output_operation_started(&output));
+            .notify(|listener| listener.on_output_operation_started(&output));
         batch.output_operation_infos.push(output);
     }
 
@@ -279,7 +271,7 @@ impl Reporter {
         output.end_time = Some(self.clock.now());
         output.failure_reason = failure.map(str::to_owned);
         self.bus
-            .tell(|listener| listener.on_output_operation_completed(output));
+            .notify(|listener| listener.on_output_operation_completed(output));
     }
 
     /// Every output has run.
@@ -289,6 +281,6 @@ impl Reporter {
         };
         batch.processing_end_time = Some(self.clock.now());
         self.bus
-            .tell(|listener| listener.on_batch_completed(&batch));
+            .notify(|listener| listener.on_batch_completed(&batch));
     }
 }

@@ -1,4 +1,5 @@
-//! What users call: the context before its start, its inputs, the handles of streams, the running context, listeners.
+//! What users call: the context before its start, its inputs, the handles of streams, the running
+//! context, and listeners.
 
 pub(crate) mod binary_records_stream;
 pub(crate) mod context;

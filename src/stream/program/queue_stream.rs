@@ -1,4 +1,4 @@
-//! `queue_stream` and `batch_stream`: batches that a program makes itself.
+//! `queue_stream` and `batch_stream`: batches that the program itself makes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,9 @@ use crate::stream::program::listener::StreamInputInfo;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-/// Batches that wait for a [`queue_stream`](StreamingContext::queue_stream). Clones share the queue; push
-/// from any thread, also while the context runs.
+/// A queue of batches for a [`queue_stream`](StreamingContext::queue_stream).
+///
+/// Clones share the queue. Batches may be pushed from any thread, also while the context runs.
 pub struct RddQueue<T>(Arc<Mutex<VecDeque<Rdd<T>>>>);
 
 debug_fields!([T] RddQueue<T>, "RddQueue");
@@ -31,14 +32,13 @@ impl<T> Default for RddQueue<T> {
 
 impl<T, R: Into<Rdd<T>>> FromIterator<R> for RddQueue<T> {
     fn from_iter<I: IntoIterator<Item = R>>(batches: I) -> Self {
-        RddQueue(Arc::new(Mutex::new(
-            batches.into_iter().map(Into::into).collect(),
-        )))
+        let batches = batches.into_iter().map(Into::into);
+        RddQueue(Arc::new(Mutex::new(batches.collect())))
     }
 }
 
 impl<T> RddQueue<T> {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         RddQueue::default()
     }
@@ -48,12 +48,12 @@ impl<T> RddQueue<T> {
         self.lock().push_back(batch.into());
     }
 
-    /// Batches that wait.
+    /// Number of waiting batches.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether none waits.
+    /// Returns `true` if no batch waits.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
@@ -62,24 +62,24 @@ impl<T> RddQueue<T> {
         lock(&self.0)
     }
 
-    /// Takes one, or everything that waits as one.
+    /// Takes one batch, or all waiting batches as one.
     fn take(&self, one_at_a_time: bool) -> Option<Rdd<T>> {
         let mut queue = self.lock();
         if one_at_a_time {
             return queue.pop_front();
         }
         let all: Vec<Rdd<T>> = queue.drain(..).collect();
-        let parts = || all.iter().flat_map(|rdd| rdd.parts()).cloned();
-        (!all.is_empty()).then(|| Rdd::shared(parts()))
+        (!all.is_empty()).then(|| Rdd::shared(all.iter().flat_map(Rdd::parts).cloned()))
     }
 }
 
 impl StreamingContext {
-    /// A stream of the batches in `queue`: Spark's `queueStream`. One a batch interval, or
-    /// (`one_at_a_time` false) everything that waits, in one. While the queue is empty each batch is
-    /// `default`; without one it is an [`Rdd`] of one partition without records.
+    /// A stream of the batches in `queue`: Spark's `queueStream`.
     ///
-    /// A context with such a stream never ends by itself.
+    /// Each batch interval takes one batch from the queue, or all waiting batches as one if
+    /// `one_at_a_time` is `false`. While the queue is empty, the batch is `default`, or without one
+    /// an [`Rdd`] of one partition without records. A context with such a stream never ends by
+    /// itself.
     ///
     /// ```
     /// use microtally::prelude::*;
@@ -89,9 +89,7 @@ impl StreamingContext {
     /// let queue: RddQueue<u32> = [vec![1, 2], vec![3]].into_iter().collect();
     /// let (out, sums) = std::sync::mpsc::channel();
     /// let numbers = ssc.queue_stream(&queue, true, None);
-    /// numbers.reduce(|a, b| a + b).for_each_batch(move |rdd, _| {
-    ///     let _ = out.send(rdd.to_vec());
-    /// });
+    /// numbers.reduce(|a, b| a + b).for_each_batch(move |rdd, _| drop(out.send(rdd.to_vec())));
     /// ssc.stop_after(3)?;
     /// ssc.start()?.await_termination()?;
     /// assert_eq!(sums.iter().collect::<Vec<_>>(), [vec![3], vec![3], vec![]]);
@@ -110,11 +108,22 @@ impl StreamingContext {
         })
     }
 
-    /// A stream whose batches `make` gives, called once a batch interval with the batch's time: what
-    /// Spark's `InputDStream` is for. `None` is no batch at all, not an empty one. When `make` panics, it is
-    /// called again for the same batch once a window or a state needs that batch.
+    /// A stream of the batches that `make` returns: what Spark's `InputDStream` is for.
     ///
-    /// A context with such a stream never ends by itself.
+    /// `make` is called once a batch interval with the batch's time; `None` means no batch at all,
+    /// not an empty one. If `make` panics, it is called again for the same batch when a window or a
+    /// state needs that batch. A context with such a stream never ends by itself.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_millis(5))?;
+    /// let times = ssc.batch_stream(|time| Some(vec![time.as_millis()].into()));
+    /// times.for_each_batch(|rdd, time| assert_eq!(rdd.to_vec(), [time.as_millis()]));
+    /// ssc.stop_after(3)?;
+    /// ssc.start()?.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn batch_stream<T: Record>(
         &self,
         mut make: impl FnMut(BatchTime) -> Option<Rdd<T>> + Send + 'static,

@@ -8,27 +8,27 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::time::BatchTime;
 
-/// A stream of records of any type: for each batch an [`Rdd`], or nothing.
+/// A stream of records of any type: each batch is an [`Rdd`], or nothing.
 ///
-/// Its operators run once a batch, one after the other, where batches are published (the batch plane), on
-/// records that are held in memory. What can be done record by record on bytes is faster on a
+/// Its operators run once a batch, one after the other, on records in memory: the batch plane.
+/// Operators on bytes that work record by record are faster on a
 /// [`DStream`](crate::stream::DStream), in the shards.
 ///
-/// ```no_run
-/// # use microtally::prelude::*;
-/// # fn main() -> Result<(), microtally::Error> {
-/// let ssc = StreamingContext::new(Duration::from_secs(5))?;
-/// let lines = ssc.socket_text_stream("localhost", 9999)?;
-/// let lengths = lines.map_to(|line| line.len());
-/// lengths.filter(|n| *n > 80).count().pprint(10);
-/// # ssc.start()?.await_termination() }
+/// ```
+/// use microtally::stream::run_lines;
+/// let long = run_lines("a\nabcd\nab\n", |lines| {
+///     let lengths = lines.map_to(|line| line.len());
+///     Ok(lengths.filter(|length| *length > 1))
+/// })?;
+/// assert_eq!(long, [4, 2]);
+/// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct RddStream<'c, T> {
     pub(crate) context: &'c StreamingContext,
     pub(crate) id: NodeId,
-    /// Every how many milliseconds there is a batch.
+    /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
-    pub(crate) cell: BatchCache<T>,
+    pub(crate) cache: BatchCache<T>,
 }
 
 debug_fields!(['c, T] RddStream<'c, T>, "RddStream", id, slide_ms);
@@ -36,53 +36,51 @@ debug_fields!(['c, T] RddStream<'c, T>, "RddStream", id, slide_ms);
 impl<T> Clone for RddStream<'_, T> {
     fn clone(&self) -> Self {
         RddStream {
-            context: self.context,
-            id: self.id,
-            slide_ms: self.slide_ms,
-            cell: self.cell.clone(),
+            cache: self.cache.clone(),
+            ..*self
         }
     }
 }
 
 impl StreamingContext {
-    /// A new stream: `make` makes each batch out of what `parts` takes of the parents' batches.
+    /// A new stream: `make` makes each batch of what `take` takes of the parents' batches.
     ///
-    /// A batch that fails is made again when it is needed later, of the same parts: `parts` takes what can
-    /// be kept, and `make` must not count its calls.
+    /// A failed batch is made again, of the same parts, when it is needed later. So `take` takes
+    /// what can be kept, and `make` must not count its calls.
     pub(crate) fn rdd_stream<T: Record, I: Send + 'static>(
         &self,
         name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        mut parts: impl FnMut(BatchTime) -> I + Send + 'static,
+        mut take: impl FnMut(BatchTime) -> I + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let parts = move |now: &mut BatchContext<'_, '_>| Ok(parts(now.time));
-        self.rdd_stream_of(name, parents, slide_ms, parts, make)
+        let take = move |now: &mut BatchContext<'_, '_>| Ok(take(now.time));
+        self.rdd_stream_of(name, parents, slide_ms, take, make)
     }
 
-    /// As [`rdd_stream`](Self::rdd_stream), where `parts` takes them of the batch at hand.
+    /// As [`rdd_stream`](Self::rdd_stream), but `take` reads all of the current batch and may fail.
     pub(crate) fn rdd_stream_of<T: Record, I: Send + 'static>(
         &self,
         name: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        parts: impl FnMut(&mut BatchContext<'_, '_>) -> Result<I, Failure> + Send + 'static,
+        take: impl FnMut(&mut BatchContext<'_, '_>) -> Result<I, Failure> + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let cell = BatchCache::new();
-        let step = MakeRdd {
+        let cache = BatchCache::new();
+        let operator = MakeRdd {
             name,
-            cell: cell.clone(),
-            parts,
+            cache: cache.clone(),
+            take,
             taken: None,
             make: Arc::new(Mutex::new(make)),
         };
-        self.stream_of(cell, parents, slide_ms, Box::new(step))
+        self.stream_of(cache, parents, slide_ms, Box::new(operator))
     }
 
-    /// As [`rdd_stream`](Self::rdd_stream), where `make` reads what there is of the batch at hand only. A
-    /// batch that fails stays so.
+    /// A new stream: `make` makes each batch of what exists only during that batch. A failed batch
+    /// stays failed.
     pub(crate) fn taken_stream<T: Record>(
         &self,
         name: &'static str,
@@ -90,34 +88,60 @@ impl StreamingContext {
         slide_ms: u64,
         make: impl FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<'_, T> {
-        let cell = BatchCache::new();
-        let step = TakeRdd {
+        let cache = BatchCache::new();
+        let operator = TakeRdd {
             name,
-            cell: cell.clone(),
+            cache: cache.clone(),
             make,
         };
-        self.stream_of(cell, parents, slide_ms, Box::new(step))
+        self.stream_of(cache, parents, slide_ms, Box::new(operator))
     }
 
-    /// The stream that `step` makes in `batch_cache`.
+    /// The stream whose batches `operator` puts into `cache`.
     pub(crate) fn stream_of<T>(
         &self,
-        cell: BatchCache<T>,
+        cache: BatchCache<T>,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        step: Box<dyn Operator>,
+        operator: Box<dyn Operator>,
     ) -> RddStream<'_, T> {
         RddStream {
             context: self,
-            id: self.add_graph_node(parents, slide_ms, step),
+            id: self.add_graph_node(parents, slide_ms, operator),
             slide_ms,
-            cell,
+            cache,
         }
+    }
+
+    /// A new stream: `make` makes each batch of those of `streams`, at least one, all with the same
+    /// slide. A missing batch fails the new one, with Spark's sentence `missing`.
+    pub(crate) fn stream_of_all<'c, T: Record, U: Record>(
+        &'c self,
+        name: &'static str,
+        streams: &[RddStream<'c, T>],
+        missing: &'static str,
+        mut make: impl FnMut(&[Rdd<T>], BatchTime) -> Produced<Rdd<U>> + Send + 'static,
+    ) -> RddStream<'c, U> {
+        let caches: Vec<_> = streams.iter().map(|stream| stream.cache.clone()).collect();
+        self.rdd_stream(
+            name,
+            streams.iter().map(|stream| stream.id).collect(),
+            streams[0].slide_ms,
+            move |time| -> Vec<_> { caches.iter().map(|cache| cache.batch(time)).collect() },
+            move |batches, attempt| {
+                let rdds = batches.iter().map(|batch| {
+                    let rdd = batch.get(attempt.now)?;
+                    rdd.ok_or_else(|| Failure::no_parent(missing, attempt.time))
+                });
+                make(&rdds.collect::<Result<Vec<_>, _>>()?, attempt.time)
+            },
+        )
     }
 }
 
 impl<'c, T: Record> RddStream<'c, T> {
-    /// A stream whose batches `f` makes of this one's. Where this one gives nothing, so does that.
+    /// A stream whose batches `f` makes of this one's. If this one produces nothing, neither does
+    /// that.
     pub(crate) fn derive<U: Record>(
         &self,
         name: &'static str,
@@ -126,48 +150,19 @@ impl<'c, T: Record> RddStream<'c, T> {
         self.derive_at(name, move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
     }
 
-    /// As [`derive`](Self::derive), for operators that want the time, or batches that gave nothing.
+    /// As [`derive`](Self::derive), but `f` also gets the time, and missing batches.
     pub(crate) fn derive_at<U: Record>(
         &self,
         name: &'static str,
         mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Produced<Rdd<U>> + Send + 'static,
     ) -> RddStream<'c, U> {
-        let cell = self.cell.clone();
+        let cache = self.cache.clone();
         self.context.rdd_stream(
             name,
             vec![self.id],
             self.slide_ms,
-            move |time| cell.entry(time),
-            move |entry, attempt| f(entry.get(attempt.now)?, attempt.time),
+            move |time| cache.batch(time),
+            move |batch, attempt| f(batch.get(attempt.now)?, attempt.time),
         )
-    }
-
-    /// A stream made of this one's and another's batches.
-    pub(crate) fn derive_with<U: Record, W: Record>(
-        &self,
-        name: &'static str,
-        other: &RddStream<'c, U>,
-        mut f: impl FnMut(Option<Rdd<T>>, Option<Rdd<U>>, BatchTime) -> Produced<Rdd<W>>
-        + Send
-        + 'static,
-    ) -> RddStream<'c, W> {
-        let (one, two) = (self.cell.clone(), other.cell.clone());
-        self.context.rdd_stream(
-            name,
-            vec![self.id, other.id],
-            self.slide_ms,
-            move |time| (one.entry(time), two.entry(time)),
-            move |(one, two), attempt| {
-                f(one.get(attempt.now)?, two.get(attempt.now)?, attempt.time)
-            },
-        )
-    }
-}
-
-impl Failure {
-    /// A parent gave nothing where something is needed: `what` for Spark's sentence.
-    #[cold]
-    pub(crate) fn no_parent(sentence: &str, time: BatchTime) -> Self {
-        Failure::of_batch(format!("{sentence} at time {} ms", time.as_millis()))
     }
 }

@@ -1,24 +1,24 @@
-//! What listeners are told of the sources of bytes.
+//! Events of the sources of bytes, for listeners.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, lock};
 use crate::notice::{NoticeKind, Notices};
 use crate::source::Source;
-use crate::stream::program::listener::{Bus, ReceiverInfo};
+use crate::stream::program::listener::{ListenerBus, ReceiverInfo};
 use crate::time::Clock;
 
-/// What listeners know of a source.
+/// A source, as listeners see it.
 #[derive(Clone)]
 struct Receiver {
-    bus: Bus,
+    bus: ListenerBus,
     clock: Clock,
     info: Arc<Mutex<ReceiverInfo>>,
 }
 
 impl Receiver {
-    /// The source called `name`, that of the numbered input stream.
-    fn new(bus: Bus, clock: Clock, stream_id: usize, name: &str) -> Self {
+    /// The source `name` of the numbered input stream.
+    fn new(bus: ListenerBus, clock: Clock, stream_id: usize, name: &str) -> Self {
         let info = ReceiverInfo {
             stream_id,
             name: name.to_owned(),
@@ -30,8 +30,8 @@ impl Receiver {
         Receiver { bus, clock, info }
     }
 
-    /// Notices that go where `notices` does, and tell listeners of connections that come and go.
-    fn overhear(&self, notices: Notices) -> Notices {
+    /// Notices that go to `notices`, and report connections made and lost to listeners.
+    fn watch(&self, notices: Notices) -> Notices {
         let receiver = self.clone();
         Notices::to(move |notice| {
             match &notice.kind {
@@ -54,7 +54,7 @@ impl Receiver {
             info.clone()
         };
         self.bus
-            .tell(|listener| listener.on_receiver_started(&info));
+            .notify(|listener| listener.on_receiver_started(&info));
     }
 
     fn failed(&self, reason: &str) {
@@ -64,11 +64,12 @@ impl Receiver {
             info.last_error_time = Some(self.clock.now());
             info.clone()
         };
-        self.bus.tell(|listener| listener.on_receiver_error(&info));
+        self.bus
+            .notify(|listener| listener.on_receiver_error(&info));
         self.stopped();
     }
 
-    /// Tells once that the source is not read any more.
+    /// Reports, once, that the source is no longer read.
     fn stopped(&self) {
         let (was_active, info) = {
             let mut info = self.lock();
@@ -76,22 +77,22 @@ impl Receiver {
         };
         if was_active {
             self.bus
-                .tell(|listener| listener.on_receiver_stopped(&info));
+                .notify(|listener| listener.on_receiver_stopped(&info));
         }
     }
 }
 
-/// What listeners know of all sources; nothing while nobody listens.
+/// All sources, as listeners see them; none if there are no listeners.
 pub(crate) struct Receivers(Vec<Receiver>);
 
 impl Receivers {
-    /// Those of `sources`: each with the number of its input stream.
+    /// The receivers of `sources`, each with the number of its input stream.
     pub(crate) fn new<'s>(
-        bus: &Bus,
+        bus: &ListenerBus,
         clock: &Clock,
         sources: impl Iterator<Item = (&'s dyn Source, usize)>,
     ) -> Self {
-        if bus.is_silent() {
+        if bus.is_empty() {
             return Receivers(Vec::new());
         }
         let of = |(source, input): (&dyn Source, usize)| {
@@ -100,16 +101,17 @@ impl Receivers {
         Receivers(sources.map(of).collect())
     }
 
-    /// The numbered source begins to be read. Gives where its notices go, which all go to `notices` at last.
+    /// The numbered source is read from now on. Returns where its notices go, which pass them on to
+    /// `notices`.
     pub(crate) fn start(&self, index: usize, notices: Notices) -> Notices {
         let Some(receiver) = self.0.get(index) else {
             return notices;
         };
         receiver.started();
-        receiver.overhear(notices)
+        receiver.watch(notices)
     }
 
-    /// The numbered source is over.
+    /// The numbered source ended.
     pub(crate) fn end(&self, index: usize, error: Option<&Error>) {
         match (self.0.get(index), error) {
             (Some(receiver), Some(error)) => receiver.failed(&error.to_string()),
@@ -120,7 +122,7 @@ impl Receivers {
 }
 
 impl Drop for Receivers {
-    /// The run is over.
+    /// The run has finished.
     fn drop(&mut self) {
         for receiver in &self.0 {
             receiver.stopped();

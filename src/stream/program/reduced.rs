@@ -1,19 +1,23 @@
-//! A stream of tables: one value a key.
+//! `Reduced`: a stream of tables, one value per key.
 
 use std::sync::Arc;
 
-use crate::stream::plan::batch_cache::BatchTable;
-use crate::stream::plan::graph::NodeId;
+use crate::stream::plan::batch_cache::{BatchTable, LentTable};
+use crate::stream::plan::graph::{NodeId, Operator};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
+use crate::table::KeyTable;
 
-/// One value a key and batch: what outputs are attached to.
+/// A stream whose batches are tables: one value per key.
+///
+/// The shards fold the records, so a batch is as large as its keys, however many records it had.
+/// [`pairs`](Self::pairs) turns it into a stream of records.
 pub struct Reduced<'c, V> {
     pub(crate) context: &'c StreamingContext,
     pub(crate) id: NodeId,
-    /// Every how many milliseconds there is a batch.
+    /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
-    pub(crate) held: Arc<dyn BatchTable<V>>,
+    pub(crate) table: Arc<dyn BatchTable<V>>,
 }
 
 debug_fields!(['c, V] Reduced<'c, V>, "Reduced", id, slide_ms);
@@ -21,22 +25,48 @@ debug_fields!(['c, V] Reduced<'c, V>, "Reduced", id, slide_ms);
 impl<V> Clone for Reduced<'_, V> {
     fn clone(&self) -> Self {
         Reduced {
-            context: self.context,
-            id: self.id,
-            slide_ms: self.slide_ms,
-            held: Arc::clone(&self.held),
+            table: Arc::clone(&self.table),
+            ..*self
+        }
+    }
+}
+
+impl StreamingContext {
+    /// The stream whose batches `operator` makes in `table`.
+    pub(crate) fn table_stream<V, H>(
+        &self,
+        table: Arc<LentTable<H>>,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        operator: Box<dyn Operator>,
+    ) -> Reduced<'_, V>
+    where
+        H: AsRef<KeyTable<V>> + Send + 'static,
+    {
+        Reduced {
+            context: self,
+            id: self.add_graph_node(parents, slide_ms, operator),
+            slide_ms,
+            table,
         }
     }
 }
 
 impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
-    /// The keys and values as a stream of records: the way to joins, states and everything else the batch
-    /// plane has. Each key is copied, once a batch.
+    /// The keys and values of each batch as a stream of records, in no particular order: the way to
+    /// joins, states and all other operators of the batch plane. Each key is copied once a batch.
+    ///
+    /// ```
+    /// use microtally::stream::run_lines;
+    /// let counts = run_lines("a\nb\na\n", |lines| Ok(lines.count_by_value().pairs().sort_by(Ord::cmp)))?;
+    /// assert_eq!(counts, [("a".into(), 2), ("b".into(), 1)]);
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn pairs(&self) -> RddStream<'c, (Vec<u8>, V)> {
-        let held = Arc::clone(&self.held);
+        let table = Arc::clone(&self.table);
         self.context
             .taken_stream("pairs", vec![self.id], self.slide_ms, move |now| {
-                held.map(now.time, |table, _| {
+                table.map(now.time, |table, _| {
                     let entries = table.iter();
                     entries.map(|(key, value)| (key.to_vec(), value)).collect()
                 })

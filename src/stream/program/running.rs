@@ -1,4 +1,4 @@
-//! A started context: wait, stop.
+//! A running context: wait, stop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::engine::control::{Control, RunStats, Stop};
 use crate::engine::runtime::Runtime;
 use crate::error::Result;
 
-/// A started context.
+/// A running context. Dropping it stops the run at once.
 ///
 /// ```no_run
 /// # use microtally::prelude::*;
@@ -24,22 +24,22 @@ pub struct RunningContext {
     pub(crate) control: Arc<Control>,
 }
 
-/// Stops a running context from another thread or a signal handler's thread.
+/// Stops a running context from any thread.
 #[derive(Clone)]
 pub struct StopHandle {
     control: Arc<Control>,
 }
 
 impl StopHandle {
-    /// Asks for a stop and returns at once; [`RunningContext::await_termination`] returns when it is
-    /// done. Does nothing in a forked process, where the run's threads are missing.
+    /// Requests a stop and returns at once; [`RunningContext::await_termination`] returns when the
+    /// run has stopped. Does nothing in a forked process, where the run's threads are missing.
     pub fn stop(&self, how: Stop) {
         if !self.control.is_forked() {
             self.control.stop(how);
         }
     }
 
-    /// Sums over the batches published so far; after a failed [`RunningContext::stop`], over those of the run.
+    /// Sums over the batches published so far, also after a [`RunningContext::stop`] that failed.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
     }
@@ -50,18 +50,20 @@ impl RunningContext {
     ///
     /// # Errors
     ///
-    /// A user function that panicked, as soon as it did (later batches go on until the handle is
-    /// dropped); a source that was lost for good or an output that could not be written, when the run
-    /// has ended. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in a function that the run itself calls
-    /// (an output, a listener, a notice handler), which would wait for itself, and in a forked process, where the
-    /// run's threads are missing.
+    /// - A user-supplied function panicked: returns at once; later batches go on until the handle
+    ///   is dropped.
+    /// - A source was lost for good, or an output could not be written: returns when the run has
+    ///   ended.
+    /// - [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall): the caller is a function that
+    ///   the run itself calls (an output, a listener, a notice handler), which would wait for
+    ///   itself; or the process is a forked one, where the run's threads are missing.
     pub fn await_termination(&self) -> Result<()> {
         self.runtime.check("await_termination")?;
         self.control.wait(None).map(|_| ())
     }
 
-    /// As [`await_termination`](Self::await_termination), for at most that long. `Ok(false)` when the
-    /// time ran out.
+    /// As [`await_termination`](Self::await_termination), for at most this long. Returns `false` if
+    /// the time ran out.
     ///
     /// # Errors
     ///
@@ -71,33 +73,35 @@ impl RunningContext {
         self.control.wait(Some(at_most))
     }
 
-    /// Stops and waits until it is done.
+    /// Stops the run, and waits until it has stopped.
     ///
-    /// Graceful: everything received is counted and the last batch published. Sources that are not done with that
-    /// after 30 seconds are cut off: what they had not delivered is not counted, and the call returns an error that
-    /// names them. Time in which outputs run does not count: they take as long as they take.
+    /// Graceful: everything received is counted, and the last batch is published. Sources that take
+    /// longer than 30 seconds are cut off: what they did not deliver is not counted, and the call
+    /// returns an error that names them. The time that outputs take does not count.
     ///
-    /// Immediate: the batch being filled is dropped, and the call returns as soon as an output that is being written
-    /// is done, or after 10 seconds.
+    /// Immediate: the current batch is dropped. The call returns as soon as the running output, if
+    /// any, is done, or after 10 seconds.
     ///
     /// [`stop_within`](Self::stop_within) sets another limit, which holds for outputs as well.
     ///
     /// # Errors
     ///
-    /// The first error of the run, if there was one; everything was published all the same, and
-    /// [`StopHandle::stats`] has the sums. [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if threads of the run
-    /// did not end in time: they are left behind. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in a
-    /// function that the run itself calls: the run stops as `how` says once that has returned, but this call cannot
-    /// wait for it. The same kind in a forked process, where nothing happens.
+    /// - The first error of the run, if there was one. Everything was published nevertheless, and
+    ///   [`StopHandle::stats`] returns the sums.
+    /// - [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut): threads of the run did not end in
+    ///   time; they are left behind.
+    /// - [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall): the caller is a function that
+    ///   the run itself calls. The run stops once that function has returned, but this call cannot
+    ///   wait for it. Or the process is a forked one; then nothing happens.
     pub fn stop(self, how: Stop) -> Result<RunStats> {
         self.end(how, None)
     }
 
-    /// As [`stop`](Self::stop), for at most about that long, outputs included.
+    /// As [`stop`](Self::stop), for at most about this long, outputs included.
     ///
-    /// Sources have three quarters of the time to deliver what they hold, the last batch the rest. When that is over
-    /// the run ends at once, whatever is left; a user-supplied function that does not return is left behind on its
-    /// thread.
+    /// Sources have three quarters of the time to deliver what they hold; the last batch has the
+    /// rest. Then the run ends at once. A user-supplied function that does not return is left
+    /// behind on its thread.
     ///
     /// # Errors
     ///
@@ -114,8 +118,8 @@ impl RunningContext {
         }
     }
 
-    /// A handle to stop the run with, from anywhere: also from a function that is called with batches,
-    /// which could not wait for the end of the thread it runs on.
+    /// A handle that stops the run from anywhere, also from a function that is called with batches:
+    /// such a function cannot wait for its own thread.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle {
             control: Arc::clone(&self.control),
@@ -136,8 +140,4 @@ impl fmt::Debug for RunningContext {
     }
 }
 
-impl fmt::Debug for StopHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StopHandle").finish_non_exhaustive()
-    }
-}
+debug_fields!([] StopHandle, "StopHandle");

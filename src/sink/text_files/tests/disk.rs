@@ -1,9 +1,10 @@
 //! A disk that forgets what was not flushed.
 //!
-//! Method: what [`Dir`](super::super::dir::Dir) does is written down as it happens. The model then loses power
-//! after every single step, once for every choice of the changes that were not flushed by then: each may
-//! be on the disk or not, independently of the others. A change of a directory is flushed with that directory,
-//! the bytes of a file with the file; a rename between two directories is a change of each.
+//! Method: what [`Dir`](super::super::dir::Dir) does is written down as it happens. The model then
+//! loses power after every single step, once for every choice of the changes that were not flushed
+//! by then: each may be on the disk or not, independently of the others. A change of a directory is
+//! flushed with that directory, the bytes of a file with the file; a rename between two directories
+//! is a change of each.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -250,7 +250,8 @@ fn only_the_directory_that_was_opened_is_emptied_whatever_has_its_path_by_now() 
     let folder = TempDir::new().unwrap();
     let (out, moved) = (folder.path().join("out"), folder.path().join("moved"));
     let name = OsStr::new(".words-aside");
-    // Left by a run that was killed; then somebody puts another directory in the place of the one above.
+    // Left by a run that was killed; then somebody puts another directory in the place of the one
+    // above.
     fs::create_dir_all(out.join(name).join("deeper/still")).unwrap();
     fs::write(out.join(name).join("deeper/still/part-00000"), "half").unwrap();
     let above = Dir::open(&out).unwrap();
@@ -471,7 +472,8 @@ fn keyed_batches_are_saved_in_rank_order() {
 /// One operation of the property test below, on one of a few batch times.
 type Operation = (u64, Vec<Vec<(Vec<u8>, u8)>>, bool);
 
-/// Partitions of records, some long, written record by record; some batches fail in their last part.
+/// Partitions of records, some long, written record by record; some batches fail in their last
+/// part.
 fn operation() -> impl Strategy<Value = Operation> {
     let record = (prop::collection::vec(any::<u8>(), 0..8), 0u8..4);
     let partition = prop::collection::vec(record, 0..6);

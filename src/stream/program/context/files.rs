@@ -1,4 +1,4 @@
-//! `files_stream` and `start_files`: files as a stream like any other, or all at once.
+//! `files_stream` and `start_files`: files as a stream, or read all at once.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::stream::program::context::{DStream, StreamingContext};
 use crate::stream::program::running::RunningContext;
 
 impl StreamingContext {
-    /// Lines of files, read one after another to their ends, which end the stream. It is what
-    /// [`source_stream`](Self::source_stream) makes of them, and [`start_files`](Self::start_files) can
-    /// read it.
+    /// The lines of files, read one after another to their ends; then the stream ends. It is the
+    /// stream that [`source_stream`](Self::source_stream) makes of them, and
+    /// [`start_files`](Self::start_files) can read it on all cores.
     pub fn files_stream(&self, files: Files) -> DStream<'_, Lines> {
         let lines = self.add_sources(Vec::new());
         let stream = lines.stream;
@@ -26,15 +26,18 @@ impl StreamingContext {
         lines
     }
 
-    /// As [`start`](Self::start), for a program whose input is [files](Self::files_stream) and nothing
-    /// else: they are read on all cores at once, without a reading thread, and published as one batch,
-    /// however long that takes. This is the fastest way to count files.
+    /// Starts a program whose only input is [files](Self::files_stream): the fastest way to count
+    /// files.
     ///
-    /// Every core has a worker unless [`Config::workers`](crate::Config::workers) says otherwise. A large file is read in pieces, by
-    /// whoever is free, so nothing is said about the order of records. The batch has the time that it
-    /// would have if all of it had come in at its end. A graceful [`stop`](RunningContext::stop) publishes
-    /// what was counted by then, within milliseconds; records that were begun and that a stop cuts off are
-    /// dropped and are in [`truncated_records`](crate::BatchStats::truncated_records).
+    /// The files are read on all cores at once, without a reading thread, and published as one
+    /// batch, however long that takes. Every core has a worker unless
+    /// [`Config::workers`](crate::Config::workers) sets another number. Free workers read parts of
+    /// large files, so the order of records is undefined. The batch has the time that it would have
+    /// if all of its input had arrived at its end.
+    ///
+    /// A graceful [`stop`](RunningContext::stop) publishes what was counted by then, within
+    /// milliseconds. Records that the stop cuts off are dropped and counted in
+    /// [`truncated_records`](crate::BatchStats::truncated_records).
     ///
     /// ```
     /// use microtally::prelude::*;
@@ -43,32 +46,31 @@ impl StreamingContext {
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
     /// let files = Files::open(expand(["src/*.rs"])?)?;
     /// ssc.files_stream(files).flat_map(split(b' ')).count_by_value().pprint(10);
-    /// let stats = ssc.start_files()?;
-    /// stats.await_termination()?;
+    /// ssc.start_files()?.await_termination()?;
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// No output was registered, there are no files, or there is other input; the system refuses a
-    /// thread or memory.
+    /// No output was registered, there are no files, or there is other input; or the system refuses
+    /// a thread or memory.
     pub fn start_files(self) -> Result<RunningContext> {
         let mut draft = self.draft.into_inner();
         draft.check_outputs()?;
         let sets = std::mem::take(&mut draft.files);
         if sets.is_empty() || !draft.sources.is_empty() || draft.is_endless {
             return Err(Error::refused(
-                "only a program that reads files and nothing else can be run to their ends",
+                "start_files: the program's only input must be files; use start instead",
             ));
         }
-        // Nobody sleeps who would have to be woken.
+        // No thread sleeps, so none has to be woken.
         let control = Control::new(Arc::new(|| ()));
         draft.report_to(&control);
         let now = draft.clock.now();
         let blueprint = draft.blueprint(Arc::clone(&control), Wake::new(|| ()), now);
         draft
             .bus
-            .tell(|listener| listener.on_streaming_started(now));
+            .notify(|listener| listener.on_streaming_started(now));
         let runtime = engine::scan::start(blueprint, sets)?;
         Ok(RunningContext { runtime, control })
     }

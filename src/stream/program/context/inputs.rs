@@ -1,7 +1,7 @@
-//! Input streams of bytes: lines from sockets, standard input, directories and sources of one's own.
+//! Input streams of bytes: lines from sockets, standard input, directories and custom sources.
 //!
-//! Promise: one stream a call, whatever the number of its sources; nothing is opened before the context starts.
-//! Must not know: what is made of the lines.
+//! Promise: each call makes one stream, whatever the number of its sources; nothing is opened
+//! before the context starts. Must not know: `ops`, `plan`, `engine`.
 
 use std::path::Path;
 
@@ -17,22 +17,34 @@ use crate::source::net::tcp_client::TcpClient;
 use crate::stream::program::context::{DStream, StreamingContext};
 
 impl StreamingContext {
-    /// Lines of text received from a host and port, as Spark's `socketTextStream`: connects as a
-    /// client, and again every 2 seconds when there is no connection. `start` does not wait for it;
-    /// batches are empty meanwhile.
+    /// The lines received from a host and port: Spark's `socketTextStream`.
+    ///
+    /// The context connects as a client, and tries again every 2 seconds while there is no
+    /// connection. `start` does not wait for the connection; until then batches are empty.
+    ///
+    /// ```no_run
+    /// use microtally::prelude::*;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(5))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?;
+    /// lines.count().pprint(1);
+    /// ssc.start()?.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// An empty host, or port 0.
+    /// The host is empty, or the port is 0.
     pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<'_, Lines>> {
         self.socket_text_stream_with(host, port, Reconnect::default())
     }
 
-    /// As [`socket_text_stream`](Self::socket_text_stream), saying what to do without a connection.
+    /// As [`socket_text_stream`](Self::socket_text_stream), with a choice of when to connect again.
     ///
     /// # Errors
     ///
-    /// An empty host, port 0, or a pause that is not whole milliseconds from 1 ms to 366 days.
+    /// The host is empty, the port is 0, or the pause is not whole milliseconds from 1 ms to 366
+    /// days.
     pub fn socket_text_stream_with(
         &self,
         host: &str,
@@ -40,9 +52,12 @@ impl StreamingContext {
         reconnect: Reconnect,
     ) -> Result<DStream<'_, Lines>> {
         if let Reconnect::After(pause) = reconnect {
-            // The same range: a pause of zero would be a loop, one beyond a year is a mistake.
+            // The range of intervals: a pause of zero would be a loop, one beyond a year is a
+            // mistake.
             interval_ms(pause).map_err(|_| {
-                Error::refused(format!("reconnect pause {pause:?} is outside 1 ms to 366 days, or no whole number of milliseconds"))
+                Error::refused(format!(
+                    "reconnect pause {pause:?} is not whole milliseconds from 1 ms to 366 days"
+                ))
             })?;
         }
         if host.is_empty() || port == 0 {
@@ -53,70 +68,73 @@ impl StreamingContext {
         Ok(self.add_source(Box::new(TcpClient::new(host, port, reconnect))))
     }
 
-    /// Lines of standard input. Its end ends the stream.
+    /// The lines of standard input. The stream ends with it.
     pub fn stdin_text_stream(&self) -> DStream<'_, Lines> {
         self.add_source(Box::new(Input::stdin()))
     }
 
-    /// Lines of a source of one's own; see [`Source`].
+    /// The lines of a source: one of [`sources`](crate::sources), or a custom [`Source`].
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    /// use microtally::sources::Lines;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let lines = ssc.source_stream(Lines::of("a\nb\na\n"));
+    /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"a"), Some(2)));
+    /// ssc.start()?.await_termination()?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
     pub fn source_stream(&self, source: impl Source + 'static) -> DStream<'_, Lines> {
         self.add_source(Box::new(source))
     }
 
-    /// Lines of several sources as one stream, at the speed of one: Spark's `ssc.union` of input streams,
-    /// before anything is copied. Lines of two sources never mix; which comes first is not said. The stream
-    /// ends when all of them have.
+    /// The lines of several sources as one stream, at the speed of one: Spark's `ssc.union` of
+    /// input streams.
+    ///
+    /// Nothing is copied. Lines of two sources never mix; their order is undefined. The stream ends
+    /// when all sources have ended.
     ///
     /// ```
-    /// use std::sync::mpsc::channel;
     /// use microtally::prelude::*;
-    /// # use microtally::{Fill, Source};
-    /// # struct Text(&'static [u8]);
-    /// # impl Source for Text {
-    /// #     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-    /// #         let text = std::mem::take(&mut self.0);
-    /// #         buf[..text.len()].copy_from_slice(text);
-    /// #         if text.is_empty() { Fill::End } else { Fill::Bytes(text.len()) }
-    /// #     }
-    /// #     fn name(&self) -> &str { "text" }
-    /// # }
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// // `Text` gives what it holds, once. The first one's last line has no end.
-    /// let lines = ssc.union_sources(vec![Box::new(Text(b"a\nb")), Box::new(Text(b"b\nc\n"))])?;
-    /// let (sender, counts) = channel();
-    /// lines.count_by_value().for_each_batch(move |batch, _| drop(sender.send(batch.get(b"b"))));
+    /// use microtally::{Config, sources::Lines};
+    ///
+    /// let ssc = StreamingContext::one_batch(Config::default())?;
+    /// // The last line of the first source has no end.
+    /// let lines = ssc.union_sources(vec![Box::new(Lines::of("a\nb")), Box::new(Lines::of("b\nc\n"))])?;
+    /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"b"), Some(2)));
     /// ssc.start()?.await_termination()?;
-    /// assert_eq!(counts.iter().flatten().sum::<u64>(), 2);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// There is no source.
+    /// `sources` is empty.
     pub fn union_sources(&self, sources: Vec<Box<dyn Source>>) -> Result<DStream<'_, Lines>> {
         if sources.is_empty() {
-            return Err(Error::refused("there is no source to read from"));
+            return Err(Error::refused("union_sources: no source was given"));
         }
         Ok(self.add_sources(sources))
     }
 
-    /// Lines of the files that are put into a directory, as Spark's `textFileStream`: see
-    /// [`FileOptions`] for which ones, and when. `path` may name several directories, with `*`, `?`,
-    /// `[a-z]` and `{in,out}` in its names; directories below them are not looked into. A directory that
-    /// is not there is looked for in every batch. Compressed files are taken as they are.
+    /// The lines of new files in a directory: Spark's `textFileStream`.
+    ///
+    /// [`FileOptions`] says which files belong to which batch. `path` may name several directories,
+    /// with `*`, `?`, `[a-z]` and `{in,out}`; their subdirectories are not searched. A missing
+    /// directory is looked for in every batch. Compressed files are read as they are.
     ///
     /// # Errors
     ///
-    /// A path that is empty, or has a bracket or a brace without an end.
+    /// The path is empty, or has an unclosed bracket or brace.
     pub fn text_file_stream(&self, path: impl AsRef<Path>) -> Result<DStream<'_, Lines>> {
         self.text_file_stream_with(path, FileOptions::default())
     }
 
-    /// As [`text_file_stream`](Self::text_file_stream), saying which files.
+    /// As [`text_file_stream`](Self::text_file_stream), with options for the choice of files.
     ///
     /// # Errors
     ///
-    /// As [`text_file_stream`](Self::text_file_stream); a time to remember files that is not whole
+    /// As [`text_file_stream`](Self::text_file_stream); or the time to remember files is not whole
     /// milliseconds from 1 ms to 366 days.
     pub fn text_file_stream_with(
         &self,
@@ -132,7 +150,7 @@ impl StreamingContext {
         self.add_sources(vec![source])
     }
 
-    /// One stream of all of them.
+    /// One stream of all `sources`.
     pub(super) fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<'_, Lines> {
         let input = self.add_input();
         let mut draft = self.draft.borrow_mut();

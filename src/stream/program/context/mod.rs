@@ -1,6 +1,7 @@
-//! The beginning of a program: what is asked for before it starts, and the start.
+//! The context of a program before its start, and the start itself.
 //!
-//! `inputs` makes the input streams of bytes, `files` those of files, which can be run in another way as well.
+//! `inputs` makes the input streams of bytes; `files` makes those of files, which can also be read
+//! all at once.
 
 mod files;
 mod inputs;
@@ -28,15 +29,16 @@ use crate::ring::Wake;
 use crate::source::{Port, Source};
 use crate::stream::plan::graph;
 use crate::stream::plan::graph::{Graph, NodeId, Operator, OutputNode, StartContext};
-use crate::stream::program::listener::{Bus, Reporter, StreamingListener};
+use crate::stream::program::listener::{ListenerBus, Reporter, StreamingListener};
 use crate::stream::program::receiver::Receivers;
 use crate::stream::program::running::RunningContext;
 use crate::time::{BatchClock, Clock, as_ms};
 
-/// The beginning of a DStream program: holds sources, pipelines and outputs until [`start`](Self::start).
+/// A DStream program before its start: holds sources, operators and outputs until
+/// [`start`](Self::start).
 ///
-/// Streams borrow their context and `start` consumes it, so a program that adds to a started context
-/// does not compile:
+/// Streams borrow their context and `start` consumes it. So a program that adds to a started
+/// context does not compile:
 ///
 /// ```compile_fail
 /// # use microtally::prelude::*;
@@ -51,7 +53,7 @@ pub struct StreamingContext {
     draft: RefCell<Draft>,
 }
 
-/// What was asked for so far.
+/// The program so far.
 struct Draft {
     interval: Duration,
     interval_ms: u64,
@@ -60,38 +62,39 @@ struct Draft {
     notices: Notices,
     batches: Option<u64>,
     sources: Vec<Box<dyn Source>>,
-    /// The stream of each source.
+    /// The number of each source's stream of bytes.
     framers: Vec<usize>,
-    /// Sources that are files, which can be read in another way as well.
+    /// Sources that are files, which can also be read all at once.
     files: Vec<FilesOf>,
-    /// What is made in the shards; streams of the batch plane read it.
+    /// What the shards make; streams of the batch plane read it.
     nodes: Vec<Arc<dyn Pipeline>>,
     /// The number of each stream of bytes among all input streams.
     byte_inputs: Vec<usize>,
-    /// Input streams so far, of bytes and others.
+    /// Number of input streams, of bytes and others.
     input_count: usize,
     /// The batch plane.
     graph: Vec<graph::PlanNode>,
     outputs: Vec<OutputNode>,
-    /// The streams that outputs, or programs that slice, depend on.
+    /// The streams that outputs, or calls of `slice`, depend on.
     wanted: Vec<NodeId>,
-    /// An input stream that is none of bytes never ends.
+    /// There is an input stream that never ends: one that is not of bytes.
     is_endless: bool,
     dialect: Dialect,
     fails_fast: bool,
     remember_ms: Option<u64>,
     /// There is one batch, and it ends with the input.
     is_one_batch: bool,
-    bus: Bus,
+    bus: ListenerBus,
     /// What operators keep from batch to batch.
     retained: RetainedTables,
-    /// The most panes that one of the windows may keep.
+    /// The most panes that a window may keep.
     panes_max: usize,
 }
 
-/// A stream of records: slices of the bytes as they arrived, one batch after another.
+/// A stream of records that are slices of the received bytes.
 ///
-/// Operators that are applied record by record run in the shard threads, before anything is copied.
+/// Its operators run record by record in the shard threads, on all cores, before anything is
+/// copied.
 #[derive(Clone)]
 pub struct DStream<'c, R> {
     pub(crate) context: &'c StreamingContext,
@@ -113,11 +116,11 @@ impl<'c, R> DStream<'c, R> {
 }
 
 impl StreamingContext {
-    /// A context that makes a batch every `interval`, from 1 ms, in whole milliseconds.
+    /// Creates a context that makes a batch every `interval`: whole milliseconds, at least 1.
     ///
     /// # Errors
     ///
-    /// An interval that is out of range.
+    /// The interval is out of range.
     pub fn new(interval: Duration) -> Result<Self> {
         StreamingContext::with_config(interval, Config::default())
     }
@@ -126,7 +129,7 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// An interval or a setting that is out of range.
+    /// The interval or a setting is out of range.
     pub fn with_config(interval: Duration, config: Config) -> Result<Self> {
         config.validate()?;
         Ok(StreamingContext {
@@ -153,13 +156,13 @@ impl StreamingContext {
                 fails_fast: false,
                 remember_ms: None,
                 is_one_batch: false,
-                bus: Bus::default(),
+                bus: ListenerBus::default(),
             }),
         })
     }
 
-    /// A context that makes one batch of everything there is: it is cut when every source has ended, or at a
-    /// graceful stop, and named by the time at which it was.
+    /// Creates a context that makes one batch of all input. The batch is cut when every source has
+    /// ended, or at a graceful stop; its time is the time of the cut.
     ///
     /// ```no_run
     /// use microtally::{Config, StreamingContext};
@@ -172,23 +175,23 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// A setting that is out of range.
+    /// A setting is out of range.
     pub fn one_batch(config: Config) -> Result<Self> {
         let context = StreamingContext::with_config(Duration::from_millis(1), config)?;
         context.draft.borrow_mut().is_one_batch = true;
         Ok(context)
     }
 
-    /// Calls `handler` with everything a person may want to know while the context runs, from any of
-    /// the engine's threads. Without it nobody is told: the library never prints by itself.
+    /// Sets the handler of notices: what people may want to know while the context runs.
     ///
-    /// A handler that panics has missed that notice, the run goes on, and
-    /// [`RunningContext::await_termination`] returns the error.
+    /// It is called from any of the engine's threads. Without a handler notices are dropped: the
+    /// library never prints by itself. If the handler panics, it misses that notice, the run goes
+    /// on, and [`RunningContext::await_termination`] returns the error.
     pub fn on_notice(&self, handler: impl Fn(&Notice) + Send + Sync + 'static) {
         self.draft.borrow_mut().notices = Notices::to(handler);
     }
 
-    /// Stops after `batches` batches, at least one.
+    /// Stops the run after `batches` batches.
     ///
     /// # Errors
     ///
@@ -201,13 +204,13 @@ impl StreamingContext {
         Ok(())
     }
 
-    /// Uses another clock: a manual one makes programs testable. Its time is looked at every
+    /// Sets the clock; a manual one makes programs testable. A manual clock is read every
     /// millisecond.
     pub fn set_clock(&self, clock: Clock) {
         self.draft.borrow_mut().clock = clock;
     }
 
-    /// Chooses whose rule holds where Scala and Python differ, for the streams made from here on.
+    /// Sets whose rules hold where Scala and Python differ, for the streams made from now on.
     pub fn set_dialect(&self, dialect: Dialect) {
         self.draft.borrow_mut().dialect = dialect;
     }
@@ -216,19 +219,23 @@ impl StreamingContext {
         self.draft.borrow().dialect
     }
 
-    /// The first batch that fails ends the run at once. Without it later batches are made all the same, as
-    /// Spark does, and the first error comes out of [`RunningContext::await_termination`].
+    /// Ends the run at the first failed batch.
+    ///
+    /// By default later batches are still made, as in Spark, and
+    /// [`RunningContext::await_termination`] returns the first error.
     pub fn fail_fast(&self) {
         self.draft.borrow_mut().fails_fast = true;
     }
 
-    /// Every stream keeps its batches for at least that long, for [`slice`](crate::stream::Remembered::slice):
-    /// Spark's `remember`. Windows keep what they need by themselves; a stream of which one is made keeps the
-    /// window's length more, so that every window that is remembered has its batches there.
+    /// Keeps the batches of every stream for at least `duration`, for
+    /// [`slice`](crate::stream::Remembered::slice): Spark's `remember`.
+    ///
+    /// Windows keep what they need without it. The parent of a window keeps its batches for the
+    /// window's length more, so that every remembered window still has its batches.
     ///
     /// # Errors
     ///
-    /// It was said before.
+    /// The duration was set before.
     pub fn remember(&self, duration: Duration) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
         if let Some(before) = draft.remember_ms {
@@ -240,7 +247,7 @@ impl StreamingContext {
         Ok(())
     }
 
-    /// Tells `listener` what happens while the context runs.
+    /// Adds a listener, which receives the events of the running context.
     pub fn add_streaming_listener(&self, listener: impl StreamingListener + 'static) {
         self.draft.borrow().bus.add(Box::new(listener));
     }
@@ -250,29 +257,29 @@ impl StreamingContext {
         self.draft.borrow().interval
     }
 
-    /// The batch interval in milliseconds: the slide of streams that have no other.
+    /// The batch interval in milliseconds: the slide of streams without windows.
     pub(crate) fn interval_ms(&self) -> u64 {
         self.draft.borrow().interval_ms
     }
 
-    /// The limit to the memory, and what happens there.
+    /// The memory limit in bytes, and what happens when it is reached.
     pub(crate) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
         let draft = self.draft.borrow();
         let bytes_max = draft.config.memory_bytes_max?;
         Some((bytes_max, draft.config.on_limit))
     }
 
-    /// An operator keeps a table of the size of a batch.
+    /// Reserves memory for an operator that keeps a table of the size of a batch.
     pub(crate) fn keep_table(&self) {
         self.draft.borrow_mut().retained.tables += 1;
     }
 
-    /// An operator keeps a window of so many panes.
+    /// Reserves memory for a window of `panes_max` panes.
     ///
     /// # Errors
     ///
-    /// There is a limit to the memory, and what each pane of this window, or of one before that has to share with it
-    /// now, would have of it is next to nothing.
+    /// With the memory limit, a pane of this window, or of one that now has to share with it, would
+    /// get next to nothing.
     pub(crate) fn keep_window(&self, panes_max: usize) -> Result<()> {
         let mut draft = self.draft.borrow_mut();
         let mut retained = draft.retained;
@@ -281,7 +288,7 @@ impl StreamingContext {
         if let Some(bytes_max) = draft.config.memory_bytes_max
             && retained.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
         {
-            // Half of the memory is for windows, and half of a window's for the shares of its batches.
+            // Half of the memory is for windows, and half of a window's is for its batches.
             let bytes_min = (4 * PANE_BYTES_MIN)
                 .saturating_mul(panes_max)
                 .saturating_mul(retained.windows);
@@ -295,25 +302,26 @@ impl StreamingContext {
         Ok(())
     }
 
-    /// The number of one more input stream.
+    /// Adds an input stream; returns its number.
     fn add_input(&self) -> usize {
         let mut draft = self.draft.borrow_mut();
         draft.input_count += 1;
         draft.input_count - 1
     }
 
-    /// The number of one more input stream that is not of bytes: a context with one never ends by itself.
+    /// Adds an input stream that is not of bytes; returns its number. The context then never ends
+    /// by itself.
     pub(crate) fn add_endless_input(&self) -> usize {
         self.draft.borrow_mut().is_endless = true;
         self.add_input()
     }
 
-    /// A stream of the batch plane, made of streams that exist.
+    /// Adds a stream of the batch plane.
     pub(crate) fn add_graph_node(
         &self,
         parents: Vec<NodeId>,
         slide_ms: u64,
-        step: Box<dyn Operator>,
+        operator: Box<dyn Operator>,
     ) -> NodeId {
         let mut draft = self.draft.borrow_mut();
         draft.graph.push(graph::PlanNode {
@@ -321,41 +329,43 @@ impl StreamingContext {
             parents,
             reach_ms: 0,
             reads: None,
-            step,
+            operator,
             is_wanted: false,
         });
         draft.graph.len() - 1
     }
 
-    /// The numbered stream is made in the shards, by `node`.
+    /// Sets the pipeline that makes the numbered stream in the shards.
     pub(crate) fn read(&self, id: NodeId, node: Arc<dyn Pipeline>) {
         let mut draft = self.draft.borrow_mut();
         draft.graph[id].reads = Some(draft.nodes.len());
         draft.nodes.push(node);
     }
 
-    /// The numbered stream is a window of that length.
+    /// Sets the length of the numbered stream, a window.
     pub(crate) fn reach(&self, id: NodeId, length_ms: u64) {
         self.draft.borrow_mut().graph[id].reach_ms = length_ms;
     }
 
-    /// The stream is made in every batch, whether or not an output needs it.
+    /// Makes the stream in every batch, whether or not an output needs it.
     pub(crate) fn want(&self, id: NodeId) {
         self.draft.borrow_mut().wanted.push(id);
     }
 
-    /// An output of the numbered stream.
+    /// Adds an output of the numbered stream.
     pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) {
         self.want(id);
         self.draft.borrow_mut().outputs.push(output);
     }
 
-    /// Takes the memory, starts the threads and begins to read. The run goes on until it is stopped,
-    /// every source has ended, or the number of batches is reached; dropping the handle stops it at once.
+    /// Allocates the memory, starts the threads and begins to read.
+    ///
+    /// The run goes on until it is stopped, every source has ended, or the number of batches is
+    /// reached. Dropping the returned handle stops it at once.
     ///
     /// # Errors
     ///
-    /// No output was registered, or the system refuses a thread or an event queue.
+    /// No output was registered, or the system refuses memory, a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
         let mut draft = self.draft.into_inner();
         for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
@@ -365,16 +375,15 @@ impl StreamingContext {
         draft.check_outputs()?;
         let refused = |cause: std::io::Error| {
             let cause = describe(&cause);
-            Error::new(
-                ErrorKind::System,
-                format!("cannot make an event queue: {cause}"),
-            )
+            let message = format!("event queue: cannot be created: {cause}");
+            Error::new(ErrorKind::System, message)
         };
         let poll = Poll::new().map_err(refused)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN).map_err(refused)?);
         let wake_reactor: Arc<dyn Fn() + Send + Sync> = {
             let waker = Arc::clone(&waker);
-            // It can fail only when the kernel is out of memory; the next event wakes the reactor then.
+            // It can fail only if the kernel is out of memory; then the next event wakes the
+            // reactor.
             Arc::new(move || drop(waker.wake()))
         };
         let control = Control::new(Arc::clone(&wake_reactor));
@@ -394,7 +403,7 @@ impl StreamingContext {
         let parts = blueprint.build()?;
         let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
         let bus = draft.bus;
-        bus.tell(|listener| listener.on_streaming_started(clock.now()));
+        bus.notify(|listener| listener.on_streaming_started(clock.now()));
         let mut sources = draft.sources;
         let inputs = draft
             .framers
@@ -463,26 +472,26 @@ impl Draft {
         Ok(())
     }
 
-    /// Panics of the notice handler and of listeners are reported to `control`.
+    /// Reports panics of the notice handler and of listeners to `control`.
     fn report_to(&mut self, control: &Arc<Control>) {
         self.notices = guard(self.notices.clone(), control);
         self.bus.report_to(control);
     }
 
-    /// Starts the batch plane, at the time `now`, and gives what an engine is built from.
+    /// Starts the batch plane at the time `now`, and returns what an engine is built from.
     fn blueprint(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Blueprint {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
         let mut graph = std::mem::take(&mut self.graph);
         graph::want(&mut graph, self.wanted.drain(..));
         let remember_ms = match self.remember_ms {
             Some(asked_ms) => graph::remember_ms(&graph, asked_ms),
-            // Each stream keeps what its windows need, and nothing else.
+            // Each stream keeps only what its windows need.
             None => vec![0; graph.len()],
         };
         let window_bytes = self.config.memory_bytes_max;
         let window_bytes = window_bytes.map(|bytes_max| self.retained.window_bytes(bytes_max));
         for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
-            node.step.start(&StartContext {
+            node.operator.start(&StartContext {
                 remember_ms,
                 now,
                 notices: &notices,
