@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::Throughput;
-use microtally::internals::{Arena, Block, Parcel, Reader, Wake, Writer, ring};
+use microtally::internals::{Arena, Block, Parcel, Reader, StreamId, Wake, Writer, ring};
 use microtally::limits::{BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, SPINS_BEFORE_PARK};
 
 const NUMBER_BYTES: usize = size_of::<u64>();
@@ -62,7 +62,7 @@ fn hand_over(count: u64, content: &[u8]) -> Duration {
                 .unwrap_or_else(|| wait_for_empty(&mut writer, &wake));
             block.append(&number.to_le_bytes());
             block.append(body);
-            writer.push_block(block, 0);
+            writer.push_block(block, StreamId(0));
         }
         writer.push_barrier(());
         let read_count = reading.join().expect("the reading end found a wrong block");
@@ -90,6 +90,7 @@ fn wait_for_empty(writer: &mut Writer<()>, wake: &Wake) -> Block {
 
 /// Reads every block until the mark comes, and gives their number.
 fn read_all(mut reader: Reader<()>, body_sum: u64) -> u64 {
+    reader.attach();
     let mut count: u64 = 0;
     let mut idle_turns = 0;
     loop {

@@ -58,7 +58,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | `config`, `error`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers with their proofs, what people are told, batch times and the clock |
+//! | `config`, `error`, `id`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers with their proofs, what people are told, batch times and the clock |
 //! | `sys` | everything that asks the operating system |
 //! | `source` | bytes in: sockets (`net`), files (`file`), what stands between bytes and text (`codec`) |
 //! | `intake` | where records end (`framer`), which shard gets a block (`router`) |
@@ -88,7 +88,7 @@
 //!  3  table
 //!  2  ring        config      notice
 //!  1  split       sys         ledger      time      repr
-//!  0  limits      error
+//!  0  limits      error       id
 //! ```
 //!
 //! # What is promised
@@ -140,6 +140,7 @@ mod time;
 mod window;
 
 mod error;
+mod id;
 mod repr;
 mod split;
 mod sys;
@@ -206,6 +207,7 @@ pub mod prelude {
 pub mod internals {
     #[cfg(feature = "simulation")]
     pub use crate::engine::simulation::run_schedule;
+    pub use crate::id::StreamId;
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};

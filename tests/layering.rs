@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u32)] = &[
     ("limits", 0),
     ("error", 0),
+    ("id", 0),
     ("split", 1),
     ("sys", 1),
     ("ledger", 1),

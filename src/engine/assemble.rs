@@ -16,6 +16,7 @@ use crate::engine::publisher::{Inbox, Publisher};
 use crate::epoch::hand_over::{SealedIn, Tables, hand_over};
 use crate::epoch::header::header_channel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::StreamId;
 use crate::intake::framer::Framer;
 use crate::intake::router::{Dispatcher, Router, block_count};
 use crate::limits::{
@@ -39,7 +40,7 @@ pub(crate) struct Blueprint {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
     /// The stream each framer belongs to; the scan of files makes its own.
-    pub(crate) framers: Vec<usize>,
+    pub(crate) framers: Vec<StreamId>,
     /// Of all sources together.
     pub(crate) decoders: DecoderCounts,
     pub(crate) interval: Duration,
@@ -118,7 +119,7 @@ impl Blueprint {
             config.seed.is_some(),
             Arc::clone(&publisher_sleeper),
         );
-        let stream_count = framers.iter().map(|stream| stream + 1).max().unwrap_or(0);
+        let stream_count = framers.iter().map(|stream| stream.0 + 1).max().unwrap_or(0);
         let (header_sender, headers) = header_channel(stream_count, EPOCHS_IN_FLIGHT_MAX);
         let low_latency = config.low_latency.is_some();
         let framers = framers.into_iter();

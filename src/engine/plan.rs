@@ -12,6 +12,7 @@ use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
@@ -24,7 +25,7 @@ use crate::time::BatchTime;
 /// A pipeline from a stream to a reduction.
 pub(crate) trait Pipeline: Send + Sync {
     /// Number of the stream it reads.
-    fn stream(&self) -> usize;
+    fn stream(&self) -> StreamId;
     /// The finest rule at whose delimiters its stream may be cut.
     fn rule(&self) -> Rule;
     /// The half that runs in a shard. Each of its tables keeps within `bound`.
@@ -118,7 +119,7 @@ impl Plan {
 
     /// The rule at whose delimiters the numbered stream may be cut inside an overlong record: that of
     /// its pipelines if they agree, else only record ends.
-    pub(crate) fn rule_of(&self, stream: usize) -> Rule {
+    pub(crate) fn rule_of(&self, stream: StreamId) -> Rule {
         let mut rules = self
             .nodes
             .iter()
@@ -135,19 +136,19 @@ impl Plan {
 
 /// The tokens of a stream, counted as they are. Its result can be checked against its input.
 pub(crate) struct CountTokens {
-    stream: usize,
+    stream: StreamId,
     rule: Rule,
 }
 
 impl CountTokens {
     /// Counts the tokens `rule` makes of the numbered stream.
-    pub(crate) fn new(stream: usize, rule: Rule) -> Self {
+    pub(crate) fn new(stream: StreamId, rule: Rule) -> Self {
         CountTokens { stream, rule }
     }
 }
 
 impl Pipeline for CountTokens {
-    fn stream(&self) -> usize {
+    fn stream(&self) -> StreamId {
         self.stream
     }
 

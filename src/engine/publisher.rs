@@ -15,6 +15,7 @@ use crate::epoch::hand_over::{NodeTable, SealedIn, Tables};
 use crate::epoch::header::{EpochHeader, HeaderReceiver};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
+use crate::id::StreamId;
 use crate::ledger::{Counted, Intake, close_ledger};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
@@ -218,7 +219,7 @@ impl Publisher {
 
         let processing = self.clock.now().saturating_sub(start);
         for (index, node) in first.nodes.iter().enumerate() {
-            let stream = self.plan.nodes[index].stream();
+            let StreamId(stream) = self.plan.nodes[index].stream();
             let delta = self.now[stream].since(&self.before[stream])?;
             // Where a function failed nothing was counted; what came in is known.
             let (tokens, keys) = match node.failure {
@@ -352,7 +353,7 @@ mod tests {
 
     /// One batch of a publisher whose only shard has counted nothing, while `intake` came in.
     fn publish(intake: Intake) -> Result<Turn> {
-        let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(0, Rule::Lines));
+        let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(StreamId(0), Rule::Lines));
         let seed = Seed::from_words(1, 2, 3);
         let tables = || Tables::new([node.partial(seed, MemoryCap::NONE)].into_iter());
         let (mut helper, publisher_end) = hand_over(tables());

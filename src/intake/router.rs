@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::HeaderSender;
+use crate::id::StreamId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ledger::{Account, Intake};
 use crate::limits::{
@@ -48,7 +49,7 @@ pub(crate) struct Router {
 /// A framer and the stream it belongs to.
 struct FramerSlot {
     framer: Framer,
-    stream: usize,
+    stream: StreamId,
     /// What the source says of its bytes.
     account: Account,
 }
@@ -77,7 +78,7 @@ pub(crate) struct Dispatcher {
 /// The dispatcher as the port of one framer.
 struct StreamPort<'a> {
     dispatcher: &'a mut Dispatcher,
-    stream: usize,
+    stream: StreamId,
     /// Blocks up to that size are counted right here, if no shard is at work.
     here_bytes_max: usize,
 }
@@ -85,7 +86,7 @@ struct StreamPort<'a> {
 impl Router {
     /// A router for the given framers, each with the number of its stream.
     pub(crate) fn new(
-        framers: Vec<(Framer, usize)>,
+        framers: Vec<(Framer, StreamId)>,
         dispatcher: Dispatcher,
         headers: HeaderSender,
         stream_count: usize,
@@ -203,7 +204,7 @@ impl Router {
             while port.place(framer)? {}
         }
         let framers = &self.framers;
-        let intakes = (0..self.stream_count).map(|stream| {
+        let intakes = StreamId::first(self.stream_count).map(|stream| {
             let framers = framers.iter().filter(|slot| slot.stream == stream);
             framers.fold(Intake::default(), |sum, slot| {
                 sum.plus(&slot.account.then(slot.framer.intake()))
@@ -273,7 +274,7 @@ impl Dispatcher {
         }
     }
 
-    fn port(&mut self, stream: usize, here_bytes_max: usize) -> StreamPort<'_> {
+    fn port(&mut self, stream: StreamId, here_bytes_max: usize) -> StreamPort<'_> {
         StreamPort {
             dispatcher: self,
             stream,

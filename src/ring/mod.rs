@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use self::arena::Block;
 use self::sleeper::Sleeper;
+use crate::id::StreamId;
 use crate::limits;
 
 /// What travels to a shard.
@@ -24,7 +25,7 @@ pub enum Parcel<M> {
         /// The bytes.
         block: Block,
         /// Number of their stream.
-        stream: usize,
+        stream: StreamId,
     },
     /// A boundary between the blocks before and behind it.
     Barrier(M),
@@ -93,7 +94,7 @@ impl<M> Writer<M> {
     }
 
     /// Hands a block over. The caller made sure that `outstanding` is below `BLOCKS_PER_RING`.
-    pub fn push_block(&mut self, block: Block, stream: usize) {
+    pub fn push_block(&mut self, block: Block, stream: StreamId) {
         assert!(
             self.outstanding < limits::BLOCKS_PER_RING,
             "ring over its limit"
@@ -204,14 +205,14 @@ mod tests {
         let (mut writer, mut reader) = ring::<u64>(Wake::new(|| ()));
         let mut block = arena.block();
         block.append(b"one\n");
-        writer.push_block(block, 7);
+        writer.push_block(block, StreamId(7));
         writer.push_barrier(1);
         assert_eq!(writer.outstanding(), 1);
         assert!(writer.take_empty().is_none());
         let Some(Parcel::Block { block, stream }) = reader.pop() else {
             panic!("a block")
         };
-        assert_eq!((block.bytes(), stream), (&b"one\n"[..], 7));
+        assert_eq!((block.bytes(), stream), (&b"one\n"[..], StreamId(7)));
         reader.give_back(block);
         assert!(matches!(reader.pop(), Some(Parcel::Barrier(1))));
         assert!(reader.is_empty());

@@ -22,13 +22,14 @@ use self::stage::Stage;
 use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{SealedOut, Tables};
 use crate::error::guarded;
+use crate::id::StreamId;
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
 
 /// A shard's state.
 pub(crate) struct ShardCore {
     /// One for each pipeline, with the number of the stream it reads.
-    stages: Vec<(usize, Box<dyn Stage>)>,
+    stages: Vec<(StreamId, Box<dyn Stage>)>,
     /// The tables being filled, one for each stage.
     tables: Tables,
     out: SealedOut,
@@ -44,7 +45,7 @@ impl ShardCore {
     /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`. `when_full` is
     /// called after each block in which there was no room for a key.
     pub(crate) fn new(
-        stages: Vec<(usize, Box<dyn Stage>)>,
+        stages: Vec<(StreamId, Box<dyn Stage>)>,
         tables: Tables,
         out: SealedOut,
         line_ends: LineEnds,
@@ -61,7 +62,7 @@ impl ShardCore {
     }
 
     /// Counts one block.
-    pub(crate) fn count(&mut self, block: &Block, stream: usize) {
+    pub(crate) fn count(&mut self, block: &Block, stream: StreamId) {
         self.tables.counted.block_bytes += block.bytes().len() as u64;
         for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             if *wanted != stream {

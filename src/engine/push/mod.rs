@@ -24,6 +24,7 @@ use crate::engine::runtime::{Runtime, launch};
 use crate::engine::{check, guard};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
+use crate::id::StreamId;
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::limits::KIB;
@@ -195,7 +196,7 @@ impl EngineBuilder {
             }
         });
         let plan = Plan {
-            nodes: vec![Arc::new(CountTokens::new(0, self.rule))],
+            nodes: vec![Arc::new(CountTokens::new(StreamId(0), self.rule))],
             outputs: vec![Box::new(output)],
         };
         let room = Arc::new(Condvar::new());
@@ -214,7 +215,7 @@ impl EngineBuilder {
         let blueprint = Blueprint {
             config: self.config,
             plan,
-            framers: vec![0; self.inputs],
+            framers: vec![StreamId(0); self.inputs],
             decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),

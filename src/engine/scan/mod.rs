@@ -43,6 +43,7 @@ use crate::engine::scan::worker::{ScanPlace, ScanWorker};
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::{HeaderSender, header_channel};
 use crate::error::{Result, lock};
+use crate::id::StreamId;
 use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
 use crate::memory::DecoderCounts;
@@ -53,7 +54,7 @@ use crate::time::{BatchClock, BatchTime, Clock};
 
 /// The files of one stream.
 pub(crate) struct FilesOf {
-    pub(crate) stream: usize,
+    pub(crate) stream: StreamId,
     pub(crate) files: Files,
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     let worker_count = worker_count.min(piece_count).clamp(1, SHARDS_MAX);
     let decoders = decoders.at_most(worker_count);
     queue.limit_windows(decoders.window_log_max(config.memory_bytes_max));
-    let stream_count = queue.sets.iter().map(|set| set.stream + 1).max();
+    let stream_count = queue.sets.iter().map(|set| set.stream.0 + 1).max();
     let stream_count = stream_count.unwrap_or(0);
     let lent = if has_whole {
         lent_blocks(worker_count)
@@ -105,7 +106,8 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     let (mut workers, mut sealed_ins) = (Vec::new(), Vec::new());
     for _ in 0..worker_count {
         let (core, sealed_in) = materials.shard(&plan, when_full.clone());
-        let framers = (0..stream_count).map(|stream| materials.framer(plan.rule_of(stream)));
+        let framers =
+            StreamId::first(stream_count).map(|stream| materials.framer(plan.rule_of(stream)));
         let blocks = (0..stream_count).map(|_| materials.arena.block());
         workers.push(ScanWorker::new(core, framers.collect(), blocks.collect()));
         sealed_ins.push(sealed_in);
@@ -237,7 +239,7 @@ impl ScanPool {
     /// Of each set once, as for a source: `intakes` is what was read of each stream.
     fn report_oversize(&self, intakes: &[Intake]) {
         for set in &self.queue.sets {
-            if intakes[set.stream].oversize_tokens > 0 {
+            if intakes[set.stream.0].oversize_tokens > 0 {
                 let record_bytes_max = self.record_bytes_max;
                 let kind = NoticeKind::Oversize { record_bytes_max };
                 self.notices.report(Notice::new(&set.name, kind));

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::engine::scan::FilesOf;
 use crate::engine::scan::steal::{ReaderGuard, StealQueue};
 use crate::error::lock;
+use crate::id::StreamId;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
 
@@ -26,7 +27,7 @@ pub(super) struct ScanQueue {
 
 /// What all files of a stream have in common.
 pub(super) struct InputSet {
-    pub(super) stream: usize,
+    pub(super) stream: StreamId,
     pub(super) name: String,
     pub(super) progress: Progress,
     piece_bytes: u64,

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::lock;
+use crate::id::StreamId;
 use crate::limits::BLOCKS_PER_RING;
 use crate::ring::arena::{Arena, Block};
 
@@ -37,7 +38,7 @@ struct LentBlocks {
     uncarved: usize,
     empty: Vec<Block>,
     /// With the numbers of their streams.
-    full: VecDeque<(Block, usize)>,
+    full: VecDeque<(Block, StreamId)>,
     /// Workers that read what others may count.
     readers: usize,
     /// Workers that have nothing else to do.
@@ -75,7 +76,7 @@ impl StealQueue {
 
     /// Has somebody who is idle count `block`, and gives an empty one for it; or gives it back, where nobody
     /// would come to it soon.
-    pub(super) fn lend(&self, block: Block, stream: usize) -> Result<Block, Block> {
+    pub(super) fn lend(&self, block: Block, stream: StreamId) -> Result<Block, Block> {
         let mut state = self.state();
         if state.full.len() >= BLOCKS_PER_RING * state.helpers {
             return Err(block);
@@ -95,7 +96,7 @@ impl StealQueue {
     }
 
     /// Has `count` count what is lent, until nobody reads any more and nothing is left.
-    pub(super) fn help(&self, mut count: impl FnMut(&Block, usize)) {
+    pub(super) fn help(&self, mut count: impl FnMut(&Block, StreamId)) {
         let mut state = self.state();
         state.helpers += 1;
         loop {
@@ -144,12 +145,15 @@ mod tests {
     fn nothing_is_lent_where_nobody_is_idle_and_nobody_waits_where_nobody_reads() {
         let (share, block) = share(4);
         let reading = share.begin();
-        let Err(block) = share.lend(block, 0) else {
+        let Err(block) = share.lend(block, StreamId(0)) else {
             panic!("nobody would count it")
         };
         drop(reading);
         share.help(|_, _| panic!("nothing was lent"));
-        assert!(share.lend(block, 0).is_err(), "the helper has gone");
+        assert!(
+            share.lend(block, StreamId(0)).is_err(),
+            "the helper has gone"
+        );
     }
 
     #[test]
@@ -163,7 +167,7 @@ mod tests {
                 scope.spawn(|| {
                     share.help(|block, stream| {
                         let number = u64::from_le_bytes(block.bytes().try_into().unwrap());
-                        assert_eq!(number % 7, stream as u64);
+                        assert_eq!(number % 7, stream.0 as u64);
                         sum.fetch_add(number, Ordering::Relaxed);
                         lent.fetch_add(1, Ordering::Relaxed);
                     });
@@ -176,7 +180,7 @@ mod tests {
             }
             for number in 0..BLOCKS {
                 block.append(&number.to_le_bytes());
-                match share.lend(block, (number % 7) as usize) {
+                match share.lend(block, StreamId((number % 7) as usize)) {
                     Ok(empty) => block = empty,
                     Err(back) => {
                         sum.fetch_add(number, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::engine::control::Control;
 use crate::engine::scan::queue::InputSet;
 use crate::engine::scan::steal::StealQueue;
+use crate::id::StreamId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
@@ -111,10 +112,10 @@ impl ScanWorker {
         } else {
             // The first record begins behind the mark, and in the first piece, however short that is.
             at = mark_bytes as u64;
-            self.framers[stream].skipped(mark_bytes);
+            self.framers[stream.0].skipped(mark_bytes);
             place.read(mark_bytes, bytes);
         }
-        let line_ends = self.framers[stream].delimiters().line_ends;
+        let line_ends = self.framers[stream.0].delimiters().line_ends;
         let file_end = bytes.unwrap_or(u64::MAX);
         // Where the last record of the piece ends, once that is known.
         let mut end = (range.end >= file_end).then_some(file_end);
@@ -164,7 +165,7 @@ impl ScanWorker {
                     end = Some(behind_it);
                 }
             }
-            self.framers[stream].filled(count);
+            self.framers[stream.0].filled(count);
             place.read(count, bytes);
             at += count as u64;
         }
@@ -179,7 +180,7 @@ impl ScanWorker {
         file: &File,
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
-        let line_ends = self.framers[place.set.stream].delimiters().line_ends;
+        let line_ends = self.framers[place.set.stream.0].delimiters().line_ends;
         // The byte before the range, if it ends a record, and all but its last one.
         let (mut at, last) = (range.start - 1, range.end - 1);
         while at < last {
@@ -216,8 +217,8 @@ impl ScanWorker {
         let mut outcome = Ok(Ending::Reset);
         while !place.is_stopped() {
             match packed.fill(self.space(place), &place.set.progress) {
-                Ok(Decoded::Bytes(count)) => self.framers[stream].filled(count),
-                Ok(Decoded::Skipped(count)) => self.framers[stream].skipped(count),
+                Ok(Decoded::Bytes(count)) => self.framers[stream.0].filled(count),
+                Ok(Decoded::Skipped(count)) => self.framers[stream.0].skipped(count),
                 Ok(Decoded::Again) => {}
                 Ok(Decoded::End) => {
                     outcome = Ok(Ending::Clean);
@@ -242,8 +243,8 @@ impl ScanWorker {
             let filled = input.fill(space, Duration::ZERO);
             place.set.progress.add_stream(input.take_taken_bytes());
             match filled {
-                Fill::Bytes(count) => self.framers[stream].filled(count),
-                Fill::Skipped(count) => self.framers[stream].skipped(count),
+                Fill::Bytes(count) => self.framers[stream.0].filled(count),
+                Fill::Skipped(count) => self.framers[stream.0].skipped(count),
                 // Compressed bytes, and nothing came out of them yet.
                 Fill::Pending(Some(_)) => {}
                 // An immediate stop unparks.
@@ -268,7 +269,7 @@ impl ScanWorker {
             stream,
             lending: place.lending,
         };
-        (&mut self.framers[stream], port)
+        (&mut self.framers[stream.0], port)
     }
 
     /// Returns the memory to read into.
@@ -290,7 +291,7 @@ impl ScanWorker {
 struct WorkerPort<'a> {
     core: &'a mut ShardCore,
     blocks: &'a mut Vec<Block>,
-    stream: usize,
+    stream: StreamId,
     lending: Option<&'a StealQueue>,
 }
 

@@ -41,6 +41,7 @@ use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::epoch::merge::table_of;
 use crate::error::Result;
+use crate::id::StreamId;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
 use crate::memory::{DecoderCounts, RetainedTables};
 use crate::notice::Notices;
@@ -161,7 +162,7 @@ impl World {
         let shelf = is_batched.then(Arc::<Mutex<Shelf>>::default);
         let stream_count = source_count + usize::from(shelf.is_some());
         let kept = Keep::default();
-        let nodes = (0..stream_count)
+        let nodes = StreamId::first(stream_count)
             .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Pipeline>);
         let plan = Plan {
             nodes: nodes.collect(),
@@ -180,7 +181,7 @@ impl World {
         let parts = built(Blueprint {
             config,
             plan,
-            framers: (0..stream_count).collect(),
+            framers: StreamId::first(stream_count).collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
+use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
 use crate::shard::stage::Stage;
@@ -87,7 +88,7 @@ struct Forgetful(CountTokens);
 struct ForgetfulStage(Box<dyn Stage>);
 
 impl Pipeline for Forgetful {
-    fn stream(&self) -> usize {
+    fn stream(&self) -> StreamId {
         self.0.stream()
     }
 
@@ -134,8 +135,10 @@ impl Stage for ForgetfulStage {
 #[test]
 fn a_planted_fault_is_caught_by_the_ledger() {
     let kept = Keep::default();
-    let nodes: Vec<Arc<dyn Pipeline>> =
-        vec![Arc::new(Forgetful(CountTokens::new(0, Rule::Split(b' '))))];
+    let nodes: Vec<Arc<dyn Pipeline>> = vec![Arc::new(Forgetful(CountTokens::new(
+        StreamId(0),
+        Rule::Split(b' '),
+    )))];
     let control = Control::new(Arc::new(|| ()));
     let mut parts = built(Blueprint {
         config: Config::default().workers(1),
@@ -143,7 +146,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
             nodes,
             outputs: vec![Box::new(kept.clone())],
         },
-        framers: vec![0],
+        framers: vec![StreamId(0)],
         decoders: DecoderCounts::default(),
         interval: Duration::ZERO,
         clock: Clock::manual(Duration::ZERO),

@@ -12,6 +12,7 @@ use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{table_of, table_of_mut};
 use crate::error::{Result, guarded};
+use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
 use crate::shard::combine::CombineStage;
@@ -76,7 +77,7 @@ impl FoldTables<u64> {
 
 /// A chain that ends in a fold by key.
 struct FoldNode<V, S, F> {
-    stream: usize,
+    stream: StreamId,
     rule: Rule,
     tables: FoldTables<V>,
     /// Makes the stage that runs in a shard.
@@ -91,7 +92,7 @@ where
     S: Fn(Kernel, Seed, MemoryCap) -> Box<dyn Stage> + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
-    fn stream(&self) -> usize {
+    fn stream(&self) -> StreamId {
         self.stream
     }
 
@@ -124,7 +125,7 @@ where
 
 /// Folds the records of the numbered stream by keys that are slices of them.
 pub(crate) fn keyed<R, M, F, V>(
-    stream: usize,
+    stream: StreamId,
     records: R,
     map: M,
     reduce: F,
@@ -153,7 +154,7 @@ where
 
 /// Folds the records of the numbered stream by keys that `map` writes.
 pub(crate) fn computed<R, S, I, M, F, V>(
-    stream: usize,
+    stream: StreamId,
     records: R,
     init: I,
     map: M,
@@ -188,7 +189,7 @@ where
 
 /// Folds the values of each key of the numbered stream into a combiner of another type.
 pub(crate) fn combined<R, M, C, F, V, W>(
-    stream: usize,
+    stream: StreamId,
     records: R,
     map: M,
     create: C,
@@ -280,7 +281,7 @@ impl StreamingContext {
     pub(crate) fn gathered<R: Records, G: Gather, T: Record>(
         &self,
         name: &'static str,
-        stream: usize,
+        stream: StreamId,
         records: R,
         gather: G,
         mut finish: impl FnMut(G::Sum, u64) -> Option<Rdd<T>> + Send + 'static,
@@ -307,7 +308,7 @@ impl StreamingContext {
     pub(crate) fn made_per_block<R: Records, T: Record, P: PerBlock<T>>(
         &self,
         name: &'static str,
-        stream: usize,
+        stream: StreamId,
         records: R,
         per_block: P,
     ) -> RddStream<'_, T> {
@@ -445,13 +446,13 @@ pub(crate) trait Gather: Send + Sync + 'static {
 
 /// A chain that ends in a [`Gather`].
 struct GatherNode<R, G> {
-    stream: usize,
+    stream: StreamId,
     records: R,
     gather: Arc<G>,
 }
 
 impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
-    fn stream(&self) -> usize {
+    fn stream(&self) -> StreamId {
         self.stream
     }
 

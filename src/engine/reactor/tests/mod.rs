@@ -11,6 +11,7 @@ use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::plan::{CountTokens, Output, Pipeline, Plan};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
+use crate::id::StreamId;
 use crate::memory::DecoderCounts;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
@@ -104,7 +105,7 @@ struct ReactorRig {
 impl ReactorRig {
     fn new(sources: Vec<Box<dyn Source>>, batches: Option<u64>, is_endless: bool) -> ReactorRig {
         let kept = Keep::default();
-        let nodes = (0..sources.len())
+        let nodes = StreamId::first(sources.len())
             .map(|stream| Arc::new(CountTokens::new(stream, Rule::Lines)) as Arc<dyn Pipeline>);
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
@@ -123,7 +124,7 @@ impl ReactorRig {
                 nodes: nodes.collect(),
                 outputs,
             },
-            framers: (0..sources.len()).collect(),
+            framers: StreamId::first(sources.len()).collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::interval_ms;
 use crate::error::{Error, Result};
+use crate::id::StreamId;
 use crate::shard::stage::Lines;
 use crate::source::Source;
 use crate::source::file::directory::FileOptions;
@@ -155,7 +156,7 @@ impl StreamingContext {
         let input = self.add_input();
         let mut draft = self.draft.borrow_mut();
         draft.byte_inputs.push(input);
-        let stream = draft.byte_inputs.len() - 1;
+        let stream = StreamId(draft.byte_inputs.len() - 1);
         draft.framers.extend(sources.iter().map(|_| stream));
         draft.sources.extend(sources);
         DStream {

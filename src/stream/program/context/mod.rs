@@ -22,6 +22,7 @@ use crate::engine::runtime::launch;
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::id::StreamId;
 use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::memory::RetainedTables;
 use crate::notice::{Notice, Notices};
@@ -62,8 +63,8 @@ struct Draft {
     notices: Notices,
     batches: Option<u64>,
     sources: Vec<Box<dyn Source>>,
-    /// The number of each source's stream of bytes.
-    framers: Vec<usize>,
+    /// The stream of each source.
+    framers: Vec<StreamId>,
     /// Sources that are files, which can also be read all at once.
     files: Vec<FilesOf>,
     /// What the shards make; streams of the batch plane read it.
@@ -98,7 +99,7 @@ struct Draft {
 #[derive(Clone)]
 pub struct DStream<'c, R> {
     pub(crate) context: &'c StreamingContext,
-    pub(crate) stream: usize,
+    pub(crate) stream: StreamId,
     pub(crate) records: R,
 }
 
@@ -408,7 +409,7 @@ impl StreamingContext {
         let inputs = draft
             .framers
             .iter()
-            .map(|&stream| draft.byte_inputs[stream]);
+            .map(|&stream| draft.byte_inputs[stream.0]);
         let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
         let receivers = Receivers::new(&bus, &clock, receivers);
         let signals = ReadySignals::default();
@@ -504,7 +505,7 @@ impl Draft {
         };
         let byte_inputs = plan.first_nodes().map(|node| {
             let stream = plan.nodes[node].stream();
-            (node, self.byte_inputs[stream])
+            (node, self.byte_inputs[stream.0])
         });
         plan.outputs = vec![Box::new(Graph::new(
             graph,

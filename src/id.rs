@@ -1,0 +1,14 @@
+//! Numbers that name the things of one engine, each kind of a type of its own.
+//!
+//! Must not know: `engine`, `stream`, what is named.
+
+/// The number of a stream of bytes: what its sources read goes to the same pipelines. Counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub usize);
+
+impl StreamId {
+    /// The first `count` streams.
+    pub(crate) fn first(count: usize) -> impl Iterator<Item = StreamId> {
+        (0..count).map(StreamId)
+    }
+}
