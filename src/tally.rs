@@ -1,8 +1,8 @@
 //! The door without threads: push bytes, cut a batch when you say so.
 //!
-//! Promise: a push counts in the calling thread and returns when all complete lines are counted; a known
-//! word costs no allocation, so a steady vocabulary costs none at all. Must not know: time, threads,
-//! files.
+//! Promise: a push counts in the calling thread and returns when all complete lines are counted; a
+//! known word costs no allocation, so a steady vocabulary costs none at all. Must not know: files,
+//! threads, the clock.
 
 use std::convert::Infallible;
 
@@ -23,8 +23,8 @@ use crate::time::BatchTime;
 
 /// Counts the tokens of pushed bytes in the calling thread.
 ///
-/// The caller owns time: a batch is whatever was completed between two cuts. A line that is not complete
-/// waits for its end, in whatever pieces it comes.
+/// The caller owns time: a batch is whatever was completed between two cuts. An incomplete line is
+/// carried over until its end arrives, in however many pieces.
 ///
 /// ```
 /// use microtally::{BatchTime, Rule, Tally};
@@ -70,18 +70,18 @@ impl Tally {
             .expect("there is memory for one block of the default size")
     }
 
-    /// A tally with the block size, record limit, memory limit, seed and kernel of `config`; the other settings are
-    /// about threads.
+    /// A tally with the block size, record limit, memory limit, seed and kernel of `config`; the
+    /// other settings concern threads.
     ///
     /// # Errors
     ///
-    /// A setting that is out of its range, a memory limit that is too small, or no memory for a block.
+    /// A setting out of its range, a memory limit that is too small, or no memory for a block.
     pub fn with_config(rule: Rule, config: &Config) -> Result<Self> {
         Tally::build(rule, config, config.chosen_kernel()?)
     }
 
-    /// As [`with_config`](Self::with_config), with a kernel of the caller's choice, through which the tokens of
-    /// small batches go as well: for tests that compare kernels.
+    /// As [`with_config`](Self::with_config), but with `kernel`, which also splits small batches:
+    /// for tests that compare kernels.
     #[doc(hidden)]
     pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         let mut tally = Tally::build(rule, config, kernel)?;
@@ -121,7 +121,7 @@ impl Tally {
         })
     }
 
-    /// Takes bytes in, in any cut, and counts the lines that are complete.
+    /// Pushes bytes, cut anywhere, and counts the lines that are complete.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Ok(space) = self.framer.space(&mut self.counting);
@@ -132,18 +132,19 @@ impl Tally {
         }
     }
 
-    /// The stream ended: a line without an end is complete now. More may be pushed; it begins a new line.
+    /// Ends the stream: a last line without an end is complete now. More may be pushed; it begins a
+    /// new line.
     pub fn end_of_stream(&mut self) {
         let Ok(()) = self.framer.finish(Ending::Clean, &mut self.counting);
     }
 
-    /// Ends the batch, calls it `time`, and lends it out. It is gone with the next push or cut.
+    /// Ends the batch, calls it `time`, and lends it out until the next push or cut.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the byte ledger does not close: a bug of
-    /// this crate. [`ErrorKind::Limit`](crate::ErrorKind::Limit) if there was no room for a key and that was to
-    /// be an error; the next batch begins empty all the same.
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the byte ledger does not close: a bug
+    /// of this crate. [`ErrorKind::Limit`](crate::ErrorKind::Limit) if there was no room for a key
+    /// and that is to be an error; the next batch begins empty all the same.
     pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
         let counting = &mut self.counting;
         while let Ok(true) = counting.place(&mut self.framer) {}

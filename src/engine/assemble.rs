@@ -1,10 +1,10 @@
 //! Builds the parts of an engine from a [`Blueprint`]: memory, queues, shards, publisher.
 //!
-//! Promise: a blueprint is complete before anything is taken; parts need nothing more to be stepped by a test or
-//! run on threads; settings that ask for more memory than there is are refused before any of it is touched.
-//! Must not know: argv, concrete sources, concrete sinks.
+//! Promise: a blueprint is complete before anything is taken; the parts need nothing more to be
+//! stepped by a test or run on threads; settings that ask for more memory than there is are refused
+//! before any of it is touched. Must not know: argv, formats, concrete sources.
 //!
-//! [`Materials`] is what every door has in common; `Tally` and the scan of files make their parts of it too.
+//! [`Materials`] is what all doors have in common: `Tally` and the scan of files build from it too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +39,9 @@ use crate::time::Clock;
 pub(crate) struct Blueprint {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
-    /// The stream each framer belongs to; the scan of files makes its own.
+    /// The stream of each framer; the scan of files makes its own framers.
     pub(crate) framers: Vec<StreamId>,
-    /// Of all sources together.
+    /// Those of all sources together.
     pub(crate) decoders: DecoderCounts,
     pub(crate) interval: Duration,
     pub(crate) clock: Clock,
@@ -174,13 +174,13 @@ pub(crate) struct Materials<'a> {
 }
 
 impl<'a> Materials<'a> {
-    /// Divides the memory among what `sizes` says and takes that of the blocks. There is one entry in `needs`
-    /// for each pipeline.
+    /// Divides the memory according to `sizes` and takes the blocks. `needs` has one entry for each
+    /// pipeline.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`]: the settings ask for more memory than they may. [`ErrorKind::System`]: there is
-    /// less.
+    /// [`ErrorKind::Config`]: the settings ask for more memory than they allow.
+    /// [`ErrorKind::System`]: the system has less.
     pub(crate) fn new(
         config: &'a Config,
         kernel: Kernel,
@@ -229,12 +229,12 @@ impl<'a> Materials<'a> {
         })
     }
 
-    /// A framer of a stream that may be cut at the delimiters of `rule`.
+    /// Returns a framer of a stream that may be cut at the delimiters of `rule`.
     pub(crate) fn framer(&self, rule: Rule) -> Framer {
         Framer::new(rule, self.config.line_ends, self.config.record_bytes_max)
     }
 
-    /// A shard that runs the pipelines of `plan`, and the publisher's end of its hand-over.
+    /// Returns a shard that runs the pipelines of `plan`, and the publisher's end of its hand-over.
     pub(crate) fn shard(&self, plan: &Plan, when_full: Option<WhenFull>) -> (ShardCore, SealedIn) {
         let cap = || self.cap.clone();
         let tables = || {
@@ -249,7 +249,7 @@ impl<'a> Materials<'a> {
         (core, sealed_in)
     }
 
-    /// What a shard does when there is no room for a key, if that ends the run.
+    /// Returns what a shard does when there is no room for a key, if that ends the run.
     pub(crate) fn when_full(&self, control: &Arc<Control>) -> Option<WhenFull> {
         let (_, on_limit) = self.config.memory_limit()?;
         let control = Arc::clone(control);
@@ -257,8 +257,8 @@ impl<'a> Materials<'a> {
     }
 }
 
-/// Asks the system for what `shards` take at their start, before any of it is taken: a table or a list that is
-/// made without memory ends the process.
+/// Asks the system for what `shards` take at their start, before any of it is taken: making a table
+/// or a list without memory ends the process.
 fn check_memory(
     shards: usize,
     threads: usize,

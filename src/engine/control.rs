@@ -1,7 +1,8 @@
-//! What the threads of one engine and its owner tell each other: stop, stopped, failed, how far.
+//! What the threads of an engine and its owner share: whether to stop, whether it has stopped or
+//! failed, how far it is.
 //!
-//! Promise: the first error is kept and every waiter gets it; nothing here is touched more than once a
-//! batch. Must not know: what the threads do.
+//! Promise: the first error is kept, and every waiter gets it; nothing here is touched more than
+//! once a batch. Must not know: sources, sinks, what the threads do.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -13,7 +14,8 @@ use crate::batch::BatchStats;
 use crate::error::{Error, ErrorKind, Result, lock};
 
 thread_local! {
-    /// The engine whose thread this is: the address of its `Control`, which the thread keeps alive; 0 for none.
+    /// The engine that owns this thread: the address of its `Control`, which the thread keeps
+    /// alive; 0 for none.
     static ENGINE: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -26,23 +28,24 @@ pub enum Stop {
     Immediate,
 }
 
-/// Sums over a run, over all streams; of a stream with several pipelines, what the first one counted.
+/// Sums over a run, over all streams. For a stream with several pipelines, the first one is summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStats {
-    /// Batches published, also those in which a function of the user's failed.
+    /// Batches published, including those in which a user-supplied function failed.
     pub batches: u64,
-    /// Records that came in for them.
+    /// Records received for them.
     pub records: u64,
     /// Tokens counted in them.
     pub tokens: u64,
     /// Bytes of those records.
     pub bytes: u64,
-    /// Tokens longer than the record limit, not counted.
+    /// Tokens longer than the record limit: not counted.
     pub oversize_tokens: u64,
     /// Bytes of those tokens.
     pub oversize_bytes: u64,
-    /// Partial last lines of connections that were reset, or that a source held when it ended: dropped.
+    /// Incomplete last lines of connections that were reset, or that a source held when it ended:
+    /// dropped.
     pub truncated_records: u64,
     /// Bytes of those lines.
     pub truncated_bytes: u64,
@@ -53,19 +56,19 @@ pub struct RunStats {
     pub lost_bytes: u64,
     /// Connections that listening sources closed unread, because no more were allowed.
     pub refused_connections: u64,
-    /// Longest time a batch's processing began after its batch time.
+    /// Longest time from a batch's time to the start of its processing.
     pub scheduling_delay_max: Duration,
 }
 
 impl RunStats {
-    /// Records and tokens that were dropped or lost, and are in no count: as
+    /// Number of records and tokens that were dropped or lost and are in no count, as
     /// [`BatchStats::dropped`](crate::BatchStats::dropped).
     pub fn dropped(&self) -> u64 {
         let known = self.oversize_tokens.saturating_add(self.truncated_records);
         known.saturating_add(self.lost_records)
     }
 
-    /// Adds one batch: what was counted of each of its streams.
+    /// Adds one batch: the statistics of each of its streams.
     fn add<'a>(&mut self, delay: Duration, streams: impl Iterator<Item = &'a BatchStats>) {
         self.batches += 1;
         self.scheduling_delay_max = self.scheduling_delay_max.max(delay);
@@ -84,13 +87,13 @@ impl RunStats {
     }
 }
 
-/// See the module.
+/// The state that the threads of one engine share.
 pub(crate) struct Control {
     /// 0: run, 1: stop gracefully, 2: stop at once. Only grows.
     stop: AtomicU8,
     /// Every thread ends as soon as it sees it.
     pub(crate) abort: AtomicBool,
-    /// There was no room for a key, and that ends the run: nothing is read any more.
+    /// There was no room for a key, which ends the run: nothing more is read.
     is_full: AtomicBool,
     /// A graceful stop has waited long enough for sources.
     is_drain_over: AtomicBool,
@@ -103,13 +106,13 @@ pub(crate) struct Control {
 
 #[derive(Default)]
 struct ControlState {
-    /// First error; `await` gives it at once if `urgent`, else when the run has ended.
+    /// The first error. A waiter gets it at once if `urgent`, else when the run has ended.
     error: Option<Error>,
     urgent: bool,
     stopped: bool,
     stats: RunStats,
     threads: Vec<Thread>,
-    /// How many of them have ended, with everything they owned.
+    /// How many of them have ended and dropped everything they owned.
     threads_ended: usize,
 }
 
@@ -129,8 +132,8 @@ impl Control {
     }
 
     fn state(&self) -> MutexGuard<'_, ControlState> {
-        // A poisoned lock means that a thread panicked between two assignments: all of them are valid
-        // by themselves.
+        // A poisoned lock means that a thread panicked between two assignments; each of them is
+        // valid by itself.
         lock(&self.state)
     }
 
@@ -139,12 +142,12 @@ impl Control {
         self.state().threads.push(thread);
     }
 
-    /// The calling thread is one of the engine's.
+    /// Marks the calling thread as one of the engine's.
     pub(crate) fn adopt_thread(&self) {
         ENGINE.set(self.address());
     }
 
-    /// Whether the calling thread is one of the engine's.
+    /// Returns `true` on one of the engine's threads.
     pub(crate) fn is_own_thread(&self) -> bool {
         ENGINE.get() == self.address()
     }
@@ -153,13 +156,13 @@ impl Control {
         std::ptr::from_ref(self).addr()
     }
 
-    /// One of the engine's threads has ended.
+    /// Counts one of the engine's threads as ended.
     pub(crate) fn thread_ended(&self) {
         self.state().threads_ended += 1;
         self.changed.notify_all();
     }
 
-    /// Waits until `count` threads have ended, `at_most` so long. Returns whether they have.
+    /// Waits at most `at_most` until `count` threads have ended. Returns `true` if they have.
     pub(crate) fn wait_threads(&self, count: usize, at_most: Duration) -> bool {
         let running = |state: &mut ControlState| state.threads_ended < count;
         let waited = self
@@ -168,13 +171,13 @@ impl Control {
         waited.unwrap_or_else(|e| e.into_inner()).0.threads_ended >= count
     }
 
-    /// Whether this is another process than the one that started the engine: `fork` copies memory and one thread,
-    /// so that the engine's threads are missing.
+    /// Returns `true` in another process than the one that started the engine: `fork` copies memory
+    /// and one thread, so the engine's threads are missing there.
     pub(crate) fn is_forked(&self) -> bool {
         std::process::id() != self.process
     }
 
-    /// The error of `call` in a forked process.
+    /// Returns the error of `call` in a forked process.
     #[cold]
     pub(crate) fn forked(&self, call: &str) -> Error {
         Error::new(
@@ -187,19 +190,19 @@ impl Control {
         )
     }
 
-    /// A graceful stop waits no longer for sources: what they have delivered is the last batch.
+    /// Ends the wait of a graceful stop for sources: the last batch is what they have delivered.
     pub(crate) fn end_drain(&self) {
         // Relaxed: as below.
         self.is_drain_over.store(true, Ordering::Relaxed);
         (self.wake_reader)();
     }
 
-    /// Whether [`end_drain`](Self::end_drain) was called.
+    /// Returns `true` after [`end_drain`](Self::end_drain).
     pub(crate) fn is_drain_over(&self) -> bool {
         self.is_drain_over.load(Ordering::Relaxed)
     }
 
-    /// Asks for a stop.
+    /// Requests a stop.
     pub(crate) fn stop(&self, how: Stop) {
         // Relaxed throughout: the numbers carry no data; wake-ups go through the lock or a system call.
         match how {
@@ -217,7 +220,8 @@ impl Control {
         (self.wake_reader)();
     }
 
-    /// There was no room for a key, and that ends the run: what was read is counted and published.
+    /// Reports that there was no room for a key, which ends the run: what was read is counted and
+    /// published.
     pub(crate) fn memory_is_full(&self) {
         // Relaxed: as above.
         if !self.is_full.swap(true, Ordering::Relaxed) {
@@ -225,17 +229,17 @@ impl Control {
         }
     }
 
-    /// Whether [`memory_is_full`](Self::memory_is_full) was called.
+    /// Returns `true` after [`memory_is_full`](Self::memory_is_full).
     pub(crate) fn is_memory_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more is to be read: a stop was asked for, or the memory is full.
+    /// Returns `true` if nothing more may be read: a stop was requested, or the memory is full.
     pub(crate) fn is_stopping(&self) -> bool {
         self.requested().is_some() || self.is_memory_full()
     }
 
-    /// What was asked for.
+    /// Returns the stop that was requested, if any.
     pub(crate) fn requested(&self) -> Option<Stop> {
         match self.stop.load(Ordering::Relaxed) {
             0 => None,
@@ -244,16 +248,17 @@ impl Control {
         }
     }
 
-    /// Something went wrong, and the engine ends at once.
+    /// Records an error that ends the engine at once.
     pub(crate) fn fail(&self, error: Error) {
         self.report(error);
         self.stop(Stop::Immediate);
     }
 
-    /// Something went wrong; the engine goes on and whoever waits is told now.
+    /// Records an error after which the engine goes on; waiters get it now.
     pub(crate) fn report(&self, error: Error) {
         let mut state = self.state();
-        // What is told at the end anyhow must not hide what has to be told now.
+        // An error that is reported at the end anyway must not hide one that has to be reported
+        // now.
         if !state.urgent {
             state.error = Some(error);
         }
@@ -262,13 +267,13 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Something went wrong that ends the input; whoever waits is told when the last batch is out.
+    /// Records an error that ends the input; waiters get it when the last batch has been published.
     pub(crate) fn report_at_end(&self, error: Error) {
         self.state().error.get_or_insert(error);
     }
 
-    /// A source was lost. As [`report_at_end`](Self::report_at_end), but of an error that is not the first one the first
-    /// one says what no notice has reported.
+    /// Records that a source was lost, as [`report_at_end`](Self::report_at_end) does, but extends
+    /// the first error, if there is one, by what no notice has reported.
     pub(crate) fn report_lost(&self, error: Error) {
         let mut state = self.state();
         state.error = Some(match state.error.take() {
@@ -277,7 +282,7 @@ impl Control {
         });
     }
 
-    /// A batch was published.
+    /// Counts a published batch.
     pub(crate) fn batch_done<'a>(
         &self,
         delay: Duration,
@@ -286,30 +291,30 @@ impl Control {
         self.state().stats.add(delay, streams);
     }
 
-    /// Nothing will be published any more.
+    /// Records that nothing more will be published.
     pub(crate) fn stopped(&self) {
         self.state().stopped = true;
         self.changed.notify_all();
         (self.wake_reader)();
     }
 
-    /// Whether nothing will be published any more.
+    /// Returns `true` if nothing more will be published.
     pub(crate) fn is_stopped(&self) -> bool {
         self.state().stopped
     }
 
-    /// Sums so far.
+    /// Returns the sums so far.
     pub(crate) fn stats(&self) -> RunStats {
         self.state().stats
     }
 
-    /// The first error, if there was one.
+    /// Returns the first error, if there was one.
     pub(crate) fn error(&self) -> Option<Error> {
         self.state().error.clone()
     }
 
-    /// Waits until nothing will be published any more, `at_most` so long, whatever has failed meanwhile. Returns
-    /// whether it is so.
+    /// Waits at most `at_most` until nothing more will be published, whatever fails meanwhile.
+    /// Returns `true` if that is so.
     pub(crate) fn wait_stopped(&self, at_most: Duration) -> bool {
         let running = |state: &mut ControlState| !state.stopped;
         let waited = self
@@ -318,7 +323,8 @@ impl Control {
         waited.unwrap_or_else(|e| e.into_inner()).0.stopped
     }
 
-    /// Waits until the engine has stopped or failed. `Ok(false)`: the time ran out first.
+    /// Waits until the engine has stopped or failed. Returns `Ok(false)` if the time runs out
+    /// first.
     pub(crate) fn wait(&self, at_most: Option<Duration>) -> Result<bool> {
         let state = self.state();
         let running = |state: &mut ControlState| !state.stopped && !state.urgent;

@@ -1,7 +1,7 @@
-//! The engine: from a blueprint to threads, and their life until they are stopped.
+//! The engine: built from a blueprint, run on threads, stopped.
 //!
-//! Promise: the parts are built in one place (`assemble`), whichever door they are for; threads are started
-//! and stopped in one place (`runtime`). Must not know: argv, concrete sources, concrete sinks, formats.
+//! Promise: the parts are built in one place (`assemble`), whichever door they are for; threads are
+//! started and stopped in one place (`runtime`). Must not know: argv, formats, concrete sources.
 //!
 //! | thread | runs | waits on |
 //! |---|---|---|
@@ -9,9 +9,10 @@
 //! | `mt-shard-N` | `shard::worker`, pinned | spin, then park |
 //! | `mt-publisher` | `publish_turn`, `publisher`: merge, check, outputs | park |
 //!
-//! The push door (`push`) has no reactor: the threads that write own the router in turns, and `mt-clock` cuts.
-//! Where the input is files and the batch all of them, there is no reactor either: see `scan`.
-//! In low-latency mode the thread that completes a batch publishes it, and `mt-publisher` helps (`publish_turn`).
+//! The push door (`push`) has no reactor: the writing threads own the router in turns, and
+//! `mt-clock` cuts. Where the input is files and the batch is all of them, there is no reactor
+//! either: see `scan`. In low-latency mode the thread that completes a batch publishes it, and
+//! `mt-publisher` helps (`publish_turn`).
 
 pub(crate) mod assemble;
 pub(crate) mod control;
@@ -33,7 +34,7 @@ use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::notice::Notices;
 use crate::shard::panic_message;
 
-/// Refuses `call` where it could only wait for ever.
+/// Refuses `call` where it would wait forever.
 pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -> Result<()> {
     if control.is_forked() {
         return Err(control.forked(call));
@@ -50,8 +51,8 @@ pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -
     Ok(())
 }
 
-/// As `notices`, but a panic of the handler is reported to `control` as what it is: a failure of a user-supplied
-/// function, which costs that notice and nothing else.
+/// Wraps `notices` so that a panic of the handler is reported to `control` as what it is: the
+/// failure of a user-supplied function, which costs that notice and nothing else.
 pub(crate) fn guard(notices: Notices, control: &Arc<Control>) -> Notices {
     let control = Arc::clone(control);
     Notices::to(move |notice| {

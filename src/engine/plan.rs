@@ -1,8 +1,8 @@
-//! What an engine is to compute, as the engine sees it: pipelines in the shards, outputs behind them.
+//! What an engine computes, as the engine sees it: pipelines in the shards, outputs behind them.
 //!
-//! Promise: the two planes meet here and nowhere else. A [`Pipeline`] is compiled into one stage a shard
-//! (the record plane); an [`Output`] sees each merged batch once, where it is published (the batch plane).
-//! Must not know: operators, formats.
+//! Promise: the two planes meet here and nowhere else. A [`Pipeline`] is compiled into one stage
+//! for each shard (the record plane); an [`Output`] sees each merged batch once, where it is
+//! published (the batch plane). Must not know: operators, formats.
 
 use std::sync::Arc;
 
@@ -24,35 +24,35 @@ use crate::time::BatchTime;
 
 /// A pipeline from a stream to a reduction.
 pub(crate) trait Pipeline: Send + Sync {
-    /// Number of the stream it reads.
+    /// Returns the number of the stream it reads.
     fn stream(&self) -> StreamId;
-    /// The finest rule at whose delimiters its stream may be cut.
+    /// Returns the finest rule at whose delimiters its stream may be cut.
     fn rule(&self) -> Rule;
-    /// The half that runs in a shard. Each of its tables keeps within `bound`.
+    /// Returns the half that runs in a shard. Each of its tables keeps within `bound`.
     fn stage(&self, kernel: Kernel, seed: Seed, bound: MemoryCap) -> Box<dyn Stage>;
-    /// An empty table for it, which keeps within `bound`.
+    /// Returns an empty table for it that keeps within `bound`.
     fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate>;
-    /// What memory it needs; nothing if its memory cannot be limited.
+    /// Returns the memory it needs: nothing if its memory cannot be limited.
     fn needs(&self) -> PipelineNeeds;
-    /// Folds `from` into `into`; both came from `partial`.
+    /// Merges `from` into `into`; both came from `partial`.
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate);
-    /// Checks a merged table against what the splitting saw, where the pipeline only counts.
+    /// Checks a merged table against what was split, if the pipeline only counts.
     fn check(&self, merged: &NodeTable) -> Result<()>;
 }
 
-/// An epoch as the batch plane gets it: every shard's part in one.
+/// An epoch as the batch plane sees it: the parts of all shards, merged.
 pub(crate) struct Merged<'a> {
     pub(crate) barrier: Barrier,
-    /// One for each node. What one holds means nothing when it has failed.
+    /// One for each pipeline. The table of one that has failed means nothing.
     pub(crate) nodes: &'a mut [NodeTable],
-    /// One for each node.
+    /// One for each pipeline.
     pub(crate) stats: &'a [BatchStats],
     pub(crate) control: &'a Control,
 }
 
 impl Merged<'_> {
-    /// What a function of the user's said when it panicked in a shard or while tables were merged: the first
-    /// of those that did.
+    /// The message of the first user-supplied function that panicked, in a shard or while tables
+    /// were merged.
     pub(crate) fn failure(&self) -> Option<&str> {
         first_failure(self.nodes)
     }
@@ -65,15 +65,16 @@ pub(crate) fn first_failure(nodes: &[NodeTable]) -> Option<&str> {
 
 /// What is done with each batch.
 pub(crate) trait Output: Send {
-    /// Called once an epoch, in order, also for those that have failed.
+    /// Handles one epoch. Called in order, also for epochs that have failed.
     ///
     /// # Errors
     ///
-    /// An error ends the run. A batch that failed is none: it is told to `control`.
+    /// An error ends the run. A batch that fails is no error: it is reported to `control`.
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()>;
 }
 
-/// The error of a batch in which a user-supplied function panicked, that of `operator` if it is known.
+/// Returns the error of a batch in which a user-supplied function panicked: that of `operator`, if
+/// it is known.
 #[cold]
 pub(crate) fn failed_batch(time: BatchTime, operator: Option<&str>, message: &str) -> Error {
     let ms = time.as_millis();
@@ -85,7 +86,7 @@ pub(crate) fn failed_batch(time: BatchTime, operator: Option<&str>, message: &st
     )
 }
 
-/// The error of something user-supplied that panicked when it was dropped.
+/// Returns the error of a user-supplied value that panicked when it was dropped.
 #[cold]
 pub(crate) fn failed_drop(message: &str) -> Error {
     Error::new(
@@ -102,12 +103,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What memory each pipeline needs.
+    /// Returns the memory that each pipeline needs.
     pub(crate) fn needs(&self) -> Vec<PipelineNeeds> {
         self.nodes.iter().map(|node| node.needs()).collect()
     }
 
-    /// Each stream's first node.
+    /// Returns the first pipeline of each stream.
     pub(crate) fn first_nodes(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|&index| {
             let stream = self.nodes[index].stream();
@@ -117,8 +118,8 @@ impl Plan {
         })
     }
 
-    /// The rule at whose delimiters the numbered stream may be cut inside an overlong record: that of
-    /// its pipelines if they agree, else only record ends.
+    /// Returns the rule at whose delimiters the stream may be cut inside a record that is too long:
+    /// that of its pipelines if they agree, else only record ends.
     pub(crate) fn rule_of(&self, stream: StreamId) -> Rule {
         let mut rules = self
             .nodes
@@ -134,14 +135,14 @@ impl Plan {
     }
 }
 
-/// The tokens of a stream, counted as they are. Its result can be checked against its input.
+/// Counts the tokens of a stream as they are. Its result can be checked against its input.
 pub(crate) struct CountTokens {
     stream: StreamId,
     rule: Rule,
 }
 
 impl CountTokens {
-    /// Counts the tokens `rule` makes of the numbered stream.
+    /// Counts the tokens that `rule` makes of the stream.
     pub(crate) fn new(stream: StreamId, rule: Rule) -> Self {
         CountTokens { stream, rule }
     }

@@ -1,18 +1,18 @@
-//! Where batches are published: the publisher, and who may step it.
+//! Who publishes: the publisher, and which thread may step it.
 //!
-//! Promise: one thread at a time publishes batches, in order; a batch that is complete is published by
-//! whoever looks next, and somebody always looks. Must not know: what a batch holds, formats.
+//! Promise: one thread at a time publishes batches, in order; a batch that is complete is published
+//! by whoever looks next, and somebody always looks. Must not know: formats, what a batch holds.
 //!
-//! Throughput mode: `mt-publisher` does it, woken by whoever hands tables over. In low-latency mode the
-//! thread that hands the last tables of a batch over does it itself, since waking another costs more than
-//! a small batch; `mt-publisher` steps in where two meet:
+//! In throughput mode `mt-publisher` publishes, woken by whoever hands tables over. In low-latency
+//! mode the thread that hands over the last tables of a batch publishes it itself, because waking
+//! another thread costs more than a small batch. `mt-publisher` steps in where two threads meet:
 //!
 //! ```text
 //!   has handed over                    has its turn
 //!   try the lock                       step until nothing is complete
 //!   taken? unpark mt-publisher         leave
 //! ```
-//! What the thread that has its turn no longer saw, `mt-publisher` sees: it takes the lock by waiting.
+//! What the serving thread no longer sees, `mt-publisher` sees: it waits for the lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -26,19 +26,19 @@ use crate::ring::sleeper::Sleeper;
 use crate::shard::panic_message;
 
 thread_local! {
-    /// Its address tells the threads that are alive apart.
+    /// Its address tells live threads apart.
     static HERE: u8 = const { 0 };
 }
 
-/// The address of something that only the calling thread has; never 0.
+/// Returns an address that only the calling thread has; never 0.
 fn here() -> usize {
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 /// The publisher, and whose turn it is to step it.
 pub(crate) struct PublishTurn {
-    /// Dropped when the run has ended, and the outputs with it: who waits for their end must not wait
-    /// for the drop of the engine's handle.
+    /// Dropped when the run has ended, and the outputs with it: a thread that waits for the outputs
+    /// to end must not wait for the engine's handle to be dropped.
     publisher: Mutex<Option<Publisher>>,
     /// Woken when their tables come back.
     shards: Vec<Arc<Sleeper>>,
@@ -48,12 +48,12 @@ pub(crate) struct PublishTurn {
     /// `mt-publisher`.
     owner: Arc<Sleeper>,
     low_latency: bool,
-    /// The thread that publishes batches now, as [`here`] names it; 0 for none.
+    /// The thread that publishes now, as [`here`] returns it; 0 for none.
     server: AtomicUsize,
 }
 
 impl PublishTurn {
-    /// Turns at `publisher`, which `owner` is the thread of, and whose tables come from `shards`. In
+    /// Shares `publisher` among threads: `owner` is its own, and its tables come from `shards`. In
     /// low-latency mode every thread publishes what it completes.
     pub(crate) fn new(
         publisher: Publisher,
@@ -74,10 +74,11 @@ impl PublishTurn {
         }
     }
 
-    /// Returns `true` if the engine called the caller: on one of its threads, or on a thread that publishes
-    /// its batches. What waits for the engine there waits for itself.
+    /// Returns `true` if the engine called the caller: on one of its threads, or on a thread that
+    /// publishes. Waiting for the engine there would be waiting for itself.
     pub(crate) fn is_inside(&self) -> bool {
-        // Relaxed: a thread that serves has written its own name before, and nobody else writes meanwhile.
+        // Relaxed: a serving thread has written its own address before, and nobody else writes
+        // meanwhile.
         self.control.is_own_thread() || self.server.load(Ordering::Relaxed) == here()
     }
 
@@ -86,7 +87,7 @@ impl PublishTurn {
         self.server.load(Ordering::Relaxed) != 0
     }
 
-    /// A shard has handed tables over.
+    /// Called after a shard has handed over tables.
     pub(crate) fn handed_over(&self) {
         if self.low_latency {
             self.help();
@@ -95,8 +96,8 @@ impl PublishTurn {
         }
     }
 
-    /// The reading side has cut epochs: publishes what is complete, in low-latency mode. Otherwise the
-    /// router has woken `mt-publisher`.
+    /// Called after the reading side has cut epochs: publishes what is complete, in low-latency
+    /// mode. Otherwise the router has woken `mt-publisher`.
     pub(crate) fn has_cut(&self) {
         if self.low_latency {
             self.help();
@@ -106,7 +107,7 @@ impl PublishTurn {
     fn help(&self) {
         let is_left_over = match self.publisher.try_lock() {
             Ok(mut publisher) => self.serve(publisher.as_mut()),
-            // Somebody is at it, or has panicked there and ended the engine.
+            // Another thread is serving, or it has panicked there and ended the engine.
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => true,
         };
         if is_left_over {
@@ -120,7 +121,7 @@ impl PublishTurn {
         while !self.serve(self.lock().as_mut()) {
             thread::park();
         }
-        // Taken out first: what outputs own may call back, when it is dropped.
+        // Taken out first: what outputs own may call back when it is dropped.
         let publisher = self.lock().take();
         if let Some(publisher) = publisher {
             publisher.discard();

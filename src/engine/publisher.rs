@@ -1,7 +1,8 @@
-//! Merges what the shards hand over, checks it, publishes it and gives the tables back.
+//! Merges what the shards hand over, checks it, publishes it, and returns the tables.
 //!
-//! Promise: epochs come out in order, complete or not at all; a batch whose ledger does not close ends
-//! the run. Must not know: formats, sockets, what a pipeline computes, which thread it is on.
+//! Promise: epochs are published in order, each completely or not at all; a batch whose ledger does
+//! not close ends the run. Must not know: formats, sockets, what a pipeline computes, which thread
+//! it is on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::split::Tallied;
 use crate::table::bound::Overflow;
 use crate::time::Clock;
 
-/// Lateness that nobody needs to hear of, however short the interval: the event queue alone rounds to
+/// Lateness that is never reported, however short the interval: the event queue alone rounds to
 /// milliseconds.
 const BEHIND_MIN: Duration = Duration::from_millis(100);
 
@@ -42,15 +43,15 @@ pub(crate) enum Turn {
 pub(crate) struct Publisher {
     plan: Plan,
     shards: Vec<SealedIn>,
-    /// Of the reading side, which has a part in every epoch.
+    /// That of the reading side, which has a part in every epoch.
     helper: SealedIn,
-    /// The epoch at hand, one entry for each shard on its roll and one for the helper; empty between
-    /// two steps.
+    /// The current epoch: one entry for each shard that has a part in it and one for the helper;
+    /// empty between two steps.
     tables: Vec<Tables>,
-    /// Statistics of the epoch at hand, one entry for each node.
+    /// Statistics of the current epoch, one entry for each pipeline.
     stats: Vec<BatchStats>,
     headers: HeaderReceiver,
-    /// What each stream had read at the barrier before and at the one at hand.
+    /// What each stream had read at the previous barrier and at the current one.
     before: Vec<Intake>,
     now: Vec<Intake>,
     interval: Duration,
@@ -68,14 +69,15 @@ pub(crate) struct Publisher {
 /// Where a publisher's epochs come from.
 pub(crate) struct Inbox {
     pub(crate) shards: Vec<SealedIn>,
-    /// Of the reading side, which has a part in every epoch.
+    /// That of the reading side, which has a part in every epoch.
     pub(crate) helper: SealedIn,
     pub(crate) headers: HeaderReceiver,
     pub(crate) stream_count: usize,
 }
 
 impl Publisher {
-    /// A publisher of what comes through `inbox`. `limit` is the memory limit and what happens there.
+    /// A publisher of what comes through `inbox`. `limit` is the memory limit and what happens
+    /// there.
     pub(crate) fn new(
         plan: Plan,
         inbox: Inbox,
@@ -111,11 +113,11 @@ impl Publisher {
         }
     }
 
-    /// Publishes the next batch, if every shard that has a part in it has handed it over.
+    /// Publishes the next batch, if every shard that has a part in it has handed over.
     ///
     /// # Errors
     ///
-    /// An output that cannot be written, or a ledger that does not close: the run ends.
+    /// An output that cannot be written, or a ledger that does not close. Both end the run.
     pub(crate) fn step(&mut self) -> Result<Turn> {
         if self.is_done {
             return Ok(Turn::Done);
@@ -156,8 +158,8 @@ impl Publisher {
         })
     }
 
-    /// The run is over. Drops outputs and pipelines one by one, so that one that panics then takes no other with
-    /// it.
+    /// Drops outputs and pipelines one by one at the end of the run, so that one that panics takes
+    /// no other with it.
     pub(crate) fn discard(mut self) {
         let control = Arc::clone(&self.control);
         let discarded = |discard: &mut dyn FnMut()| {
@@ -187,7 +189,7 @@ impl Publisher {
         let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
         close_ledger(&sum(&self.before), &sum(&self.now), &counted)?;
 
-        // Where the caller names batches, their times need not be times of day.
+        // A caller that names batches need not use times of day.
         let scheduling_delay = match self.interval {
             Duration::ZERO => Duration::ZERO,
             _ => start.saturating_sub(due),
@@ -204,7 +206,7 @@ impl Publisher {
             if merged.failure.is_some() {
                 continue;
             }
-            // The fold calls a function of the user's.
+            // Merging calls a user-supplied function.
             let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
             let outcome = guarded(|| {
                 merge_nodes(&mut *merged, parts, |into, from| node.merge(into, from));
@@ -221,7 +223,7 @@ impl Publisher {
         for (index, node) in first.nodes.iter().enumerate() {
             let StreamId(stream) = self.plan.nodes[index].stream();
             let delta = self.now[stream].since(&self.before[stream])?;
-            // Where a function failed nothing was counted; what came in is known.
+            // Where a function failed, nothing was counted, but what was received is known.
             let (tokens, keys) = match node.failure {
                 None => (node.tallied.tokens, node.partial.len() as u64),
                 Some(_) => (0, 0),
@@ -259,9 +261,10 @@ impl Publisher {
                 },
             );
         }
-        // Also where it has failed: what outputs keep of batches must not go on as if there had been none.
+        // Also for a batch that has failed: what outputs keep of batches must not go on as if there
+        // had been none.
         self.emit(barrier)?;
-        // Of each stream its first pipeline: others saw the same bytes.
+        // The first pipeline of each stream: the others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
         self.control.batch_done(scheduling_delay, firsts);
         match self.limit {
@@ -272,7 +275,7 @@ impl Publisher {
         }
     }
 
-    /// Once a run.
+    /// Reports the memory limit, once in a run.
     #[cold]
     fn report_limit(&mut self, barrier: &Barrier, overflow: Overflow) {
         let Some((bytes_max, on_limit)) = self.limit else {
@@ -295,7 +298,7 @@ impl Publisher {
         }
     }
 
-    /// Calls the outputs. A panic in one is the user's and fails the batch, not the run.
+    /// Calls the outputs. One that panics fails the batch, not the run.
     fn emit(&mut self, barrier: &Barrier) -> Result<()> {
         let first = self
             .tables
@@ -331,7 +334,7 @@ impl Publisher {
     }
 }
 
-/// What there was no room for. What a table of a pipeline that failed holds, or lacks, means nothing.
+/// What there was no room for. The table of a pipeline that has failed means nothing.
 fn overflow_of(node: &NodeTable) -> Overflow {
     match node.failure {
         None => node.partial.overflow(),
@@ -351,7 +354,7 @@ mod tests {
     use crate::table::keys::Seed;
     use crate::time::BatchTime;
 
-    /// One batch of a publisher whose only shard has counted nothing, while `intake` came in.
+    /// Publishes one batch: its only shard has counted nothing, and `intake` was read.
     fn publish(intake: Intake) -> Result<Turn> {
         let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(StreamId(0), Rule::Lines));
         let seed = Seed::from_words(1, 2, 3);
@@ -383,7 +386,7 @@ mod tests {
         publisher.step()
     }
 
-    /// What no shard was given is in no check of a pipeline's own.
+    /// Bytes that no shard was given are in no pipeline's own check.
     #[test]
     fn bytes_that_came_in_and_that_nobody_counted_end_the_run() {
         assert_eq!(publish(Intake::default()).expect("it closes"), Turn::Done);

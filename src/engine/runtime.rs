@@ -1,6 +1,6 @@
 //! The threads of an engine: started in order, stopped in order.
 //!
-//! Promise: everything received before a graceful stop is in a batch that was published; every thread has
+//! Promise: everything received before a graceful stop is in a published batch; every thread has
 //! ended when a [`Runtime`] is dropped. Must not know: argv, sources, sinks, what a batch holds.
 
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::{panic_message, worker};
 use crate::sys::{self, Cores};
 
-/// The threads of a running engine, the reading ones aside. Dropping it stops them.
+/// The threads of a running engine except the reading ones. Dropping it stops them.
 pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
     pub(crate) publish_turn: Arc<PublishTurn>,
     threads: Vec<JoinHandle<()>>,
-    /// Those that shards are pinned to.
+    /// The cores that shards are pinned to.
     cores: Cores,
 }
 
@@ -80,8 +80,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Starts a thread for each of `bodies`, named by `kind` and a number, each pinned to a core of its
-    /// own if `pin` says so and enough of them are free.
+    /// Starts a thread for each of `bodies`, named by `kind` and a number. Pins each to a core of
+    /// its own if `pin` is set and enough cores are free.
     pub(crate) fn spawn_pinned<F: FnMut() + Send + 'static>(
         &mut self,
         kind: &str,
@@ -95,7 +95,7 @@ impl Runtime {
                 None => notices.report(Notice::new("", NoticeKind::Unpinned { shard: 0 })),
             }
         }
-        // One shard that cannot be pinned is worth a word, the others would repeat it.
+        // One shard that cannot be pinned is reported; others would repeat it.
         let is_reported = Arc::new(AtomicBool::new(false));
         for (index, mut body) in bodies.into_iter().enumerate() {
             let core = self.cores.of(index);
@@ -111,8 +111,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Starts a thread that runs `body` once, and ends the engine if that panics. What `body` owns is dropped
-    /// afterwards, functions of the user's among it: should one panic then, it is reported as the user's.
+    /// Starts a thread that runs `body` once, and ends the engine if that panics. `body` is dropped
+    /// afterwards, and user-supplied functions with it: a panic there is reported as theirs.
     pub(crate) fn spawn(
         &mut self,
         name: String,
@@ -152,7 +152,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Refuses `call` where it could only wait for ever.
+    /// Refuses `call` where it would wait forever.
     ///
     /// # Errors
     ///
@@ -161,13 +161,14 @@ impl Runtime {
         check(&self.control, &self.publish_turn, call)
     }
 
-    /// Stops, and waits until it is done: `at_most` so long, or, without a limit, as long as batches are published and
-    /// [`STOP_DRAIN_MS_MAX`] beside that.
+    /// Stops the engine and waits: for at most `at_most`; without it, for as long as batches are
+    /// being published and [`STOP_DRAIN_MS_MAX`] besides.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidCall`] as [`check`](Self::check) says; the stop is asked for all the same, unless the
-    /// process was forked. [`ErrorKind::TimedOut`] if threads do not end in time: they are left behind.
+    /// [`ErrorKind::InvalidCall`] as for [`check`](Self::check); the stop is requested all the
+    /// same, except in a forked process. [`ErrorKind::TimedOut`] if threads do not end in time:
+    /// they are left behind.
     pub(crate) fn stop(&mut self, how: Stop, at_most: Option<Duration>) -> Result<()> {
         if self.control.is_forked() {
             return Err(self.control.forked("stop"));
@@ -181,7 +182,7 @@ impl Runtime {
             );
         }
         if how == Stop::Graceful {
-            // A quarter of the time is for the end of what sources do not end.
+            // A quarter of the time is kept for ending what sources do not end.
             let drain_max = match at_most {
                 Some(at_most) => at_most - at_most / 4,
                 None => Duration::from_millis(STOP_DRAIN_MS_MAX),
@@ -207,8 +208,8 @@ impl Runtime {
         }
     }
 
-    /// Waits until nothing will be published any more, for `at_most`; where outputs are free to take their time, what
-    /// they take does not count. Returns whether it is so.
+    /// Waits at most `at_most` until nothing more will be published. If outputs may take their
+    /// time, that time does not count. Returns `true` if it is so.
     pub(crate) fn wait_stopped(&self, at_most: Duration, are_outputs_free: bool) -> bool {
         if !are_outputs_free {
             return self.control.wait_stopped(at_most);
@@ -228,7 +229,7 @@ impl Runtime {
         }
     }
 
-    /// The error of a call that threads keep from ending.
+    /// Returns the error of a call that threads keep from ending.
     #[cold]
     pub(crate) fn left_behind(&self, call: &str, threads: &[String]) -> Error {
         let threads = match threads {
@@ -247,15 +248,15 @@ impl Runtime {
         }
     }
 
-    /// Waits for the threads to end, `at_most` so long; somebody asked them to. Returns the names of those that have
-    /// not: a user-supplied function does not return, and they are left to themselves.
+    /// Waits at most `at_most` for the threads, which were asked to end. Returns the names of those
+    /// that have not: a user-supplied function does not return, and they are left behind.
     pub(crate) fn join_within(&mut self, at_most: Duration) -> Vec<String> {
         if self.control.is_forked() {
-            // There are no such threads here, and the system is not to be asked for them.
+            // The threads are missing here, and the system must not be asked for them.
             self.threads.drain(..).for_each(std::mem::forget);
         }
-        // One of the engine's own threads, in a function of the user's, cannot wait for itself, nor for
-        // those that may be waiting for what it holds: they end when it returns.
+        // A thread of the engine, inside a user-supplied function, cannot wait for itself, nor for
+        // threads that may be waiting for what it holds: they end when it returns.
         if self.publish_turn.is_inside() {
             self.threads.clear();
         }
@@ -263,7 +264,7 @@ impl Runtime {
         let mut left = Vec::new();
         for handle in self.threads.drain(..) {
             if all_ended || handle.is_finished() {
-                // A panic was reported by the thread itself.
+                // The thread itself has reported a panic.
                 let _ = handle.join();
             } else {
                 left.extend(handle.thread().name().map(str::to_owned));

@@ -1,20 +1,20 @@
-//! The reading side's half of the engine: framers on one side, rings on the other, and a shard of its own
-//! for when every ring is full.
+//! Routes filled blocks to shards, and counts them itself when every ring is full.
 //!
-//! Promise: never blocks, and never allocates in steady state. When nothing can be taken in any more it
-//! returns [`Full`], and whoever reads stops reading. Must not know: sources, protocols, time, sinks.
+//! Promise: never blocks, and never allocates in steady state. When there is no room at all,
+//! [`Router::space`] returns [`Full`] and the reader stops reading: that is our back-pressure. Must
+//! not know: sources, sinks, protocols, the clock.
 //!
 //! ```text
 //!                       ┌▶ ring 0 ═▶ shard 0
 //!   framers ─▶ blocks ──┼▶ ring 1 ═▶ shard 1      the ring with the fewest blocks under way
 //!                       └▶ helper                 when all are full: counted right here
 //! ```
-//! A small batch takes the short way: what is left when it is cut is counted right here while no shard is
-//! at work, and a shard that was given nothing is told nothing. In low-latency mode that goes for whatever
-//! is there whenever the input pauses.
+//! A small batch takes the short way: when it is cut while no shard is at work, what is left is
+//! counted right here, and a shard that was given nothing is not woken. In low-latency mode that
+//! goes for everything whenever the input pauses.
 //!
-//! The helper is why two cores are both busy: reading costs a fifth of what counting does, so a reader
-//! that only waits for room would leave most of its core idle.
+//! The helper keeps two cores busy: reading costs a fifth of what counting does, so a reader that
+//! only waited for room would leave most of its core idle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::shard::ShardCore;
 use crate::split::Delimiters;
 use crate::time::BatchTime;
 
-/// Takes bytes in through framers, and has the blocks counted.
+/// Takes bytes in through framers and has the blocks counted.
 pub(crate) struct Router {
     framers: Vec<FramerSlot>,
     dispatcher: Dispatcher,
@@ -50,7 +50,7 @@ pub(crate) struct Router {
 struct FramerSlot {
     framer: Framer,
     stream: StreamId,
-    /// What the source says of its bytes.
+    /// What the source reports about its bytes.
     account: Account,
 }
 
@@ -60,18 +60,19 @@ pub(crate) struct Dispatcher {
     /// Blocks that are neither in a ring nor with a framer.
     free: Vec<Block>,
     arena: Arena,
-    /// Blocks that were not taken out of the arena yet: those of framers that had nothing to read.
+    /// Blocks not yet taken out of the arena: those of framers that have read nothing.
     uncarved: usize,
     helper: ShardCore,
-    /// Barriers that the helper has met and not sealed; while there are any it may not count.
+    /// Barriers that the helper has met and not sealed; while there are any, it may not count.
     helper_barriers: VecDeque<Barrier>,
     /// The shards that were given something since the last barrier.
     shards: ShardSet,
-    /// Blocks go to the shards in turns, whatever these are at: see [`Config::seed`](crate::Config::seed).
+    /// Blocks go to the shards in turn, however busy these are: see
+    /// [`Config::seed`](crate::Config::seed).
     is_repeatable: bool,
     /// Blocks handed over so far.
     block: u64,
-    /// Woken when the helper hands tables over.
+    /// Woken when the helper hands over tables.
     publisher: Arc<Sleeper>,
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct Dispatcher {
 struct StreamPort<'a> {
     dispatcher: &'a mut Dispatcher,
     stream: StreamId,
-    /// Blocks up to that size are counted right here, if no shard is at work.
+    /// Blocks up to this size are counted right here, if no shard is at work.
     here_bytes_max: usize,
 }
 
@@ -142,7 +143,7 @@ impl Router {
         self.has_input = true;
     }
 
-    /// The framer's source received `count` bytes that are no content.
+    /// Counts `count` bytes that the framer's source received and that are no content.
     pub(crate) fn skipped(&mut self, index: usize, count: usize) {
         self.framers[index].framer.skipped(count);
     }
@@ -157,8 +158,8 @@ impl Router {
         framer.finish(ending, &mut self.dispatcher.port(*stream, 0))
     }
 
-    /// The input pauses: an idle shard gets what is complete, if it is worth waking it; in low-latency
-    /// mode it is counted here, if no shard is at work.
+    /// Uses a pause of the input: an idle shard gets what is complete, if it is worth waking it; in
+    /// low-latency mode it is counted here, if no shard is at work.
     pub(crate) fn offer(&mut self) {
         let Router {
             framers,
@@ -183,13 +184,13 @@ impl Router {
         }
     }
 
-    /// Ends an epoch behind everything that was read. In low-latency mode the caller then publishes what
-    /// is complete, for the publisher is not woken.
+    /// Ends an epoch behind everything that was read. In low-latency mode the caller then publishes
+    /// what is complete, because the publisher is not woken.
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is no room for what is complete, or too many epochs are under way: call again, and
-    /// read nothing until it worked.
+    /// [`Full`] when there is no room for what is complete, or too many epochs are under way: call
+    /// again, and read nothing until it succeeds.
     pub(crate) fn cut(&mut self, time: BatchTime, last: bool) -> Result<(), Full> {
         if !self.headers.has_room() {
             return Err(Full);
@@ -222,31 +223,32 @@ impl Router {
         Ok(())
     }
 
-    /// Hands the helper's tables over, as far as its spare ones are back. Returns `true` when it is done.
+    /// Hands over the helper's tables, as far as its spare ones are back. Returns `true` when all
+    /// are handed over.
     pub(crate) fn seal_helper(&mut self) -> bool {
         self.dispatcher.seal_helper()
     }
 
-    /// Where the numbered framer cuts: at record ends, and where records are too long.
+    /// Returns where the framer cuts: at record ends, and inside records that are too long.
     pub(crate) fn delimiters_of(&self, index: usize) -> Delimiters {
         self.framers[index].framer.delimiters()
     }
 
-    /// Where the source of the numbered framer writes what it does with its bytes.
+    /// Returns where the framer's source reports what it does with its bytes.
     pub(crate) fn account_of(&self, index: usize) -> Account {
         self.framers[index].account.clone()
     }
 
-    /// What the numbered framer has read so far.
+    /// Returns what the framer has read so far.
     pub(crate) fn intake_of(&self, index: usize) -> Intake {
         self.framers[index].framer.intake()
     }
 }
 
 impl Dispatcher {
-    /// Hands blocks to `rings`, and counts by `helper` what finds no room there. The arena has room for
-    /// [`block_count`] blocks. `is_repeatable`: which shard counts a block depends on nothing but the blocks
-    /// before it.
+    /// A dispatcher that hands blocks to `rings`, and counts with `helper` what finds no room
+    /// there. The arena has room for [`block_count`] blocks. If `is_repeatable`, which shard counts
+    /// a block depends only on the blocks before it.
     pub(crate) fn new(
         rings: Vec<Writer<Barrier>>,
         helper: ShardCore,
@@ -256,7 +258,8 @@ impl Dispatcher {
         publisher: Arc<Sleeper>,
     ) -> Self {
         let blocks = block_count(rings.len(), framer_count);
-        // A thousand inputs that are silent take nothing. What is carved later is in the arena as well.
+        // A thousand silent inputs take nothing. Blocks that are carved later are in the arena as
+        // well.
         let carved = blocks.min(rings.len() * BLOCKS_PER_RING + FRAMERS_PREPARED);
         let mut free = Vec::with_capacity(blocks);
         free.extend((0..carved).map(|_| arena.block()));
@@ -282,7 +285,8 @@ impl Dispatcher {
         }
     }
 
-    /// The shards that have a part in the epoch that ends now: in the last one all of them, for they end with it.
+    /// Returns the shards that have a part in the epoch that ends now: all of them in the last one,
+    /// which ends them.
     fn take_shards(&mut self, last: bool) -> ShardSet {
         let mut shards = std::mem::take(&mut self.shards);
         if last {
@@ -310,7 +314,7 @@ impl Dispatcher {
         true
     }
 
-    /// Hands the helper's tables over for the oldest barrier it has not sealed.
+    /// Hands over the helper's tables for the oldest barrier it has not sealed.
     fn try_seal_helper(&mut self) -> bool {
         let Some(&barrier) = self.helper_barriers.front() else {
             return false;
@@ -322,8 +326,8 @@ impl Dispatcher {
         is_sealed
     }
 
-    /// Where the next block goes. One that outgrew the arena is counted here, so that there is never
-    /// more than one such block for each framer.
+    /// Returns where the next block goes. One that outgrew the arena is counted here, so that there
+    /// is never more than one such block for each framer.
     fn room(&mut self, is_spilled: bool, is_small: bool) -> Option<BlockTarget> {
         self.take_back();
         let helper_free = self.seal_helper();
@@ -351,7 +355,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes back what the shards are done with.
+    /// Takes back the blocks that the shards have counted.
     fn take_back(&mut self) {
         for ring in &mut self.rings {
             while let Some(block) = ring.take_empty() {
@@ -407,7 +411,7 @@ impl BlockPort for StreamPort<'_> {
 /// Framers whose blocks are touched at the start, so that the first bytes do not wait for pages.
 const FRAMERS_PREPARED: usize = 16;
 
-/// Every ring is full, and the reading thread cannot count either: whoever reads stops until something is
+/// Every ring is full, and the reading thread cannot count either: reading stops until something is
 /// emptied. This is the back-pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -417,7 +421,8 @@ enum BlockTarget {
     Helper,
 }
 
-/// Blocks an engine needs: one for each place in a ring, one for each framer to fill.
+/// Returns the number of blocks of an engine: one for each place in a ring, one for each framer to
+/// fill.
 pub(crate) fn block_count(ring_count: usize, framer_count: usize) -> usize {
     ring_count * BLOCKS_PER_RING + framer_count
 }

@@ -1,7 +1,7 @@
 //! The end of an engine that is pushed into: the last batch, and what it leaves.
 //!
-//! Promise: what was written is published, whatever failed before; with a time limit the call returns in time, whatever
-//! outputs do. Must not know: how bytes are taken and cut.
+//! Promise: what was written is published, whatever failed before; with a time limit the call
+//! returns in time, whatever outputs do. Must not know: sources, how bytes are taken and cut.
 
 use std::sync::{MutexGuard, TryLockError};
 use std::thread;
@@ -26,12 +26,12 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The last batch. When no batch was cut before, it holds everything that was written.
+    /// Returns the last batch. If no batch was cut before, it holds everything that was written.
     pub fn batch(&self) -> Batch<'_, u64> {
         Batch::new(&self.table, &self.batch_stats)
     }
 
-    /// Sums over the run.
+    /// Returns the sums over the run.
     pub fn stats(&self) -> &RunStats {
         &self.stats
     }
@@ -45,7 +45,7 @@ impl Engine {
             .lock()
             .expect("no code panics while it holds the result")
             .take();
-        // Nobody may have counted a batch, or not this process.
+        // Perhaps nobody has counted a batch, or not in this process.
         let mut finished = last.unwrap_or_else(|| Finished {
             table: KeyTable::new(Seed::random()),
             batch_stats: BatchStats::default(),
@@ -76,7 +76,8 @@ impl Engine {
             }
         }
         drop(gate);
-        // Held until nothing is published any more: the clock thread cuts nothing behind the last batch.
+        // Held until nothing more is published: the clock thread cuts nothing behind the last
+        // batch.
         let Some(mut batches) = self.shared.lock_batches_until(until) else {
             return Err(self.give_up());
         };
@@ -102,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// The time is up: everything ends, and what does not is left to itself.
+    /// Ends everything when the time is up; what does not end is left behind.
     #[cold]
     fn give_up(&mut self) -> Error {
         self.shared.control.stop(Stop::Immediate);
@@ -112,8 +113,8 @@ impl Engine {
 }
 
 impl PushShared {
-    /// As [`lock_batches`](Self::lock_batches), until some time: in low-latency mode the clock thread may be in an
-    /// output.
+    /// As [`lock_batches`](Self::lock_batches), but waits no longer than `until`: in low-latency
+    /// mode the clock thread may be in an output.
     fn lock_batches_until(
         &self,
         until: Option<Deadline>,

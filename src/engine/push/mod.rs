@@ -1,8 +1,8 @@
-//! The door for programs that have the bytes already: push from any thread, counted on all cores.
+//! The door for programs that already have the bytes: push from any thread, count on all cores.
 //!
-//! Promise: a write returns when its bytes are taken; when nothing can be taken it waits, so memory is
-//! bounded (back-pressure); after `finish` every byte written is in a batch. Must not know: sources,
-//! event queues.
+//! Promise: a write returns when its bytes are taken; when nothing can be taken it waits, so memory
+//! is bounded (back-pressure); after `finish` every byte written is in a batch. Must not know:
+//! sources, event queues.
 
 mod finish;
 
@@ -35,11 +35,12 @@ use crate::split::Rule;
 use crate::table::KeyTable;
 use crate::time::{BatchClock, BatchTime, Clock, Deadline};
 
-/// How long a writer sleeps at most before it looks for room again. Wake-ups come much earlier; this is
+/// Longest sleep of a writer before it looks for room again. Wake-ups come much earlier; this is
 /// the backstop that makes progress independent of them.
 const WAIT_MS_MAX: u64 = 1;
 
-/// Bytes an input takes before it looks again whether the process was forked: that is a system call.
+/// Bytes a writer takes before it checks again whether the process was forked: that is a system
+/// call.
 const FORK_CHECK_BYTES: usize = 64 * KIB;
 
 /// Counts tokens of pushed bytes on all cores.
@@ -78,12 +79,12 @@ pub struct EngineBuilder {
     notices: Notices,
 }
 
-/// A place to push bytes: implements [`io::Write`]. Send it to any thread. Lines of two inputs never
-/// mix; dropping an input ends its last line.
+/// Takes pushed bytes: implements [`io::Write`]. Send it to any thread. Lines of two writers never
+/// mix; dropping a writer ends its last line.
 pub struct Input {
     shared: Arc<PushShared>,
     index: usize,
-    /// Bytes taken since it was last seen that the process was not forked.
+    /// Bytes taken since the last check that the process was not forked.
     unchecked_bytes: usize,
 }
 
@@ -97,22 +98,22 @@ struct PushShared {
     publish_turn: Arc<PublishTurn>,
     low_latency: bool,
     clock: Clock,
-    /// Says which batch is next, if the engine cuts by itself. Held while it does.
+    /// The next batch, if the engine cuts by itself. Locked while it does.
     batches: Mutex<Option<BatchClock>>,
 }
 
 /// What writers take turns with.
 struct Gate {
     router: Router,
-    /// `finish` was called: nothing more is taken, or it would be in no batch.
+    /// `finish` was called: nothing more is taken, because it would be in no batch.
     is_closed: bool,
-    /// Inputs that were dropped where nobody could wait for room: their last lines are to be ended before the next
-    /// batch is cut. Has room for all of them.
+    /// Writers that were dropped where nobody could wait for room: their last lines end before the
+    /// next batch is cut. It has room for all writers.
     unended: Vec<usize>,
 }
 
 impl Gate {
-    /// Ends the lines of inputs that were dropped. [`Full`]: call again.
+    /// Ends the lines of writers that were dropped. Call again if there is no room.
     fn end_dropped(&mut self) -> Result<(), Full> {
         while let Some(&index) = self.unended.last() {
             self.router.end_connection(index, Ending::Clean)?;
@@ -123,45 +124,48 @@ impl Gate {
 }
 
 impl EngineBuilder {
-    /// Uses these settings.
+    /// Sets all settings of the engine.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Number of shard threads; see [`Config::workers`].
+    /// Sets the number of shard threads; see [`Config::workers`].
     pub fn workers(mut self, shard_count: usize) -> Self {
         self.config = self.config.workers(shard_count);
         self
     }
 
-    /// Number of inputs, 1 to 1024; 1 by default. Each holds a block of its own.
+    /// Sets the number of writers: 1 to 1024, 1 by default. Each holds a block of its own.
     pub fn inputs(mut self, input_count: usize) -> Self {
         self.inputs = input_count;
         self
     }
 
-    /// Cuts a batch at every multiple of `interval`. Without it batches are cut by
-    /// [`Engine::cut`] and [`Engine::finish`] alone.
+    /// Cuts a batch at every multiple of `interval`. Without it only [`Engine::cut`] and
+    /// [`Engine::finish`] cut batches.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Called with what a person may want to know, from any thread of the engine: a shard that could not
-    /// be pinned, batches that fall behind. What was dropped stands in the statistics. A handler that panics has
-    /// missed that notice; the engine goes on, and [`Engine::finish`] returns the error.
+    /// Sets the function that is called with each notice, on any thread of the engine: a shard that
+    /// could not be pinned, batches that fall behind. What was dropped is in the statistics. If the
+    /// function panics, that notice is lost, the engine goes on, and [`Engine::finish`] returns the
+    /// error.
     pub fn on_notice(mut self, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.notices = Notices::to(handler);
         self
     }
 
-    /// Takes the memory and starts the threads. `on_batch` is called with each batch, in order, on the
-    /// publisher thread; in [low-latency mode](Config::low_latency) on whichever thread completes it.
+    /// Takes the memory and starts the threads. Calls `on_batch` with each batch, in order, on the
+    /// publisher thread; in [low-latency mode](Config::low_latency) on whichever thread completes
+    /// the batch.
     ///
     /// # Errors
     ///
-    /// A setting out of its range or a memory limit that is too small, or a thread that cannot be started.
+    /// A setting out of its range, a memory limit that is too small, or a thread that cannot be
+    /// started.
     pub fn start(
         self,
         mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
@@ -177,10 +181,10 @@ impl EngineBuilder {
         let last = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&last);
         let output = OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
-            // Should it panic, the last batch is kept all the same.
+            // If it panics, the last batch is kept all the same.
             let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
             if stats.last {
-                // Nothing is counted any more: nobody misses the table.
+                // Nothing more is counted: nobody misses the table.
                 let empty = KeyTable::new(table.seed());
                 let finished = Finished {
                     table: std::mem::replace(table, empty),
@@ -270,7 +274,7 @@ fn run_clock(shared: &PushShared) {
 }
 
 impl Engine {
-    /// Settings for an engine that counts the tokens of `rule`.
+    /// Returns the settings of an engine that counts the tokens of `rule`.
     pub fn builder(rule: Rule) -> EngineBuilder {
         EngineBuilder {
             rule,
@@ -281,22 +285,23 @@ impl Engine {
         }
     }
 
-    /// The next input that was not given out yet; there are as many as the builder was told.
+    /// Returns the next writer: as many as [`EngineBuilder::writers`] says, then `None`.
     pub fn input(&mut self) -> Option<Input> {
         self.inputs.next()
     }
 
-    /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch is
-    /// cut; it is published soon after, on the publisher thread. In [low-latency
-    /// mode](Config::low_latency) it has been published before `cut` returns, on the calling thread, unless
-    /// shards have a part in it (it was larger than a block, or they are busy with an earlier one) or
-    /// another thread is putting batches out: then that one does it.
+    /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch
+    /// is cut; the publisher thread publishes it soon after. In [low-latency
+    /// mode](Config::low_latency) the calling thread publishes it before `cut` returns, unless
+    /// shards have a part in it (it was larger than a block, or they are busy with an earlier one)
+    /// or another thread is publishing: then that thread does it.
     ///
     /// # Errors
     ///
-    /// The engine has failed; the error says why. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the
-    /// engine's own output or notice handler, where the call would wait for itself, and in a forked process, where
-    /// the engine's threads are missing; nothing is cut then.
+    /// The engine has failed; the error says why.
+    /// [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's own output or
+    /// notice handler, where the call would wait for itself, and in a forked process, where the
+    /// engine's threads are missing; nothing is cut then.
     pub fn cut(&self, time: BatchTime) -> Result<()> {
         check(&self.shared.control, &self.shared.publish_turn, "cut")?;
         if self.shared.cut(time, false, None) {
@@ -306,28 +311,29 @@ impl Engine {
         }
     }
 
-    /// Sums over the batches published so far.
+    /// Returns the sums over the batches published so far.
     pub fn stats(&self) -> RunStats {
         self.shared.control.stats()
     }
 
-    /// Ends the input, publishes the last batch and stops. Inputs that still exist give errors then.
+    /// Ends the input, publishes the last batch and stops. Writers that still exist return errors
+    /// then.
     ///
     /// It waits as long as outputs take; [`finish_within`](Self::finish_within) does not.
     ///
     /// # Errors
     ///
-    /// The engine or a batch has failed; the error says why. Where a batch has failed all others were published, the
-    /// last one included: [`finish_anyway`](Self::finish_anyway) returns it beside the error.
-    /// [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's own output or notice handler, where
-    /// the call would wait for itself: the engine then stops at once. The same kind in a forked process, where the
-    /// engine's threads are missing.
+    /// The engine or a batch has failed; the error says why. If a batch has failed, all others were
+    /// published, including the last one, which [`finish_anyway`](Self::finish_anyway) returns
+    /// beside the error. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's
+    /// own output or notice handler, where the call would wait for itself: the engine then stops at
+    /// once. The same kind in a forked process, where the engine's threads are missing.
     pub fn finish(self) -> Result<Finished> {
         let (finished, outcome) = self.finish_anyway();
         outcome.map(|()| finished)
     }
 
-    /// As [`finish`](Self::finish), and returns what was counted also where something has failed.
+    /// As [`finish`](Self::finish), but returns what was counted even if something has failed.
     ///
     /// ```
     /// use std::io::Write;
@@ -348,9 +354,10 @@ impl Engine {
         self.end(None)
     }
 
-    /// As [`finish`](Self::finish), for at most that long, outputs included. What was not published by then is lost,
-    /// and a function that does not return is left behind on its thread. (In [low-latency
-    /// mode](Config::low_latency) an output may run on the calling thread, which returns when the output does.)
+    /// As [`finish`](Self::finish), but waits no longer than `at_most`, outputs included. What was
+    /// not published by then is lost, and a function that does not return is left behind on its
+    /// thread. (In [low-latency mode](Config::low_latency) an output may run on the calling thread,
+    /// which returns when the output does.)
     ///
     /// # Errors
     ///
@@ -368,7 +375,7 @@ impl Engine {
 
 impl PushShared {
     fn lock(&self) -> MutexGuard<'_, Gate> {
-        // A poisoned router belongs to an engine that has failed; every loop looks at `is_aborted`.
+        // A poisoned router belongs to an engine that has failed; every loop checks `is_aborted`.
         lock(&self.gate)
     }
 
@@ -376,7 +383,8 @@ impl PushShared {
         lock(&self.batches)
     }
 
-    /// Cuts every batch that is due, until some time, and gives the time until the next one is.
+    /// Cuts every batch that is due, no longer than `until`. Returns the time until the next one is
+    /// due.
     fn cut_due(&self, batches: &mut Option<BatchClock>, until: Option<Deadline>) -> Duration {
         let Some(batches) = batches else {
             return Duration::MAX;
@@ -400,7 +408,8 @@ impl PushShared {
         self.control.requested().is_some() || self.control.is_stopped()
     }
 
-    /// Cuts an epoch and sees the helper's tables handed over. `false`: the engine has stopped, or the time is up.
+    /// Cuts an epoch and waits until the helper's tables are handed over. Returns `false` if the
+    /// engine has stopped or the time is up.
     fn cut(&self, time: BatchTime, last: bool, until: Option<Deadline>) -> bool {
         let mut gate = self.lock();
         let mut is_cut = false;
@@ -455,13 +464,13 @@ impl io::Write for Input {
     }
 
     /// Complete lines are in the batch that is cut next, flushed or not. In [low-latency
-    /// mode](Config::low_latency) those written so far are counted now, if they are some kilobytes, so
-    /// that less is left to do when the batch is cut.
+    /// mode](Config::low_latency) those written so far are counted now, if they are some kilobytes,
+    /// so that less is left to do when the batch is cut.
     ///
     /// # Errors
     ///
-    /// The process was forked off the engine's, whose threads are missing here. (A write does not look every time:
-    /// there it fails after some 64 KiB.)
+    /// The process was forked off the engine's, whose threads are missing here. (A write does not
+    /// check every time: it fails after some 64 KiB.)
     fn flush(&mut self) -> io::Result<()> {
         self.check_process("flush")?;
         if self.shared.low_latency {
@@ -483,12 +492,12 @@ impl Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        // Who had the lock when the process was forked does not give it back.
+        // A lock held when the process was forked is never released.
         if self.shared.control.is_forked() {
             return;
         }
         let mut gate = self.shared.lock();
-        // After `finish` the line has been ended.
+        // After `finish` the line has ended.
         while !gate.is_closed
             && !self.shared.is_aborted()
             && gate
@@ -505,7 +514,7 @@ impl Drop for Input {
     }
 }
 
-/// An output that is a closure over the counts.
+/// An output that calls a closure with the counts.
 pub(crate) struct OnBatch<F>(pub(crate) F);
 
 impl<F> Output for OnBatch<F>

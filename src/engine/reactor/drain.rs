@@ -1,13 +1,14 @@
 //! A graceful stop, as sources see it: what the kernel still holds is read, for some time.
 //!
-//! Promise: it ends, whatever sources say. Must not know: who asked for it, and what the time limit is.
+//! Promise: it ends, whatever sources do. Must not know: sinks, who requested it, what the time
+//! limit is.
 
 use super::{Phase, ReactorCore};
 use crate::error::{Error, ErrorKind};
 
 impl ReactorCore {
-    /// Stops taking new connections and reads what the kernel still holds, which is bounded: a sender
-    /// that never pauses must not keep the run alive.
+    /// Stops taking new connections and reads what the kernel still holds. That is bounded: a
+    /// sender that never pauses must not keep the run alive.
     pub(super) fn begin_drain(&mut self) {
         self.phase = Phase::Draining;
         for index in 0..self.slots.len() {
@@ -17,9 +18,10 @@ impl ReactorCore {
             let drain_max = self.guarded(index, |source| source.drain()).unwrap_or(0);
             let slot = &mut self.slots[index];
             slot.drain_left = drain_max.min(self.drain_bytes_max);
-            // Nobody knows what a source still has of which nothing may be read, a file for one.
+            // Nobody knows what a source still has if nothing of it may be read: a file, for
+            // example.
             slot.is_drain_cut = drain_max == 0 || drain_max >= self.drain_bytes_max;
-            // One that is in the middle of a batch waits for its own time still.
+            // A source in the middle of a batch still waits for its own time.
             if !slot.owes {
                 slot.wake_at = None;
             }
@@ -29,15 +31,16 @@ impl ReactorCore {
         }
     }
 
-    /// The source is not read any more: what it knows to be lost belongs to the batch that is cut next.
+    /// Informs the source that it is not read any more: what it knows to be lost belongs to the
+    /// batch that is cut next.
     pub(super) fn tell_end(&mut self, index: usize) {
         if !std::mem::replace(&mut self.slots[index].knows_end, true) {
             self.guarded(index, |source| source.ended());
         }
     }
 
-    /// As [`tell_end`](Self::tell_end) for all sources that are not over. Returns whether one panicked, which leaves
-    /// something to place first.
+    /// Calls [`tell_end`](Self::tell_end) for every open source. Returns `true` if one panicked,
+    /// which leaves something to place first.
     pub(super) fn tell_ends(&mut self) -> bool {
         for index in 0..self.slots.len() {
             self.tell_end(index);
@@ -45,7 +48,7 @@ impl ReactorCore {
         self.slots.iter().any(|slot| slot.ending.is_some())
     }
 
-    /// A graceful stop has waited long enough: what sources have not delivered by now is not counted.
+    /// Ends the wait of a graceful stop: what sources have not delivered by now is not counted.
     #[cold]
     pub(super) fn end_drain(&mut self) {
         for index in 0..self.slots.len() {

@@ -1,13 +1,13 @@
-//! The thread that reads: sources on one side, the router on the other, the batch clock in between.
+//! The reading thread: sources on one side, the router on the other, the batch clock in between.
 //!
-//! Promise: a batch is cut at its time whatever sources and sinks do (but in low-latency mode sinks run
-//! here, and one that is slow delays the next cut; and a batched source is waited for); a source that
-//! stopped for want of room goes on by itself, though an edge-triggered event queue will not tell again; a
-//! source that waits is called once a second, whatever edges say.
-//! Must not know: protocols, tokens, formats.
+//! Promise: a batch is cut at its time, whatever sources and sinks do, except that a batched source
+//! is waited for, and that in low-latency mode sinks run here, so a slow one delays the next cut. A
+//! source paused because the rings were full resumes by itself; it stays in `ready`, because an
+//! edge-triggered queue reports readiness only once. A waiting source is called once a second,
+//! whatever the event queue reports. Must not know: formats, protocols, tokens.
 //!
-//! `ReactorCore` is the whole logic without a clock or a file descriptor; `shell` is the thin part that
-//! owns the `mio` loop.
+//! `ReactorCore` is the whole logic, without a clock or a file descriptor; `shell` is the thin part
+//! that owns the `mio` loop.
 
 mod drain;
 mod shell;
@@ -32,7 +32,7 @@ use crate::shard::panic_message;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
 
-/// Token of the event that other threads wake the reactor with; sources have smaller ones.
+/// Token of the event with which other threads wake the reactor; sources have smaller ones.
 pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 
 /// Sources that another thread has something for.
@@ -40,8 +40,8 @@ pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
 pub(crate) struct ReadySignals(Arc<Mutex<Vec<usize>>>);
 
 impl ReadySignals {
-    /// The numbered source is to be called. Gives whether the reactor has to be woken: not when it has
-    /// yet to see an earlier call.
+    /// Requests a call of the source. Returns `true` if the reactor has to be woken: not while it
+    /// has yet to see an earlier request.
     pub(crate) fn raise(&self, index: usize) -> bool {
         let mut raised = self.lock();
         let is_new = !raised.contains(&index);
@@ -56,8 +56,8 @@ impl ReadySignals {
     }
 }
 
-/// Is told of each source, by its number, that it is over: by itself or at a graceful stop, or because of an
-/// error. It is dropped with the reactor.
+/// Called with the number of each source that has ended: by itself, at a graceful stop, or because
+/// of an error. It is dropped with the reactor.
 pub(crate) type EndWatch = Box<dyn FnMut(usize, Option<&Error>) + Send>;
 
 /// What the reactor does after a turn.
@@ -67,14 +67,15 @@ pub(crate) enum Next {
     Again,
     /// Nothing to do before that much time has passed or an event comes.
     Sleep(Duration),
-    /// No room: nothing to do before the publisher or a shard gives something back, or the time is up.
+    /// No room: nothing to do before the publisher or a shard returns something, or that much time
+    /// has passed.
     Stalled(Duration),
     /// The last epoch was cut.
     Done,
 }
 
 impl Next {
-    /// The same, waiting no longer than that.
+    /// Limits the wait to `wait_max`.
     fn at_most(self, wait_max: Duration) -> Self {
         match self {
             Next::Sleep(wait) => Next::Sleep(wait.min(wait_max)),
@@ -84,27 +85,27 @@ impl Next {
     }
 }
 
-/// See the module.
+/// The reading thread's work, one turn at a time.
 pub(crate) struct ReactorCore {
     router: Router,
     slots: Vec<SourceSlot>,
-    /// Sources to call, in turn. A source that was not read to its end for want of room stays here:
+    /// Sources to call, in turn. A source that was not read to its end for lack of room stays here:
     /// the event queue reports an edge only once.
     ready: VecDeque<usize>,
     clock: BatchClock,
     batches_left: Option<u64>,
-    /// The end of every source is not the end of the run.
+    /// The run goes on when every source has ended.
     is_endless: bool,
-    /// The sources were asked what belongs to the batch that the clock names, and it is not cut yet.
+    /// The sources were asked for what belongs to the next batch, which is not cut yet.
     is_asked: bool,
-    /// When sources that wait for an edge are called without one; known from the first turn.
+    /// When sources that wait for an edge are called without one. Known from the first turn.
     look_at: Option<Duration>,
     control: Arc<Control>,
     notices: Notices,
     watch: EndWatch,
     phase: Phase,
     record_bytes_max: usize,
-    /// Bytes read of a source at most after a graceful stop.
+    /// The most bytes read of a source after a graceful stop.
     drain_bytes_max: usize,
 }
 
@@ -113,18 +114,18 @@ struct SourceSlot {
     name: String,
     is_ready: bool,
     wake_at: Option<Duration>,
-    /// The connection is over and what is left of it has not found room yet.
+    /// The connection has ended, and what it left has not found room yet.
     ending: Option<(Ending, Intake)>,
     is_over: bool,
-    /// A batched source that has not given all of the batch that it was asked for.
+    /// A batched source that has not delivered all of the batch it was asked for.
     owes: bool,
     /// Bytes that may still be read after a graceful stop.
     drain_left: usize,
-    /// Those may be fewer than the source has.
+    /// These may be fewer than the source has.
     is_drain_cut: bool,
-    /// It was not asked again since it gave bytes: there may be more, of the same line too.
+    /// It returned bytes when it was last called: there may be more, of the same line too.
     may_have_more: bool,
-    /// The source said that a graceful stop has to wait for it.
+    /// The source asked a graceful stop to wait for it.
     is_finishing: bool,
     /// The source knows that it is not read any more, or has panicked.
     knows_end: bool,
@@ -132,12 +133,12 @@ struct SourceSlot {
 }
 
 impl SourceSlot {
-    /// Whether a graceful stop waits for more.
+    /// Returns `true` if a graceful stop waits for more of it.
     fn is_waited_for(&self) -> bool {
         self.is_finishing && !self.is_over && self.drain_left > 0
     }
 
-    /// Whether a graceful stop has read as much of it as may be, and there may be more.
+    /// Returns `true` if a graceful stop has read as much of it as it may, and there may be more.
     fn is_cut_off(&self) -> bool {
         self.is_drain_cut && self.drain_left == 0 && self.may_have_more
     }
@@ -146,7 +147,7 @@ impl SourceSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// A graceful stop was asked for: reading what the kernel holds.
+    /// A graceful stop was requested: reading what the kernel holds.
     Draining,
     /// The last epoch is to be cut.
     Finishing,
@@ -162,8 +163,8 @@ pub(crate) struct ReactorParts {
     pub(crate) clock: BatchClock,
     /// The number of batches after which the run ends.
     pub(crate) batches: Option<u64>,
-    /// Batches go on when every source has ended, and without any: there is input that does not come through a
-    /// source.
+    /// Batches go on when every source has ended, or without any: there is input that comes through
+    /// no source.
     pub(crate) is_endless: bool,
     pub(crate) control: Arc<Control>,
     pub(crate) notices: Notices,
@@ -221,7 +222,7 @@ impl ReactorCore {
         }
     }
 
-    /// The operating system or another thread says that the source may have something.
+    /// The operating system or another thread reports that the source may have something.
     pub(crate) fn on_ready(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index)
             && !slot.is_ready
@@ -232,8 +233,7 @@ impl ReactorCore {
         }
     }
 
-    /// Does what is to be done at the time `now`: batches that are due first, then a bounded amount of
-    /// reading.
+    /// Does what is due at the time `now`: first the batches, then a bounded amount of reading.
     pub(crate) fn turn(&mut self, now: Duration) -> Next {
         let full = || self.control.is_memory_full().then_some(Stop::Graceful);
         match self.control.requested().or_else(full) {
@@ -252,8 +252,8 @@ impl ReactorCore {
                 Next::Stalled(Duration::MAX)
             };
         }
-        // A connection that has ended belongs to the batch that is open, also when what it left had to
-        // wait for room.
+        // A connection that has ended belongs to the open batch, even if what it left had to wait
+        // for room.
         for index in 0..self.slots.len() {
             if self.finish_ending(index).is_err() {
                 return Next::Stalled(Duration::MAX);
@@ -264,7 +264,7 @@ impl ReactorCore {
             if let Some(next) = self.gather(now) {
                 return next;
             }
-            // When there is nobody left to read from, the batch that is due is the last one.
+            // When no source is left, the batch that is due is the last one.
             let last = self.batches_left == Some(1) || self.is_over();
             if last && self.tell_ends() {
                 return Next::Again;
@@ -281,7 +281,7 @@ impl ReactorCore {
             }
         }
         let is_reading = matches!(self.phase, Phase::Running | Phase::Draining);
-        // While the last batch of a graceful stop is gathered, what others have is too late.
+        // While the last batch of a graceful stop is gathered, other input is too late.
         if is_reading && !self.is_asked {
             for _ in 0..self.ready.len() {
                 let Some(index) = self.ready.pop_front() else {
@@ -305,8 +305,8 @@ impl ReactorCore {
                 return next.at_most(self.clock.remaining(now));
             }
             for index in 0..self.slots.len() {
-                // Where the memory was full, or as much was read as may be, reading stopped in the middle of
-                // what there is: so did the last line.
+                // If the memory was full, or as much was read as may be, reading stopped in the
+                // middle of the input, and in the middle of its last line.
                 let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
                     true => Ending::Reset,
                     false => Ending::Clean,
@@ -320,7 +320,7 @@ impl ReactorCore {
         if self.is_over() {
             self.phase = Phase::Finishing;
             self.clock.close(now);
-            // The batch the end belongs to is complete: nobody waits for its time.
+            // The batch that the end belongs to is complete: nobody waits for its time.
             if self.router.cut(self.clock.next(), true).is_err() {
                 return Next::Stalled(self.clock.remaining(now));
             }
@@ -334,13 +334,14 @@ impl ReactorCore {
         self.rest(self.clock.remaining(now), timer, now)
     }
 
-    /// Nothing to do before `wait` has passed, it is the time of `timer`, or sources are looked at again.
+    /// Nothing to do before `wait` has passed, `timer` is due, or sources are looked at again.
     fn rest(&mut self, wait: Duration, timer: Option<Duration>, now: Duration) -> Next {
         self.router.offer();
         let timer = timer.into_iter().chain(self.next_look()).min();
         let until_timer = timer.map_or(Duration::MAX, |at| at.saturating_sub(now));
         let wait = wait.min(until_timer);
-        // Asked here: what was cut before may have left the helper with a mark and without spare tables.
+        // Asked here: an earlier cut may have left the helper with a barrier and without spare
+        // tables.
         if self.router.seal_helper() {
             Next::Sleep(wait)
         } else {
@@ -348,20 +349,21 @@ impl ReactorCore {
         }
     }
 
-    /// Whether there is nobody left to read from, now or later.
+    /// Returns `true` if there is no source left to read from, now or later.
     fn is_over(&self) -> bool {
         let is_ended = |slot: &SourceSlot| slot.is_over && slot.ending.is_none();
         self.slots.iter().all(is_ended) && (!self.is_endless || self.phase != Phase::Running)
     }
 
-    /// When a source that is not over is looked at again.
+    /// Returns when open sources are looked at again.
     fn next_look(&self) -> Option<Duration> {
         let waits = self.slots.iter().any(|slot| !slot.is_over);
         self.look_at.filter(|_| waits)
     }
 
-    /// Calls the sources whose time has come. Once a second that is all of them: an edge may have been lost, by
-    /// the system or by a source that took a spurious "would block" for the end of what there is.
+    /// Calls the sources whose time has come. Once a second these are all of them: an edge may have
+    /// been lost, by the system or by a source that took a spurious "would block" for the end of
+    /// its input.
     fn raise_timers(&mut self, now: Duration) {
         let is_look = self.look_at.is_some_and(|at| at <= now);
         if is_look || self.look_at.is_none() {
@@ -378,8 +380,8 @@ impl ReactorCore {
         }
     }
 
-    /// Reads what batched sources have for the batch that the clock names, and nothing else. `None` when
-    /// all of it is there: the batch may be cut.
+    /// Reads what batched sources have for the next batch, and nothing else. Returns `None` when
+    /// all of it has been read: the batch may be cut.
     fn gather(&mut self, now: Duration) -> Option<Next> {
         if !self.is_asked {
             self.is_asked = true;
@@ -405,7 +407,7 @@ impl ReactorCore {
                 return Some(Next::Stalled(Duration::MAX));
             }
         }
-        // What a connection that has ended left belongs to the batch as well; the next turn places it.
+        // What an ended connection left belongs to the batch as well; the next turn places it.
         let is_open = |slot: &&SourceSlot| slot.owes || slot.ending.is_some();
         let mut open = self.slots.iter().filter(is_open).peekable();
         open.peek()?;
@@ -419,7 +421,7 @@ impl ReactorCore {
         Some(self.rest(Duration::MAX, timer, now))
     }
 
-    /// Whether the open batch holds something.
+    /// Returns `true` if the open batch holds something.
     fn has_input(&self) -> bool {
         self.router.has_input()
     }
@@ -430,13 +432,13 @@ impl ReactorCore {
         self.router.epochs_cut()
     }
 
-    /// Whether the last epoch was cut.
+    /// Returns `true` once the last epoch was cut.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
     }
 
-    /// Reads one source, a bounded number of times. Reads no more once it is [`Full`].
+    /// Reads one source, a bounded number of times; stops when there is no room.
     fn read(&mut self, index: usize, now: Duration) -> Result<(), Full> {
         for _ in 0..FILLS_PER_TURN {
             self.finish_ending(index)?;
@@ -455,7 +457,7 @@ impl ReactorCore {
                 space = &mut space[..slot.drain_left];
             }
             let room = space.len();
-            // A panic can only come from a source of the user's: it costs that source, not the run.
+            // Only a user-supplied source can panic here: that ends the source, not the run.
             let filled = guarded(|| slot.source.fill(space, now));
             slot.may_have_more = matches!(filled, Ok(Fill::Bytes(_) | Fill::Skipped(_)));
             match filled {
@@ -495,7 +497,7 @@ impl ReactorCore {
         Ok(())
     }
 
-    /// Calls a source, which is over if it panics.
+    /// Calls a source; a panic ends it.
     fn guarded<T>(&mut self, index: usize, call: impl FnOnce(&mut dyn Source) -> T) -> Option<T> {
         let source = self.slots[index].source.as_mut();
         match guarded(|| call(source)) {
@@ -507,7 +509,7 @@ impl ReactorCore {
         }
     }
 
-    /// A source gave an answer that cannot be.
+    /// Ends a source that has returned an impossible answer.
     #[cold]
     fn refuse(&mut self, index: usize, count: usize, room: usize) {
         let name = &self.slots[index].name;
@@ -531,15 +533,15 @@ impl ReactorCore {
         self.control.report(error);
     }
 
-    /// A source is over that should not be.
+    /// Ends a source that should not have ended.
     #[cold]
     fn lose(&mut self, index: usize, error: Error) {
         let error = self.end_lost(index, error);
         self.control.report_lost(error);
     }
 
-    /// Ends a source that should not be over, and reports it where others go on: the error may be a long time coming.
-    /// Returns the error, which says by then what was reported.
+    /// Ends a source that should not have ended, and reports it if others go on: the error itself
+    /// may take a long time to arrive. Returns the error, marked as reported then.
     fn end_lost(&mut self, index: usize, error: Error) -> Error {
         self.end_slot(index, Ending::Reset, Some(&error));
         let goes_on = self.is_endless || self.slots.iter().any(|slot| !slot.is_over);
@@ -552,7 +554,7 @@ impl ReactorCore {
         error.reported_except(summary)
     }
 
-    /// The source is not called any more.
+    /// Ends a source: it is not called any more.
     fn end_slot(&mut self, index: usize, ending: Ending, error: Option<&Error>) {
         let slot = &mut self.slots[index];
         if !slot.is_over {
@@ -568,7 +570,7 @@ impl ReactorCore {
         }
     }
 
-    /// Places what a connection that is over has left.
+    /// Places what an ended connection has left.
     fn finish_ending(&mut self, index: usize) -> Result<(), Full> {
         let Some((ending, before)) = self.slots[index].ending else {
             return Ok(());

@@ -1,4 +1,6 @@
-//! The thread of the reactor: the event queue, the clock, and when to sleep.
+//! The reactor's thread: the event queue, the clock, and when to sleep.
+//!
+//! Must not know: sinks, what a turn does.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,21 +15,21 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::Wake;
 use crate::time::Clock;
 
-/// How long the reactor sleeps at most while there is no room. It is woken much earlier; this is the
+/// Longest sleep of the reactor while there is no room. It is woken much earlier; this is the
 /// backstop that makes progress independent of any wake-up.
 const STALL_MAX: Duration = Duration::from_millis(10);
 
-/// How late a thread that slept may be awake, on a virtual machine that is not overloaded.
+/// How late a sleeping thread may wake up, on a virtual machine that is not overloaded.
 const AWAKE_LATE_MAX: Duration = Duration::from_micros(200);
 
-/// How long to sleep at most so as to be awake in time, the event queue taking whole milliseconds: the
+/// Returns the longest sleep that ends in time: the event queue takes whole milliseconds, and the
 /// rest is spun away.
 fn sleep_short_of(wait: Duration) -> Duration {
     let ms = wait.saturating_sub(AWAKE_LATE_MAX).as_millis();
     Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// What a reactor's thread works with, besides the reactor.
+/// What the reactor's thread works with, besides the reactor.
 pub(crate) struct ReactorShell {
     pub(crate) poll: Poll,
     pub(crate) clock: Clock,
@@ -49,7 +51,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
     } = shell;
     let mut events = Events::with_capacity(128);
     let control = Arc::clone(&core.control);
-    // A manual clock stands still: one would spin until a test moves it.
+    // A manual clock stands still: spinning would last until a test moves it.
     let low_latency = low_latency.filter(|_| !clock.is_manual());
     let mut spin_until = Duration::ZERO;
     while !control.abort.load(Ordering::Relaxed) {
@@ -71,7 +73,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
             Next::Sleep(wait) => wait,
             Next::Stalled(_) => {
                 wake.want();
-                // Once more after the announcement: what was given back in between wakes nobody.
+                // Once more after the announcement: what was returned in between wakes nobody.
                 let next = core.turn(clock.now());
                 publish_turn.has_cut();
                 match next {
@@ -83,7 +85,7 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
             }
             Next::Done => break,
         };
-        // A manual clock moves without telling anybody, so it is looked at often.
+        // A manual clock moves without waking anybody, so it is looked at often.
         let cap = if clock.is_manual() {
             Duration::from_millis(1)
         } else {

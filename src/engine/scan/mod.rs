@@ -1,12 +1,13 @@
-//! The door for files that are there: counted on all cores as one batch, without a reading thread.
+//! The door for regular files: all cores count them as one batch, without a reading thread.
 //!
 //! Promise: the batch holds every record of every file once, wherever the pieces begin and end; its
-//! ledger is checked like any other. Must not know: what is counted, what is published, batch intervals
-//! that pass meanwhile.
+//! ledger is checked like any other. Must not know: sinks, what is counted, batch times that pass
+//! meanwhile.
 //!
-//! A file is taken in pieces, by whichever worker is free. A record belongs to the piece in which it
-//! begins, so a worker skips to the first record that begins in its piece and reads beyond it to the end
-//! of the last one. Both neighbours find the boundary in the bytes alone and agree without a word:
+//! A file is taken in pieces, by whichever worker is free. A record belongs to the piece in which
+//! it begins, so a worker skips to the first record that begins in its piece, and reads beyond the
+//! piece to the end of the last one. Both neighbours find the boundary in the bytes alone, without
+//! talking:
 //!
 //! ```text
 //!   piece k                      piece k + 1
@@ -14,11 +15,11 @@
 //!                    └───────── read by the worker of k ──────────┘
 //! ```
 //!
-//! A compressed file, one in UTF-16 and a pipe are one piece, which one worker reads. Where others have nothing to do, it
-//! lends them its blocks, and they count them (`steal`).
+//! A compressed file, a file in UTF-16 and a pipe are each one piece, which one worker reads. If
+//! other workers are idle, it lends them its blocks to count (`steal`).
 //!
-//! A worker reads into a block of its own, through the same framer and the same stages that the shards
-//! have. At the end it hands its tables over like a shard, and whoever is last cuts the batch.
+//! A worker reads into a block of its own, through the same framer and the same stages as a shard.
+//! At the end it hands over its tables like a shard, and the last worker cuts the batch.
 
 mod queue;
 mod steal;
@@ -58,8 +59,8 @@ pub(crate) struct FilesOf {
     pub(crate) files: Files,
 }
 
-/// Starts the threads that count `sets` and publish their one batch. `blueprint.framers` and its decoders are
-/// not looked at: each worker has a framer for each stream.
+/// Starts the threads that count `sets` and publish their one batch. The framers and decoders of
+/// `blueprint` are ignored: each worker has a framer for each stream.
 ///
 /// # Errors
 ///
@@ -79,7 +80,8 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     let decoders: DecoderCounts = sets.iter().map(|set| set.files.all_decoders()).sum();
     let has_whole = sets.iter().any(|set| set.files.has_whole());
     let (mut queue, piece_count) = ScanQueue::new(sets);
-    // Nobody reads for the others, so there is one for each core; one more than pieces would only start.
+    // No thread only reads, so there is a worker for each core; with more workers than pieces, some
+    // would have nothing to do.
     let worker_count = config.workers.unwrap_or_else(sys::core_count);
     let worker_count = worker_count.min(piece_count).clamp(1, SHARDS_MAX);
     let decoders = decoders.at_most(worker_count);
@@ -95,7 +97,7 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
         shards: worker_count,
         // There is one batch, so the tables that would be filled next stay empty.
         sets: 1,
-        // One for each framer, and what is lent.
+        // One for each framer, and those that are lent.
         blocks: worker_count * stream_count + lent,
         framers: worker_count * stream_count,
         threads: worker_count + 1,
@@ -112,7 +114,8 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
         workers.push(ScanWorker::new(core, framers.collect(), blocks.collect()));
         sealed_ins.push(sealed_in);
     }
-    // The publisher waits for one in every batch, and for the others by the epoch's header.
+    // The publisher waits for one of them in every batch, and for the others as the epoch's header
+    // says.
     let first = sealed_ins.pop().expect("there is at least one worker");
     let (header_sender, headers) = header_channel(stream_count, 1);
     let inbox = Inbox {
@@ -160,11 +163,11 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     Ok(runtime)
 }
 
-/// What the last worker does.
+/// What the last worker needs to cut the batch.
 struct FinishBarrier {
-    /// Workers that are not done.
+    /// Workers that have not finished.
     left: usize,
-    /// Of each stream what the others have read.
+    /// What the others have read of each stream.
     intakes: Vec<Intake>,
     trouble: Trouble,
     file_count: usize,
@@ -175,7 +178,7 @@ struct FinishBarrier {
 }
 
 impl FinishBarrier {
-    /// Every worker has handed its tables over.
+    /// Cuts the batch: every worker has handed over its tables.
     fn cut(&mut self, control: &Control) {
         if let Some(error) = std::mem::take(&mut self.trouble).into_error(self.file_count) {
             control.report_at_end(error);
@@ -207,7 +210,7 @@ struct ScanPool {
 }
 
 impl ScanPool {
-    /// Works until there is nothing more to do or a stop was asked for. The body of `mt-files-N`.
+    /// Works until nothing is left to do or a stop was requested. The body of `mt-files-N`.
     fn run(&self, worker: &mut ScanWorker) {
         while !self.control.is_stopping()
             && let Some(chunk) = self.queue.take(&self.lending)
@@ -217,7 +220,7 @@ impl ScanPool {
         // Also after a stop: what was read is counted.
         self.lending
             .help(|block, stream| worker.core.count(block, stream));
-        // What is cut at once would not be published: the publisher is told to end.
+        // After an immediate stop nothing would be published: the publisher is told to end.
         if self.control.requested() == Some(Stop::Immediate) {
             return;
         }
@@ -236,7 +239,8 @@ impl ScanPool {
         }
     }
 
-    /// Of each set once, as for a source: `intakes` is what was read of each stream.
+    /// Reports oversize tokens once for each set, as for a source; `intakes` is what was read of
+    /// each stream.
     fn report_oversize(&self, intakes: &[Intake]) {
         for set in &self.queue.sets {
             if intakes[set.stream.0].oversize_tokens > 0 {
@@ -299,7 +303,7 @@ impl ScanPool {
         };
         let outcome = match opened {
             Ok(Opened::Regular(regular)) => {
-                // It is soon over: nobody is to wait for it.
+                // It is read in a moment: nobody has to wait for it.
                 place.lending = None;
                 drop(reading);
                 let Regular {
@@ -333,7 +337,7 @@ impl ScanPool {
         }
     }
 
-    /// The end of a file that had so many `bytes` came sooner than it should have.
+    /// Reports a file of `bytes` bytes whose end came too soon.
     #[cold]
     fn shorter(&self, set: usize, entry: &Entry, file: &File, bytes: u64) {
         let set = &self.queue.sets[set];
@@ -343,7 +347,7 @@ impl ScanPool {
         (self.notices).report(Notice::new(&set.name, entry.shorter(file)));
     }
 
-    /// A file could not be read, or not to its end.
+    /// Reports a file that could not be read, or not to its end.
     #[cold]
     fn failed(&self, set: usize, entry: &Entry, cause: &io::Error) {
         self.finish().trouble.add(&entry.path, cause);

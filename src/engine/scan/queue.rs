@@ -1,7 +1,7 @@
-//! What there is to do, and who does it: whoever asks next.
+//! What there is to read, for whichever worker asks next.
 //!
-//! Promise: every byte of every file is in one task; a file is opened once, whoever reads it. Must not
-//! know: records, threads.
+//! Promise: every byte of every file is in one chunk; a file is opened once, whoever reads it. Must
+//! not know: threads, records.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::id::StreamId;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::source::file::files::{Entry, Opened, Progress, Regular};
 
-/// What there is to do.
+/// The files and pieces that no worker has taken.
 pub(super) struct ScanQueue {
     pub(super) sets: Vec<InputSet>,
     /// log2 of the largest window of a decoder.
@@ -33,9 +33,9 @@ pub(super) struct InputSet {
     piece_bytes: u64,
 }
 
-/// What was not begun.
+/// What no worker has begun.
 struct Cursor {
-    /// With the number of their set.
+    /// Each with the number of its set.
     entries: VecDeque<(usize, Entry)>,
     /// The file that is being taken in pieces, and where the next one begins.
     current: Option<(usize, Arc<SharedFile>, u64)>,
@@ -46,25 +46,26 @@ pub(super) struct SharedFile {
     pub(super) entry: Entry,
     pub(super) file: File,
     pub(super) bytes: u64,
-    /// Bytes of the mark in front of the text.
+    /// Bytes of the byte order mark before the text.
     pub(super) mark_bytes: usize,
-    /// It could not be read, which was told.
+    /// It could not be read, which was reported.
     pub(super) has_failed: AtomicBool,
-    /// It became shorter, which was told.
+    /// It became shorter, which was reported.
     pub(super) is_shorter: AtomicBool,
 }
 
-/// Something for one worker.
+/// Work for one worker.
 pub(super) enum Chunk<'a> {
-    /// A file that was not opened: opening it needs nobody else.
+    /// A file that was not opened: opening it concerns nobody else.
     Entry(usize, Entry, ReaderGuard<'a>),
-    /// A file that can only be read from its beginning to its end, or cannot be opened.
+    /// A file that can only be read from beginning to end, or cannot be opened.
     Whole(usize, Entry, io::Result<Opened>, ReaderGuard<'a>),
     Piece(usize, Arc<SharedFile>, Range<u64>),
 }
 
 impl ScanQueue {
-    /// With about how many pieces it is: that many workers have something to do.
+    /// Returns the queue and about how many chunks it holds: that many workers have something to
+    /// do.
     pub(super) fn new(sets: Vec<FilesOf>) -> (Self, usize) {
         let (mut all, mut entries) = (Vec::new(), VecDeque::new());
         let mut piece_count = 0;
@@ -98,13 +99,13 @@ impl ScanQueue {
         (work, piece_count)
     }
 
-    /// Decoders have windows of at most 2 to the power of `window_log_max`.
+    /// Limits the windows of decoders to 2 to the power of `window_log_max`.
     pub(super) fn limit_windows(&mut self, window_log_max: u32) {
         self.window_log_max = window_log_max;
     }
 
-    /// The next thing to do, if there is one. What only one worker can read is announced in `share` before
-    /// anybody else finds out that there is nothing more.
+    /// Returns the next chunk, if there is one. What only one worker can read is announced in
+    /// `share` before another worker finds the queue empty.
     pub(super) fn take<'a>(&self, share: &'a StealQueue) -> Option<Chunk<'a>> {
         let mut cursor = lock(&self.cursor);
         if let Some((set, shared, at)) = &mut cursor.current {
@@ -128,7 +129,7 @@ impl ScanQueue {
         if entry.bytes <= *piece_bytes {
             return Some(Chunk::Entry(set, entry, share.begin()));
         }
-        // Opened under the lock: the others are to find its pieces.
+        // Opened under the lock, so that the others find its pieces.
         match entry.open(self.window_log_max) {
             Ok(Opened::Regular(Regular {
                 file,

@@ -1,17 +1,19 @@
-//! Blocks of what only one worker can read, for the workers that have nothing to do.
+//! Blocks of input that only one worker can read, lent to idle workers.
 //!
-//! Promise: every block that is lent is counted once; there are no more than were allowed, and they are
-//! used again; who reads never waits for who counts. Must not know: files, decoders, what is counted.
+//! Promise: every lent block is counted once; there are no more than were allowed, and they are
+//! reused; the reader never waits for those who count. Must not know: files, decoders, what is
+//! counted.
 //!
 //! ```text
 //!   reads ──▶ cut ──▶ lent, while somebody is idle ──▶ [ full ] ──▶ counted by an idle worker
 //!                └──▶ else counted by the one who reads        ◀── [ empty ] ──┘
 //! ```
 //!
-//! With more files than workers nobody is idle, and nothing passes through here. With fewer the one who reads
-//! is kept at reading for as long as the others keep up, and counts as well when they do not. Blocks wait in
-//! some number, so that a helper that has lost its core for a moment does not make a counter of the only
-//! reader: it could not make up for what it did not read, and there would be one more full table to merge.
+//! With more files than workers nobody is idle, and nothing passes through here. With fewer, the
+//! reader only reads for as long as the others keep up, and counts as well when they do not.
+//! Several blocks may wait, so that a helper that loses its core for a moment does not make the
+//! only reader count: the reader could not make up for what it did not read, and there would be one
+//! more full table to merge.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,12 +23,12 @@ use crate::id::StreamId;
 use crate::limits::BLOCKS_PER_RING;
 use crate::ring::arena::{Arena, Block};
 
-/// Blocks that `workers` may lend each other: as many for each helper as a shard has.
+/// Returns how many blocks `workers` may lend each other: as many for each helper as a shard has.
 pub(super) fn lent_blocks(workers: usize) -> usize {
     (workers - 1) * BLOCKS_PER_RING
 }
 
-/// See the module.
+/// The blocks that are lent, and who reads and counts.
 pub(super) struct StealQueue {
     state: Mutex<LentBlocks>,
     changed: Condvar,
@@ -34,7 +36,7 @@ pub(super) struct StealQueue {
 
 struct LentBlocks {
     arena: Arena,
-    /// Blocks that were not taken out of the arena yet: where all files are plain they never are.
+    /// Blocks not yet taken out of the arena: where all files are plain they never are.
     uncarved: usize,
     empty: Vec<Block>,
     /// With the numbers of their streams.
@@ -45,7 +47,7 @@ struct LentBlocks {
     helpers: usize,
 }
 
-/// Somebody reads what others may count: they wait for it until this is dropped.
+/// A worker that reads what others may count: they wait for more until this is dropped.
 pub(super) struct ReaderGuard<'a>(&'a StealQueue);
 
 impl StealQueue {
@@ -68,14 +70,14 @@ impl StealQueue {
         lock(&self.state)
     }
 
-    /// One more worker begins to read.
+    /// Announces one more reader.
     pub(super) fn begin(&self) -> ReaderGuard<'_> {
         self.state().readers += 1;
         ReaderGuard(self)
     }
 
-    /// Has somebody who is idle count `block`, and gives an empty one for it; or gives it back, where nobody
-    /// would come to it soon.
+    /// Lends `block` to an idle worker and returns an empty one for it, or returns `block` if
+    /// nobody would count it soon.
     pub(super) fn lend(&self, block: Block, stream: StreamId) -> Result<Block, Block> {
         let mut state = self.state();
         if state.full.len() >= BLOCKS_PER_RING * state.helpers {
@@ -95,7 +97,7 @@ impl StealQueue {
         Ok(empty)
     }
 
-    /// Has `count` count what is lent, until nobody reads any more and nothing is left.
+    /// Calls `count` with lent blocks until nobody reads any more and none is left.
     pub(super) fn help(&self, mut count: impl FnMut(&Block, StreamId)) {
         let mut state = self.state();
         state.helpers += 1;

@@ -1,7 +1,7 @@
 //! What one worker does with a piece of a file.
 //!
-//! Promise: a piece is the records that begin in it, found in the bytes alone; nothing of a piece is held
-//! when it is over. Must not know: other pieces, who took them, how the batch ends.
+//! Promise: a piece is the records that begin in it, found in the bytes alone; nothing of a piece
+//! is held once it is finished. Must not know: sinks, other pieces, how the batch ends.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -24,19 +24,19 @@ use crate::source::file::files::{Packed, has_shrunk, input_cause};
 use crate::source::file::stdin::Input;
 use crate::source::{Fill, Port, Source};
 
-/// Bytes read at once where the end of one record is looked for.
+/// Bytes read at once when looking for the end of one record.
 const PROBE_BYTES: usize = 4096;
 
-/// How often a worker looks whether a pipe has something, and whether it is to stop waiting.
+/// How often a worker checks whether a pipe has something, and whether to stop waiting.
 const PIPE_POLL: Duration = Duration::from_millis(5);
 
-/// Where a piece is from, and who may stop it.
+/// Where a piece comes from, and who may stop it.
 pub(super) struct ScanPlace<'a> {
     pub(super) set: &'a InputSet,
     pub(super) control: &'a Control,
     /// Where others may count what is read, if they may.
     pub(super) lending: Option<&'a StealQueue>,
-    /// Set when the file's end came sooner than it should have.
+    /// Set when the file's end came too soon.
     pub(super) is_shorter: Cell<bool>,
 }
 
@@ -45,7 +45,7 @@ impl ScanPlace<'_> {
         self.control.is_stopping()
     }
 
-    /// `count` bytes were read of a file of so many `bytes`, where they are known.
+    /// Counts `count` bytes as read of a file of `bytes` bytes, if that is known.
     fn read(&self, count: usize, bytes: Option<u64>) {
         self.set.progress.add_read(count);
         if bytes.is_none() {
@@ -54,7 +54,7 @@ impl ScanPlace<'_> {
     }
 }
 
-/// What a worker counts with.
+/// What one worker counts with.
 pub(super) struct ScanWorker {
     pub(super) core: ShardCore,
     /// One for each stream; each holds a block or has left one here.
@@ -64,7 +64,8 @@ pub(super) struct ScanWorker {
 }
 
 impl ScanWorker {
-    /// A worker that counts with `core` what comes through `framers`. There are as many blocks as framers.
+    /// A worker that counts with `core` what comes through `framers`. There are as many blocks as
+    /// framers.
     pub(super) fn new(core: ShardCore, framers: Vec<Framer>, blocks: Vec<Block>) -> Self {
         ScanWorker {
             core,
@@ -74,13 +75,13 @@ impl ScanWorker {
         }
     }
 
-    /// Counts the records that begin in `range` of `file`, which has a mark of `mark_bytes` bytes in front of its text
-    /// and is `bytes` long or of unknown length.
+    /// Counts the records that begin in `range` of `file`, which has a byte order mark of
+    /// `mark_bytes` bytes and is `bytes` bytes long, if that is known.
     ///
     /// # Errors
     ///
-    /// What the system says of a read. What was read before it is counted, the record it stopped in
-    /// is not.
+    /// The system's error when reading. What was read before it is counted, except the record it
+    /// stopped in.
     pub(super) fn piece(
         &mut self,
         place: &ScanPlace<'_>,
@@ -94,7 +95,7 @@ impl ScanWorker {
         outcome.map(drop)
     }
 
-    /// Gives how the last record ends, if its end was not found.
+    /// Returns how the last record ends, if its end was not found.
     fn read_piece(
         &mut self,
         place: &ScanPlace<'_>,
@@ -110,7 +111,8 @@ impl ScanWorker {
                 None => return Ok(Ending::Clean),
             }
         } else {
-            // The first record begins behind the mark, and in the first piece, however short that is.
+            // The first record begins behind the mark, and in the first piece, however short that
+            // is.
             at = mark_bytes as u64;
             self.framers[stream.0].skipped(mark_bytes);
             place.read(mark_bytes, bytes);
@@ -125,11 +127,12 @@ impl ScanWorker {
             }
             let room = match end {
                 Some(end) => end.saturating_sub(at),
-                // The last record ends soon behind the piece, as a rule.
+                // The last record usually ends soon after the piece.
                 None if at < range.end => range.end - at + PROBE_BYTES as u64,
                 None => u64::MAX,
             };
-            // Behind the end that the file had when it was opened nothing is read, also if it grows.
+            // Nothing is read behind the end that the file had when it was opened, even if it
+            // grows.
             let room = room.min(file_end.saturating_sub(at));
             if room == 0 {
                 break;
@@ -140,7 +143,7 @@ impl ScanWorker {
             if count == 0 {
                 if let Some(bytes) = bytes {
                     if has_shrunk(file, bytes) {
-                        // The file was cut, and so was what is held of a line.
+                        // The file was cut, and so was the line that is held.
                         place.is_shorter.set(true);
                         return Ok(Ending::Reset);
                     }
@@ -172,8 +175,8 @@ impl ScanWorker {
         Ok(Ending::Clean)
     }
 
-    /// Where the first record that begins in `range` does so; the range does not begin with the file.
-    /// No more than the range is looked at: behind it, others look.
+    /// Returns where the first record that begins in `range` begins; the range does not begin with
+    /// the file. Looks at no more than the range: behind it, others look.
     fn record_start(
         &mut self,
         place: &ScanPlace<'_>,
@@ -181,7 +184,7 @@ impl ScanWorker {
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
         let line_ends = self.framers[place.set.stream.0].delimiters().line_ends;
-        // The byte before the range, if it ends a record, and all but its last one.
+        // From the byte before the range, which may end a record, to the last but one of the range.
         let (mut at, last) = (range.start - 1, range.end - 1);
         while at < last {
             let room = self
@@ -206,12 +209,12 @@ impl ScanWorker {
         Ok(None)
     }
 
-    /// Reads a file that has to be decoded to its end, and counts what is in it where nobody else does.
+    /// Decodes a file to its end, and counts what no other worker counts.
     ///
     /// # Errors
     ///
-    /// What the system says of a read, and the decoder of the bytes. What came before is counted, the
-    /// record it stopped in is not.
+    /// The system's error when reading, or the decoder's. What came before is counted, except the
+    /// record it stopped in.
     pub(super) fn packed(&mut self, place: &ScanPlace<'_>, mut packed: Packed) -> io::Result<()> {
         let stream = place.set.stream;
         let mut outcome = Ok(Ending::Reset);
@@ -234,7 +237,7 @@ impl ScanWorker {
         outcome.map(drop)
     }
 
-    /// Reads a pipe or a device to its end, and counts what comes out of it where nobody else does.
+    /// Reads a pipe or a device to its end, and counts what no other worker counts.
     pub(super) fn stream(&mut self, place: &ScanPlace<'_>, mut input: Input) -> io::Result<()> {
         let stream = place.set.stream;
         input.watch(&Port::detached());
@@ -245,7 +248,7 @@ impl ScanWorker {
             match filled {
                 Fill::Bytes(count) => self.framers[stream.0].filled(count),
                 Fill::Skipped(count) => self.framers[stream.0].skipped(count),
-                // Compressed bytes, and nothing came out of them yet.
+                // Compressed bytes of which nothing has come out yet.
                 Fill::Pending(Some(_)) => {}
                 // An immediate stop unparks.
                 Fill::Pending(None) => thread::park_timeout(PIPE_POLL),
@@ -260,7 +263,7 @@ impl ScanWorker {
         Ok(())
     }
 
-    /// The framer of the place's stream, and where its blocks go.
+    /// Returns the framer of the piece's stream, and where its blocks go.
     fn framer<'a>(&'a mut self, place: &ScanPlace<'a>) -> (&'a mut Framer, WorkerPort<'a>) {
         let stream = place.set.stream;
         let port = WorkerPort {
@@ -307,7 +310,7 @@ impl BlockPort for WorkerPort<'_> {
         let Some(mut block) = framer.cut() else {
             return Ok(false);
         };
-        // One that outgrew the arena is more memory than there is for those that wait.
+        // A block that outgrew the arena is more memory than there is for blocks that wait.
         if let Some(lending) = self.lending.filter(|_| !block.is_spilled()) {
             match lending.lend(block, self.stream) {
                 Ok(empty) => {
@@ -324,13 +327,13 @@ impl BlockPort for WorkerPort<'_> {
     }
 }
 
-/// Whether the byte there is a `\n`.
+/// Returns `true` if the byte at `at` is `\n`.
 fn is_line_feed(file: &File, at: u64) -> io::Result<bool> {
     let mut next = [0];
     Ok(read_at(file, &mut next, at)? == 1 && next[0] == b'\n')
 }
 
-/// Reads at a place; an interrupted read is made again.
+/// Reads at `at`; an interrupted read is repeated.
 fn read_at(file: &File, buf: &mut [u8], at: u64) -> io::Result<usize> {
     loop {
         match file.read_at(buf, at) {

@@ -1,17 +1,17 @@
 //! The only bridge from a source to a ring, and the only code that cuts at record ends.
 //!
-//! Promise: every block it gives away ends with a record end (or, inside a record that is longer than
-//! the limit, with another delimiter), no byte is lost or doubled, and what is left of a line waits for
-//! its end. Must not know: protocols, tokens, threads, time.
+//! Promise: every block ends with a record end (or, inside a record that is longer than the limit,
+//! with another delimiter); no byte is lost or doubled; an incomplete last line is carried over to
+//! the next block. Must not know: sources, threads, the clock, tokens.
 //!
 //! ```text
 //!   read into ──▶ [ carried tail | new bytes … \n | unfinished ]
 //!                  └────────── block, given away ──┘└─ carried ─┘
 //! ```
 //!
-//! Where [`LineEnds`] say so, a `\r` ends a record at once; if the very next byte, in whatever read it comes, is `\n`, it belongs to
-//! that end. When a cut falls between the two, the framer takes the `\n` off the next block's front, so a
-//! shard never needs its neighbour.
+//! If [`LineEnds`] say so, a `\r` ends a record at once. If the very next byte is `\n`, in whatever
+//! read it comes, it belongs to that end. When a cut falls between the two, the framer takes the
+//! `\n` off the front of the next block, so a shard never needs its neighbour.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -21,7 +21,7 @@ use crate::limits::READ_SHARE_MIN;
 use crate::ring::arena::Block;
 use crate::split::{Delimiters, LineEnds, Rule};
 
-/// One connection's bytes on their way into blocks.
+/// Turns the bytes of one connection into blocks of whole records.
 pub(crate) struct Framer {
     delimiters: Delimiters,
     record_bytes_max: usize,
@@ -29,11 +29,11 @@ pub(crate) struct Framer {
     block: Option<Block>,
     /// The unfinished line behind the last cut, when no block is being filled.
     carry: Vec<u8>,
-    /// Bytes at the front of the block in which there is no record end, as far as was looked.
+    /// Bytes at the front of the block that were searched and hold no record end.
     scanned: usize,
     /// The byte before the next one was a `\r` that ended a record.
     skip_line_feed: bool,
-    /// The record at the front was longer than the limit, and its beginning has been given away.
+    /// The record at the front was longer than the limit, and its beginning is in an earlier block.
     mid_record: bool,
     /// Inside a token that was longer than the limit: dropping up to the next delimiter.
     mid_oversize: bool,
@@ -44,12 +44,13 @@ pub(crate) struct Framer {
 
 /// Where a framer gets empty blocks, and where its complete records go.
 pub(crate) trait BlockPort {
-    /// Returned while there is no room; [`Infallible`](std::convert::Infallible) where there always is.
+    /// Returned while there is no room; [`Infallible`](std::convert::Infallible) where there always
+    /// is.
     type Full;
     /// Returns an empty block to fill.
     fn take_empty(&mut self) -> Block;
-    /// Takes the complete records out of `framer` by [`Framer::cut`] and has them counted. Returns `true`
-    /// if there were any.
+    /// Takes the complete records out of `framer` by [`Framer::cut`] and has them counted. Returns
+    /// `true` if there were any.
     fn place(&mut self, framer: &mut Framer) -> Result<bool, Self::Full>;
 }
 
@@ -63,8 +64,8 @@ pub(crate) enum Ending {
 }
 
 impl Framer {
-    /// A framer of a stream whose records end as `line_ends` says. Where a record is longer than
-    /// `record_bytes_max` it may be cut at the delimiters of `rule`.
+    /// A framer of a stream whose records end as `line_ends` says. A record that is longer than
+    /// `record_bytes_max` may be cut at the delimiters of `rule`.
     pub(crate) fn new(rule: Rule, line_ends: LineEnds, record_bytes_max: usize) -> Self {
         Framer {
             delimiters: Delimiters { rule, line_ends },
@@ -80,12 +81,13 @@ impl Framer {
         }
     }
 
-    /// Where records that are too long may be cut.
+    /// Returns where records that are too long may be cut.
     pub(crate) fn delimiters(&self) -> Delimiters {
         self.delimiters
     }
 
-    /// Returns the memory to read into: never empty. Complete records go to `port` to make room.
+    /// Returns the memory to read into, which is never empty. Complete records go to `port` to make
+    /// room.
     ///
     /// # Errors
     ///
@@ -144,12 +146,12 @@ impl Framer {
         self.block.is_some()
     }
 
-    /// Whether the block being filled outgrew the arena.
+    /// Returns `true` if the block being filled outgrew the arena.
     pub(crate) fn is_spilled(&self) -> bool {
         self.block.as_ref().is_some_and(Block::is_spilled)
     }
 
-    /// Bytes received that were not given away.
+    /// Returns the number of bytes received that are in no finished block.
     pub(crate) fn held_bytes(&self) -> usize {
         self.carry.len() + self.block.as_ref().map_or(0, |block| block.bytes().len())
     }
@@ -160,11 +162,12 @@ impl Framer {
             self.block.is_none() && block.filled() == 0,
             "one block at a time, and an empty one"
         );
-        // One byte more than carried must fit, or nothing could be read.
+        // One byte more than is carried must fit, or nothing could be read.
         let carried = self.carry.len();
         if carried >= block.capacity() {
-            // Never far past the limit: a token that fits is within the limit then. What is carried may be longer
-            // by a `\r` that the next byte decides about, or by the end of a record that was complete without one.
+            // Never far past the limit, because a token that fits is within the limit. What is
+            // carried may be longer by a `\r` that the next byte decides about, or by the end of a
+            // record that was complete without one.
             let larger = (carried * 2).min(self.record_bytes_max + 1);
             block.spill_to(larger.max(carried + 1));
         }
@@ -178,7 +181,7 @@ impl Framer {
         self.block = Some(block);
     }
 
-    /// The first `count` bytes of `space` were read.
+    /// Takes the first `count` bytes of `space` as read.
     pub(crate) fn filled(&mut self, count: usize) {
         let block = self.block.as_mut().expect("`space` was asked");
         let at = block.filled();
@@ -202,14 +205,14 @@ impl Framer {
         }
     }
 
-    /// `count` bytes were received that are no content, and are not in `space`.
+    /// Counts `count` bytes that were received, are no content, and are not in `space`.
     pub(crate) fn skipped(&mut self, count: usize) {
         self.intake.bytes_read += count as u64;
         self.intake.bytes_skipped += count as u64;
     }
 
-    /// Cuts at the last record end. Gives the block up to there away, if it has one, and carries the
-    /// rest; a full block without a record end is made larger, up to the record limit.
+    /// Cuts at the last record end. Returns the block up to there, if there is one, and carries the
+    /// rest; a full block without a record end is enlarged, up to the record limit.
     pub(crate) fn cut(&mut self) -> Option<Block> {
         let block = self.block.as_mut()?;
         let filled = block.filled();
@@ -232,7 +235,7 @@ impl Framer {
         }
     }
 
-    /// Gives the first `end` bytes away and carries the rest.
+    /// Returns a block of the first `end` bytes and carries the rest.
     fn give_away(&mut self, end: usize) -> Block {
         let mut block = self.block.take().expect("the caller looked into it");
         let offset = block.filled() - block.bytes().len();
@@ -245,7 +248,7 @@ impl Framer {
         block
     }
 
-    /// A full block, and the record in it is not complete.
+    /// Handles a full block in which the record is not complete.
     #[cold]
     fn outgrow_cold(&mut self) -> Option<Block> {
         let (max, delimiters) = (self.record_bytes_max, self.delimiters);
@@ -253,7 +256,8 @@ impl Framer {
         let held = block.bytes().len();
         // The next byte decides whether a `\r` at the end is part of the record.
         let too_long = delimiters.content_len(block.bytes(), b"") > max;
-        // The record is longer than the limit, now or since long: its complete tokens go as they are.
+        // The record is longer than the limit, and may have been for long: its complete tokens go
+        // as they are.
         if (too_long || self.mid_record)
             && let Some(last) = delimiters.rfind(&block.bytes()[..held.min(max + 1)])
         {
@@ -272,7 +276,7 @@ impl Framer {
         None
     }
 
-    /// Drops the rest of an oversize token, and its delimiter with it.
+    /// Drops the rest of an oversize token, including its delimiter.
     #[cold]
     fn drop_to_delimiter_cold(&mut self) {
         let block = self.block.as_mut().expect("`filled` has a block");
@@ -306,14 +310,14 @@ impl Framer {
         self.scanned = 0;
     }
 
-    /// Ends an unterminated last line as `ending` says; nothing else is held any more. The line is
-    /// complete then, in the block or carried.
+    /// Ends an unterminated last line as `ending` says; the framer holds nothing else. The line is
+    /// then complete, in the block or carried.
     fn end(&mut self, ending: Ending) {
         if ending == Ending::Clean {
             self.drop_undecided();
         }
         let held = self.held_bytes();
-        // A record whose beginning was given away has a last token, even an empty one.
+        // A record whose beginning is in an earlier block has a last token, even an empty one.
         let unterminated = held > 0 || self.mid_record;
         if self.mid_oversize {
             match ending {
@@ -346,12 +350,13 @@ impl Framer {
         }
         self.mid_oversize = false;
         self.mid_record = false;
-        // An ended line leaves its `\n` in the block, which `cut` finds; a `\r` was cut behind before.
+        // An ended line leaves its `\n` in the block, which `cut` finds; a `\r` was cut behind
+        // before.
         self.skip_line_feed = false;
     }
 
-    /// The connection ended cleanly: a `\r` at the end, which the next byte would have decided about, is content.
-    /// Drops a token that is too long with it.
+    /// Drops a token that is too long at the clean end of a connection: a `\r` at the end, which
+    /// the next byte would have decided about, is content.
     fn drop_undecided(&mut self) {
         let unfinished = match &self.block {
             Some(block) => block.bytes(),
@@ -371,12 +376,12 @@ impl Framer {
         self.scanned = 0;
     }
 
-    /// Returns `true` if a carried line is complete, because its connection ended: it needs a block.
+    /// Returns `true` if a carried line is complete because its connection ended: it needs a block.
     fn carries_record(&self) -> bool {
         self.carry.last() == Some(&self.delimiters.line_ends.terminator())
     }
 
-    /// What has been read and done so far.
+    /// Returns what has been read and done so far.
     pub(crate) fn intake(&self) -> Intake {
         Intake {
             bytes_carried: self.held_bytes() as u64,
