@@ -103,7 +103,7 @@ fn share(criterion: &mut Criterion) {
             let _ = sender.send((batch.stats().tokens, batch.stats().processing));
         });
         let mut engine = engine.expect("the engine starts");
-        let mut input = engine.input().expect("one input");
+        let mut input = engine.writer().expect("one input");
         let mut time_ms = 0;
         let mut once = || {
             let start = Instant::now();

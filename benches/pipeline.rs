@@ -197,7 +197,7 @@ fn engine(
         let _ = batches_in.send((batch.stats().tokens, content.unwrap_or_default()));
     });
     let mut engine = started.expect("the engine starts");
-    let mut input = engine.input().expect("one input");
+    let mut input = engine.writer().expect("one input");
     let mut time_ms = 0;
     let mut once = |batches: &Receiver<(u64, Content)>| {
         input.write_all(&corpus.bytes).expect("the engine runs");

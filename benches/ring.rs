@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::Throughput;
-use microtally::internals::{Arena, Block, Parcel, Reader, StreamId, Wake, Writer, ring};
+use microtally::internals::{Arena, Block, BlockReader, BlockWriter, Parcel, StreamId, Wake, ring};
 use microtally::limits::{BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, SPINS_BEFORE_PARK};
 
 const NUMBER_BYTES: usize = size_of::<u64>();
@@ -72,7 +72,7 @@ fn hand_over(count: u64, content: &[u8]) -> Duration {
 }
 
 /// The writing end has nothing to fill: it waits as the engine's reading side does.
-fn wait_for_empty(writer: &mut Writer<()>, wake: &Wake) -> Block {
+fn wait_for_empty(writer: &mut BlockWriter<()>, wake: &Wake) -> Block {
     loop {
         for _ in 0..SPINS_BEFORE_PARK {
             if let Some(block) = writer.take_empty() {
@@ -89,7 +89,7 @@ fn wait_for_empty(writer: &mut Writer<()>, wake: &Wake) -> Block {
 }
 
 /// Reads every block until the mark comes, and gives their number.
-fn read_all(mut reader: Reader<()>, body_sum: u64) -> u64 {
+fn read_all(mut reader: BlockReader<()>, body_sum: u64) -> u64 {
     reader.attach();
     let mut count: u64 = 0;
     let mut idle_turns = 0;

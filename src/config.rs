@@ -214,7 +214,7 @@ impl Config {
     /// let mut engine = Engine::builder(Rule::Split(b' '))
     ///     .config(Config::default().low_latency(Duration::ZERO))
     ///     .start(|batch| println!("{} keys", batch.len()))?;
-    /// let mut input = engine.input().expect("there is one input unless more are asked for");
+    /// let mut input = engine.writer().expect("there is one writer unless more are asked for");
     /// input.write_all(b"the cat\nthe dog\n")?;
     /// engine.cut(BatchTime::from_millis(1))?; // Prints, on this thread.
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -50,7 +50,7 @@
 //!
 //! Eleven steps, in this order; `tests/layering.rs` checks that they exist:
 //! `engine::reactor::shell::run` → `source::Source::fill` → `intake::framer::Framer::cut` →
-//! `ring::Writer::push_block` → `ring::Reader::pop` → `split::Splitter::visit` → `shard::pack::pack_for` →
+//! `ring::BlockWriter::push_block` → `ring::BlockReader::pop` → `split::Splitter::visit` → `shard::pack::pack_for` →
 //! `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap` → `engine::publisher::Publisher::step` →
 //! `sink::Sink::emit`.
 //!
@@ -166,7 +166,7 @@ pub use crate::batch::ranking::{Ranked, Ranking};
 pub use crate::batch::{Batch, BatchStats, Value};
 pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
-pub use crate::engine::push::{Engine, EngineBuilder, Finished, Input};
+pub use crate::engine::push::{Engine, EngineBuilder, Finished, Writer};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::notice::{LooksLike, Notice, NoticeKind};
 pub use crate::repr::Repr;
@@ -210,7 +210,7 @@ pub mod internals {
     pub use crate::id::StreamId;
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
-    pub use crate::ring::{Parcel, Reader, Wake, Writer, ring};
+    pub use crate::ring::{BlockReader, BlockWriter, Parcel, Wake, ring};
     pub use crate::shard::alone::SoloPipeline;
     #[cfg(feature = "compress")]
     pub use crate::source::codec::decode::decoded;
@@ -230,7 +230,7 @@ const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_sent::<Engine>();
     is_sent::<EngineBuilder>();
-    is_sent::<Input>();
+    is_sent::<Writer>();
     is_sent::<RunningContext>();
     is_sent::<StreamingContext>();
     is_sent::<Tally>();

@@ -53,7 +53,7 @@ fn engine(mode: &str, config: Config) {
         .config(config)
         .start(|_| ())
         .expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     let text = b"some words on a line\n".repeat(50_000);
     input.write_all(&text).expect("the engine runs");
     engine

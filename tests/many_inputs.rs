@@ -19,10 +19,10 @@ fn a_thousand_silent_inputs_take_little_and_all_of_them_may_speak() {
     let before = resident_bytes();
     let engine = Engine::builder(Rule::Split(b' '))
         .config(Config::default().workers(1).pin(false))
-        .inputs(1024)
+        .writers(1024)
         .start(|_| ());
     let mut engine = engine.expect("the settings are good");
-    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.input()).collect();
+    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
     assert_eq!(inputs.len(), 1024);
     inputs[1000].write_all(b"one\n").expect("the engine runs");
     engine

@@ -42,7 +42,7 @@ fn case_15_the_peak_is_the_limit_and_64_mib_at_most() {
                 assert_eq!(batch.top(usize::MAX).len(), batch.len());
             });
         let mut engine = engine.expect("the settings are good");
-        let mut input = engine.input().expect("there is one");
+        let mut input = engine.writer().expect("there is one");
         let mut text = Vec::new();
         for number in 0..3_000_000u64 {
             // An odd multiplier: every number once, in no order.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
 use microtally::sources::TcpListen;
-use microtally::{BatchTime, Config, Engine, ErrorKind, Input, Rule, RunningContext};
+use microtally::{BatchTime, Config, Engine, ErrorKind, Rule, RunningContext, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,13 +55,13 @@ fn in_child(f: impl FnOnce()) {
     assert_eq!(status, 0, "the child failed");
 }
 
-fn engine() -> (Engine, Input) {
+fn engine() -> (Engine, Writer) {
     let config = Config::default().workers(1).pin(false);
     let engine = Engine::builder(Rule::Split(b' '))
         .config(config)
         .start(|_| ());
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(b"a b c\n").expect("the engine runs");
     engine
         .cut(BatchTime::from_millis(1))

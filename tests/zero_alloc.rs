@@ -199,7 +199,7 @@ fn engine() {
             counter.fetch_add(1, Ordering::SeqCst);
         })
         .expect("the engine starts");
-    let mut input = engine.input().expect("there is one input");
+    let mut input = engine.writer().expect("there is one input");
     let mut run = |count: u64| {
         let goal = batches.load(Ordering::SeqCst) + count;
         for n in 0..count {

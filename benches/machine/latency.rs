@@ -466,7 +466,7 @@ fn through_engine(
     let mut engine = Engine::builder(RULE)
         .config(config(options))
         .start(move |batch| seen.lock().expect("nobody panicked").see(batch.stats()))?;
-    let mut input = engine.input().expect("there is one input");
+    let mut input = engine.writer().expect("there is one input");
     let write = |bytes: &[u8]| {
         input.write_all(bytes)?;
         Ok(input.flush()?)

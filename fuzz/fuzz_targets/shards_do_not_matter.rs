@@ -28,7 +28,7 @@ fuzz_target!(|case: Case<'_>| {
             .expect("it is read below")
     });
     let mut engine = engine.expect("it starts");
-    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.input()).collect();
+    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
     let mut definitions = vec![Definition::new(case.rule.into()); inputs.len()];
     let mut expected: Vec<Expected> = Vec::new();
     for (index, step) in &case.steps {

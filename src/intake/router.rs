@@ -28,7 +28,7 @@ use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
     EPOCHS_IN_FLIGHT_MAX,
 };
-use crate::ring::Writer;
+use crate::ring::BlockWriter;
 use crate::ring::arena::{Arena, Block};
 use crate::ring::sleeper::Sleeper;
 use crate::shard::ShardCore;
@@ -56,7 +56,7 @@ struct FramerSlot {
 
 /// Decides who counts a block.
 pub(crate) struct Dispatcher {
-    rings: Vec<Writer<Barrier>>,
+    rings: Vec<BlockWriter<Barrier>>,
     /// Blocks that are neither in a ring nor with a framer.
     free: Vec<Block>,
     arena: Arena,
@@ -250,7 +250,7 @@ impl Dispatcher {
     /// there. The arena has room for [`block_count`] blocks. If `is_repeatable`, which shard counts
     /// a block depends only on the blocks before it.
     pub(crate) fn new(
-        rings: Vec<Writer<Barrier>>,
+        rings: Vec<BlockWriter<Barrier>>,
         helper: ShardCore,
         arena: Arena,
         framer_count: usize,

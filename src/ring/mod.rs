@@ -32,7 +32,7 @@ pub enum Parcel<M> {
 }
 
 /// The end that hands blocks over.
-pub struct Writer<M> {
+pub struct BlockWriter<M> {
     full: rtrb::Producer<Parcel<M>>,
     empty: rtrb::Consumer<Block>,
     /// Blocks handed over and not come back; always ≤ `BLOCKS_PER_RING`.
@@ -40,33 +40,33 @@ pub struct Writer<M> {
     reader: Arc<Sleeper>,
 }
 
-debug_fields!([M] Writer<M>, "Writer", outstanding);
+debug_fields!([M] BlockWriter<M>, "BlockWriter", outstanding);
 
 /// The end that receives them.
-pub struct Reader<M> {
+pub struct BlockReader<M> {
     full: rtrb::Consumer<Parcel<M>>,
     empty: rtrb::Producer<Block>,
     wake: Arc<Wake>,
     sleeper: Arc<Sleeper>,
 }
 
-debug_fields!([M] Reader<M>, "Reader");
+debug_fields!([M] BlockReader<M>, "BlockReader");
 
 /// Makes a ring. `wake` is how the reading end wakes the writing one.
-pub fn ring<M>(wake: Arc<Wake>) -> (Writer<M>, Reader<M>) {
+pub fn ring<M>(wake: Arc<Wake>) -> (BlockWriter<M>, BlockReader<M>) {
     // Room for all blocks and all barriers that may be under way, so that a push cannot fail.
     let slots = limits::BLOCKS_PER_RING + limits::EPOCHS_IN_FLIGHT_MAX;
     let (full_in, full_out) = rtrb::RingBuffer::new(slots);
     let (empty_in, empty_out) = rtrb::RingBuffer::new(limits::BLOCKS_PER_RING);
     let sleeper = Arc::<Sleeper>::default();
     (
-        Writer {
+        BlockWriter {
             full: full_in,
             empty: empty_out,
             outstanding: 0,
             reader: Arc::clone(&sleeper),
         },
-        Reader {
+        BlockReader {
             full: full_out,
             empty: empty_in,
             wake,
@@ -75,7 +75,7 @@ pub fn ring<M>(wake: Arc<Wake>) -> (Writer<M>, Reader<M>) {
     )
 }
 
-impl<M> Writer<M> {
+impl<M> BlockWriter<M> {
     /// The thread that is woken when something is pushed.
     pub fn reader(&self) -> &Arc<Sleeper> {
         &self.reader
@@ -118,7 +118,7 @@ impl<M> Writer<M> {
     }
 }
 
-impl<M> Reader<M> {
+impl<M> BlockReader<M> {
     /// Makes the calling thread the one that is woken when something is pushed.
     pub fn attach(&self) {
         self.sleeper.attach();

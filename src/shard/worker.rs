@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::epoch::barrier::Barrier;
 use crate::limits::SPINS_BEFORE_PARK;
-use crate::ring::{Parcel, Reader};
+use crate::ring::{BlockReader, Parcel};
 use crate::shard::ShardCore;
 
 /// What one step did.
@@ -29,14 +29,14 @@ pub(crate) enum WorkerTurn {
 /// A shard with its ring. Stepped by [`run`] on its own thread, or by a test.
 pub(crate) struct Worker {
     shard: ShardCore,
-    ring: Reader<Barrier>,
+    ring: BlockReader<Barrier>,
     /// A barrier that was met while the spare tables were away.
     pending: Option<Barrier>,
 }
 
 impl Worker {
     /// A worker that reads `ring`.
-    pub(crate) fn new(shard: ShardCore, ring: Reader<Barrier>) -> Self {
+    pub(crate) fn new(shard: ShardCore, ring: BlockReader<Barrier>) -> Self {
         Worker {
             shard,
             ring,

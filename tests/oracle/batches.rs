@@ -292,7 +292,7 @@ fn a_finish_in_the_middle_of_writing_loses_no_accepted_byte() {
             .config(Config::default().workers(1).pin(false).block_bytes(4096))
             .start(|_| std::thread::sleep(Duration::from_millis(2)))
             .expect("it starts");
-        let mut input = engine.input().expect("there is one");
+        let mut input = engine.writer().expect("there is one");
         let (begun, begins) = std::sync::mpsc::channel();
         let writer = std::thread::spawn(move || {
             let mut accepted = 0;

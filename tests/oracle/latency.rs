@@ -36,7 +36,7 @@ fn a_small_batch_is_out_when_the_cut_returns() {
             sender.send(seen).expect("it is read below");
         });
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     // The publisher's thread looks once when it starts, and would put out what it finds then.
     thread::sleep(Duration::from_millis(100));
     for n in 0..500 {
@@ -61,14 +61,14 @@ fn writers_cutters_and_shards_may_meet() {
     let (sender, batches) = mpsc::channel();
     let engine = Engine::builder(Rule::Split(b' '))
         .config(low_latency(3))
-        .inputs(WRITERS)
+        .writers(WRITERS)
         .interval(Duration::from_millis(1))
         .start(move |batch| {
             let seen = (batch.stats().batch, Expected::seen(batch));
             sender.send(seen).expect("it is read below");
         });
     let mut engine = engine.expect("it starts");
-    let inputs: Vec<_> = std::iter::from_fn(|| engine.input()).collect();
+    let inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
     let mut expected = Expected::default();
     let writers: Vec<_> = inputs
         .into_iter()

@@ -39,7 +39,7 @@ fn engine(bytes: &[u8], rule: Rule, config: Config) -> (Expected, BatchStats) {
         .config(config.pin(false))
         .start(|_| ())
         .expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(bytes).expect("the engine runs");
     drop(input);
     let finished = engine.finish().expect("the ledger closes");
@@ -122,7 +122,7 @@ fn a_line_far_beyond_the_record_limit_loses_no_word_in_an_engine() {
         .config(config)
         .start(|_| ())
         .expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     for _ in 0..repeats {
         input.write_all(&piece).expect("the engine runs");
     }

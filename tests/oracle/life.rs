@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use microtally::prelude::*;
 use microtally::stream::{BatchInfo, StreamingListener};
 use microtally::{
-    Config, Engine, Error, ErrorKind, Fill, Input, NoticeKind, Reconnect, Rule, Source,
+    Config, Engine, Error, ErrorKind, Fill, NoticeKind, Reconnect, Rule, Source, Writer,
 };
 
 use crate::live::{INTERVAL_MS, PATIENCE, context, ms};
@@ -63,7 +63,7 @@ fn finish_puts_everything_out_though_an_earlier_batch_failed() {
                 sender.send((stats.tokens, stats.last)).expect("it is read");
             });
         let mut engine = engine.expect("it starts");
-        let mut input = engine.input().expect("there is one");
+        let mut input = engine.writer().expect("there is one");
         for n in 1..=20 {
             input.write_all(b"a b c\n").expect("the engine runs");
             engine.cut(time(n)).expect("the engine runs");
@@ -89,7 +89,7 @@ fn the_last_batch_is_there_though_its_output_failed() {
         .config(plain())
         .start(|_| panic!("no room on the screen"));
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(b"one\ntwo\none").expect("the engine runs");
     drop(input);
     let (finished, outcome) = in_time("finish", || engine.finish_anyway());
@@ -136,9 +136,9 @@ fn a_notice_handler_that_panics_costs_nothing_but_the_notice() {
             }
         });
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     let mut written = 0;
-    let mut write = |input: &mut Input| {
+    let mut write = |input: &mut Writer| {
         input.write_all(b"line\n").expect("the engine goes on");
         written += 1;
     };
@@ -238,7 +238,7 @@ fn what_panics_when_it_is_dropped_is_reported_as_the_users() {
             let _ = &owned;
         });
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(b"line\n").expect("the engine runs");
     drop(input);
     let (finished, outcome) = in_time("finish", || engine.finish_anyway());
@@ -370,7 +370,7 @@ fn finish_in_the_engines_own_output_is_an_error_and_ends_the_engine() {
                 }
             });
         let mut engine = engine.expect("it starts");
-        let mut input = engine.input().expect("there is one");
+        let mut input = engine.writer().expect("there is one");
         *slot.lock().expect("no panic") = Some(engine);
         let answer = answers.recv_timeout(PATIENCE).expect("finish returns");
         is_invalid_call(
@@ -387,7 +387,7 @@ fn finish_in_the_engines_own_output_is_an_error_and_ends_the_engine() {
 /// An output that writes to its own engine has to stop when there is no room: it is what makes room.
 #[test]
 fn a_write_in_the_engines_own_output_does_not_wait_for_room() {
-    let slot = Arc::new(Mutex::new(None::<Input>));
+    let slot = Arc::new(Mutex::new(None::<Writer>));
     let (sender, answers) = channel();
     let of_output = Arc::clone(&slot);
     let config = plain().block_bytes(64);
@@ -407,7 +407,7 @@ fn a_write_in_the_engines_own_output_does_not_wait_for_room() {
         }
     });
     let mut engine = engine.expect("it starts");
-    *slot.lock().expect("no panic") = engine.input();
+    *slot.lock().expect("no panic") = engine.writer();
     let cut = move || {
         let outcome = engine.cut(time(1));
         (engine, outcome)
@@ -496,7 +496,7 @@ fn finish_within_returns_though_an_output_does_not() {
         .config(plain())
         .start(move |_| wait());
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(b"line\n").expect("the engine runs");
     engine.cut(time(1)).expect("the engine runs");
     reached.recv_timeout(PATIENCE).expect("it is put out");
@@ -514,7 +514,7 @@ fn finish_within_returns_though_an_output_does_not() {
 fn finish_within_is_finish_where_there_is_time() {
     let engine = Engine::builder(Rule::Lines).config(plain()).start(|_| ());
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     input.write_all(b"one\ntwo\n").expect("the engine runs");
     drop(input);
     let finished = engine.finish_within(PATIENCE).expect("there is time");

@@ -213,7 +213,7 @@ proptest! {
             .config(with_least_of_engine(on_limit, workers))
             .start(move |batch| send.send(Shown::of(batch)).expect("the test listens"));
         let mut engine = engine.unwrap();
-        let mut input = engine.input().unwrap();
+        let mut input = engine.writer().unwrap();
         let batches = batches(stream, seed, 140_000, batch_words);
         for (index, (text, _)) in batches.iter().enumerate() {
             input.write_all(text).unwrap();
@@ -237,7 +237,7 @@ fn case_15_the_first_time_is_told_and_the_batch_says_so() {
         .on_notice(move |notice| told.lock().unwrap().push(notice.clone()))
         .start(|_| ());
     let mut engine = engine.unwrap();
-    let mut input = engine.input().unwrap();
+    let mut input = engine.writer().unwrap();
     for (text, _) in batches(Stream::UniqueThenHot, 1, 150_000, 50_000) {
         input.write_all(&text).unwrap();
         engine.cut(BatchTime::from_millis(17)).unwrap();
@@ -282,7 +282,7 @@ fn an_engine_that_shall_fail_puts_the_batch_out_and_ends() {
         .config(with_least_of_engine(OnLimit::Fail, 2))
         .start(move |batch| drop(send.send(Shown::of(batch))));
     let mut engine = engine.unwrap();
-    let mut input = engine.input().unwrap();
+    let mut input = engine.writer().unwrap();
     let (text, _) = &batches(Stream::Uniform, 3, 400_000, 400_000)[0];
     let mut written = 0;
     let refused = text.chunks(10_000).any(|some| {
@@ -559,7 +559,7 @@ fn engines_of_one_seed_keep_the_same_keys_at_the_limit() {
                 .config(config.clone())
                 .start(move |batch| drop(send.send(written(batch))));
             let mut engine = engine.unwrap();
-            let mut input = engine.input().unwrap();
+            let mut input = engine.writer().unwrap();
             for (index, (text, _)) in batches.iter().enumerate() {
                 input.write_all(text).unwrap();
                 engine.cut(BatchTime::from_millis(index as u64)).unwrap();

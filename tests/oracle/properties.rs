@@ -200,13 +200,13 @@ proptest! {
         if low_latency {
             config = config.low_latency(Duration::from_micros(50));
         }
-        let builder = Engine::builder(rule).config(config).inputs(input_count);
+        let builder = Engine::builder(rule).config(config).writers(input_count);
         let (sender, batches) = mpsc::channel();
         let engine = builder.start(move |batch| {
             sender.send((batch.time(), Expected::seen(batch))).expect("it is read below");
         });
         let mut engine = engine.expect("it starts");
-        let mut inputs: Vec<_> = std::iter::from_fn(|| engine.input()).collect();
+        let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
         prop_assert_eq!(inputs.len(), input_count);
         let mut definitions = vec![Definition::with_ends(rule, line_ends); input_count];
         let mut expected: Vec<(BatchTime, Expected)> = Vec::new();

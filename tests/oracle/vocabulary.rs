@@ -63,7 +63,7 @@ fn shards_with_large_vocabularies_are_merged() {
             sender.send(found).expect("it is read below");
         });
     let mut engine = engine.expect("it starts");
-    let mut input = engine.input().expect("there is one");
+    let mut input = engine.writer().expect("there is one");
     for (batch, numbers) in [0..WORDS, 0..WORDS / 2].into_iter().enumerate() {
         let text = text(numbers);
         input.write_all(&text).expect("the engine runs");

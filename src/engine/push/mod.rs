@@ -52,9 +52,9 @@ const FORK_CHECK_BYTES: usize = 64 * KIB;
 /// let mut engine = Engine::builder(Rule::Split(b' ')).workers(2).start(|batch| {
 ///     println!("{} keys", batch.len());
 /// })?;
-/// let mut input = engine.input().expect("there is one input unless more are asked for");
-/// input.write_all(b"the cat\nthe dog\n")?;
-/// drop(input);
+/// let mut writer = engine.writer().expect("there is one writer unless more are asked for");
+/// writer.write_all(b"the cat\nthe dog\n")?;
+/// drop(writer);
 /// let finished = engine.finish()?;
 /// assert_eq!(finished.batch().get(b"the"), Some(2));
 /// assert_eq!(finished.stats().tokens, 4);
@@ -64,7 +64,7 @@ pub struct Engine {
     runtime: Runtime,
     shared: Arc<PushShared>,
     last: Arc<Mutex<Option<Finished>>>,
-    inputs: std::vec::IntoIter<Input>,
+    writers: std::vec::IntoIter<Writer>,
 }
 
 debug_fields!([] Engine, "Engine");
@@ -74,21 +74,21 @@ debug_fields!([] Engine, "Engine");
 pub struct EngineBuilder {
     rule: Rule,
     config: Config,
-    inputs: usize,
+    writers: usize,
     interval: Option<Duration>,
     notices: Notices,
 }
 
 /// Takes pushed bytes: implements [`io::Write`]. Send it to any thread. Lines of two writers never
 /// mix; dropping a writer ends its last line.
-pub struct Input {
+pub struct Writer {
     shared: Arc<PushShared>,
     index: usize,
     /// Bytes taken since the last check that the process was not forked.
     unchecked_bytes: usize,
 }
 
-debug_fields!([] Input, "Input", index);
+debug_fields!([] Writer, "Writer", index);
 
 struct PushShared {
     gate: Mutex<Gate>,
@@ -137,8 +137,8 @@ impl EngineBuilder {
     }
 
     /// Sets the number of writers: 1 to 1024, 1 by default. Each holds a block of its own.
-    pub fn inputs(mut self, input_count: usize) -> Self {
-        self.inputs = input_count;
+    pub fn writers(mut self, writer_count: usize) -> Self {
+        self.writers = writer_count;
         self
     }
 
@@ -171,10 +171,10 @@ impl EngineBuilder {
         mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
     ) -> Result<Engine> {
         self.config.validate()?;
-        if !(1..=1024).contains(&self.inputs) {
+        if !(1..=1024).contains(&self.writers) {
             return Err(Error::refused(format!(
-                "inputs {} is outside 1 to 1024",
-                self.inputs
+                "writers {} is outside 1 to 1024",
+                self.writers
             )));
         }
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
@@ -219,7 +219,7 @@ impl EngineBuilder {
         let blueprint = Blueprint {
             config: self.config,
             plan,
-            framers: vec![StreamId(0); self.inputs],
+            framers: vec![StreamId(0); self.writers],
             decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
@@ -235,7 +235,7 @@ impl EngineBuilder {
             gate: Mutex::new(Gate {
                 router,
                 is_closed: false,
-                unended: Vec::with_capacity(self.inputs),
+                unended: Vec::with_capacity(self.writers),
             }),
             room,
             wake,
@@ -249,8 +249,8 @@ impl EngineBuilder {
             let shared = Arc::clone(&shared);
             runtime.spawn("mt-clock".to_owned(), move || run_clock(&shared))?;
         }
-        let inputs: Vec<Input> = (0..self.inputs)
-            .map(|index| Input {
+        let writers: Vec<Writer> = (0..self.writers)
+            .map(|index| Writer {
                 shared: Arc::clone(&shared),
                 index,
                 unchecked_bytes: 0,
@@ -260,7 +260,7 @@ impl EngineBuilder {
             runtime,
             shared,
             last,
-            inputs: inputs.into_iter(),
+            writers: writers.into_iter(),
         })
     }
 }
@@ -279,15 +279,15 @@ impl Engine {
         EngineBuilder {
             rule,
             config: Config::default(),
-            inputs: 1,
+            writers: 1,
             interval: None,
             notices: Notices::default(),
         }
     }
 
     /// Returns the next writer: as many as [`EngineBuilder::writers`] says, then `None`.
-    pub fn input(&mut self) -> Option<Input> {
-        self.inputs.next()
+    pub fn writer(&mut self) -> Option<Writer> {
+        self.writers.next()
     }
 
     /// Ends a batch behind everything that was written, and calls it `time`. Returns when the batch
@@ -340,8 +340,8 @@ impl Engine {
     /// use microtally::{Engine, Rule};
     ///
     /// let mut engine = Engine::builder(Rule::Lines).start(|_| panic!("no room on the screen"))?;
-    /// let mut input = engine.input().expect("there is one input unless more are asked for");
-    /// input.write_all(b"one\ntwo\n")?;
+    /// let mut writer = engine.writer().expect("there is one writer unless more are asked for");
+    /// writer.write_all(b"one\ntwo\n")?;
     /// let (finished, outcome) = engine.finish_anyway();
     /// assert!(outcome.is_err());
     /// assert_eq!(finished.batch().get(b"two"), Some(1));
@@ -426,7 +426,7 @@ impl PushShared {
     }
 }
 
-impl io::Write for Input {
+impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
@@ -480,7 +480,7 @@ impl io::Write for Input {
     }
 }
 
-impl Input {
+impl Writer {
     fn check_process(&mut self, call: &str) -> io::Result<()> {
         if self.shared.control.is_forked() {
             return Err(io::Error::other(self.shared.control.forked(call)));
@@ -490,7 +490,7 @@ impl Input {
     }
 }
 
-impl Drop for Input {
+impl Drop for Writer {
     fn drop(&mut self) {
         // A lock held when the process was forked is never released.
         if self.shared.control.is_forked() {
