@@ -12,8 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::Throughput;
-use microtally::internals::{Arena, Block, BlockReader, BlockWriter, Parcel, StreamId, Wake, ring};
-use microtally::limits::{BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, SPINS_BEFORE_PARK};
+use microtally::internals::{
+    Arena, BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, Block, BlockReader, BlockWriter, Parcel,
+    SPINS_BEFORE_PARK, StreamId, Wake, ring,
+};
 
 const NUMBER_BYTES: usize = size_of::<u64>();
 

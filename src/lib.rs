@@ -108,9 +108,12 @@
 //! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in lines.
 //! - `json`: the output `sink::Json`.
 //! - `table`: the output `sink::Table`.
-//! - `simulation`: for the fuzz targets of this crate; nothing public.
+//! - `internals`: what is inside, for this crate's own tests, benchmarks and fuzz targets. No promise is made about it.
 //!
 //! A feature only adds names; it never changes behaviour.
+
+// Some things are there, or public, for `internals` alone. With it, as tests are built, nothing is excused.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(
@@ -133,7 +136,7 @@ macro_rules! debug_fields {
 mod batch;
 mod intake;
 mod ledger;
-pub mod limits;
+mod limits;
 mod memory;
 mod notice;
 mod time;
@@ -181,6 +184,9 @@ pub use crate::time::{BatchTime, Clock};
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
 pub mod sources {
+    pub use crate::limits::{
+        DRAIN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
+    };
     pub use crate::source::file::directory_files::DirectoryFiles;
     pub use crate::source::file::files::{Files, Progress};
     pub use crate::source::file::follow::{Follow, FollowOptions};
@@ -203,11 +209,11 @@ pub mod prelude {
 }
 
 /// What benches, fuzz targets and tests of this crate look into. No promise is made about it.
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub mod internals {
-    #[cfg(feature = "simulation")]
     pub use crate::engine::simulation::run_schedule;
     pub use crate::id::StreamId;
+    pub use crate::limits::{BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, SPINS_BEFORE_PARK};
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};
     pub use crate::ring::{BlockReader, BlockWriter, Parcel, Wake, ring};

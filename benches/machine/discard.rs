@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 /// As large as the engine's blocks, so that both ask the kernel as often.
-const READ_BYTES: usize = microtally::limits::BLOCK_BYTES_DEFAULT;
+const READ_BYTES: usize = 256 << 10;
 
 /// Left out of `gb_per_s`: twice what the load generator makes before it repeats itself.
 const WARM_UP_BYTES: u64 = 128 << 20;

@@ -21,7 +21,7 @@ fuzz_target!(|case: Case<'_>| {
     let config = Config::default().workers(usize::from(case.workers % 4) + 1);
     let builder = Engine::builder(case.rule.into()).config(config.pin(false).block_bytes(64));
     let (sender, batches) = mpsc::channel();
-    let builder = builder.inputs(3);
+    let builder = builder.writers(3);
     let engine = builder.start(move |batch| {
         sender
             .send(Expected::seen(batch))

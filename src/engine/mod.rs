@@ -23,7 +23,7 @@ pub(crate) mod push;
 pub(crate) mod reactor;
 pub(crate) mod runtime;
 pub(crate) mod scan;
-#[cfg(any(test, feature = "simulation"))]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) mod simulation;
 
 use std::sync::Arc;

@@ -64,7 +64,7 @@ pub(crate) fn header_channel(
 
 impl HeaderSender {
     /// Epochs sent so far.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }

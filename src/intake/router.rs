@@ -122,7 +122,7 @@ impl Router {
     }
 
     /// Epochs cut so far.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn epochs_cut(&self) -> u64 {
         self.headers.sent()
     }

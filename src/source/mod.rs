@@ -228,7 +228,7 @@ pub trait Source: Send {
     /// is written: nothing is read any more.
     ///
     /// It is a bound, not a promise: one too large costs nothing, and more than
-    /// [`DRAIN_BYTES_MAX`](crate::limits::DRAIN_BYTES_MAX) are not read. A socket answers with what a
+    /// [`DRAIN_BYTES_MAX`](crate::sources::DRAIN_BYTES_MAX) are not read. A socket answers with what a
     /// receive buffer may hold. A source that can always give more answers zero, or its run does not stop
     /// before the bound.
     ///

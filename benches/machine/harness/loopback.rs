@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use microtally::limits::BLOCK_BYTES_DEFAULT;
 use microtally::stream::{DStream, Reduced, split};
 use microtally::{Config, Error, Lines, Reconnect, Result, StreamingContext};
 
@@ -81,7 +80,7 @@ pub(super) fn discard(bytes: &[u8], times: u64) -> Result<f64> {
     with_sender(bytes, times, |port, go| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| refused(&e))?;
         // As large as an engine's block: one read fills it, or takes what there is.
-        let mut buf = vec![0; BLOCK_BYTES_DEFAULT];
+        let mut buf = vec![0; 256 << 10];
         let (received, seconds) = timed(|| {
             go();
             let mut received = 0;

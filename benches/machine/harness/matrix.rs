@@ -155,7 +155,7 @@ fn count(tally: &mut Tally, bytes: &[u8]) -> u64 {
 /// Counts `bytes` with a tally that knows no word yet, in pieces as a reader would bring them, and gives the
 /// seconds of the longest push: the longest time nothing else is counted, because a table grows.
 fn longest_push(tally: &mut Tally, bytes: &[u8]) -> f64 {
-    let pieces = bytes.chunks(microtally::limits::BLOCK_BYTES_DEFAULT);
+    let pieces = bytes.chunks(256 << 10);
     pieces
         .map(|piece| timed(|| tally.push(black_box(piece))).1)
         .fold(0.0, f64::max)

@@ -427,13 +427,13 @@ impl ReactorCore {
     }
 
     /// Epochs cut so far.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn epochs_cut(&self) -> u64 {
         self.router.epochs_cut()
     }
 
     /// Returns `true` once the last epoch was cut.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
     }

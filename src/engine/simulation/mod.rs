@@ -421,7 +421,7 @@ impl World {
 
 /// A run whose schedule is `choices`, a byte each. Panics where the engine breaks a promise.
 #[cfg_attr(
-    not(feature = "simulation"),
+    not(feature = "internals"),
     allow(unreachable_pub, reason = "public for the fuzz targets only")
 )]
 pub fn run_schedule(choices: &[u8]) {

@@ -50,7 +50,7 @@ use crate::time::{BatchTime, as_ms};
 /// it goes, and what is written later is never read, for its path has been taken. A file that is renamed
 /// into place keeps its modification time and must not be older than `W`. A file that is renamed after it was
 /// taken is another path, and is taken again. That a file grew, was replaced or is counted again is reported as a
-/// [`Notice`].
+/// [`Notice`](crate::Notice).
 ///
 /// Modification times are those of the file system, in whole milliseconds, and are compared with the time
 /// of the run's clock. Linux stamps a file with the time of the last tick, up to 10 ms ago: one that is

@@ -277,9 +277,9 @@ impl Pattern {
 ///
 /// A pattern that no file fits, or that is none; a path without wildcards is left alone, whether or not
 /// there is such a file. A pattern that is too wide: its braces stand for more than
-/// [`PATTERN_NAMES_MAX`](crate::limits::PATTERN_NAMES_MAX) names, or finding what it fits takes more than
-/// [`PATTERN_DIRECTORIES_MAX`](crate::limits::PATTERN_DIRECTORIES_MAX) directories or
-/// [`PATTERN_PATHS_MAX`](crate::limits::PATTERN_PATHS_MAX) paths. A directory that the system fails to list, so
+/// [`PATTERN_NAMES_MAX`](crate::sources::PATTERN_NAMES_MAX) names, or finding what it fits takes more than
+/// [`PATTERN_DIRECTORIES_MAX`](crate::sources::PATTERN_DIRECTORIES_MAX) directories or
+/// [`PATTERN_PATHS_MAX`](crate::sources::PATTERN_PATHS_MAX) paths. A directory that the system fails to list, so
 /// that files may be missing, [`ErrorKind::System`].
 pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
