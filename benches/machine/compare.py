@@ -1,14 +1,14 @@
 """Measures microtally beside its rivals: in one run, in interleaved rounds, on the same text.
 
-    cargo build --release && cargo build --release --example discard
+    cargo build --release
     python3 benches/machine/compare.py [--rounds 5] [--total 4GB] [--spark-size 30MB] [--file-size 64MB]
                                [--only NAME,...] [--json FILE]
 
 Standard library only; PySpark and mawk are measured if they are installed. All text is what
 `microtally gen --seed 1` makes, from its first byte on. In each round, one after the other:
 
-discard    `microtally gen --listen` sends --total over loopback TCP; discard.rs receives it
-           and looks at nothing: the limit for this sender on this machine.
+discard    `microtally gen --listen` sends --total over loopback TCP; this script receives and discards
+           it: the limit for this sender on this machine.
 words      The same sender; `microtally words -i 500ms` counts.
 pyspark    The tutorial's word count on local[2], fed over TCP by a thread of this script with the
            first --spark-size bytes of that text, one batch after a warm-up batch. Rate: the bytes of
@@ -26,7 +26,7 @@ batches, as --stats=json says; discard: the first 128 MiB), and is the one that 
 all bytes by the seconds from the program's start (words) or the first byte (discard) to the end.
 `per cpu s` is bytes by the processor time of the receiving process, user and system: what is left of
 the machine for others, and hardly changed by what else runs on it. Of PySpark it is not known.
-Everybody's number of words is checked, of PySpark the number of records; a difference ends the run.
+Every number of words is checked, for PySpark the number of records; a difference ends the run.
 """
 
 import argparse
@@ -50,6 +50,22 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAWK = """{ for (i = 1; i <= NF; i++) count[$i]++ }
 END { for (word in count) print count[word], word }"""
+# Reads as much at once as the engine does. The first 128 MiB, in which the sender makes its text, are no part of
+# the steady rate.
+DISCARD = """
+import socket, sys, time
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+room, count, warm = bytearray(256 << 10), 0, None
+while got := client.recv_into(room):
+    count += got
+    if count == got:
+        start = time.perf_counter()
+    if warm is None and count >= 128 << 20:
+        warm = count, time.perf_counter()
+end = time.perf_counter()
+before, since = warm or (0, start)
+print([count, end - start, (count - before) / (end - since)])
+"""
 # No batch of a rival may take longer; a hang should end the run, not the patience.
 SECONDS_MAX = 600
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -136,7 +152,7 @@ def generator(options, total):
 
 
 class Feed:
-    """Listens, sends `data` to whoever connects first, and tells when it is gone.
+    """Listens, and sends `data` to the first client.
 
     With `end`, the stream is ended then. Without, the connection stays as it is until `close`, and
     `send` sends more.
@@ -207,15 +223,14 @@ class Bench:
         os.truncate(self.file, self.file_bytes)
 
     def discard(self):
+        """In a process of its own, so that its processor time is known."""
         with generator(self.options, self.options.total) as port:
-            command = [self.options.bin / "examples" / "discard", "127.0.0.1", str(port)]
             before = processor_seconds()
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run([sys.executable, "-c", DISCARD, str(port)], stdout=subprocess.PIPE, check=True)
             cpu = processor_seconds() - before
-        seen = json.loads(done.stdout)
-        require(seen["bytes"] == self.options.total, "discard received", seen["bytes"])
-        whole = seen["bytes"] / seen["seconds"]
-        return Run(seen["gb_per_s"] * 1e9, whole, None, seen["bytes"] / cpu)
+        count, seconds, steady = json.loads(done.stdout)
+        require(count == self.options.total, "discard received", count)
+        return Run(steady, count / seconds, None, count / cpu)
 
     def words(self):
         with generator(self.options, self.options.total) as port:
@@ -237,7 +252,13 @@ class Bench:
 
     def pyspark(self):
         self.spark = self.spark or Spark()
-        return self.spark.count(self.spark_data)
+        data = self.spark_data
+        warm_up = data[: data.rindex(b"\n", 0, Spark.WARM_UP_BYTES) + 1]
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            seconds, batches = self.spark.count(data, lambda counts: counts.pprint(), warm_up)
+        records = data.count(b"\n")
+        print(f"  pyspark: {records / seconds:,.0f} records/s in {batches} batches", flush=True)
+        return Run(len(data) / seconds, len(data) / seconds, None, None)
 
     def file_words(self):
         with self.file.open("rb") as text:
@@ -270,20 +291,20 @@ def require(holds, what, value):
 
 
 class Spark:
-    """One SparkContext for all rounds; a StreamingContext for each."""
+    """One session for all rounds; a StreamingContext for each."""
 
     INTERVAL_S = 5
     WARM_UP_BYTES = 2_000_000
 
-    def __init__(self):
+    def __init__(self, **settings):
         # Workers hash strings to choose partitions, so they have to agree on the seed.
         os.environ.setdefault("PYTHONHASHSEED", "0")
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        import pyspark
+        from pyspark.sql import SparkSession
 
         # That DStreams are an old interface is known here.
         warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
-        conf = pyspark.SparkConf().setMaster("local[2]").setAppName("NetworkWordCount")
+        builder = SparkSession.builder.master("local[2]").appName("NetworkWordCount")
         for name, value in {
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
@@ -292,12 +313,14 @@ class Spark:
             "spark.driver.memory": "2g",
             # Milliseconds. A receiver that waits when it is stopped leaves a stack trace behind.
             "spark.streaming.receiverRestartDelay": "1",
+            **settings,
         }.items():
-            conf.set(name, value)
-        self.context = pyspark.SparkContext(conf=conf)
-        self.context.setLogLevel("OFF")
+            builder = builder.config(name, value)
+        self.session = builder.getOrCreate()
+        self.session.sparkContext.setLogLevel("OFF")
 
-    def count(self, data):
+    def count(self, data, output, warm_up=b""):
+        """Runs the tutorial's program on `data`, fed over TCP; returns Spark's own seconds and the batches."""
         from pyspark.streaming import StreamingContext
         from pyspark.streaming.listener import StreamingListener
 
@@ -308,36 +331,34 @@ class Spark:
                 info = completed.batchInfo()
                 batches.append((info.numRecords(), info.processingDelay()))
 
-        warm_up = data[: data.rindex(b"\n", 0, self.WARM_UP_BYTES) + 1]
+        def wait_for(record_count):
+            self.wait_until(lambda: sum(records for records, _ in batches) >= record_count, "pyspark")
+
         feed = Feed(warm_up)
-        ssc = StreamingContext(self.context, self.INTERVAL_S)
+        ssc = StreamingContext(self.session.sparkContext, self.INTERVAL_S)
         ssc.addStreamingListener(Listener())
         lines = ssc.socketTextStream("127.0.0.1", feed.port)
         words = lines.flatMap(lambda line: line.split(" ")).map(lambda word: (word, 1))
-        counts = words.reduceByKey(lambda a, b: a + b)
-        counts.pprint()
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            ssc.start()
-            self.wait_for(batches, warm_up.count(b"\n"))
-            measured_from = len(batches)
-            # Sent at once and early in an interval, it falls into one batch or two.
-            feed.send(data)
-            self.wait_for(batches, warm_up.count(b"\n") + data.count(b"\n"))
-            ssc.stop(stopSparkContext=False, stopGraceFully=False)
+        output(words.reduceByKey(lambda a, b: a + b))
+        ssc.start()
+        wait_for(warm_up.count(b"\n"))
+        measured_from = len(batches)
+        # Sent at once and early in an interval, it falls into one batch or two.
+        feed.send(data)
+        wait_for(warm_up.count(b"\n") + data.count(b"\n"))
+        ssc.stop(stopSparkContext=False, stopGraceFully=False)
         feed.close()
         busy = [(records, ms) for records, ms in batches[measured_from:] if records]
         records = sum(records for records, _ in busy)
         require(records == data.count(b"\n"), "pyspark: records", records)
-        seconds = sum(ms for _, ms in busy) / 1000
-        print(f"  pyspark: {records / seconds:,.0f} records/s in {len(busy)} batches", flush=True)
-        return Run(len(data) / seconds, len(data) / seconds, None, None)
+        return sum(ms for _, ms in busy) / 1000, len(busy)
 
     @staticmethod
-    def wait_for(batches, record_count):
+    def wait_until(done, what):
         deadline = time.monotonic() + SECONDS_MAX
-        while sum(records for records, _ in batches) < record_count:
+        while not done():
             if time.monotonic() > deadline:
-                sys.exit(f"pyspark: {batches} instead of {record_count} records")
+                sys.exit(f"{what}: not all records came")
             time.sleep(0.05)
 
 
@@ -381,9 +402,8 @@ def main():
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "target" / "release")
     options = parser.parse_args()
     options.bin = options.bin.resolve()
-    for needed in (options.bin / "microtally", options.bin / "examples" / "discard"):
-        if not needed.exists():
-            sys.exit(f"{needed} is missing: see the first lines of this script")
+    if not (options.bin / "microtally").exists():
+        sys.exit("microtally is not built: cargo build --release")
     print_machine(options)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(options, scratch)

@@ -1,13 +1,14 @@
 """What a second core brings: whole programs on one core and on two, in interleaved rounds.
 
-    cargo build --release --examples
+    cargo build --release
     python3 benches/machine/scaling.py [--rounds 5] [--size 1GB]
 
 Standard library only, Linux (it sets affinity masks). In each round, in random order, on one core and on two:
 
 arithmetic   N processes that only add and multiply, N being the number of cores: what any program can gain.
 file         `microtally words - < file`.
-sockets      sockets.rs: four connections, each with a quarter of the size; the senders share the cores.
+sockets      `microtally words` on four connections, each with a quarter of the size; the senders, threads of
+             this script, share the cores.
 
 The gain is the median of the ratios within rounds. Numbers of words are checked. For two threads that
 share nothing, see `microtally bench`, column "two threads".
@@ -20,55 +21,53 @@ import pathlib
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
-from compare import ROOT, size
+from compare import ROOT, Feed, size
 
 BIN = ROOT / "target" / "release"
 CONNECTIONS = 4
 ARITHMETIC = "x = 1\nfor i in range(12_000_000): x = (x * 31 + i) & 0xffffffff"
 
 
-def on(cores, command, **how):
-    mask = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
-    return subprocess.Popen([str(part) for part in command], preexec_fn=mask, **how)
-
-
 def arithmetic(cores, _):
     """Work done a second: as many processes as cores, each the same piece of work."""
     start = time.perf_counter()
-    running = [on({core}, ["python3", "-c", ARITHMETIC]) for core in cores]
-    for process in running:
-        if process.wait() != 0:
-            raise SystemExit("the arithmetic failed")
+    running = [subprocess.Popen([sys.executable, "-c", ARITHMETIC]) for _ in cores]
+    if any(process.wait() for process in running):
+        raise SystemExit("the arithmetic failed")
     return len(cores) / (time.perf_counter() - start)
 
 
-def file(cores, path):
-    command = [BIN / "microtally", "words", "-", "-i", "1h", "--stats=json"]
+def words(sources, stdin=None):
+    """Words counted, and seconds."""
+    command = [BIN / "microtally", "words", *sources, "-i", "1h", "--reconnect", "never", "--stats=json"]
     start = time.perf_counter()
-    with open(path, "rb") as text:
-        process = on(cores, command, stdin=text, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _, errors = process.communicate()
+    done = subprocess.run(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - start
-    if process.returncode != 0:
-        raise SystemExit(f"words failed: {errors.decode()}")
-    stats = json.loads(errors.decode().splitlines()[-1])
-    check(path, stats["tokens"])
+    if done.returncode:
+        raise SystemExit(f"words failed: {done.stderr}")
+    return json.loads(done.stderr.splitlines()[-1])["tokens"], seconds
+
+
+def file(_, path):
+    with open(path, "rb") as text:
+        tokens, seconds = words(["-"], text)
+    check(path, tokens)
     return os.path.getsize(path) / seconds
 
 
-def sockets(cores, path):
+def sockets(_, path):
     quarter = path + ".quarter"
-    command = [BIN / "examples" / "sockets", CONNECTIONS, quarter]
-    process = on(cores, command, stdout=subprocess.PIPE)
-    out, _ = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit("sockets failed")
-    result = json.loads(out)
-    check(quarter, result["tokens"] / CONNECTIONS)
-    return result["bytes"] / result["seconds"]
+    data = pathlib.Path(quarter).read_bytes()
+    feeds = [Feed(data, end=True) for _ in range(CONNECTIONS)]
+    tokens, seconds = words([f"127.0.0.1:{feed.port}" for feed in feeds])
+    for feed in feeds:
+        feed.close()
+    check(quarter, tokens / CONNECTIONS)
+    return CONNECTIONS * len(data) / seconds
 
 
 WORDS = {}
@@ -104,7 +103,10 @@ def main():
         for _ in range(options.rounds):
             for name, program in random.sample(list(programs.items()), len(programs)):
                 for cores in random.sample((1, 2), 2):
-                    rates[name, cores].append(program(one if cores == 1 else two, path))
+                    mask = one if cores == 1 else two
+                    # Processes and threads that are started inherit it.
+                    os.sched_setaffinity(0, mask)
+                    rates[name, cores].append(program(mask, path))
     print("| | one core | two cores | gain (least to most) |\n|---|---|---|---|")
     for name in programs:
         gains = [b / a for a, b in zip(rates[name, 1], rates[name, 2])]

@@ -4,8 +4,8 @@
     python3 benches/machine/rivals/rivals.py --venv DIR --tools DIR [--rounds 5] [--size 256MB]
         [--stream-size 32MB] [--corpus english|zipf-1m|FILE] [--only NAME,...] [--json FILE]
 
-README.md beside this file says how to install the rivals, in exact versions. One that is not there is
-left out, and that is said. Nothing else is needed than Python 3.11 and what is in this folder.
+README.md beside this file says how to install the rivals, in exact versions. One that is missing is
+reported and left out. Nothing but Python 3.11 and this folder is required.
 
 A round goes through the rivals in random order; right before or right after each of them, at random
 too, microtally counts the same bytes. A ratio is of such a pair. What counts as the rival's time is
@@ -20,7 +20,7 @@ stream  The first --stream-size bytes of text: to `microtally words` and the DSt
         of Python; to Bytewax, which has no TCP source, and Spark's structured stream, whose socket source
         is for tests only, as a file.
 
-Everybody's full counts are compared with those of Python's Counter; a difference ends the run. A word is
+All counts are compared with those of Python's Counter; a difference ends the run. A word is
 what stands between two separators, a blank or a line end, and may be empty.
 
 `GB/s` is the median of the rates, with the least and the greatest. `cold` counts from the start of the

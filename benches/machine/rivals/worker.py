@@ -6,7 +6,7 @@
 A request is a line of JSON on standard input, {"file": PATH, "out": PATH}: count the words of `file`. The
 answer is a line of JSON on standard output, {"seconds": S, "cpu": S or null}; counting is timed, writing
 `count word` lines to `out` for rivals.py to check is not, except where Spark writes them itself. `version
-NAME` prints the version instead. Libraries that print to standard output are sent to standard error.
+NAME` prints the version instead. What libraries print to standard output goes to standard error.
 
 A word is what stands between two separators, a blank or a line end, and may be empty.
 """
@@ -20,10 +20,13 @@ import pathlib
 import shutil
 import sys
 import time
-import warnings
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from compare import Spark  # noqa: E402
 
 THREADS = 2
-SECONDS_MAX = 600
+# As many partitions as there are threads; the default of 200 is for clusters.
+SPARK = {"spark.driver.memory": "4g", "spark.sql.shuffle.partitions": str(THREADS)}
 # A character that no text has, so that a reader of columns takes a line for one.
 NO_COLUMN = "\x01"
 
@@ -138,82 +141,27 @@ class Bytewax:
         return counted
 
 
-class Spark:
-    """What both Spark rivals have in common: local[2], and that the seconds are those that Spark gives as its
-    own for the batches that had records, without waiting and receiving."""
-
-    def __init__(self):
-        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-        # Workers hash strings to choose partitions, so they have to agree on the seed.
-        os.environ.setdefault("PYTHONHASHSEED", "0")
-        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        from pyspark.sql import SparkSession
-
-        # That DStreams are an old interface is known here.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
-        builder = SparkSession.builder.master(f"local[{THREADS}]").appName("rivals")
-        for name, value in {
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.memory": "4g",
-            # As many as there are threads; its default of 200 is for clusters.
-            "spark.sql.shuffle.partitions": str(THREADS),
-            # Milliseconds. A receiver that waits when it is stopped leaves a stack trace behind.
-            "spark.streaming.receiverRestartDelay": "1",
-        }.items():
-            builder = builder.config(name, value)
-        self.session = builder.getOrCreate()
-        self.session.sparkContext.setLogLevel("OFF")
-
-    def wait_until(self, done, what):
-        deadline = time.monotonic() + SECONDS_MAX
-        while not done():
-            if time.monotonic() > deadline:
-                sys.exit(f"{what}: not all records came")
-            time.sleep(0.05)
-
-
 class DStream(Spark):
     """The tutorial's program, fed over TCP; it collects all counts of a batch where that prints ten.
 
-    All text is sent at once, so it falls into one batch or two.
+    The seconds are those that Spark gives as its own for the batches that had records, without waiting and
+    receiving. All text is sent at once, so it falls into one batch or two.
     """
 
-    INTERVAL_S = 5
+    def __init__(self):
+        super().__init__(**SPARK)
 
     def stream(self, path, out):
-        from compare import Feed
-        from pyspark.streaming import StreamingContext
-        from pyspark.streaming.listener import StreamingListener
-
-        batches, counts = [], collections.Counter()
-
-        class Listener(StreamingListener):
-            def onBatchCompleted(self, completed):
-                info = completed.batchInfo()
-                batches.append((info.numRecords(), info.processingDelay()))
+        counts = collections.Counter()
 
         def add(rdd):
             for word, count in rdd.collect():
                 counts[word] += count
 
         data = pathlib.Path(path).read_bytes()
-        feed = Feed()
-        ssc = StreamingContext(self.session.sparkContext, self.INTERVAL_S)
-        ssc.addStreamingListener(Listener())
-        lines = ssc.socketTextStream("127.0.0.1", feed.port)
-        words = lines.flatMap(lambda line: line.split(" ")).map(lambda word: (word, 1))
-        words.reduceByKey(lambda a, b: a + b).foreachRDD(add)
-        ssc.start()
-        feed.send(data)
-        records = data.count(b"\n")
-        self.wait_until(lambda: sum(n for n, _ in batches) >= records, "dstream")
-        ssc.stop(stopSparkContext=False, stopGraceFully=False)
-        feed.close()
+        seconds, _ = self.count(data, lambda counted: counted.foreachRDD(add))
         write_counts(out, counts.items())
-        return sum(ms for n, ms in batches if n) / 1000
+        return seconds
 
 
 class Structured(Spark):
@@ -225,6 +173,9 @@ class Structured(Spark):
     """
 
     INTERVAL_S = 1
+
+    def __init__(self):
+        super().__init__(**SPARK)
 
     def stream(self, path, out):
         from pyspark.sql import functions as F

@@ -16,7 +16,8 @@ pub fn tokens<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) {
     }
 }
 
-/// Part `index` of `count`: they are of about the same size and together all of `text`, cut behind line ends.
+/// Part `index` of `count`: they are of about the same size and together all of `text`, cut behind
+/// line ends.
 pub fn part(text: &[u8], index: usize, count: usize) -> &[u8] {
     let cut = |at: usize| {
         let at = text.len() * at / count;

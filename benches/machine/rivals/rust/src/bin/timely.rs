@@ -1,6 +1,6 @@
 //! Timely dataflow's word count, with mimalloc as the other engine has it.
 //!
-//!     timely words FILE THREADS      every word is a vector of its own, sent to the worker that counts it
+//!     timely words FILE THREADS      each word is a vector, sent to the worker that counts it
 //!     timely combine FILE THREADS    each worker counts its part, the counts are sent and added up
 //!
 //! The file is read once; each worker has a part of it as its source.
