@@ -1,8 +1,8 @@
 //! `merge`: what the publisher pays at the end of a batch, by distinct key.
 //!
-//! `same` merges a table with the keys that the other has already: two shards that counted one vocabulary.
-//! `disjoint` merges keys that are all new: the first shard's table into the empty result. `share`
-//! is what it comes to in batches of several sizes. `top` ranks.
+//! `same` merges a table with the keys that the other has already: two shards that counted one
+//! vocabulary. `disjoint` merges keys that are all new: the first shard's table into the empty
+//! result. `share` is what it comes to in batches of several sizes. `top` ranks.
 
 mod corpus;
 
@@ -86,8 +86,9 @@ fn assert_holds<'k>(table: &KeyTable<u64>, entries: impl Iterator<Item = (&'k [u
     assert_eq!(table.len(), expected.len(), "a key stands twice");
 }
 
-/// What merging takes of a batch: `batch` is from the first byte written until the result is there, `merge`
-/// the part of it behind the hand-over. One shard and the writing thread count, so there are two tables.
+/// What merging takes of a batch: `batch` is from the first byte written until the result is there,
+/// `merge` the part of it behind the hand-over. One shard and the writing thread count, so there
+/// are two tables.
 fn share(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("share");
     let corpus = Corpus::of(Kind::English, corpus::sized(256 << 10, 64 << 20));

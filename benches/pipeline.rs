@@ -1,9 +1,10 @@
 //! `pipeline`: from bytes to a batch. Over TCP, and beside rivals: `microtally bench`.
 //!
-//! `tally` counts in the calling thread, `engine` is fed from memory. `closures` has one shard's share of such
-//! programs: the tutorial's closures, a value of another type, a filter, and closures that nothing can be known
-//! about. `fields` has one shard's share of counting a field of each log line, and what to hold it against:
-//! whole lines, all words, and `lines/split`, where lines are found and nothing is done with them.
+//! `tally` counts in the calling thread, `engine` is fed from memory. `closures` has one shard's
+//! share of such programs: the tutorial's closures, a value of another type, a filter, and closures
+//! that nothing can be known about. `fields` has one shard's share of counting a field of each log
+//! line, and what to hold it against: whole lines, all words, and `lines/split`, where lines are
+//! found and nothing is done with them.
 
 mod corpus;
 
@@ -84,7 +85,8 @@ fn fields(criterion: &mut Criterion) {
         None,
     );
     run("words", SoloPipeline::counting(RULE, kernel, seed), None);
-    // The time of a request, which no two share; one of 16 hosts; one of 100 000 paths; one of 5 statuses.
+    // The time of a request, which no two share; one of 16 hosts; one of 100 000 paths; one of 5
+    // statuses.
     for number in [0, 2, LOG_FIELD, 6] {
         let keys = Some(corpus.expected_fields(number).counts.len());
         let rule = Rule::Split(SEPARATOR);
@@ -177,8 +179,8 @@ fn tally(group: &mut BenchmarkGroup<'_, WallTime>, corpus: &Corpus, expected: &E
     });
 }
 
-/// One engine for all iterations, so that its tables are as warm as after some batches; an iteration is
-/// one batch, from its first byte until the publisher has it merged.
+/// One engine for all iterations, so that its tables are as warm as after some batches; an
+/// iteration is one batch, from its first byte until the publisher has it merged.
 fn engine(
     group: &mut BenchmarkGroup<'_, WallTime>,
     corpus: &Corpus,

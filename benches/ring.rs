@@ -1,8 +1,9 @@
 //! `ring`: blocks from one thread to another and back, as from the reading side to a shard.
 //!
-//! The time of an iteration is the time of one hand-over. `empty` blocks carry a number and nothing else:
-//! that is the ring's own cost, wake-ups included. `copied` blocks are filled by copying on one side and
-//! read through on the other: there the bytes per second say what the ring could carry.
+//! The time of an iteration is the time of one hand-over. `empty` blocks carry a number and nothing
+//! else: that is the ring's own cost, wake-ups included. `copied` blocks are filled by copying on
+//! one side and read through on the other: there the bytes per second say what the ring could
+//! carry.
 
 mod corpus;
 
@@ -45,8 +46,9 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Hands `count` blocks with `content` over, each with its number in place of the first bytes. Gives how
-/// long it took until all were read, and panics if one was lost, doubled, out of order or damaged.
+/// Hands `count` blocks with `content` over, each with its number in place of the first bytes.
+/// Gives how long it took until all were read, and panics if one was lost, doubled, out of order or
+/// damaged.
 fn hand_over(count: u64, content: &[u8]) -> Duration {
     let arena = Arena::new(content.len(), BLOCKS_PER_RING).expect("a little memory");
     let mut fresh: Vec<Block> = (0..BLOCKS_PER_RING).map(|_| arena.block()).collect();

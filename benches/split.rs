@@ -1,10 +1,11 @@
 //! `split`: every kernel that this CPU can run, on one block that stays in the second-level cache.
 //!
-//! `index` is the pass that finds delimiters, `tokens` the whole of it with a consumer that only looks at
-//! lengths and first bytes, so that the cutting is not optimised away and nothing else is paid for.
+//! `index` is the pass that finds delimiters, `tokens` the whole of it with a consumer that only
+//! looks at lengths and first bytes, so that the cutting is not optimised away and nothing else is
+//! paid for.
 //!
-//! Not all corpora: where delimiters lie is all that a splitter sees, and the keys between them may be what
-//! they want.
+//! Not all corpora: where delimiters lie is all that a splitter sees, and the keys between them may
+//! be what they want.
 
 mod corpus;
 

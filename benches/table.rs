@@ -1,7 +1,7 @@
 //! `table`: what one `add` costs, by key class, for keys that are known and for keys that are new.
 //!
-//! `add` takes a key from anywhere. Inside an engine the key lies in a block whose neighbouring bytes may be
-//! read, which saves copying a short key together; `pipeline` measures that way.
+//! `add` takes a key from anywhere. Inside an engine the key lies in a block whose neighbouring
+//! bytes may be read, which saves copying a short key together; `pipeline` measures that way.
 
 mod corpus;
 
@@ -25,8 +25,8 @@ fn add(a: u64, b: u64) -> u64 {
     a + b
 }
 
-/// The key classes of a table with keys of each, at the lengths where a class begins and ends; then keys
-/// of one length, and keys that collide in hash functions without a secret.
+/// The key classes of a table with keys of each, at the lengths where a class begins and ends; then
+/// keys of one length, and keys that collide in hash functions without a secret.
 fn classes(count: usize) -> [(&'static str, Vec<Vec<u8>>); 6] {
     [
         ("short-7-8", corpus::keys(count, 7..=8)),
@@ -67,7 +67,8 @@ fn known(criterion: &mut Criterion) {
     }
 }
 
-/// Keys that the table does not have: into the room of a cleared table, and into a table that grows.
+/// Keys that the table does not have: into the room of a cleared table, and into a table that
+/// grows.
 fn new(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("table/new");
     for (name, keys) in &classes(corpus::sized(2000, 200_000)) {

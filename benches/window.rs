@@ -1,9 +1,9 @@
 //! `window`: what a slide costs, by length, slide, distinct keys and keys of a batch.
 //!
-//! `inverse` takes what leaves off, with a filter for keys that are 0; `reduce` knows only an associative
-//! function; `anew` is the obvious way, the fold of all batches at every slide, with the same tables and the
-//! same packed batches. The time is that of `enter` for each batch of the slide and of `slide`; making
-//! the batches is not in it. Windows are full before the clock runs.
+//! `inverse` takes what leaves off, with a filter for keys that are 0; `reduce` knows only an
+//! associative function; `anew` is the obvious way, the fold of all batches at every slide, with
+//! the same tables and the same packed batches. The time is that of `enter` for each batch of the
+//! slide and of `slide`; making the batches is not in it. Windows are full before the clock runs.
 
 mod corpus;
 
@@ -57,7 +57,8 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What is measured: a window and a slide in batches, different keys of a batch, and of how many they are.
+/// What is measured: a window and a slide in batches, different keys of a batch, and of how many
+/// they are.
 #[derive(Clone, Copy)]
 struct Case {
     name: usize,
@@ -158,8 +159,8 @@ impl<'k> Feed<'k> {
         self.drawn.push_back(drawn);
     }
 
-    /// Lets the batches of one slide enter and makes the window. Gives the time of that; with `check`
-    /// the window is compared.
+    /// Lets the batches of one slide enter and makes the window. Gives the time of that; with
+    /// `check` the window is compared.
     fn slide(&mut self, way: &mut dyn Way, check: bool) -> Duration {
         let mut elapsed = Duration::ZERO;
         for _ in 0..self.case.slide {

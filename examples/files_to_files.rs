@@ -1,10 +1,10 @@
-//! From files to files: counts the words of each file that is put into one directory, batch by batch, and
-//! writes the counts into another.
+//! From files to files: counts the words of each file that is put into one directory, batch by
+//! batch, and writes the counts into another.
 //!
 //! ```sh
 //! mkdir -p /tmp/in
 //! cargo run --release --example files_to_files -- /tmp/in /tmp/out/words
-//! echo 'to be or not to be' > /tmp/in/.new && mv /tmp/in/.new /tmp/in/hamlet   # in another terminal
+//! echo 'to be or not to be' > /tmp/in/.new && mv /tmp/in/.new /tmp/in/hamlet  # another terminal
 //! cat /tmp/out/words-*.txt/part-00000
 //! ```
 
@@ -15,7 +15,8 @@ use microtally::prelude::*;
 
 /// Counts the words of files put into `from`, into directories that begin with `to`.
 fn count_files(ssc: &StreamingContext, from: &Path, to: &Path) -> microtally::Result<()> {
-    // Files that lie there already are counted in the first batch, if they are not older than a minute.
+    // Files that lie there already are counted in the first batch, if they are not older than a
+    // minute.
     let options = FileOptions::default().new_files_only(false);
     let lines = ssc.text_file_stream_with(from, options)?;
     let counts = lines.flat_map(split_whitespace()).count_by_value();

@@ -1,7 +1,7 @@
-//! Errors per host from a log, joined against a table of hosts: who has to be told.
+//! Errors per host from a log, joined against a table of hosts: whom to notify.
 //!
-//! Lines of the log are `HOST LEVEL MESSAGE`; lines of the table are `HOST OWNER`. The table is read again
-//! for every batch, so it may be edited while the program runs.
+//! Lines of the log are `HOST LEVEL MESSAGE`; lines of the table are `HOST OWNER`. The table is
+//! read again for every batch, so it may be edited while the program runs.
 //!
 //! ```sh
 //! printf 'web1 alice\nweb2 bob\n' > /tmp/owners
@@ -12,7 +12,7 @@
 use microtally::prelude::*;
 use microtally::stream::{Rdd, RddStream};
 
-/// Host and owner of each line of the table; other lines are passed over.
+/// Host and owner of each line of the table; other lines are skipped.
 fn parse_table(text: &[u8]) -> Rdd<(Vec<u8>, String)> {
     let rows = text.split(|&byte| byte == b'\n').filter_map(|line| {
         let space = line.iter().position(|&byte| byte == b' ')?;
@@ -22,7 +22,7 @@ fn parse_table(text: &[u8]) -> Rdd<(Vec<u8>, String)> {
     rows.collect()
 }
 
-/// The host of a line that tells of an error.
+/// Returns the host of a line that reports an error.
 fn host_of_error(line: &[u8]) -> Option<&[u8]> {
     let mut fields = line.splitn(3, |&byte| byte == b' ');
     let (host, level) = (fields.next()?, fields.next()?);
@@ -32,7 +32,8 @@ fn host_of_error(line: &[u8]) -> Option<&[u8]> {
 /// The owner of a host, the host, and its number of errors.
 type ErrorsOfHost = (Option<String>, Vec<u8>, u64);
 
-/// The hosts of each batch, those with the most errors first; a host that is not in the table has no owner.
+/// The hosts of each batch, those with the most errors first; a host that is not in the table has
+/// no owner.
 fn errors_by_owner<'c>(
     errors: &RddStream<'c, (Vec<u8>, u64)>,
     table: &RddStream<'c, (Vec<u8>, String)>,

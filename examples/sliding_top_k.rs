@@ -1,7 +1,8 @@
-//! The most frequent words of the last minute, every second: a window that slides by taking off what left.
+//! The most frequent words of the last minute, every second: a window that slides by taking off
+//! what left.
 //!
 //! ```sh
-//! cargo run --release -- gen --listen 127.0.0.1:9999 --rate 50MB/s     # in one terminal: an endless text
+//! cargo run --release -- gen --listen 127.0.0.1:9999 --rate 50MB/s  # in another terminal
 //! cargo run --release --example sliding_top_k -- localhost 9999
 //! ```
 

@@ -1,4 +1,5 @@
-//! Word counts over the whole stream: a state a word, which goes when the word was not seen for a time.
+//! Word counts over the whole stream: a state a word, which goes when the word was not seen for a
+//! time.
 //!
 //! ```sh
 //! nc -lk 9999                                             # in one terminal: type lines
@@ -37,7 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words = ssc
         .socket_text_stream(&host, port)?
         .flat_map(split_whitespace());
-    // Counted in the shards first: the state is touched once a word and batch, not once a time it came.
+    // Counted in the shards first: the state is touched once a word and batch, not once a time it
+    // came.
     running_counts(&words.count_by_value().pairs(), FORGOTTEN_AFTER).pprint(20);
     ssc.start()?.await_termination()?;
     Ok(())

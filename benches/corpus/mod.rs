@@ -1,11 +1,14 @@
-//! What the benches count, the obvious count of it, and how criterion is set up.
+//! The benches' texts, their obvious counts, and the settings of criterion.
 //!
-//! Promise: the same bytes in every run; every corpus is whole lines. Must not know: what is measured.
+//! Promise: equal bytes in every run; every corpus is whole lines.
+//! Must not know: microtally::internals.
 //!
-//! The texts are those of `microtally bench`. A real one that is not installed is left out, with a message.
+//! The texts are those of `microtally bench`. A real one that is not installed is left out, with a
+//! message.
 //!
-//! `cargo bench` passes `--bench` and gets the large sizes; `cargo test --benches` does not, runs each body
-//! once on the small ones, and so shows that the benches still build, run and get the right answers.
+//! `cargo bench` passes `--bench` and gets the large sizes; `cargo test --benches` does not, runs
+//! each body once on the small ones, and so shows that the benches still build, run and get the
+//! right answers.
 
 // Each bench is a program of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
@@ -29,13 +32,13 @@ pub(crate) struct Corpus {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What the obvious program finds in a corpus.
+/// The counts that the obvious program finds in a corpus.
 pub(crate) struct Expected<'c> {
     pub(crate) counts: BTreeMap<&'c [u8], u64>,
     pub(crate) tokens: u64,
 }
 
-/// Whether this is a measurement and not a test.
+/// Returns `true` in a measurement, `false` in a test.
 pub(crate) fn is_measuring() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
@@ -45,8 +48,8 @@ pub(crate) fn sized(small: usize, large: usize) -> usize {
     if is_measuring() { large } else { small }
 }
 
-/// Ten samples in `measurement` for each benchmark: spread enough to see a change of some per cent, and
-/// all benches together take minutes. Flags on the command line win.
+/// Returns criterion with ten samples in `measurement`: enough to see a change of some per cent,
+/// while all benches together take minutes. Flags on the command line win.
 pub(crate) fn criterion(measurement: Duration) -> Criterion {
     Criterion::default()
         .sample_size(10)
@@ -57,7 +60,8 @@ pub(crate) fn criterion(measurement: Duration) -> Criterion {
 }
 
 impl Corpus {
-    /// Every corpus, of about `bytes` bytes each: the real ones that are installed, and the generated ones.
+    /// Returns every corpus, of about `bytes` bytes each: the installed ones and the generated
+    /// ones.
     pub(crate) fn all(bytes: usize) -> Vec<Corpus> {
         let real = Installed::ALL.into_iter().filter_map(|installed| {
             let (name, _) = installed.label();
@@ -73,7 +77,7 @@ impl Corpus {
         real.chain(made).collect()
     }
 
-    /// A generated corpus.
+    /// Makes a corpus.
     pub(crate) fn of(kind: Kind, bytes: usize) -> Corpus {
         Corpus {
             name: kind.label().0,
@@ -81,12 +85,12 @@ impl Corpus {
         }
     }
 
-    /// Counts words as one would write it first. It shares no code with what is measured.
+    /// Counts words in the obvious way; it shares no code with what is measured.
     pub(crate) fn expected(&self) -> Expected<'_> {
         self.count(|line| line.split(|&byte| byte == SEPARATOR))
     }
 
-    /// As [`expected`](Self::expected), of the numbered field of each line.
+    /// As [`expected`](Self::expected), but of the numbered field of each line.
     pub(crate) fn expected_fields(&self, number: usize) -> Expected<'_> {
         self.count(|line| {
             let field = line.split(|&byte| byte == SEPARATOR).nth(number);
@@ -129,14 +133,14 @@ impl Expected<'_> {
         assert_eq!(self.counts.len(), key_count, "{what}: distinct keys");
     }
 
-    /// As [`assert_equals`](Self::assert_equals), of a batch that holds the corpus once.
+    /// As [`assert_equals`](Self::assert_equals), but of a batch that holds the corpus once.
     pub(crate) fn assert_batch(&self, batch: &Batch<'_, u64>, what: &str) {
         assert_eq!(batch.stats().tokens, self.tokens, "{what}: tokens");
         self.assert_equals(batch.iter(), 1, what);
     }
 }
 
-/// Made-up keys, all different: every length in `lengths` in turn, the number in front.
+/// Makes different keys: every length in `lengths` in turn, the number in front.
 pub(crate) fn keys(count: usize, lengths: std::ops::RangeInclusive<usize>) -> Vec<Vec<u8>> {
     let span = lengths.end() - lengths.start() + 1;
     let key = |number: usize| {
@@ -156,7 +160,7 @@ pub(crate) fn keys(count: usize, lengths: std::ops::RangeInclusive<usize>) -> Ve
     (0..count).map(key).collect()
 }
 
-/// `count` draws of numbers below `below`, the small ones more often, about as in text: the logarithm is
+/// Draws `count` numbers below `below`, small ones more often, about as in text: the logarithm is
 /// uniform.
 pub(crate) fn skewed(count: usize, below: usize) -> Vec<usize> {
     let mut random = Random(10);
@@ -168,7 +172,7 @@ pub(crate) fn skewed(count: usize, below: usize) -> Vec<usize> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// The different keys of a corpus that has about `count`, in byte order.
+/// Returns the different keys of a corpus that has about `count`, in byte order.
 pub(crate) fn distinct(kind: Kind, text_bytes: usize, count: usize) -> Vec<Vec<u8>> {
     let corpus = Corpus::of(kind, text_bytes);
     let words = corpus
@@ -178,7 +182,7 @@ pub(crate) fn distinct(kind: Kind, text_bytes: usize, count: usize) -> Vec<Vec<u
     different.into_iter().take(count).map(Vec::from).collect()
 }
 
-/// A generator of the benches' own: nothing measured here depends on its quality.
+/// A simple generator: nothing measured here depends on its quality.
 struct Random(u64);
 
 impl Random {
@@ -188,8 +192,8 @@ impl Random {
     }
 }
 
-/// Different numbers stay different and look unrelated: multiplications by odd numbers and shifts that can
-/// be undone.
+/// Different numbers stay different and look unrelated: multiplications by odd numbers and shifts
+/// that can be undone.
 fn scatter(number: u64) -> u64 {
     let mixed = (number ^ number >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);

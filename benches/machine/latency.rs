@@ -1,9 +1,9 @@
-//! Latency of small batches: from the time a batch's last byte was to be sent until a sink sees its result.
+//! Latency of small batches: from the scheduled time of a batch's last byte until a sink sees its
+//! result.
 //!
-//! Open loop: the times at which batches are sent are drawn up before the run and never wait for a
-//! result, and a latency is counted from the time on the schedule, also when the sender was late for it.
-//! So a stall is charged to every batch that it held up (no coordinated omission). One clock, monotonic,
-//! one machine, one process.
+//! Open loop: the schedule is made before the run and never waits for a result. A latency is
+//! counted from the scheduled time, also when the sender was late. So a stall is charged to every
+//! batch that it delayed (no coordinated omission). One clock, monotonic, one machine, one process.
 //!
 //! ```text
 //! cargo run --release --example latency -- --door engine --load 0.5 --seconds 10
@@ -12,16 +12,16 @@
 //!
 //! | door | what the sender does | what may be in the figure besides the engine |
 //! |---|---|---|
-//! | `none` | nothing | what the machine takes away: no door can be better |
+//! | `none` | nothing | what the machine adds: no door can be better |
 //! | `tally` | push, cut | copying the batch |
 //! | `engine` | write, cut | copying the batch |
-//! | `tcp` | sends to a `StreamingContext` | the kernel's work on both sides; the wait for the batch interval's end |
+//! | `tcp` | sends to a `StreamingContext` | the kernel on both sides; the wait for the interval's end |
 //!
-//! A door's own maximum is measured first, with batches sent one after the other without a pause; `--load`
-//! is a share of it. What is printed in microseconds: how late the sender began (above a few, the rate is
-//! more than the machine can do, or the machine was away), when the bytes were taken, and when the result
-//! was out. For `tcp` also how long after the end of its interval each batch was out: that is the engine's
-//! share, the rest is waiting for an interval to end.
+//! A door's maximum is measured first, with batches sent without a pause; `--load` is a share of
+//! it. Printed in microseconds: how late the sender began (above a few, the rate is more than the
+//! machine can do, or the machine was away), when the bytes were taken, and when the result was
+//! published. For `tcp` also how long after the end of its interval each batch was out: that is the
+//! engine's share, the rest is waiting for an interval to end.
 
 #[allow(dead_code)] // It needs the default text only.
 #[path = "corpora/words.rs"]
@@ -237,7 +237,7 @@ impl Schedule {
     }
 }
 
-/// What a run gives.
+/// The outcome of a run.
 struct Outcome {
     sender: Sender,
     sink: Sink,
@@ -315,7 +315,7 @@ impl Sink {
         self.last_ns = now;
     }
 
-    /// Says whether every batch came out whole.
+    /// Checks that every batch was published whole.
     fn check(&self) -> Result<(), Failure> {
         if self.next == self.ends.len() && self.bytes == self.ends.last().copied().unwrap_or(0) {
             return Ok(());

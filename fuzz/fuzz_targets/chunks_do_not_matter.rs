@@ -1,5 +1,5 @@
-//! The counting pipeline works in chunks; what lies where two of them meet is counted like anything else.
-//! The bytes of the fuzzer begin just before such a place, behind one long word.
+//! The counting pipeline works in chunks; what lies where two of them meet is counted like anything
+//! else. The bytes of the fuzzer begin just before such a place, behind one long word.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -1,6 +1,7 @@
-//! However the bytes of several connections are cut into reads, and whatever room there is for them, what
-//! comes out are the lines of each, split on its own, and in its order; or, where lines may be cut, their tokens.
-//! Where memory for unfinished lines is short, some are dropped, each counted once, and the others are whole.
+//! However the bytes of several connections are cut into reads, and whatever room there is for
+//! them, what comes out are the lines of each, split on its own, and in its order; or, where lines
+//! may be cut, their tokens. Where memory for unfinished lines is short, some are dropped, each
+//! counted once, and the others are whole.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -75,7 +76,8 @@ fuzz_target!(|input: Input| {
     }
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
     for mut connection in input.connections.iter().cloned() {
-        // Of a line that was given in part and then reset it depends on the reads how much was given.
+        // Of a line that was given in part and then reset it depends on the reads how much was
+        // given.
         connection.is_reset &= !input.is_split && input.held_bytes_max.is_none();
         let (mut lines, rest) = split(connection.text.iter().copied());
         if connection.is_reset && rest.len() <= limit {

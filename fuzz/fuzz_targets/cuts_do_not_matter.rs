@@ -1,6 +1,6 @@
-//! However the bytes are cut into pushes and the pushes into batches, each batch is what the definition
-//! says. Lines above the record limit may fall into several batches, so there the sums are compared, and
-//! exactly the words above the limit are missing.
+//! However the bytes are cut into pushes and the pushes into batches, each batch is what the
+//! definition says. Lines above the record limit may fall into several batches, so there the sums
+//! are compared, and exactly the words above the limit are missing.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -18,7 +18,8 @@ struct Input<'a> {
 }
 
 const COMMANDS: &[&str] = &["words", "top", "count", "demo", "gen", "bench", "man", ""];
-/// An argument is one of these and bytes behind it, or, with a space, the bytes as the next argument.
+/// An argument is one of these and bytes behind it, or, with a space, the bytes as the next
+/// argument.
 const OPTIONS: &str = ",-i ,-n ,-o,-j,--split ,--split=,--split-whitespace,--interval=,--top=,--format ,\
     --reconnect ,--batches ,--stats=,--max-record ,--rate ,--zipf ,--vocabulary ,--seed=,--listen ,--total ,\
     --kernel ,--rounds ,--size ,--only ,-k ,-a ,-v ,-g ,-G ,-F,-w ,--slide ,--max-memory ,--on-limit ,--color ";

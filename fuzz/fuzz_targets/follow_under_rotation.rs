@@ -1,5 +1,5 @@
-//! Files that are written to, renamed, deleted, emptied, copied and looked at in any order: every line that a
-//! look could find is given, none twice, and none in part.
+//! Files that are written to, renamed, deleted, emptied, copied and looked at in any order: every
+//! line that a look could find is given, none twice, and none in part.
 #![no_main]
 
 #[path = "../../tests/files/rotation.rs"]

@@ -1,4 +1,5 @@
-//! Whatever a pattern is, it is understood or refused in a moment, and so is whether a name fits it.
+//! Whatever a pattern is, it is understood or refused in a moment, and so is whether a name fits
+//! it.
 #![no_main]
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Places of keys and values against obvious programs: JSON pointers against `serde_json`, CSV against a reader
-//! that goes byte by byte, numbers against exact fractions.
+//! Places of keys and values against obvious programs: JSON pointers against `serde_json`, CSV
+//! against a reader that goes byte by byte, numbers against exact fractions.
 #![no_main]
 #![allow(dead_code)]
 
@@ -125,7 +125,8 @@ fn check_json(line: &[u8], steps: &[u8]) {
         Ok(document) => match document.pointer(&pointer) {
             None => assert_eq!(found, Err(Missing::Absent)),
             Some(serde_json::Value::String(text)) => assert_eq!(found, Ok(text.as_bytes())),
-            // A number may be written in more than one way; a list and an object read back as themselves.
+            // A number may be written in more than one way; a list and an object read back as
+            // themselves.
             Some(value) => {
                 let found = found.expect("there is a value");
                 assert_eq!(&serde_json::from_slice::<serde_json::Value>(found).expect("JSON"), value);
@@ -176,8 +177,8 @@ fn check_csv(line: &[u8], separator: u8) {
     }
 }
 
-/// Sums, extremes and means of decimal fractions with up to nine places: a sum is a whole number of billionths,
-/// a mean that and a count.
+/// Sums, extremes and means of decimal fractions with up to nine places: a sum is a whole number of
+/// billionths, a mean that and a count.
 fn check_numbers(numbers: &[(i64, u8)]) {
     let parts: Vec<(i128, Number)> = numbers
         .iter()

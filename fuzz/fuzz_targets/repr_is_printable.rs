@@ -1,5 +1,5 @@
-//! Whatever a key or a record holds, what is written of it is one line of UTF-8 without control characters
-//! (but for tabs in whole records), and the escaped form can be read back.
+//! Whatever a key or a record holds, what is written of it is one line of UTF-8 without control
+//! characters (but for tabs in whole records), and the escaped form can be read back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

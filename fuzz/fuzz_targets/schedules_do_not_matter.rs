@@ -1,5 +1,6 @@
-//! The whole engine on one thread, in an order of steps and with faults that the input chooses: batches hold
-//! what was read, the ledger closes, what is lost adds up, and everything drains in bounded time.
+//! The whole engine on one thread, in an order of steps and with faults that the input chooses:
+//! batches hold what was read, the ledger closes, what is lost adds up, and everything drains in
+//! bounded time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! The engine's batches are the definition's, whatever the number of shards, inputs, writes and cuts.
+//! The engine's batches are the definition's, whatever the number of shards, inputs, writes and
+//! cuts.
 #![no_main]
 
 use std::io::Write;

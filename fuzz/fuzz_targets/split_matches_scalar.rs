@@ -1,4 +1,4 @@
-//! Every kernel gives what the definition gives, for every rule and every block.
+//! Every kernel returns what the definition returns, for every rule and every block.
 #![no_main]
 
 use arbitrary::Arbitrary;

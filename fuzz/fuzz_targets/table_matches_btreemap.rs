@@ -1,4 +1,4 @@
-//! A table is a `BTreeMap` that forgets when it is told to.
+//! A table equals a `BTreeMap` that is cleared on request.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! However compressed data is cut into reads, and whatever room there is for what comes out, it is what was packed. Of
-//! damaged data, what comes out before the error is a beginning of what comes out where all is read at once, or the
-//! other way round, and both end in an error or neither does.
+//! However compressed data is cut into reads, and whatever room there is for what comes out, it is
+//! what was packed. Of damaged data, what comes out before the error is a beginning of what comes
+//! out where all is read at once, or the other way round, and both end in an error or neither does.
 #![no_main]
 
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! What the fuzz targets share: the oracle of the crate's own tests, and how fuzzer bytes become rules
-//! and pieces.
+//! What the fuzz targets share: the oracle of the crate's own tests, and how fuzzer bytes become
+//! rules and pieces.
 
 #[path = "../../tests/oracle/definition.rs"]
 pub mod definition;

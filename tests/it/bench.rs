@@ -79,7 +79,8 @@ fn whole_programs_are_measured_beside_those_of_the_system() {
     assert!(!ended.stdout.contains("## Counting words in memory"));
     let files = table(&ended, "## Counting files");
     let inputs = |name: &str| files.iter().filter(|row| row[1] == name).count();
-    // Ours in three ways, and sort, which is everywhere; mawk may be missing, and is then said to be.
+    // Ours in three ways, and sort, which is everywhere; mawk may be missing, and is then said to
+    // be.
     let mawk = usize::from(
         !ended
             .stdout

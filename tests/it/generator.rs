@@ -92,7 +92,8 @@ fn a_rate_is_kept() {
     let start = std::time::Instant::now();
     let ended = microtally(&["gen", "--total", "50KB", "--rate", "100KB/s"]).run();
     assert_eq!(ended.quietly().stdout.len(), 50_000);
-    // The last piece goes out when the time for all before it has passed. Slower is the machine's right.
+    // The last piece goes out when the time for all before it has passed. Slower is the machine's
+    // right.
     assert!(start.elapsed().as_millis() >= 450, "{:?}", start.elapsed());
 }
 

@@ -1,11 +1,11 @@
 //! Real texts, as packages of the system install them.
 //!
-//! Promise: whole lines without NUL and `\r`, the same in every run on one machine; a text that is not
-//! installed is named, with the package to install. Must not know: what counts them. It depends on std
-//! only, so that the criterion benches include it as it is.
+//! Promise: whole lines without NUL and `\r`, equal in every run on one machine. A missing text is
+//! named, with the package to install.
+//! Must not know: microtally, harness.
 //!
-//! Generated text is tidy in ways that real text is not, and real text repeats in ways that no generator
-//! does: a figure of one without the other says little.
+//! Generated text is tidy in ways that real text is not, and real text repeats in ways that no
+//! generator does: a figure of one without the other says little.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 /// Where the package puts the dictionary. The format is gzip's, with an index that gzip skips.
 const GCIDE_PATH: &str = "/usr/share/dictd/gcide.dict.dz";
 
-/// Verses of the King James Bible. Another number means that the program was told something else than
-/// is meant, and its text would not be the one figures are quoted for.
+/// Verses of the King James Bible. Another number means that the program printed another selection,
+/// and its text would not be the one figures are quoted for.
 const VERSES: usize = 31_102;
 
 /// A text that may be installed.
@@ -30,7 +30,7 @@ pub(crate) enum Installed {
 impl Installed {
     pub(crate) const ALL: [Installed; 2] = [Installed::KingJames, Installed::Gcide];
 
-    /// Returns its name in tables and on the command line, and what it is, for the reader of a table.
+    /// Returns its name and its description in tables.
     pub(crate) fn label(self) -> (&'static str, &'static str) {
         match self {
             Installed::KingJames => (
@@ -52,8 +52,8 @@ impl Installed {
         }
     }
 
-    /// Whole lines of it, at most `bytes` bytes. The Bible is repeated to fill them; the dictionary,
-    /// ten times as long, is not.
+    /// Reads whole lines of it, at most `bytes` bytes. The Bible is repeated to fill them; the
+    /// dictionary, ten times as long, is not.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ fn decompressed(path: &Path, bytes: usize) -> Result<Vec<u8>, String> {
         Some(stdout) => stdout.take(bytes as u64).read_to_end(&mut text),
         None => Ok(0),
     };
-    // It may have more to say than is wanted, and nobody listens any longer.
+    // It may have more output than is wanted.
     let _ = gzip.kill();
     let _ = gzip.wait();
     match read {

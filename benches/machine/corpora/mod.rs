@@ -1,25 +1,26 @@
 //! The texts that benches count, from kind to hostile.
 //!
-//! Promise: the same kind and size give the same bytes, byte for byte, everywhere; every text is whole
-//! lines, and its length is what was asked for, give or take a line or a few keys. Must not know: what
-//! is measured, files, programs.
+//! Promise: equal kind and size make equal bytes everywhere. Every text is whole lines, and its
+//! length is the requested one, give or take a line or a few keys.
+//! Must not know: microtally, harness.
 //!
-//! The benches and `microtally bench` count the same texts, so that a figure of one can be held against
-//! a figure of the other. Each text stands for one thing that makes counting fast or slow; none is meant
-//! to be typical. A changed text is a new kind with a new name, or old figures would lie.
+//! The benches and `microtally bench` count the same texts, so their figures can be compared. Each
+//! text stands for one thing that makes counting fast or slow; none is meant to be typical. A
+//! changed text is a new kind with a new name, or old figures would lie.
 //!
 //! Two kinds collide on purpose, in hash functions that know no secret:
 //!
-//! - `collide-fx`: FxHash of one 8-byte word is a multiplication by a public odd constant, modulo 2^64.
-//!   Such a multiplication can be undone, so the keys are computed from the hashes they shall have: the
-//!   lowest 20 bits equal (the slot, in any table of up to a million slots), the highest 7 bits equal (the
-//!   tag that tells slots apart in tables of the SwissTable family), everything between different.
-//! - `collide-fold`: many fast hash functions multiply the two halves of a 16-byte key, each combined with
-//!   a seed, and fold the 128-bit product: high half exclusive-or low half. With seeds of zero all ways to
-//!   write one product as two factors have the same hash, all 64 bits of it. The keys are such ways, for
-//!   a product of the first primes.
+//! - `collide-fx`: FxHash of one 8-byte word is a multiplication by a public odd constant, modulo
+//!   2^64. Such a multiplication can be undone, so the keys are computed from the intended hashes:
+//!   the lowest 20 bits equal (the slot, in any table of up to a million slots), the highest 7 bits
+//!   equal (the tag that tells slots apart in tables of the SwissTable family), everything between
+//!   different.
+//! - `collide-fold`: many fast hash functions multiply the two halves of a 16-byte key, each
+//!   combined with a seed, and fold the 128-bit product: high half exclusive-or low half. With
+//!   seeds of zero all ways to write one product as two factors have the same hash, all 64 bits of
+//!   it. The keys are such ways, for a product of the first primes.
 //!
-//! Keys that contain a NUL or a white-space byte are left out of both, as they would not be one token.
+//! Keys that contain a NUL or a white-space byte are left out of both: they would not be one token.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -36,7 +37,7 @@ pub(crate) use self::installed::Installed;
 /// Between the tokens of a line in every kind: the tutorial's separator.
 pub(crate) const SEPARATOR: u8 = b' ';
 
-/// Largest text that can be asked for.
+/// Largest text.
 pub(crate) const TEXT_BYTES_MAX: usize = PERIOD_BYTES_MAX / 2;
 
 /// The field of a line of [`Kind::Log`] that is worth counting, the path: one of 100 000. The first
@@ -52,11 +53,11 @@ const UUID_KEYS: u64 = 1_000_000;
 /// Different words of [`Kind::Medium`].
 const MEDIUM_WORDS: u64 = 50_000;
 
-/// A word that is much longer than a block and a quarter of the default record limit.
+/// A word much longer than a block, and a quarter of the default record limit.
 const GIANT_BYTES_MAX: usize = 4 << 20;
 
-/// Most different keys of [`Kind::CollideFx`]. A table that searches all keys that collide takes seconds
-/// for them and not hours, so that a bench still ends and shows it.
+/// Most different keys of [`Kind::CollideFx`]. A table that searches all keys that collide takes
+/// seconds for them and not hours, so that a bench still ends and shows it.
 const COLLIDE_FX_KEYS: usize = 1 << 16;
 
 /// Most different keys of [`Kind::CollideFold`].
@@ -65,8 +66,9 @@ const COLLIDE_FOLD_KEYS: usize = 1 << 14;
 /// The constant by which FxHash multiplies.
 const FX_FACTOR: u64 = 0x517c_c1b7_2722_0a95;
 
-/// The prime factors of the product that [`Kind::CollideFold`] writes as two factors, and how often each
-/// occurs. The product has 117 bits: halves of up to 64 bits, with no high byte that must be 0.
+/// The prime factors of the product that [`Kind::CollideFold`] writes as two factors, and how often
+/// each occurs. The product has 117 bits: halves of up to 64 bits, with no high byte that must be
+/// 0.
 const FOLD_PRIMES: [(u64, u64); 22] = [
     (2, 6),
     (3, 4),
@@ -97,7 +99,7 @@ const FOLD_PRIMES: [(u64, u64); 22] = [
 pub(crate) enum Kind {
     /// English-like words.
     English,
-    /// The same with a long tail.
+    /// English-like words with a long tail.
     ZipfMillion,
     /// Keys of 8 bytes without any order.
     Uniform,
@@ -141,7 +143,7 @@ impl Kind {
         Kind::CollideFold,
     ];
 
-    /// Returns its name in tables and on the command line, and what it is, for the reader of a table.
+    /// Returns its name and its description in tables.
     pub(crate) fn label(self) -> (&'static str, &'static str) {
         match self {
             Kind::English => ("english", "English-like words, Zipf over 50 000"),
@@ -166,7 +168,7 @@ impl Kind {
         }
     }
 
-    /// A text of this kind, about `bytes` bytes long: whole lines.
+    /// Makes a text of this kind: whole lines, about `bytes` bytes.
     ///
     /// # Panics
     ///
@@ -192,7 +194,7 @@ impl Kind {
     }
 }
 
-/// The numbered field of a line, the first one being 0; empty if there are fewer.
+/// Returns the numbered field of a line, counted from 0; empty if there are fewer.
 pub(crate) fn field(line: &[u8], number: usize) -> &[u8] {
     let mut separators = memchr::memchr_iter(SEPARATOR, line);
     let start = match number.checked_sub(1) {
@@ -205,7 +207,7 @@ pub(crate) fn field(line: &[u8], number: usize) -> &[u8] {
     }
 }
 
-/// Generated text with Zipf's distribution.
+/// Makes text with Zipf's distribution.
 fn zipf(bytes: usize, vocabulary: usize) -> Vec<u8> {
     let period_bytes = (2 * bytes).clamp(PERIOD_BYTES_MIN, PERIOD_BYTES_MAX);
     let words = Words::new(1)
@@ -327,8 +329,8 @@ fn fx_keys(count: usize) -> Vec<Vec<u8>> {
     const SHARED_LOW_BITS: u32 = 20;
     const SHARED_HIGH_BITS: u32 = 7;
     let inverse = inverse_of_odd(FX_FACTOR);
-    // The low bits of a product depend on the low bits of its factors alone: those of a key that begins
-    // with these letters.
+    // The low bits of a product depend on the low bits of its factors alone: those of a key that
+    // begins with these letters.
     let low_mask = (1 << SHARED_LOW_BITS) - 1;
     let low = u64::from_le_bytes(*b"key\0\0\0\0\0").wrapping_mul(FX_FACTOR) & low_mask;
     let high = 0x2a << (64 - SHARED_HIGH_BITS);
@@ -420,8 +422,8 @@ fn skewed(random: &mut SplitMix64, below: u64) -> u64 {
     random.below(top).0 as u64 % below
 }
 
-/// Appends letters that depend on `number` alone; their length is in `lengths`, which holds eight or
-/// fewer and at most 26.
+/// Appends letters that depend on `number` alone; their length is in `lengths`, which holds eight
+/// or fewer and at most 26.
 fn push_letters(line: &mut Vec<u8>, number: u64, lengths: RangeInclusive<usize>) {
     let span = (lengths.end() - lengths.start() + 1) as u64;
     let length = lengths.start() + (number % span) as usize;

@@ -63,7 +63,8 @@ pub(crate) struct Words {
     /// `0.0..=ZIPF_MAX`; default 1.0, close to natural text. 0.0 makes all words equal.
     pub(crate) zipf_exponent: f64,
     /// Most bytes before the text repeats: the period ends with the last line that fits. At least
-    /// [`PERIOD_BYTES_MIN`] and twice the longest line, at most [`PERIOD_BYTES_MAX`]; default 64 MiB.
+    /// [`PERIOD_BYTES_MIN`] and twice the longest line, at most [`PERIOD_BYTES_MAX`]; default 64
+    /// MiB.
     pub(crate) period_bytes: usize,
     /// Each line draws a length from this range and ends with the word that reaches it, so it may
     /// be up to a word longer. Within `1..=LINE_BYTES_MAX`; default `40..=120`.

@@ -1,8 +1,9 @@
-//! What the machine can do at most, so that a figure can be held against a limit and not only against
-//! another program.
+//! Limits of the machine, so that a figure can be compared with a limit and not only with another
+//! program.
 //!
 //! Promise: each calibrator does one thing that no optimiser removes, and takes some tens of
-//! milliseconds. Must not know: counting.
+//! milliseconds.
+//! Must not know: corpora.
 
 use std::hint::black_box;
 
@@ -12,7 +13,7 @@ use super::clock::{timed, timed_both};
 use super::figures::{Figures, three_digits};
 use super::loopback;
 
-/// How much longer an addition may take in one round than in another on a quiet machine.
+/// Largest ratio of the times of an addition in two rounds on a quiet machine.
 const ADDITION_SPREAD_MAX: f64 = 1.1;
 
 /// The calibrators and their memory.
@@ -31,7 +32,8 @@ pub(super) struct Reading {
     pub(super) copy_gb_per_s: f64,
     /// Receiving over loopback, the sender on another core if there is one.
     pub(super) discard_gb_per_s: f64,
-    /// How much more arithmetic two threads do than one: what no counting on two threads can exceed.
+    /// How much more arithmetic two threads do than one: what no counting on two threads can
+    /// exceed.
     pub(super) two_threads: f64,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Readings {
 }
 
 impl Calibrators {
-    /// Calibrators that take a hundredth of their time if `quick`, and then say little.
+    /// Returns calibrators; with `quick` they take a hundredth of the time and mean little.
     pub(super) fn new(quick: bool) -> Self {
         let (steps, copy_bytes) = if quick {
             (100_000, 1 << 20)
@@ -88,8 +90,8 @@ impl Readings {
         self.two_threads.push(reading.two_threads);
     }
 
-    /// What there is to say when the machine did something else meanwhile: an addition takes as long in
-    /// every round, unless the clock changes or others have the core.
+    /// Returns a warning if the machine was busy: an addition takes the same time in every round
+    /// unless the clock rate changes or others use the core.
     pub(super) fn warning(&self) -> Option<String> {
         let spread = self.addition_ns.spread();
         (spread > ADDITION_SPREAD_MAX).then(|| {
@@ -101,7 +103,7 @@ impl Readings {
         })
     }
 
-    /// The rows of the table: name, figures, and what they are good for.
+    /// Returns the rows of the table: name, figures, note.
     pub(super) fn rows(&self) -> [(&'static str, String, String); 4] {
         let gigahertz = 1.0 / self.addition_ns.median();
         [
@@ -116,7 +118,7 @@ impl Readings {
                 "bytes copied; each is read and written".to_owned(),
             ),
             (
-                "receiving over loopback, looking at nothing",
+                "receiving over loopback and discarding",
                 self.discard_gb_per_s.cell(" GB/s"),
                 "no counting over TCP can be faster".to_owned(),
             ),
@@ -129,8 +131,8 @@ impl Readings {
     }
 }
 
-/// Additions and exclusive-ors in turns, each of which needs the result of the one before. Additions
-/// alone the compiler would replace by one multiplication.
+/// Additions and exclusive-ors in turns, each of which needs the result of the one before. The
+/// compiler would replace additions alone by one multiplication.
 fn chain(steps: u64) {
     let (added, mixed) = (black_box(0x9e37_79b9_u64), black_box(0x7f4a_7c15_u64));
     let mut value = black_box(1u64);
@@ -140,8 +142,8 @@ fn chain(steps: u64) {
     black_box(value);
 }
 
-/// Eight independent rows of shifts and exclusive-ors: they keep every unit for integers busy, so that two
-/// threads which share a core's units gain little, and two cores gain all.
+/// Eight independent rows of shifts and exclusive-ors: they keep every unit for integers busy, so
+/// that two threads which share a core's units gain little, and two cores gain all.
 fn arithmetic(steps: u64) {
     let mut rows = black_box([1u64, 2, 3, 4, 5, 6, 7, 8]);
     for _ in 0..steps {

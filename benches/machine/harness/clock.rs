@@ -1,20 +1,21 @@
-//! How long something took, and what day it is.
+//! Measures how long a call takes, and returns the date.
 //!
-//! Promise: nothing else of `bench` reads a clock. Must not know: what is timed.
+//! Promise: nothing else in `bench` reads a clock.
+//! Must not know: microtally.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-/// Calls `work` and gives what it gives, and the seconds it took.
+/// Returns the result of `work`, and the seconds it took.
 pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
     let value = work();
     (value, start.elapsed().as_secs_f64())
 }
 
-/// Calls both at once, one of them in a thread of its own. Gives the seconds until the later one was
-/// done; starting the thread is not in them, waking it is.
+/// Runs both at once, one of them in another thread. Returns the seconds until the later one
+/// finished, with the time to wake the thread but without the time to start it.
 pub(super) fn timed_both<A, B: Send>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send,

@@ -1,8 +1,9 @@
-//! Figures of several rounds, and how they are written.
+//! Figures of several rounds, and their format.
 //!
-//! Promise: a median with its spread, never a best case. Must not know: what was measured.
+//! Promise: a median with its spread, never a best case.
+//! Must not know: microtally.
 
-/// What the rounds measured, one number each.
+/// The measurements of all rounds, one number each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures(Vec<f64>);
 
@@ -11,7 +12,8 @@ impl Figures {
         self.0.push(figure);
     }
 
-    /// The median with `unit` behind it and the least and most in brackets; of one round just the number.
+    /// Formats the median with its unit, and the least and most in brackets; of one round just the
+    /// number.
     pub(super) fn cell(&self, unit: &str) -> String {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -30,14 +32,14 @@ impl Figures {
         }
     }
 
-    /// How many times the least the most is; 1 if nothing was measured.
+    /// Returns the ratio of the most to the least; 1 if nothing was measured.
     pub(super) fn spread(&self) -> f64 {
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.0.iter().copied().fold(0.0, f64::max);
         if self.0.is_empty() { 1.0 } else { most / least }
     }
 
-    /// The median; 0 if nothing was measured.
+    /// Returns the median; 0 if nothing was measured.
     pub(super) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -54,7 +56,7 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Three digits that say something, without an exponent: 0.0086, 1.06, 164.
+/// Formats three significant digits without an exponent: 0.0086, 1.06, 164.
 pub(super) fn three_digits(figure: f64) -> String {
     if figure == 0.0 {
         return "0".to_owned();

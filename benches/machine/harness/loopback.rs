@@ -1,7 +1,8 @@
 //! Text over loopback TCP: received and discarded, or counted by whole programs.
 //!
-//! Promise: the time from the sender's first byte until everything was received, or until the last batch
-//! was published; starting and connecting are not in it. Must not know: rounds, tables.
+//! Promise: the time from the sender's first byte until everything was received, or until the last
+//! batch was published; starting and connecting are not in it.
+//! Must not know: calibrate, matrix, figures.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -33,7 +34,7 @@ pub(super) enum Program {
 }
 
 impl Program {
-    /// What it is, for the reader of a table.
+    /// Returns its source, for the reader of a table.
     pub(super) fn what(self) -> &'static str {
         match self {
             Program::Words => "`flat_map(split(b' ')).count_by_value()`",
@@ -53,7 +54,7 @@ impl Program {
         }
     }
 
-    /// What it has to find: the obvious count.
+    /// Returns the counts it has to find, made in the obvious way.
     pub(super) fn expected(self, bytes: &[u8]) -> HashMap<&[u8], u64> {
         let mut counts = HashMap::new();
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -71,11 +72,11 @@ impl Program {
     }
 }
 
-/// Receives `times` copies of `bytes` and looks at none. Gives the seconds.
+/// Receives and discards `times` copies of `bytes`. Returns the seconds.
 ///
 /// # Errors
 ///
-/// There is no loopback to send over.
+/// Loopback is unavailable.
 pub(super) fn discard(bytes: &[u8], times: u64) -> Result<f64> {
     with_sender(bytes, times, |port, go| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| refused(&e))?;
@@ -97,12 +98,12 @@ pub(super) fn discard(bytes: &[u8], times: u64) -> Result<f64> {
     })
 }
 
-/// Runs `program` on `times` copies of `bytes` and panics if it counts something else than `expected`, in
-/// sum. Gives the seconds.
+/// Runs `program` on `times` copies of `bytes` and returns the seconds. Panics if the sum of its
+/// counts differs from that of `expected`.
 ///
 /// # Errors
 ///
-/// The run failed, or there is no loopback to send over.
+/// The run failed, or loopback is unavailable.
 pub(super) fn run(
     program: Program,
     config: &Config,
@@ -127,7 +128,7 @@ pub(super) fn run(
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Those of [`run`].
 pub(super) fn check(
     program: Program,
     config: &Config,
@@ -173,8 +174,8 @@ fn with_program(
     })
 }
 
-/// Calls `receive` with a port to connect to and a function that waits for the connection and lets the
-/// sender begin: `times` copies of `bytes`, then the end of the stream.
+/// Calls `receive` with a port to connect to and a function that waits for the connection and lets
+/// the sender begin: `times` copies of `bytes`, then the end of the stream.
 fn with_sender<T>(
     bytes: &[u8],
     times: u64,
@@ -192,7 +193,8 @@ fn with_sender<T>(
                 return Ok(());
             }
             for _ in 0..times {
-                // In the pieces that the load generator sends. A receiver that fails says so itself.
+                // In the pieces that the load generator sends. A receiver that fails says so
+                // itself.
                 for piece in bytes.chunks(CHUNK_BYTES_MAX) {
                     client.write_all(piece)?;
                 }

@@ -1,7 +1,7 @@
-//! What the figures were measured on, as far as the system says.
+//! Describes the machine, as far as the system does.
 //!
-//! Promise: an answer to every question, `unknown` where there is none; nothing fails. Must not know:
-//! what is measured.
+//! Promise: every row has an answer, `unknown` if the system has none; nothing fails.
+//! Must not know: matrix, loopback, programs.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +11,7 @@ use microtally::Config;
 
 use super::clock;
 
-/// The rows of the table: name and content.
+/// Returns the rows of the table: name and content.
 pub(super) fn rows(kernel: &str) -> Vec<(&'static str, String)> {
     let kernels: Vec<_> = Config::kernels().collect();
     let version = env!("CARGO_PKG_VERSION");
@@ -39,7 +39,7 @@ fn unknown() -> String {
     "unknown".to_owned()
 }
 
-/// The first line of a file, without white space around it.
+/// Returns the first line of a file, trimmed.
 fn line_of(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.lines().next()?.trim().to_owned())
@@ -70,7 +70,7 @@ fn system() -> String {
     format!("{} {release}", std::env::consts::OS)
 }
 
-/// As `L1d 32K, L2 1024K (shared by 0-1)`.
+/// Returns the caches as `L1d 32K, L2 1024K (shared by 0-1)`.
 fn caches() -> String {
     let mut text = String::new();
     for index in 0..8 {
@@ -97,7 +97,7 @@ fn caches() -> String {
     if text.is_empty() { unknown() } else { text }
 }
 
-/// The compiler's name as it left it in the program's own file, which spares a build script.
+/// Returns the compiler's name from the program's own file, which saves a build script.
 fn compiler() -> Option<String> {
     let program = fs::read("/proc/self/exe").ok()?;
     let name = b"rustc version ";

@@ -1,12 +1,13 @@
-//! One text, counted in memory by everybody in turns.
+//! Counts one text in memory: one thread, two threads and a rival in turns.
 //!
-//! Promise: who counts wrong ends the program; counts are compared key by key before anybody is timed, those of
-//! the two halves in sum.
-//! Must not know: where texts come from, how tables are printed.
+//! Promise: counts are compared key by key before anything is timed, those of the two halves in
+//! sum; a wrong count ends the program.
+//! Must not know: corpora::installed, programs, loopback.
 //!
-//! The rival is the program one would write instead: the standard library's map over words found with
-//! `memchr`. Its map borrows the words, so it copies nothing. All tables are warm, as after the first
-//! batch of a stream, but for a text whose keys are new every time: there they start empty.
+//! The rival is the program one would write instead: the standard library's map over words found
+//! with `memchr`. Its map borrows the words, so it copies nothing. All tables are warm, as after
+//! the first batch of a stream, but for a text whose keys are new every time: there they start
+//! empty.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -27,7 +28,7 @@ pub(super) struct Text {
     pub(super) is_cold: bool,
 }
 
-/// What the rounds came to.
+/// The figures of all rounds.
 #[derive(Default)]
 pub(super) struct Row {
     gb_per_s: Figures,
@@ -55,7 +56,7 @@ impl Row {
         "longest push, ms",
     ];
 
-    /// The cells behind the name.
+    /// Returns the cells after the name.
     pub(super) fn cells(&self) -> [String; 9] {
         [
             self.gb_per_s.cell(""),
@@ -85,7 +86,7 @@ impl Row {
     }
 }
 
-/// Counts `text` once unmeasured, to compare the counts, and then in `rounds` rounds.
+/// Counts `text` once without timing, to compare the counts, and then in `rounds` rounds.
 ///
 /// # Errors
 ///
@@ -143,7 +144,7 @@ pub(super) fn measure(
     Ok(row)
 }
 
-/// Counts `bytes` as one batch and gives how many words there were.
+/// Counts `bytes` as one batch and returns the number of words.
 fn count(tally: &mut Tally, bytes: &[u8]) -> u64 {
     tally.push(black_box(bytes));
     let batch = tally
@@ -152,8 +153,8 @@ fn count(tally: &mut Tally, bytes: &[u8]) -> u64 {
     batch.stats().tokens
 }
 
-/// Counts `bytes` with a tally that knows no word yet, in pieces as a reader would bring them, and gives the
-/// seconds of the longest push: the longest time nothing else is counted, because a table grows.
+/// Counts `bytes` with an empty tally, in pieces as a reader would bring them. Returns the seconds
+/// of the longest push: the longest stall because a table grows.
 fn longest_push(tally: &mut Tally, bytes: &[u8]) -> f64 {
     let pieces = bytes.chunks(256 << 10);
     pieces
@@ -161,9 +162,9 @@ fn longest_push(tally: &mut Tally, bytes: &[u8]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Counts `bytes` and gives how many words there were. A line ends with `\n` or `\r\n`.
+/// Counts `bytes` and returns the number of words. A line ends with `\n` or `\r\n`.
 fn rival_counts<'b>(bytes: &'b [u8], counts: &mut HashMap<&'b [u8], u64>) -> u64 {
-    // What is left is the room, as in a tally's table.
+    // The capacity stays, as in a tally's table.
     counts.clear();
     let bytes = black_box(bytes);
     let (mut start, mut words) = (0, 0);
@@ -179,7 +180,7 @@ fn rival_counts<'b>(bytes: &'b [u8], counts: &mut HashMap<&'b [u8], u64>) -> u64
     words
 }
 
-/// Panics unless `tally` counts in `bytes` what `expected` says.
+/// Panics unless `tally` finds `expected` in `bytes`.
 fn assert_same(tally: &mut Tally, bytes: &[u8], expected: &HashMap<&[u8], u64>, name: &str) {
     tally.push(bytes);
     let batch = tally
@@ -193,8 +194,7 @@ fn assert_same(tally: &mut Tally, bytes: &[u8], expected: &HashMap<&[u8], u64>, 
     }
 }
 
-/// The first line end in the second half, or the last one of all, or neither: where a line begins that
-/// is about the middle one.
+/// Returns where the first line of the second half begins; the end if there is none.
 fn middle(bytes: &[u8]) -> usize {
     let half = bytes.len() / 2;
     match memchr::memchr(b'\n', &bytes[half..]) {

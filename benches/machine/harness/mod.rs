@@ -1,10 +1,12 @@
 //! `microtally bench`: measures the user's machine and prints what PERF.md prints.
 //!
-//! Promise: everything compared is measured in turns, every figure's answer is checked, and what was left
-//! out is said. Must not know: how the library counts.
+//! Promise: programs that are compared take turns, every answer is checked, and what was left out
+//! is reported.
+//! Must not know: microtally::internals.
 //!
-//! `texts` and the library's corpora are what is counted, `matrix` counts it in memory, `loopback` over
-//! TCP, `programs` in files, as whole programs beside others; `calibrate` measures the limits, `machine` says what it ran on. `clock` times, `figures` sums up.
+//! `matrix` counts texts in memory, `loopback` over TCP, `programs` in files and as whole programs
+//! beside others. `calibrate` measures the limits of the machine, `machine` describes it, `clock`
+//! times, and `figures` sums up. The texts are those of `corpora`.
 
 mod calibrate;
 mod clock;
@@ -31,18 +33,18 @@ use crate::{run, say};
 const DEFAULT: (u64, usize) = (5, 64_000_000);
 const QUICK: (u64, usize) = (1, 1_000_000);
 
-/// Copies of a text that are sent in one connection: long enough that the first batches, in which tables
-/// grow, do not decide the figure.
+/// Copies of a text that one connection sends: enough that the first batches, in which tables grow,
+/// do not decide the figure.
 const COPIES: u64 = 4;
 
-/// A text that can be asked for.
+/// A text that can be selected.
 #[derive(Clone, Copy, PartialEq)]
 enum Choice {
     Installed(Installed),
     Made(Kind),
 }
 
-/// What is measured of whole programs, and can be asked for like a text.
+/// A measurement of whole programs; it can be selected like a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whole {
     Files,
@@ -88,7 +90,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     ))?;
 
     let mut calibrators = Calibrators::new(options.quick);
-    // The first time, memory and sockets are new to the system.
+    // A first time: memory and sockets are new to the system.
     calibrators.read()?;
     let mut readings = Readings::default();
     let (mut in_memory, mut over_tcp, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
@@ -161,7 +163,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Measures whole programs, and prints what came of it.
+/// Measures whole programs and prints the results.
 fn print_whole(
     whole: Whole,
     programs: &Programs,
@@ -194,24 +196,25 @@ fn print_whole(
 }
 
 const FILES_NOTES: &str = "
-Whole processes, all counts written, to nowhere; `english`, for lines a word a line. Others read the file as
-standard input; `sort` in the C locale.
+Whole processes that write all counts to `/dev/null`. The text is `english`, for lines one word a line. Others
+read the file as standard input; `sort` uses the C locale.
 ";
 
 const MEMORY_NOTES: &str = "
-`Tally` in the calling thread; two of them on the halves of the text, cut at a line end, not merged. The
-rival is `HashMap<&[u8], u64>` over `memchr`, one thread. Tables are warm, but for `grow`. A figure is the
-median of the rounds (least to most), a ratio the median of the ratios within rounds. The longest push
-is of 256 KiB, into a table that knows no word yet; what the system does meanwhile is in it.
+`Tally` in the calling thread; for two threads, two of them on the halves of the text, not merged. The rival
+is `HashMap<&[u8], u64>` over `memchr`, one thread. Tables are warm, except for `grow`. A figure is the median
+of the rounds (least to most), a ratio the median of the ratios within rounds. The longest push is of
+256 KiB, into an empty table; what the system does meanwhile is included.
 ";
 
 const TCP_HEAD: [&str; 4] = ["text", "program", "GB/s", "of receiving and discarding it"];
 
 const TCP_NOTES: &str = "
-The whole engine, with the sender on the same cores; tables grow within the time.
+The whole engine, with the sender on the same cores; the growth of tables is included.
 ";
 
-/// One row: `program` on `copies` copies of `text`, and receiving as much without looking at it, in turns.
+/// Measures one row: `program` on `copies` copies of `text`, and in turns with it a receiver that
+/// discards as much.
 fn measure_over_tcp(
     program: Program,
     text: &Text,
@@ -240,7 +243,8 @@ fn measure_over_tcp(
     Ok(vec![name, what, gb_per_s.cell(""), of_discarding.cell("")])
 }
 
-/// The texts and whole programs that were asked for, in the order of the tables; all of them if none was.
+/// Returns the selected texts and whole programs in the order of the tables; all if none is
+/// selected.
 fn choices(only: &[String]) -> Result<(Vec<Choice>, Vec<Whole>)> {
     let texts = || {
         let installed = Installed::ALL.into_iter().map(Choice::Installed);
@@ -293,7 +297,7 @@ impl Choice {
         })
     }
 
-    /// What is worth running over TCP on it: the rest says in memory what it has to say.
+    /// Returns the programs that are worth running over TCP on it; elsewhere memory shows the same.
     fn programs(self) -> &'static [Program] {
         match self {
             Choice::Made(Kind::English) => &[Program::Words, Program::Closures],
@@ -304,7 +308,7 @@ impl Choice {
     }
 }
 
-/// A table in Markdown.
+/// Formats a table in Markdown.
 fn table<R: AsRef<[String]>>(head: &[&str], rows: impl IntoIterator<Item = R>) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for row in rows {

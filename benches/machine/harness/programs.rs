@@ -1,9 +1,12 @@
-//! Whole programs on files, started as a user starts them: this one, and those of the system that count.
+//! Whole programs on files, started as a user starts them: this one, and the system's counting
+//! programs.
 //!
-//! Promise: everybody's counts are compared key by key before anybody is timed; a program that is not installed
-//! is named; files are removed. Must not know: how counts are made, how tables are printed.
+//! Promise: counts are compared key by key before anything is timed; a missing program is named;
+//! files are removed.
+//! Must not know: matrix, loopback.
 //!
-//! The time is from starting the processes until the last one has ended, the processor time that of all of them.
+//! The time is from starting the processes until the last one has ended; the processor time is that
+//! of all of them.
 
 use std::collections::HashMap;
 use std::env::current_exe;
@@ -19,20 +22,20 @@ use super::figures::{Figures, three_digits};
 use crate::corpora::{Kind, SEPARATOR};
 use crate::run::usage;
 
-/// How often starting is measured: it is short.
+/// How often the start is measured: it is short.
 const STARTS: usize = 21;
 
-/// Bytes that are written to a pipe at once.
+/// Bytes of one write to a pipe.
 const PIECE_BYTES: usize = 1 << 16;
 
-/// This program and a place for files.
+/// This program, and a directory for files.
 pub(super) struct Programs {
     own: PathBuf,
     dir: TempDir,
 }
 
-/// A program that counts a file: its name in the table, the program that may be missing, and a script of `sh` in
-/// which `$0` is microtally and `$1` the file.
+/// A program that counts a file: its name in the table, the program that may be missing, and a
+/// script of `sh` in which `$0` is microtally and `$1` the file.
 type Counting = (&'static str, &'static str, &'static str);
 
 /// One word a line.
@@ -101,7 +104,7 @@ struct Timed {
 impl Programs {
     /// # Errors
     ///
-    /// There is no place for files.
+    /// Files cannot be created.
     pub(super) fn new() -> Result<Programs> {
         let failed = |cause: io::Error| Error::refused(format!("cannot make files: {cause}"));
         Ok(Programs {
@@ -119,8 +122,8 @@ impl Programs {
         "times its processor time",
     ];
 
-    /// English-like text of so many bytes, its lines and its words, counted by everybody in turns. Also what is
-    /// not installed.
+    /// Measures every program in turns on the lines and the words of `bytes` bytes of English-like
+    /// text. Also returns which programs are missing.
     pub(super) fn files(
         &self,
         bytes: usize,
@@ -245,8 +248,8 @@ impl Programs {
         "seconds",
     ];
 
-    /// What counting takes of memory, beside the limit, on input that has no room in it: a row for each of
-    /// `limits`, for so many different lines, and one for a word of so many bytes.
+    /// Measures the memory taken for input that exceeds the limit: a row for each of `limits` with
+    /// `keys` different lines, and one for a word of `word_bytes` bytes.
     pub(super) fn memory(
         &self,
         limits: &[&str],
@@ -282,7 +285,7 @@ impl Programs {
         Ok(rows)
     }
 
-    /// A row: `records` records that `write` writes, counted within `limit`.
+    /// Measures one row: the `records` records that `write` writes, counted within `limit`.
     fn limited(
         &self,
         input: String,
@@ -300,7 +303,7 @@ impl Programs {
         let (output, seconds) = timed(|| {
             let mut child = ours.spawn()?;
             let mut stdin = child.stdin.take().expect("it is piped");
-            // Little is written to either output, so nobody need read them meanwhile.
+            // Both outputs are short, so the pipes need not be drained meanwhile.
             write(&mut stdin)?;
             drop(stdin);
             child.wait_with_output()
@@ -329,7 +332,7 @@ impl Programs {
 
     pub(super) const START_HEAD: [&'static str; 2] = ["what", "ms"];
 
-    /// From starting the process to its end.
+    /// Measures short processes from start to end.
     pub(super) fn starts(&self) -> Result<Vec<Vec<String>>> {
         let path = self.dir.path().join("small");
         std::fs::write(&path, b"one small file\n").map_err(|cause| file_failed(&path, &cause))?;
@@ -362,7 +365,7 @@ impl Programs {
     }
 }
 
-/// The obvious count.
+/// Counts in the obvious way.
 fn counts_of(text: &[u8]) -> HashMap<&[u8], u64> {
     let mut counts = HashMap::new();
     let words = text.split(|&byte| byte == b'\n' || byte == SEPARATOR);

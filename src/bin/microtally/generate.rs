@@ -1,7 +1,7 @@
-//! The load generator: text to standard output or to whoever connects, at a rate or as fast as it goes.
+//! The load generator: text to standard output or to every client, at a rate or without a limit.
 //!
-//! Promise: the same options give the same bytes, to every client from the first byte on. Must not
-//! know: what counts them.
+//! Promise: equal options make equal bytes, for every client from the first byte on.
+//! Must not know: counting, output.
 
 use std::fs::File;
 use std::io::{self, Write};
