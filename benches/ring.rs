@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Hands `count` blocks with `content` over, each with its number in place of the first bytes.
-/// Gives how long it took until all were read, and panics if one was lost, doubled, out of order or
+/// Returns the time until all were read, and panics if one was lost, doubled, out of order or
 /// damaged.
 fn hand_over(count: u64, content: &[u8]) -> Duration {
     let arena = Arena::new(content.len(), BLOCKS_PER_RING).expect("a little memory");
@@ -92,7 +92,7 @@ fn wait_for_empty(writer: &mut BlockWriter<()>, wake: &Wake) -> Block {
     }
 }
 
-/// Reads every block until the mark comes, and gives their number.
+/// Reads every block up to the barrier, and returns their number.
 fn read_all(mut reader: BlockReader<()>, body_sum: u64) -> u64 {
     reader.attach();
     let mut count: u64 = 0;
