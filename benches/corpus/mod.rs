@@ -1,7 +1,7 @@
 //! The benches' texts, their obvious counts, and the settings of criterion.
 //!
 //! Promise: equal bytes in every run; every corpus is whole lines.
-//! Must not know: microtally::internals.
+//! Must not know: internals.
 //!
 //! The texts are those of `microtally bench`. A real one that is not installed is left out, with a
 //! message.

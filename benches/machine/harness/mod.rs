@@ -2,7 +2,7 @@
 //!
 //! Promise: programs that are compared take turns, every answer is checked, and what was left out
 //! is reported.
-//! Must not know: microtally::internals.
+//! Must not know: internals.
 //!
 //! `matrix` counts texts in memory, `loopback` over TCP, `programs` in files and as whole programs
 //! beside others. `calibrate` measures the limits of the machine, `machine` describes it, `clock`
