@@ -42,10 +42,6 @@ const UNSAFE: &[(&str, &str)] = &[
         "table/keys.rs",
         "long keys live in the arena of the table that points to them",
     ),
-    (
-        "table/mod.rs",
-        "lends out long keys for as long as the table is borrowed",
-    ),
     ("split/avx2.rs", "vector instructions"),
     ("split/avx512.rs", "vector instructions"),
     ("shard/pack/avx2.rs", "vector instructions"),

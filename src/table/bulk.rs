@@ -1,12 +1,15 @@
-//! What is done to many keys of a table at once: pairs that were gathered, another table, all values.
+//! Many keys of a table at once: gathered pairs, another table, all values.
 //!
-//! Promise: the same table as one `add` after the other gives. Must not know: where the keys come from.
+//! Promise: the same table as from one `add` after the other. Must not know: where the keys come
+//! from.
 
-use super::keys::{self, Packed};
-use super::{GROUP, KeyTable, Long, Medium, SEGMENTS_NEAR, Short, long_bytes};
+use super::class::{LookupKey, StoredKey, TableEntry, by_class};
+use super::keys::{self, PackedKey};
+use super::segments::SegmentedTable;
+use super::{GROUP, KeyTable, SEGMENTS_NEAR, key_at, reduced};
 
 impl<V: Copy> KeyTable<V> {
-    /// Whether keys of some class have outgrown the second-level cache.
+    /// Returns `true` if keys of some class have outgrown the second-level cache.
     pub(crate) fn is_large(&self) -> bool {
         let segments = [
             self.short.segment_count(),
@@ -16,10 +19,18 @@ impl<V: Copy> KeyTable<V> {
         segments.into_iter().any(|count| count > SEGMENTS_NEAR)
     }
 
-    /// Folds each value into what its key has. A key is its place in `around`, 16 bytes of which follow the
-    /// key's first: start in the low, length in the high 32 bits.
+    /// Requests the memory of the long key with this hash.
+    #[inline(always)]
+    pub(super) fn prefetch_long(&self, hash: u64) {
+        if let Some(entry) = self.long.find(hash, |entry| entry.key.hash == hash) {
+            entry.key.prefetch();
+        }
+    }
+
+    /// As [`add`](Self::add) for each pair. A key is its place in `around`, where 16 bytes follow
+    /// the key's first one: start in the low, length in the high 32 bits.
     ///
-    /// As in `count_each_long` the lines of a group are asked for before the first is needed.
+    /// As in `count_each_long`, the memory of a group is requested before the first key needs it.
     pub(crate) fn add_each_within(
         &mut self,
         around: &[u8],
@@ -27,42 +38,31 @@ impl<V: Copy> KeyTable<V> {
         reduce: impl Fn(V, V) -> V,
     ) {
         for group in pairs.chunks(GROUP) {
-            let mut begun = [(0, Packed::Short(0)); GROUP];
+            let mut begun = [(0, PackedKey::Short(0)); GROUP];
             for (begun, &(place, _)) in begun.iter_mut().zip(group) {
-                let key = &around[place as u32 as usize..][..(place >> 32) as usize];
-                let packed = keys::pack(around, key);
-                let hash = self.seed.hash(packed);
+                let packed = keys::pack(around, key_at(around, place));
+                let (hash, _) = by_class!(packed, key => self.begin(key));
                 *begun = (hash, packed);
-                match packed {
-                    Packed::Short(_) => self.short.prefetch(hash),
-                    Packed::Medium(_) => self.medium.prefetch(hash),
-                    Packed::Long(_) => self.long.prefetch(hash),
-                }
             }
             if self.long.segment_count() > SEGMENTS_NEAR {
                 for &(hash, packed) in &begun[..group.len()] {
-                    if matches!(packed, Packed::Long(_))
-                        && let Some(entry) = self.long.find(hash, |entry| entry.hash == hash)
-                    {
-                        entry.key.prefetch();
+                    if matches!(packed, PackedKey::Long(_)) {
+                        self.prefetch_long(hash);
                     }
                 }
             }
             let reseeds = self.reseeds;
             for (&(hash, packed), &(_, value)) in begun.iter().zip(group) {
-                // A flood may change the seed in between; then the hash is made again.
-                let hash = if reseeds == self.reseeds {
-                    hash
-                } else {
-                    self.seed.hash(packed)
-                };
-                self.add_hashed(hash, packed, value, &reduce);
+                by_class!(packed, key => {
+                    let hash = self.hash_begun(key, (hash, reseeds));
+                    self.upsert(hash, key, reduced(value, &reduce));
+                });
             }
         }
     }
 
-    /// As [`merge_from`](Self::merge_from), with `value_of` each value of the other table, which may be of
-    /// another type.
+    /// As [`merge_from`](Self::merge_from), with `value_of` each value of the other table, which
+    /// may have another type.
     pub(crate) fn merge_mapped<W: Copy>(
         &mut self,
         other: &KeyTable<W>,
@@ -70,22 +70,23 @@ impl<V: Copy> KeyTable<V> {
         reduce: impl Fn(V, V) -> V,
     ) {
         if !self.limit.is_thinned() {
-            // What both kept is exact, and stays. Whoever divides the memory has room for all of it.
+            // What both kept is exact, and stays. Whoever divides the memory has room for all of
+            // it.
             self.limit.lift();
         }
         self.merge_entries(other, value_of, reduce);
     }
 
-    /// As [`merge_from`](Self::merge_from), but within the table's limit whatever it does there: for a table
-    /// that others are merged into again and again. The entries are counted in `begun` before each is merged:
-    /// should `reduce` panic, all but the last one begun are in the table.
+    /// As [`merge_from`](Self::merge_from), but always within the table's cap: for a table that is
+    /// merged into again and again. Each entry is counted in `begun` before it is merged: should
+    /// `reduce` panic, all but the last one begun are in the table.
     pub(crate) fn merge_within(
         &mut self,
         other: &KeyTable<V>,
         begun: &mut usize,
         reduce: impl Fn(V, V) -> V,
     ) {
-        // How many records came together in a value that is refused is known for all of them only.
+        // How many records came together in a refused value is known for all such values only.
         let per_value = other.records_per_value();
         let before = self.limit.overflow.other;
         self.limit.stands_for = per_value;
@@ -104,13 +105,13 @@ impl<V: Copy> KeyTable<V> {
             let most = per_value
                 .saturating_add(keys.saturating_sub(1))
                 .saturating_sub(kept);
-            self.limit.overflow.other =
-                before + lost.min(most.saturating_add(other.limit.overflow.other));
+            let most = most.saturating_add(other.limit.overflow.other);
+            self.limit.overflow.other = before + lost.min(most);
         }
     }
 
-    /// A table of the entries that [`merge_within`](Self::merge_within) has not merged of this
-    /// one, after it panicked with so many begun.
+    /// A table of the entries of this one that [`merge_within`](Self::merge_within) has not merged,
+    /// after it panicked with `begun` entries begun.
     pub(crate) fn not_merged(&self, begun: usize) -> KeyTable<V> {
         let mut rest = self.empty_like();
         for (key, value) in self.iter_kept().skip(begun.saturating_sub(1)) {
@@ -127,35 +128,37 @@ impl<V: Copy> KeyTable<V> {
         reduce: impl Fn(V, V) -> V,
     ) {
         let was_empty = self.is_empty();
-        for entry in other.short.iter() {
-            let packed = Packed::Short(u64::from_le_bytes(entry.key));
-            let value = value_of(entry.value);
-            self.add_hashed(self.seed.hash(packed), packed, value, &reduce);
-        }
-        for entry in other.medium.iter() {
-            let packed = Packed::Medium(u128::from_le_bytes(entry.key));
-            let value = value_of(entry.value);
-            self.add_hashed(self.seed.hash(packed), packed, value, &reduce);
-        }
-        for entry in other.long.iter() {
-            let key = long_bytes(entry);
-            let is_same = self.seed == other.seed;
-            let hash = if is_same {
-                entry.hash
-            } else {
-                self.seed.hash_long(key)
-            };
-            let value = value_of(entry.value);
-            self.add_hashed(hash, Packed::Long(key), value, &reduce);
-        }
+        self.merge_class(&other.short, other, &mut value_of, &reduce);
+        self.merge_class(&other.medium, other, &mut value_of, &reduce);
+        self.merge_class(&other.long, other, &mut value_of, &reduce);
         self.add_overflow(other, was_empty);
     }
 
-    /// Every value, to be changed.
+    fn merge_class<K: StoredKey, W: Copy>(
+        &mut self,
+        entries: &SegmentedTable<TableEntry<K, W>>,
+        other: &KeyTable<W>,
+        value_of: &mut impl FnMut(W) -> V,
+        reduce: &impl Fn(V, V) -> V,
+    ) {
+        for entry in entries.iter() {
+            let key = entry.key.lookup();
+            // Asked for each entry: a flood may change the seed of this table.
+            let hash = if self.seed == other.seed {
+                entry.key.hash(&self.seed)
+            } else {
+                self.seed.hash(key.packed())
+            };
+            let value = value_of(entry.value);
+            self.upsert(hash, key, reduced(value, reduce));
+        }
+    }
+
+    /// All values, mutably.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        let short = self.short.iter_mut().map(|Short { value, .. }| value);
-        let medium = self.medium.iter_mut().map(|Medium { value, .. }| value);
-        let long = self.long.iter_mut().map(|Long { value, .. }| value);
+        let short = self.short.iter_mut().map(|entry| &mut entry.value);
+        let medium = self.medium.iter_mut().map(|entry| &mut entry.value);
+        let long = self.long.iter_mut().map(|entry| &mut entry.value);
         short.chain(medium).chain(long)
     }
 }

@@ -1,9 +1,11 @@
 //! What keys cost in memory, before they are there.
 //!
-//! Promise: keys of a [`KeyTable`] that come into what a [`Cost`] was made for take no more than [`Cost::of`] says.
-//! Must not know: who asks, and what happens when it is too much.
+//! Promise: keys of a [`KeyTable`] take no more than [`Cost::of`] says, in the place the [`Cost`]
+//! was made for. Must not know: who asks, what happens when it is too much.
 
-use super::{KeyTable, Long, Medium, Short};
+use super::KeyTable;
+use super::class::{LongEntry, MediumEntry, ShortEntry};
+use super::keys::PackedKey;
 
 /// Bytes a key takes, by its class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,31 +13,32 @@ pub(crate) struct Cost {
     pub(super) short: usize,
     pub(super) medium: usize,
     pub(super) long: usize,
-    /// For each byte of a long key, beside that.
+    /// In addition, for each byte of a long key.
     pub(super) long_byte: usize,
 }
 
-/// A segment of a table is split when it is full to 7/8, and then its halves are full to 7/16 on average; 2/5 is below what
-/// chance makes of that.
+/// A segment of a table is split when 7/8 of it is full. Its halves are then 7/16 full on average;
+/// 2/5 is below what chance makes of that.
 const PLACES_PER_KEY: (usize, usize) = (5, 2);
 
-/// Bytes an arena holds for each byte of live keys at most, the copy while it is compacted included.
+/// Bytes an arena holds for each byte of live keys at most, the copy while it is compacted
+/// included.
 const ARENA_PER_BYTE: usize = 4;
 
 impl Cost {
-    /// Of keys in a table.
+    /// The cost of keys in a table.
     pub(crate) fn in_table<V>() -> Cost {
         let (places, keys) = PLACES_PER_KEY;
         let place = |bytes: usize| (bytes + 1) * places / keys;
         Cost {
-            short: place(size_of::<Short<V>>()),
-            medium: place(size_of::<Medium<V>>()),
-            long: place(size_of::<Long<V>>()),
+            short: place(size_of::<ShortEntry<V>>()),
+            medium: place(size_of::<MediumEntry<V>>()),
+            long: place(size_of::<LongEntry<V>>()),
             long_byte: ARENA_PER_BYTE,
         }
     }
 
-    /// So many bytes for a key, whatever it is.
+    /// `bytes` for each key, whatever it is.
     pub(crate) fn of_each(bytes: usize) -> Cost {
         Cost {
             short: bytes,
@@ -45,7 +48,7 @@ impl Cost {
         }
     }
 
-    /// Both together.
+    /// The sum of two costs.
     pub(crate) fn plus(self, other: Cost) -> Cost {
         Cost {
             short: self.short + other.short,
@@ -55,7 +58,7 @@ impl Cost {
         }
     }
 
-    /// Of all keys of `table`.
+    /// The cost of all keys of `table`.
     pub(crate) fn of<V: Copy>(&self, table: &KeyTable<V>) -> usize {
         table.short.len() * self.short
             + table.medium.len() * self.medium
@@ -63,7 +66,17 @@ impl Cost {
             + table.arena.live() * self.long_byte
     }
 
-    /// Of a long key of so many bytes.
+    /// The cost of one key.
+    #[inline]
+    pub(super) fn of_key(&self, key: PackedKey<'_>) -> usize {
+        match key {
+            PackedKey::Short(_) => self.short,
+            PackedKey::Medium(_) => self.medium,
+            PackedKey::Long(key) => self.of_long(key.len()),
+        }
+    }
+
+    /// The cost of a long key of `len` bytes.
     pub(super) fn of_long(&self, len: usize) -> usize {
         self.long + len * self.long_byte
     }

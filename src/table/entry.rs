@@ -1,22 +1,24 @@
-//! Tables whose keys also go: windows and state.
+//! Tables whose keys are also removed: windows and state.
 //!
-//! Promise: as of the table; and whatever came and went, memory is bounded by what is in the table (see
-//! `arena` and `segments` for the rules). Must not know: why a key goes.
+//! Promise: as of the table. Whatever came and went, memory is bounded by what is in the table
+//! (`arena` and `segments` have the rules). Must not know: why a key is removed.
 
-use super::keys::{self, Packed};
+use super::class::{LookupKey, StoredKey, TableEntry, by_class};
+use super::frozen::FrozenTable;
+use super::keys::{self, PackedKey};
 use super::segments::Updated;
-use super::{GROUP, KeyTable, Long, Medium, Short, ahead, long_bytes};
-use crate::table::frozen::FrozenTable;
+use super::{KeyTable, ahead};
 
 impl<V: Copy> KeyTable<V> {
-    /// Changes what is kept for `key`: `change` is called once, with the value or `None` where there is
-    /// none, and gives the value there shall be, or `None` for none.
+    /// Sets the value of `key` to `change` of its value, or removes the key if `change` returns
+    /// `None`. `change` is called once, with `None` if the key is missing.
     pub fn update(&mut self, key: &[u8], change: impl FnMut(Option<V>) -> Option<V>) {
         let packed = keys::pack(&[], key);
-        self.update_hashed(self.seed.hash(packed), packed, change);
+        let hash = self.seed.hash(packed);
+        by_class!(packed, key => self.update_hashed(hash, key, change));
     }
 
-    /// Removes `key` and gives the value it had.
+    /// Removes `key` and returns the value it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         let mut had = None;
         self.update(key, |value| {
@@ -26,33 +28,31 @@ impl<V: Copy> KeyTable<V> {
         had
     }
 
-    /// Keeps the keys for which `keep` gives true.
+    /// Removes the keys for which `keep` returns `false`.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], V) -> bool) {
-        let seed = self.seed;
-        self.short.retain(
-            |entry| seed.hash_short(u64::from_le_bytes(entry.key)),
-            |entry| keep(keys::unpack(&entry.key), entry.value),
-        );
-        self.medium.retain(
-            |entry| seed.hash_medium(u128::from_le_bytes(entry.key)),
-            |entry| keep(keys::unpack(&entry.key), entry.value),
-        );
-        let (arena, mut is_due) = (&mut self.arena, false);
-        let hash = |entry: &Long<V>| entry.hash;
-        self.long.retain(hash, |entry| {
-            let is_kept = keep(long_bytes(entry), entry.value);
-            if !is_kept {
-                is_due = arena.forget(long_bytes(entry).len());
-            }
-            is_kept
-        });
-        if is_due {
-            self.arena.compact(&mut self.long);
-        }
+        self.retain_class::<u64>(&mut keep);
+        self.retain_class::<u128>(&mut keep);
+        self.retain_class::<&[u8]>(&mut keep);
+        self.compact_if_sparse();
     }
 
-    /// Forgets all keys. Memory is kept, unless the keys there were took less than a sixteenth of it: so what
-    /// a burst left behind goes at the next call.
+    fn retain_class<K: LookupKey>(&mut self, keep: &mut impl FnMut(&[u8], V) -> bool) {
+        let seed = self.seed;
+        let (segments, arena) = K::parts(self);
+        segments.retain(
+            |entry| entry.key.hash(&seed),
+            |entry| {
+                let is_kept = keep(entry.key.bytes(), entry.value);
+                if !is_kept {
+                    arena.forget(entry.key.lookup().packed());
+                }
+                is_kept
+            },
+        );
+    }
+
+    /// Removes all keys. The memory is kept, unless the keys took less than a sixteenth of it: so
+    /// what a burst left behind goes at the next call.
     pub(crate) fn recycle(&mut self) {
         self.short.recycle();
         self.medium.recycle();
@@ -61,139 +61,90 @@ impl<V: Copy> KeyTable<V> {
         self.limit.clear(self.seed);
     }
 
-    /// Changes what is kept for each key of `past`, in the order of `past`: `change` gets the entry's number,
-    /// key and value there and the value here, and gives the value there shall be here.
+    /// Updates each key of `frozen`, in the order of `frozen`. `change` gets the entry's number,
+    /// key and value there and the value here, and returns the new value here, or `None` to remove
+    /// the key.
     pub fn update_each<U: Copy>(
         &mut self,
         frozen: &FrozenTable<U>,
         mut change: impl FnMut(usize, &[u8], U, Option<V>) -> Option<V>,
     ) {
-        let mut state = (self, 0, &mut change);
+        let mut number = 0;
+        self.update_class(&frozen.short, &mut number, &mut change);
+        self.update_class(&frozen.medium, &mut number, &mut change);
         ahead(
-            &frozen.short,
-            &mut state,
-            |(table, ..), entry| {
-                let hash = table.seed.hash_short(u64::from_le_bytes(entry.key));
-                table.short.prefetch(hash);
-                (hash, table.reseeds)
-            },
-            |(table, number, change), Short { key, value }, (mut hash, reseeds)| {
-                let packed = u64::from_le_bytes(key);
-                if reseeds != table.reseeds {
-                    hash = table.seed.hash_short(packed);
-                }
-                let change = |old| change(*number, keys::unpack(&key), value, old);
-                table.update_hashed(hash, Packed::Short(packed), change);
-                *number += 1;
-            },
-        );
-        ahead(
-            &frozen.medium,
-            &mut state,
-            |(table, ..), entry| {
-                let hash = table.seed.hash_medium(u128::from_le_bytes(entry.key));
-                table.medium.prefetch(hash);
-                (hash, table.reseeds)
-            },
-            |(table, number, change), Medium { key, value }, (mut hash, reseeds)| {
-                let packed = u128::from_le_bytes(key);
-                if reseeds != table.reseeds {
-                    hash = table.seed.hash_medium(packed);
-                }
-                let change = |old| change(*number, keys::unpack(&key), value, old);
-                table.update_hashed(hash, Packed::Medium(packed), change);
-                *number += 1;
-            },
-        );
-        let (table, mut number, change) = state;
-        let mut bytes = &frozen.bytes[..];
-        for group in frozen.long.chunks(GROUP) {
-            let mut found: [(&[u8], u64); GROUP] = [(&[], 0); GROUP];
-            for (found, entry) in found.iter_mut().zip(group) {
+            &frozen.long,
+            &mut (self, &frozen.bytes[..], number, change),
+            |(table, bytes, ..), entry| {
                 let (key, rest) = bytes.split_at(entry.len as usize);
-                bytes = rest;
-                *found = (key, table.seed.hash_long(key));
-                table.long.prefetch(found.1);
+                *bytes = rest;
+                (key, table.begin(key))
+            },
+            |(table, _, number, change), entry, (key, begun)| {
+                let hash = table.hash_begun(key, begun);
+                table.update_hashed(hash, key, |old| change(*number, key, entry.value, old));
+                *number += 1;
+            },
+        );
+    }
+
+    fn update_class<K: StoredKey + Copy, U: Copy>(
+        &mut self,
+        entries: &[TableEntry<K, U>],
+        number: &mut usize,
+        change: &mut impl FnMut(usize, &[u8], U, Option<V>) -> Option<V>,
+    ) {
+        ahead(
+            entries,
+            &mut (self, number, change),
+            |(table, ..), entry| table.begin(entry.key.lookup()),
+            |(table, number, change), entry, begun| {
+                let (key, bytes) = (entry.key.lookup(), entry.key.bytes());
+                let hash = table.hash_begun(key, begun);
+                table.update_hashed(hash, key, |old| change(**number, bytes, entry.value, old));
+                **number += 1;
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn update_hashed<K: LookupKey>(
+        &mut self,
+        hash: u64,
+        key: K,
+        mut change: impl FnMut(Option<V>) -> Option<V>,
+    ) {
+        let seed = self.seed;
+        let (segments, arena) = K::parts(self);
+        let updated = segments.update(
+            hash,
+            |entry| key.is(hash, &entry.key),
+            |entry| entry.key.hash(&seed),
+            |entry| match change(Some(entry.value)) {
+                Some(new) => {
+                    entry.value = new;
+                    true
+                }
+                None => false,
+            },
+        );
+        match updated {
+            Updated::Kept => {}
+            Updated::Removed => {
+                arena.forget(key.packed());
+                self.compact_if_sparse();
             }
-            let reseeds = table.reseeds;
-            for (&(key, hash), entry) in found.iter().zip(group) {
-                let is_old = reseeds != table.reseeds;
-                let hash = if is_old {
-                    table.seed.hash_long(key)
-                } else {
-                    hash
-                };
-                let change = |old| change(number, key, entry.value, old);
-                table.update_hashed(hash, Packed::Long(key), change);
-                number += 1;
+            Updated::Absent => {
+                if let Some(value) = change(None) {
+                    self.insert_cold(hash, key, value);
+                }
             }
         }
     }
 
-    #[inline(always)]
-    fn update_hashed(
-        &mut self,
-        hash: u64,
-        packed: Packed<'_>,
-        mut change: impl FnMut(Option<V>) -> Option<V>,
-    ) {
-        // Gives whether the entry stays.
-        let mut put = |value: &mut V| match change(Some(*value)) {
-            Some(new) => {
-                *value = new;
-                true
-            }
-            None => false,
-        };
-        let seed = self.seed;
-        match packed {
-            Packed::Short(packed) => {
-                let updated = self.short.update(
-                    hash,
-                    |entry| u64::from_le_bytes(entry.key) == packed,
-                    |entry| seed.hash_short(u64::from_le_bytes(entry.key)),
-                    |entry| put(&mut entry.value),
-                );
-                if updated == Updated::Absent
-                    && let Some(value) = change(None)
-                {
-                    self.insert_short_cold(hash, packed, value);
-                }
-            }
-            Packed::Medium(packed) => {
-                let updated = self.medium.update(
-                    hash,
-                    |entry| u128::from_le_bytes(entry.key) == packed,
-                    |entry| seed.hash_medium(u128::from_le_bytes(entry.key)),
-                    |entry| put(&mut entry.value),
-                );
-                if updated == Updated::Absent
-                    && let Some(value) = change(None)
-                {
-                    self.insert_medium_cold(hash, packed, value);
-                }
-            }
-            Packed::Long(key) => {
-                let updated = self.long.update(
-                    hash,
-                    |entry| entry.hash == hash && long_bytes(entry) == key,
-                    |entry: &Long<V>| entry.hash,
-                    |entry| put(&mut entry.value),
-                );
-                match updated {
-                    Updated::Kept => {}
-                    Updated::Removed => {
-                        if self.arena.forget(key.len()) {
-                            self.arena.compact(&mut self.long);
-                        }
-                    }
-                    Updated::Absent => {
-                        if let Some(value) = change(None) {
-                            self.insert_long_cold(hash, key, value);
-                        }
-                    }
-                }
-            }
+    fn compact_if_sparse(&mut self) {
+        if self.arena.is_sparse() {
+            self.arena.compact(&mut self.long);
         }
     }
 }
@@ -207,11 +158,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum TableOperation {
         Add(Vec<u8>, u64),
         Remove(Vec<u8>),
-        /// The two values that are given for present and absent keys.
-        Alter(Vec<u8>, Option<u64>, Option<u64>),
+        /// The new values of a present and of an absent key.
+        Update(Vec<u8>, Option<u64>, Option<u64>),
         /// Adds to or removes each key of a batch.
         Each(Vec<(Vec<u8>, u64)>),
         RetainOdd,
@@ -227,36 +178,36 @@ mod tests {
         })
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn operation() -> impl Strategy<Value = TableOperation> {
         let value = || proptest::option::of(0u64..9);
         prop_oneof![
-            8 => (key(), 0u64..9).prop_map(|(key, value)| Step::Add(key, value)),
-            8 => key().prop_map(Step::Remove),
-            8 => (key(), value(), value()).prop_map(|(key, a, b)| Step::Alter(key, a, b)),
+            8 => (key(), 0u64..9).prop_map(|(key, value)| TableOperation::Add(key, value)),
+            8 => key().prop_map(TableOperation::Remove),
+            8 => (key(), value(), value()).prop_map(|(key, a, b)| TableOperation::Update(key, a, b)),
             2 => proptest::collection::btree_map(key(), 0u64..9, 0..40)
-                .prop_map(|batch| Step::Each(batch.into_iter().collect())),
-            1 => Just(Step::RetainOdd),
-            1 => Just(Step::Recycle),
+                .prop_map(|batch| TableOperation::Each(batch.into_iter().collect())),
+            1 => Just(TableOperation::RetainOdd),
+            1 => Just(TableOperation::Recycle),
         ]
     }
 
     proptest! {
         #[test]
         fn a_table_whose_keys_go_equals_a_btree_map(
-            steps in proptest::collection::vec(step(), 0..120),
+            operations in proptest::collection::vec(operation(), 0..120),
         ) {
             let mut table = KeyTable::new(Seed::random());
             let mut model = BTreeMap::new();
-            for step in steps {
-                match step {
-                    Step::Add(key, value) => {
+            for operation in operations {
+                match operation {
+                    TableOperation::Add(key, value) => {
                         table.add(&key, value, |a, b| a + b);
                         *model.entry(key).or_insert(0) += value;
                     }
-                    Step::Remove(key) => {
+                    TableOperation::Remove(key) => {
                         prop_assert_eq!(table.remove(&key), model.remove(&key));
                     }
-                    Step::Alter(key, present, absent) => {
+                    TableOperation::Update(key, present, absent) => {
                         let mut calls = 0;
                         table.update(&key, |old| {
                             calls += 1;
@@ -270,7 +221,7 @@ mod tests {
                             None => drop(model.remove(&key)),
                         }
                     }
-                    Step::Each(batch) => {
+                    TableOperation::Each(batch) => {
                         let mut other = KeyTable::new(table.seed());
                         for (key, value) in &batch {
                             other.add(key, *value, |a, b| a + b);
@@ -292,11 +243,11 @@ mod tests {
                             }
                         }
                     }
-                    Step::RetainOdd => {
+                    TableOperation::RetainOdd => {
                         table.retain(|key, value| (key.len() as u64 + value) % 2 == 1);
                         model.retain(|key, value| (key.len() as u64 + *value) % 2 == 1);
                     }
-                    Step::Recycle => {
+                    TableOperation::Recycle => {
                         table.recycle();
                         model.clear();
                     }
@@ -382,8 +333,8 @@ mod tests {
 
     #[test]
     fn a_full_segment_whose_entries_change_is_swept_and_not_split() {
-        // A known seed: with one in some thousands enough full groups stand in a row to be answered with more
-        // room (see `segments`), which is right, and another number of segments.
+        // A known seed. With one in some thousands, enough full groups stand in a row for more room
+        // to be made (see `segments`), which is right, but is another number of segments.
         let mut table = KeyTable::new(Seed::from_words(
             0x243f_6a88_85a3_08d3,
             0x1319_8a2e_0370_7344,
@@ -399,7 +350,7 @@ mod tests {
         assert_eq!(table.reseeds(), 0);
     }
 
-    /// Otherwise every move would ask the allocator, where few keys are there at a time.
+    /// Otherwise every move would ask the allocator when there are few keys at a time.
     #[test]
     fn memory_that_moved_keys_left_is_kept_for_the_next_move_of_few_keys() {
         let key = |number: usize| format!("{number:0100}");

@@ -1,24 +1,27 @@
 //! A finished batch, packed: to be walked through again, not to be looked up in.
 //!
-//! Promise: it gives what the table kept it was filled from, in the table's order; it takes the entries' bytes
-//! and, for what the batches before it needed, at most as much again. Must not know: what it is walked through for.
+//! Promise: it holds what the table stored that it was filled from, in the table's order. It takes
+//! the entries' bytes and, for what the batches before it needed, at most as much again. Must not
+//! know: `window`, `stream`, `epoch`.
 //!
-//! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its length and 16.
+//! With counts a key of up to 8 bytes takes 16 bytes, one of up to 16 takes 24, a longer one its
+//! length and 16.
 //!
-//! Where there is no room for all keys, [`FrozenTable::fill_within`] does with a whole table what a full one does key by key
-//! (see `bound`): counts are thinned, of other values some keys are left out. It may look at all counts before, so
-//! what it takes off them is hardly more than has to be.
+//! If there is no room for all keys, [`FrozenTable::fill_within`] does with a whole table what a
+//! full one does key by key (see `bound`): counts are thinned; of other values some keys are left
+//! out. It may look at all counts first, so it takes off hardly more than it has to.
 
-use super::bound::{Overflow, Rules};
+use super::KeyTable;
+use super::bound::{Overflow, Rules, len_of};
+use super::class::{LookupKey, MediumEntry, ShortEntry, StoredKey, TableEntry};
 use super::cost::Cost;
-use super::keys;
-use super::{KeyTable, Medium, Short, long_bytes};
+use super::keys::PackedKey;
 
-/// See the module.
+/// A packed table that is only read.
 #[derive(Debug)]
 pub struct FrozenTable<V> {
-    pub(super) short: Vec<Short<V>>,
-    pub(super) medium: Vec<Medium<V>>,
+    pub(super) short: Vec<ShortEntry<V>>,
+    pub(super) medium: Vec<MediumEntry<V>>,
     pub(super) long: Vec<FrozenLong<V>>,
     /// Keys of `long`, one behind the other.
     pub(super) bytes: Vec<u8>,
@@ -26,7 +29,7 @@ pub struct FrozenTable<V> {
     overflow: Overflow,
 }
 
-/// A key of `len` bytes, behind those of the entries before.
+/// A key of `len` bytes, which follow those of the entries before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrozenLong<V> {
     pub(super) len: u32,
@@ -49,7 +52,7 @@ impl<V> Default for FrozenTable<V> {
 }
 
 impl<V: Copy> FrozenTable<V> {
-    /// Empty, without memory.
+    /// An empty table without memory.
     pub fn new() -> Self {
         FrozenTable::default()
     }
@@ -57,14 +60,14 @@ impl<V: Copy> FrozenTable<V> {
     /// What keys cost here: at most twice what they need.
     pub(crate) fn cost() -> Cost {
         Cost {
-            short: 2 * size_of::<Short<V>>(),
-            medium: 2 * size_of::<Medium<V>>(),
+            short: 2 * size_of::<ShortEntry<V>>(),
+            medium: 2 * size_of::<MediumEntry<V>>(),
             long: 2 * size_of::<FrozenLong<V>>(),
             long_byte: 2,
         }
     }
 
-    /// Replaces the content by that of `table`, in the memory there is as far as it fits.
+    /// Replaces the content by that of `table`, in the present memory as far as it fits.
     pub fn fill_from(&mut self, table: &KeyTable<V>) {
         self.overflow = table.overflow();
         make_room(&mut self.short, table.short.len());
@@ -74,69 +77,53 @@ impl<V: Copy> FrozenTable<V> {
         make_room(&mut self.long, table.long.len());
         make_room(&mut self.bytes, table.arena.live());
         for entry in table.long.iter() {
-            self.push_long(long_bytes(entry), entry.value);
+            self.push_long(entry.key.bytes(), entry.value);
         }
     }
 
-    /// As [`fill_from`](Self::fill_from) with as many keys as cost no more than `allowed` bytes. What is left out or
-    /// taken off is in [`overflow`](Self::overflow).
+    /// As [`fill_from`](Self::fill_from), but with as many keys as cost no more than `allowed`
+    /// bytes. What is left out or taken off is in [`overflow`](Self::overflow).
     pub(crate) fn fill_within(&mut self, table: &KeyTable<V>, allowed: usize, cost: &Cost) {
         if cost.of(table) <= allowed {
             return self.fill_from(table);
         }
         let rules = &table.limit.rules;
         let per_value = table.records_per_value();
-        let mut choice = Choice {
+        let mut selection = KeySelection {
             off: 0,
             left: allowed,
             key_bytes_max: key_bytes_max(allowed, cost),
         };
         if table.limit.is_thinned() {
-            choice.off = count_to_take_off(table, allowed, cost);
+            selection.off = count_to_take_off(table, allowed, cost);
         }
         // Once to see how much room is needed, and once more for what is kept.
         let [mut shorts, mut mediums, mut longs, mut bytes] = [0; 4];
-        let mut first = choice;
-        for entry in table.short.iter() {
-            shorts += usize::from(first.keeps(cost.short, (rules.records)(entry.value)));
-        }
-        for entry in table.medium.iter() {
-            mediums += usize::from(first.keeps(cost.medium, (rules.records)(entry.value)));
-        }
-        for entry in table.long.iter() {
-            let len = long_bytes(entry).len();
-            if first.keeps(cost.of_long(len), (rules.records)(entry.value)) {
-                (longs, bytes) = (longs + 1, bytes + len);
+        let mut first = selection;
+        table.each_kept(|key, value| {
+            if first.keeps(cost.of_key(key), (rules.records)(value)) {
+                match key {
+                    PackedKey::Short(_) => shorts += 1,
+                    PackedKey::Medium(_) => mediums += 1,
+                    PackedKey::Long(key) => (longs, bytes) = (longs + 1, bytes + key.len()),
+                }
             }
-        }
+        });
         make_room(&mut self.short, shorts);
         make_room(&mut self.medium, mediums);
         make_room(&mut self.long, longs);
         make_room(&mut self.bytes, bytes);
-        let mut lost = Lost {
-            choice,
+        let mut lost = LostRecords {
+            selection,
             rules,
             overflow: table.overflow(),
             missing: 0,
         };
-        for &Short { key, value } in table.short.iter() {
-            let len = keys::unpack(&key).len();
-            if let Some(value) = lost.left_of(value, len, cost.short) {
-                self.short.push(Short { key, value });
+        table.each_kept(|key, value| {
+            if let Some(value) = lost.left_of(value, len_of(key), cost.of_key(key)) {
+                self.push(key, value);
             }
-        }
-        for &Medium { key, value } in table.medium.iter() {
-            let len = keys::unpack(&key).len();
-            if let Some(value) = lost.left_of(value, len, cost.medium) {
-                self.medium.push(Medium { key, value });
-            }
-        }
-        for entry in table.long.iter() {
-            let key = long_bytes(entry);
-            if let Some(value) = lost.left_of(entry.value, key.len(), cost.of_long(key.len())) {
-                self.push_long(key, value);
-            }
-        }
+        });
         self.overflow = lost.overflow;
         if per_value > 1 && lost.missing > 0 {
             // How many records came together in a value is known for all of them only.
@@ -146,7 +133,7 @@ impl<V: Copy> FrozenTable<V> {
             lost.missing = per_value;
         }
         self.overflow.missing = self.overflow.missing.saturating_add(lost.missing);
-        self.overflow.error = self.overflow.error.saturating_add(choice.off);
+        self.overflow.error = self.overflow.error.saturating_add(selection.off);
         if self.overflow.full_at == 0 {
             self.overflow.full_at = self.len() as u64;
         }
@@ -155,10 +142,24 @@ impl<V: Copy> FrozenTable<V> {
     /// Bytes held of the allocator, and the struct's own.
     pub(crate) fn held_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.short.capacity() * size_of::<Short<V>>()
-            + self.medium.capacity() * size_of::<Medium<V>>()
+            + self.short.capacity() * size_of::<ShortEntry<V>>()
+            + self.medium.capacity() * size_of::<MediumEntry<V>>()
             + self.long.capacity() * size_of::<FrozenLong<V>>()
             + self.bytes.capacity()
+    }
+
+    fn push(&mut self, key: PackedKey<'_>, value: V) {
+        match key {
+            PackedKey::Short(key) => {
+                let key = key.to_le_bytes();
+                self.short.push(TableEntry { key, value });
+            }
+            PackedKey::Medium(key) => {
+                let key = key.to_le_bytes();
+                self.medium.push(TableEntry { key, value });
+            }
+            PackedKey::Long(key) => self.push_long(key, value),
+        }
     }
 
     fn push_long(&mut self, key: &[u8], value: V) {
@@ -169,12 +170,13 @@ impl<V: Copy> FrozenTable<V> {
         });
     }
 
-    /// What the table could not keep that it was filled from.
+    /// What the table could not keep from which this one was filled, and what this one could not
+    /// keep.
     pub(crate) fn overflow(&self) -> Overflow {
         self.overflow
     }
 
-    /// Whether there is no key.
+    /// Returns `true` if there is no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -186,10 +188,8 @@ impl<V: Copy> FrozenTable<V> {
 
     /// Every key with its value, always in the same order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
-        let short = self.short.iter();
-        let short = short.map(|entry| (keys::unpack(&entry.key), entry.value));
-        let medium = self.medium.iter();
-        let medium = medium.map(|entry| (keys::unpack(&entry.key), entry.value));
+        let short = self.short.iter().map(TableEntry::pair);
+        let medium = self.medium.iter().map(TableEntry::pair);
         let mut bytes = &self.bytes[..];
         let long = self.long.iter().map(move |entry| {
             let (key, rest) = bytes.split_at(entry.len as usize);
@@ -200,21 +200,38 @@ impl<V: Copy> FrozenTable<V> {
     }
 }
 
+impl<V: Copy> KeyTable<V> {
+    /// Calls `f` with every key and its stored value, in the order of [`iter`](KeyTable::iter).
+    #[inline]
+    fn each_kept(&self, mut f: impl FnMut(PackedKey<'_>, V)) {
+        for entry in self.short.iter() {
+            f(entry.key.lookup().packed(), entry.value);
+        }
+        for entry in self.medium.iter() {
+            f(entry.key.lookup().packed(), entry.value);
+        }
+        for entry in self.long.iter() {
+            f(entry.key.lookup().packed(), entry.value);
+        }
+    }
+}
+
 /// Which keys are kept.
 #[derive(Clone, Copy)]
-struct Choice {
-    /// Is taken off every count.
+struct KeySelection {
+    /// What is taken off every count.
     off: u64,
-    /// Bytes.
+    /// Bytes still free.
     left: usize,
-    /// One key may not take more, so that others have room; see [`key_bytes_max`].
+    /// The most bytes one key may take, so that others have room; see [`key_bytes_max`].
     key_bytes_max: usize,
 }
 
-/// A key may take one part in so many of what there is room for.
+/// A key may take one part in this many of the room.
 const KEY_SHARE: usize = 16;
 
-/// Bytes of a key that may take all there is room for, however little that is: the most frequent one is kept.
+/// A key of up to this many bytes may take all the room, however little that is: the most frequent
+/// one is kept.
 const ORDINARY_KEY_BYTES: usize = 256;
 
 /// What one key may take of `allowed` bytes.
@@ -222,8 +239,8 @@ fn key_bytes_max(allowed: usize, cost: &Cost) -> usize {
     (allowed / KEY_SHARE).max(cost.of_long(ORDINARY_KEY_BYTES))
 }
 
-impl Choice {
-    /// Whether the next key is kept, which costs so many bytes and stands for so many records.
+impl KeySelection {
+    /// Returns `true` if the next key is kept, which costs `bytes` and stands for `records`.
     #[inline]
     fn keeps(&mut self, bytes: usize, records: u64) -> bool {
         let is_kept = records > self.off && bytes <= self.left.min(self.key_bytes_max);
@@ -235,30 +252,32 @@ impl Choice {
 }
 
 /// What is lost with the keys that are not kept.
-struct Lost<'a, V> {
-    choice: Choice,
+struct LostRecords<'a, V> {
+    selection: KeySelection,
     rules: &'a Rules<V>,
     overflow: Overflow,
     /// The most records of a key that was left out.
     missing: u64,
 }
 
-impl<V: Copy> Lost<'_, V> {
-    /// What is left of the value of the next key of `len` bytes, if the key is kept.
-    fn left_of(&mut self, value: V, len: usize, bytes: usize) -> Option<V> {
-        let (records, len) = ((self.rules.records)(value), len as u64);
-        let (off, overflow) = (self.choice.off, &mut self.overflow);
-        let is_kept = self.choice.keeps(bytes, records);
+impl<V: Copy> LostRecords<'_, V> {
+    /// What remains of the value of the next key of `len` bytes, if the key is kept.
+    fn left_of(&mut self, value: V, len: u64, bytes: usize) -> Option<V> {
+        let records = (self.rules.records)(value);
+        let (off, overflow) = (self.selection.off, &mut self.overflow);
+        let is_kept = self.selection.keeps(bytes, records);
         if !is_kept && records > off {
             overflow.other = overflow.other.saturating_add(records);
             // A key is in a table once, so it lacks no more than the largest.
             self.missing = self.missing.max(records);
-            overflow.other_bytes = overflow.other_bytes.wrapping_add(records.wrapping_mul(len));
+            let lost = records.wrapping_mul(len);
+            overflow.other_bytes = overflow.other_bytes.wrapping_add(lost);
             return None;
         }
         let taken = off.min(records);
         overflow.thinned = overflow.thinned.saturating_add(taken);
-        overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(taken.wrapping_mul(len));
+        let taken = taken.wrapping_mul(len);
+        overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(taken);
         is_kept.then(|| match off {
             0 => value,
             off => (self.rules.less)(value, off),
@@ -266,25 +285,22 @@ impl<V: Copy> Lost<'_, V> {
     }
 }
 
-/// log2 of the steps in which counts of as many binary digits are told apart.
+/// log2 of the steps that counts with the same number of binary digits are told apart by.
 const STEPS_LOG2: u32 = 6;
 
-/// A number for which this holds: the keys with larger counts cost no more than `allowed`. It is the least one,
-/// or less than two in a hundred above it.
+/// A count above which the keys cost no more than `allowed` bytes. It is the least such count, or
+/// less than two in a hundred above it.
 fn count_to_take_off<V: Copy>(table: &KeyTable<V>, allowed: usize, cost: &Cost) -> u64 {
     let records = table.limit.rules.records;
     let key_bytes_max = key_bytes_max(allowed, cost).min(allowed);
     let each = |see: &mut dyn FnMut(u64, usize)| {
-        let shorts = table.short.iter().map(|entry| (entry.value, cost.short));
-        let mediums = table.medium.iter().map(|entry| (entry.value, cost.medium));
-        let longs = table.long.iter();
-        let longs = longs.map(|entry| (entry.value, cost.of_long(long_bytes(entry).len())));
-        for (value, bytes) in shorts.chain(mediums).chain(longs) {
+        table.each_kept(|key, value| {
+            let bytes = cost.of_key(key);
             // Keys that are too long go whatever their counts are.
             if bytes <= key_bytes_max {
                 see(records(value), bytes);
             }
-        }
+        });
     };
     let mut by_digits = [0usize; 65];
     each(&mut |count, bytes| by_digits[(64 - count.leading_zeros()) as usize] += bytes);
@@ -296,7 +312,7 @@ fn count_to_take_off<V: Copy>(table: &KeyTable<V>, allowed: usize, cost: &Cost) 
     if digits == 0 {
         return 0;
     }
-    // Of the counts from `low` to `2 * low - 1` some have room.
+    // Some of the counts from `low` to `2 * low - 1` have room.
     let low = 1u64 << (digits - 1);
     let shift = (digits as u32 - 1).saturating_sub(STEPS_LOG2);
     let mut by_step = [0usize; 1 << STEPS_LOG2];
@@ -314,7 +330,7 @@ fn count_to_take_off<V: Copy>(table: &KeyTable<V>, allowed: usize, cost: &Cost) 
     low - 1 + ((step as u64) << shift)
 }
 
-/// Empties `items`, and sees to it that there is room for `count`, not more than twice that.
+/// Empties `items`, and makes room for `count` of them, and for no more than about twice as many.
 fn make_room<T>(items: &mut Vec<T>, count: usize) {
     items.clear();
     if items.capacity() > 2 * count + ITEMS_KEPT {
@@ -342,14 +358,14 @@ mod tests {
         frozen.held_bytes() - size_of::<FrozenTable<u64>>()
     }
 
-    /// Counts that a function of the user's has made may be any numbers.
+    /// Counts from a user-supplied function may be any numbers.
     #[test]
     fn the_largest_numbers_are_thinned_as_others_are() {
-        let bound = MemoryCap {
+        let cap = MemoryCap {
             bytes: usize::MAX - 1,
             ..MemoryCap::NONE
         };
-        let mut table = KeyTable::counting(Seed::random(), bound);
+        let mut table = KeyTable::counting(Seed::random(), cap);
         for number in 0..1000u64 {
             table.add(format!("{number}").as_bytes(), u64::MAX - number, |a, _| a);
         }
@@ -364,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_past_holds_what_the_table_held_and_gives_a_bursts_memory_back() {
+    fn a_frozen_table_holds_what_the_table_held_and_gives_a_bursts_memory_back() {
         let mut frozen = FrozenTable::new();
         let mut after_burst = 0;
         for count in [500, 40_000, 0, 700, 700] {
@@ -380,7 +396,7 @@ mod tests {
         assert_eq!(held(&frozen), after_burst, "about the same needs the same");
     }
 
-    /// A few giant keys would take all the room of a thousand others.
+    /// Otherwise a few giant keys would take the room of a thousand others.
     #[test]
     fn one_key_has_no_more_than_its_share_of_what_there_is_room_for() {
         let cost = FrozenTable::<u64>::cost();

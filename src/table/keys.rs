@@ -1,18 +1,20 @@
-//! How a key is kept: packed into an integer when it is short, behind a pointer when it is long.
+//! Keys: the random seed of their hashes, and how a key is packed into an integer or kept behind a
+//! pointer.
 //!
-//! Promise: two keys get the same class and the same packed value exactly when their bytes are equal,
-//! whatever the bytes, NUL included. Must not know: counts, threads, where the key came from.
+//! Promise: two keys get the same class and the same packed value exactly when their bytes are
+//! equal, whatever the bytes, NUL included. Must not know: counts, threads, `source`.
 //!
-//! A key of at most 8 bytes is a `u64`, one of at most 16 a `u128`, bytes in memory order, zeros behind
-//! them. The length needs no field: a key whose last byte is not NUL is what remains after the trailing
-//! zeros are taken off. Keys that do end in NUL are rare, so they take the long way, where the length is
-//! kept; the compare that sends them there is always predicted. (Tried on paper: a length byte inside
-//! the integer costs every 8-byte word its place; a separator byte behind the word is free too, but is
-//! right only while no key may contain the separator, which keys made by closures do not promise.)
+//! A key of at most 8 bytes is a `u64` and one of at most 16 a `u128`: bytes in memory order,
+//! followed by zeros. The length needs no field: a key whose last byte is not NUL is what remains
+//! when the trailing zeros are removed. Keys that do end in NUL are rare. They take the long way,
+//! where the length is kept; the comparison that sends them there is always predicted. (Tried on
+//! paper: a length byte inside the integer costs every 8-byte word its place. A separator byte
+//! behind the word is free too, but wrong as soon as a key may contain the separator, as computed
+//! keys may.)
 #![allow(unsafe_code)]
-// Why unsafe: long keys live in the arena of the table that also holds the pointers to them, which the
-// borrow checker cannot express. Obligation: a `LongKey` is read only while its arena has not been reset.
-// Attacked by: the table's model tests, the fuzz target `table_matches_btreemap`.
+// Why unsafe: long keys live in the arena of the table that also holds the pointers to them, which
+// the borrow checker cannot express. Obligation: a `LongKey` is read only while its arena has not
+// been reset. Attacked by: the table's model tests, the fuzz target `table_matches_btreemap`.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ptr::NonNull;
@@ -21,22 +23,24 @@ use bumpalo::Bump;
 
 use crate::sys::prefetch::prefetch;
 
-/// The random numbers all hashes of one engine depend on: new in every process, from the operating
-/// system, so that nobody can build keys that collide. Tables that are merged share one seed.
+/// The random numbers that all hashes of one engine depend on. They are new in every process and
+/// come from the operating system, so that nobody can build keys that collide. Tables that are
+/// merged share a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
     add: u64,
     add_high: u64,
     multiply: u64,
-    /// The caller chose it: the next one follows from it, so that equal runs stay equal.
+    /// Whether the caller chose it. Then the next seed follows from it, so that equal runs stay
+    /// equal.
     is_chosen: bool,
 }
 
 impl Seed {
     /// A seed from the operating system's random numbers.
     pub fn random() -> Seed {
-        // `RandomState` is the standard library's door to the operating system's random numbers; each
-        // hash of a different number gives 64 independent bits.
+        // `RandomState` is the standard library's access to the operating system's random numbers;
+        // each hash of a different number has 64 independent bits.
         let state = RandomState::new();
         Seed::from_words(
             state.hash_one(1u64),
@@ -45,7 +49,7 @@ impl Seed {
         )
     }
 
-    /// The seed that a number stands for, or a random one where there is none.
+    /// The seed that a number stands for, or a random one without a number.
     pub(crate) fn chosen(number: Option<u64>) -> Seed {
         let Some(number) = number else {
             return Seed::random();
@@ -64,7 +68,8 @@ impl Seed {
         }
     }
 
-    /// Another seed, for a table whose keys collide under this one. Nobody can know it unless this one was chosen.
+    /// Another seed, for a table whose keys collide under this one. Nobody can know it, unless this
+    /// one was chosen.
     pub(super) fn another(self) -> Seed {
         let number = self
             .is_chosen
@@ -72,7 +77,7 @@ impl Seed {
         Seed::chosen(number)
     }
 
-    /// A seed that is known, for tests that replay.
+    /// A known seed, for tests that replay.
     pub fn from_words(add: u64, add_high: u64, multiply: u64) -> Seed {
         // An odd multiplier keeps the low bits of the product dependent on the low bits of the key.
         Seed {
@@ -83,24 +88,24 @@ impl Seed {
         }
     }
 
-    /// Hash of a packed key.
+    /// The hash of a packed key.
     #[inline(always)]
-    pub(super) fn hash(&self, key: Packed<'_>) -> u64 {
+    pub(super) fn hash(&self, key: PackedKey<'_>) -> u64 {
         match key {
-            Packed::Short(packed) => self.hash_short(packed),
-            Packed::Medium(packed) => self.hash_medium(packed),
-            Packed::Long(key) => self.hash_long(key),
+            PackedKey::Short(packed) => self.hash_short(packed),
+            PackedKey::Medium(packed) => self.hash_medium(packed),
+            PackedKey::Long(key) => self.hash_long(key),
         }
     }
 
-    /// Hash of a key of at most 8 bytes. hashbrown takes the position from the low and the tag from the
-    /// high bits, so both ends must be good: the folded 128-bit product is.
+    /// The hash of a key of at most 8 bytes. hashbrown takes the position from the low bits and the
+    /// tag from the high ones, so both ends must be good. Those of a folded 128-bit product are.
     #[inline(always)]
     pub(crate) fn hash_short(&self, packed: u64) -> u64 {
         fold(packed ^ self.add, self.multiply)
     }
 
-    /// Hash of a key of 9 to 16 bytes.
+    /// The hash of a key of 9 to 16 bytes.
     #[inline(always)]
     pub(crate) fn hash_medium(&self, packed: u128) -> u64 {
         fold(
@@ -112,7 +117,7 @@ impl Seed {
         )
     }
 
-    /// Hash of a key of any length, 16 bytes a step.
+    /// The hash of a key of any length, 16 bytes a step.
     pub(crate) fn hash_long(&self, key: &[u8]) -> u64 {
         let mut hash = self.add ^ key.len() as u64;
         let mut steps = key.chunks_exact(16);
@@ -133,48 +138,46 @@ fn halves(bytes: [u8; 16]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// High and low half of the product, laid over each other.
+/// The exclusive or of both halves of the product.
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A key in the form it is looked up in.
+/// A key of any class, in the form in which it is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packed<'a> {
+pub(super) enum PackedKey<'a> {
     Short(u64),
     Medium(u128),
     Long(&'a [u8]),
 }
 
-/// Packs `key`. `around` are the bytes the key lies in, if it lies in any: with 16 readable bytes
-/// behind the key's first one, packing is one load and one mask instead of a copy.
-///
-/// `around` is a hint only: a key that does not lie in it is packed by copying.
+/// Packs `key`. If `around` holds the key, and 16 bytes follow the key's first one there, packing
+/// is one load and one mask. It is only a hint: a key from elsewhere is copied.
 #[inline(always)]
-pub(super) fn pack<'a>(around: &[u8], key: &'a [u8]) -> Packed<'a> {
+pub(super) fn pack<'a>(around: &[u8], key: &'a [u8]) -> PackedKey<'a> {
     let len = key.len();
     let Some(&last) = key.last() else {
-        return Packed::Short(0);
+        return PackedKey::Short(0);
     };
     if len > 16 || last == 0 {
-        return Packed::Long(key);
+        return PackedKey::Long(key);
     }
-    // Wrapping, so that a key which lies elsewhere gives an offset that `get` refuses.
+    // Wrapping, so that a key from elsewhere has an offset that `get` refuses.
     let offset = (key.as_ptr() as usize).wrapping_sub(around.as_ptr() as usize);
     if len <= 8 {
         let word = match around.get(offset..offset.wrapping_add(8)) {
             Some(bytes) => u64::from_le_bytes(bytes.try_into().expect("8 bytes")),
             None => pack_by_copy(key) as u64,
         };
-        Packed::Short(word & (u64::MAX >> (64 - 8 * len)))
+        PackedKey::Short(word & (u64::MAX >> (64 - 8 * len)))
     } else {
         let word = match around.get(offset..offset.wrapping_add(16)) {
             Some(bytes) => u128::from_le_bytes(bytes.try_into().expect("16 bytes")),
             None => pack_by_copy(key),
         };
-        Packed::Medium(word & (u128::MAX >> (128 - 8 * len)))
+        PackedKey::Medium(word & (u128::MAX >> (128 - 8 * len)))
     }
 }
 
@@ -185,7 +188,7 @@ fn pack_by_copy(key: &[u8]) -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-/// The key that the bytes of a packed integer stand for: everything before the trailing zeros.
+/// The key in the bytes of a packed integer: everything before the trailing zeros.
 #[inline(always)]
 pub(super) fn unpack<const N: usize>(bytes: &[u8; N]) -> &[u8] {
     let mut whole = [0; 16];
@@ -195,49 +198,55 @@ pub(super) fn unpack<const N: usize>(bytes: &[u8; N]) -> &[u8] {
     &bytes[..16 - zeros]
 }
 
-/// A key in a table's arena.
-#[derive(Clone, Copy, Debug)]
+/// A key in a table's arena, with its hash: most comparisons and all rehashes need not read the
+/// key. It is not `Copy`, so that nothing but an entry of the table can hold one.
+#[derive(Debug)]
 pub(super) struct LongKey {
+    pub(super) hash: u64,
     bytes: NonNull<[u8]>,
 }
 
-// SAFETY: a `LongKey` is a pointer to bytes that nobody changes while it exists, and that move between
-// threads only together with the `Bump` they lie in, because both are private fields of one `KeyTable`.
+// SAFETY: a `LongKey` is a pointer to bytes that nobody changes while it exists. They move between
+// threads only together with the `Bump` that holds them, because both are private fields of one
+// `KeyTable`.
 unsafe impl Send for LongKey {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for LongKey {}
 
 impl LongKey {
     /// Copies `key` into `arena`.
-    pub(super) fn copy_into(arena: &Bump, key: &[u8]) -> LongKey {
+    pub(super) fn copy_into(arena: &Bump, hash: u64, key: &[u8]) -> LongKey {
         LongKey {
+            hash,
             bytes: NonNull::from(&*arena.alloc_slice_copy(key)),
         }
     }
 
-    /// As [`copy_into`](Self::copy_into); `None` if the arena may not have or cannot get the memory.
-    pub(super) fn try_copy_into(arena: &Bump, key: &[u8]) -> Option<LongKey> {
-        let bytes = arena.try_alloc_slice_copy(key).ok()?;
-        Some(LongKey {
-            bytes: NonNull::from(&*bytes),
-        })
+    /// As [`copy_into`](Self::copy_into); `None` if the arena may not have or cannot get the
+    /// memory.
+    pub(super) fn try_copy_into(arena: &Bump, hash: u64, key: &[u8]) -> Option<LongKey> {
+        let bytes = NonNull::from(&*arena.try_alloc_slice_copy(key).ok()?);
+        Some(LongKey { hash, bytes })
     }
 
-    /// Begins to load the key's first bytes.
-    pub(super) fn prefetch(self) {
+    /// Copies the bytes into another arena, where they are from now on.
+    pub(super) fn move_into(&mut self, arena: &Bump) {
+        *self = LongKey::copy_into(arena, self.hash, self.bytes());
+    }
+
+    /// Requests the memory of the key's first bytes.
+    pub(super) fn prefetch(&self) {
         prefetch(self.bytes.cast::<u8>().addr().get());
     }
 
-    /// The key's bytes.
-    ///
-    /// # Safety
-    ///
-    /// The arena the key was copied into is alive and has not been reset since, and the caller binds
-    /// the returned lifetime to that of the arena's owner.
     #[inline]
-    pub(super) unsafe fn bytes<'a>(self) -> &'a [u8] {
-        // SAFETY: `copy_into` made the pointer from a slice in the arena, which by this function's
-        // contract still holds it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `copy_into` made the pointer from a slice in an arena. Only entries of the table
+        // that owns the arena hold such keys: they are never copied, and private to `table`. The
+        // arena is reset in three places: `clear` empties the table's long entries before, and
+        // `KeyArena::compact` and `compact_tightly` have moved every key of them. So the bytes are
+        // in the arena, and the lifetime returned is that of the borrow of the entry, hence of the
+        // table.
         unsafe { self.bytes.as_ref() }
     }
 }
@@ -284,9 +293,9 @@ mod tests {
                 let key = &around[start..start + len];
                 assert_eq!(pack(&around, key), pack(&[], key));
                 match pack(&around, key) {
-                    Packed::Short(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
-                    Packed::Medium(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
-                    Packed::Long(same) => assert_eq!(same, key),
+                    PackedKey::Short(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
+                    PackedKey::Medium(word) => assert_eq!(unpack(&word.to_le_bytes()), key),
+                    PackedKey::Long(same) => assert_eq!(same, key),
                 }
             }
         }
@@ -306,8 +315,8 @@ mod tests {
         assert_ne!(Seed::from_words(1, 2, 5).hash_long(&key), hash);
     }
 
-    /// Whoever does not know the seed cannot make keys collide: every number of it is in the hash of keys of each
-    /// class.
+    /// Without the seed nobody can make keys collide: every word of it is in the hash of keys of
+    /// each class.
     #[test]
     fn a_hash_depends_on_every_word_of_the_seed() {
         let one = Seed::from_words(
@@ -356,7 +365,7 @@ mod tests {
         assert_ne!(found.another(), found.another(), "nobody can know it");
     }
 
-    /// Runs that are told the same seed give the same results, in later versions, too.
+    /// Runs with the same seed have the same results, in later versions too.
     #[test]
     fn a_chosen_seed_is_made_of_the_generators_published_numbers() {
         let published = Seed {

@@ -1,20 +1,34 @@
-//! One shard's keyed state: what has been seen this epoch, and its value.
+//! One shard's keyed state: a value for each key of this epoch.
 //!
-//! Promise: after any sequence of `add`s a table holds, for each distinct key, the fold of its values;
-//! a key that is known costs no allocation, a new one costs a place in a hashbrown table and, when it is
-//! longer than 16 bytes, a pointer bump in the arena. `clear` gives nothing back to the allocator; removing
-//! keys does. Must not know: threads, epochs, where keys come from.
+//! Promise: after any sequence of `add`s a table holds, for each distinct key, the fold of its
+//! values. A known key costs no allocation. A new key costs a place in a hashbrown table and, if it
+//! is longer than 16 bytes, a pointer bump in the arena. `clear` returns no memory to the
+//! allocator; removing keys does. Must not know: `epoch`, `shard`, `source`, threads.
 //!
-//! `bound` is what a table does that may hold so much and no more, `budget` how memory is divided and `cost` what keys take of it, `keys` is how a key is packed and hashed, `arena` where long ones lie, `segments` the hashbrown tables and how
-//! they grow, `change` is for tables whose keys also go, `past` packs a table that is only read again, `pool` is memory that tables share, `refused` is what full tables
-//! know of keys they did not take in, `hot` counts the most frequent keys in front of the table. There is one set of segments for each key class, because a
-//! compare of two integers is three times faster than one of two slices. They are probed with
-//! `find_mut` and, only on a miss, `insert_unique`: `entry()` would reserve, and so perhaps rehash, on
-//! every hit.
+//! | file | contents |
+//! |---|---|
+//! | `keys` | how a key is packed and hashed |
+//! | `class` | the classes of keys: integers of 8 and of 16 bytes, slices |
+//! | `arena` | where the bytes of long keys are |
+//! | `segments` | the hashbrown tables, and how they grow and shrink |
+//! | `entry` | tables whose keys are also removed: windows and state |
+//! | `bulk` | many keys at once, and merging |
+//! | `hot` | counts the most frequent keys in front of the table |
+//! | `partitioned` | keys that wait until many others of the same segments are there |
+//! | `frozen` | packs a table that is only read again |
+//! | `bound` | what a table does at its memory cap |
+//! | `cost` | what keys take of the memory |
+//! | `pool` | memory that tables share |
+//! | `refused` | what a full table knows of the keys it refused |
+//!
+//! Each key class has its own segments, because a comparison of two integers is three times faster
+//! than one of two slices. They are probed with `find_mut` and, only on a miss, `insert_unique`:
+//! `entry()` would reserve, and so perhaps rehash, on every hit.
 
 mod arena;
 pub(crate) mod bound;
 mod bulk;
+mod class;
 pub(crate) mod cost;
 mod entry;
 pub(crate) mod frozen;
@@ -24,55 +38,37 @@ mod partitioned;
 pub(crate) mod pool;
 mod refused;
 mod segments;
-mod update;
 
 use self::arena::KeyArena;
-use self::bound::{Limit, MemoryCap, Rules};
-use self::keys::{LongKey, Packed, Seed};
+use self::bound::{MemoryCap, Rules, TableLimit};
+use self::class::{LongEntry, LookupKey, MediumEntry, ShortEntry, StoredKey, TableEntry, by_class};
+use self::keys::{PackedKey, Seed};
 use self::segments::{HashFlood, SegmentedTable};
 use crate::limits;
 
-/// A value per key. `V` is `u64` for counts.
+/// A table of a value for each key. `V` is `u64` for counts.
 #[derive(Debug)]
 pub struct KeyTable<V> {
     seed: Seed,
-    short: SegmentedTable<Short<V>>,
-    medium: SegmentedTable<Medium<V>>,
-    long: SegmentedTable<Long<V>>,
+    short: SegmentedTable<ShortEntry<V>>,
+    medium: SegmentedTable<MediumEntry<V>>,
+    long: SegmentedTable<LongEntry<V>>,
     /// Bytes of the keys in `long`.
     arena: KeyArena,
     reseeds: u64,
-    limit: Limit<V>,
+    limit: TableLimit<V>,
 }
 
-/// 16 bytes for counts, four to a cache line. The bytes are those of the `u64`, in memory order, so
-/// that a key can be lent out as a slice.
-#[derive(Clone, Copy, Debug)]
-struct Short<V> {
-    key: [u8; 8],
-    value: V,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Medium<V> {
-    key: [u8; 16],
-    value: V,
-}
-
-/// The hash is kept, so that most compares and all rehashes need not read the key.
-#[derive(Debug)]
-struct Long<V> {
-    hash: u64,
-    key: LongKey,
-    value: V,
-}
-
-/// Segments that lie in a second-level cache together, or nearly: 2 MiB of the shortest keys.
+/// Segments that fit, or nearly fit, a second-level cache together: 2 MiB of the shortest keys.
 const SEGMENTS_NEAR: usize = 16;
 
-/// Look-ups under way at once: the line of one is asked for while the 16 before it are still on their
-/// way. Cores have 16 to 24 such lines in flight; 8, 32 and 64 could not be told apart from 16.
+/// Look-ups under way at once: the line of one is requested while the 16 before it are still on
+/// their way. Cores have 16 to 24 such lines in flight; 8, 32 and 64 could not be told apart from
+/// 16.
 const LOOKAHEAD: usize = 16;
+
+/// Long keys that are looked up together.
+const GROUP: usize = 32;
 
 /// The sum of two counts. 2^64 words are out of reach: at one a nanosecond that takes 584 years.
 #[inline]
@@ -80,11 +76,8 @@ pub(crate) fn add(a: u64, b: u64) -> u64 {
     a.wrapping_add(b)
 }
 
-/// Long keys that are looked up together.
-const GROUP: usize = 32;
-
-/// Calls `begin` for every item and `finish` for every item and what `begin` gave, `LOOKAHEAD` items
-/// later: between the two, memory has time to come.
+/// Calls `begin` for every item and, `LOOKAHEAD` items later, `finish` with what `begin` returned.
+/// In between, memory has time to arrive.
 #[inline(always)]
 fn ahead<T: Copy, H: Copy + Default, S>(
     items: &[T],
@@ -106,116 +99,127 @@ fn ahead<T: Copy, H: Copy + Default, S>(
     }
 }
 
-impl KeyTable<u64> {
-    /// Adds `count` to the count of a packed key of at most 8 bytes, and gives the new count.
-    #[inline]
-    pub(crate) fn count_short(&mut self, packed: u64, count: u64) -> u64 {
-        self.count_short_hashed(self.seed.hash_short(packed), packed, count)
+/// The hash of a key, and how often its table had taken a new seed when the hash was made.
+type Begun = (u64, u64);
+
+/// Look-ups of keys of one class.
+impl<V: Copy> KeyTable<V> {
+    #[inline(always)]
+    fn find<K: LookupKey>(&self, hash: u64, key: K) -> Option<&TableEntry<K::Stored, V>> {
+        K::segments(self).find(hash, |entry| key.is(hash, &entry.key))
     }
 
+    /// Sets the value of `key` to `update` of its value, or of `None` if the key is new. Returns
+    /// the new value.
     #[inline(always)]
-    fn count_short_hashed(&mut self, hash: u64, packed: u64, count: u64) -> u64 {
-        match self
-            .short
-            .find_mut(hash, |entry| u64::from_le_bytes(entry.key) == packed)
-        {
+    fn upsert<K: LookupKey>(
+        &mut self,
+        hash: u64,
+        key: K,
+        update: impl FnOnce(Option<V>) -> V,
+    ) -> V {
+        let (segments, _) = K::parts(self);
+        match segments.find_mut(hash, |entry| key.is(hash, &entry.key)) {
             Some(entry) => {
-                entry.value = entry.value.wrapping_add(count);
+                entry.value = update(Some(entry.value));
                 entry.value
             }
             None => {
-                self.insert_short_cold(hash, packed, count);
-                count
+                let value = update(None);
+                self.insert_cold(hash, key, value);
+                value
             }
         }
     }
 
-    /// Adds one to the count of each packed key of at most 8 bytes, and tells each key's new count.
-    pub(crate) fn count_each_short(
-        &mut self,
-        keys: &[u64],
-        seen: &mut impl FnMut(&mut Self, u64, u64),
-    ) {
+    /// Hashes `key` and requests the memory that its look-up will read.
+    #[inline(always)]
+    fn begin<K: LookupKey>(&self, key: K) -> Begun {
+        let hash = self.seed.hash(key.packed());
+        K::segments(self).prefetch(hash);
+        (hash, self.reseeds)
+    }
+
+    /// The hash of a key whose look-up was begun. A flood may have changed the seed in between.
+    #[inline(always)]
+    fn hash_begun<K: LookupKey>(&self, key: K, (hash, reseeds): Begun) -> u64 {
+        if reseeds == self.reseeds {
+            hash
+        } else {
+            self.seed.hash(key.packed())
+        }
+    }
+}
+
+/// The update of a key that `value` is added to.
+#[inline(always)]
+fn reduced<V>(value: V, reduce: impl Fn(V, V) -> V) -> impl FnOnce(Option<V>) -> V {
+    move |old| match old {
+        Some(old) => reduce(old, value),
+        None => value,
+    }
+}
+
+impl KeyTable<u64> {
+    /// Adds `count` to the count of a packed key of at most 8 bytes.
+    #[inline]
+    pub(crate) fn count_short(&mut self, key: u64, count: u64) {
+        self.upsert(self.seed.hash_short(key), key, reduced(count, add));
+    }
+
+    /// Adds one to the count of each packed key of one class, and calls `seen` with each key's new
+    /// count.
+    fn count_each<K: LookupKey>(&mut self, keys: &[K], seen: &mut impl FnMut(&mut Self, K, u64)) {
         ahead(
             keys,
             &mut (self, seen),
-            |(table, _), key| {
-                let hash = table.seed.hash_short(key);
-                table.short.prefetch(hash);
-                // A flood may change the seed in between; then the hash is made again.
-                (hash, table.reseeds)
-            },
-            |(table, seen), key, (mut hash, reseeds)| {
-                if reseeds != table.reseeds {
-                    hash = table.seed.hash_short(key);
-                }
-                let count = table.count_short_hashed(hash, key, 1);
+            |(table, _), key| table.begin(key),
+            |(table, seen), key, begun| {
+                let hash = table.hash_begun(key, begun);
+                let count = table.upsert(hash, key, reduced(1, add));
                 seen(table, key, count);
             },
         );
     }
 
-    /// Adds one to the count of each packed key of 9 to 16 bytes.
-    pub(crate) fn count_each_medium(&mut self, keys: &[u128]) {
-        ahead(
-            keys,
-            self,
-            |table, key| {
-                let hash = table.seed.hash_medium(key);
-                table.medium.prefetch(hash);
-                (hash, table.reseeds)
-            },
-            |table, key, (mut hash, reseeds)| {
-                if reseeds != table.reseeds {
-                    hash = table.seed.hash_medium(key);
-                }
-                table.add_hashed(hash, Packed::Medium(key), 1, add);
-            },
-        );
-    }
-
-    /// Adds one to the count of each key of 17 bytes and more. A key is its place in `around`: start in
-    /// the low, length in the high 32 bits.
+    /// Adds one to the count of each key of 17 bytes and more. A key is its place in `around`:
+    /// start in the low, length in the high 32 bits.
     ///
-    /// Three lines of memory are read for a key, and where the third one is, the key's bytes, is known
-    /// only when the second has come. So a group of keys goes through in three steps.
+    /// A look-up reads three lines of memory, and the address of the third, the key's bytes, is
+    /// known only when the second has arrived. So a group of keys goes through in three steps.
     pub(crate) fn count_each_long(&mut self, around: &[u8], places: &[u64]) {
-        let key_of = |place: u64| &around[place as u32 as usize..][..(place >> 32) as usize];
         for group in places.chunks(GROUP) {
-            let mut hashes = [0; GROUP];
-            for (hash, &place) in hashes.iter_mut().zip(group) {
-                *hash = self.seed.hash_long(key_of(place));
-                self.long.prefetch(*hash);
+            let mut begun = [(0, 0); GROUP];
+            for (begun, &place) in begun.iter_mut().zip(group) {
+                *begun = self.begin(key_at(around, place));
             }
             if self.long.segment_count() > SEGMENTS_NEAR {
-                for &hash in &hashes[..group.len()] {
-                    if let Some(entry) = self.long.find(hash, |entry| entry.hash == hash) {
-                        entry.key.prefetch();
-                    }
+                for &(hash, _) in &begun[..group.len()] {
+                    self.prefetch_long(hash);
                 }
             }
-            let reseeds = self.reseeds;
-            for (&hash, &place) in hashes.iter().zip(group) {
-                let key = key_of(place);
-                let hash = if reseeds == self.reseeds {
-                    hash
-                } else {
-                    self.seed.hash_long(key)
-                };
-                self.add_hashed(hash, Packed::Long(key), 1, add);
+            for (&begun, &place) in begun.iter().zip(group) {
+                let key = key_at(around, place);
+                self.upsert(self.hash_begun(key, begun), key, reduced(1, add));
             }
         }
     }
 
-    /// Whether the keys of at most 8 bytes have outgrown the second-level cache.
-    pub(crate) fn is_short_large(&self) -> bool {
-        self.short.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_partition
+    /// Returns `true` if the keys of this class have outgrown the second-level cache and may wait
+    /// for a look-up.
+    fn is_worth_partitioning<K: LookupKey>(&self) -> bool {
+        K::segments(self).segment_count() > SEGMENTS_NEAR && self.limit.cap.may_partition
     }
+}
 
-    /// Whether the keys of 9 to 16 bytes have.
-    pub(crate) fn is_medium_large(&self) -> bool {
-        self.medium.segment_count() > SEGMENTS_NEAR && self.limit.bound.may_partition
-    }
+fn reseed_class<K: StoredKey, V>(segments: &mut SegmentedTable<TableEntry<K, V>>, seed: &Seed) {
+    segments.rebuild(|entry| entry.key.rehash(seed), |entry| entry.key.hash(seed));
+}
+
+/// The key at `place` in `around`: start in the low, length in the high 32 bits.
+#[inline(always)]
+fn key_at(around: &[u8], place: u64) -> &[u8] {
+    &around[place as u32 as usize..][..(place >> 32) as usize]
 }
 
 impl<V> AsRef<KeyTable<V>> for KeyTable<V> {
@@ -225,8 +229,8 @@ impl<V> AsRef<KeyTable<V>> for KeyTable<V> {
 }
 
 impl<V: Copy> KeyTable<V> {
-    /// An empty table with room for the keys of a small vocabulary. Tables that will be merged should
-    /// have the same seed.
+    /// An empty table with room for the keys of a small vocabulary. Tables that will be merged
+    /// should share a seed.
     pub fn new(seed: Seed) -> Self {
         KeyTable {
             seed,
@@ -235,16 +239,17 @@ impl<V: Copy> KeyTable<V> {
             long: SegmentedTable::with_capacity(limits::TABLE_LONG_KEYS_INITIAL),
             arena: KeyArena::new(),
             reseeds: 0,
-            limit: Limit::new(MemoryCap::NONE, Rules::values()),
+            limit: TableLimit::new(MemoryCap::NONE, Rules::values()),
         }
     }
 
-    /// Folds `value` into what `key` has: `value` itself when the key is new, `reduce(old, value)` else.
+    /// Inserts `value`, or replaces the current value with `reduce(old, value)`.
     pub fn add(&mut self, key: &[u8], value: V, reduce: impl Fn(V, V) -> V) {
         self.add_within(&[], key, value, reduce);
     }
 
-    /// As [`add`](Self::add), faster for a key that lies in `around` with 16 bytes behind its first.
+    /// As [`add`](Self::add), but faster for a key in `around` if 16 bytes follow the key's first
+    /// one there.
     #[inline(always)]
     pub(crate) fn add_within(
         &mut self,
@@ -254,78 +259,61 @@ impl<V: Copy> KeyTable<V> {
         reduce: impl Fn(V, V) -> V,
     ) {
         let packed = keys::pack(around, key);
-        self.add_hashed(self.seed.hash(packed), packed, value, reduce);
+        let hash = self.seed.hash(packed);
+        by_class!(packed, key => _ = self.upsert(hash, key, reduced(value, reduce)));
     }
 
+    /// Sets the value of `key` to `update` of its value, or of `None` if the key is new. One
+    /// look-up; `update` is called once. It is faster for a key in `around` if 16 bytes follow the
+    /// key's first one there.
     #[inline(always)]
-    fn add_hashed(&mut self, hash: u64, packed: Packed<'_>, value: V, reduce: impl Fn(V, V) -> V) {
-        match packed {
-            Packed::Short(packed) => {
-                let is_it = |entry: &Short<V>| u64::from_le_bytes(entry.key) == packed;
-                match self.short.find_mut(hash, is_it) {
-                    Some(entry) => entry.value = reduce(entry.value, value),
-                    None => self.insert_short_cold(hash, packed, value),
-                }
-            }
-            Packed::Medium(packed) => {
-                let is_it = |entry: &Medium<V>| u128::from_le_bytes(entry.key) == packed;
-                match self.medium.find_mut(hash, is_it) {
-                    Some(entry) => entry.value = reduce(entry.value, value),
-                    None => self.insert_medium_cold(hash, packed, value),
-                }
-            }
-            Packed::Long(key) => {
-                let is_it = |entry: &Long<V>| entry.hash == hash && long_bytes(entry) == key;
-                match self.long.find_mut(hash, is_it) {
-                    Some(entry) => entry.value = reduce(entry.value, value),
-                    None => self.insert_long_cold(hash, key, value),
-                }
-            }
-        }
+    pub(crate) fn upsert_within(
+        &mut self,
+        around: &[u8],
+        key: &[u8],
+        update: impl FnOnce(Option<V>) -> V,
+    ) {
+        let packed = keys::pack(around, key);
+        let hash = self.seed.hash(packed);
+        by_class!(packed, key => _ = self.upsert(hash, key, update));
     }
 
-    /// After a flood: another seed, and every key in its new place. This stops the shard for as long as it
-    /// takes to insert all keys once; whoever wants it again has to learn the new seed. A table that has a limit
-    /// and is near it has no room for that: counting goes on, slowly.
+    /// After a flood: takes another seed, and moves every key to its new place. This stops the
+    /// shard for as long as it takes to insert all keys once. A table near its cap has no room for
+    /// that, and keeps counting slowly.
     #[inline]
-    fn relieve(&mut self, flood: HashFlood) {
+    fn reseed_after(&mut self, flood: HashFlood) {
         if flood != HashFlood::None && self.may_rebuild() {
-            self.take_new_seed();
+            self.reseed();
         }
     }
 
     #[cold]
-    fn take_new_seed(&mut self) {
+    fn reseed(&mut self) {
         self.reseeds += 1;
         if self.reseeds > limits::RESEEDS_MAX {
             return; // Sixty-four leaked seeds, or a fault of ours: counting goes on, slowly.
         }
         let seed = self.seed.another();
         self.seed = seed;
-        let hash = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
-        self.short.rebuild(|entry| hash(entry), hash);
-        let hash = |entry: &Medium<V>| seed.hash_medium(u128::from_le_bytes(entry.key));
-        self.medium.rebuild(|entry| hash(entry), hash);
-        let rehash = |entry: &mut Long<V>| {
-            entry.hash = seed.hash_long(long_bytes(entry));
-            entry.hash
-        };
-        self.long.rebuild(rehash, |entry| entry.hash);
+        reseed_class(&mut self.short, &seed);
+        reseed_class(&mut self.medium, &seed);
+        reseed_class(&mut self.long, &seed);
     }
 
-    /// Folds every key of `other` into this table. If both have the same seed, the other table's order is
-    /// nearly this one's order, and the merge walks memory forwards.
+    /// Adds every key of `other` to this table. If both have the same seed, the other table's order
+    /// is nearly this one's order, and the merge walks memory forwards.
     pub fn merge_from(&mut self, other: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         self.merge_mapped(other, |value| value, reduce);
     }
 
-    /// Every key with its value as it is shown, in no particular order.
+    /// Every key with its shown value, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
         self.iter_kept()
             .map(|(key, value)| (key, self.shown(value)))
     }
 
-    /// A value with the error of all values added, if there is one.
+    /// A value plus the error of all values, if there is one.
     #[inline]
     fn shown(&self, value: V) -> V {
         match self.limit.overflow.error {
@@ -334,48 +322,32 @@ impl<V: Copy> KeyTable<V> {
         }
     }
 
-    /// Every key with what is kept of its value, in no particular order.
+    /// Every key with its stored value, in no particular order.
     pub(crate) fn iter_kept(&self) -> impl Iterator<Item = (&[u8], V)> {
-        let short = self.short.iter();
-        let short = short.map(|entry| (keys::unpack(&entry.key), entry.value));
-        let medium = self.medium.iter();
-        let medium = medium.map(|entry| (keys::unpack(&entry.key), entry.value));
-        let long = self.long.iter();
-        let long = long.map(|entry| (long_bytes(entry), entry.value));
+        let short = self.short.iter().map(TableEntry::pair);
+        let medium = self.medium.iter().map(TableEntry::pair);
+        let long = self.long.iter().map(TableEntry::pair);
         short.chain(medium).chain(long)
     }
 
-    /// The value of `key`, as it is shown.
+    /// The shown value of `key`.
     pub fn get(&self, key: &[u8]) -> Option<V> {
         self.get_kept(key).map(|value| self.shown(value))
     }
 
-    /// What is kept of the value of `key`.
+    /// The stored value of `key`.
     pub(crate) fn get_kept(&self, key: &[u8]) -> Option<V> {
         let packed = keys::pack(&[], key);
         let hash = self.seed.hash(packed);
-        match packed {
-            Packed::Short(packed) => {
-                let is_it = |entry: &Short<V>| u64::from_le_bytes(entry.key) == packed;
-                self.short.find(hash, is_it).map(|entry| entry.value)
-            }
-            Packed::Medium(packed) => {
-                let is_it = |entry: &Medium<V>| u128::from_le_bytes(entry.key) == packed;
-                self.medium.find(hash, is_it).map(|entry| entry.value)
-            }
-            Packed::Long(key) => {
-                let is_it = |entry: &Long<V>| entry.hash == hash && long_bytes(entry) == key;
-                self.long.find(hash, is_it).map(|entry| entry.value)
-            }
-        }
+        by_class!(packed, key => self.find(hash, key).map(|entry| entry.value))
     }
 
-    /// The seed the table has now. It changes when somebody found keys that collide under it.
+    /// The table's seed. It changes when somebody found keys that collide under it.
     pub fn seed(&self) -> Seed {
         self.seed
     }
 
-    /// Takes another table's seed. Only for an empty table: keys would not be found any more.
+    /// Takes another table's seed. Only for an empty table: its keys would not be found any more.
     pub(crate) fn set_seed(&mut self, seed: Seed) {
         assert!(self.is_empty(), "a table with keys keeps its seed");
         self.seed = seed;
@@ -386,22 +358,20 @@ impl<V: Copy> KeyTable<V> {
         self.short.len() + self.medium.len() + self.long.len()
     }
 
-    /// Whether no key was added since the table was made or cleared.
+    /// Returns `true` if no key was added since the table was made or cleared.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets all keys and keeps the memory, as far as the table's limit goes: a merge may have exceeded it.
+    /// Removes all keys and keeps the memory, within the table's cap: a merge may have exceeded it.
     pub fn clear(&mut self) {
         self.limit.clear(self.seed);
         if !self.settle_lease() {
-            let emptied = KeyTable::new(self.seed);
-            let (limit, reseeds) = (self.limit.bound.clone(), self.reseeds);
-            let rules = self.limit.rules;
+            let limit = TableLimit::new(self.limit.cap.clone(), self.limit.rules);
             *self = KeyTable {
-                limit: Limit::new(limit, rules),
-                reseeds,
-                ..emptied
+                limit,
+                reseeds: self.reseeds,
+                ..KeyTable::new(self.seed)
             };
         }
         self.short.clear();
@@ -410,26 +380,15 @@ impl<V: Copy> KeyTable<V> {
         self.arena.clear();
     }
 
-    /// How often a part of the table had to grow since it was made.
+    /// How often a part of the table has grown since it was made.
     pub fn growths(&self) -> u64 {
         self.short.growths() + self.medium.growths() + self.long.growths()
     }
 
-    /// How often keys that collide made the table take a new seed.
+    /// How often colliding keys made the table take a new seed.
     pub fn reseeds(&self) -> u64 {
         self.reseeds
     }
-}
-
-/// The key of a long entry.
-#[inline]
-#[allow(unsafe_code)]
-fn long_bytes<V>(entry: &Long<V>) -> &[u8] {
-    // SAFETY: entries are private to a `KeyTable` and are never copied out of `long`. The arena is reset in three
-    // places: `clear` empties `long` first, and `KeyArena::compact` and `compact_tightly` have moved every key
-    // of `long` before. So a borrowed entry's key is in the arena, and the lifetime returned is that of the borrow of the entry,
-    // hence of the table.
-    unsafe { entry.key.bytes() }
 }
 
 #[cfg(test)]
@@ -478,6 +437,28 @@ mod tests {
                     prop_assert_eq!(table.get(key), Some(*n));
                 }
                 prop_assert_eq!(table.get(b"not a key of this test, certainly"), None);
+            }
+        }
+
+        #[test]
+        fn updated_keys_are_those_of_a_map(
+            words in proptest::collection::vec((0usize..40, 0usize..45, any::<u8>()), 1..300),
+        ) {
+            let around: Vec<u8> = (0..200u32).map(|n| (n.wrapping_mul(97) % 5) as u8).collect();
+            let mut table = KeyTable::new(Seed::random());
+            let mut model: BTreeMap<&[u8], (u32, u8)> = BTreeMap::new();
+            for &(start, len, value) in &words {
+                let key = &around[start..start + len];
+                let update = |old: Option<(u32, u8)>| old.map_or((1, value), |(n, sum)| {
+                    (n + 1, sum.wrapping_mul(31).wrapping_add(value))
+                });
+                table.upsert_within(&around, key, update);
+                let new = update(model.get(key).copied());
+                model.insert(key, new);
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for (key, value) in &model {
+                prop_assert_eq!(table.get(key), Some(*value));
             }
         }
     }
@@ -539,12 +520,13 @@ mod tests {
         assert_eq!(table.get(b"key"), Some((3 * 10 + 9) * 10 + 4));
     }
 
-    /// Keys of each class that an attacker chose who knows the seed: their hashes agree where it hurts.
+    /// Keys that an attacker chose who knows the seed: their hashes agree where it hurts.
     fn colliding(seed: Seed, wanted: usize) -> Vec<Vec<u8>> {
         let mut keys = Vec::new();
         for number in 0u64.. {
             let key = format!("{number:08x}");
-            // Same position in any segment and same directory bits, at a rate that can be searched for.
+            // Same position in any segment and same directory bits, at a rate that can be searched
+            // for.
             if seed.hash_short(u64::from_le_bytes(
                 key.as_bytes().try_into().expect("8 bytes"),
             )) & 0xfff
@@ -570,7 +552,7 @@ mod tests {
             .collect();
         table.add(b"a key that is long enough to be in the arena", 5u64, sum);
         table.add(b"of 12 bytes.", 7u64, sum);
-        table.count_each_short(&packed, &mut |_, _, _| {});
+        table.count_each(&packed, &mut |_, _, _| {});
         assert!(table.reseeds() > 0, "the flood was noticed");
         assert_ne!(table.seed(), seed);
         let reseeds = table.reseeds();

@@ -1,36 +1,38 @@
-//! Keys that wait until many others of the same corner of the table are there.
+//! Keys that wait until many others of the same part of the table are there.
 //!
-//! Promise: every key that was pushed comes out once, in a group or at `drain`. Must not know: counts.
+//! Promise: every key that was pushed comes out once, in a group or at `drain`. Must not know:
+//! counts.
 //!
-//! In a table that outgrew the caches each look-up is a walk through the page table and two cache lines
-//! from far away. Keys of one group share some segments of the table, which fit the second-level cache and
-//! a few dozen pages: looked up together they bring each of those nearer once.
+//! In a table that outgrew the caches each look-up walks the page table and reads two cache lines
+//! from far away. Keys of one group share some segments of the table, which fit the second-level
+//! cache and a few dozen pages: looked up together, they bring each of those nearer once.
 //!
-//! It is a radix partition by the bits that also choose the segment, with a fixed number of groups: the memory
-//! is bounded by `GROUPS * GROUP_KEYS`, whatever the stream. Streams without a large table never touch it.
+//! It is a radix partition by the bits that also choose the segment, with a fixed number of groups.
+//! The memory is bounded by `GROUPS * GROUP_KEYS`, whatever the stream. Streams without a large
+//! table never touch it.
 
 use crate::limits::{GROUP_KEYS, GROUPS_LOG2};
 
 const GROUPS: usize = 1 << GROUPS_LOG2;
 
-/// See the module.
+/// Keys in groups by the segments they belong to.
 pub(super) struct Partitioned<K> {
     /// `GROUPS` times `GROUP_KEYS` keys; empty until the first push.
     keys: Vec<K>,
     groups: Box<[Group]>,
 }
 
-/// The keys of a group that wait: from place `first` to place `end`.
+/// The waiting keys of a group: from place `first` to place `end`.
 #[derive(Clone, Copy)]
 struct Group {
     end: u16,
-    /// Groups begin at different places, so that not all of them are full at the same time, which would
-    /// be a pause. Once a group was full it begins at 0.
+    /// Groups begin at different places, so that not all of them are full at the same time, which
+    /// would be a pause. Once a group was full, it begins at 0.
     first: u16,
 }
 
 impl<K: Copy + Default> Partitioned<K> {
-    /// Without memory for keys, which comes with the first push.
+    /// Empty groups. The memory for keys comes with the first push.
     pub(super) fn new() -> Self {
         Partitioned {
             keys: Vec::new(),
@@ -38,14 +40,14 @@ impl<K: Copy + Default> Partitioned<K> {
         }
     }
 
-    /// Takes keys in, and gives each group that is full to `full`.
+    /// Adds keys, and calls `full` with each group that becomes full.
     #[inline]
     pub(super) fn push(&mut self, keys: &[K], hash: impl Fn(K) -> u64, mut full: impl FnMut(&[K])) {
         if self.keys.is_empty() {
             self.keys = vec![K::default(); GROUPS * GROUP_KEYS];
         }
         for &key in keys {
-            // The seven bits above are the tag: they do not choose a segment.
+            // The top seven bits are the tag: they do not choose a segment.
             let group = (hash(key) << 7 >> (64 - GROUPS_LOG2)) as usize;
             let waiting = &mut self.keys[group * GROUP_KEYS..][..GROUP_KEYS];
             let Group { end, first } = &mut self.groups[group];
@@ -58,7 +60,7 @@ impl<K: Copy + Default> Partitioned<K> {
         }
     }
 
-    /// Gives all keys that wait to `each`, group by group.
+    /// Calls `each` with all waiting keys, group by group.
     pub(super) fn drain(&mut self, mut each: impl FnMut(&[K])) {
         let waiting = self.keys.chunks(GROUP_KEYS);
         for ((number, group), waiting) in self.groups.iter_mut().enumerate().zip(waiting) {
@@ -69,7 +71,7 @@ impl<K: Copy + Default> Partitioned<K> {
 }
 
 impl Group {
-    /// The empty group of that number.
+    /// The empty group with this number.
     fn staggered(number: usize) -> Group {
         let first = (number * GROUP_KEYS / GROUPS) as u16;
         Group { end: first, first }

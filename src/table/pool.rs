@@ -1,16 +1,17 @@
-//! Memory that tables share, beside what each has for itself.
+//! Memory that tables share, besides what each has for itself.
 //!
-//! Promise: what all leases took and did not give back is never more than the pool began with. A lease gives back all
-//! it took when it is dropped. Must not know: what a table does with the memory.
+//! Promise: all leases together hold at most what the pool began with. A lease returns all it took
+//! when it is dropped. Must not know: what a table does with the memory.
 //!
-//! What is taken for a table's keys has to last for all that becomes of them: their places in the table, those in the
-//! table that all shards' are merged into, their rows in a ranking. So a table takes memory for places, and for each
-//! key that it takes in what the key needs later; a table whose keys have come into another one hands that over.
+//! What is taken for a table's keys has to last for all that becomes of them: their places in the
+//! table, in the table that all shards' are merged into, and their rows in a ranking. So a table
+//! takes memory for places and, for each key it takes in, what the key needs later. A table whose
+//! keys have come into another one hands that over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// See the module.
+/// Memory that tables share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     bytes: usize,
@@ -18,7 +19,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of so many bytes.
+    /// A pool of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
         Pool {
             bytes,
@@ -26,7 +27,7 @@ impl Pool {
         }
     }
 
-    /// Takes `bytes`, if `left` or more are left then.
+    /// Takes `bytes` if at least `left` remain.
     fn take(&self, bytes: usize, left: usize) -> bool {
         let less = |free: usize| free.checked_sub(bytes).filter(|&rest| rest >= left);
         // Relaxed: a sum. No other data depends on it.
@@ -34,17 +35,17 @@ impl Pool {
         self.free.fetch_update(set, get, less).is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn put_back(&self, bytes: usize) {
         self.free.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that nobody has taken.
+    /// Bytes that are free.
     #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Bytes there are.
+    /// Bytes it began with.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -55,14 +56,14 @@ impl Pool {
 #[derive(Debug)]
 pub(super) struct Lease {
     pool: Option<Arc<Pool>>,
-    /// Bytes the table may hold beyond its own.
+    /// Bytes the table may hold beyond its own share.
     bytes: usize,
-    /// Bytes that were taken of the pool for that, and for keys that came into the table.
+    /// Bytes taken of the pool, for that and for keys that came into the table.
     taken: usize,
 }
 
 impl Lease {
-    /// Nothing, so far.
+    /// A lease of nothing so far.
     pub(super) fn new(pool: Option<Arc<Pool>>) -> Self {
         Lease {
             pool,
@@ -71,34 +72,34 @@ impl Lease {
         }
     }
 
-    /// Bytes the table may hold beyond its own.
+    /// Bytes the table may hold beyond its own share.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Lets the table hold `more` bytes, if the pool has them. Returns whether it had.
+    /// Lets the table hold `more` bytes. Returns `true` if the pool had them.
     pub(super) fn extend(&mut self, more: usize) -> bool {
         let is_taken = self.charge(more);
         self.bytes += if is_taken { more } else { 0 };
         is_taken
     }
 
-    /// Takes `bytes` for what becomes of the table's keys later, if the pool has them. Returns whether it had.
+    /// Takes `bytes` for what the table's keys need later. Returns `true` if the pool had them.
     pub(super) fn charge(&mut self, bytes: usize) -> bool {
         let is_taken = self.pool.as_ref().is_some_and(|pool| pool.take(bytes, 0));
         self.taken += if is_taken { bytes } else { 0 };
         is_taken
     }
 
-    /// Takes over what was taken for the keys of another table, but for their places there.
+    /// Takes over what was taken for the keys of another table, except for their places there.
     pub(super) fn absorb(&mut self, other: &mut Lease) {
         let taken = other.taken.saturating_sub(other.bytes);
         other.taken -= taken;
         self.taken += taken;
     }
 
-    /// The table is empty and holds `beyond` bytes beside its own. Gives back what is too much for that. Returns
-    /// whether it may be kept, which it may not where others might want it.
+    /// Returns what an empty table does not need that holds `beyond` bytes beyond its own share.
+    /// Returns `true` if it may keep these bytes, which it may not while the pool is short.
     pub(super) fn settle(&mut self, beyond: usize) -> bool {
         let Some(pool) = &self.pool else {
             return beyond == 0;
@@ -106,7 +107,7 @@ impl Lease {
         let is_plenty = match beyond.checked_sub(self.taken) {
             Some(more) => pool.take(more, pool.bytes / 2),
             None => {
-                pool.give_back(self.taken - beyond);
+                pool.put_back(self.taken - beyond);
                 self.taken = beyond;
                 pool.take(0, pool.bytes / 2)
             }
@@ -121,7 +122,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            pool.give_back(self.taken);
+            pool.put_back(self.taken);
         }
     }
 }

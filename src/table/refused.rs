@@ -1,24 +1,26 @@
 //! How many records a full table refused of each key, at most.
 //!
-//! Promise: [`Refused::of`] is never less than the records of the key that were added, in this filter and in all that
-//! were merged into it; it is 0 for most keys while few were refused. Must not know: why a key was refused.
+//! Promise: [`Refused::of`] is never less than the records of the key that were added, to this
+//! filter and to all that were merged into it. It is 0 for most keys while few were refused. Must
+//! not know: why a key was refused.
 //!
-//! It is a count-min sketch (Cormode and Muthukrishnan 2005) of two rows: a key has a counter in each, which it shares
-//! with others, and the smaller of the two is the bound. With a million refused keys of one record each a key that
-//! was not refused gets a bound of about sixty, and with a few hundred nearly always 0.
+//! It is a count-min sketch (Cormode and Muthukrishnan 2005) of two rows. A key has a counter in
+//! each, which it shares with others, and the smaller of the two is the bound. With a million
+//! refused keys of one record each, a key that was not refused gets a bound of about sixty; with a
+//! few hundred, nearly always 0.
 
 use super::KeyTable;
-use super::keys::{Packed, Seed, pack};
+use super::keys::{PackedKey, Seed, pack};
 
 /// log2 of the counters of a row.
 const ROW_LOG2: u32 = 14;
 
 const ROW: usize = 1 << ROW_LOG2;
 
-/// Bytes of both rows. A closed table has them in the room that was reserved for growing.
+/// Bytes of both rows. In a closed table they take the room that was reserved for growing.
 pub(super) const REFUSED_BYTES: usize = 2 * ROW * size_of::<u64>();
 
-/// See the module.
+/// A filter of refused keys.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
     /// Two rows, one behind the other.
@@ -26,12 +28,13 @@ pub(super) struct Refused {
     seed: Seed,
     /// The largest counter of each row: no key's bound is larger than the smaller of the two.
     most: [u64; 2],
-    /// Whether a key that is in the table may have been refused: by another table, before they were merged.
+    /// Whether a key of the table may have been refused by another table before the two were
+    /// merged.
     pub(super) is_mixed: bool,
 }
 
 impl Refused {
-    /// Nothing refused so far, of keys hashed with `seed`.
+    /// An empty filter of keys hashed with `seed`.
     pub(super) fn new(seed: Seed) -> Self {
         Refused {
             counters: vec![0; 2 * ROW].into(),
@@ -41,7 +44,7 @@ impl Refused {
         }
     }
 
-    /// Forgets everything. Keys are hashed with `seed` from now on.
+    /// Empties the filter. Keys are hashed with `seed` from now on.
     pub(super) fn clear(&mut self, seed: Seed) {
         if !self.is_empty() {
             self.counters.fill(0);
@@ -49,19 +52,19 @@ impl Refused {
         (self.seed, self.most, self.is_mixed) = (seed, [0; 2], false);
     }
 
-    /// Whether nothing was refused.
+    /// Returns `true` if nothing was refused.
     pub(super) fn is_empty(&self) -> bool {
         self.most() == 0
     }
 
-    fn places(&self, key: Packed<'_>) -> [usize; 2] {
+    fn places(&self, key: PackedKey<'_>) -> [usize; 2] {
         let hash = self.seed.hash(key);
         let place = |bits: u64| bits as usize & (ROW - 1);
         [place(hash), ROW + place(hash >> 32)]
     }
 
-    /// So many records of `key` were refused.
-    pub(super) fn add(&mut self, key: Packed<'_>, records: u64) {
+    /// Adds refused `records` of `key`.
+    pub(super) fn add(&mut self, key: PackedKey<'_>, records: u64) {
         for (place, most) in self.places(key).into_iter().zip(&mut self.most) {
             let counter = &mut self.counters[place];
             *counter = counter.saturating_add(records);
@@ -69,18 +72,19 @@ impl Refused {
         }
     }
 
-    /// The most records of `key` that were refused.
-    pub(super) fn of(&self, key: Packed<'_>) -> u64 {
+    /// An upper bound of the refused records of `key`.
+    pub(super) fn of(&self, key: PackedKey<'_>) -> u64 {
         let [first, second] = self.places(key);
         self.counters[first].min(self.counters[second])
     }
 
-    /// The most records of any key that were refused.
+    /// An upper bound of the refused records of any key.
     pub(super) fn most(&self) -> u64 {
         self.most[0].min(self.most[1])
     }
 
-    /// Adds what another one was given. Returns `false`, and does nothing, if keys are hashed differently there.
+    /// Adds the content of another filter. Returns `false`, and does nothing, if its keys are
+    /// hashed differently.
     pub(super) fn absorb(&mut self, other: &Refused) -> bool {
         if self.seed != other.seed {
             return false;
@@ -96,19 +100,20 @@ impl Refused {
 }
 
 impl<V: Copy> KeyTable<V> {
-    /// Records of `key` that are missing in its value, at most; all of them if there is no value.
+    /// An upper bound of the records of `key` that are missing in its value; all of them if there
+    /// is no value.
     pub(crate) fn missing_max(&self, key: &[u8]) -> u64 {
         let refused = match &self.limit.refused {
             Some(refused) if refused.is_mixed || self.get_kept(key).is_none() => {
                 refused.of(pack(&[], key))
             }
-            // A table that is alone has never refused a key that it has.
+            // A table that nothing was merged into has never refused a key that it has.
             _ => 0,
         };
         self.limit.overflow.missing.saturating_add(refused)
     }
 
-    /// The most records that are missing in the value of any key there is.
+    /// An upper bound of the records that are missing in the value of any key of the table.
     pub(crate) fn missing_most(&self) -> u64 {
         let is_any = |refused: &Refused| refused.is_mixed && !refused.is_empty();
         let refused = match &self.limit.refused {
@@ -121,12 +126,12 @@ impl<V: Copy> KeyTable<V> {
         self.limit.overflow.missing.saturating_add(refused)
     }
 
-    /// How many records are in the values of all keys, and in what was lost.
+    /// Sets how many records are in the values of all keys and in the overflow together.
     pub(crate) fn set_records(&mut self, records: u64) {
         self.limit.records = records;
     }
 
-    /// Records that one value may stand for, at most, where the values do not say it.
+    /// The most records that one value may stand for, if the values do not say it.
     pub(super) fn records_per_value(&self) -> u64 {
         match self.limit.rules.are_counts {
             true => 0,
@@ -134,7 +139,8 @@ impl<V: Copy> KeyTable<V> {
         }
     }
 
-    /// Adds what another table could not keep, whose keys came into this one; this one `was_empty` before.
+    /// Adds the overflow of another table whose keys came into this one; this one `was_empty`
+    /// before.
     pub(super) fn add_overflow<W: Copy>(&mut self, other: &KeyTable<W>, was_empty: bool) {
         // A table without keys may have refused one that the other has.
         let has_refused =

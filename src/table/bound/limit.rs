@@ -1,10 +1,10 @@
-//! A table's limit and what became of it, and how its values are treated there.
+//! A table's memory cap and what became of it, and how its values are treated there.
 //!
-//! Promise: what a table may hold is its own share, what it has taken of the pool, or while it is merged into no less
-//! than it needs. Must not know: keys.
+//! Promise: a table may hold its own share and what it has taken of the pool; while it is merged
+//! into, whatever it needs. Must not know: keys.
 
 use super::super::cost::Cost;
-use super::super::keys::{Packed, Seed};
+use super::super::keys::{PackedKey, Seed};
 use super::super::pool::Lease;
 use super::super::refused::Refused;
 use super::super::segments::UNLIMITED;
@@ -13,36 +13,38 @@ use crate::config::OnLimit;
 use crate::limits::RANKED_KEY_BYTES;
 use crate::table::KeyTable;
 
-/// What a full table does with a key for which there is no room.
-pub(in crate::table) type TakeIn<V> = fn(&mut KeyTable<V>, Packed<'_>, V);
+/// What a full table does with a key that has no room.
+pub(in crate::table) type TakeIn<V> = fn(&mut KeyTable<V>, PackedKey<'_>, V);
 
 /// How values are treated.
 #[derive(Debug)]
 pub(in crate::table) struct Rules<V> {
-    /// Makes room by taking something off all values; without it new keys are not taken in.
+    /// Makes room by taking something off all values. Without it, new keys are refused.
     pub(in crate::table) take_in: Option<TakeIn<V>>,
-    /// Records a value stands for.
+    /// The records a value stands for.
     pub(in crate::table) records: fn(V) -> u64,
-    /// A value with the error added, as it is shown.
+    /// A value plus the error, as it is shown.
     pub(in crate::table) shown: fn(V, u64) -> V,
-    /// A value with less than its records taken off. It is asked for where something is taken off, no other values.
+    /// A value with fewer than its records taken off. Called only where something is taken off.
     pub(in crate::table) less: fn(V, u64) -> V,
-    /// What a key takes beside its place here: in the table that all are merged into, and in a ranking.
+    /// What a key takes besides its place here: in the table that all are merged into, and in a
+    /// ranking.
     pub(in crate::table) later: Cost,
-    /// As much of that, in parts of what a table has for itself, is in the budget anyway.
+    /// How much of `later` is in the budget anyway, in multiples of what a table has for itself.
     pub(in crate::table) later_parts: usize,
-    /// Whether `records` says how many records came together in a value, and not only of one record's.
+    /// Whether `records` is the number of records in a value, not just 1.
     pub(in crate::table) are_counts: bool,
 }
 
-/// What keys of values take in a table that is merged into, and as rows of a ranking.
+/// What keys take later: in a table that is merged into, and as rows of a ranking.
 pub(super) fn later<V>() -> Cost {
     let align = align_of::<V>().max(align_of::<usize>());
     let row = RANKED_KEY_BYTES - size_of::<u64>() + size_of::<V>();
     Cost::in_table::<V>().plus(Cost::of_each(row.next_multiple_of(align)))
 }
 
-/// The same of keys that are tallied: they come into a table of values, of 16 bytes at most, before that is merged.
+/// As [`later`], for tallied keys: they first come into a table of values of at most 16 bytes,
+/// which is then merged.
 pub(super) fn later_of_tallies() -> Cost {
     Cost::in_table::<u128>().plus(later::<u128>())
 }
@@ -56,7 +58,7 @@ impl<V> Clone for Rules<V> {
 impl<V> Copy for Rules<V> {}
 
 impl<V> Rules<V> {
-    /// Values of which nothing is known.
+    /// The rules of values of which nothing is known.
     pub(in crate::table) fn values() -> Self {
         Rules {
             take_in: None,
@@ -70,49 +72,49 @@ impl<V> Rules<V> {
     }
 }
 
-/// A table's limit and what became of it.
+/// A table's memory cap and what became of it.
 #[derive(Debug)]
-pub(in crate::table) struct Limit<V> {
-    pub(in crate::table) bound: MemoryCap,
+pub(in crate::table) struct TableLimit<V> {
+    pub(in crate::table) cap: MemoryCap,
     pub(in crate::table) rules: Rules<V>,
-    /// Without what is in `refused`.
+    /// Excludes what is in `refused`.
     pub(in crate::table) overflow: Overflow,
-    /// Of which keys records were refused. Its memory is kept.
+    /// How many records of which keys were refused. Its memory is kept.
     pub(in crate::table) refused: Option<Refused>,
-    /// Memory that was taken of the pool.
+    /// Memory taken of the pool.
     pub(in crate::table) lease: Lease,
-    /// Bytes for what becomes later of more keys that are taken in.
+    /// Bytes for what further keys need later.
     pub(in crate::table) room: usize,
-    /// How many records were added, where that is known and was set; else 0.
+    /// The records that were added, if they are known and were set; else 0.
     pub(in crate::table) records: u64,
-    /// As many records a value that is refused stands for, at least.
+    /// The records that a refused value stands for, at least.
     pub(in crate::table) stands_for: u64,
-    /// No new keys are taken in until the table is cleared.
+    /// Whether new keys are refused until the table is cleared.
     pub(in crate::table) is_closed: bool,
-    /// Until the table is cleared there is no limit: it is merged into.
+    /// Whether the cap does not hold until the table is cleared: it is merged into.
     pub(in crate::table) is_lifted: bool,
 }
 
-impl<V: Copy> Limit<V> {
-    /// Bytes that are this table's whatever others take.
+impl<V: Copy> TableLimit<V> {
+    /// Bytes that this table may hold whatever others take.
     pub(super) fn own(&self) -> usize {
         if self.shares() {
-            own_share(self.bound.bytes, KeyTable::<V>::bytes_min())
+            own_share(self.cap.bytes, KeyTable::<V>::bytes_min())
         } else {
-            self.bound.bytes
+            self.cap.bytes
         }
     }
 
-    /// Whether there is more than its own.
+    /// Returns `true` if the table may take memory of a pool.
     pub(super) fn shares(&self) -> bool {
-        self.bound.pool.is_some() && !self.is_thinned()
+        self.cap.pool.is_some() && !self.is_thinned()
     }
 
-    pub(in crate::table) fn new(bound: MemoryCap, rules: Rules<V>) -> Self {
-        let mut limit = Limit {
-            lease: Lease::new(bound.pool.clone()),
+    pub(in crate::table) fn new(cap: MemoryCap, rules: Rules<V>) -> Self {
+        let mut limit = TableLimit {
+            lease: Lease::new(cap.pool.clone()),
             room: UNLIMITED,
-            bound,
+            cap,
             rules,
             overflow: Overflow::default(),
             refused: None,
@@ -125,7 +127,7 @@ impl<V: Copy> Limit<V> {
         limit
     }
 
-    /// What the keys of the table's own part take later is not taken of the pool.
+    /// What the keys of the table's own share need later is not taken of the pool.
     pub(super) fn room_at_first(&self) -> usize {
         if self.shares() {
             self.own().saturating_mul(self.rules.later_parts)
@@ -134,7 +136,7 @@ impl<V: Copy> Limit<V> {
         }
     }
 
-    /// There is no limit until the table is cleared.
+    /// Suspends the cap until the table is cleared.
     pub(in crate::table) fn lift(&mut self) {
         self.is_lifted = true;
         self.is_closed = false;
@@ -153,12 +155,12 @@ impl<V: Copy> Limit<V> {
         self.room = self.room_at_first();
     }
 
-    /// Whether room is made by thinning.
+    /// Returns `true` if room is made by thinning.
     pub(in crate::table) fn is_thinned(&self) -> bool {
-        self.rules.take_in.is_some() && self.bound.on_limit == OnLimit::Approximate
+        self.rules.take_in.is_some() && self.cap.on_limit == OnLimit::Approximate
     }
 
-    /// The limit as it is now.
+    /// Bytes that the table may hold now.
     pub(super) fn bytes(&self) -> usize {
         if self.is_lifted {
             UNLIMITED
@@ -167,7 +169,7 @@ impl<V: Copy> Limit<V> {
         }
     }
 
-    /// Bytes that a table may keep without a merge.
+    /// Bytes that the table may hold unless it is merged into.
     pub(super) fn held_max(&self) -> usize {
         match self.own() {
             UNLIMITED => UNLIMITED,
@@ -175,8 +177,8 @@ impl<V: Copy> Limit<V> {
         }
     }
 
-    /// Bytes an arena that holds `held` counts for: where room is made its keys are moved to another one, so
-    /// they are there twice for a moment.
+    /// What an arena of `held` bytes counts for. To make room its keys are moved to another arena,
+    /// so they are there twice for a moment.
     pub(super) fn twice(&self, held: usize) -> usize {
         if self.is_thinned() { 2 * held } else { held }
     }

@@ -1,53 +1,60 @@
 //! How much memory a table may take, and what it does when that is used up.
 //!
-//! Promise: what a table holds of the allocator never exceeds its limit, also not while it grows or makes room.
-//! What a full table could not keep is in its [`Overflow`], so that for every key
+//! Promise: a table never holds more of the allocator than its cap, not even while it grows or
+//! makes room. What a full table could not keep is in its [`Overflow`], so that for every key
 //!
 //! ```text
-//! kept <= true <= kept + loss.error + loss.other        kept is 0 for a key that is not there
-//! sum of all kept + loss.shed + loss.other == records added
+//! kept <= true <= kept + overflow.error + overflow.other        kept is 0 for a missing key
+//! sum of all kept + overflow.thinned + overflow.other == records added
 //! ```
 //!
-//! Must not know: who divides the memory, what is told about it.
+//! Must not know: `memory`, `notice`.
 //!
-//! Counts that are added up are thinned: a number `t` is taken off every count and keys that have nothing left
-//! go; `error` grows by `t`. This is the summary of Misra and Gries in its mergeable form (Agarwal et al. 2012),
-//! with `t` about the median of the counts, so that at least half of the keys make room at a time and a key pays
-//! for a constant number of steps. The error is at most twice the records over the keys there is room for.
-//! Of other values nothing can be taken off: a full table takes no new keys until it is cleared. How many records it
-//! refused of each key is bounded by `refused`: a key that one shard knew and another refused has a true bound, and
-//! most keys are known to be exact. Before it is full such a table takes memory that all of them share (`pool`).
+//! Counts that are added up are thinned: a number `t` is taken off every count, and keys with
+//! nothing left are removed; `error` grows by `t`. This is the summary of Misra and Gries in its
+//! mergeable form (Agarwal et al. 2012), with `t` about the median of the counts. So at least half
+//! of the keys make room at a time, and a key pays for a constant number of steps. The error is at
+//! most twice the records over the keys there is room for.
 //!
-//! All of it stands where a segment or the arena has to grow. A look-up that succeeds never comes here.
+//! Nothing can be taken off other values: a full table takes no new keys until it is cleared.
+//! `refused` bounds how many records it refused of each key: a key that one shard knew and another
+//! refused has a true bound, and most keys are known to be exact. Before it is full, such a table
+//! takes memory that all of them share (`pool`).
+//!
+//! All of this happens where a segment or the arena has to grow. A look-up that succeeds never
+//! comes here.
 
 mod limit;
 
 use std::sync::Arc;
 
-pub(super) use self::limit::{Limit, Rules};
+pub(super) use self::limit::{Rules, TableLimit};
 use self::limit::{later, later_of_tallies};
-use super::keys::{self, Packed};
+use super::KeyTable;
+use super::class::{
+    LongEntry, LookupKey, MediumEntry, ShortEntry, StoredKey, TableEntry, by_class,
+};
+use super::keys::{PackedKey, Seed, unpack};
 use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
-use super::segments::{SegmentedTable, TableFull, UNLIMITED};
-use super::{KeyTable, Long, Medium, Short, long_bytes};
+use super::segments::{HashFlood, SegmentedTable, TableFull, UNLIMITED};
 use crate::config::OnLimit;
 use crate::limits::{
     KEY_ARENA_BYTES_INITIAL, TABLE_LONG_KEYS_INITIAL, TABLE_MEDIUM_KEYS_INITIAL,
     TABLE_SHORT_KEYS_INITIAL,
 };
 
-/// Counts that are looked at to find about the median.
+/// Counts that are sampled to find about the median.
 const SAMPLE: usize = 1024;
 
-/// A class of keys that has at least this share of a table's memory has room enough when half of its keys went.
-/// Another one needs memory that the others give back.
+/// A class of keys with at least this share of a table's memory has room enough when half of its
+/// keys are gone. Another class needs memory that the others give back.
 const CLASS_SHARE: usize = 4;
 
-/// That much of the limit, as a share, is free after room was made for a small class.
+/// This part of the cap is free after room was made for a small class.
 const FREE_SHARE: usize = 8;
 
-/// The limit of one table.
+/// The memory that one table may take.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryCap {
     /// Bytes; `usize::MAX` is no limit.
@@ -55,17 +62,19 @@ pub(crate) struct MemoryCap {
     pub(crate) on_limit: OnLimit,
     /// Whether keys may wait for a look-up beside the table (see `partitioned`).
     pub(crate) may_partition: bool,
-    /// Where a table that is not thinned gets memory beyond its own share of `bytes`: see [`own_share`].
+    /// Where a table that is not thinned gets memory beyond its own share of `bytes`: see
+    /// [`own_share`].
     pub(crate) pool: Option<Arc<Pool>>,
 }
 
-/// What a table has for itself of `bytes` when the rest is shared; `bytes_min` is the least it may have.
+/// What a table has for itself of `bytes` when the rest is shared; `bytes_min` is the least it may
+/// have.
 pub(crate) fn own_share(bytes: usize, bytes_min: usize) -> usize {
     (bytes / OWN_PART).max(bytes_min)
 }
 
-/// Most memory is shared: one shard may have most of the keys, and in one batch of many. Some is not, so that the
-/// batch after a large one has room while that one is published.
+/// Most memory is shared: one shard may have most of the keys, and in one batch of many. Some is
+/// not, so that the batch after a large one has room while that one is published.
 const OWN_PART: usize = 8;
 
 impl MemoryCap {
@@ -83,27 +92,28 @@ impl MemoryCap {
 pub(crate) struct Overflow {
     /// Taken off every count.
     pub(crate) error: u64,
-    /// What was taken off, over all keys.
+    /// The sum of what was taken off, over all keys.
     pub(crate) thinned: u64,
-    /// The same in bytes of keys.
+    /// `thinned` in bytes of keys.
     pub(crate) thinned_bytes: u64,
-    /// Records of keys that were not taken in.
+    /// Records of refused keys.
     pub(crate) other: u64,
-    /// The same in bytes of keys.
+    /// `other` in bytes of keys.
     pub(crate) other_bytes: u64,
     /// The most of those records that one key may have.
     pub(crate) missing: u64,
-    /// Keys there were when the table was full for the first time.
+    /// Keys in the table when it was full for the first time.
     pub(crate) full_at: u64,
 }
 
 impl Overflow {
-    /// Whether nothing was lost.
+    /// Returns `true` if nothing was lost.
     pub(crate) fn is_none(&self) -> bool {
         *self == Overflow::default()
     }
 
-    /// That of two tables that become one. What is made of counts by a function of the user's may be any number.
+    /// The overflow of two tables that become one. It saturates: user-supplied functions may make
+    /// any number of counts.
     pub(crate) fn plus(self, other: Overflow) -> Overflow {
         Overflow {
             error: self.error.saturating_add(other.error),
@@ -118,28 +128,31 @@ impl Overflow {
 }
 
 impl<V: Copy> KeyTable<V> {
-    /// An empty table of values of any kind within `bound`.
-    pub(crate) fn bounded(seed: keys::Seed, bound: MemoryCap) -> Self {
+    /// An empty table of values of any kind, within `cap`.
+    pub(crate) fn bounded(seed: Seed, cap: MemoryCap) -> Self {
         let mut table = KeyTable::new(seed);
-        table.limit = Limit::new(bound, Rules::values());
+        table.limit = TableLimit::new(cap, Rules::values());
         table
     }
 
-    /// The least a table may be given, in bytes: what it begins with, and half as much again as making room takes.
+    /// The least bytes a table may be given: what it begins with, and half as much again as making
+    /// room takes.
     #[doc(hidden)]
     pub fn bytes_min() -> usize {
-        let short = SegmentedTable::<Short<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
-        let medium = SegmentedTable::<Medium<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
-        let long = SegmentedTable::<Long<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
+        let short = SegmentedTable::<ShortEntry<V>>::bytes_of(places_for(TABLE_SHORT_KEYS_INITIAL));
+        let medium =
+            SegmentedTable::<MediumEntry<V>>::bytes_of(places_for(TABLE_MEDIUM_KEYS_INITIAL));
+        let long = SegmentedTable::<LongEntry<V>>::bytes_of(places_for(TABLE_LONG_KEYS_INITIAL));
         let empty = short + medium + long + 2 * KEY_ARENA_BYTES_INITIAL;
         empty + Self::reserve() * 3 / 2
     }
 
-    /// What is always free, for making room: a segment of any class, or the filter of refused keys.
+    /// Bytes that are always free, for making room: a segment of any class, or the filter of
+    /// refused keys.
     fn reserve() -> usize {
-        let short = SegmentedTable::<Short<V>>::segment_bytes();
-        let medium = SegmentedTable::<Medium<V>>::segment_bytes();
-        let long = SegmentedTable::<Long<V>>::segment_bytes();
+        let short = SegmentedTable::<ShortEntry<V>>::segment_bytes();
+        let medium = SegmentedTable::<MediumEntry<V>>::segment_bytes();
+        let long = SegmentedTable::<LongEntry<V>>::segment_bytes();
         // A closed table never grows; what was reserved for that has room for the filter then.
         short.max(medium).max(long).max(REFUSED_BYTES)
     }
@@ -152,7 +165,12 @@ impl<V: Copy> KeyTable<V> {
 
     /// Bytes held for keys.
     fn key_bytes(&self) -> usize {
-        self.short.bytes() + self.medium.bytes() + self.long.bytes() + self.arena.held()
+        self.segment_bytes() + self.arena.held()
+    }
+
+    /// Bytes held by all segments.
+    fn segment_bytes(&self) -> usize {
+        self.short.bytes() + self.medium.bytes() + self.long.bytes()
     }
 
     /// What the table could not keep.
@@ -165,7 +183,7 @@ impl<V: Copy> KeyTable<V> {
         }
     }
 
-    /// Takes over what is known of tables that this one was made of.
+    /// Takes over what the tables could not keep that this one was made of.
     pub(crate) fn set_overflow(&mut self, overflow: Overflow) {
         self.limit.overflow = overflow;
         if let Some(refused) = &mut self.limit.refused {
@@ -178,22 +196,17 @@ impl<V: Copy> KeyTable<V> {
         self.limit.lease.absorb(&mut other.limit.lease);
     }
 
-    /// Whether a key may be taken in that needs so many bytes later.
-    #[inline]
-    fn has_room(&self, later: usize) -> bool {
-        !self.limit.is_closed && later <= self.limit.room
-    }
-
-    /// Takes more memory of the pool, for a key of `key_len` bytes that needs so many bytes `later`. Returns whether
-    /// there was some.
+    /// Takes more memory of the pool, for a key of `key_len` bytes that needs `later` bytes later.
+    /// Returns `true` if there was some.
     #[cold]
-    fn extend(&mut self, key_len: usize, later: usize) -> bool {
+    fn extend(&mut self, key_len: u64, later: usize) -> bool {
         let limit = &mut self.limit;
         if limit.is_closed || limit.is_lifted || !limit.shares() {
             return false;
         }
         if limit.room < later {
-            // For many keys at once, unless they are long or the pool is nearly used up: then for this one.
+            // For many keys at once, unless they are long or the pool is nearly used up: then for
+            // this one.
             let more = later
                 .saturating_mul(KEYS_AT_ONCE)
                 .min(later.max(AT_ONCE_BYTES));
@@ -204,36 +217,37 @@ impl<V: Copy> KeyTable<V> {
             return taken.is_some();
         }
         // A segment at a time, so that little is taken that is not used.
-        limit.lease.extend(Self::reserve() + 4 * key_len)
+        limit.lease.extend(Self::reserve() + 4 * key_len as usize)
     }
 
-    /// Keeps the memory of an emptied table if that is within its own, or if the pool has plenty. Returns whether the
-    /// table may keep it.
+    /// Keeps the memory of an emptied table if that is within its own, or if the pool has plenty.
+    /// Returns `true` if the table may keep it.
     pub(super) fn settle_lease(&mut self) -> bool {
         let held = self.allocated_bytes();
         let limit = &mut self.limit;
         if !limit.shares() {
-            return held <= limit.bound.bytes;
+            return held <= limit.cap.bytes;
         }
         let beyond = held.saturating_sub(limit.own());
         limit.lease.settle(beyond)
     }
 
-    /// An empty table with the seed, the limit and the rules of this one.
+    /// An empty table with the seed, the cap and the rules of this one.
     pub(crate) fn empty_like(&self) -> KeyTable<V> {
-        let mut table = KeyTable::bounded(self.seed, self.limit.bound.clone());
+        let mut table = KeyTable::bounded(self.seed, self.limit.cap.clone());
         table.limit.rules = self.limit.rules;
         table
     }
 
-    /// As [`empty_like`](Self::empty_like), with a limit of so many bytes, or the least a table may have if that is more.
+    /// As [`empty_like`](Self::empty_like), with a cap of `bytes`, or of the least a table may have
+    /// if that is more.
     pub(crate) fn empty_within(&self, bytes: usize) -> KeyTable<V> {
-        let bound = MemoryCap {
+        let cap = MemoryCap {
             bytes: bytes.max(Self::bytes_min()),
             pool: None,
-            ..self.limit.bound
+            ..self.limit.cap
         };
-        let mut table = KeyTable::bounded(self.seed, bound);
+        let mut table = KeyTable::bounded(self.seed, cap);
         table.limit.rules = self.limit.rules;
         table
     }
@@ -241,7 +255,7 @@ impl<V: Copy> KeyTable<V> {
     /// Treats values as `other` does, whatever memory each may take.
     pub(crate) fn follow_rules(&mut self, other: &KeyTable<V>) {
         self.limit.rules = other.limit.rules;
-        self.limit.bound.on_limit = other.limit.bound.on_limit;
+        self.limit.cap.on_limit = other.limit.cap.on_limit;
     }
 
     /// Swaps the contents of two tables, each of which keeps its rules.
@@ -250,156 +264,102 @@ impl<V: Copy> KeyTable<V> {
         std::mem::swap(&mut self.limit.rules, &mut other.limit.rules);
     }
 
-    /// What one class may hold when the others and the arena hold so much.
-    fn allowed(limit: &Limit<V>, others: usize, arena: usize) -> usize {
-        less(limit.bytes(), Self::reserve() + others + limit.twice(arena))
+    /// Bytes that the segments of one class may hold, beside the others and the arena.
+    fn allowed<K: LookupKey>(&self) -> usize {
+        let others = self.segment_bytes() - K::segments(self).bytes();
+        let arena = self.limit.twice(self.arena.held());
+        less(self.limit.bytes(), Self::reserve() + others + arena)
     }
 
+    /// Returns `true` if a long key of `len` bytes may be copied into the arena without looking at
+    /// the cap.
+    #[inline]
+    pub(super) fn has_arena_room(&mut self, len: usize) -> bool {
+        self.arena.has_room(len) || self.limit.bytes() == UNLIMITED
+    }
+
+    /// Bytes that the arena may take for one more key.
+    pub(super) fn arena_bytes_allowed(&self) -> usize {
+        less(self.allowed::<&[u8]>(), self.long.bytes()) / 2
+    }
+
+    /// Inserts a missing key, or adds it to the overflow if there is no room.
     #[cold]
     #[inline(never)]
-    pub(super) fn insert_short_cold(&mut self, hash: u64, packed: u64, value: V) {
-        let later = self.limit.rules.later.short;
-        while !self.has_room(later) || self.try_insert_short(hash, packed, value).is_err() {
-            if !self.extend(8, later) {
-                return self.insert_full(Packed::Short(packed), value);
+    pub(super) fn insert_cold<K: LookupKey>(&mut self, hash: u64, key: K, value: V) {
+        let later = self.limit.rules.later.of_key(key.packed());
+        while self.limit.is_closed
+            || later > self.limit.room
+            || self.try_insert(hash, key, value).is_err()
+        {
+            if !self.extend(len_of(key.packed()), later) {
+                return self.insert_full(key.packed(), value);
             }
         }
         self.limit.room -= later;
     }
 
-    #[cold]
-    #[inline(never)]
-    pub(super) fn insert_medium_cold(&mut self, hash: u64, packed: u128, value: V) {
-        let later = self.limit.rules.later.medium;
-        while !self.has_room(later) || self.try_insert_medium(hash, packed, value).is_err() {
-            if !self.extend(16, later) {
-                return self.insert_full(Packed::Medium(packed), value);
+    /// Inserts a missing key, if there is room.
+    #[inline]
+    fn try_insert<K: LookupKey>(&mut self, hash: u64, key: K, value: V) -> Result<(), TableFull> {
+        let seed = self.seed;
+        let hasher = |entry: &TableEntry<K::Stored, V>| entry.key.hash(&seed);
+        let mut flood = HashFlood::None;
+        if K::segments(self).is_full(hash) {
+            let allowed = self.allowed::<K>();
+            flood = K::parts(self).0.make_room(hash, &hasher, allowed)?;
+        }
+        let key = key.store(hash, self)?;
+        let is_crowded = K::parts(self)
+            .0
+            .put(hash, TableEntry { key, value }, hasher);
+        if is_crowded {
+            let allowed = self.allowed::<K>();
+            if !K::parts(self).0.thin_out(hash, hasher, allowed) {
+                flood = HashFlood::Flood;
             }
         }
-        self.limit.room -= later;
+        self.reseed_after(flood);
+        Ok(())
     }
 
+    /// There is no room for a missing key.
     #[cold]
     #[inline(never)]
-    pub(super) fn insert_long_cold(&mut self, hash: u64, key: &[u8], value: V) {
-        let later = self.limit.rules.later.of_long(key.len());
-        while !self.has_room(later) || self.try_insert_long(hash, key, value).is_err() {
-            if !self.extend(key.len(), later) {
-                return self.insert_full(Packed::Long(key), value);
-            }
-        }
-        self.limit.room -= later;
-    }
-
-    /// Inserts a short key that is not there. Gives whether there was room.
-    #[inline]
-    pub(super) fn try_insert_short(
-        &mut self,
-        hash: u64,
-        packed: u64,
-        value: V,
-    ) -> Result<(), TableFull> {
-        let (seed, key) = (self.seed, packed.to_le_bytes());
-        let (medium, long, arena, limit) = (&self.medium, &self.long, &self.arena, &self.limit);
-        let allowed = || Self::allowed(limit, medium.bytes() + long.bytes(), arena.held());
-        let hasher = |entry: &Short<V>| seed.hash_short(u64::from_le_bytes(entry.key));
-        let entry = Short { key, value };
-        let flood = self.short.insert(hash, entry, hasher, allowed)?;
-        self.relieve(flood);
-        Ok(())
-    }
-
-    /// The same for a key of 9 to 16 bytes.
-    #[inline]
-    pub(super) fn try_insert_medium(
-        &mut self,
-        hash: u64,
-        packed: u128,
-        value: V,
-    ) -> Result<(), TableFull> {
-        let (seed, key) = (self.seed, packed.to_le_bytes());
-        let (short, long, arena, limit) = (&self.short, &self.long, &self.arena, &self.limit);
-        let allowed = || Self::allowed(limit, short.bytes() + long.bytes(), arena.held());
-        let hasher = |entry: &Medium<V>| seed.hash_medium(u128::from_le_bytes(entry.key));
-        let entry = Medium { key, value };
-        let flood = self.medium.insert(hash, entry, hasher, allowed)?;
-        self.relieve(flood);
-        Ok(())
-    }
-
-    /// The same for a longer key.
-    #[inline]
-    pub(super) fn try_insert_long(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: V,
-    ) -> Result<(), TableFull> {
-        let (short, medium, limit) = (&self.short, &self.medium, &self.limit);
-        let held = self.arena.held();
-        let allowed = || Self::allowed(limit, short.bytes() + medium.bytes(), held);
-        let hasher = |entry: &Long<V>| entry.hash;
-        let flood = self.long.ensure(hash, &hasher, &allowed)?;
-        let copied = if self.arena.has_room(key.len()) || limit.bytes() == UNLIMITED {
-            self.arena.copy(key)
-        } else {
-            let free = less(allowed(), self.long.bytes());
-            self.arena.copy_within(key, free / 2).ok_or(TableFull)?
-        };
-        let entry = Long {
-            hash,
-            key: copied,
-            value,
-        };
-        let put = self.long.put(hash, entry, hasher, allowed);
-        self.relieve(put.or(flood));
-        Ok(())
-    }
-
-    fn try_insert(&mut self, packed: Packed<'_>, value: V) -> Result<(), TableFull> {
-        let hash = self.seed.hash(packed);
-        match packed {
-            Packed::Short(packed) => self.try_insert_short(hash, packed, value),
-            Packed::Medium(packed) => self.try_insert_medium(hash, packed, value),
-            Packed::Long(key) => self.try_insert_long(hash, key, value),
-        }
-    }
-
-    /// There is no room for a key that is not there.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn insert_full(&mut self, packed: Packed<'_>, value: V) {
+    pub(super) fn insert_full(&mut self, key: PackedKey<'_>, value: V) {
         if self.limit.overflow.full_at == 0 {
             self.limit.overflow.full_at = self.len() as u64;
         }
         match self.limit.rules.take_in {
-            Some(take_in) if self.limit.is_thinned() => take_in(self, packed, value),
+            Some(take_in) if self.limit.is_thinned() => take_in(self, key, value),
             _ => {
                 self.limit.is_closed = true;
                 let records = (self.limit.rules.records)(value).max(self.limit.stands_for);
-                self.limit.overflow.other += records;
-                let bytes = records.wrapping_mul(len_of(packed));
-                self.limit.overflow.other_bytes =
-                    self.limit.overflow.other_bytes.wrapping_add(bytes);
+                let overflow = &mut self.limit.overflow;
+                overflow.other += records;
+                let bytes = records.wrapping_mul(len_of(key));
+                overflow.other_bytes = overflow.other_bytes.wrapping_add(bytes);
                 let seed = self.seed;
                 let refused = &mut self.limit.refused;
                 let refused = refused.get_or_insert_with(|| Refused::new(seed));
-                refused.add(packed, records);
+                refused.add(key, records);
             }
         }
     }
 
-    /// Whether a table that is nearly full may take a new seed: while it does both sets of segments are there in
-    /// part. Where room can be made it is.
+    /// Returns `true` if the table may take a new seed. While it does, both sets of segments are
+    /// there in part; a table that is nearly full has no room for that. Thinning helps where it is
+    /// possible.
     pub(super) fn may_rebuild(&self) -> bool {
         self.key_bytes() <= self.limit.held_max() / 4
     }
 }
 
 impl KeyTable<u64> {
-    /// An empty table of numbers of records, of which nothing may be taken off: something else is made of them.
-    pub(crate) fn tallying(seed: keys::Seed, bound: MemoryCap) -> Self {
-        let mut table = KeyTable::bounded(seed, bound);
+    /// An empty table of numbers of records from which something else is made, so that nothing may
+    /// be taken off.
+    pub(crate) fn tallying(seed: Seed, cap: MemoryCap) -> Self {
+        let mut table = KeyTable::bounded(seed, cap);
         table.limit.rules.records = |count| count;
         table.limit.rules.later = later_of_tallies();
         table.limit.rules.later_parts = 8;
@@ -408,19 +368,19 @@ impl KeyTable<u64> {
         table
     }
 
-    /// An empty table of counts that are added up, within so many bytes.
+    /// An empty table of counts that are added up, within `bytes`.
     #[doc(hidden)]
-    pub fn counting_within(seed: keys::Seed, bytes: usize) -> Self {
-        let bound = MemoryCap {
+    pub fn counting_within(seed: Seed, bytes: usize) -> Self {
+        let cap = MemoryCap {
             bytes,
             ..MemoryCap::NONE
         };
-        KeyTable::counting(seed, bound)
+        KeyTable::counting(seed, cap)
     }
 
-    /// An empty table of counts that are added up, within `bound`.
-    pub(crate) fn counting(seed: keys::Seed, bound: MemoryCap) -> Self {
-        let mut table = KeyTable::bounded(seed, bound);
+    /// An empty table of counts that are added up, within `cap`.
+    pub(crate) fn counting(seed: Seed, cap: MemoryCap) -> Self {
+        let mut table = KeyTable::bounded(seed, cap);
         table.limit.rules = Rules {
             take_in: Some(KeyTable::take_in),
             records: |count| count,
@@ -434,42 +394,49 @@ impl KeyTable<u64> {
     }
 
     /// Thins the table until the key has a place.
-    fn take_in(&mut self, packed: Packed<'_>, value: u64) {
-        loop {
-            if self.is_empty() {
-                if self.try_insert(packed, value).is_ok() {
-                    return;
-                }
-                // A key that is longer than all there is room for. Others pay for it in their error.
-                let overflow = &mut self.limit.overflow;
-                overflow.error += value;
-                overflow.thinned += value;
-                let bytes = value.wrapping_mul(len_of(packed));
-                overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(bytes);
-                return;
-            }
+    fn take_in(&mut self, packed: PackedKey<'_>, value: u64) {
+        by_class!(packed, key => self.take_in_key(key, value));
+    }
+
+    fn take_in_key<K: LookupKey>(&mut self, key: K, value: u64) {
+        while !self.is_empty() {
             self.thin();
-            if self.has_headroom(packed) && self.try_insert(packed, value).is_ok() {
+            if self.has_headroom(key)
+                && self
+                    .try_insert(self.seed.hash(key.packed()), key, value)
+                    .is_ok()
+            {
                 return;
             }
         }
+        if self
+            .try_insert(self.seed.hash(key.packed()), key, value)
+            .is_err()
+        {
+            // A key that is longer than all the room. Others pay for it in their error.
+            let overflow = &mut self.limit.overflow;
+            overflow.error += value;
+            overflow.thinned += value;
+            let bytes = value.wrapping_mul(len_of(key.packed()));
+            overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(bytes);
+        }
     }
 
-    /// Whether it will be a while until keys of this class need room again.
-    fn has_headroom(&self, packed: Packed<'_>) -> bool {
-        let class = match packed {
-            Packed::Short(_) => self.short.bytes(),
-            Packed::Medium(_) => self.medium.bytes(),
-            Packed::Long(_) => self.long.bytes() + self.arena.held(),
+    /// Returns `true` if it will be a while until keys of this class need room again.
+    fn has_headroom<K: LookupKey>(&self, key: K) -> bool {
+        let arena = match key.packed() {
+            PackedKey::Long(_) => self.arena.held(),
+            _ => 0,
         };
-        let (all, limit) = (self.allocated_bytes(), self.limit.bound.bytes);
+        let class = K::segments(self).bytes() + arena;
+        let (all, limit) = (self.allocated_bytes(), self.limit.cap.bytes);
         class * CLASS_SHARE >= all || less(limit, all) >= limit / FREE_SHARE
     }
 
-    /// Takes about the median of the counts off every count, and drops the keys that have none left.
+    /// Takes about the median of the counts off every count, and removes the keys with nothing
+    /// left.
     #[cold]
     pub(crate) fn thin(&mut self) {
-        let seed = self.seed;
         let off = self.median();
         let (mut thinned, mut thinned_bytes) = (0u64, 0u64);
         let mut keep = |count: &mut u64, len: u64| {
@@ -479,32 +446,14 @@ impl KeyTable<u64> {
             *count -= taken;
             *count > 0
         };
-        self.short.thin(
-            |entry| seed.hash_short(u64::from_le_bytes(entry.key)),
-            |entry| keep(&mut entry.value, keys::unpack(&entry.key).len() as u64),
-        );
-        self.medium.thin(
-            |entry| seed.hash_medium(u128::from_le_bytes(entry.key)),
-            |entry| keep(&mut entry.value, keys::unpack(&entry.key).len() as u64),
-        );
-        let arena = &mut self.arena;
-        self.long.thin(
-            |entry| entry.hash,
-            |entry| {
-                let len = long_bytes(entry).len();
-                let is_kept = keep(&mut entry.value, len as u64);
-                if !is_kept {
-                    arena.leave(len);
-                }
-                is_kept
-            },
-        );
+        self.thin_class::<u64>(&mut keep);
+        self.thin_class::<u128>(&mut keep);
+        self.thin_class::<&[u8]>(&mut keep);
         if self.arena.dead() > 0 {
-            // There is room for the live bytes now, since all that is held counts twice; and some more, if it
-            // counts twice afterwards.
+            // There is room for the live bytes now, since all that is held counts twice; and some
+            // more, if it counts twice afterwards.
             let (live, held) = (self.arena.live(), self.arena.held());
-            let segments = self.short.bytes() + self.medium.bytes() + self.long.bytes();
-            let both = less(self.limit.bound.bytes, segments + Self::reserve());
+            let both = less(self.limit.cap.bytes, self.segment_bytes() + Self::reserve());
             let more = less(both, held + live).min(less(both / 2, live));
             let more = more.min(live + KEY_ARENA_BYTES_INITIAL);
             self.arena.compact_tightly(&mut self.long, more);
@@ -513,6 +462,21 @@ impl KeyTable<u64> {
         overflow.error += off;
         overflow.thinned += thinned;
         overflow.thinned_bytes = overflow.thinned_bytes.wrapping_add(thinned_bytes);
+    }
+
+    fn thin_class<K: LookupKey>(&mut self, keep: &mut impl FnMut(&mut u64, u64) -> bool) {
+        let seed = self.seed;
+        let (segments, arena) = K::parts(self);
+        segments.thin(
+            |entry| entry.key.hash(&seed),
+            |entry| {
+                let is_kept = keep(&mut entry.value, len_of(entry.key.lookup().packed()));
+                if !is_kept {
+                    arena.forget(entry.key.lookup().packed());
+                }
+                is_kept
+            },
+        );
     }
 
     /// About the median of the counts.
@@ -532,7 +496,7 @@ impl KeyTable<u64> {
 /// Keys for which the pool is asked at a time.
 const KEYS_AT_ONCE: usize = 256;
 
-/// Bytes that are charged at once for keys to come, at most, unless one key takes more.
+/// The most bytes that are charged at once for keys to come, unless one key takes more.
 const AT_ONCE_BYTES: usize = 1 << 20;
 
 fn less(bytes: usize, by: usize) -> usize {
@@ -547,11 +511,12 @@ fn places_for(keys: usize) -> usize {
 }
 
 /// Bytes of a packed key.
-fn len_of(packed: Packed<'_>) -> u64 {
+#[inline]
+pub(super) fn len_of(packed: PackedKey<'_>) -> u64 {
     let len = match packed {
-        Packed::Short(packed) => keys::unpack(&packed.to_le_bytes()).len(),
-        Packed::Medium(packed) => keys::unpack(&packed.to_le_bytes()).len(),
-        Packed::Long(key) => key.len(),
+        PackedKey::Short(packed) => unpack(&packed.to_le_bytes()).len(),
+        PackedKey::Medium(packed) => unpack(&packed.to_le_bytes()).len(),
+        PackedKey::Long(key) => key.len(),
     };
     len as u64
 }

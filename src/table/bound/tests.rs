@@ -8,9 +8,9 @@ use crate::table::add;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
 
-type Model = BTreeMap<Vec<u8>, u64>;
+type TrueCounts = BTreeMap<Vec<u8>, u64>;
 
-fn bound(bytes: usize, on_limit: OnLimit) -> MemoryCap {
+fn cap(bytes: usize, on_limit: OnLimit) -> MemoryCap {
     MemoryCap {
         bytes,
         on_limit,
@@ -20,7 +20,7 @@ fn bound(bytes: usize, on_limit: OnLimit) -> MemoryCap {
 }
 
 fn small(on_limit: OnLimit) -> MemoryCap {
-    bound(KeyTable::<u64>::bytes_min() + 700_000, on_limit)
+    cap(KeyTable::<u64>::bytes_min() + 700_000, on_limit)
 }
 
 /// The key of a number, of all three classes: every number has one.
@@ -41,7 +41,7 @@ fn random(state: &mut u64) -> u64 {
 
 /// Numbers as an adversary, or the world, sends them.
 #[derive(Clone, Copy, Debug)]
-enum Stream {
+enum NumberStream {
     Zipf,
     Uniform,
     UniqueThenHot,
@@ -50,21 +50,23 @@ enum Stream {
     ClassByClass,
 }
 
-impl Stream {
+impl NumberStream {
     fn numbers(self, count: u64, seed: u64) -> Vec<u64> {
         let mut state = seed;
         (0..count)
             .map(|at| match self {
                 // Inverse of the distribution function for an exponent of 1.
-                Stream::Zipf => {
+                NumberStream::Zipf => {
                     let unit = random(&mut state) as f64 / f64::from(1u32 << 31);
                     (unit * (300_000f64).ln()).exp() as u64
                 }
-                Stream::Uniform => random(&mut state) % 100_000,
-                Stream::UniqueThenHot if at < count * 3 / 4 => 1_000_000 + at,
-                Stream::HotThenUnique if at >= count / 4 => 1_000_000 + at,
-                Stream::UniqueThenHot | Stream::HotThenUnique => random(&mut state) % 50,
-                Stream::ClassByClass => {
+                NumberStream::Uniform => random(&mut state) % 100_000,
+                NumberStream::UniqueThenHot if at < count * 3 / 4 => 1_000_000 + at,
+                NumberStream::HotThenUnique if at >= count / 4 => 1_000_000 + at,
+                NumberStream::UniqueThenHot | NumberStream::HotThenUnique => {
+                    random(&mut state) % 50
+                }
+                NumberStream::ClassByClass => {
                     let class = [0, 3, 4][(at * 3 / count) as usize];
                     random(&mut state) % 20_000 * 5 + class
                 }
@@ -73,18 +75,18 @@ impl Stream {
     }
 }
 
-fn stream() -> impl Strategy<Value = Stream> {
+fn stream() -> impl Strategy<Value = NumberStream> {
     prop_oneof![
-        Just(Stream::Zipf),
-        Just(Stream::Uniform),
-        Just(Stream::UniqueThenHot),
-        Just(Stream::HotThenUnique),
-        Just(Stream::ClassByClass),
+        Just(NumberStream::Zipf),
+        Just(NumberStream::Uniform),
+        Just(NumberStream::UniqueThenHot),
+        Just(NumberStream::HotThenUnique),
+        Just(NumberStream::ClassByClass),
     ]
 }
 
 /// Everything that is promised of a table that was given what the model has.
-fn check(table: &KeyTable<u64>, model: &Model) {
+fn check(table: &KeyTable<u64>, model: &TrueCounts) {
     assert_eq!(table.short.measured(), table.short.table_bytes());
     assert_eq!(table.medium.measured(), table.medium.table_bytes());
     assert_eq!(table.long.measured(), table.long.table_bytes());
@@ -134,25 +136,25 @@ proptest! {
         is_exact in any::<bool>(),
     ) {
         let on_limit = if is_exact { OnLimit::Other } else { OnLimit::Approximate };
-        let bound = small(on_limit);
+        let cap = small(on_limit);
         let one = Seed::random();
-        let mut tables: Vec<_> = (0..shards).map(|_| KeyTable::counting(one, bound.clone())).collect();
+        let mut tables: Vec<_> = (0..shards).map(|_| KeyTable::counting(one, cap.clone())).collect();
         for batch in 0..batches {
-            let mut model = Model::new();
+            let mut model = TrueCounts::new();
             let mut state = seed;
             for number in stream.numbers(40_000, seed.wrapping_add(batch as u64)) {
                 let key = key(number);
                 let table = &mut tables[random(&mut state) as usize % shards];
                 table.add(&key, 1, add);
                 *model.entry(key).or_insert(0) += 1;
-                prop_assert!(table.allocated_bytes() <= bound.bytes, "{}", table.allocated_bytes());
+                prop_assert!(table.allocated_bytes() <= cap.bytes, "{}", table.allocated_bytes());
             }
             let mut first = tables.remove(0);
             let alone = (shards == 1).then(|| model.clone());
             for table in &tables {
                 first.merge_from(table, add);
                 if on_limit == OnLimit::Approximate {
-                    prop_assert!(first.allocated_bytes() <= bound.bytes);
+                    prop_assert!(first.allocated_bytes() <= cap.bytes);
                 }
             }
             check(&first, &model);
@@ -166,7 +168,7 @@ proptest! {
             tables.iter_mut().for_each(KeyTable::clear);
             for table in &tables {
                 prop_assert!(table.overflow().is_none() && table.is_empty());
-                prop_assert!(table.allocated_bytes() <= bound.bytes);
+                prop_assert!(table.allocated_bytes() <= cap.bytes);
             }
         }
     }
@@ -181,13 +183,14 @@ fn nothing_is_lost_below_the_limit() {
     assert_eq!((table.len(), table.overflow()), (6000, Overflow::default()));
 }
 
-/// Garbage that is all different fills the table; what is frequent afterwards is found all the same.
+/// Garbage that is all different fills the table; what is frequent afterwards is found all the
+/// same.
 #[test]
 fn case_16_frequent_keys_are_found_after_garbage() {
-    let bound = small(OnLimit::Approximate);
-    let mut table = KeyTable::counting(Seed::random(), bound.clone());
-    let mut model = Model::new();
-    for number in Stream::UniqueThenHot.numbers(800_000, 7) {
+    let cap = small(OnLimit::Approximate);
+    let mut table = KeyTable::counting(Seed::random(), cap.clone());
+    let mut model = TrueCounts::new();
+    for number in NumberStream::UniqueThenHot.numbers(800_000, 7) {
         table.add(&key(number), 1, add);
         *model.entry(key(number)).or_insert(0) += 1;
     }
@@ -202,15 +205,15 @@ fn case_16_frequent_keys_are_found_after_garbage() {
     }
 }
 
-/// Keys of one class had all the memory; those of another get their share of it, and not one look at the whole
-/// table each.
+/// Keys of one class had all the memory; those of another get their share of it, and not one look
+/// at the whole table each.
 #[test]
 fn another_class_gets_room() {
-    let bound = bound(
+    let cap = cap(
         KeyTable::<u64>::bytes_min() + 3_000_000,
         OnLimit::Approximate,
     );
-    let mut table = KeyTable::counting(Seed::random(), bound.clone());
+    let mut table = KeyTable::counting(Seed::random(), cap.clone());
     for number in 0..400_000u64 {
         table.add(&number.to_le_bytes()[..5], 3, add);
     }
@@ -220,7 +223,7 @@ fn another_class_gets_room() {
     }
     assert!(before.error > 0);
     assert!(table.long.len() > 4000, "{} long keys", table.long.len());
-    assert!(table.allocated_bytes() <= bound.bytes);
+    assert!(table.allocated_bytes() <= cap.bytes);
 }
 
 /// A key that is longer than the table may hold at all.
@@ -228,7 +231,7 @@ fn another_class_gets_room() {
 fn case_52_a_key_without_any_room_is_in_the_error() {
     let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Approximate));
     let long = vec![b'x'; 3_000_000];
-    let mut model = Model::new();
+    let mut model = TrueCounts::new();
     for key in [
         &b"word"[..],
         &long,
@@ -247,12 +250,12 @@ fn case_52_a_key_without_any_room_is_in_the_error() {
 /// Values that cannot be taken off from: new keys are counted, known ones go on.
 #[test]
 fn a_full_table_of_values_keeps_what_it_has() {
-    let bound = small(OnLimit::Approximate);
-    let mut table = KeyTable::<f64>::bounded(Seed::random(), bound.clone());
+    let cap = small(OnLimit::Approximate);
+    let mut table = KeyTable::<f64>::bounded(Seed::random(), cap.clone());
     for round in 1..=3 {
         for number in 0..60_000 {
             table.add(&key(number), 1.5, |a, b| a + b);
-            assert!(table.allocated_bytes() <= bound.bytes);
+            assert!(table.allocated_bytes() <= cap.bytes);
         }
         let kept = table.len() as u64;
         assert_eq!(table.overflow().other, round * (60_000 - kept));
@@ -264,10 +267,10 @@ fn a_full_table_of_values_keeps_what_it_has() {
 /// A shard's table and another shard's, each of which met the keys in its own order.
 #[test]
 fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
-    let (bound, seed) = (small(OnLimit::Other), Seed::random());
-    let table = || KeyTable::counting(seed, bound.clone());
+    let (cap, seed) = (small(OnLimit::Other), Seed::random());
+    let table = || KeyTable::counting(seed, cap.clone());
     let (mut one, mut two) = (table(), table());
-    let mut model = Model::new();
+    let mut model = TrueCounts::new();
     let mut add_to = |table: &mut KeyTable<u64>, key: Vec<u8>| {
         table.add(&key, 1, add);
         *model.entry(key).or_insert(0) += 1;
@@ -318,13 +321,14 @@ fn a_key_that_one_table_knew_and_another_refused_has_a_true_bound() {
     );
 }
 
-/// Also where the filters of two tables cannot be added, because a flood has changed the seed of one.
+/// Also where the filters of two tables cannot be added, because a flood has changed the seed of
+/// one.
 #[test]
 fn tables_of_different_seeds_have_a_true_bound() {
-    let bound = small(OnLimit::Other);
+    let cap = small(OnLimit::Other);
     let mut tables =
-        [Seed::random(), Seed::random()].map(|seed| KeyTable::counting(seed, bound.clone()));
-    let mut model = Model::new();
+        [Seed::random(), Seed::random()].map(|seed| KeyTable::counting(seed, cap.clone()));
+    let mut model = TrueCounts::new();
     for round in 0..3 {
         for number in 0..60_000 {
             let key = key(number + round * 20_000);
@@ -338,7 +342,8 @@ fn tables_of_different_seeds_have_a_true_bound() {
     check(&one, &model);
 }
 
-/// Once a key was refused none is taken in, however little room it needs: it may have been refused before.
+/// Once a key was refused none is taken in, however little room it needs: it may have been refused
+/// before.
 #[test]
 fn a_full_table_is_closed_to_keys_of_every_class() {
     let mut table = KeyTable::counting(Seed::random(), small(OnLimit::Other));
@@ -371,7 +376,8 @@ fn the_records_of_a_giant_key_are_in_the_error() {
     assert_eq!(table.get(b"word"), Some(1002));
 }
 
-/// A new seed needs all keys twice. A table that has no memory for it goes on with the old one, and loses nothing.
+/// A new seed needs all keys twice. A table that has no memory for it goes on with the old one, and
+/// loses nothing.
 #[test]
 fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
     let seed = Seed::from_words(5, 6, 7);
@@ -385,7 +391,7 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
     }
     let bytes = KeyTable::<u64>::bytes_min() + 3_000_000;
     for (filler, may_reseed) in [(100, true), (100_000, false)] {
-        let mut table = KeyTable::counting(seed, bound(bytes, OnLimit::Other));
+        let mut table = KeyTable::counting(seed, cap(bytes, OnLimit::Other));
         for number in 0..filler {
             table.add(format!("filler {number:07}").as_bytes(), 1, add);
         }
@@ -405,14 +411,14 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
 fn tables_share_what_there_is() {
     let own = KeyTable::<u64>::bytes_min();
     let pool = Arc::new(Pool::new(30 << 20));
-    let bound = MemoryCap {
+    let cap = MemoryCap {
         bytes: own,
         on_limit: OnLimit::Other,
         may_partition: true,
         pool: Some(Arc::clone(&pool)),
     };
     let seed = Seed::random();
-    let mut tables = [(); 3].map(|()| KeyTable::counting(seed, bound.clone()));
+    let mut tables = [(); 3].map(|()| KeyTable::counting(seed, cap.clone()));
     let fill = |table: &mut KeyTable<u64>| {
         let mut number = 0;
         while table.overflow().is_none() {
@@ -426,7 +432,8 @@ fn tables_share_what_there_is() {
     let left = fill(&mut tables[1]);
     assert!(alone > 60_000 && left < alone / 4, "{alone} {left}");
     assert!(pool.free() < pool.bytes() / 10);
-    // All that becomes of the keys has room: the table they are merged into, at any size of its segments, and rows.
+    // All that becomes of the keys has room: the table they are merged into, at any size of its
+    // segments, and rows.
     let [mut into, mut from, mut third] = tables;
     into.merge_from(&from, add);
     into.take_charge_of(&mut from);
@@ -435,19 +442,20 @@ fn tables_share_what_there_is() {
     let all = into.allocated_bytes() + from.allocated_bytes() + third.allocated_bytes() + rows;
     assert!(all <= 3 * own + pool.bytes(), "{all}");
     into.clear();
-    // What an empty table keeps for the next batch is never more than half, so another shard's may be large.
+    // What an empty table keeps for the next batch is never more than half, so another shard's may
+    // be large.
     assert!(pool.free() >= pool.bytes() / 2);
     assert!(fill(&mut third) > alone / 3);
     drop((into, from, third));
     assert_eq!(pool.free(), pool.bytes());
 }
 
-/// In a batch's values many records came together. How many in each is not known where one has no room later: in what
-/// is kept of many batches, and in a window.
+/// In a batch's values many records came together. How many in each is not known where one has no
+/// room later: in what is kept of many batches, and in a window.
 #[test]
 fn values_without_room_count_for_as_many_records_as_they_may_be_of() {
     let mut batch = KeyTable::<f64>::new(Seed::random());
-    let mut model = Model::new();
+    let mut model = TrueCounts::new();
     for number in 0..60_000u64 {
         let times = if number % 1000 == 0 {
             500
@@ -510,10 +518,10 @@ fn after_so_many_new_seeds_a_table_keeps_the_one_it_has() {
     table.add(b"key", 3, add);
     for number in 1..=crate::limits::RESEEDS_MAX {
         let seed = table.seed();
-        table.take_new_seed();
+        table.reseed();
         assert_ne!(table.seed(), seed, "{number}");
     }
     let last = table.seed();
-    table.take_new_seed();
+    table.reseed();
     assert_eq!((table.seed(), table.get(b"key")), (last, Some(3)));
 }

@@ -1,12 +1,14 @@
 //! A hash table that grows in small steps.
 //!
-//! Promise: what was inserted is found; no insertion moves more than `SEGMENT_KEYS_MAX` entries, however many
-//! there are, while hashes are good. Must not know: what an entry is; hash and equality come from the caller.
+//! Promise: what was inserted is found. While hashes are good, no insertion moves more than
+//! `SEGMENT_KEYS_MAX` entries, however many there are. Must not know: what an entry is. Hash and
+//! equality come from the caller.
 //!
-//! One [`HashTable`] doubles by moving every entry at once: a tenth of a second at ten million keys, during
-//! which a shard counts nothing. Here the entries lie in many small ones, the segments, found by a directory
-//! over some bits of the hash (extendible hashing, Fagin et al. 1979). A segment that is full is split in two by
-//! the next bit of the hash, in about the time it takes to count one block of text.
+//! One [`HashTable`] doubles by moving every entry at once: a tenth of a second at ten million
+//! keys, during which a shard counts nothing. Here the entries are in many small tables, the
+//! segments, found by a directory over some bits of the hash (extendible hashing, Fagin et al.
+//! 1979). A full segment is split in two by the next bit of the hash, in about the time it takes to
+//! count one block of text.
 //!
 //! ```text
 //!   hash     tttttttddddddd…………………pppppppppppp     t: hashbrown's tag, d: directory, p: position in a segment
@@ -15,16 +17,17 @@
 //!   segments               #0  #2    #1              #1 has depth 1: two places of the directory show it
 //! ```
 //!
-//! `shrink` is what happens where entries are removed.
+//! `shrink` is the other direction, where entries are removed.
 //!
-//! A segment also fits the second-level cache, so that splitting it and merging into it is fast, and two
-//! tables of one seed agree about which keys lie together.
+//! A segment also fits the second-level cache, so that splitting it and merging into it are fast,
+//! and two tables of one seed agree about which keys are together.
 //!
 //! # Floods
 //!
-//! Whoever knows the seed can choose keys whose hashes agree, and every look-up would walk over all of
-//! them. Two things happen then that do not happen to good hashes: an insertion has to step over many
-//! full groups in a segment that has room, or segments are split again and again without effect. [`SegmentedTable::insert`] tells.
+//! Whoever knows the seed can choose keys whose hashes agree, and every look-up would walk over all
+//! of them. Then two things happen that do not happen to good hashes: an insertion has to step over
+//! many full groups in a segment that has room, or segments are split again and again without
+//! effect. Insertions report it as a [`HashFlood`].
 
 mod shrink;
 #[cfg(test)]
@@ -40,27 +43,28 @@ use crate::sys::prefetch::prefetch;
 /// Entries of a segment before it is split: what hashbrown holds in `SEGMENT_BUCKETS`.
 const SEGMENT_KEYS_MAX: usize = SEGMENT_BUCKETS / 8 * 7;
 
-/// A segment that is full, removed entries' places included, is split if it holds this many entries; else it is
-/// swept, which frees at least a quarter of its places.
+/// A full segment (the places of removed entries count) is split if it holds this many entries.
+/// Else it is swept, which frees at least a quarter of its places.
 const SEGMENT_KEYS_SPLIT: usize = SEGMENT_KEYS_MAX / 4 * 3;
 
-/// A segment may be this much deeper than all segments are on average before that is taken for a flood. With
-/// good hashes segments differ by one or two.
+/// How much deeper than the average a segment may be before that is taken for a flood. With good
+/// hashes segments differ by one or two.
 const DEPTH_SLACK: u32 = 5;
 
-/// Full groups an insertion may step over. Segments are filled to 7/8 at most, where a group of 16 is full
-/// with a chance of 0.12, and its neighbours more often than that: nine in a row are seldom, not impossible.
+/// Full groups an insertion may step over. Segments are filled to 7/8 at most, where a group of 16
+/// is full with a chance of 0.12, and its neighbours more often than that: nine in a row are rare,
+/// not impossible.
 ///
-/// Keys that come in the order of another table, as in a merge, are not spread evenly while it lasts: they
-/// fill a segment from one end. So the first answer is more room, and only where that should have been
-/// enough it is a flood.
+/// Keys that come in the order of another table, as in a merge, are not spread evenly while it
+/// lasts: they fill a segment from one end. So the first answer is more room. It is a flood only if
+/// there should have been enough.
 const STEPS_MAX: usize = 8;
 
-/// Positions hashbrown looks at together, on machines with 16-byte vectors. On others it is less, and
-/// the steps counted here are too few, never too many.
+/// Positions that hashbrown looks at together on machines with 16-byte vectors. On others it is
+/// fewer, and the steps counted here are too few, never too many.
 const GROUP: usize = 16;
 
-/// See the module.
+/// A hash table in segments.
 #[derive(Debug)]
 pub(super) struct SegmentedTable<T> {
     /// Number of the segment for each value of the directory bits.
@@ -70,21 +74,21 @@ pub(super) struct SegmentedTable<T> {
     depth: u32,
     /// An empty table from the last split, for the next one.
     spare: HashTable<T>,
-    /// The most segments there were since the last rebuild: after segments were joined, what is left of the
-    /// others may be deep without being a flood.
+    /// The most segments since the last rebuild: after segments were joined, the remaining ones may
+    /// be deep without a flood.
     segments_most: usize,
     growths: u64,
-    /// Room there was in the beginning.
+    /// Entries there was room for in the beginning.
     initial: usize,
     /// Bytes of all segments' tables and the spare one.
     table_bytes: usize,
 }
 
-/// An entry has no place, and there may be no more places.
+/// An entry has no place, and no more memory may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TableFull;
 
-/// For tables without a limit.
+/// The bytes allowed to tables without a limit.
 pub(super) const UNLIMITED: usize = usize::MAX;
 
 #[derive(Debug)]
@@ -92,25 +96,18 @@ struct Segment<T> {
     table: HashTable<T>,
     /// How many bits of the directory all keys here have in common.
     depth: u32,
-    /// What the table was when it last grew, for prefetching only: where its control bytes begin, and
-    /// the number of positions less one.
+    /// For prefetching only: where the table's control bytes began when it last grew.
     control: usize,
+    /// For prefetching only: the number of positions less one.
     mask: usize,
 }
 
-/// Whether an insertion met what good hashes do not bring about.
+/// Whether an insertion met what good hashes do not cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum HashFlood {
     None,
     Flood,
-}
-
-impl HashFlood {
-    /// The worse of two.
-    pub(super) fn or(self, other: HashFlood) -> HashFlood {
-        if self == HashFlood::None { other } else { self }
-    }
 }
 
 impl<T> Segment<T> {
@@ -123,7 +120,7 @@ impl<T> Segment<T> {
         }
     }
 
-    /// Puts an entry into the table. Gives how many full groups stood in the way.
+    /// Inserts an entry. Returns how many full groups it stepped over.
     fn insert(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) -> usize {
         let inserted = self.table.insert_unique(hash, entry, hasher);
         let index = inserted.bucket_index();
@@ -146,7 +143,7 @@ impl<T> Segment<T> {
 }
 
 impl<T> SegmentedTable<T> {
-    /// Room for `capacity` entries.
+    /// An empty table with room for `capacity` entries.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let table = HashTable::with_capacity(capacity.min(SEGMENT_KEYS_MAX));
         SegmentedTable {
@@ -179,7 +176,7 @@ impl<T> SegmentedTable<T> {
         &mut self.segments[self.directory[place] as usize]
     }
 
-    /// Begins to load what a look-up of `hash` will read: control bytes and the likely entry.
+    /// Requests the memory that a look-up of `hash` will read: control bytes and the likely entry.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
         let segment = self.segment(hash);
@@ -198,72 +195,44 @@ impl<T> SegmentedTable<T> {
         self.segment(hash).table.find(hash, is_it)
     }
 
-    /// As [`find`](Self::find), to change it.
+    /// As [`find`](Self::find), mutably.
     #[inline(always)]
     pub(super) fn find_mut(&mut self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&mut T> {
         self.segment_mut(hash).table.find_mut(hash, is_it)
     }
 
-    /// Inserts an entry that is not there yet, within the bytes `allowed` gives: they are asked for where
-    /// something has to grow, and bound what [`bytes`](Self::bytes) is at any time.
-    #[inline]
-    pub(super) fn insert(
-        &mut self,
-        hash: u64,
-        entry: T,
-        hasher: impl Fn(&T) -> u64,
-        allowed: impl Fn() -> usize,
-    ) -> Result<HashFlood, TableFull> {
+    /// Inserts a missing entry, whatever memory it takes.
+    fn insert(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) -> HashFlood {
         let mut flood = HashFlood::None;
-        let mut segment = self.segment_mut(hash);
-        if segment.table.len() == segment.table.capacity() {
-            flood = self.make_room(hash, &hasher, allowed())?;
-            segment = self.segment_mut(hash);
+        if self.is_full(hash) {
+            let made = self.make_room(hash, &hasher, UNLIMITED);
+            flood = made.expect("there is no limit");
         }
-        if segment.insert(hash, entry, &hasher) > STEPS_MAX
-            && !self.thin_out(hash, hasher, allowed())
-        {
+        if self.put(hash, entry, &hasher) && !self.thin_out(hash, hasher, UNLIMITED) {
             flood = HashFlood::Flood;
         }
-        Ok(flood)
+        flood
     }
 
-    /// Makes a place for an entry with this hash, if there is none.
+    /// Returns `true` if there is no place for an entry with this hash:
+    /// [`make_room`](Self::make_room) makes one.
     #[inline]
-    pub(super) fn ensure(
-        &mut self,
-        hash: u64,
-        hasher: &impl Fn(&T) -> u64,
-        allowed: &impl Fn() -> usize,
-    ) -> Result<HashFlood, TableFull> {
-        let segment = self.segment_mut(hash);
-        if segment.table.len() == segment.table.capacity() {
-            return self.make_room(hash, hasher, allowed());
-        }
-        Ok(HashFlood::None)
+    pub(super) fn is_full(&self, hash: u64) -> bool {
+        let table = &self.segment(hash).table;
+        table.len() == table.capacity()
     }
 
-    /// Inserts an entry for which there is a place: [`ensure`](Self::ensure) was called.
+    /// Inserts a missing entry for which there is a place. Returns `true` if it stepped over too
+    /// many others: then [`thin_out`](Self::thin_out) is to be called.
     #[inline]
-    pub(super) fn put(
-        &mut self,
-        hash: u64,
-        entry: T,
-        hasher: impl Fn(&T) -> u64,
-        allowed: impl Fn() -> usize,
-    ) -> HashFlood {
-        let segment = self.segment_mut(hash);
-        if segment.insert(hash, entry, &hasher) > STEPS_MAX
-            && !self.thin_out(hash, hasher, allowed())
-        {
-            return HashFlood::Flood;
-        }
-        HashFlood::None
+    pub(super) fn put(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) -> bool {
+        self.segment_mut(hash).insert(hash, entry, hasher) > STEPS_MAX
     }
 
-    /// The segment of `hash` is full: splits it, or lets it double while it is smaller than a segment should be.
+    /// Splits the segment of `hash`, which is full, or doubles it while it is smaller than a
+    /// segment should be. [`bytes`](Self::bytes) is never more than `allowed` meanwhile.
     #[cold]
-    fn make_room(
+    pub(super) fn make_room(
         &mut self,
         hash: u64,
         hasher: &impl Fn(&T) -> u64,
@@ -288,14 +257,13 @@ impl<T> SegmentedTable<T> {
             let is_deep = depth > depth_max;
             let may_split = len >= SEGMENT_KEYS_SPLIT && depth < SEGMENT_DEPTH_MAX;
             if is_deep || !may_split {
-                // It doubles: up to a segment's size, and beyond it as the way out of a flood. The old places
-                // are there until all entries have moved.
+                // It doubles: up to a segment's size, and beyond it as the way out of a flood. The
+                // old places are there until all entries have moved.
                 if allowed != UNLIMITED && buckets >= SEGMENT_BUCKETS {
                     return Err(TableFull);
                 }
                 self.check(Self::bytes_of(2 * buckets), allowed)?;
-                self.growths += 1;
-                self.double(hash, hasher);
+                self.grow(hash, 1, hasher);
                 return Ok(if is_deep {
                     HashFlood::Flood
                 } else {
@@ -304,12 +272,11 @@ impl<T> SegmentedTable<T> {
             }
             // Two segments, where one of them may be the spare one.
             self.check(self.bytes_to_split(), allowed)?;
-            self.growths += 1;
             self.split(hash, hasher);
         }
     }
 
-    /// Whether `more` bytes may be held beside those there are.
+    /// Checks that `more` bytes may be held besides the present ones.
     fn check(&self, more: usize, allowed: usize) -> Result<(), TableFull> {
         match self.bytes().checked_add(more) {
             Some(bytes) if bytes <= allowed => Ok(()),
@@ -317,19 +284,20 @@ impl<T> SegmentedTable<T> {
         }
     }
 
-    /// Bytes that splitting takes: two segments, one of which may be the spare one, and lists that may have to
-    /// double.
+    /// Bytes that splitting takes: two segments, one of which may be the spare one, and lists that
+    /// may have to double.
     fn bytes_to_split(&self) -> usize {
         let lists = 2 * size_of::<u32>() * self.directory.capacity()
             + 2 * size_of::<Segment<T>>() * self.segments.capacity();
         2 * Self::segment_bytes() + lists
     }
 
-    /// Twice the places for the segment of `hash`.
-    fn double(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) {
+    /// Makes places for `more` entries in the segment of `hash`.
+    fn grow(&mut self, hash: u64, more: usize, hasher: &impl Fn(&T) -> u64) {
+        self.growths += 1;
         let segment = self.segment_mut(hash);
         let before = segment.table.allocation_size();
-        segment.table.reserve(1, hasher);
+        segment.table.reserve(more, hasher);
         let after = segment.table.allocation_size();
         self.table_bytes = self.table_bytes - before + after;
     }
@@ -339,9 +307,15 @@ impl<T> SegmentedTable<T> {
         self.segments_most.ilog2() + DEPTH_SLACK
     }
 
-    /// Makes more places where there were too few. Gives whether that should have been needed.
+    /// Makes more places around an entry that stepped over too many others. Returns `false` if
+    /// there were enough places.
     #[cold]
-    fn thin_out(&mut self, hash: u64, hasher: impl Fn(&T) -> u64, allowed: usize) -> bool {
+    pub(super) fn thin_out(
+        &mut self,
+        hash: u64,
+        hasher: impl Fn(&T) -> u64,
+        allowed: usize,
+    ) -> bool {
         let depth_max = self.good_depth_max();
         let segment = self.segment_mut(hash);
         let len = segment.table.len();
@@ -351,23 +325,19 @@ impl<T> SegmentedTable<T> {
             return false;
         }
         if self.check(self.bytes_to_split(), allowed).is_err() {
-            return true; // There would have been a way.
+            return true; // There were too few places, and there is no memory for more.
         }
         if is_small {
-            let segment = self.segment_mut(hash);
-            let before = segment.table.allocation_size();
-            segment.table.reserve(SEGMENT_KEYS_MAX - len, hasher);
-            let after = segment.table.allocation_size();
-            self.table_bytes = self.table_bytes - before + after;
+            self.grow(hash, SEGMENT_KEYS_MAX - len, &hasher);
         } else {
             self.split(hash, &hasher);
         }
-        self.growths += 1;
         true
     }
 
     /// Splits the segment of `hash` by the next bit.
     fn split(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) {
+        self.growths += 1;
         let at = self.directory[self.place(hash)];
         let depth = self.segments[at as usize].depth + 1;
         if depth > self.depth {
@@ -395,13 +365,14 @@ impl<T> SegmentedTable<T> {
             } else {
                 &mut ones
             };
-            // In the order of the old table, which is that of the new one: memory is walked forwards.
+            // In the order of the old table, which is that of the new one: memory is walked
+            // forwards.
             side.insert(hash, entry, hasher);
         }
         self.spare = std::mem::replace(&mut self.segments[at as usize], zeros).table;
         self.segments.push(ones);
         self.segments_most = self.segments_most.max(self.segments.len());
-        // The places of the old segment are neighbours; the upper half of them shows the new one.
+        // The places of the old segment are neighbours; their upper half shows the new one.
         let span = 1 << (self.depth - depth);
         let first = (self.place(hash) / (2 * span)) * 2 * span;
         self.directory[first + span..first + 2 * span].fill(number);
@@ -418,7 +389,7 @@ impl<T> SegmentedTable<T> {
         table
     }
 
-    /// Bytes of a table of that many places: entries, and a control byte for each.
+    /// Bytes of a table with this many places: entries, and a control byte for each.
     pub(super) fn bytes_of(buckets: usize) -> usize {
         (buckets * size_of::<T>()).next_multiple_of(GROUP) + buckets + GROUP
     }
@@ -434,13 +405,13 @@ impl<T> SegmentedTable<T> {
         self.table_bytes + directory + self.segments.capacity() * size_of::<Segment<T>>()
     }
 
-    /// As it is kept.
+    /// The number that is kept of the bytes of all tables.
     #[cfg(test)]
     pub(super) fn table_bytes(&self) -> usize {
         self.table_bytes
     }
 
-    /// What `table_bytes` should be.
+    /// The measured bytes of all tables: what `table_bytes` should be.
     pub(super) fn measured(&self) -> usize {
         let segments = self
             .segments
@@ -449,7 +420,7 @@ impl<T> SegmentedTable<T> {
         segments.sum::<usize>() + self.spare.allocation_size()
     }
 
-    /// Moves the entries of the segment of `hash` into a table in which nothing was removed yet.
+    /// Moves the entries of the segment of `hash` into a table from which nothing was removed yet.
     #[cold]
     fn sweep(&mut self, hash: u64, hasher: &impl Fn(&T) -> u64) {
         let mut swept = Segment::new(self.empty_table(), 0);
@@ -461,16 +432,17 @@ impl<T> SegmentedTable<T> {
         self.spare = std::mem::replace(segment, swept).table;
     }
 
-    /// All entries, to be changed; their hashes may not.
+    /// All entries, mutably; their hashes must not change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.segments
             .iter_mut()
             .flat_map(|segment| segment.table.iter_mut())
     }
 
-    /// All entries, segment by segment, in each in the order of the hashes' low bits.
+    /// All entries, segment by segment, and in each in the order of the hashes' low bits.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        // After a large batch most segments are empty, and an iterator over one reads its first line of memory.
+        // After a large batch most segments are empty, and an iterator over a segment reads its
+        // first line of memory.
         let segments = self
             .segments
             .iter()
@@ -478,7 +450,8 @@ impl<T> SegmentedTable<T> {
         segments.flat_map(|segment| segment.table.iter())
     }
 
-    /// Puts every entry where its new hash says, which `hasher` makes.
+    /// Moves every entry to the place of its new hash, which `hasher` makes; `kept` is the hash of
+    /// a moved entry.
     #[cold]
     pub(super) fn rebuild(&mut self, hasher: impl Fn(&mut T) -> u64, kept: impl Fn(&T) -> u64) {
         let mut rebuilt = SegmentedTable::with_capacity(self.len().max(self.initial));
@@ -487,8 +460,8 @@ impl<T> SegmentedTable<T> {
         for mut segment in std::mem::take(&mut self.segments) {
             for mut entry in segment.table.drain() {
                 let hash = hasher(&mut entry);
-                // Should the new seed be as bad, the next insertion will tell.
-                let _ = rebuilt.insert(hash, entry, &kept, || UNLIMITED);
+                // Should the new seed be as bad, the next insertion reports it.
+                let _ = rebuilt.insert(hash, entry, &kept);
             }
         }
         rebuilt.growths += self.growths;
@@ -503,7 +476,7 @@ impl<T> SegmentedTable<T> {
             .sum()
     }
 
-    /// Forgets all entries and keeps the memory.
+    /// Removes all entries and keeps the memory.
     pub(super) fn clear(&mut self) {
         for segment in &mut self.segments {
             segment.table.clear();
@@ -515,7 +488,7 @@ impl<T> SegmentedTable<T> {
         self.segments.len()
     }
 
-    /// How often a segment was split or grew.
+    /// How often a segment was split or has grown.
     pub(super) fn growths(&self) -> u64 {
         self.growths
     }

@@ -1,21 +1,23 @@
-//! The other direction: entries are removed, and segments with them.
+//! Removing entries, and segments with them.
 //!
-//! Promise: a segment that became nearly empty is joined with the one it was split from, so that after a burst no more
-//! places remain than some sixteen an entry, and one segment; to remove and join takes the memory of one segment at most
-//! beside what is there. Must not know: why entries go.
+//! Promise: a segment that became nearly empty is joined with the one it was split from. So after a
+//! burst there remain at most some sixteen places an entry, and one segment. To remove and join
+//! takes the memory of one segment at most, besides the present one. Must not know: why entries are
+//! removed.
 
 use hashbrown::HashTable;
 
 use super::{SEGMENT_KEYS_MAX, Segment, SegmentedTable};
 use crate::limits::SEGMENT_BUCKETS;
 
-/// A segment with fewer entries than this looks for a neighbour to join, after an entry was removed.
+/// After a removal, a segment with fewer entries than this looks for a neighbour to join.
 const SEGMENT_KEYS_FEW: usize = SEGMENT_KEYS_MAX / 8;
 
-/// Entries of a joined segment, at most: far from where it would be split again.
+/// The most entries of a joined segment: far from where it would be split again.
 const SEGMENT_KEYS_JOINED: usize = SEGMENT_KEYS_MAX / 4;
 
-/// Entries of a segment that was joined after thinning, at most: half a segment has to come before it is split again.
+/// The most entries of a segment joined after thinning: half a segment has to come before it is
+/// split again.
 const SEGMENT_KEYS_THINNED: usize = SEGMENT_KEYS_MAX / 2;
 
 /// What [`SegmentedTable::alter`] found and did.
@@ -27,8 +29,8 @@ pub(in crate::table) enum Updated {
 }
 
 impl<T> SegmentedTable<T> {
-    /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it if
-    /// `change` says false.
+    /// Calls `change` with the entry that has this hash and for which `is_it` holds, and removes it
+    /// if `change` returns `false`.
     #[inline(always)]
     pub(in crate::table) fn update(
         &mut self,
@@ -51,7 +53,7 @@ impl<T> SegmentedTable<T> {
         Updated::Removed
     }
 
-    /// Joins the segment of `hash` with the one it was split from, as often as both hold little.
+    /// Joins the segment of `hash` with the one it was split from, as long as both hold little.
     #[cold]
     fn join(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) {
         loop {
@@ -86,20 +88,12 @@ impl<T> SegmentedTable<T> {
                     *number = other;
                 }
             }
-            while self.depth > 0
-                && self
-                    .segments
-                    .iter()
-                    .all(|segment| segment.depth < self.depth)
-            {
-                self.directory = self.directory.iter().copied().step_by(2).collect();
-                self.depth -= 1;
-            }
+            self.shrink_directory();
         }
     }
 
-    /// Removes the entries for which `keep` says false, and then the segments that are not needed, if most are
-    /// not.
+    /// Removes the entries for which `keep` returns `false`, and then the segments that are not
+    /// needed, if most are not.
     pub(in crate::table) fn retain(
         &mut self,
         hasher: impl Fn(&T) -> u64,
@@ -113,12 +107,12 @@ impl<T> SegmentedTable<T> {
         }
     }
 
-    /// Whether entries take less than a sixteenth of the places of several segments.
+    /// Returns `true` if entries take less than a sixteenth of the places of several segments.
     fn is_sparse(&self) -> bool {
         self.segments.len() > 1 && self.len() * 16 < self.segments.len() * SEGMENT_BUCKETS
     }
 
-    /// Forgets all entries, and gives memory back if there was much more than they needed.
+    /// Removes all entries, and gives memory back if there was much more than they needed.
     pub(in crate::table) fn recycle(&mut self) {
         if self.is_sparse() {
             let growths = self.growths;
@@ -128,10 +122,11 @@ impl<T> SegmentedTable<T> {
         self.clear();
     }
 
-    /// Removes the entries for which `keep` says false, in every segment, and joins segments that hold half of what they
-    /// could together. The places of removed entries are free afterwards, which `retain` does not promise.
+    /// Removes the entries for which `keep` returns `false`, and joins segments that together hold
+    /// at most half of what one could. The places of removed entries are free afterwards, which
+    /// `retain` does not promise.
     ///
-    /// It needs the memory of one segment beside what there is, and gives that back.
+    /// It needs the memory of one more segment, and gives that back.
     #[cold]
     pub(in crate::table) fn thin(
         &mut self,
@@ -157,14 +152,14 @@ impl<T> SegmentedTable<T> {
         self.table_bytes = self.measured();
     }
 
-    /// About one of `every` entries, some of each segment.
+    /// About one of `every` entries, a share of each segment.
     pub(in crate::table) fn sample(&self, every: usize) -> impl Iterator<Item = &T> {
         let share = move |segment: &Segment<T>| segment.table.len().div_ceil(every);
         let segments = self.segments.iter();
         segments.flat_map(move |segment| segment.table.iter().take(share(segment)))
     }
 
-    /// Joins all segments that hold little together, from the deepest upwards.
+    /// Joins all pairs of segments that together hold little, from the deepest upwards.
     fn join_all(&mut self, hasher: impl Fn(&T) -> u64) {
         for depth in (1..=self.depth).rev() {
             let span = 1usize << (self.depth - depth);
@@ -184,7 +179,7 @@ impl<T> SegmentedTable<T> {
                 self.directory[first..first + 2 * span].fill(at);
             }
         }
-        // The numbers that are not shown any more go, and the others move up.
+        // The numbers that are not shown any more are dropped, and the others move up.
         let mut numbers = vec![u32::MAX; self.segments.len()];
         for &number in &self.directory {
             numbers[number as usize] = 0;
@@ -198,12 +193,12 @@ impl<T> SegmentedTable<T> {
         for number in &mut self.directory {
             *number = numbers[*number as usize];
         }
-        while self.depth > 0
-            && self
-                .segments
-                .iter()
-                .all(|segment| segment.depth < self.depth)
-        {
+        self.shrink_directory();
+    }
+
+    /// Halves the directory as long as no segment needs all of its bits.
+    fn shrink_directory(&mut self) {
+        while self.depth > 0 && self.segments.iter().all(|it| it.depth < self.depth) {
             self.directory = self.directory.iter().copied().step_by(2).collect();
             self.depth -= 1;
         }

@@ -1,4 +1,4 @@
-//! The segmented table with a `BTreeMap`, and its memory.
+//! The segmented table against all numbers inserted, and under floods.
 
 use super::*;
 
@@ -13,8 +13,8 @@ fn filled(numbers: u64, hash: impl Fn(u64) -> u64) -> (SegmentedTable<u64>, u64)
     let mut segments = SegmentedTable::with_capacity(100);
     let mut floods = 0;
     for number in 0..numbers {
-        let flood = segments.insert(hash(number), number, |number| hash(*number), || UNLIMITED);
-        floods += u64::from(flood == Ok(HashFlood::Flood));
+        let flood = segments.insert(hash(number), number, |number| hash(*number));
+        floods += u64::from(flood == HashFlood::Flood);
     }
     (segments, floods)
 }
@@ -65,12 +65,12 @@ fn prefetching_looks_where_the_entry_is() {
         let hint = segment.control - ((hash as usize & segment.mask) + 1) * size_of::<u64>();
         near += usize::from(hint.abs_diff(std::ptr::from_ref(entry).addr()) < 16 * 8);
     }
-    // Most entries lie in the first group that is looked at. With another layout it would be none.
+    // Most entries are in the first group that is looked at. With another layout none would be.
     assert!(near > 15_000, "{near} of 20000");
 }
 
 #[test]
-fn every_way_of_colliding_is_told_and_nothing_is_lost() {
+fn every_way_of_colliding_is_reported_and_nothing_is_lost() {
     let same = |_: u64| 42;
     let same_place = |number: u64| mix(number) & !0x1fff;
     let same_segment = |number: u64| mix(number) & !(0xff_ffff << 33);
