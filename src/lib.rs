@@ -222,7 +222,9 @@ pub mod internals {
     pub use crate::source::codec::decode::decoded;
     pub use crate::source::file::glob::name_fits;
     pub use crate::source::net::connection_set::{ConnectionSet, Event, Filled, Long};
-    pub use crate::split::{CHUNK_BYTES_MAX, ENDS_LEN, Found, Kernel, Splitter, Tallied, scalar};
+    pub use crate::split::{
+        CHUNK_BYTES_MAX, ChunkCounts, ENDS_LEN, Kernel, Splitter, Tallied, scalar,
+    };
     pub use crate::stream::ops::filter_map::FilterMap;
     pub use crate::table::KeyTable;
     pub use crate::table::frozen::FrozenTable;

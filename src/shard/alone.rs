@@ -1,6 +1,7 @@
 //! One pipeline without an engine, for benches and tests: blocks in, a table out.
 //!
-//! Promise: what a shard does with a block and at a mark, no more. Must not know: threads, sources.
+//! Promise: what a shard does with a block and at a barrier, no more. Must not know: threads,
+//! `source`.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::split::{Kernel, Rule, Tallied};
 use crate::table::KeyTable;
 use crate::table::keys::Seed;
 
-/// See the module.
+/// One pipeline without an engine.
 pub struct SoloPipeline<V> {
     stage: Box<dyn Stage>,
     table: KeyTable<V>,
@@ -22,7 +23,7 @@ pub struct SoloPipeline<V> {
 debug_fields!([V] SoloPipeline<V>, "SoloPipeline");
 
 impl SoloPipeline<u64> {
-    /// What `count_by_value` makes of lines and words.
+    /// Counts what `count_by_value` counts of lines and words.
     pub fn counting(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
         SoloPipeline {
             stage: Box::new(CountStage::new(rule, kernel, seed)),
@@ -32,7 +33,7 @@ impl SoloPipeline<u64> {
 }
 
 impl<V: Copy + Send + 'static> SoloPipeline<V> {
-    /// What `map` and `reduce_by_key` make of `records`.
+    /// Reduces `records` as `map` and `reduce_by_key` do.
     pub fn keyed<R, M, F>(records: R, map: M, reduce: F, kernel: Kernel, seed: Seed) -> Self
     where
         R: Records,
@@ -52,7 +53,7 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
         }
     }
 
-    /// What `map_key` and `reduce_by_key` make of `records`.
+    /// Reduces `records` as `map_key` and `reduce_by_key` do.
     pub fn computed<R, M, F>(records: R, map: M, reduce: F, kernel: Kernel, seed: Seed) -> Self
     where
         R: Records,
@@ -74,7 +75,7 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
         }
     }
 
-    /// Takes one block in, which ends with a record.
+    /// Adds one block, which ends with a record end.
     pub fn block(&mut self, block: &Block) -> Tallied {
         self.stage.block(block, &mut self.table)
     }
@@ -85,7 +86,7 @@ impl<V: Copy + Send + 'static> SoloPipeline<V> {
         &self.table
     }
 
-    /// Forgets the epoch that was cut.
+    /// Clears the epoch that was cut.
     pub fn clear(&mut self) {
         self.table.clear();
     }

@@ -1,8 +1,9 @@
-//! Pipelines whose values become something else: a key and a value of each record, the values of a key combined.
+//! Pipelines that combine values of one type into another: a key and a value of each record, the
+//! values of a key combined.
 //!
-//! Promise: of each key `create(value)` of its first record, then `fold(combined, value)` for each further one,
-//! in the order in which the shard got them; one look-up and no allocation a record. Must not know: where
-//! blocks come from, when an epoch ends, what the functions do.
+//! Promise: for each key, `create(value)` of its first record, then `fold(combined, value)` for
+//! each further one, in the order in which the shard got them. One look-up and no allocation a
+//! record. Must not know: where blocks come from, when an epoch ends, what the functions do.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::ring::arena::Block;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Splitter, Tallied};
 
-/// See the module.
+/// A pipeline that combines the values of a key.
 pub(crate) struct CombineStage<R, M, C, F> {
     records: R,
     map: Arc<M>,
@@ -22,7 +23,7 @@ pub(crate) struct CombineStage<R, M, C, F> {
 }
 
 impl<R: Records, M, C, F> CombineStage<R, M, C, F> {
-    /// `map` gives a record's key and value.
+    /// `map` returns a record's key and value.
     pub(crate) fn new(
         records: R,
         map: Arc<M>,
@@ -62,6 +63,6 @@ where
         })
     }
 
-    /// Everything is in the table at once.
+    /// Everything goes to the table at once.
     fn flush(&mut self, _into: &mut dyn PartialAggregate) {}
 }

@@ -1,48 +1,49 @@
-//! The pipeline everything is measured by: tokens, counted as they are.
+//! The pipeline that all others are measured by: tokens, counted as they are.
 //!
-//! Promise: the same table as one `KeyTable::add` a token gives.
-//! Must not know: where blocks come from, when an epoch ends.
+//! Promise: the same table as from one `KeyTable::add` a token. Must not know: where blocks come
+//! from, when an epoch ends.
 //!
-//! The naive version looks each token up as it is split. Here a chunk goes through in phases, each a
-//! short loop without a data-dependent branch, so that the processor overlaps many tokens:
+//! The naive version looks each token up as it is split. Here a chunk goes through in phases, each
+//! a short loop without a data-dependent branch, so that the processor overlaps many tokens:
 //!
 //! 1. `split` finds the delimiters (vectors).
-//! 2. `pack` sorts the tokens: hot words get the number of their counter, other words of 1 to 8 bytes go
-//!    on one list, longer ones on another (vectors).
-//! 3. `HotWords` counts the hot ones, and asks the table for the others, many at a time, so that their
-//!    cache misses overlap.
+//! 2. `pack` sorts the tokens: hot words get the number of their counter, other words of 1 to 8
+//!    bytes go on one list, longer ones on another (vectors).
+//! 3. `HotWords` counts the hot ones, and looks the others up in the table, many at a time, so that
+//!    their cache misses overlap.
 //!
-//! Empty tokens are what is left over: no list, one addition a chunk. The `\n` of a `\r\n` looks like an
-//! empty token and is taken off that number. Chunks that contain a NUL go token by token: a key that ends
-//! in NUL is packed differently. So do the first few tokens of an epoch: a small batch then leaves the hot
-//! words, whose flush costs more than the batch, untouched.
+//! Empty tokens are the remainder: no list, one addition a chunk. The `\n` of a `\r\n` looks like
+//! an empty token and is subtracted. Chunks that contain a NUL go token by token: a key that ends
+//! in NUL is packed differently. So do the first few tokens of an epoch: a small batch then leaves
+//! the hot words untouched, whose flush costs more than the batch.
 
 use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::ring::arena::Block;
-use crate::shard::pack::{Lists, MEDIUM_LEN, Pack, Sorted, list, look_up, pack_for};
+use crate::shard::pack::{Lists, MEDIUM_LEN, PackFn, Sorted, list, look_up, pack_for};
 use crate::shard::stage::Stage;
-use crate::split::{Kernel, Rule, Run, Splitter, Tallied, Visit};
+use crate::split::{IndexedChunk, Kernel, Rule, Splitter, Tallied, Visit};
 use crate::table::hot::HotWords;
 use crate::table::keys::Seed;
 use crate::table::{KeyTable, add};
 
-/// See the module.
+/// Counts the tokens of blocks.
 pub(crate) struct CountStage {
     splitter: Splitter,
-    counter: Counter,
+    counter: TokenCounter,
 }
 
 impl CountStage {
-    /// A stage for the tokens of `rule`. Its tables are made with `seed`, which its filter shares.
+    /// A stage for the tokens of `rule`. Its tables are made with `seed`, and so are its hot words.
     pub(crate) fn new(rule: Rule, kernel: Kernel, seed: Seed) -> Self {
         CountStage {
             splitter: Splitter::new(rule, kernel),
-            counter: Counter::new(kernel, seed),
+            counter: TokenCounter::new(kernel, seed),
         }
     }
 
-    /// As `self`, but no token goes to the table past the kernel: for tests that compare kernels.
+    /// This stage, but without tokens that go to the table directly: for tests that compare
+    /// kernels.
     pub(crate) fn never_direct(mut self) -> Self {
         self.counter.direct_max = 0;
         self
@@ -51,7 +52,7 @@ impl CountStage {
 
 impl Stage for CountStage {
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
-        let mut chunks = Chunks {
+        let mut chunks = ChunkCounter {
             around: block.guarded(),
             keep_empty: keeps_empty(self.splitter.rule()),
             counter: &mut self.counter,
@@ -65,55 +66,55 @@ impl Stage for CountStage {
     }
 }
 
-/// Whether an empty token is one.
+/// Returns `true` if an empty token counts as one.
 pub(super) fn keeps_empty(rule: Rule) -> bool {
     rule != Rule::SplitWhitespace
 }
 
-/// One block's way into the table.
-struct Chunks<'s> {
+/// Counts one block, chunk by chunk.
+struct ChunkCounter<'s> {
     /// The block and the guard behind it.
     around: &'s [u8],
     keep_empty: bool,
-    counter: &'s mut Counter,
+    counter: &'s mut TokenCounter,
     table: &'s mut KeyTable<u64>,
 }
 
-impl<'b> Visit<'b> for Chunks<'_> {
-    fn run(&mut self, run: &Run<'b, '_>) -> usize {
+impl<'b> Visit<'b> for ChunkCounter<'_> {
+    fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize {
         self.counter
-            .count(run, self.around, self.keep_empty, self.table)
+            .count(chunk, self.around, self.keep_empty, self.table)
     }
 }
 
-/// What counts: the phases of the module, for whole chunks or for keys that somebody chose one by one.
-pub(super) struct Counter {
-    pack: Pack,
+/// Counts tokens in the phases of the module: whole chunks, or computed keys one by one.
+pub(super) struct TokenCounter {
+    pack: PackFn,
     hot: HotWords,
     lists: Lists,
-    /// Keys that were listed one by one and not yet counted.
+    /// Keys that were listed one by one and not counted yet.
     listed: Sorted,
     /// Tokens since the last flush that went to the table one by one.
     direct: usize,
-    /// How many may: `DIRECT_TOKENS_MAX`, or 0.
+    /// How many may do so: `DIRECT_TOKENS_MAX`, or 0.
     direct_max: usize,
 }
 
-/// Tokens of an epoch that go to the table one by one while nothing else came. The hot words are faster by some
-/// nanoseconds a token, but they have to be flushed, which costs some microseconds a batch: too much for a
-/// batch of ten tokens.
+/// Tokens of an epoch that go to the table one by one as long as no more came. The hot words are
+/// faster by some nanoseconds a token, but flushing them costs some microseconds a batch: too much
+/// for a batch of ten tokens.
 const DIRECT_TOKENS_MAX: usize = 256;
 
-/// Keys that are listed before they are counted. So many fit the first-level cache, packed.
+/// Keys that are listed before they are counted. This many fit the first-level cache, packed.
 const LISTED_MAX: usize = 1 << 10;
 
-// Keys that somebody chose may overlap, so the number of bytes in a chunk is no bound for them.
+// Computed keys may overlap, so the number of bytes in a chunk does not bound them.
 const _: () = assert!(LISTED_MAX <= MEDIUM_LEN);
 
-impl Counter {
-    /// `seed` is that of the tables it will count into.
+impl TokenCounter {
+    /// `seed` is that of the tables that it will count into.
     pub(super) fn new(kernel: Kernel, seed: Seed) -> Self {
-        Counter {
+        TokenCounter {
             pack: pack_for(kernel),
             hot: HotWords::new(seed),
             lists: Lists::new(),
@@ -123,7 +124,7 @@ impl Counter {
         }
     }
 
-    /// Whether so many tokens more may go to the table one by one.
+    /// Returns `true` if `tokens` more may go to the table one by one.
     #[inline]
     fn goes_direct(&mut self, tokens: usize) -> bool {
         let is_direct = self.direct + tokens <= self.direct_max && self.hot.is_flushed();
@@ -131,28 +132,29 @@ impl Counter {
         is_direct
     }
 
-    /// Counts the tokens of a chunk, and gives how many there were. `around` is its block with the guard.
+    /// Counts the tokens of a chunk, and returns how many there were. `around` is its block with
+    /// the guard.
     ///
-    /// No keys are listed.
+    /// No keys may be listed.
     #[inline]
     pub(super) fn count(
         &mut self,
-        run: &Run<'_, '_>,
+        chunk: &IndexedChunk<'_, '_>,
         around: &[u8],
         keep_empty: bool,
         table: &mut KeyTable<u64>,
     ) -> usize {
         debug_assert_eq!(self.listed, Sorted::default());
-        if run.has_nul || self.goes_direct(run.ends.len()) {
-            return run.each(keep_empty, |token| {
+        if chunk.has_nul || self.goes_direct(chunk.ends.len()) {
+            return chunk.each(keep_empty, |token| {
                 table.add_within(around, token, 1, add);
             });
         }
-        let slots = self.hot.slots(run.ends.len(), table);
-        let sorted = (self.pack)(run, around, slots, &mut self.lists);
+        let slots = self.hot.slots(chunk.ends.len(), table);
+        let sorted = (self.pack)(chunk, around, slots, &mut self.lists);
         self.count_sorted(sorted, around, table);
         let not_empty = sorted.short + sorted.long;
-        let empty = run.ends.len() - not_empty - run.pairs;
+        let empty = chunk.ends.len() - not_empty - chunk.pairs;
         if !keep_empty {
             return not_empty;
         }
@@ -162,8 +164,8 @@ impl Counter {
         not_empty + empty
     }
 
-    /// Counts the `len` bytes from `start` on: not none, and the last of them no NUL. They are in the
-    /// table once `count_listed` was called, with the same `around`.
+    /// Lists the `len` bytes from `start` on, at least one, whose last is not NUL. They are in the
+    /// table once `count_listed` was called with the same `around`.
     #[inline(always)]
     pub(super) fn list(
         &mut self,
@@ -178,7 +180,7 @@ impl Counter {
         }
     }
 
-    /// Counts what is listed.
+    /// Counts the listed keys.
     #[inline(never)]
     pub(super) fn count_listed(&mut self, around: &[u8], table: &mut KeyTable<u64>) {
         let mut sorted = std::mem::take(&mut self.listed);
@@ -187,7 +189,7 @@ impl Counter {
         self.count_sorted(sorted, around, table);
     }
 
-    /// Counts the misses and the long tokens that are on the lists.
+    /// Counts the listed misses and long tokens.
     fn count_sorted(&mut self, sorted: Sorted, around: &[u8], table: &mut KeyTable<u64>) {
         let misses = &self.lists.misses[..sorted.misses];
         self.hot.count_misses(misses, table);
@@ -198,7 +200,8 @@ impl Counter {
             let bytes = around[start..start + 16]
                 .try_into()
                 .expect("16 bytes: the guard is longer");
-            // As in `pack`: written to both, one of them grows. The long list shrinks into itself.
+            // As in `pack`: written to both, and one of them grows. The long list is compacted in
+            // place.
             let mask = u128::MAX >> (8 * 16usize.saturating_sub(len));
             self.lists.medium[medium_count] = u128::from_le_bytes(bytes) & mask;
             self.lists.long[long_count] = place;
@@ -210,8 +213,8 @@ impl Counter {
         table.count_each_long(around, &self.lists.long[..long_count]);
     }
 
-    /// Puts everything that was counted into `table`. What is listed and was not counted is forgotten: its
-    /// block is gone.
+    /// Moves everything that was counted into `table`. Listed keys that were not counted are
+    /// dropped: their block is gone.
     pub(super) fn flush(&mut self, table: &mut KeyTable<u64>) {
         self.listed = Sorted::default();
         self.direct = 0;

@@ -1,12 +1,13 @@
 //! One shard: counts blocks into its own tables and hands them over at a barrier.
 //!
-//! Promise: shards share nothing; what a shard counted before a barrier is in the tables it hands over for
-//! that barrier, and nothing else is. Must not know: sockets, sinks, wall time, other shards.
+//! Promise: shards share nothing. The tables that a shard hands over for a barrier hold what it
+//! counted before that barrier, and nothing else. Must not know: `source`, `sink`, `time`, other
+//! shards.
 //!
-//! `ShardCore` is the shard without a thread: tests step it, the reading side owns one to count with when
-//! every ring is full. `stage` is what a pipeline may do with a block, `count` counts tokens as
-//! they are, `keyed` reduces what closures made of records, `combine` makes something else of it; `worker` is the pinned thread,
-//! `alone` a pipeline without one.
+//! `ShardCore` is the shard without a thread: tests step it, and the reading side owns one to count
+//! with when every ring is full. `stage` is what a pipeline does with a block: `count` counts
+//! tokens as they are, `keyed` reduces what closures make of records, `combine` combines values
+//! into another type. `worker` is the pinned thread, `alone` a pipeline without one.
 
 pub(crate) mod alone;
 pub(crate) mod combine;
@@ -28,12 +29,12 @@ use crate::split::LineEnds;
 
 /// A shard's state.
 pub(crate) struct ShardCore {
-    /// One for each pipeline, with the number of the stream it reads.
+    /// The stage of each pipeline, with the number of the stream it reads.
     stages: Vec<(StreamId, Box<dyn Stage>)>,
     /// The tables being filled, one for each stage.
     tables: Tables,
     out: SealedOut,
-    /// Called when there is no room for a key: the run is to end then.
+    /// Called if there is no room for a key: then the run must end.
     when_full: Option<WhenFull>,
     line_ends: LineEnds,
 }
@@ -74,13 +75,14 @@ impl ShardCore {
                 continue;
             }
             let partial = node.partial.as_mut();
-            // A panic can only come from a function of the user's. The pipeline's table of this epoch is then
-            // incomplete: its batch is reported as failed and the table only ever cleared. Others go on.
+            // Only a user-supplied function can panic. The pipeline's table of this epoch is then
+            // incomplete: its batch is reported as failed, and the table is only ever cleared.
+            // Others go on.
             match guarded(|| stage.block(block, partial)) {
                 Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
                 Err(panic) => {
                     node.failure = Some(panic_message(panic.as_ref()));
-                    // What came in is told all the same.
+                    // Input is reported all the same.
                     node.tallied.records += self.line_ends.count_in(block.bytes());
                 }
             }
@@ -92,7 +94,7 @@ impl ShardCore {
         }
     }
 
-    /// Hands the tables over for `barrier`, if the spare ones are back.
+    /// Hands the tables over for `barrier`. Returns `false` if the spare ones are not back.
     pub(crate) fn try_seal(&mut self, barrier: Barrier) -> bool {
         if !self.out.has_spare() {
             return false;
@@ -111,7 +113,7 @@ impl ShardCore {
     }
 }
 
-/// The text a panic carries.
+/// The text of a panic.
 #[cold]
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {

@@ -1,6 +1,6 @@
 //! What a pipeline does with a block, and how a block becomes records.
 //!
-//! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one per block.
+//! Promise: the whole pipeline is one monomorphised loop; the only indirect call is one a block.
 //! Must not know: where blocks come from, when an epoch ends, what is done with records.
 
 use crate::epoch::hand_over::PartialAggregate;
@@ -9,43 +9,42 @@ use crate::split::{Rule, Splitter, Tallied};
 
 /// One pipeline in one shard.
 pub(crate) trait Stage: Send {
-    /// Counts `block` into the tables this pipeline made.
+    /// Counts `block` into the tables that this pipeline made.
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied;
 
-    /// Puts everything that was counted and not yet added into the tables: their epoch ends.
+    /// Moves everything that was counted and not added yet into the tables: their epoch ends.
     fn flush(&mut self, into: &mut dyn PartialAggregate);
 
-    /// Whether there was no room for a key in a table of its own.
+    /// Returns `true` if a key had no room in a table of the stage itself.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Leaves nothing of this epoch for the next one. A function of the user's panicked in `block` or
-    /// `flush`: the tables are only ever cleared, whatever they hold.
+    /// Drops everything of this epoch, after a user-supplied function panicked in `block` or
+    /// `flush`. The tables are only ever cleared, whatever they hold.
     fn abandon(&mut self, into: &mut dyn PartialAggregate) {
         self.flush(into);
     }
 }
 
-/// The record plane of a pipeline: how a block becomes records. Every operator in front of the first
-/// reduction is one implementation around another, and the compiler makes one loop of them.
+/// The record plane of a pipeline: how a block becomes records. Every operator in front of the
+/// first reduction is one implementation around another, and the compiler makes one loop of them.
 ///
 /// Records are slices of the block: nothing is copied and nothing allocated.
 pub trait Records: Clone + Send + Sync + 'static {
-    /// The finest rule at whose delimiters a stream may be cut without changing what `for_each` gives.
+    /// The finest rule at whose delimiters a stream may be cut without changing the records.
     fn rule(&self) -> Rule;
 
-    /// Calls `f` for every record of `block`, which ends with a record end, in order. `splitter` was
-    /// made for [`rule`](Self::rule).
+    /// Calls `f` for every record of `block`, which ends with a record end, in order. `splitter`
+    /// was made for [`rule`](Self::rule).
     ///
-    /// Returns what was split; `tokens` in it is the number of calls of `f`.
+    /// Returns what was split; its `tokens` is the number of calls of `f`.
     fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
     where
         F: FnMut(&'b [u8]);
 
-    /// The rule, if the records are its tokens and nothing else: such records may be taken by whole
-    /// chunks. `None` is always right.
-    #[doc(hidden)]
+    /// The rule, if the records are exactly its tokens: such records may be counted by whole
+    /// chunks. `None`, the default, is always right.
     fn plain(&self) -> Option<Rule> {
         None
     }
@@ -73,7 +72,7 @@ impl Records for Lines {
     }
 }
 
-/// The records that a rule makes of records: the words of lines, unless something else is said.
+/// The tokens of records under a rule: by default, the words of lines.
 ///
 /// Lines are split by vector code, whole blocks at once; other records one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The pinned thread of one shard: pop, count, give back; at a barrier, hand over.
 //!
-//! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a park,
-//! when none does. (In low-latency mode whoever hands over last publishes the batch, and that may be this
-//! thread.) Must not know: why it was started and what stops the engine.
+//! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a
+//! park, when none does. In low-latency mode, whoever hands over last publishes the batch, and that
+//! may be this thread. Must not know: why it was started, what stops the engine.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,11 +26,11 @@ pub(crate) enum WorkerTurn {
     Done,
 }
 
-/// A shard with its ring. Stepped by [`run`] on its own thread, or by a test.
+/// A shard with its ring, stepped by [`run`] on its own thread or by a test.
 pub(crate) struct Worker {
     shard: ShardCore,
     ring: BlockReader<Barrier>,
-    /// A barrier that was met while the spare tables were away.
+    /// A barrier that arrived while the spare tables were away.
     pending: Option<Barrier>,
 }
 
@@ -44,7 +44,7 @@ impl Worker {
         }
     }
 
-    /// Takes one parcel.
+    /// Handles one parcel.
     pub(crate) fn step(&mut self) -> WorkerTurn {
         let barrier = match self.pending.take() {
             Some(barrier) => barrier,
@@ -75,8 +75,8 @@ impl Worker {
     }
 }
 
-/// Steps `worker` until it is done or `abort` is set. `handed_over` is called after every swap: somebody
-/// has to look whether a batch is complete.
+/// Steps `worker` until it is done or `abort` is set. `handed_over` is called after every swap:
+/// somebody has to check whether a batch is complete.
 pub(crate) fn run(worker: &mut Worker, abort: &AtomicBool, handed_over: impl Fn()) {
     worker.ring.attach();
     let mut idle_turns = 0;
@@ -94,8 +94,8 @@ pub(crate) fn run(worker: &mut Worker, abort: &AtomicBool, handed_over: impl Fn(
                 spin_loop();
             }
             WorkerTurn::Waiting => {
-                // Whoever pushes a parcel or gives tables back unparks this thread; an `unpark` that
-                // comes between the step and the park makes the park return at once.
+                // Whoever pushes a parcel or returns tables unparks this thread. An `unpark`
+                // between the step and the park makes the park return at once.
                 thread::park();
             }
         }

@@ -1,7 +1,7 @@
 //! The index pass with AVX2.
 //!
-//! Promise: what `scalar` gives, reading no byte outside the chunk.
-//! Must not know: what to do on a CPU without AVX2; there `kernel` is `None`.
+//! Promise: the same index as `scalar`, reading no byte outside the chunk. Must not know: other
+//! CPUs. Without AVX2, `kernel` is `None`.
 //!
 //! # Why it is written like this
 //!
@@ -17,20 +17,20 @@
 //!    two costs a popcount each.
 //! 2. Whitespace is one shuffle and one comparison: space and 9..=13 have six different low
 //!    nibbles, so a table by low nibble holds the only byte that could be whitespace here. The
-//!    shuffle gives 0 for bytes of 0x80 and above and for unused nibbles, and no byte of these
+//!    shuffle returns 0 for bytes of 0x80 and above and for unused nibbles, and no byte of these
 //!    classes is 0 (NUL has the low nibble of the space).
 //! 3. NUL: keep the smallest byte seen per lane, look at it once per chunk.
 //! 4. Positions: eight bits of the mask choose a row of a 2 KiB table, which holds the numbers of
-//!    the set bits; widened and added to the base they are stored, all eight of them, and `count`
+//!    the set bits. Widened and added to the base they are stored, all eight of them, and `count`
 //!    advances by as many as were real. The next store overwrites the rest. The cost is the same
 //!    for every text, and no branch depends on the data.
 //! 5. The last, short step works on a copy padded with 1, which is neither NUL nor a line end nor
-//!    whitespace; it may be the separator, so the mask is cut to the valid bits.
+//!    whitespace. It may be the separator, so the mask is cut to the valid bits.
 //!
-//! Tried and dropped: finding bits one by one (`tzcnt`, clear lowest). On English-like text it
-//! took 0.25 ns a byte against 0.096, since the loop ends after a number of rounds that nobody
-//! can predict. On lines of 70 bytes it is the faster one, 0.060 against 0.092, but that is not
-//! where the time goes, and one path is easier to trust than two.
+//! Tried and dropped: finding bits one by one (`tzcnt`, clear lowest). On English-like text it took
+//! 0.25 ns a byte against 0.096, because nobody can predict after how many rounds the loop ends. On
+//! lines of 70 bytes it is the faster one, 0.060 against 0.092, but that is not where the time
+//! goes, and one path is easier to trust than two.
 //!
 //! # Unsafe
 //!
@@ -44,7 +44,7 @@
 use std::arch::x86_64::*;
 
 use super::portable::BITS;
-use super::{Found, Kernel, LineEnds, Rule, kind};
+use super::{ChunkCounts, Kernel, LineEnds, Rule, kind};
 
 /// The kernel, if this CPU can run it.
 pub(super) fn kernel() -> Option<Kernel> {
@@ -56,8 +56,8 @@ pub(super) fn kernel() -> Option<Kernel> {
     })
 }
 
-/// Leaves this module only through `kernel`, and is called only by `Kernel::index`.
-fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
+/// Reachable only through `kernel`, and called only by `Kernel::index`.
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> ChunkCounts {
     // SAFETY: `kernel`, the only way to this function, saw that the CPU has both features which
     // `scan` enables; its caller `Kernel::index` asserted the lengths which `scan` asks for.
     unsafe {
@@ -80,8 +80,8 @@ unsafe fn scan<const KIND: u8>(
     line_ends: [u8; 2],
     chunk: &[u8],
     ends: &mut [u16],
-) -> Found {
-    let mut found = Found::default();
+) -> ChunkCounts {
+    let mut found = ChunkCounts::default();
     let mut lowest = _mm256_set1_epi8(1);
     let mut base = 0;
     let (groups, tail) = chunk.as_chunks::<64>();
@@ -165,7 +165,7 @@ fn classify<const KIND: u8>(
 /// `found.delimiters + 64 <= ends.len()`.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn write(masks: Masks, base: usize, ends: &mut [u16], found: &mut Found) {
+unsafe fn write(masks: Masks, base: usize, ends: &mut [u16], found: &mut ChunkCounts) {
     debug_assert!(found.delimiters <= base && found.delimiters + 64 <= ends.len());
     found.line_feeds += masks.line_feeds.count_ones() as usize;
     found.carriage_returns += masks.carriage_returns.count_ones() as usize;

@@ -1,7 +1,7 @@
 //! The index pass with AVX-512 (BW and VBMI2).
 //!
-//! Promise: what `scalar` gives, reading no byte outside the chunk.
-//! Must not know: what to do on a CPU without these instructions; there `kernel` is `None`.
+//! Promise: the same index as `scalar`, reading no byte outside the chunk. Must not know: other
+//! CPUs. Without these instructions, `kernel` is `None`.
 //!
 //! # Why it is written like this
 //!
@@ -12,22 +12,19 @@
 //!         count += 1
 //! ```
 //!
-//! 1. 64 bytes a step; a comparison gives one bit a byte. The masks of `\n` and `\r` are needed
+//! 1. 64 bytes a step; a comparison returns one bit a byte. The masks of `\n` and `\r` are needed
 //!    for the delimiters anyway, so counting the two costs a popcount each.
-//! 2. Whitespace is one shuffle and one comparison: space and 9..=13 have six different low
-//!    nibbles, so a table by low nibble holds the only byte that could be whitespace here. The
-//!    shuffle gives 0 for bytes of 0x80 and above and for unused nibbles, and no byte of these
-//!    classes is 0 (NUL has the low nibble of the space).
+//! 2. Whitespace is one shuffle and one comparison, as in `avx2`.
 //! 3. NUL: keep the smallest byte seen per lane, look at it once per chunk.
 //! 4. Positions: compress the vector 0, 1, 2 … 63 by the mask, widen to `u16`, add the base, store.
 //!    32 lanes are stored no matter how many count, and the next store overwrites the rest. Only
-//!    more than 32 delimiters in 64 bytes need the upper half, and text that has them tends to have
+//!    more than 32 delimiters in 64 bytes need the upper half. Text that has them tends to have
 //!    them everywhere, so the branch is predicted.
-//! 5. Compress into a register, then a plain store. The form that compresses into memory
-//!    takes 52 ns where this takes 1.4 (Zen 4).
-//! 6. Every load is masked, also the whole ones: the mask costs nothing beside the rest, and the
+//! 5. Compress into a register, then a plain store. Compressing into memory takes 52 ns where this
+//!    takes 1.4 (Zen 4).
+//! 6. Every load is masked, even the whole ones: the mask costs nothing beside the rest, and the
 //!    last, short step needs no code of its own. Lanes outside the chunk are not read; they hold 1,
-//!    which is neither NUL nor a line end nor whitespace. It may be the separator, so that one
+//!    which is neither NUL nor a line end nor whitespace. It may be the separator, so that
 //!    comparison is masked as well.
 //!
 //! Tried and dropped: nothing yet. It takes 0.044 ns a byte of English-like text (Zen 4) against
@@ -44,7 +41,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Found, Kernel, LineEnds, Rule, kind};
+use super::{ChunkCounts, Kernel, LineEnds, Rule, kind};
 
 /// The kernel, if this CPU can run it.
 pub(super) fn kernel() -> Option<Kernel> {
@@ -60,8 +57,8 @@ pub(super) fn kernel() -> Option<Kernel> {
     })
 }
 
-/// Leaves this module only through `kernel`, and is called only by `Kernel::index`.
-fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
+/// Reachable only through `kernel`, and called only by `Kernel::index`.
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> ChunkCounts {
     // SAFETY: `kernel`, the only way to this function, saw that the CPU has all features which
     // `scan` enables; its caller `Kernel::index` asserted the lengths which `scan` asks for.
     unsafe {
@@ -95,7 +92,7 @@ unsafe fn scan<const KIND: u8>(
     line_ends: [u8; 2],
     chunk: &[u8],
     ends: &mut [u16],
-) -> Found {
+) -> ChunkCounts {
     let separator = _mm512_set1_epi8(separator as i8);
     let line_feed = _mm512_set1_epi8(line_ends[0] as i8);
     let carriage_return = _mm512_set1_epi8(line_ends[1] as i8);
@@ -106,7 +103,7 @@ unsafe fn scan<const KIND: u8>(
     let lanes = unsafe { _mm512_loadu_epi8(LANES.as_ptr().cast()) };
     let filler = _mm512_set1_epi8(1);
 
-    let mut found = Found::default();
+    let mut found = ChunkCounts::default();
     let mut lowest = filler;
     let mut base = _mm512_setzero_si512();
     let mut offset = 0;

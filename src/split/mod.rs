@@ -1,13 +1,13 @@
 //! Splits a block of bytes into records and tokens.
 //!
-//! Promise: for every rule, every block and every chunk size, all kernels give exactly what
-//! `scalar` gives, and no kernel reads a byte outside the slice it was handed.
-//! Must not know: where the bytes came from, who owns them, what is done with a token.
+//! Promise: for every rule, every block and every chunk size, all kernels return exactly what
+//! `scalar` returns, and no kernel reads a byte outside the slice it was handed. Must not know:
+//! where the bytes came from, who owns them, what is done with a token.
 //!
 //! A byte of a block is either part of a token or a *delimiter*. A delimiter ends exactly one
 //! token, except for the `\n` of a `\r\n`, which belongs to the `\r` before it and ends nothing.
-//! From that follows what makes the rest simple: a block may be cut behind any delimiter, not
-//! only behind a line end, and the pieces can be split one after the other.
+//! The rest follows: a block may be cut behind any delimiter, not only behind a line end, and the
+//! pieces can be split one after the other.
 //!
 //! ```text
 //!   block   t o   b e \n n o t \r\n o r \n        rule: Split(b' ')
@@ -15,14 +15,14 @@
 //!   tokens  "to" "be"   "not"       "or"          previous position + 1 .. position
 //! ```
 //!
-//! Two phases instead of one search per token: an index pass finds all delimiters of a chunk with
-//! whole vectors, then a loop without searching cuts the tokens. Searching per token costs about
-//! twenty cycles a word; the index costs about one, and leaves counts behind that let a chunk
-//! without `\r` skip all thought about `\r\n`.
+//! There are two phases instead of one search per token: an index pass finds all delimiters of a
+//! chunk with whole vectors, then a loop without searching cuts the tokens. Searching per token
+//! costs about twenty cycles a word. The index costs about one, and its counts let a chunk without
+//! `\r` skip all handling of `\r\n`.
 //!
 //! Reading order: `scalar` is the definition, `portable` runs everywhere, `avx2` and `avx512` are
-//! faster spellings. This file holds the rules, the choice of kernel and the cutting; `record` splits what
-//! is not a block.
+//! faster versions. This file holds the rules, the choice of kernel and the cutting; `record`
+//! splits single records.
 
 pub mod scalar;
 
@@ -51,7 +51,7 @@ use std::sync::OnceLock;
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// Positions that [`Kernel::index`] needs room for: one for each byte of the largest chunk and one
-/// vector more, so that a kernel may store whole vectors without asking how many lanes count.
+/// vector more, so that a kernel may store whole vectors however many lanes count.
 pub const ENDS_LEN: usize = CHUNK_BYTES_MAX + 64;
 
 const _: () = {
@@ -83,19 +83,20 @@ const _: () = {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LineEnds {
-    /// `\n`, `\r` and `\r\n` each end a record: Python's universal newlines, and what Spark's sockets and
-    /// files do.
+    /// `\n`, `\r` and `\r\n` each end a record: Python's universal newlines, and what Spark's
+    /// sockets and files do.
     #[default]
     Universal,
-    /// `\n` and `\r\n` end a record, as in `sort`, `grep`, `awk` and log shippers; a `\r` elsewhere is a byte
-    /// like any other. With [`Rule::Split`]`(b'\r')` every `\r` separates, also one before a `\n`.
+    /// `\n` and `\r\n` end a record, as in `sort`, `grep`, `awk` and log shippers; a `\r` elsewhere
+    /// is an ordinary byte. With [`Rule::Split`]`(b'\r')` every `\r` separates, even one before a
+    /// `\n`.
     Lf,
-    /// NUL ends a record, as in `find -print0` and `sort -z`; `\n` and `\r` are bytes like any other.
+    /// NUL ends a record, as in `find -print0` and `sort -z`; `\n` and `\r` are ordinary bytes.
     Nul,
 }
 
 impl LineEnds {
-    /// Whether a record that holds `byte` may end there.
+    /// Returns `true` if a record that holds `byte` may end there.
     #[inline]
     pub(crate) fn is_end(self, byte: u8) -> bool {
         match self {
@@ -105,7 +106,7 @@ impl LineEnds {
         }
     }
 
-    /// Where the first byte that ends a record is.
+    /// The position of the first byte that ends a record.
     #[inline]
     pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
         match self {
@@ -115,7 +116,7 @@ impl LineEnds {
         }
     }
 
-    /// Where the last byte that ends a record is.
+    /// The position of the last byte that ends a record.
     #[inline]
     pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
         match self {
@@ -125,7 +126,7 @@ impl LineEnds {
         }
     }
 
-    /// The byte to put behind a record that has no end.
+    /// The byte to append to a record that has no end.
     pub(crate) fn terminator(self) -> u8 {
         match self {
             LineEnds::Universal | LineEnds::Lf => b'\n',
@@ -133,7 +134,7 @@ impl LineEnds {
         }
     }
 
-    /// Whether `byte` ends a record together with a `\n` that comes next, if one does.
+    /// Returns `true` if `byte` ends a record together with a `\n` behind it, if there is one.
     #[inline]
     pub(crate) fn may_pair(self, byte: u8) -> bool {
         self == LineEnds::Universal && byte == b'\r'
@@ -147,7 +148,7 @@ impl LineEnds {
         }
     }
 
-    /// How many records end in `block`, for whoever cannot split it.
+    /// How many records end in `block`, for callers that cannot split it.
     #[cold]
     pub(crate) fn count_in(self, block: &[u8]) -> u64 {
         let count = match self {
@@ -180,7 +181,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Whether `byte` ends a token within a record.
+    /// Returns `true` if `byte` ends a token within a record.
     #[inline]
     pub fn separates_at(self, byte: u8) -> bool {
         match self {
@@ -191,7 +192,7 @@ impl Rule {
     }
 }
 
-/// Where a stream may be cut so that the tokens stay the same: behind what ends a token.
+/// Where a stream may be cut without changing its tokens: behind what ends a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Delimiters {
     pub(crate) rule: Rule,
@@ -199,15 +200,15 @@ pub(crate) struct Delimiters {
 }
 
 impl Delimiters {
-    /// Whether `byte` is no part of any token, whatever is behind it. A block may be cut behind such a
-    /// byte; if it is cut inside a `\r\n` that ends a record, whoever cuts removes the `\n`.
+    /// Returns `true` if `byte` is part of no token, whatever follows it. A block may be cut behind
+    /// such a byte. If it is cut inside a `\r\n` that ends a record, whoever cuts removes the `\n`.
     #[inline]
     pub(crate) fn contain(self, byte: u8) -> bool {
         self.line_ends.is_end(byte) || self.rule.separates_at(byte)
     }
 
-    /// Where the first delimiter of `bytes` is. For long stretches without one, which is where `memchr`
-    /// is at its best.
+    /// The position of the first delimiter of `bytes`. For long stretches without one, where
+    /// `memchr` is at its best.
     pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
         match (self.rule, self.line_ends) {
             (Rule::Lines, ends) => ends.find(bytes),
@@ -219,8 +220,8 @@ impl Delimiters {
         }
     }
 
-    /// What ends a record that ends in these bytes and has no end of its own. A `\r` that is part of the
-    /// record, and separates nothing, must not become part of the end.
+    /// The end to append to a record that ends in these bytes and has no end. A `\r` that is part
+    /// of the record, and separates nothing, must not become part of the end.
     pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
         match self.line_ends {
             LineEnds::Lf if self.content_len(record, b"") < record.len() => b"\r\n",
@@ -229,9 +230,10 @@ impl Delimiters {
         }
     }
 
-    /// Bytes of `head` and `tail` that are the content of a record, or token, that ends behind them or goes on. A
-    /// `\r` at the end is not among them if a `\n` behind it would end the record together with it: the
-    /// next byte decides. At the end of a stream there is none, and the `\r` is content.
+    /// Bytes of `head` and `tail` that are the content of a record, or token, that ends behind them
+    /// or goes on. A `\r` at the end is not among them if a `\n` behind it would end the record
+    /// together with it: the next byte decides. At the end of a stream there is none, and the `\r`
+    /// is content.
     pub(crate) fn content_len(self, head: &[u8], tail: &[u8]) -> usize {
         let is_undecided = self.line_ends == LineEnds::Lf
             && tail.last().or(head.last()) == Some(&b'\r')
@@ -239,7 +241,7 @@ impl Delimiters {
         head.len() + tail.len() - usize::from(is_undecided)
     }
 
-    /// Where the last delimiter of `bytes` is.
+    /// The position of the last delimiter of `bytes`.
     pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
         match (self.rule, self.line_ends) {
             (Rule::Lines, ends) => ends.rfind(bytes),
@@ -254,7 +256,7 @@ impl Delimiters {
 
 /// What one index pass found in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Found {
+pub struct ChunkCounts {
     /// Delimiter bytes, which is how many positions were written. Both bytes of a `\r\n` count.
     pub delimiters: usize,
     /// How many bytes are `\n`.
@@ -273,7 +275,7 @@ pub struct Found {
 pub struct Kernel {
     name: &'static str,
     /// Takes the two bytes that are line ends: what it counts as `\n` and as `\r`.
-    index: fn(Rule, [u8; 2], &[u8], &mut [u16]) -> Found,
+    index: fn(Rule, [u8; 2], &[u8], &mut [u16]) -> ChunkCounts,
     line_ends: LineEnds,
 }
 
@@ -304,7 +306,7 @@ impl Kernel {
         Kernel::available().find(|kernel| kernel.name == name)
     }
 
-    /// The same kernel for records that end as `line_ends` says; without it, [`LineEnds::Universal`].
+    /// This kernel for records with these line ends; the default is [`LineEnds::Universal`].
     pub fn with_line_ends(self, line_ends: LineEnds) -> Kernel {
         Kernel { line_ends, ..self }
     }
@@ -319,15 +321,15 @@ impl Kernel {
         self.name
     }
 
-    /// Writes the position of every delimiter byte of `chunk` to the front of `ends`, ascending. With
-    /// [`LineEnds::Lf`] every `\r` is among them: whether it is one depends on the byte behind it.
-    /// What `ends` holds behind the first `delimiters` positions is unspecified.
+    /// Writes the position of every delimiter byte of `chunk` to the front of `ends`, ascending.
+    /// With [`LineEnds::Lf`] every `\r` is among them: whether it is one depends on the byte behind
+    /// it. What `ends` holds behind the first `delimiters` positions is unspecified.
     ///
     /// # Panics
     ///
     /// If `chunk` is longer than [`CHUNK_BYTES_MAX`] or `ends` shorter than [`ENDS_LEN`].
     #[inline]
-    pub fn index(self, rule: Rule, chunk: &[u8], ends: &mut [u16]) -> Found {
+    pub fn index(self, rule: Rule, chunk: &[u8], ends: &mut [u16]) -> ChunkCounts {
         // The vector kernels rely on these two lines for every load and store they make.
         assert!(
             chunk.len() <= CHUNK_BYTES_MAX,
@@ -337,7 +339,8 @@ impl Kernel {
         assert!(ends.len() >= ENDS_LEN, "room for {} positions", ends.len());
         let mut found = (self.index)(rule, self.line_ends.bytes(), chunk, ends);
         if self.line_ends == LineEnds::Nul {
-            // The same byte was looked for twice; and every NUL is a delimiter, so no token ends in one.
+            // The same byte was looked for twice; and every NUL is a delimiter, so no token ends in
+            // one.
             found.carriage_returns = 0;
             found.has_nul = false;
         }
@@ -368,7 +371,7 @@ pub struct Tallied {
 pub struct Splitter {
     rule: Rule,
     kernel: Kernel,
-    /// Always `ENDS_LEN` long; holds nothing of value between two chunks.
+    /// Always `ENDS_LEN` long; its content is meaningless between two chunks.
     ends: Box<[u16]>,
 }
 
@@ -382,7 +385,7 @@ impl Splitter {
         }
     }
 
-    /// What ends a token here.
+    /// The rule that ends tokens here.
     pub fn rule(&self) -> Rule {
         self.rule
     }
@@ -425,7 +428,8 @@ impl Splitter {
         for (chunk_index, chunk) in block.chunks(CHUNK_BYTES_MAX).enumerate() {
             let base = chunk_index * CHUNK_BYTES_MAX;
             let mut found = self.kernel.index(self.rule, chunk, &mut self.ends);
-            // The byte before the chunk may end the chunk's first token, or be the first half of `\r\n`.
+            // The byte before the chunk may end the chunk's first token, or be the first half of
+            // `\r\n`.
             let before = if base > 0 { block[base - 1] } else { b' ' };
             if drops_lone_returns && found.carriage_returns > 0 {
                 let ends = &mut self.ends[..found.delimiters];
@@ -437,7 +441,7 @@ impl Splitter {
             } else {
                 0
             };
-            let run = Run {
+            let indexed = IndexedChunk {
                 block,
                 start,
                 base,
@@ -449,9 +453,9 @@ impl Splitter {
                 LineEnds::Universal => found.line_feeds + found.carriage_returns - pairs,
                 LineEnds::Lf | LineEnds::Nul => found.line_feeds,
             } as u64;
-            tallied.tokens += visit.run(&run) as u64;
+            tallied.tokens += visit.chunk(&indexed) as u64;
             tallied.delimiter_bytes += found.delimiters as u64;
-            if let Some(&last) = run.ends.last() {
+            if let Some(&last) = indexed.ends.last() {
                 start = base + usize::from(last) + 1;
             }
         }
@@ -460,36 +464,37 @@ impl Splitter {
     }
 }
 
-/// Takes the tokens of a block.
+/// A consumer of the tokens of a block.
 pub trait Visit<'b> {
-    /// All tokens of a chunk. Gives how many counted.
-    fn run(&mut self, run: &Run<'b, '_>) -> usize;
+    /// Takes all tokens of a chunk. Returns how many counted.
+    fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize;
 }
 
-/// A chunk of a block, and where its tokens end. Made by [`Splitter::visit`] only, which is what the
-/// promises about positions rest on.
+/// A chunk of a block, and where its tokens end. Only [`Splitter::visit`] makes one; the promises
+/// about positions rest on that.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'b, 'e> {
+pub struct IndexedChunk<'b, 'e> {
     /// The whole block.
     pub(crate) block: &'b [u8],
-    /// Where the first token begins, in the block.
+    /// Where the first token begins in the block.
     pub(crate) start: usize,
-    /// Where the chunk begins, in the block.
+    /// Where the chunk begins in the block.
     pub(crate) base: usize,
-    /// Where the delimiters are, in the chunk, ascending. Each ends a token, but for the second half of
-    /// a `\r\n`.
+    /// The positions of the delimiters in the chunk, ascending. Each ends a token, except the
+    /// second half of a `\r\n`.
     pub(crate) ends: &'e [u16],
     /// How many of the delimiters are the second half of a `\r\n`.
     pub(crate) pairs: usize,
-    /// Whether a token that ends in the chunk may end in NUL: it, or the byte before it, is one.
+    /// Whether a token that ends in the chunk may end in NUL: a byte of it, or the byte before it,
+    /// is one.
     pub(crate) has_nul: bool,
 }
 
-impl<'b> Run<'b, '_> {
-    /// Calls `f` for each token, the empty ones only if `keep_empty`. Gives how many calls that were.
+impl<'b> IndexedChunk<'b, '_> {
+    /// Calls `f` for each token, for empty ones only if `keep_empty`. Returns the number of calls.
     ///
-    /// The slicing is checked. Unchecked, a consumer that only looks at the length and the first byte
-    /// of a token gains 7 %; one that counts it in a table spends most of its time elsewhere.
+    /// The slicing is checked. Unchecked, a consumer that only looks at the length and the first
+    /// byte of a token gains 7 %; one that counts it in a table spends most of its time elsewhere.
     #[inline(always)]
     pub fn each(&self, keep_empty: bool, f: impl FnMut(&'b [u8])) -> usize {
         // Two loops: a chunk without `\r` pays nothing for it.
@@ -524,7 +529,7 @@ impl<'b> Run<'b, '_> {
     }
 }
 
-/// Takes tokens one by one.
+/// A consumer that takes tokens one by one.
 struct Each<F> {
     f: F,
     keep_empty: bool,
@@ -532,17 +537,17 @@ struct Each<F> {
 
 impl<'b, F: FnMut(&'b [u8])> Visit<'b> for Each<F> {
     #[inline]
-    fn run(&mut self, run: &Run<'b, '_>) -> usize {
+    fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize {
         // The choice is made here and not in the loop.
         if self.keep_empty {
-            run.each(true, &mut self.f)
+            chunk.each(true, &mut self.f)
         } else {
-            run.each(false, &mut self.f)
+            chunk.each(false, &mut self.f)
         }
     }
 }
 
-/// How many `\r\n` there are in `bytes`.
+/// The number of `\r\n` in `bytes`.
 #[cold]
 fn count_pairs(bytes: &[u8]) -> usize {
     const STEP: usize = 128; // A sum of as many ones fits a byte, so that whole vectors add up.
@@ -557,15 +562,16 @@ fn count_pairs(bytes: &[u8]) -> usize {
     counts.map(usize::from).sum()
 }
 
-/// Keeps of `ends`, places in the chunk at `base`, those that are no `\r` without a `\n` behind it. Returns
-/// how many.
+/// Removes from `ends`, positions in the chunk at `base`, those of a `\r` without a `\n` behind it.
+/// Returns how many remain.
 #[cold]
 fn drop_lone_returns(block: &[u8], base: usize, ends: &mut [u16]) -> usize {
     let mut kept = 0;
     for index in 0..ends.len() {
         let at = base + usize::from(ends[index]);
         ends[kept] = ends[index];
-        // Without a branch: in most texts all are kept, in some none, and where they mix nobody can predict.
+        // Without a branch: in most texts all are kept, in some none, and where they mix nobody can
+        // predict.
         let is_lone = (block[at] == b'\r') & (block.get(at + 1) != Some(&b'\n'));
         kept += usize::from(!is_lone);
     }
@@ -582,9 +588,9 @@ fn assert_ends_with_delimiter(block: &[u8], rule: Rule, line_ends: LineEnds) {
     );
 }
 
-/// The rules as constants, so that a kernel decides once per chunk and its loop is compiled for
-/// one rule. Only the vector kernels need them: a function compiled for other CPU features than
-/// its caller takes constants more readily than closures.
+/// The rules as constants, so that a kernel decides once per chunk and its loop is compiled for one
+/// rule. Only the vector kernels need them: a function compiled for other CPU features than its
+/// caller takes constants more readily than closures.
 #[cfg(target_arch = "x86_64")]
 mod kind {
     pub(super) const SPLIT: u8 = 0;

@@ -1,37 +1,40 @@
-//! Splits one record: what a rule makes of bytes whose end is the end of the slice.
+//! Splits one record, whose end is the end of the slice.
 //!
-//! Promise: of a line what `scalar` makes of it inside a block. Must not know: blocks, kernels.
+//! Promise: the tokens that `scalar` finds in the line inside a block. Must not know: blocks,
+//! kernels.
 //!
-//! Records that operators made lie anywhere in a block, so there is no index to walk along: each part is
-//! searched for.
+//! Records that operators made are anywhere in a block, so there is no index to walk along: each
+//! part is searched for.
 //!
-//! One part of many is found without finding the others. The naive version is `parts(record).nth(number)`,
-//! which begins a search for each part in front. What was done:
+//! One part of many is found without finding the others. The naive version is
+//! `parts(record).nth(number)`, which begins a search for each part in front. What was done:
 //!
-//! 1. Eight bytes at once, as one number: a comparison leaves the top bit of each byte that is wanted, and a
-//!    product adds these bits up. The bytes of a record in front of its part are looked at once.
+//! 1. Eight bytes at once, as one number: a comparison leaves the top bit of each wanted byte, and
+//!    a product adds these bits up. The bytes of a record in front of its part are looked at once.
 //! 2. A word that ends the search is taken apart by clearing its lowest flags; no other word is.
-//! 3. Nothing behind the part is looked at, which is where the index of a whole block loses: a log line's
-//!    first field ends long before its line.
+//! 3. Nothing behind the part is looked at. That is where the index of a whole block loses: a log
+//!    line's first field ends long before its line.
 //!
-//! Dropped: `memchr_iter(…).nth(…)`, which is quick over long stretches, and starts anew at every hit.
+//! Dropped: `memchr_iter(…).nth(…)`, which is quick over long stretches, but starts anew at every
+//! hit.
 
 use super::Rule;
 
 impl Rule {
-    /// The parts of `record`: Python's `record.split(separator)` and `record.split()` for bytes, and for
-    /// [`Rule::Lines`] `record.splitlines()`, but that an empty record is one empty line. A `\n` or `\r` in
-    /// a record is a byte like any other under [`Rule::Split`].
+    /// The parts of `record`: Python's `record.split(separator)` and `record.split()` for bytes,
+    /// and for [`Rule::Lines`] `record.splitlines()`, except that an empty record is one empty
+    /// line. A `\n` or `\r` in a record is an ordinary byte under [`Rule::Split`].
     #[inline]
-    pub(crate) fn parts(self, record: &[u8]) -> Parts<'_> {
-        Parts {
+    pub(crate) fn parts(self, record: &[u8]) -> RecordParts<'_> {
+        RecordParts {
             rule: self,
             rest: Some(record),
         }
     }
 
-    /// The numbered part of `record`, the first one being 0: Python's `record.split(separator)[number]` and
-    /// `record.split()[number]`. `None` if there are fewer. What is behind the part is not looked at.
+    /// The numbered part of `record`, the first one being 0: Python's
+    /// `record.split(separator)[number]` and `record.split()[number]`. `None` if there are fewer.
+    /// What is behind the part is not looked at.
     ///
     /// ```
     /// use microtally::Rule;
@@ -49,14 +52,14 @@ impl Rule {
     }
 }
 
-/// See [`Rule::parts`].
-pub(crate) struct Parts<'b> {
+/// The parts of a record under a rule.
+pub(crate) struct RecordParts<'b> {
     rule: Rule,
     /// What follows the last separator; `None` behind the last part.
     rest: Option<&'b [u8]>,
 }
 
-impl<'b> Iterator for Parts<'b> {
+impl<'b> Iterator for RecordParts<'b> {
     type Item = &'b [u8];
 
     #[inline]
@@ -96,7 +99,7 @@ impl<'b> Iterator for Parts<'b> {
 #[inline]
 pub(crate) fn field(record: &[u8], number: usize, separator: u8) -> Option<&[u8]> {
     let pattern = ONES * u64::from(separator);
-    let mut separators = Marks::new(record, move |word| zeros(word ^ pattern));
+    let mut separators = Flags::new(record, move |word| zeros(word ^ pattern));
     let start = match number.checked_sub(1) {
         None => 0,
         Some(before) => separators.nth(before)? + 1,
@@ -109,10 +112,10 @@ pub(crate) fn field(record: &[u8], number: usize, separator: u8) -> Option<&[u8]
 /// `Rule::SplitWhitespace.parts(record).nth(number)`.
 #[inline]
 pub(crate) fn word(record: &[u8], number: usize) -> Option<&[u8]> {
-    // Where a part begins: no blank, and a blank or nothing before it. What is behind the record begins
-    // nothing, because `Marks` cuts it off.
+    // A part begins at a byte that is no blank, behind a blank or nothing. What is behind the
+    // record begins nothing, because `Flags` cuts it off.
     let mut before = 0;
-    let mut starts = Marks::new(record, move |word| {
+    let mut starts = Flags::new(record, move |word| {
         let inside = blanks(word) ^ TOPS;
         let starts = inside & !(inside << 8 | before);
         before = inside >> 56;
@@ -120,7 +123,7 @@ pub(crate) fn word(record: &[u8], number: usize) -> Option<&[u8]> {
     });
     let start = starts.nth(number)?;
     let rest = &record[start..];
-    let end = Marks::new(rest, blanks).nth(0).unwrap_or(rest.len());
+    let end = Flags::new(rest, blanks).nth(0).unwrap_or(rest.len());
     Some(&rest[..end])
 }
 
@@ -132,7 +135,7 @@ const TOPS: u64 = ONES << 7;
 /// The top bit of each byte that is zero.
 #[inline(always)]
 fn zeros(word: u64) -> u64 {
-    // No byte carries into the next: what is added to has no top bit.
+    // No byte carries into the next: its top bit is cleared before the addition.
     !((word & !TOPS).wrapping_add(!TOPS) | word) & TOPS
 }
 
@@ -146,59 +149,59 @@ fn blanks(word: u64) -> u64 {
     spaces | from_9 & !from_14 & !word & TOPS
 }
 
-/// The places in a record that a function marks in eight bytes at a time, in order.
-struct Marks<'b, M> {
+/// The positions in a record that a function flags in eight bytes at a time, in order.
+struct Flags<'b, M> {
     record: &'b [u8],
-    mark: M,
+    flag: M,
     /// Where the next eight bytes begin.
     at: usize,
-    /// The marks that are left of the eight before it.
-    marks: u64,
+    /// The remaining flags of the eight bytes before `at`.
+    flags: u64,
 }
 
-impl<'b, M: FnMut(u64) -> u64> Marks<'b, M> {
+impl<'b, M: FnMut(u64) -> u64> Flags<'b, M> {
     #[inline(always)]
-    fn new(record: &'b [u8], mark: M) -> Self {
-        Marks {
+    fn new(record: &'b [u8], flag: M) -> Self {
+        Flags {
             record,
-            mark,
+            flag,
             at: 0,
-            marks: 0,
+            flags: 0,
         }
     }
 
-    /// Where the mark behind `skipped` others is.
+    /// The position of the flag behind `skipped` others.
     #[inline(always)]
     fn nth(&mut self, mut skipped: usize) -> Option<usize> {
         loop {
             // At most eight, so the sum fits the top byte.
-            let count = ((self.marks >> 7).wrapping_mul(ONES) >> 56) as usize;
+            let count = ((self.flags >> 7).wrapping_mul(ONES) >> 56) as usize;
             if skipped < count {
                 for _ in 0..skipped {
-                    self.marks &= self.marks - 1;
+                    self.flags &= self.flags - 1;
                 }
-                let byte = self.marks.trailing_zeros() as usize / 8;
-                self.marks &= self.marks - 1;
+                let byte = self.flags.trailing_zeros() as usize / 8;
+                self.flags &= self.flags - 1;
                 return Some(self.at - 8 + byte);
             }
             skipped -= count;
-            self.marks = match self.record.get(self.at..).and_then(<[u8]>::first_chunk) {
-                Some(word) => (self.mark)(u64::from_le_bytes(*word)),
-                None => self.last_marks()?,
+            self.flags = match self.record.get(self.at..).and_then(<[u8]>::first_chunk) {
+                Some(word) => (self.flag)(u64::from_le_bytes(*word)),
+                None => self.last_flags()?,
             };
             self.at += 8;
         }
     }
 
-    /// The marks of less than eight bytes at the end, if there are any.
+    /// The flags of the last bytes, fewer than eight, if there are any.
     #[inline(always)]
-    fn last_marks(&mut self) -> Option<u64> {
+    fn last_flags(&mut self) -> Option<u64> {
         let rest = self.record.get(self.at..)?;
         if rest.is_empty() {
             return None;
         }
-        // The last eight bytes of the record, those that were looked at shifted out; of a shorter record
-        // what there is.
+        // The last eight bytes of the record, those that were looked at shifted out; a shorter
+        // record as a whole.
         let word = match self.record.last_chunk() {
             Some(last) => u64::from_le_bytes(*last) >> (8 * (8 - rest.len())),
             None => rest
@@ -207,7 +210,7 @@ impl<'b, M: FnMut(u64) -> u64> Marks<'b, M> {
                 .fold(0, |word, &byte| word << 8 | u64::from(byte)),
         };
         let valid = u64::MAX >> (8 * (8 - rest.len()));
-        Some((self.mark)(word) & valid)
+        Some((self.flag)(word) & valid)
     }
 }
 
@@ -267,7 +270,8 @@ mod tests {
             prop_assert_eq!(parts(Rule::Split(b','), record), split);
             let words = record.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             prop_assert_eq!(parts(Rule::SplitWhitespace, record), words.collect::<Vec<_>>());
-            // `\r\n` made one byte, each end ends a line, and what is left is a line if it is not empty.
+            // With `\r\n` made one byte, each end ends a line, and what remains is a line unless it
+            // is empty.
             let text = String::from_utf8_lossy(record).replace("\r\n", "\n");
             let mut lines: Vec<&str> = text.split(['\n', '\r']).collect();
             if lines.len() > 1 && lines.last() == Some(&"") {

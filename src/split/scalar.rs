@@ -1,10 +1,10 @@
 //! The definition of splitting, twice: as an index and as tokens.
 //!
-//! Promise: obvious. One byte at a time, no tricks; every other kernel is tested against `index`,
-//! and `Splitter::tokens` against `tokens`, which shares no code with the index.
-//! Must not know: chunks, vectors, speed.
+//! Promise: obvious. One byte at a time, no tricks. Every other kernel is tested against `index`,
+//! and `Splitter::tokens` against `tokens`, which shares no code with the index. Must not know:
+//! chunks, vectors, speed.
 
-use super::{Found, Kernel, LineEnds, Rule, Tallied, assert_ends_with_delimiter};
+use super::{ChunkCounts, Kernel, LineEnds, Rule, Tallied, assert_ends_with_delimiter};
 
 pub(super) const KERNEL: Kernel = Kernel {
     name: "scalar",
@@ -78,8 +78,8 @@ pub fn tokens<'b>(
     }
 }
 
-fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> Found {
-    let mut found = Found::default();
+fn index(rule: Rule, line_ends: [u8; 2], chunk: &[u8], ends: &mut [u16]) -> ChunkCounts {
+    let mut found = ChunkCounts::default();
     for (position, &byte) in chunk.iter().enumerate() {
         if rule.separates_at(byte) || line_ends.contains(&byte) {
             ends[found.delimiters] = position as u16;

@@ -31,17 +31,17 @@ const RULES: &[Rule] = &[
 
 const LINE_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
 
-/// The tokens as one run of lengths and the tallies; comparing slices by address as well as by
-/// content means that no token is merely equal to the right one.
-type Answer<'b> = (Vec<&'b [u8]>, Tallied);
+/// The tokens and the tallies. Comparing slices by address as well as by content means that no
+/// token is merely equal to the right one.
+type SplitTokens<'b> = (Vec<&'b [u8]>, Tallied);
 
-fn defined(block: &[u8], rule: Rule, line_ends: LineEnds) -> Answer<'_> {
+fn defined(block: &[u8], rule: Rule, line_ends: LineEnds) -> SplitTokens<'_> {
     let mut tokens = Vec::new();
     let tallied = scalar::tokens(block, rule, line_ends, |token| tokens.push(token));
     (tokens, tallied)
 }
 
-fn split<'b>(splitter: &mut Splitter, block: &'b [u8]) -> Answer<'b> {
+fn split<'b>(splitter: &mut Splitter, block: &'b [u8]) -> SplitTokens<'b> {
     let mut tokens = Vec::new();
     let tallied = splitter.tokens(block, |token| tokens.push(token));
     (tokens, tallied)
@@ -61,7 +61,8 @@ fn assert_splits_as_defined(splitter: &mut Splitter, block: &[u8]) {
         )
     };
     assert_eq!(actual, expected, "{:?}", context());
-    let addresses = |answer: &Answer<'_>| answer.0.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
+    let addresses =
+        |answer: &SplitTokens<'_>| answer.0.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
     assert_eq!(addresses(&actual), addresses(&expected), "{:?}", context());
     let token_bytes: usize = actual.0.iter().map(|token| token.len()).sum();
     assert_eq!(
@@ -97,7 +98,7 @@ fn new_ends() -> [Vec<u16>; 2] {
     [vec![0; ENDS_LEN], vec![0; ENDS_LEN]]
 }
 
-/// A block that the rule allows: whatever is behind the last delimiter is taken away.
+/// A block that the rule allows: whatever follows the last delimiter is removed.
 fn cut(mut block: Vec<u8>, rule: Rule, line_ends: LineEnds) -> Vec<u8> {
     let delimiters = Delimiters { rule, line_ends };
     let len = block
@@ -189,7 +190,7 @@ macro_rules! suite {
                 }
             }
 
-            /// Every length up to some vectors, and at the largest chunk, with a page behind and one before that
+            /// Every length up to some vectors, and at the largest chunk, between two pages that
             /// may not be touched.
             #[test]
             #[cfg_attr(miri, ignore)]
@@ -279,7 +280,7 @@ macro_rules! suite {
                 }
             }
 
-            /// What the counts of one chunk left behind must not reach the next block.
+            /// The counts of one chunk must not reach the next block.
             #[test]
             fn a_splitter_remembers_nothing() {
                 let Some(kernel) = kernel() else { return };
@@ -360,7 +361,7 @@ mod kernel {
     suite! { scalar portable avx2 avx512 }
 }
 
-/// The definition itself, against what Python's `bytes.split` answers for the lines of each block.
+/// The definition itself, against Python's `bytes.split` for the lines of each block.
 #[test]
 fn the_definition() {
     let check = |rule, block: &str, expected: &[&str], records| {

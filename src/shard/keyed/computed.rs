@@ -1,17 +1,17 @@
-//! Pipelines with keys that a function makes: the values of a key reduced.
+//! Pipelines with computed keys, the values of a key reduced.
 //!
-//! Promise: the table that `table.add(key, value, reduce)` for one record after the other gives, the function
-//! called once a record and in order. Nothing is allocated for a key that is known.
-//! Must not know: where blocks come from, when an epoch ends, what the functions do.
+//! Promise: the table that `table.add(key, value, reduce)` makes for one record after the other,
+//! the function called once a record and in order. Nothing is allocated for a known key. Must not
+//! know: where blocks come from, when an epoch ends, what the functions do.
 //!
-//! The naive version is that loop of `add`s. A key that was made lies outside of its block, so the chunks and
-//! lists of `keyed` cannot point at it. Here keys are copied one behind the other, and when there are some
-//! hundreds of them their memory is what the block is there: they go the same three ways. A copy of some bytes
-//! costs less than a look-up that waits for memory.
+//! The naive version is that loop of `add`s. A computed key is not in its block, so the chunks and
+//! lists of `keyed` cannot point at it. Here keys are copied one behind the other. When there are
+//! some hundreds of them, their memory takes the role of the block, and they go the same three
+//! ways. A copy of some bytes costs less than a look-up that waits for memory.
 
 use std::sync::Arc;
 
-use super::{Counting, GATHERED_MAX, Pairs, is_primitive};
+use super::{ConstantCounts, GATHERED_MAX, PairSink, is_primitive};
 use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::limits::GUARD_BYTES;
@@ -21,36 +21,36 @@ use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Splitter, Tallied};
 use crate::table::KeyTable;
 
-/// Keys that wait at most. So many fit the first-level cache, packed.
+/// The most waiting keys. This many fit the first-level cache, packed.
 const WAITING_MAX: usize = 1 << 10;
 
 /// Bytes of waiting keys, up to one key more.
 const WAITING_BYTES: usize = 32 << 10;
 
-/// Memory for keys that is kept; what a longer key needed is given back.
+/// Memory for keys that is kept; what a longer key needed is freed.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// See the module.
+/// Reduces the values of computed keys.
 pub(crate) struct ComputedStage<R, S, I, M, V, F> {
     records: R,
     init: Arc<I>,
     map: Arc<M>,
     reduce: Arc<F>,
     splitter: Splitter,
-    /// The user's, one a shard.
+    /// What the user-supplied `init` made, one a shard.
     state: S,
     /// The key being made.
     key: Vec<u8>,
     waiting: Waiting<V>,
-    counting: Counting<V>,
+    constants: ConstantCounts<V>,
     gathered: Vec<(u64, V)>,
 }
 
-/// Keys with their values. There are none between two blocks.
+/// Keys with their values; empty between two blocks.
 struct Waiting<V> {
     /// The keys' bytes, one behind the other.
     bytes: Vec<u8>,
-    /// Where each key is in them, and its value.
+    /// Where each key is in `bytes`, and its value.
     pairs: Vec<(u64, V)>,
 }
 
@@ -60,9 +60,9 @@ where
     V: Copy + Send + 'static,
     I: Fn() -> S,
 {
-    /// `init` makes what `map` may change from record to record; `map` puts a record's key behind what it is
-    /// given, empty, and returns its value, or nothing if the record has none; `reduce` folds the values of
-    /// a key. `counts` is an empty table with the seed of the pipeline's.
+    /// `init` makes the state that `map` may change from record to record. `map` appends a record's
+    /// key to the empty buffer it gets, and returns the value, or `None` if the record has none.
+    /// `reduce` folds the values of a key. `counts` is an empty table with the pipeline's seed.
     pub(crate) fn new(
         records: R,
         init: Arc<I>,
@@ -83,7 +83,7 @@ where
                 bytes: Vec::with_capacity(WAITING_BYTES + GUARD_BYTES),
                 pairs: Vec::with_capacity(WAITING_MAX),
             },
-            counting: Counting::new(kernel, counts),
+            constants: ConstantCounts::new(kernel, counts),
             gathered: Vec::with_capacity(GATHERED_MAX),
         }
     }
@@ -100,7 +100,7 @@ where
 {
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let table = table_of_mut::<V>(into);
-        self.counting.begin(table);
+        self.constants.begin(table);
         let is_large = table.is_large();
         let ComputedStage {
             records,
@@ -110,13 +110,13 @@ where
             state,
             key,
             waiting,
-            counting,
+            constants,
             gathered,
             ..
         } = self;
         let (map, reduce) = (&**map, &**reduce);
         let mut add = |waiting: &mut Waiting<V>| {
-            waiting.add(counting, gathered, table, reduce, is_large);
+            waiting.add(constants, gathered, table, reduce, is_large);
         };
         let mut tokens = 0;
         let tallied = records.for_each(splitter, block.bytes(), |record| {
@@ -140,19 +140,19 @@ where
     }
 
     fn flush(&mut self, into: &mut dyn PartialAggregate) {
-        self.counting.flush(table_of_mut(into), &*self.reduce);
+        self.constants.flush(table_of_mut(into), &*self.reduce);
     }
 
     fn is_full(&self) -> bool {
-        self.counting.is_full()
+        self.constants.is_full()
     }
 
     fn abandon(&mut self, _into: &mut dyn PartialAggregate) {
         self.waiting.bytes.clear();
         self.waiting.pairs.clear();
         self.gathered.clear();
-        self.counting.abandon();
-        // What a function that panicked left of it is not to be relied on.
+        self.constants.abandon();
+        // A function that panicked may have left it inconsistent.
         self.state = (self.init)();
     }
 }
@@ -162,16 +162,16 @@ impl<V: Copy + Send + 'static> Waiting<V> {
     #[inline(never)]
     fn add(
         &mut self,
-        counting: &mut Counting<V>,
+        constants: &mut ConstantCounts<V>,
         gathered: &mut Vec<(u64, V)>,
         table: &mut KeyTable<V>,
         reduce: &impl Fn(V, V) -> V,
         is_large: bool,
     ) {
         self.bytes.extend_from_slice(&[0; GUARD_BYTES]);
-        let mut pairs = Pairs {
+        let mut pairs = PairSink {
             around: &self.bytes,
-            counting,
+            constants,
             gathered,
             table,
             reduce,
@@ -227,15 +227,15 @@ mod tests {
         )
     }
 
-    /// The key of a line, as the pipeline and the model see it: some long, some empty, some ending in NUL, some
-    /// longer than what waits.
+    /// The key of a line, for the pipeline and the model: some long, some empty, some ending in
+    /// NUL, some longer than all that may wait.
     fn key_of(line: &[u8], key: &mut Vec<u8>) {
         for _ in 0..if line.contains(&b'z') { 4000 } else { 2 } {
             key.extend(line.iter().rev());
         }
     }
 
-    /// Compares two epochs with a loop over the lines, the number of the line being known to both.
+    /// Compares two epochs with a loop over the lines. Both know the number of the line.
     fn check<V>(
         lines: &[Vec<u8>],
         value: impl Fn(u64, &[u8]) -> Option<V> + Copy + Send + Sync,
@@ -300,7 +300,7 @@ mod tests {
             check(&lines, |_, _| Some(1u64), |a, b| a + b);
             check(&lines, |_, line| (line.len() % 3 != 1).then_some(1u64), |a, b| a + b);
             check(&lines, |number, _| Some(number), u64::max);
-            // Nothing that can be compared, and a constant that changes late.
+            // Values that cannot be compared, and a constant that changes late.
             check(&lines, |number, _| Some((number, 1u64)), |a, b| (a.0.min(b.0), a.1 + b.1));
             check(&lines, |number, _| Some(if number > 900 { 2i32 } else { 1 }), |a, b| a + b);
         }
@@ -331,7 +331,7 @@ mod tests {
         );
     }
 
-    /// A key of megabytes is counted, and its memory given back.
+    /// A key of megabytes is counted, and its memory freed.
     #[test]
     fn memory_for_a_giant_key_is_not_kept() {
         let mut waiting = Waiting {
@@ -339,16 +339,16 @@ mod tests {
             pairs: vec![(place(0, 2 * KEPT_BYTES), 1u64)],
         };
         let seed = Seed::from_words(1, 2, 3);
-        let mut counting = Counting::new(Kernel::detect(), KeyTable::new(seed));
+        let mut constants = ConstantCounts::new(Kernel::detect(), KeyTable::new(seed));
         let mut table = KeyTable::new(seed);
         waiting.add(
-            &mut counting,
+            &mut constants,
             &mut Vec::new(),
             &mut table,
             &|a, b| a + b,
             false,
         );
-        counting.flush(&mut table, &|a, b| a + b);
+        constants.flush(&mut table, &|a, b| a + b);
         assert_eq!(
             table
                 .iter()

@@ -1,29 +1,33 @@
-//! Pipelines with functions of the user's: a key and a value of each record, the values of a key reduced.
+//! Pipelines with user-supplied functions: a key and a value of each record, the values of a key
+//! reduced.
 //!
-//! Promise: the table that `table.add(key, value, reduce)` for one record after the other gives, `map` called
-//! once a record and in order. `reduce` is associative and commutative, and need not be called as often.
-//! Must not know: where blocks come from, when an epoch ends, what the functions do.
+//! Promise: the table that `table.add(key, value, reduce)` makes for one record after the other,
+//! `map` called once a record and in order. `reduce` is associative and commutative, and may be
+//! called less often. Must not know: where blocks come from, when an epoch ends, what the functions
+//! do.
 //!
-//! The naive version is that loop of `add`s, one cache miss after the other. A pipeline does something
-//! better with what its `map` gives, without guessing and without looking at the function:
+//! The naive version is that loop of `add`s, one cache miss after the other. A pipeline does
+//! better, depending on what `map` returns, without guessing and without looking at the function:
 //!
-//! 1. *The record itself, and one value for all.* Records that are tokens come in chunks. `map` is called for
-//!    every token of a chunk, and it is checked that the key is the token, the same bytes at the same
-//!    address, and the value the same bits as before. Then the chunk is counted by the kernel that counts
-//!    tokens as they are. For `|word| (word, 1)` the compiler sees that the check always holds and that
-//!    nothing else happens in its loop, and deletes it: the pipeline is the counting kernel.
-//! 2. *Some other key, and one value for all*: `|line| (&line[..3], 1)`, filtered records. The keys are listed,
-//!    and counted many at a time as the kernel counts what it has listed.
-//! 3. *Different values.* Where the table has outgrown the caches, pairs are gathered, and the table's lines
-//!    asked for before the first is needed. Else it is the naive loop.
+//! 1. *The record itself, and one value for all.* Records that are tokens come in chunks. `map` is
+//!    called for every token of a chunk, and it is checked that the key is the token (the same
+//!    bytes at the same address) and that the value has the same bits as before. Then the chunk is
+//!    counted by the kernel that counts tokens as they are. For `|word| (word, 1)` the compiler
+//!    sees that the check always holds and that nothing else happens in its loop, and deletes it:
+//!    the pipeline is the counting kernel.
+//! 2. *Another key, and one value for all*: `|line| (&line[..3], 1)`, filtered records. The keys
+//!    are listed, and counted many at a time, as the kernel counts what it has listed.
+//! 3. *Different values.* If the table has outgrown the caches, pairs are gathered, and the table's
+//!    memory is requested before the first pair needs it. Else it is the naive loop.
 //!
-//! A chunk that begins as 1 may go on as 2, and then as 3. What was counted, `n` times one value, becomes a
-//! value when the epoch ends: the fold of `n` equal values is looked up where `n` is small, and else takes at most
-//! `2 * log2(n)` calls of `reduce`, because it is associative. Values are compared bit by bit, and only primitive numbers are; all others go way 3.
+//! A chunk that begins as 1 may go on as 2, and then as 3. What was counted, `n` times one value,
+//! becomes a value when the epoch ends. The fold of `n` equal values is looked up if `n` is small.
+//! Else it takes at most `2 * log2(n)` calls of `reduce`, because it is associative. Values are
+//! compared bit by bit, and only primitive numbers are; all others go way 3.
 //!
-//! Dropped: a loop of `n - 1` calls, which the compiler turns into a product where `reduce` adds integers, but not
-//! where it adds floats: a pause of seconds after a batch of billions; gathering pairs for a small table, which
-//! took up to 12 % longer for text of 50 000 words.
+//! Dropped: a loop of `n - 1` calls, which the compiler turns into a product if `reduce` adds
+//! integers, but not if it adds floats: a pause of seconds after a batch of billions. Gathering
+//! pairs for a small table, which took up to 12 % longer for text of 50 000 words.
 //!
 //! `computed` does the same for keys that are not in the block.
 
@@ -38,37 +42,38 @@ use std::sync::Arc;
 use crate::epoch::hand_over::PartialAggregate;
 use crate::epoch::merge::table_of_mut;
 use crate::ring::arena::Block;
-use crate::shard::count::{Counter, keeps_empty};
+use crate::shard::count::{TokenCounter, keeps_empty};
 use crate::shard::pack::place;
 use crate::shard::stage::{Records, Stage};
-use crate::split::{Kernel, Run, Splitter, Tallied, Visit};
+use crate::split::{IndexedChunk, Kernel, Splitter, Tallied, Visit};
 use crate::table::{KeyTable, add};
 
-/// Pairs that are gathered before they are added: as many as `KeyTable::add_each_within` takes at once.
+/// Pairs that are gathered before they are added: as many as `KeyTable::add_each_within` takes at
+/// once.
 const GATHERED_MAX: usize = 32;
 
-/// See the module.
+/// Reduces the values of a key.
 pub(crate) struct KeyedStage<R, M, V, F> {
     records: R,
     map: Arc<M>,
     reduce: Arc<F>,
     splitter: Splitter,
-    counting: Counting<V>,
-    /// Pairs of the block at hand, their keys as places in it. Of no value between two blocks.
+    constants: ConstantCounts<V>,
+    /// Pairs of the current block, their keys as places in it; empty between two blocks.
     gathered: Vec<(u64, V)>,
 }
 
-/// Keys that were counted because all had the same value.
-struct Counting<V> {
-    counter: Counter,
+/// Counts of keys that all had the same value.
+struct ConstantCounts<V> {
+    counter: TokenCounter,
     counts: KeyTable<u64>,
     /// The value of every key that was counted in this epoch; `None` if none was.
     constant: Option<V>,
 }
 
 impl<R: Records, M, V: Copy + Send + 'static, F> KeyedStage<R, M, V, F> {
-    /// `map` gives a record's key and value, `reduce` folds the values of a key. `counts` is an empty table with
-    /// the seed of the pipeline's.
+    /// `map` returns a record's key and value, `reduce` folds the values of a key. `counts` is an
+    /// empty table with the pipeline's seed.
     pub(crate) fn new(
         records: R,
         map: Arc<M>,
@@ -82,7 +87,7 @@ impl<R: Records, M, V: Copy + Send + 'static, F> KeyedStage<R, M, V, F> {
             map,
             reduce,
             splitter,
-            counting: Counting::new(kernel, counts),
+            constants: ConstantCounts::new(kernel, counts),
             gathered: Vec::with_capacity(GATHERED_MAX),
         }
     }
@@ -98,11 +103,11 @@ where
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let map = &*self.map;
         let table = table_of_mut::<V>(into);
-        self.counting.begin(table);
+        self.constants.begin(table);
         let is_large = table.is_large();
-        let mut pairs = Pairs {
+        let mut pairs = PairSink {
             around: block.guarded(),
-            counting: &mut self.counting,
+            constants: &mut self.constants,
             gathered: &mut self.gathered,
             table,
             reduce: &*self.reduce,
@@ -113,7 +118,7 @@ where
         let tallied = match self.records.plain() {
             Some(rule) if is_primitive::<V>() => {
                 let keep_empty = keeps_empty(rule);
-                let mut chunks = Chunks {
+                let mut chunks = PairChunks {
                     pairs: &mut pairs,
                     map,
                     keep_empty,
@@ -134,42 +139,42 @@ where
     }
 
     fn flush(&mut self, into: &mut dyn PartialAggregate) {
-        self.counting.flush(table_of_mut(into), &*self.reduce);
+        self.constants.flush(table_of_mut(into), &*self.reduce);
     }
 
     fn is_full(&self) -> bool {
-        self.counting.is_full()
+        self.constants.is_full()
     }
 
     fn abandon(&mut self, _into: &mut dyn PartialAggregate) {
         self.gathered.clear();
-        self.counting.abandon();
+        self.constants.abandon();
     }
 }
 
-impl<V: Copy + Send + 'static> Counting<V> {
+impl<V: Copy + Send + 'static> ConstantCounts<V> {
     fn new(kernel: Kernel, counts: KeyTable<u64>) -> Self {
-        Counting {
-            counter: Counter::new(kernel, counts.seed()),
+        ConstantCounts {
+            counter: TokenCounter::new(kernel, counts.seed()),
             counts,
             constant: None,
         }
     }
 
-    /// Whether there was no room for a key that was counted.
+    /// Returns `true` if a counted key had no room.
     fn is_full(&self) -> bool {
         self.counts.overflow().other > 0
     }
 
-    /// The epoch's first block. The counts are gathered in the memory they will be handed over in: `flush`
-    /// swaps back, and one table less goes through the caches.
+    /// Called with the epoch's first block. The counts are gathered in the memory in which they
+    /// will be handed over: `flush` swaps back, and one table less goes through the caches.
     fn begin(&mut self, table: &mut KeyTable<V>) {
         if self.constant.is_none() {
             self.swap_if_empty(table);
         }
     }
 
-    /// Puts what was counted into `table`, as values.
+    /// Moves what was counted into `table`, as values.
     fn flush(&mut self, table: &mut KeyTable<V>, reduce: &impl Fn(V, V) -> V) {
         self.counter.flush(&mut self.counts);
         let Some(constant) = self.constant.take() else {
@@ -187,23 +192,26 @@ impl<V: Copy + Send + 'static> Counting<V> {
         table.merge_mapped(counts, |count| folds.of(count), reduce);
         table.take_charge_of(counts);
         counts.clear();
-        // The next time both are walked in one order, also if somebody flooded one of them meanwhile.
+        // So that next time both are walked in one order, even if somebody flooded one of them
+        // meanwhile.
         counts.set_seed(table.seed());
     }
 
-    /// Forgets what was counted.
+    /// Drops what was counted.
     fn abandon(&mut self) {
         self.counter.flush(&mut self.counts);
         self.counts.clear();
         self.constant = None;
     }
 
-    /// Swaps the counts and `table` if they are of one type and nothing was put into `table`. Returns whether it did.
+    /// Swaps the counts and `table` if they have one type and `table` is empty. Returns `true` if
+    /// it did.
     fn swap_if_empty(&mut self, table: &mut KeyTable<V>) -> bool {
         match (table as &mut dyn Any).downcast_mut::<KeyTable<u64>>() {
-            // An empty table may have refused keys: what it lost is the batch's, and stays with it.
+            // An empty table may have refused keys: its overflow belongs to the batch, and stays
+            // with it.
             Some(table) if table.is_empty() && table.overflow().is_none() => {
-                // What a value stands for is another thing in each of them.
+                // A value stands for different things in the two tables.
                 self.counts.swap_content(table);
                 true
             }
@@ -212,27 +220,27 @@ impl<V: Copy + Send + 'static> Counting<V> {
     }
 }
 
-/// One block's way into the table, pair by pair.
-struct Pairs<'s, V, F> {
+/// Adds the pairs of one block to the tables.
+struct PairSink<'s, V, F> {
     /// The block and the guard behind it.
     around: &'s [u8],
-    counting: &'s mut Counting<V>,
+    constants: &'s mut ConstantCounts<V>,
     gathered: &'s mut Vec<(u64, V)>,
     table: &'s mut KeyTable<V>,
     reduce: &'s F,
-    /// A value differed from the constant: those behind it are not compared any more, up to the end of the
-    /// chunk or, where there are no chunks, of the block.
+    /// Whether a value differed from the constant. Further ones are not compared any more, up to
+    /// the end of the chunk or, without chunks, of the block.
     varies: bool,
-    /// Whether it pays to gather pairs. It is asked once a block: a table does not grow much in one.
+    /// Whether it pays to gather pairs. Asked once a block: a table does not grow much in one.
     is_large: bool,
 }
 
-impl<V, F> Pairs<'_, V, F>
+impl<V, F> PairSink<'_, V, F>
 where
     V: Copy + 'static,
     F: Fn(V, V) -> V,
 {
-    /// Takes one pair in. It is in a table once `finish` was called.
+    /// Adds one pair. It is in a table once `finish` was called.
     #[inline(always)]
     fn push(&mut self, key: &[u8], value: V) {
         if !self.varies && !self.is_constant(value) {
@@ -241,28 +249,29 @@ where
         if self.goes_directly() {
             return self.push_directly(key, value);
         }
-        // Wrapping, so that a key which lies elsewhere gets a start behind the end.
+        // Wrapping, so that a key from elsewhere gets a start behind the end.
         let start = key
             .as_ptr()
             .addr()
             .wrapping_sub(self.around.as_ptr().addr());
         let is_listable = start < self.around.len() && key.last().is_some_and(|&last| last != 0);
         if !is_listable {
-            self.push_odd(key, value);
+            self.push_unlisted(key, value);
         } else if self.varies {
             self.gathered.push((place(start, key.len()), value));
             if self.gathered.len() == GATHERED_MAX {
                 self.add_gathered();
             }
         } else {
-            let Counting {
+            let ConstantCounts {
                 counter, counts, ..
-            } = &mut *self.counting;
+            } = &mut *self.constants;
             counter.list(self.around, start, key.len(), counts);
         }
     }
 
-    /// Whether all pairs from here on are added one by one: a loop over them need not ask again.
+    /// Returns `true` if all further pairs are added one by one: a loop over them need not ask
+    /// again.
     #[inline(always)]
     fn goes_directly(&self) -> bool {
         self.varies && !self.is_large
@@ -273,19 +282,19 @@ where
         self.table.add_within(self.around, key, value, self.reduce);
     }
 
-    /// A key that is empty, ends in NUL, or lies outside of the block.
+    /// Adds a key that is empty, ends in NUL, or is not in the block.
     #[inline(never)]
-    fn push_odd(&mut self, key: &[u8], value: V) {
+    fn push_unlisted(&mut self, key: &[u8], value: V) {
         if self.varies {
             self.table.add(key, value, self.reduce);
         } else {
-            self.counting.counts.add(key, 1, add);
+            self.constants.counts.add(key, 1, add);
         }
     }
 
     #[inline(always)]
     fn is_constant(&mut self, value: V) -> bool {
-        is_same(*self.counting.constant.get_or_insert(value), value)
+        is_same(*self.constants.constant.get_or_insert(value), value)
     }
 
     #[inline(never)]
@@ -295,69 +304,75 @@ where
         self.gathered.clear();
     }
 
-    /// Adds what waits for others: the block, or a chunk that the kernel may not take, is over.
+    /// Adds everything that waits, at the end of the block or of a chunk that the kernel may not
+    /// take.
     fn finish(&mut self) {
-        let Counting {
+        let ConstantCounts {
             counter, counts, ..
-        } = &mut *self.counting;
+        } = &mut *self.constants;
         counter.count_listed(self.around, counts);
         self.add_gathered();
     }
 }
 
-/// The same, chunk by chunk.
-struct Chunks<'p, 's, V, F, M> {
-    pairs: &'p mut Pairs<'s, V, F>,
+/// Adds the pairs of one block, chunk by chunk.
+struct PairChunks<'p, 's, V, F, M> {
+    pairs: &'p mut PairSink<'s, V, F>,
     map: &'p M,
     keep_empty: bool,
 }
 
-impl<'b, V, F, M> Visit<'b> for Chunks<'_, '_, V, F, M>
+impl<'b, V, F, M> Visit<'b> for PairChunks<'_, '_, V, F, M>
 where
     V: Copy + 'static,
     F: Fn(V, V) -> V,
     M: Fn(&[u8]) -> (&[u8], V),
 {
     #[inline]
-    fn run(&mut self, run: &Run<'b, '_>) -> usize {
-        match check(run, self.keep_empty, self.map, self.pairs.counting.constant) {
+    fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize {
+        match check(
+            chunk,
+            self.keep_empty,
+            self.map,
+            self.pairs.constants.constant,
+        ) {
             Checked::None => 0,
             Checked::Constant(value) => {
-                let Counting {
+                let ConstantCounts {
                     counter,
                     counts,
                     constant,
-                } = &mut *self.pairs.counting;
+                } = &mut *self.pairs.constants;
                 *constant = Some(value);
-                counter.count(run, self.pairs.around, self.keep_empty, counts)
+                counter.count(chunk, self.pairs.around, self.keep_empty, counts)
             }
-            Checked::Odd(odd) => self.run_pairs(run, &odd),
+            Checked::Mismatch(mismatch) => self.chunk_pairs(chunk, &mismatch),
         }
     }
 }
 
-impl<'b, V, F, M> Chunks<'_, '_, V, F, M>
+impl<'b, V, F, M> PairChunks<'_, '_, V, F, M>
 where
     V: Copy + 'static,
     F: Fn(V, V) -> V,
     M: Fn(&[u8]) -> (&[u8], V),
 {
-    /// A chunk that the kernel may not take. `map` was called up to the odd token.
+    /// Adds a chunk that the kernel may not take. `map` was called up to the mismatch.
     #[inline(never)]
-    fn run_pairs(&mut self, run: &Run<'b, '_>, odd: &Odd<'b, V>) -> usize {
+    fn chunk_pairs(&mut self, chunk: &IndexedChunk<'b, '_>, mismatch: &Mismatch<'b, V>) -> usize {
         let pairs = &mut *self.pairs;
         pairs.varies = false;
-        let before = Run {
-            ends: &run.ends[..odd.index],
-            ..*run
+        let before = IndexedChunk {
+            ends: &chunk.ends[..mismatch.index],
+            ..*chunk
         };
-        let mut tokens = before.each(self.keep_empty, |token| pairs.push(token, odd.before));
-        pairs.push(odd.key, odd.value);
+        let mut tokens = before.each(self.keep_empty, |token| pairs.push(token, mismatch.before));
+        pairs.push(mismatch.key, mismatch.value);
         tokens += 1;
-        let behind = Run {
-            start: run.base + usize::from(run.ends[odd.index]) + 1,
-            ends: &run.ends[odd.index + 1..],
-            ..*run
+        let behind = IndexedChunk {
+            start: chunk.base + usize::from(chunk.ends[mismatch.index]) + 1,
+            ends: &chunk.ends[mismatch.index + 1..],
+            ..*chunk
         };
         if pairs.goes_directly() {
             tokens += behind.each(self.keep_empty, |token| {
@@ -370,25 +385,25 @@ where
                 pairs.push(key, value);
             });
         }
-        // The kernel uses the lists itself.
+        // The kernel uses the lists too.
         pairs.finish();
         tokens
     }
 }
 
-/// What `map` made of the tokens of a chunk.
+/// What `map` returned for the tokens of a chunk.
 enum Checked<'b, V> {
-    /// There are none.
+    /// The chunk has no tokens.
     None,
-    /// Of every token a pair of itself and this value.
+    /// For every token, the token itself and this value.
     Constant(V),
     /// Something else.
-    Odd(Odd<'b, V>),
+    Mismatch(Mismatch<'b, V>),
 }
 
-/// The first token whose pair is not itself and the constant.
-struct Odd<'b, V> {
-    /// Which of the run's ends is its.
+/// The first token for which `map` did not return the token and the constant.
+struct Mismatch<'b, V> {
+    /// The index of its end among the chunk's.
     index: usize,
     key: &'b [u8],
     value: V,
@@ -396,15 +411,15 @@ struct Odd<'b, V> {
     before: V,
 }
 
-/// Calls `map` for the tokens of a run, in order, up to the first whose pair is not itself and `constant`, or
-/// the first value if that is `None`.
+/// Calls `map` for the tokens of a chunk, in order, up to the first whose pair is not itself and
+/// `constant`, or the first value if that is `None`.
 ///
-/// Where the compiler sees through `map` the loop has to vanish. So it has nothing in it that might panic,
-/// a number of turns that is known before it begins, and no state: the first token, which makes the constant, is
-/// taken before it.
+/// If the compiler sees through `map`, the loop has to vanish. So nothing in it may panic, the
+/// number of its turns is known before it begins, and it has no state: the first token, which makes
+/// the constant, is taken before it.
 #[inline(always)]
 fn check<'b, V, M>(
-    run: &Run<'b, '_>,
+    chunk: &IndexedChunk<'b, '_>,
     keep_empty: bool,
     map: &M,
     constant: Option<V>,
@@ -413,22 +428,22 @@ where
     V: Copy + 'static,
     M: Fn(&[u8]) -> (&[u8], V),
 {
-    let mut ends = run.ends.iter();
-    let mut start = run.start;
+    let mut ends = chunk.ends.iter();
+    let mut start = chunk.start;
     let token = loop {
         let Some(&end) = ends.next() else {
             return Checked::None;
         };
-        if let Some(token) = token_at(run, keep_empty, &mut start, end) {
+        if let Some(token) = token_at(chunk, keep_empty, &mut start, end) {
             break token;
         }
     };
     let rest = ends.as_slice();
-    let first = run.ends.len() - rest.len();
+    let first = chunk.ends.len() - rest.len();
     let (key, value) = map(token);
     let before = constant.unwrap_or(value);
     if !std::ptr::eq(key, token) || !is_same(value, before) {
-        return Checked::Odd(Odd {
+        return Checked::Mismatch(Mismatch {
             index: first - 1,
             key,
             value,
@@ -436,10 +451,10 @@ where
         });
     }
     for (index, &end) in rest.iter().enumerate() {
-        if let Some(token) = token_at(run, keep_empty, &mut start, end) {
+        if let Some(token) = token_at(chunk, keep_empty, &mut start, end) {
             let (key, other) = map(token);
             if !std::ptr::eq(key, token) || !is_same(other, value) {
-                return Checked::Odd(Odd {
+                return Checked::Mismatch(Mismatch {
                     index: first + index,
                     key,
                     value: other,
@@ -451,34 +466,34 @@ where
     Checked::Constant(value)
 }
 
-/// The token from `start` to `end`, which is a place in the run's chunk, if there is one; and the next start.
+/// The token from `start` to `end`, a position in the chunk, if there is one; and the next start.
 #[inline(always)]
 fn token_at<'b>(
-    run: &Run<'b, '_>,
+    chunk: &IndexedChunk<'b, '_>,
     keep_empty: bool,
     start: &mut usize,
     end: u16,
 ) -> Option<&'b [u8]> {
-    let end = run.base + usize::from(end);
-    // A run's places are in order and in its block, so there always is a slice.
-    let token = run.block.get(*start..end).unwrap_or_default();
+    let end = chunk.base + usize::from(end);
+    // A chunk's positions are in order and in its block, so there always is a slice.
+    let token = chunk.block.get(*start..end).unwrap_or_default();
     *start = end + 1;
-    let is_token = if run.pairs > 0 && run.block.get(end) == Some(&b'\n') {
-        end == 0 || run.block.get(end - 1) != Some(&b'\r')
+    let is_token = if chunk.pairs > 0 && chunk.block.get(end) == Some(&b'\n') {
+        end == 0 || chunk.block.get(end - 1) != Some(&b'\r')
     } else {
         true
     };
     (is_token && (keep_empty || !token.is_empty())).then_some(token)
 }
 
-/// Most keys of a batch are seldom: a fold of so few values is looked up.
+/// Most keys of a batch are rare: a fold of at most this many values is looked up.
 const FEW: usize = 64;
 
 /// Folds of equal values.
 struct Folds<'f, V, F> {
     /// The folds of one, two, three … values.
     few: [V; FEW],
-    /// How many of them were made so far.
+    /// How many of them exist so far.
     len: usize,
     reduce: &'f F,
 }
@@ -496,7 +511,8 @@ where
         }
     }
 
-    /// The fold of `count` values, which is not 0. No more calls than one after the other would take.
+    /// The fold of `count` values, which is not 0. No more calls than one after the other would
+    /// take.
     #[inline]
     fn of(&mut self, count: u64) -> V {
         match self.few[..self.len].get((count - 1) as usize) {
@@ -515,7 +531,8 @@ where
             }
             return self.few[self.len - 1];
         }
-        // From the highest bit down, so that no fold is made of more values than there are: it might overflow.
+        // From the highest bit down, so that no fold is made of more values than there are: it
+        // might overflow.
         let bits = (0..count.ilog2()).rev();
         bits.fold(one, |fold, bit| {
             let twice = (self.reduce)(fold, fold);
@@ -528,17 +545,17 @@ where
     }
 }
 
-/// `is_primitive` and `is_same` for the types named. Both are a constant or one compare once they are compiled
-/// for a type.
+/// Defines `is_primitive` and `is_same` for these types. Compiled for a type, both are a constant
+/// or one comparison.
 macro_rules! primitives {
     ($($type:ty => $bits:expr),* $(,)?) => {
-        /// Whether `is_same` can tell.
+        /// Returns `true` if `is_same` can compare values of this type.
         #[inline(always)]
         pub(crate) fn is_primitive<V: 'static>() -> bool {
             $(TypeId::of::<V>() == TypeId::of::<$type>())||*
         }
 
-        /// Whether two values are bit for bit the same; `false` where that cannot be known.
+        /// Returns `true` if two values are known to have the same bits.
         #[inline(always)]
         fn is_same<V: 'static>(a: V, b: V) -> bool {
             let (a, b): (&dyn Any, &dyn Any) = (&a, &b);
@@ -564,12 +581,12 @@ primitives! {
     i64 => |n| *n,
     i128 => |n| *n,
     isize => |n| *n,
-    // Two zeros are equal and two not-a-numbers are not: neither is what is asked.
+    // Two zeros are equal and two NaNs are not, but the question is about bits.
     f32 => |n| n.to_bits(),
     f64 => |n| n.to_bits(),
 }
 
-/// `value`, which is of type `W`, as the compiler does not know.
+/// Returns `value`, whose type is `W`, which the compiler does not know.
 #[inline(always)]
 fn cast<V: Copy + 'static, W: Copy + 'static>(value: V) -> W {
     let value: &dyn Any = &value;

@@ -1,8 +1,8 @@
 //! A pipeline against the naive model: a loop over words with a `BTreeMap`.
 //!
-//! Every kernel, several epochs, blocks of different sizes; the text has what splitting and packing stumble
-//! over. `map` of the pipeline counts its calls, so that a token that is looked at twice is noticed, also
-//! where it has no other effect.
+//! Every kernel, several epochs, blocks of different sizes; the text contains what is difficult for
+//! splitting and packing. The pipeline's `map` counts its calls, so that looking at a token twice
+//! is noticed even if it has no other effect.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,7 +25,7 @@ fn seed() -> Seed {
     Seed::from_words(SEED[0], SEED[1], SEED[2])
 }
 
-/// Tokens of which nothing is known.
+/// Tokens whose rule is not known to the pipeline.
 #[derive(Clone)]
 struct Opaque(Tokens);
 
@@ -58,8 +58,8 @@ fn blocks(text: &[u8], block_bytes: usize) -> Vec<Block> {
     blocks
 }
 
-/// Runs `epochs` through a pipeline and through the model, for every kernel, with tokens as chunks and one
-/// by one.
+/// Runs `epochs` through a pipeline and through the model, for every kernel, with tokens as chunks
+/// and one by one.
 fn check_against_model<V, M, F>(rule: Rule, epochs: &[Vec<Block>], map: M, reduce: F)
 where
     V: Copy + PartialEq + Debug + Send + 'static,
@@ -88,7 +88,7 @@ where
         map(token)
     });
     let mut stage = keyed(records, counted, reduce, kernel);
-    // Two tables in turns, as the shard and the publisher have them.
+    // Two tables in turn, as the shard and the publisher have them.
     let mut tables = [KeyTable::<V>::new(seed()), KeyTable::<V>::new(seed())];
     for (number, epoch) in epochs.iter().enumerate() {
         let mut model = BTreeMap::<Vec<u8>, V>::new();
@@ -132,12 +132,12 @@ where
     )
 }
 
-/// The compiler infers this from a closure that is an argument, and not from one that has a name.
+/// The compiler infers this from a closure that is an argument, but not from one that has a name.
 fn of_any_lifetime<V, M: Fn(&[u8]) -> (&[u8], V)>(map: M) -> M {
     map
 }
 
-/// Text of words, of which few are frequent, with everything that is rare in text between them.
+/// Text of words, few of them frequent, with everything between them that is rare in text.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         40 => (0usize..12).prop_map(|n| vec![b'a' + n as u8; n % 7 + 1]),
@@ -187,7 +187,7 @@ fn epochs() -> impl Strategy<Value = Vec<Vec<Block>>> {
     );
     proptest::collection::vec(epoch, 1..4).prop_map(|epochs| {
         let epochs = epochs.into_iter();
-        // Repeated, so that it comes to several chunks.
+        // Repeated, to make several chunks.
         epochs
             .map(|(text, times, block_bytes)| blocks(&text.repeat(times), block_bytes))
             .collect()
@@ -211,7 +211,7 @@ proptest! {
     fn other_keys_equal_the_model(rule in rule(), epochs in epochs()) {
         check_against_model(rule, &epochs, |word| (&word[..word.len().min(2)], 1u64), |a, b| a + b);
         check_against_model(rule, &epochs, |word| (&word[word.len() / 2..], 5i64), i64::wrapping_mul);
-        // The token itself, but for some.
+        // The token itself, except for some.
         check_against_model(rule, &epochs, |word| if word == b"x" { (&word[..0], 1u32) } else { (word, 1) }, |a, b| a + b);
     }
 
@@ -221,7 +221,7 @@ proptest! {
         check_against_model(rule, &epochs, |word| (word, word.len() as u64), u64::max);
         check_against_model(rule, &epochs, |word| (word, if word == b"x" { 9u64 } else { 1 }), |a, b| a + b);
         check_against_model(rule, &epochs, |word| (word, if word == b"x" { 9i16 } else { 1 }), i16::wrapping_add);
-        // No number: nothing is compared.
+        // No primitive number: nothing is compared.
         check_against_model(rule, &epochs, |word| (word, (1u64, word.len())), |a, b| (a.0 + b.0, a.1.max(b.1)));
         check_against_model(rule, &epochs, |word| (word, f64::NAN.to_bits()), |a, _| a);
     }
@@ -255,18 +255,18 @@ fn keys_from_elsewhere_are_counted() {
 
 #[test]
 fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
-    let bound = MemoryCap {
+    let cap = MemoryCap {
         bytes: KeyTable::<u64>::bytes_min(),
         on_limit: OnLimit::Other,
         may_partition: false,
         pool: None,
     };
-    let giant = "x".repeat(2 * bound.bytes);
-    let first = blocks(format!("a a a {giant}\n").as_bytes(), 10 * bound.bytes);
+    let giant = "x".repeat(2 * cap.bytes);
+    let first = blocks(format!("a a a {giant}\n").as_bytes(), 10 * cap.bytes);
     let second = blocks(b"a a a\n", 64);
     for kernel in Kernel::available() {
         let map = of_any_lifetime(|word| (word, if word.len() > 1 { 2u64 } else { 1 }));
-        let bounded = || KeyTable::<u64>::bounded(seed(), bound.clone());
+        let bounded = || KeyTable::<u64>::bounded(seed(), cap.clone());
         let (map, reduce) = (Arc::new(map), Arc::new(|a, b| a + b));
         let tokens = Tokens::new(Rule::Split(b' '));
         let mut stage = KeyedStage::new(tokens, map, reduce, kernel, bounded());
@@ -286,8 +286,8 @@ fn a_batch_whose_only_key_in_the_table_was_refused_reports_it_itself() {
     }
 }
 
-/// The first word of the first chunk makes the constant; later words of another value are not lost, wherever
-/// in a chunk they are, and neither are those before them.
+/// The first word of the first chunk makes the constant. Later words with another value are not
+/// lost, wherever in a chunk they are, and neither are those before them.
 #[test]
 fn a_value_that_changes_within_a_chunk_and_between_chunks() {
     for odd_at in [

@@ -1,46 +1,49 @@
 //! Packs eight tokens a step, with AVX2.
 //!
-//! Promise: what `portable` gives. Must not know: what to do on a CPU without these instructions; there
-//! `pack` is `None`.
+//! Promise: the same lists as `portable`. Must not know: other CPUs. There `pack` is
+//! `None`.
 //!
 //! # Why it is written like this
 //!
-//! Packing is what `avx512` does, in halves of four lanes, with other means where those instructions have no
-//! counterpart:
+//! Packing is what `avx512` does, in halves of four lanes, with other means where those
+//! instructions have no counterpart:
 //!
-//! 1. Lengths and classes are found in eight lanes of 16 bits, for positions are that short.
-//! 2. Which of four lanes go on a list chooses a permutation from a table of 512 bytes, in place of a compress.
-//! 3. Of long tokens only the number is listed, by the table that the index pass has for its positions; the few
-//!    there are get their places in a loop of their own. Two more permutations would be twice the work.
+//! 1. Lengths and classes are computed in eight lanes of 16 bits, because positions are that short.
+//! 2. Instead of a compress, the set of lanes that go on a list chooses one of 16 permutations from
+//!    a table of 512 bytes.
+//! 3. Of long tokens only the number is listed, by the table that the index pass has for its
+//!    positions; the few of them get their places in a loop of their own. Two more permutations
+//!    would be twice the work.
 //!
-//! The look-up is `portable`'s, one packed token after the other. On Zen 3, text of `PERF.md`, ns a token: packing
-//! one by one 2.2, so 1.0 to 1.3; the whole 4.2 and 2.6. **Dropped**: looking up in the same step, as `avx512`
-//! does (slots by three multiplications, through memory to become addresses): half as many instructions and no
-//! faster than one by one, for a step waits for its own keys, and only two fit what the processor has under way.
-//! Looking up in a vector loop of its own 2.7 to 2.8 for the whole, with gathers 2.8 to 3.0. **Dropped**: key and count
-//! of a slot side by side, no difference.
+//! The look-up is `portable`'s, one packed token after the other. On Zen 3, text of `PERF.md`, ns a
+//! token: packing one by one 2.2, so 1.0 to 1.3; the whole 4.2 and 2.6. **Dropped**: looking up in
+//! the same step, as `avx512` does (slots by three multiplications, through memory to become
+//! addresses): half as many instructions and no faster than one by one, because a step waits for
+//! its own keys, and the processor has only two steps under way. Looking up in a vector loop of its
+//! own: 2.7 to 2.8 for the whole, with gathers 2.8 to 3.0. **Dropped**: key and count of a slot
+//! side by side, no difference.
 
 #![allow(unsafe_code)]
-// Why unsafe: code compiled for CPU features; loads and stores through pointers. The obligations: `pack`
-// asks the CPU; `by_the_side` asserts where the last load ends; lists have a vector's room behind them.
-// Attacked by: the property tests of this module and of `tests/oracle`, the fuzz targets `cuts_do_not_matter` and
-// `chunks_do_not_matter`.
+// Why unsafe: code compiled for CPU features; loads and stores through pointers. Obligations:
+// `pack` asks the CPU; `by_the_side` asserts where the last load ends; lists have a vector's room
+// behind them. Attacked by: the property tests of this module and of `tests/oracle`, the fuzz
+// targets `cuts_do_not_matter` and `chunks_do_not_matter`.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{by_the_side, opaque};
-use super::{Lists, Pack, Run, Sorted, look_up, place};
+use super::{IndexedChunk, Lists, PackFn, Sorted, look_up, place};
 use crate::split::{BITS, CHUNK_BYTES_MAX};
 use crate::table::hot::Slots;
 
 /// The implementation, if this CPU can run it.
-pub(super) fn pack() -> Option<Pack> {
+pub(super) fn pack() -> Option<PackFn> {
     let supported = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("popcnt");
     // SAFETY: the CPU has the features that `sort` enables.
-    supported.then_some(|run, around, slots, lists| unsafe { sort(run, around, slots, lists) })
+    supported.then_some(|chunk, around, slots, lists| unsafe { sort(chunk, around, slots, lists) })
 }
 
 /// For each set of four lanes, as a number of four bits, the halves of its members in front.
@@ -64,13 +67,18 @@ static MEMBERS: [[u32; 8]; 16] = {
 
 /// # Safety
 ///
-/// The CPU has the features named below. `run.ends` ascends, as a `Run` promises, and `around` is the run's
-/// block with its guard.
+/// The CPU has the features named below. `chunk.ends` ascends, as an `IndexedChunk` promises, and
+/// `around` is the chunk's block with its guard.
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
+unsafe fn sort(
+    chunk: &IndexedChunk<'_, '_>,
+    around: &[u8],
+    slots: &mut Slots,
+    lists: &mut Lists,
+) -> Sorted {
     let mut sorted = Sorted::default();
-    let (ends, base) = (run.ends, run.base);
-    let steps = by_the_side(run, around, lists, &mut sorted);
+    let (ends, base) = (chunk.ends, chunk.base);
+    let steps = by_the_side(chunk, around, lists, &mut sorted);
     let mut long_count = 0;
     for at in steps {
         // SAFETY: `at + 8` is below `ends.len()`: the nine positions from `at` on exist.
@@ -87,8 +95,8 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
         let classes = _mm_movemask_epi8(_mm_packs_epi16(is_long, is_empty)) as usize;
         let (is_long, is_short) = (classes & 0xff, !(classes | classes >> 8) & 0xff);
 
-        // SAFETY: each position is before the last, so eight bytes behind it end in `around`, as asserted
-        // by `by_the_side`.
+        // SAFETY: each position is before the last, so eight bytes behind it end in `around`, as
+        // `by_the_side` asserted.
         let (low, high) = unsafe {
             let (bytes, from) = (around.as_ptr().add(base + 1), ends.as_ptr().add(at));
             (load_each(bytes, from), load_each(bytes, from.add(4)))
@@ -99,8 +107,8 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
         let long = unsafe { _mm_loadl_epi64(BITS[is_long].as_ptr().cast()) };
         let long = _mm_add_epi16(_mm_cvtepu8_epi16(long), _mm_set1_epi16(at as i16));
         debug_assert!(long_count.max(sorted.short) < CHUNK_BYTES_MAX);
-        // SAFETY: each list holds at most as many as there were tokens before its vector, which are fewer than
-        // `CHUNK_BYTES_MAX`, and has room for a vector more than that.
+        // SAFETY: each list holds at most as many items as there were tokens before its vector,
+        // which are fewer than `CHUNK_BYTES_MAX`, and has room for a vector more than that.
         unsafe {
             _mm_storeu_si128(lists.numbers.as_mut_ptr().add(long_count).cast(), long);
             for (keys, is_short) in [(low, is_short & 0xf), (high, is_short >> 4)] {
@@ -121,13 +129,13 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
     sorted
 }
 
-/// What is left of each of four times eight bytes if only the first of them count: as many as the lower half of
-/// `len` says.
+/// Of each of four times eight bytes, keeps the first ones: as many as the lower half of `len`
+/// says.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn keep(bytes: __m256i, len: __m128i) -> __m256i {
     let bits = _mm256_slli_epi64::<3>(_mm256_cvtepu16_epi64(len));
-    // A shift by 64 and more gives 0, which keeps all of them.
+    // A shift by 64 and more makes 0, which keeps all of them.
     _mm256_andnot_si256(_mm256_sllv_epi64(_mm256_set1_epi64x(-1), bits), bytes)
 }
 

@@ -1,40 +1,42 @@
-//! Eight tokens a step, with AVX-512.
+//! Packs and looks up eight tokens a step, with AVX-512.
 //!
-//! Promise: what `portable` gives. Must not know: what to do on a CPU without these instructions; there
-//! `pack` is `None`.
+//! Promise: the same lists and counts as `portable`. Must not know: other CPUs. There `pack`
+//! is `None`.
 //!
 //! # Why it is written like this
 //!
-//! `portable` takes some forty instructions a token. All of them have a form for eight 64-bit lanes:
+//! `portable` takes some forty instructions a token. All of them have a form for eight 64-bit
+//! lanes:
 //!
 //! 1. Starts and lengths are differences of neighbouring positions.
-//! 2. A shift by 8 times the length makes the mask; a shift by 64 and more gives 0, which keeps all bytes.
+//! 2. A shift by 8 times the length makes the mask; a shift by 64 and more makes 0, which keeps all
+//!    bytes.
 //! 3. The lists grow by a compress into a register, a whole store, and the number of mask bits.
-//! 4. A token that no hot slot counts gets one of eight slots that count nothing, each lane its own: in
-//!    a row of empty tokens one counter would wait for itself.
-//! 5. Loads are scalar, eight bytes at a time, and joined by inserts. It needs no guess about how far the
-//!    tokens spread.
+//! 4. A token that no hot slot counts gets one of eight slots that count nothing, each lane its
+//!    own: in a row of empty tokens one counter would wait for itself.
+//! 5. Loads are scalar, eight bytes at a time, and joined by inserts. That needs no guess about how
+//!    far the tokens spread.
 //!
-//! Measured on Zen 4 with the text of `PERF.md`, in ns a token: one by one 3.5 (pack and look-up); with
-//! gathers for both loads 1.9; one 64-byte load and `vpermb` for the tokens, a gather for the slots 1.35, but
-//! it needs a branch on the spread; scalar loads for both 1.2. **Dropped**: adding to the counters in this
-//! loop; they are added up in a loop of their own, 0.36.
+//! Measured on Zen 4 with the text of `PERF.md`, in ns a token: one by one 3.5 (pack and look-up);
+//! with gathers for both loads 1.9; one 64-byte load and `vpermb` for the tokens, a gather for the
+//! slots 1.35, but it needs a branch on the spread; scalar loads for both 1.2. **Dropped**: adding
+//! to the counters in this loop; they are added up in a loop of their own, 0.36.
 
 #![allow(unsafe_code)]
-// Why unsafe: code compiled for CPU features; loads and stores through pointers. The obligations: `pack`
-// asks the CPU; `by_the_side` asserts where the last load ends; lists have a vector's room behind them.
-// Attacked by: the property tests of this module and of `tests/oracle`, the fuzz targets `cuts_do_not_matter` and
-// `chunks_do_not_matter`.
+// Why unsafe: code compiled for CPU features; loads and stores through pointers. Obligations:
+// `pack` asks the CPU; `by_the_side` asserts where the last load ends; lists have a vector's room
+// behind them. Attacked by: the property tests of this module and of `tests/oracle`, the fuzz
+// targets `cuts_do_not_matter` and `chunks_do_not_matter`.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, by_the_side, opaque, opaque_number};
-use super::{LIST_LEN, Lists, Pack, Run, Sorted, look_up};
+use super::{IndexedChunk, LIST_LEN, Lists, PackFn, Sorted, look_up};
 use crate::limits::HOT_SLOTS_LOG2;
 use crate::table::hot::{NO_SLOT, Slots};
 
 /// The implementation, if this CPU can run it.
-pub(super) fn pack() -> Option<Pack> {
+pub(super) fn pack() -> Option<PackFn> {
     let supported = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
@@ -42,18 +44,23 @@ pub(super) fn pack() -> Option<Pack> {
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("popcnt");
     // SAFETY: the CPU has the features that `sort` enables.
-    supported.then_some(|run, around, slots, lists| unsafe { sort(run, around, slots, lists) })
+    supported.then_some(|chunk, around, slots, lists| unsafe { sort(chunk, around, slots, lists) })
 }
 
 /// # Safety
 ///
-/// The CPU has the features named below. `run.ends` ascends, as a `Run` promises, and `around` is the run's
-/// block with its guard.
+/// The CPU has the features named below. `chunk.ends` ascends, as an `IndexedChunk` promises, and
+/// `around` is the chunk's block with its guard.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
+unsafe fn sort(
+    chunk: &IndexedChunk<'_, '_>,
+    around: &[u8],
+    slots: &mut Slots,
+    lists: &mut Lists,
+) -> Sorted {
     let mut sorted = Sorted::default();
-    let (ends, base) = (run.ends, run.base);
-    let steps = by_the_side(run, around, lists, &mut sorted);
+    let (ends, base) = (chunk.ends, chunk.base);
+    let steps = by_the_side(chunk, around, lists, &mut sorted);
     look_up(slots, lists, &mut sorted);
 
     let mut slot_count = 0;
@@ -76,8 +83,8 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
         };
         let len = _mm512_sub_epi64(_mm512_sub_epi64(end, before), _mm512_set1_epi64(1));
         let start = _mm512_add_epi64(before, bases);
-        // SAFETY: each position is before the last, so eight bytes behind it end in `around`, as asserted
-        // above.
+        // SAFETY: each position is before the last, so eight bytes behind it end in `around`, as
+        // asserted above.
         let bytes = unsafe { load_each(around.as_ptr().add(base + 1), ends.as_ptr().add(at)) };
         let key = _mm512_andnot_si512(_mm512_sllv_epi64(all, _mm512_slli_epi64::<3>(len)), bytes);
         let is_long = _mm512_cmpgt_epi64_mask(len, eight);
@@ -92,8 +99,8 @@ unsafe fn sort(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut 
         let counted = _mm512_mask_blend_epi64(is_hot, no_slots, slot);
         let places = _mm512_or_si512(_mm512_slli_epi64::<32>(len), start);
         debug_assert!(slot_count + LANES <= LIST_LEN);
-        // SAFETY: each list holds at most as many as there were tokens before this step, which are fewer
-        // than `CHUNK_BYTES_MAX`, and has room for a vector more than that.
+        // SAFETY: each list holds at most as many items as there were tokens before this step,
+        // which are fewer than `CHUNK_BYTES_MAX`, and has room for a vector more than that.
         unsafe {
             _mm_storeu_epi16(
                 lists.slots.as_mut_ptr().add(slot_count).cast(),

@@ -1,35 +1,35 @@
-//! What sorting eight tokens a step takes, whatever the instructions are.
+//! Sorting eight tokens a step: what does not depend on the instructions.
 //!
-//! Promise: the tokens of all steps and those `by_the_side` are the tokens of the run. Must not know:
-//! instructions.
+//! Promise: the tokens of all steps and those `by_the_side` are the tokens of the chunk. Must not
+//! know: instructions.
 
 #![allow(unsafe_code)]
 // Why unsafe: an empty `asm!`. Obligation: none, it is empty.
 
-use super::{EMPTY_ROW, LIST_LEN, Lists, Run, Sorted, by_length};
+use super::{EMPTY_ROW, IndexedChunk, LIST_LEN, Lists, Sorted, by_length};
 use crate::split::CHUNK_BYTES_MAX;
 
 /// Tokens a step.
 pub(super) const LANES: usize = 8;
 
-/// Empty tokens that are passed over at once where there are as many.
+/// Rows of at least this many empty tokens are skipped at once.
 const LONG_ROW: usize = 64;
 
 const _: () = assert!(LIST_LEN >= CHUNK_BYTES_MAX + LANES && EMPTY_ROW == LANES);
 
-/// Puts the tokens that are in no whole step on the lists, and gives the steps.
+/// Lists the tokens that are in no whole step, and returns the steps.
 ///
 /// # Panics
 ///
 /// If eight bytes from the start of any token are not in `around`.
 #[inline(always)]
 pub(super) fn by_the_side<'e>(
-    run: &Run<'_, 'e>,
+    chunk: &IndexedChunk<'_, 'e>,
     around: &[u8],
     lists: &mut Lists,
     sorted: &mut Sorted,
 ) -> Steps<'e> {
-    let (ends, base) = (run.ends, run.base);
+    let (ends, base) = (chunk.ends, chunk.base);
     let Some(&last) = ends.last() else {
         return Steps {
             ends,
@@ -37,21 +37,22 @@ pub(super) fn by_the_side<'e>(
             end: 0,
         };
     };
-    // Every token begins at or before the last delimiter, and eight bytes are loaded from its start.
+    // Every token begins at or before the last delimiter, and eight bytes are loaded from its
+    // start.
     assert!(base + usize::from(last) + 8 <= around.len() && ends.len() <= CHUNK_BYTES_MAX);
     debug_assert!(ends.is_sorted());
-    // The first token may have begun in an earlier chunk. It and what is left behind the last whole step go
-    // one by one.
+    // The first token may have begun in an earlier chunk. It and what remains behind the last whole
+    // step go one by one.
     let steps = (ends.len() - 1) / LANES;
-    let first = Run {
+    let first = IndexedChunk {
         ends: &ends[..1],
-        ..*run
+        ..*chunk
     };
     by_length(&first, around, lists, sorted);
-    let rest = Run {
+    let rest = IndexedChunk {
         start: base + usize::from(ends[steps * LANES]) + 1,
         ends: &ends[steps * LANES + 1..],
-        ..*run
+        ..*chunk
     };
     by_length(&rest, around, lists, sorted);
     Steps {
@@ -61,8 +62,8 @@ pub(super) fn by_the_side<'e>(
     }
 }
 
-/// The steps in which not all tokens are empty. A step is a place in `ends`: its tokens are what is between that
-/// position and the `LANES` behind it, all of which exist.
+/// The steps in which not all tokens are empty. A step is an index into `ends`: its tokens are
+/// between that position and the next `LANES`, all of which exist.
 pub(super) struct Steps<'e> {
     ends: &'e [u16],
     /// Numbers of steps.
@@ -91,8 +92,8 @@ impl Iterator for Steps<'_> {
     }
 }
 
-/// The same pointer, but the compiler cannot know it: else it makes one load of a whole vector, and takes the
-/// numbers out of it one by one, at two operations each, where loads do it for one.
+/// Returns the pointer, but hides that from the compiler. Otherwise it loads a whole vector and
+/// extracts the numbers one by one, at two operations each, where loads take one.
 #[inline(always)]
 pub(super) fn opaque<T>(pointer: *const T) -> *const T {
     std::ptr::with_exposed_provenance(opaque_number(pointer.expose_provenance() as u64) as usize)

@@ -1,15 +1,15 @@
 //! Sorts the tokens of a chunk: counts those that are hot words, and lists the others.
 //!
-//! Promise: every token is on exactly one of four ways, and all implementations choose the same: it is
-//! empty, or counted as a hot word, or a miss (1 to 8 bytes, packed), or long (9 bytes and more, by its
-//! place). Must not know: tables, and what is done with the lists.
+//! Promise: every token goes exactly one of four ways, and all implementations choose the same one:
+//! it is empty, or counted as a hot word, or a miss (1 to 8 bytes, packed), or long (9 bytes and
+//! more, by its place). Must not know: tables, what is done with the lists.
 //!
-//! The naive version is a look-up for each token as it is split. Here each step is a loop over all tokens
-//! of the chunk, without a branch that depends on the data: a token is written to all lists, and only the
-//! length of the right one grows. `portable` takes one token a step in two loops, `avx2` packs eight a step,
-//! `avx512` looks them up in the same step.
-//! Rows of empty tokens are passed over eight at a time: text is indented, and a row of blanks would be
-//! the slowest of all inputs.
+//! The naive version is a look-up for each token as it is split. Here each step is a loop over all
+//! tokens of the chunk, without a branch that depends on the data: a token is written to all lists,
+//! and only the length of the right one grows. `portable` takes one token a step in two loops,
+//! `avx2` packs eight a step, `avx512` looks them up in the same step. Rows of empty tokens are
+//! skipped eight at a time: text is indented, and a row of blanks would be the slowest of all
+//! inputs.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,33 +18,34 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 
-use crate::split::{CHUNK_BYTES_MAX, Kernel, Run};
+use crate::split::{CHUNK_BYTES_MAX, IndexedChunk, Kernel};
 use crate::table::hot::{Slots, zeros};
 
-/// Places of a list: one for each token a chunk may have, and a vector more, so that whole vectors may be
-/// stored without asking how many lanes count.
+/// Places of a list: one for each token a chunk may have, and a vector more, so that whole vectors
+/// may be stored however many lanes count.
 const LIST_LEN: usize = CHUNK_BYTES_MAX + 64;
 
-/// Tokens of 9 to 16 bytes that a chunk may have: one of nine bytes and its end take ten.
+/// The most tokens of 9 to 16 bytes in a chunk: one of nine bytes and its end take ten.
 pub(super) const MEDIUM_LEN: usize = CHUNK_BYTES_MAX / 10 + 2;
 
-/// Changes no index into a list, there being at most one token a byte of a chunk; spares the check.
+/// A mask that changes no index into a list, because there is at most one token a byte of a chunk.
+/// It saves the bounds check.
 const INDEX: usize = CHUNK_BYTES_MAX - 1;
 
-/// Empty tokens that are passed over at once.
+/// Empty tokens that are skipped at once.
 const EMPTY_ROW: usize = 8;
 
 const _: () = assert!(CHUNK_BYTES_MAX.is_power_of_two());
 
-/// The tokens of a chunk. Of no value between two chunks.
+/// The sorted tokens of a chunk. Meaningless between two chunks.
 pub(super) struct Lists {
     /// Packed tokens of 1 to 8 bytes that are not hot.
     pub(super) misses: Box<[u64; LIST_LEN]>,
     /// Longer tokens: start in the block in the low, length in the high 32 bits.
     pub(super) long: Box<[u64; LIST_LEN]>,
-    /// For who sorts the long ones further.
+    /// For callers that sort the long ones further.
     pub(super) medium: Box<[u128; MEDIUM_LEN]>,
-    /// For all but `avx512`: all tokens of 1 to 8 bytes.
+    /// For all except `avx512`: all tokens of 1 to 8 bytes.
     short: Box<[u64; LIST_LEN]>,
     /// For `avx512`: the slot of each token, or one that counts nothing.
     #[cfg(target_arch = "x86_64")]
@@ -74,16 +75,16 @@ impl Lists {
 pub(super) struct Sorted {
     /// Tokens of 1 to 8 bytes, hot or not.
     pub(super) short: usize,
-    /// Those of them that are on the list.
+    /// The listed ones among them.
     pub(super) misses: usize,
     pub(super) long: usize,
 }
 
-/// Sorts the tokens of a run, which has no NUL, into the lists. `around` is the block with its guard.
-pub(super) type Pack = fn(&Run<'_, '_>, &[u8], &mut Slots, &mut Lists) -> Sorted;
+/// Sorts the tokens of a chunk without NUL into the lists. `around` is the block with its guard.
+pub(super) type PackFn = fn(&IndexedChunk<'_, '_>, &[u8], &mut Slots, &mut Lists) -> Sorted;
 
-/// The implementation that goes with a kernel of the index pass.
-pub(super) fn pack_for(kernel: Kernel) -> Pack {
+/// The implementation that belongs to a kernel of the index pass.
+pub(super) fn pack_for(kernel: Kernel) -> PackFn {
     #[cfg(target_arch = "x86_64")]
     match kernel.name() {
         "avx2" => return avx2::pack().unwrap_or(portable),
@@ -94,15 +95,20 @@ pub(super) fn pack_for(kernel: Kernel) -> Pack {
     portable
 }
 
-/// For every CPU.
-fn portable(run: &Run<'_, '_>, around: &[u8], slots: &mut Slots, lists: &mut Lists) -> Sorted {
+/// The implementation for every CPU.
+fn portable(
+    chunk: &IndexedChunk<'_, '_>,
+    around: &[u8],
+    slots: &mut Slots,
+    lists: &mut Lists,
+) -> Sorted {
     let mut sorted = Sorted::default();
-    by_length(run, around, lists, &mut sorted);
+    by_length(chunk, around, lists, &mut sorted);
     look_up(slots, lists, &mut sorted);
     sorted
 }
 
-/// What keeps a token's bytes of the 8 that were loaded, by its length; 9 stands for anything longer.
+/// The mask for a token's bytes among 8 loaded ones, by its length; 9 stands for anything longer.
 const MASKS: [u64; 10] = {
     let mut masks = [u64::MAX; 10];
     let mut len = 0;
@@ -115,18 +121,18 @@ const MASKS: [u64; 10] = {
 
 /// Packs tokens of 1 to 8 bytes into one list, and puts longer ones on the other.
 #[inline(always)]
-fn by_length(run: &Run<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut Sorted) {
-    let mut start = run.start;
-    let (rows, rest) = run.ends.as_chunks::<EMPTY_ROW>();
+fn by_length(chunk: &IndexedChunk<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut Sorted) {
+    let mut start = chunk.start;
+    let (rows, rest) = chunk.ends.as_chunks::<EMPTY_ROW>();
     let mut each = |ends: &[u16], start: &mut usize| {
         for &end in ends {
-            let end = run.base + usize::from(end);
+            let end = chunk.base + usize::from(end);
             list(around, *start, end - *start, lists, sorted);
             *start = end + 1;
         }
     };
     for row in rows {
-        let last = run.base + usize::from(row[EMPTY_ROW - 1]);
+        let last = chunk.base + usize::from(row[EMPTY_ROW - 1]);
         if last - start == EMPTY_ROW - 1 {
             start = last + 1;
         } else {
@@ -136,8 +142,8 @@ fn by_length(run: &Run<'_, '_>, around: &[u8], lists: &mut Lists, sorted: &mut S
     each(rest, &mut start);
 }
 
-/// Puts the `len` bytes of `around` from `start` on, behind which 8 can be read, on the list they belong
-/// on. Without a branch: they are written to both, and one of them grows, or none for no bytes.
+/// Lists the `len` bytes of `around` from `start` on, behind which 8 can be read. Without a branch:
+/// they are written to both lists, and one of them grows, or none for no bytes.
 #[inline(always)]
 pub(super) fn list(
     around: &[u8],
@@ -153,7 +159,7 @@ pub(super) fn list(
     sorted.long += usize::from(len > 8);
 }
 
-/// Counts the hot ones of the short tokens, and lists the others.
+/// Counts the hot tokens among the short ones, and lists the others.
 #[inline(always)]
 pub(super) fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted) {
     let mut look_up = |&key: &u64| {
@@ -161,7 +167,7 @@ pub(super) fn look_up(slots: &mut Slots, lists: &mut Lists, sorted: &mut Sorted)
         lists.misses[sorted.misses & INDEX] = key;
         sorted.misses += usize::from(!is_hot);
     };
-    // Eight a round: what the loop itself takes is a tenth of so little work.
+    // Eight a round: the loop itself takes a tenth of so little work.
     let (rounds, rest) = lists.short[..sorted.short].as_chunks::<8>();
     for round in rounds {
         round.iter().for_each(&mut look_up);
@@ -193,19 +199,20 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    /// What every implementation is compared with: a chunk's tokens and the slots, in the plainest words.
+    /// Compares every implementation with the definition in plain code: a chunk's tokens and the
+    /// slots.
     struct Compare<'t> {
         around: &'t [u8],
-        packs: Vec<(&'static str, Pack, HotWords, Lists)>,
+        packs: Vec<(&'static str, PackFn, HotWords, Lists)>,
         tables: Vec<KeyTable<u64>>,
     }
 
     impl<'b> Visit<'b> for Compare<'_> {
-        fn run(&mut self, run: &Run<'b, '_>) -> usize {
+        fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize {
             let mut tokens = Vec::new();
-            let start = run.start;
-            run.ends.iter().fold(start, |start, &end| {
-                let end = run.base + usize::from(end);
+            let start = chunk.start;
+            chunk.ends.iter().fold(start, |start, &end| {
+                let end = chunk.base + usize::from(end);
                 tokens.push((start, end - start));
                 end + 1
             });
@@ -222,14 +229,14 @@ mod tests {
                 let long = tokens.iter().filter(|(_, len)| *len > 8);
                 let mut long: Vec<u64> = long.map(|&(start, len)| place(start, len)).collect();
 
-                let sorted = pack(run, self.around, slots, lists);
+                let sorted = pack(chunk, self.around, slots, lists);
                 let expected = Sorted {
                     short: keys.len(),
                     misses: misses.len(),
                     long: long.len(),
                 };
                 assert_eq!(sorted, expected, "{name}");
-                // Lists need not be in the order of the text.
+                // The lists may be in any order.
                 let mut found = lists.misses[..sorted.misses].to_vec();
                 found.sort_unstable();
                 misses.sort_unstable();
@@ -244,24 +251,24 @@ mod tests {
         }
     }
 
-    /// Packs without a look at the outcome, which the other test compares.
+    /// Packs without looking at the result, which the other test compares.
     struct PackAll<'t> {
         around: &'t [u8],
-        packs: &'t mut [(Pack, HotWords, Lists)],
+        packs: &'t mut [(PackFn, HotWords, Lists)],
         table: &'t mut KeyTable<u64>,
     }
 
     impl<'b> Visit<'b> for PackAll<'_> {
-        fn run(&mut self, run: &Run<'b, '_>) -> usize {
+        fn chunk(&mut self, chunk: &IndexedChunk<'b, '_>) -> usize {
             for (pack, hot, lists) in self.packs.iter_mut() {
                 pack(
-                    run,
+                    chunk,
                     self.around,
-                    hot.slots(run.ends.len(), self.table),
+                    hot.slots(chunk.ends.len(), self.table),
                     lists,
                 );
             }
-            run.ends.len()
+            chunk.ends.len()
         }
     }
 
@@ -305,7 +312,8 @@ mod tests {
         #[test]
         fn all_implementations_sort_as_the_words_say(
             words in proptest::collection::vec(0usize..60, 1..4000),
-            // Blanks behind a word, and 25: mostly none, some rows of 8 to 14, a few of more than 64.
+            // Blanks behind a word, plus 25: mostly none, some rows of 8 to 14, a few of more than
+            // 64.
             rows in proptest::collection::vec(
                 prop_oneof![9 => 0usize..40, 1 => 80usize..240],
                 1..200,
@@ -313,7 +321,8 @@ mod tests {
         ) {
             let mut block = Vec::new();
             for (index, word) in words.iter().enumerate() {
-                // Few words often, so that some become hot; lengths around the class borders; empty rows.
+                // Few words often, so that some become hot; lengths around the class borders; empty
+                // rows.
                 block.extend(std::iter::repeat_n(b'a' + (*word % 23) as u8, *word % 19));
                 let blanks = rows[index % rows.len()].saturating_sub(25);
                 block.extend(std::iter::repeat_n(b' ', blanks));
