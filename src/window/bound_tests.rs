@@ -10,10 +10,10 @@ use crate::table::bound::{MemoryCap, Overflow};
 use crate::table::keys::Seed;
 use crate::table::{KeyTable, add};
 
-type Batch = BTreeMap<Vec<u8>, u64>;
+type BatchCounts = BTreeMap<Vec<u8>, u64>;
 
-fn batch_of(words: &[u32]) -> Batch {
-    let mut batch = Batch::new();
+fn batch_of(words: &[u32]) -> BatchCounts {
+    let mut batch = BatchCounts::new();
     for word in words {
         // Short, medium and long keys, a few of them often.
         let word = if word % 3 == 0 { word % 40 } else { *word };
@@ -27,14 +27,14 @@ fn batch_of(words: &[u32]) -> Batch {
 }
 
 /// The table of a batch that was thinned `times` times, as it is at its limit.
-fn table_of(batch: &Batch, seed: Seed, times: u8) -> KeyTable<u64> {
-    let bound = MemoryCap {
+fn table_of(batch: &BatchCounts, seed: Seed, times: u8) -> KeyTable<u64> {
+    let cap = MemoryCap {
         bytes: usize::MAX - 1,
         on_limit: OnLimit::Approximate,
         may_partition: true,
         pool: None,
     };
-    let mut table = KeyTable::counting(seed, bound);
+    let mut table = KeyTable::counting(seed, cap);
     for (index, (key, count)) in batch.iter().enumerate() {
         table.add(key, *count, add);
         if times > 0 && index == batch.len() / usize::from(times + 1) {
@@ -50,9 +50,9 @@ fn table_of(batch: &Batch, seed: Seed, times: u8) -> KeyTable<u64> {
 }
 
 /// The window's error and what it has no key for are true of `batches`.
-fn check(window: &KeyTable<u64>, batches: &VecDeque<Batch>) {
+fn check(window: &KeyTable<u64>, batches: &VecDeque<BatchCounts>) {
     let Overflow { error, other, .. } = window.overflow();
-    let mut sums = Batch::new();
+    let mut sums = BatchCounts::new();
     for (key, count) in batches.iter().flatten() {
         *sums.entry(key.clone()).or_insert(0) += count;
     }
@@ -71,9 +71,10 @@ fn check(window: &KeyTable<u64>, batches: &VecDeque<Batch>) {
     }
 }
 
-/// A batch of `keys` keys in `span`, most of them once, of all classes; `start` makes them differ from other batches'.
-fn burst(start: usize, keys: usize, span: usize) -> Batch {
-    let mut batch = Batch::new();
+/// A batch of `keys` keys in `span`, most of them once, of all classes; `start` makes them differ
+/// from other batches'.
+fn burst(start: usize, keys: usize, span: usize) -> BatchCounts {
+    let mut batch = BatchCounts::new();
     for index in 0..keys {
         let number = if index % 4 == 0 {
             index % 64
@@ -93,7 +94,8 @@ fn burst(start: usize, keys: usize, span: usize) -> Batch {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Batches that come in bursts, far more than the window has room for, counted in every way there is.
+    /// Batches that come in bursts, far more than the window has room for, counted in every way
+    /// there is.
     #[test]
     fn a_window_keeps_within_its_memory_and_its_bound_is_true(
         (window, slide) in (2usize..40, 1usize..5),
@@ -114,8 +116,8 @@ proptest! {
             // Most batches are small.
             let keys = if kind == 0 { keys } else { keys / 10 };
             let batch = burst(number * 1000, keys, span);
-            let bound = MemoryCap { bytes: usize::MAX - 1, on_limit, may_partition: true, pool: None };
-            let mut table = KeyTable::counting(seed, bound);
+            let cap = MemoryCap { bytes: usize::MAX - 1, on_limit, may_partition: true, pool: None };
+            let mut table = KeyTable::counting(seed, cap);
             for (key, &count) in &batch {
                 table.add(key, count, add);
             }
@@ -143,7 +145,7 @@ proptest! {
     }
 }
 
-/// What is spared: batches that together fit into half of the memory are kept whole, however uneven they are.
+/// Batches that together fit into half of the memory are kept whole, however uneven they are.
 #[test]
 fn an_uneven_stream_that_fits_is_exact() {
     let mut window = InverseWindow::new(Shape::new(600, 1), Dialect::Scala);
@@ -166,7 +168,8 @@ fn an_uneven_stream_that_fits_is_exact() {
     }
 }
 
-/// However little each batch has, its most frequent key is kept: a number, or as long as an address is.
+/// However little each batch has, its most frequent key is kept: a number, or as long as an address
+/// is.
 #[test]
 fn a_small_share_is_for_the_most_frequent_key() {
     let seed = Seed::random();
@@ -180,13 +183,13 @@ fn a_small_share_is_for_the_most_frequent_key() {
         inverse.keep_within(bytes);
         reduced.keep_within(bytes);
         for number in 0..1500u64 {
-            let bound = MemoryCap {
+            let cap = MemoryCap {
                 bytes: usize::MAX - 1,
                 on_limit: OnLimit::Approximate,
                 may_partition: true,
                 pool: None,
             };
-            let mut table = KeyTable::counting(seed, bound);
+            let mut table = KeyTable::counting(seed, cap);
             table.add(often.as_bytes(), 100, add);
             for rare in 0..50 {
                 table.add(format!("{number}{rare:02}").as_bytes(), 1, add);

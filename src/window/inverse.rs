@@ -1,12 +1,13 @@
 //! Windows with an inverse function.
 //!
-//! Promise: Spark's order of operations, so that floats come out the same to the last bit. For a key with the
-//! value `p` in the window before, what leaves folded to `old` and what enters folded to `new`, oldest
-//! first, the value is `reduce(inverse(p, old), new)`, without the step for which there is no value; for a key
-//! the window before did not have it is `new`. Must not know: see the module above.
+//! Promise: Spark's order of operations, so that floats come out the same to the last bit. Let a
+//! key have the value `p` in the window before, let what leaves be folded to `old` and what enters
+//! to `new`, oldest first. Then its value is `reduce(inverse(p, old), new)`, without the steps that
+//! have no value. For a key that the window before did not have it is `new`. Must not know:
+//! `stream`, `time`, threads.
 //!
-//! Where the slide is longer than the window, Spark folds the batches between windows in and takes some of
-//! them off again at the wrong time. Here they are in no window.
+//! If the slide is longer than the window, Spark folds in the batches between windows, and takes
+//! some of them off again at the wrong time. Here they are in no window.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,22 +21,24 @@ use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
 
-/// PySpark takes off what leaves from this many slides on; below, folding the window anew is less work.
+/// PySpark takes off what leaves from this many slides on. Below, folding the window anew is less
+/// work.
 const PYSPARK_SLIDES_MIN: usize = 5;
 
-/// A window from which what leaves is taken off by an inverse function.
+/// A window from which leaving batches are taken off by an inverse function.
 ///
 /// # Cost
 ///
-/// A slide takes one look-up for each key of each pane that leaves or enters, one more for each key that
-/// leaves if there is a filter; it does not depend on the window's length. The first window without a failed
-/// batch is filtered whole. Memory: the batches, packed, and a table of the keys of the window. Under
-/// [`Dialect::Scala`] that is every key there ever was, unless a filter drops those whose batches left.
+/// A slide takes one look-up for each key of each pane that leaves or enters, and one more for each
+/// key that leaves if there is a filter; it does not depend on the window's length. The first
+/// window without a failed batch is filtered whole. Memory: the batches, packed, and a table of the
+/// keys of the window. Under [`Dialect::Scala`] these are all keys there ever were, unless a filter
+/// drops those whose batches left.
 ///
 /// # Examples
 ///
 /// ```
-/// use microtally::internals::{InverseWindow, Seed, Shape, KeyTable};
+/// use microtally::internals::{InverseWindow, KeyTable, Seed, Shape};
 /// use microtally::stream::Dialect;
 ///
 /// let mut last_two = InverseWindow::new(Shape::new(2, 1), Dialect::Scala);
@@ -58,15 +61,15 @@ pub struct InverseWindow<V> {
     is_anew: bool,
     /// Whether a leaving key that the window does not have is an error.
     is_strict: bool,
-    /// The last window, or while none can be made, the fold of the panes since it could not.
+    /// The last window or, while none can be made, the fold of the panes since then.
     state: KeyTable<V>,
-    /// How many of the kept panes, the oldest ones, are folded into `state`.
+    /// How many of the kept panes, counted from the oldest, are folded into `state`.
     applied: usize,
     /// Whether nothing has left `state` yet, and no filter was applied to it.
     is_growing: bool,
-    /// Whether the last slide went through; else `state` is in between.
+    /// Whether the last slide succeeded; else `state` is inconsistent.
     is_intact: bool,
-    /// Several panes, folded among themselves before they meet the window.
+    /// Several panes, folded together before they meet the window.
     fold: KeyTable<V>,
     leaving: FrozenTable<V>,
     entering: FrozenTable<V>,
@@ -77,8 +80,8 @@ debug_fields!([V] InverseWindow<V>, "InverseWindow", applied);
 impl<V: Copy> InverseWindow<V> {
     /// A window over no batch yet.
     pub fn new(shape: Shape, dialect: Dialect) -> Self {
-        // Where the slide does not divide the window, the batches that leave together did not enter
-        // together, so no fold of theirs was made that is the one Spark makes.
+        // If the slide does not divide the window, the batches that leave together did not enter
+        // together. So no fold of them exists that is the one Spark makes.
         let singly = shape.window > shape.slide && !shape.window.is_multiple_of(shape.slide);
         let is_short = shape.window / PYSPARK_SLIDES_MIN < shape.slide;
         let seed = Seed::random();
@@ -96,70 +99,72 @@ impl<V: Copy> InverseWindow<V> {
         }
     }
 
-    /// Whether keys whose values left stay, unless a filter drops them.
+    /// Returns `true` if keys whose values have left stay, unless a filter drops them.
     pub(crate) fn keeps_all(&self) -> bool {
         !self.is_anew
     }
 
-    /// Takes a finished batch in. `reduce` is called where several batches of one slide are folded. If it
-    /// panics, the batch has entered as a failed one.
+    /// Adds a finished batch. `reduce` is called if several batches of one slide are folded. If it
+    /// panics, the batch counts as failed.
     pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         self.state.follow_rules(batch);
         let elsewhere = self.taken_elsewhere();
         self.panes.enter(Some(batch), reduce, elsewhere);
     }
 
-    /// Keeps within so many bytes: panes for which there is no room are thinned. Before the first batch.
+    /// Limits the memory to `bytes`: panes without room are thinned. Call it before the first
+    /// batch.
     pub(crate) fn keep_within(&mut self, bytes: usize) {
         // A key is in its pane and in the window, and may be ranked.
         let (packed, table) = (FrozenTable::<V>::cost(), Cost::in_table::<V>());
         let mut cost = packed.plus(table).plus(Cost::of_each(RANKED_KEY_BYTES));
         if !self.panes.come_one_by_one() {
-            // It is in the fold of panes that enter or leave, too, made in a table and packed.
+            // It is also in the fold of panes that enter or leave, which is made in a table and
+            // packed.
             cost = cost.plus(table).plus(packed).plus(packed);
         }
         self.panes.keep_within(bytes, cost);
     }
 
-    /// Bytes of all there is.
+    /// Bytes of everything.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.panes.held_bytes() + self.taken_elsewhere()
     }
 
-    /// Bytes of all but the panes.
+    /// Bytes of everything except the panes.
     fn taken_elsewhere(&self) -> usize {
         let tables = self.state.allocated_bytes() + self.fold.allocated_bytes();
         let packed = self.leaving.held_bytes() + self.entering.held_bytes();
         tables + packed + self.state.len() * RANKED_KEY_BYTES
     }
 
-    /// Takes the rest of a batch in after `reduce` has panicked in [`enter`](Self::enter), before anything else
-    /// happens. Returns whether there was any: then the batch has not failed after all.
+    /// Adds the rest of a batch after `reduce` panicked in [`enter`](Self::enter). Call it before
+    /// anything else. Returns `true` if there was a rest: then the batch has not failed after all.
     pub(crate) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
         self.panes.make_up(reduce)
     }
 
-    /// Takes in that a batch has no result.
+    /// Adds a batch without a result.
     pub fn enter_failed(&mut self) {
         self.panes.enter(None, |_, new| new, 0);
     }
 
-    /// Whether a window ends with the batch that entered last.
+    /// Returns `true` if a window ends with the batch that entered last.
     pub fn is_due(&self) -> bool {
         self.panes.is_due()
     }
 
     /// Makes the window that is due.
     ///
-    /// `reduce(older, newer)` folds, `inverse(window, leaving)` takes off, and `keep`, if there is one, says
-    /// whether a key stays. `keep` is asked about the keys that leave or enter only, so its answer must depend
-    /// on the key and the value alone.
+    /// `reduce(older, newer)` folds, `inverse(window, leaving)` takes off, and `keep`, if there is
+    /// one, returns whether a key stays. `keep` is only asked about keys that leave or enter, so
+    /// its answer must depend on the key and the value alone.
     ///
     /// # Errors
     ///
-    /// [`NoWindow`]. After [`NoWindow::KeyVanished`], and after one of the functions panicked, the next window
-    /// is computed from its batches alone.
+    /// [`NoWindow`]. After [`NoWindow::KeyVanished`], and after one of the functions panicked, the
+    /// next window is computed from its batches alone.
     ///
     /// # Panics
     ///
@@ -172,7 +177,8 @@ impl<V: Copy> InverseWindow<V> {
     ) -> Result<&KeyTable<V>, NoWindow> {
         let is_cut_off = self.panes.begin_slide();
         let leaving = self.panes.leaving();
-        // Where slides were left out, panes may leave that were folded in and have nothing to be taken off from.
+        // If slides were left out, panes may leave that were folded in and have no window to be
+        // taken off from.
         let is_late = self.is_growing && leaving > 0;
         if is_cut_off || is_late || self.is_anew || !self.is_intact {
             self.state.recycle();
@@ -208,7 +214,7 @@ impl<V: Copy> InverseWindow<V> {
         }
     }
 
-    /// Takes the oldest `leaving` panes off and folds the new ones in.
+    /// Takes off the `leaving` oldest panes, and folds in the new ones.
     fn exchange(
         &mut self,
         leaving: usize,
@@ -219,7 +225,7 @@ impl<V: Copy> InverseWindow<V> {
         self.fold.recycle();
         self.fold.set_seed(self.panes.seed());
         let (kept, fold) = (self.panes.kept(), &mut self.fold);
-        // Panes that leave without ever having been in a window are possible where a slide was left out.
+        // If a slide was left out, panes may leave that were never in a window.
         let old = 0..leaving.min(self.applied);
         let new = self.applied.max(leaving)..kept.len();
         let old = fold_of(kept, old, fold, &mut self.leaving, &reduce);
@@ -241,7 +247,7 @@ impl<V: Copy> InverseWindow<V> {
         self.state.update_each(new, |_, key, new, window| {
             folded(window, new, &reduce).filter(|&value| keep(key, value))
         });
-        // Not before the entering values are there: the filter is asked about final values only.
+        // Only after the entering values are there: the filter is asked about final values only.
         self.state.update_each(old, |_, key, _, window| {
             window.filter(|&value| keep(key, value))
         });
@@ -250,7 +256,7 @@ impl<V: Copy> InverseWindow<V> {
 }
 
 impl<V> AsRef<KeyTable<V>> for InverseWindow<V> {
-    /// The window made last.
+    /// The last window.
     fn as_ref(&self) -> &KeyTable<V> {
         &self.state
     }
@@ -264,7 +270,8 @@ fn folded<V>(old: Option<V>, new: V, reduce: impl Fn(V, V) -> V) -> Option<V> {
     })
 }
 
-/// The fold of some panes: the pane itself if there is one, else made in `fold` and put into `into`.
+/// The fold of some panes: the pane itself if there is only one, else made in `fold` and moved to
+/// `into`.
 fn fold_of<'p, V: Copy>(
     kept: &'p VecDeque<FrozenTable<V>>,
     range: Range<usize>,
@@ -283,7 +290,8 @@ fn fold_of<'p, V: Copy>(
     into
 }
 
-/// Whether a key of `old` is neither in `window` nor in `new`. `lacking` is room for it.
+/// Returns `true` if a key of `old` is neither in `window` nor in `new`. `lacking` is room for such
+/// keys.
 #[cold]
 fn lacks<V: Copy>(
     window: &KeyTable<V>,

@@ -1,10 +1,10 @@
 //! Windows over keyed tables.
 //!
-//! Promise: a window is the fold of its batches, oldest first, and a slide costs what the batches that enter
-//! and leave cost, not what the window costs. Must not know: streams, threads, times; batches come in as
-//! tables, one an interval, and windows go out as tables.
+//! Promise: a window is the fold of its batches, oldest first. A slide costs what the batches that
+//! enter and leave cost, not what the window costs. Must not know: `stream`, `time`, threads.
 //!
-//! `panes` keeps the batches, `inverse` takes what leaves off by an inverse function, `reduce` needs none.
+//! Batches come in as tables, one an interval, and windows go out as tables. `panes` keeps the
+//! batches, `inverse` takes leaving batches off by an inverse function, `reduce` needs none.
 //!
 //! ```text
 //!   batches     1  2  3  4  5  6        window 3, slide 2: due after batches 2, 4, 6
@@ -13,16 +13,17 @@
 //!                        ───────
 //! ```
 //!
-//! Where batches had no room for all keys (`table::bound`), or a window none for a batch (`panes`), a window is made
-//! of what was kept, which is below the true values, and its error is the sum of theirs: for sums the bound
-//! holds as it does for a batch. The window's own tables hold no key that no batch has, and what they may take for a
-//! key is in its cost.
+//! If batches had no room for all keys (`table::bound`), or a window has none for a batch
+//! (`panes`), a window is made of what was kept. Its values are then below the true ones, and its
+//! error is the sum of the batches' errors: for sums the bound holds as it does for a batch. The
+//! window's own tables hold only keys of its batches, and what they may take for a key is in its
+//! cost.
 //!
-//! Whoever uses a window calls `enter` (or `enter_failed`) for every batch, in order, and `slide` whenever
-//! [`is_due`](InverseWindow::is_due) says so. A failed batch fails every window it is in; the first
-//! window behind it is computed from its own batches alone. A function that panics in `enter` makes that batch
-//! a failed one, unless `make_up` is called next and works; in `slide` it fails that window alone, and the next
-//! one is computed from its batches anew.
+//! Whoever uses a window calls `enter` (or `enter_failed`) for every batch, in order, and `slide`
+//! whenever [`is_due`](InverseWindow::is_due) returns `true`. A failed batch fails every window it
+//! is in; the first window behind it is computed from its own batches alone. If a function panics
+//! in `enter`, the batch becomes a failed one, unless `make_up` is called next and works. If it
+//! panics in `slide`, that window alone fails, and the next one is computed anew from its batches.
 
 #[cfg(test)]
 mod bound_tests;
@@ -45,8 +46,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A window of the last `window` batches, every `slide` batches; both at least 1. Where the slide is the
-    /// longer one, there are batches in no window.
+    /// A window of the last `window` batches, every `slide` batches; both at least 1. If the slide
+    /// is longer than the window, some batches are in no window.
     ///
     /// # Panics
     ///
@@ -62,12 +63,13 @@ impl Shape {
     }
 }
 
-/// Why there is no window where one was due.
+/// Why no window was made where one was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoWindow {
     /// One of its batches has failed.
     BatchFailed,
-    /// A key left that was not there: a filter has dropped it though it had values, or `inverse` is none.
+    /// A key left that was missing: a filter dropped it though it had values, or `inverse` is no
+    /// inverse.
     KeyVanished,
 }
 

@@ -1,10 +1,11 @@
 //! Batches on their way into and out of a window.
 //!
-//! Promise: the panes kept are those of the window that comes next, oldest first, behind those that leave with
-//! it; the batches of a pane are in the same windows. Must not know: what is made of panes.
+//! Promise: the panes kept are those of the next window, oldest first, behind those that leave with
+//! it. The batches of a pane are in the same windows. Must not know: what is made of panes.
 //!
-//! A window of `w` batches that slides by `s` begins and ends at one of two places of every `s` batches, so the
-//! batches between two such places come and go together, and are folded into one pane:
+//! A window of `w` batches that slides by `s` begins and ends at one of two places of every `s`
+//! batches. So the batches between two such places come and go together, and are folded into one
+//! pane:
 //!
 //! ```text
 //!   w = 5, s = 3   batches   1 2 3 4 5 6 7 8 9        w = 2, s = 3   batches   1 2 3 4 5 6
@@ -14,24 +15,26 @@
 //!                  window 3          ─────────
 //! ```
 //!
-//! So a slide costs what one or two panes cost, however many batches it has, and an hour that slides by the
-//! minute keeps sixty panes.
+//! A slide therefore costs what one or two panes cost, however many batches it has, and an hour
+//! that slides by the minute keeps sixty panes.
 //!
-//! # Memory
+//! # PaneMemory
 //!
-//! Of the memory a window may take one half is for whoever comes first, and in the other every pane has its share:
+//! Half of the window's memory goes to whoever comes first; in the other half every pane has its
+//! share:
 //!
 //! ```text
 //!   a pane may cost     max(share, half - used)      share = half / panes
 //! ```
 //!
-//! where `used` is all that the window has taken and the cost of a pane all that may be taken for its keys,
-//! wherever they come to. So the window keeps within both halves: when a pane last cost more than its share, what was used
-//! and that pane took one half at most, and since then no more panes came than have their shares in the other, or else
-//! the former have left. A pane that would cost more is thinned ([`FrozenTable::fill_within`]).
+//! Here `used` is all that the window has taken, and the cost of a pane is all that may be taken
+//! for its keys, wherever they come to. So the window keeps within both halves. When a pane last
+//! cost more than its share, what was used and that pane took one half at most. Since then no more
+//! panes came than have their shares in the other half, or else the former have left. A pane that
+//! would cost more is thinned ([`FrozenTable::fill_within`]).
 //!
-//! A fixed share alone would hold little of a stream that comes in bursts, and first come, first served
-//! nothing at all of what comes last.
+//! A fixed share alone would hold little of a stream that comes in bursts. First come, first served
+//! alone would hold nothing of what comes last.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -44,61 +47,61 @@ use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
 
-/// See the module.
+/// The batches of a window, folded into panes.
 pub(super) struct Panes<V> {
     shape: Shape,
     /// Whether every batch is a pane of its own.
     singly: bool,
-    /// Batches entered since a window was due; at most `shape.slide`, and then one is due.
+    /// Batches that entered since a window was due; at most `shape.slide`, and then one is due.
     since_due: usize,
-    /// The fold of the batches of the pane that is not complete, once there was one of several.
+    /// The fold of the batches of the incomplete pane, once there was a pane of several batches.
     open: Option<KeyTable<V>>,
-    open_is: Open,
-    /// What is missing in the open pane, after a function has panicked in the batch that entered last.
-    owed: Option<KeyTable<V>>,
+    open_state: PaneState,
+    /// What the open pane lacks, after a function panicked in the batch that entered last.
+    unmerged: Option<KeyTable<V>>,
     /// Whether the last batch of the open pane has entered.
     is_complete: bool,
     /// Complete panes, oldest first.
     kept: VecDeque<FrozenTable<V>>,
-    /// Complete panes still to come until the last failed one is in no window; 0 if there is none.
+    /// Complete panes until no window contains the last failed one; 0 if there is none.
     until_sound: usize,
-    /// Whether the panes before the kept ones were thrown away, and nobody was told yet.
+    /// Whether the panes before the kept ones were dropped since the last slide.
     is_cut_off: bool,
-    /// Panes whose memory is used again.
+    /// Panes whose memory is reused.
     pool: Vec<FrozenTable<V>>,
-    /// Of those kept and in the pool.
+    /// Bytes of the kept panes and of those in the pool.
     packed_bytes: usize,
-    memory: Option<Memory>,
+    memory: Option<PaneMemory>,
     /// The seed of the batch that entered last.
     seed: Seed,
 }
 
-/// The memory that a window may take, in bytes.
+/// The memory of a window, in bytes.
 #[derive(Clone, Copy)]
-struct Memory {
-    /// Of all panes and what is made of them, without the open one: see the module.
+struct PaneMemory {
+    /// For all panes and what is made of them, except the open one: see the module.
     half: usize,
     share: usize,
-    /// Of the open pane.
+    /// For the open pane.
     open: usize,
     /// What a key of a pane takes at most.
     cost: Cost,
-    /// Taken outside the panes when the batch at hand entered.
+    /// What was taken outside the panes when the last batch entered.
     elsewhere: usize,
 }
 
-/// The open pane, where there is one, has that part of the memory.
+/// The open pane, if there is one, has this part of the memory.
 const OPEN_PART: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Open {
+enum PaneState {
     Empty,
     Filled,
     Failed,
 }
 
 impl<V: Copy> Panes<V> {
-    /// `singly` makes a pane of every batch, for whom the order of folding matters.
+    /// `singly` makes a pane of every batch, for callers to whom the order of folding matters.
     pub(super) fn new(shape: Shape, singly: bool) -> Self {
         let seed = Seed::random();
         Panes {
@@ -106,8 +109,8 @@ impl<V: Copy> Panes<V> {
             singly,
             since_due: 0,
             open: None,
-            open_is: Open::Empty,
-            owed: None,
+            open_state: PaneState::Empty,
+            unmerged: None,
             is_complete: false,
             kept: VecDeque::new(),
             until_sound: 0,
@@ -119,11 +122,11 @@ impl<V: Copy> Panes<V> {
         }
     }
 
-    /// Keeps within so many bytes, with all that is made of the panes, where `cost` says what a key of a pane takes
-    /// at most.
+    /// Limits the memory of the panes and all that is made of them to `bytes`; `cost` is what a key
+    /// of a pane takes at most.
     pub(super) fn keep_within(&mut self, bytes: usize, cost: Cost) {
         let panes = bytes - bytes / OPEN_PART;
-        self.memory = Some(Memory {
+        self.memory = Some(PaneMemory {
             half: panes / 2,
             share: panes / 2 / self.held_max(),
             open: bytes / OPEN_PART,
@@ -132,7 +135,7 @@ impl<V: Copy> Panes<V> {
         });
     }
 
-    /// The most panes there are: those of a window, and those that leave it with the next.
+    /// The most panes at a time: those of a window, and those that leave it with the next.
     fn held_max(&self) -> usize {
         let per_slide = if self.singly { self.shape.slide } else { 2 };
         self.per_window().saturating_add(per_slide)
@@ -149,13 +152,14 @@ impl<V: Copy> Panes<V> {
         }
     }
 
-    /// Whether each slide brings one pane and takes one, if none was left out.
+    /// Returns `true` if each slide brings one pane and takes one, unless a slide was left out.
     pub(super) fn come_one_by_one(&self) -> bool {
         let Shape { window, slide } = self.shape;
         !self.singly && window.is_multiple_of(slide)
     }
 
-    /// Takes a batch in; `None` is a failed one. The window has taken so many bytes `elsewhere`.
+    /// Adds a batch; `None` is a failed one. The window has taken `elsewhere` bytes outside the
+    /// panes.
     pub(super) fn enter(
         &mut self,
         batch: Option<&KeyTable<V>>,
@@ -179,34 +183,34 @@ impl<V: Copy> Panes<V> {
         if let Some(batch) = batch {
             self.seed = batch.seed();
         }
-        match (batch, self.open_is) {
+        match (batch, self.open_state) {
             (None, _) => {
-                self.open_is = Open::Failed;
-                self.owed = None;
+                self.open_state = PaneState::Failed;
+                self.unmerged = None;
             }
-            // This batch is missing, too: what was owed does not make up for it.
-            (_, Open::Failed) => self.owed = None,
-            (Some(batch), Open::Empty) if self.is_complete => {
+            // This batch is missing too, so adding the rest of the other one does not help.
+            (_, PaneState::Failed) => self.unmerged = None,
+            (Some(batch), PaneState::Empty) if self.is_complete => {
                 self.is_complete = false;
                 self.keep(batch);
             }
             (Some(batch), _) => {
                 let bytes = self.memory.map_or(usize::MAX, |memory| memory.open);
                 let open = self.open.get_or_insert_with(|| batch.empty_within(bytes));
-                if self.open_is == Open::Empty {
+                if self.open_state == PaneState::Empty {
                     open.recycle();
                     open.follow_rules(batch);
                     open.set_seed(batch.seed());
                 }
-                // Until the batch is whole in the pane: should `reduce` panic, it has failed.
-                self.open_is = Open::Failed;
+                // Until the batch is whole in the pane: should `reduce` panic, the pane has failed.
+                self.open_state = PaneState::Failed;
                 self.merge(batch, reduce);
             }
         }
         self.settle();
     }
 
-    /// Folds a batch into the open pane, which has failed until it is whole in it.
+    /// Folds a batch into the open pane, which has failed until it holds the whole batch.
     fn merge(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
         let open = self.open.as_mut().expect("a pane is open");
         let mut begun = 0;
@@ -214,21 +218,21 @@ impl<V: Copy> Panes<V> {
             open.merge_within(batch, &mut begun, reduce);
         });
         if let Err(panic) = merged {
-            // Where memory is limited, what is owed has no share of it.
-            self.owed = self.memory.is_none().then(|| batch.not_merged(begun));
+            // Where memory is limited, there is no share for the rest of a batch.
+            self.unmerged = self.memory.is_none().then(|| batch.not_merged(begun));
             resume_unwind(panic);
         }
-        self.open_is = Open::Filled;
+        self.open_state = PaneState::Filled;
     }
 
-    /// Folds in what the open pane lacks since a function panicked in [`enter`](Self::enter). Only before
-    /// anything else happens. Returns whether it lacked something.
+    /// Folds in what the open pane lacks since a function panicked in [`enter`](Self::enter). Call
+    /// it before anything else. Returns `true` if something was lacking.
     pub(super) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
-        let owed = self.owed.take();
-        if let Some(owed) = &owed {
-            self.merge(owed, reduce);
+        let unmerged = self.unmerged.take();
+        if let Some(unmerged) = &unmerged {
+            self.merge(unmerged, reduce);
         }
-        owed.is_some()
+        unmerged.is_some()
     }
 
     /// Keeps the open pane if it is complete.
@@ -236,16 +240,16 @@ impl<V: Copy> Panes<V> {
         if !std::mem::take(&mut self.is_complete) {
             return;
         }
-        match std::mem::replace(&mut self.open_is, Open::Empty) {
-            Open::Empty => {}
-            Open::Filled => {
+        match std::mem::replace(&mut self.open_state, PaneState::Empty) {
+            PaneState::Empty => {}
+            PaneState::Filled => {
                 let open = self.open.take().expect("it was filled");
                 self.keep(&open);
                 self.open = Some(open);
             }
-            Open::Failed => {
-                self.owed = None;
-                // What was before it is in no window any more that does not have the failed pane, too.
+            PaneState::Failed => {
+                self.unmerged = None;
+                // Every window that contains a pane before it also contains the failed one.
                 self.drop_oldest(self.kept.len());
                 self.until_sound = self.per_window();
                 self.is_cut_off = true;
@@ -266,7 +270,7 @@ impl<V: Copy> Panes<V> {
         packed + self.open.as_ref().map_or(0, KeyTable::allocated_bytes)
     }
 
-    /// What the next pane may cost, and what its keys do; `None` without a limit.
+    /// What the next pane and its keys may cost; `None` without a limit.
     fn allowed(&self) -> Option<(usize, Cost)> {
         let memory = self.memory?;
         let used = memory.elsewhere + self.packed_bytes;
@@ -274,7 +278,7 @@ impl<V: Copy> Panes<V> {
         Some((allowed, memory.cost))
     }
 
-    /// Keeps a complete pane, or of it what there is room for.
+    /// Keeps a complete pane, or as much of it as there is room for.
     fn keep(&mut self, fold: &KeyTable<V>) {
         let mut pane = match self.pool.pop() {
             Some(pane) => {
@@ -292,20 +296,20 @@ impl<V: Copy> Panes<V> {
         self.until_sound = self.until_sound.saturating_sub(1);
     }
 
-    /// Whether a window ends with the batch that entered last.
+    /// Returns `true` if a window ends with the batch that entered last.
     pub(super) fn is_due(&self) -> bool {
         self.since_due == self.shape.slide
     }
 
-    /// Before a window is made, which must be due. Gives whether the kept panes do not continue those that
-    /// were there for the last one.
+    /// Prepares a window, which must be due. Returns `true` if the kept panes do not continue those
+    /// of the last window.
     pub(super) fn begin_slide(&mut self) -> bool {
         assert!(self.is_due(), "a window is made when it is due");
         self.settle();
         std::mem::take(&mut self.is_cut_off)
     }
 
-    /// Whether the window that is due has no failed batch.
+    /// Returns `true` if the window that is due contains no failed batch.
     pub(super) fn is_sound(&self) -> bool {
         self.until_sound == 0
     }
@@ -315,7 +319,7 @@ impl<V: Copy> Panes<V> {
         &self.kept
     }
 
-    /// What the batches of the kept panes had no room for.
+    /// The overflow of all kept panes.
     pub(super) fn overflow(&self) -> Overflow {
         self.kept
             .iter()
@@ -323,12 +327,12 @@ impl<V: Copy> Panes<V> {
             .fold(Overflow::default(), Overflow::plus)
     }
 
-    /// How many of the kept panes, the oldest ones, are not in the window that is due.
+    /// How many of the kept panes, counted from the oldest, are not in the window that is due.
     pub(super) fn leaving(&self) -> usize {
         self.kept.len().saturating_sub(self.per_window())
     }
 
-    /// Forgets that many panes, the oldest ones.
+    /// Drops the `count` oldest panes.
     pub(super) fn drop_oldest(&mut self, count: usize) {
         self.pool.extend(self.kept.drain(..count));
     }

@@ -1,7 +1,7 @@
 //! Windows against their definition: every window folded from its batches, in a `BTreeMap`.
 //!
-//! Batches fail, functions panic, filters drop keys; the model says what has to come out. A panic is thrown
-//! without the hook, so that it is not printed.
+//! Batches fail, functions panic, filters drop keys; the model says what has to come out. A panic
+//! is thrown without the hook, so that it is not printed.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ type Function<V> = fn(V, V) -> V;
 
 /// What happens to one batch, and to the window that is due with it.
 #[derive(Clone, Debug)]
-struct Event<V> {
+struct WindowEvent<V> {
     batch: Option<Map<V>>,
     panic_in_enter: bool,
     panic_in_slide: bool,
@@ -38,11 +38,11 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 fn events<V: Debug + Clone>(
     value: impl Strategy<Value = V>,
     failures: u32,
-) -> impl Strategy<Value = Vec<Event<V>>> {
+) -> impl Strategy<Value = Vec<WindowEvent<V>>> {
     let batch = proptest::collection::btree_map(key(), value, 0..8);
-    let seldom = move || (0u32..100).prop_map(move |n| n < failures);
-    let event = (batch, seldom(), seldom(), seldom()).prop_map(
-        |(batch, failed, panic_in_enter, panic_in_slide)| Event {
+    let rarely = move || (0u32..100).prop_map(move |n| n < failures);
+    let event = (batch, rarely(), rarely(), rarely()).prop_map(
+        |(batch, failed, panic_in_enter, panic_in_slide)| WindowEvent {
             batch: (!failed).then_some(batch),
             panic_in_enter,
             panic_in_slide,
@@ -83,7 +83,7 @@ fn panicking<V: 'static>(armed: &Cell<bool>, function: fn(V, V) -> V) -> impl Fn
 }
 
 /// The definition.
-struct Model<V> {
+struct WindowModel<V> {
     shape: Shape,
     batches: Vec<Option<Map<V>>>,
     reduce: fn(V, V) -> V,
@@ -91,7 +91,7 @@ struct Model<V> {
     previous: Option<Map<V>>,
 }
 
-impl<V: Copy> Model<V> {
+impl<V: Copy> WindowModel<V> {
     /// The values of `key` in the batches of these numbers, folded.
     fn fold(&self, key: &[u8], numbers: &BTreeSet<usize>) -> Option<V> {
         let batches = numbers.iter().map(|&n| self.batches[n].as_ref());
@@ -170,13 +170,13 @@ fn check_inverse<V: Copy + Debug + 'static>(
     dialect: Dialect,
     (reduce, inverse): (Function<V>, Function<V>),
     keep: Option<fn(&[u8], V) -> bool>,
-    events: Vec<Event<V>>,
+    events: Vec<WindowEvent<V>>,
     same: fn(&V, &V) -> bool,
 ) {
     let armed = Cell::new(false);
     let seed = Seed::random();
     let mut window = InverseWindow::new(shape, dialect);
-    let mut model = Model {
+    let mut model = WindowModel {
         shape,
         batches: Vec::new(),
         reduce,
@@ -264,7 +264,7 @@ proptest! {
     ) {
         let armed = Cell::new(false);
         let mut window = ReduceWindow::new(shape);
-        let mut model = Model { shape, batches: Vec::new(), reduce: compose, previous: None };
+        let mut model = WindowModel { shape, batches: Vec::new(), reduce: compose, previous: None };
         let seed = Seed::random();
         for event in events {
             armed.set(event.panic_in_enter);
@@ -293,7 +293,7 @@ proptest! {
         let mut taken_off = InverseWindow::new(shape, Dialect::Scala);
         let mut folded = ReduceWindow::new(shape);
         let mut model =
-            Model { shape, batches: Vec::new(), reduce: u64::wrapping_add, previous: None };
+            WindowModel { shape, batches: Vec::new(), reduce: u64::wrapping_add, previous: None };
         let seed = Seed::random();
         for (events, is_made) in batches {
             for event in events {
@@ -347,7 +347,7 @@ fn sparks_own_cases_with_an_inverse_function() {
 }
 
 #[test]
-fn a_filter_that_drops_what_has_values_is_told_in_sparks_words() {
+fn a_filter_that_drops_what_has_values_is_reported_in_sparks_words() {
     let mut window = InverseWindow::new(Shape::new(2, 1), Dialect::Scala);
     let mut slide = |entering| {
         window.enter(&table(Seed::random(), &batch(entering)), |a, b| a + b);
@@ -363,8 +363,9 @@ fn a_filter_that_drops_what_has_values_is_told_in_sparks_words() {
     assert_eq!(slide("a4"), Ok(batch("a4 b1")), "computed from its batches");
 }
 
-/// No slide of a window without an inverse calls `reduce` more often than a few panes have keys: neither while
-/// the window grows, nor when the parts change their roles, nor behind a failed batch.
+/// No slide of a window without an inverse calls `reduce` more often than a few panes have keys:
+/// neither while the window grows, nor when the parts change their roles, nor behind a failed
+/// batch.
 #[test]
 fn no_slide_costs_more_than_others() {
     for window in [5, 6, 61, 600] {
@@ -404,7 +405,8 @@ fn no_slide_costs_more_than_others() {
     }
 }
 
-/// A function that fails once costs nothing: the rest of the batch is folded in before anything else happens.
+/// A function that fails once costs nothing: the rest of the batch is folded in before anything
+/// else happens.
 #[test]
 fn a_batch_whose_function_failed_once_is_made_up_for() {
     let mut batch = KeyTable::<u64>::new(Seed::random());
