@@ -1,12 +1,14 @@
-//! Divides the memory there may be.
+//! Divides the memory among tables, blocks, decoders and windows.
 //!
-//! Promise: the addends of [`MemoryPlan::fixed`], and the tables at the size that [`MemoryPlan::table_cap`] gives each, are
-//! together at most what was asked for. Must not know: what a table does at its limit, who counts.
+//! Promise: the terms of [`MemoryPlan::fixed`], and all tables of the size
+//! [`MemoryPlan::table_cap`], are together at most what was asked for. Must not know: what a table
+//! does at its cap, who counts.
 //!
-//! Windows have one half, if there are any; they see to it themselves (`window`). Of the other the fixed parts
-//! come first, then the tables, all of one size. A batch may be far larger than the one before, in any shard. Tables
-//! that make room when they are full keep to their parts. The others cannot: most of what they have is shared (see
-//! `pool`), so that keys are lost only when the memory is used, and a part of it each has for itself.
+//! Windows, if there are any, have one half, and keep to it themselves (`window`). In the other
+//! half the fixed parts come first, then the tables, all of one size. A batch may be far larger
+//! than the one before, in any shard. Tables that make room when they are full keep to their parts.
+//! The others cannot. So most of their memory is shared (see `pool`), and keys are lost only when
+//! it is used up; a part of it each table has for itself.
 
 use std::sync::Arc;
 
@@ -23,16 +25,16 @@ use crate::table::pool::Pool;
 /// The memory that a pipeline asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PipelineNeeds {
-    /// Tables that a stage has for itself, beside the one that is handed over.
+    /// Tables that a stage has for itself, besides the one that is handed over.
     pub(crate) own_tables: usize,
-    /// The least bytes of one of its tables; 0 where it has none.
+    /// The least bytes of one of its tables; 0 if it has none.
     pub(crate) table_bytes_min: usize,
     /// Whether its values are counts that are added up.
     pub(crate) is_counting: bool,
 }
 
 impl PipelineNeeds {
-    /// Of tokens that are counted as they are.
+    /// The needs of a pipeline that counts tokens as they are.
     pub(crate) fn counting() -> Self {
         PipelineNeeds {
             own_tables: 0,
@@ -42,21 +44,21 @@ impl PipelineNeeds {
     }
 }
 
-/// Decoders of compressed input that there are at a time.
+/// How many decoders of compressed input run at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecoderCounts {
     pub(crate) count: usize,
-    /// How many of them may need a window: those of zstd and xz, and those that do not know yet.
+    /// How many of them may need a window: those of zstd and xz, and those with an unknown format.
     pub(crate) windows: usize,
     /// How many of them hold whole blocks: those of bzip2 and lz4.
     pub(crate) blocks: usize,
 }
 
-// A decoder that does not know yet what it will be may become one that holds blocks.
+// A decoder whose format is not known yet may become one that holds blocks.
 const _: () = assert!(DECODER_BLOCKS_BYTES <= 1 << WINDOW_LOG_MIN);
 
 impl DecoderCounts {
-    /// One that needs neither a window nor blocks.
+    /// One decoder that needs neither a window nor blocks.
     pub(crate) fn of_one() -> Self {
         DecoderCounts {
             count: 1,
@@ -64,9 +66,9 @@ impl DecoderCounts {
         }
     }
 
-    /// As these, but no more than `count` at a time.
+    /// These decoders, but no more than `count` at a time.
     pub(crate) fn at_most(self, count: usize) -> Self {
-        // The ones that take most are reckoned with first: a window is no smaller than blocks.
+        // The ones that take most come first: a window is no smaller than blocks.
         let windows = self.windows.min(count);
         DecoderCounts {
             count: self.count.min(count),
@@ -77,7 +79,7 @@ impl DecoderCounts {
 
     /// log2 of the largest window that each of them may have.
     ///
-    /// A window is memory only once a frame asks for it, but it is taken off what the tables get.
+    /// A window takes memory only once a frame asks for it, but it reduces what the tables get.
     pub(crate) fn window_log_max(self, memory_bytes_max: Option<usize>) -> u32 {
         let Some(bytes_max) = memory_bytes_max else {
             return WINDOW_LOG_MAX;
@@ -88,7 +90,7 @@ impl DecoderCounts {
         log.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX)
     }
 
-    /// What they take within a limit.
+    /// The memory of all decoders within a limit.
     fn bytes(self, memory_bytes_max: usize) -> usize {
         let window = 1usize << self.window_log_max(Some(memory_bytes_max));
         let windows = self.windows.saturating_mul(window);
@@ -108,7 +110,7 @@ impl std::iter::Sum for DecoderCounts {
     }
 }
 
-/// What the memory is for.
+/// Everything that shares the memory.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryPlan<'a> {
     pub(crate) config: &'a Config,
@@ -133,23 +135,23 @@ pub(crate) struct RetainedTables {
 }
 
 impl RetainedTables {
-    /// Bytes that all windows may take of so many.
+    /// The part of `bytes_max` that all windows may take.
     fn windows_bytes(self, bytes_max: usize) -> usize {
         if self.windows == 0 { 0 } else { bytes_max / 2 }
     }
 
-    /// Bytes that one of the windows may take of so many.
+    /// The part of `bytes_max` that one of the windows may take.
     pub(crate) fn window_bytes(self, bytes_max: usize) -> usize {
         self.windows_bytes(bytes_max) / self.windows.max(1)
     }
 }
 
 impl MemoryPlan<'_> {
-    /// The limit of every table.
+    /// The memory cap of every table.
     ///
     /// # Errors
     ///
-    /// It is less than what the fixed parts and the smallest tables take.
+    /// The cap would be less than what the smallest tables take.
     pub(crate) fn table_cap(&self) -> Result<MemoryCap> {
         let on_limit = self.config.on_limit;
         let Some(bytes_max) = self.config.memory_bytes_max else {
@@ -160,23 +162,24 @@ impl MemoryPlan<'_> {
         };
         let tables = self.tables().max(1);
         let windows = self.retained.windows_bytes(bytes_max);
-        let bound = |may_partition| MemoryCap {
+        let cap = |may_partition| MemoryCap {
             bytes: (bytes_max - windows).saturating_sub(self.fixed(may_partition, bytes_max))
                 / tables,
             on_limit,
             may_partition,
             pool: None,
         };
-        // Keys wait beside tables that are large; where memory is short it is of more use in the tables.
-        let waiting = bound(true);
-        let mut bound = if waiting.bytes >= GROUPS_BYTES {
+        // Keys may wait beside large tables; where memory is short, it is of more use in the
+        // tables.
+        let waiting = cap(true);
+        let mut cap = if waiting.bytes >= GROUPS_BYTES {
             waiting
         } else {
-            bound(false)
+            cap(false)
         };
         let least = self.pipelines.iter().map(|needs| needs.table_bytes_min);
         let least = least.max().unwrap_or(0);
-        if bound.bytes < least {
+        if cap.bytes < least {
             let halves = if self.retained.windows == 0 { 1 } else { 2 };
             let (mut bytes_min, mut fixed) = (bytes_max, 0);
             // More memory may mean larger windows of decoders, up to a point.
@@ -208,12 +211,12 @@ impl MemoryPlan<'_> {
                 },
             )));
         }
-        let shared = self.pool_bytes(bound.bytes);
-        bound.pool = (shared > 0).then(|| Arc::new(Pool::new(shared)));
-        Ok(bound)
+        let shared = self.pool_bytes(cap.bytes);
+        cap.pool = (shared > 0).then(|| Arc::new(Pool::new(shared)));
+        Ok(cap)
     }
 
-    /// Bytes that tables have together, beside what each has for itself, of the `bytes` for each.
+    /// Bytes that tables share, besides what each has for itself of its `bytes`.
     fn pool_bytes(&self, bytes: usize) -> usize {
         let sharing = self
             .pipelines
@@ -226,12 +229,12 @@ impl MemoryPlan<'_> {
         shared.sum()
     }
 
-    /// Whether full tables of the pipeline make room: each keeps to its part then.
+    /// Returns `true` if full tables of the pipeline make room: then each keeps to its part.
     fn is_thinned(&self, needs: &PipelineNeeds) -> bool {
         needs.is_counting && self.config.on_limit == OnLimit::Approximate
     }
 
-    /// Bytes of everything but the tables, within `bytes_max`.
+    /// Bytes of everything except the tables, within `bytes_max`.
     fn fixed(&self, may_partition: bool, bytes_max: usize) -> usize {
         let block = self.config.block_bytes_within_limit() + GUARD_BYTES;
         let record = self.config.record_bytes_max + 1 + GUARD_BYTES;
@@ -239,18 +242,19 @@ impl MemoryPlan<'_> {
         [
             // Every place in a ring, and one for each framer to fill.
             self.blocks.saturating_mul(block),
-            // A record that outgrew its block: it is copied when it grows, and the next one's beginning waits.
+            // A record that outgrew its block: it is copied when it grows, and the beginning of the
+            // next one waits.
             self.framers.saturating_mul(record).saturating_mul(3),
             self.decoders.bytes(bytes_max),
             // Hot words and lists of every pipeline in every shard.
             lanes * COUNTER_BYTES,
-            // Keys that wait for others of their corner of the table.
+            // Keys that wait for others of the same part of the table.
             if may_partition {
                 lanes * GROUPS_BYTES
             } else {
                 0
             },
-            // The empty table that takes the place of one that is lent to an output.
+            // The empty table that replaces one that is lent to an output.
             self.pipelines
                 .iter()
                 .map(|needs| needs.table_bytes_min)
@@ -261,7 +265,7 @@ impl MemoryPlan<'_> {
         .fold(0, usize::saturating_add)
     }
 
-    /// How many tables there are, or what takes as much as a table.
+    /// The number of tables, including what takes as much as a table.
     fn tables(&self) -> usize {
         let pipelines = self.pipelines.iter();
         pipelines.map(|needs| self.tables_of(needs)).sum()
@@ -271,15 +275,17 @@ impl MemoryPlan<'_> {
         if needs.table_bytes_min == 0 {
             return 0;
         }
-        // One is filled, the other is merged and published; the largest of these is the one merged into.
+        // One is filled; the other is merged and published. The largest of these is the one merged
+        // into.
         let filled = self.shards * (self.sets + needs.own_tables);
-        // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7 tables.
+        // A row of a ranking is 32 bytes, a key in a table at least 19: ranking all takes 1.7
+        // tables.
         let ranking = 2;
         if self.is_thinned(needs) {
             return filled + ranking + self.retained.tables;
         }
-        // All keys of all tables come into one, none of them too many: it is twice as large as all of them,
-        // should its segments just have been split.
+        // All keys of all tables come into one, none of them too many. It is twice as large as all
+        // of them if its segments were just split.
         let parts = self.shards * (1 + needs.own_tables);
         let handed_over = if needs.own_tables > 0 {
             2 * parts * self.sets
@@ -290,7 +296,7 @@ impl MemoryPlan<'_> {
     }
 }
 
-/// Of all groups of waiting keys of 8 and of 16 bytes.
+/// Bytes of all groups of waiting keys of 8 and of 16 bytes.
 const GROUPS_BYTES: usize = (GROUP_KEYS << GROUPS_LOG2) * (8 + 16);
 
 const _: () = assert!(SHARDS_MAX * GROUPS_BYTES < usize::MAX / 2);
@@ -299,7 +305,7 @@ const _: () = assert!(SHARDS_MAX * GROUPS_BYTES < usize::MAX / 2);
 mod tests {
     use super::*;
 
-    fn division<'a>(
+    fn plan<'a>(
         config: &'a Config,
         pipelines: &'a [PipelineNeeds],
         tables: usize,
@@ -344,26 +350,26 @@ mod tests {
                 ] {
                     let config = Config::default().memory_bytes_max(mib << 20);
                     let config = config.on_limit(on_limit);
-                    let mut division = division(&config, &pipelines, 3, windows);
-                    division.decoders = decoders;
-                    let bound = division.table_cap().unwrap();
-                    let windows = windows * division.retained.window_bytes(mib << 20);
-                    let fixed = division.fixed(bound.may_partition, mib << 20);
-                    let pool = bound.pool.as_ref().map_or(0, |pool| pool.bytes());
+                    let mut plan = plan(&config, &pipelines, 3, windows);
+                    plan.decoders = decoders;
+                    let cap = plan.table_cap().unwrap();
+                    let windows = windows * plan.retained.window_bytes(mib << 20);
+                    let fixed = plan.fixed(cap.may_partition, mib << 20);
+                    let pool = cap.pool.as_ref().map_or(0, |pool| pool.bytes());
                     let own = |needs: &PipelineNeeds| {
-                        let own = own_share(bound.bytes, needs.table_bytes_min);
-                        let own = if division.is_thinned(needs) {
-                            bound.bytes
+                        let own = own_share(cap.bytes, needs.table_bytes_min);
+                        let own = if plan.is_thinned(needs) {
+                            cap.bytes
                         } else {
                             own
                         };
-                        own * division.tables_of(needs)
+                        own * plan.tables_of(needs)
                     };
                     let tables: usize = pipelines.iter().map(own).sum();
-                    let unused = if pipelines.is_empty() { bound.bytes } else { 0 };
+                    let unused = if pipelines.is_empty() { cap.bytes } else { 0 };
                     let all = fixed + pool + tables + windows + unused;
                     assert!(all <= mib << 20);
-                    assert!(all + division.tables().max(1) + 3 > mib << 20 || pipelines.is_empty());
+                    assert!(all + plan.tables().max(1) + 3 > mib << 20 || pipelines.is_empty());
                     let window = decoders.windows << decoders.window_log_max(Some(mib << 20));
                     assert!(fixed > window + decoders.count * DECODER_BYTES);
                 }
@@ -384,7 +390,7 @@ mod tests {
             (1024, 2, 64),
             (1024, 3, 32),
             (1024, 64, 8),
-            // What is compressed and was not when it was named.
+            // Files that became compressed after they were named.
             (1024, 0, 8),
         ] {
             let log = decoders(windows, windows).window_log_max(Some(mib << 20));
@@ -409,7 +415,7 @@ mod tests {
     #[test]
     fn too_little_is_refused_with_what_would_do() {
         let pipelines = [PipelineNeeds::counting()];
-        // With a decoder, the more memory there is the larger is its window.
+        // With decoders, more memory also means larger windows.
         for (shards, windows, decoders) in [
             (3, 0, decoders(0, 0)),
             (3, 2, decoders(0, 0)),
@@ -417,27 +423,28 @@ mod tests {
             (3, 1, decoders(1, 1)),
             (200, 0, decoders(2, 1)),
         ] {
-            let bound = |bytes: usize, retained: usize| {
+            let cap = |bytes: usize, retained: usize| {
                 let config = Config::default().memory_bytes_max(bytes);
-                let mut division = division(&config, &pipelines, retained, windows);
-                (division.shards, division.decoders) = (shards, decoders);
-                division.table_cap()
+                let mut plan = plan(&config, &pipelines, retained, windows);
+                (plan.shards, plan.decoders) = (shards, decoders);
+                plan.table_cap()
             };
-            let error = bound(1 << 20, 0).unwrap_err().to_string();
+            let error = cap(1 << 20, 0).unwrap_err().to_string();
             let says = error.contains(", decoders of compressed input and the rest");
             assert_eq!(says, decoders.count > 0, "{error}");
             let start = "memory_bytes_max 1048576 is too little: ";
             let number = error.strip_prefix(start).unwrap().split(' ').next();
             let least: usize = number.unwrap().parse().unwrap();
-            assert!(bound(least, 0).is_ok());
+            assert!(cap(least, 0).is_ok());
             // Half of an odd number is rounded.
-            assert!(bound(least - 2, 0).is_err());
-            // What is kept wants its share.
-            assert!(bound(least, 300).is_err());
+            assert!(cap(least - 2, 0).is_err());
+            // What is kept needs its share.
+            assert!(cap(least, 300).is_err());
         }
     }
 
-    /// The sum made anew, of numbers that are written here: what is left out of the budget is missing there.
+    /// The sum computed independently, from numbers written here: what the budget leaves out is
+    /// missing there.
     #[test]
     fn the_limit_holds_all_there_is_in_the_worst_case() {
         const MIB: usize = 1 << 20;
@@ -469,36 +476,38 @@ mod tests {
         ] {
             let config = config.clone().on_limit(on_limit);
             let pipelines = [needs];
-            let mut division = division(&config, &pipelines, retained, 0);
-            (division.blocks, division.framers) = (blocks, framers);
-            division.shards = shards;
-            let bound = division.table_cap().unwrap();
+            let mut plan = plan(&config, &pipelines, retained, 0);
+            (plan.blocks, plan.framers) = (blocks, framers);
+            plan.shards = shards;
+            let cap = plan.table_cap().unwrap();
             // Keys wait beside tables that are as large as all groups of them.
-            let waiting = if bound.bytes >= WAITING { WAITING } else { 0 };
-            assert_eq!(bound.may_partition, waiting > 0);
+            let waiting = if cap.bytes >= WAITING { WAITING } else { 0 };
+            assert_eq!(cap.may_partition, waiting > 0);
             let fixed = blocks * (256 * 1024 + 64)
-                // A record that grows: where it is, where it goes, and what comes behind it.
+                // A record that grows: the old memory, the new one, and what comes behind it.
                 + framers * 3 * (4 * MIB + 1 + 64)
                 + shards * (3 * MIB / 2 + waiting)
-                // What takes the place of a table that an output has.
+                // What replaces a table that is lent to an output.
                 + table_min
                 + 4 * MIB;
             // Being filled and being published.
             let filled = 2 * shards;
             if thinned {
-                assert!(bound.pool.is_none());
-                // One is merged into in its place. Rows of 32 bytes for keys that take 19 at least.
-                assert!(bound.bytes * 32 / 19 <= 2 * bound.bytes);
-                let all = fixed + (filled + 2 + retained) * bound.bytes;
+                assert!(cap.pool.is_none());
+                // One replaces the table that is merged into. Rows of 32 bytes for keys that take
+                // at least 19.
+                assert!(cap.bytes * 32 / 19 <= 2 * cap.bytes);
+                let all = fixed + (filled + 2 + retained) * cap.bytes;
                 assert!(all <= 1024 * MIB, "{all}");
                 assert!(all > 1024 * MIB - 20, "{all} is all that is used");
                 continue;
             }
-            let own = (bound.bytes / 8).max(table_min);
-            let pool = bound.pool.as_ref().map_or(0, |pool| pool.bytes());
+            let own = (cap.bytes / 8).max(table_min);
+            let pool = cap.pool.as_ref().map_or(0, |pool| pool.bytes());
             let tallies = needs.own_tables * shards;
-            // What a table has for itself is what all its keys need: in tables of values those that were tallied,
-            // of each set; in the merged one those of one set. It is 2.19 times as large just after it has split.
+            // What a table has for itself is what all its keys need: in tables of values those that
+            // were tallied, of each set; in the merged one those of one set. It is 2.19 times as
+            // large just after a split.
             let tables = (filled + tallies) as f64;
             let flushed = (needs.own_tables * filled) as f64 * (2.0 * 2.19 - 1.0);
             let merged = (shards + tallies) as f64 * (2.19 + 1.65);

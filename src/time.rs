@@ -1,4 +1,4 @@
-//! The one place that reads the clock, and the rule that says when a batch is due.
+//! The only place that reads the clock, and the rule for when a batch is due.
 //!
 //! Promise: batch times are multiples of the interval, the first strictly after start, each exactly
 //! once and in order, however late the caller asks. Must not know: what happens at a batch time.
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The time a batch is named by: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
+/// The time that names a batch: milliseconds since 1970-01-01 00:00 UTC, a multiple of the batch
 /// interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchTime(u64);
@@ -28,12 +28,12 @@ impl BatchTime {
     }
 }
 
-/// Where the engine's time comes from.
+/// The engine's clock.
 ///
-/// The system's clock is read once as wall time and runs from there on the time since the machine was booted: a
-/// step of the wall clock neither skips nor doubles a batch, and after the machine slept batches have the right time
-/// again (on Linux; elsewhere labels stay behind by the sleep). The price is that labels keep the offset of the
-/// start until the next start.
+/// The system's clock is read once as wall time. From there the clock runs on the time since the
+/// machine was booted: a step of the wall clock neither skips nor doubles a batch, and after the
+/// machine slept batches have the right time again (on Linux; elsewhere batch times stay behind by
+/// the sleep). The price is that batch times keep the offset of the start until the next start.
 #[derive(Clone, Debug)]
 pub struct Clock(ClockSource);
 
@@ -41,15 +41,16 @@ pub struct Clock(ClockSource);
 enum ClockSource {
     System {
         wall_at_start: Duration,
-        /// What `elapsed` said then.
+        /// What `elapsed` returned then.
         start: Duration,
-        /// Time since some fixed moment. Never goes back.
+        /// Time since some fixed moment. It never goes back.
         elapsed: fn() -> Duration,
     },
     Manual(Arc<AtomicU64>),
 }
 
-/// Time since the machine was booted, sleep included: `CLOCK_MONOTONIC` stands still while it sleeps.
+/// Time since the machine was booted, sleep included: `CLOCK_MONOTONIC` stands still while it
+/// sleeps.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -72,7 +73,7 @@ impl Clock {
         Clock::running(wall, since_boot)
     }
 
-    /// A clock that says `wall` now, and runs as `elapsed` does.
+    /// A clock that shows `wall` now, and runs as `elapsed` does.
     fn running(wall: Duration, elapsed: fn() -> Duration) -> Self {
         Clock(ClockSource::System {
             wall_at_start: wall,
@@ -81,8 +82,8 @@ impl Clock {
         })
     }
 
-    /// A clock that stands still until [`advance`](Self::advance) is called: for tests. Clones share
-    /// their time.
+    /// A clock that stands still until [`advance`](Self::advance) is called, for tests. Clones
+    /// share their time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -103,7 +104,7 @@ impl Clock {
         }
     }
 
-    /// Whether time passes only by `advance`.
+    /// Returns `true` if only `advance` moves the clock.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0, ClockSource::Manual(_))
     }
@@ -126,12 +127,12 @@ impl Clock {
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// The one in `at_most` from now; `None` where that is beyond all time.
+    /// The deadline in `at_most` from now; `None` if that is beyond all time.
     pub(crate) fn in_time(at_most: Duration) -> Option<Self> {
         Instant::now().checked_add(at_most).map(Deadline)
     }
 
-    /// Time until then.
+    /// Time until the deadline.
     pub(crate) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
@@ -142,7 +143,7 @@ pub(crate) fn as_ms(since_1970: Duration) -> u64 {
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Says which batch is due.
+/// Knows which batch is due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchClock {
     interval_ms: u64,
@@ -167,7 +168,7 @@ impl BatchClock {
         }
     }
 
-    /// The input has ended: a batch that had no time yet is named by this one.
+    /// The input has ended: names a batch that had no time yet by `now`.
     pub(crate) fn close(&mut self, now: Duration) {
         if self.next_ms == u64::MAX {
             self.next_ms = as_ms(now);
@@ -179,12 +180,12 @@ impl BatchClock {
         BatchTime::from_millis(self.next_ms)
     }
 
-    /// Whether that batch is due.
+    /// Returns `true` if that batch is due.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         as_ms(now) >= self.next_ms
     }
 
-    /// The batch was cut: go on to the next.
+    /// The batch was cut: moves on to the next.
     pub(crate) fn step(&mut self) {
         self.next_ms += self.interval_ms;
     }
@@ -264,7 +265,8 @@ mod tests {
         static ELAPSED: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
     }
 
-    /// Neither the wall clock nor time that passes has a part in it: only what the machine says since its start.
+    /// Neither the wall clock nor passing time takes part: only what the machine reports since its
+    /// start.
     #[test]
     fn the_clock_runs_on_the_time_since_the_machine_was_booted_and_on_nothing_else() {
         ELAPSED.set(ms(40));
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_system_clock_counts_the_time_the_machine_slept() {
-        // The kernel's own figure, which includes sleep, between two of ours.
+        // The kernel's own uptime, which includes sleep, between two of ours.
         let before = since_boot();
         let uptime = std::fs::read_to_string("/proc/uptime").expect("there is a /proc");
         let after = since_boot();

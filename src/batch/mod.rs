@@ -1,8 +1,8 @@
-//! What people get to see of a batch.
+//! What users see of a batch.
 //!
-//! Promise: a [`Batch`] is complete, belongs to one epoch, and ranks its keys the same way whatever the
-//! number of threads: highest value first, equal values in byte order of the key.
-//! Must not know: how tables are laid out, what is printed.
+//! Promise: a [`Batch`] is complete, belongs to one epoch, and ranks its keys the same way whatever
+//! the number of threads: highest value first, equal values in byte order of the key. Must not
+//! know: `sink`, how tables are laid out.
 
 pub(crate) mod ranking;
 mod stats;
@@ -15,10 +15,10 @@ use crate::repr::Repr;
 use crate::table::KeyTable;
 use crate::time::BatchTime;
 
-/// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and tuples of
-/// two and three of them, which are ordered by their first part, then by the next.
+/// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and
+/// tuples of two and three of them, which are ordered by their first part, then by the next.
 ///
-/// A struct of one's own can be reduced and looked up without it; to be ranked or printed it needs this
+/// A custom struct can be reduced and looked up without it. To be ranked or printed it needs this
 /// trait and [`Repr`].
 ///
 /// ```
@@ -41,12 +41,12 @@ use crate::time::BatchTime;
 /// }
 /// ```
 pub trait Value: Copy + Repr + Send + Sync + 'static {
-    /// Total order of values; ranking puts the greatest first. Floats are in the order of
+    /// The total order of values; ranking puts the greatest first. Floats are in the order of
     /// [`f64::total_cmp`].
     fn order(&self, other: &Self) -> Ordering;
 
-    /// The value as a number of records, if it is one: what is left out of a result and shares of the whole
-    /// can be told then. `None` unless it is written.
+    /// The value as a number of records, if it is one: then sinks can show shares of the whole and
+    /// what a result leaves out. `None` by default.
     fn as_count(&self) -> Option<u64> {
         None
     }
@@ -141,7 +141,7 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
         self.table.len()
     }
 
-    /// Whether the batch has no key.
+    /// Returns `true` if the batch has no key.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -151,8 +151,9 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
         self.table.get(key)
     }
 
-    /// How many records of `key` its value lacks, at most: 0, unless the memory limit was reached and the key's
-    /// value is not known to be of all its records. See [`OnLimit::Other`](crate::OnLimit).
+    /// An upper bound of the records of `key` that its value lacks. It is 0, unless the memory
+    /// limit was reached and the value is not known to be of all records of the key. See
+    /// [`OnLimit::Other`](crate::OnLimit).
     ///
     /// ```
     /// use microtally::{BatchTime, Rule, Tally};
@@ -164,7 +165,7 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
         if self.stats.other_records == 0 {
             return 0;
         }
-        // Of a key that has a value the statistics say what all keys have in common, at least.
+        // For a key with a value, the statistics bound what any key lacks.
         let most = match self.table.get_kept(key) {
             Some(_) => self.stats.missing_max,
             None => self.stats.other_records,
@@ -179,7 +180,7 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
 }
 
 impl<'a, V: Value> Batch<'a, V> {
-    /// The `count` first keys by rank; all of them when there are fewer. Allocates the answer; a
+    /// The first `count` keys by rank, or all of them if there are fewer. Allocates the result; a
     /// [`Ranking`](crate::Ranking) does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
         ranking::top(self.iter(), self.len(), count)
@@ -204,7 +205,7 @@ mod tests {
                 }
             }
         }
-        // Not a number is a number like any other for ranking: above infinity.
+        // For ranking, a NaN is a number like any other: above infinity.
         assert_eq!((f64::NAN, 1).order(&(f64::INFINITY, 2)), Ordering::Greater);
         assert_eq!((f64::NAN, 1).order(&(f64::NAN, 2)), Ordering::Less);
         assert_eq!((-0.0f32).order(&0.0), Ordering::Less);
@@ -222,21 +223,21 @@ mod tests {
         assert_eq!(keys, [b"b", b"c", b"a"]);
     }
 
-    /// A struct that cannot be ranked can be had all the same.
+    /// A struct that cannot be ranked can still be reduced and looked up.
     #[test]
     fn a_batch_of_values_without_an_order_is_looked_into() {
         #[derive(Clone, Copy, Debug, PartialEq)]
-        struct Span {
+        struct FirstLast {
             first: u32,
             last: u32,
         }
-        let join = |a: Span, b: Span| Span {
+        let join = |a: FirstLast, b: FirstLast| FirstLast {
             first: a.first.min(b.first),
             last: a.last.max(b.last),
         };
         let mut table = KeyTable::new(Seed::random());
         for (key, at) in [("a", 3), ("b", 4), ("a", 9)] {
-            let here = Span {
+            let here = FirstLast {
                 first: at,
                 last: at,
             };
@@ -244,7 +245,7 @@ mod tests {
         }
         let stats = BatchStats::default();
         let batch = Batch::new(&table, &stats);
-        assert_eq!(batch.get(b"a"), Some(Span { first: 3, last: 9 }));
+        assert_eq!(batch.get(b"a"), Some(FirstLast { first: 3, last: 9 }));
         assert_eq!((batch.len(), batch.iter().count()), (2, 2));
         assert_eq!((batch.time(), batch.is_empty()), (stats.time, false));
     }

@@ -1,20 +1,21 @@
-//! Brings the keys of a batch in order.
+//! Sorts the keys of a batch by rank.
 //!
-//! Promise: highest value first, equal values in byte order of the key; the order of some is that of all, cut
-//! off. Must not know: how tables are laid out, what is done with the order.
+//! Promise: highest value first, equal values in byte order of the key; the first `n` keys are the
+//! first `n` of all. Must not know: `sink`, how tables are laid out.
 //!
 //! # Why it is written like this
 //!
-//! Sorting (key, value) pairs by `(value, key)` is one line. With many keys of one value, and a count of lines that
-//! are all different is nothing else, each of its compares goes to two places in memory where nothing is near: of
-//! counting three million different numbers half of the time was compares, and a fifth fetching each key once more to
-//! write it. What was done:
+//! Sorting (key, value) pairs by `(value, key)` is one line. But with many keys of one value, as in
+//! a count of lines that are all different, each comparison goes to two distant places in memory.
+//! Of counting three million different numbers, half of the time was comparisons, and a fifth
+//! fetching each key once more to write it. What was done:
 //!
-//! 1. A row holds the first 8 bytes of its key, which decide most compares. Short keys are read from there, too,
-//!    when they are written.
-//! 2. Rows that agree in them get the 8 bytes behind what all of them have in common, and are sorted again:
-//!    each key is visited once for that, and visits overlap. Log lines that begin with the same date want it.
-//! 3. Whoever goes through the rows has the longer keys ahead asked for.
+//! 1. A row holds the first 8 bytes of its key, which decide most comparisons. Short keys are also
+//!    read from there when they are written.
+//! 2. Rows that agree in them get the 8 bytes behind what all of them have in common, and are
+//!    sorted again: each key is visited once for that, and visits overlap. Log lines that begin
+//!    with the same date need it.
+//! 3. Iterating over the rows prefetches the longer keys ahead.
 
 use std::cmp::Ordering;
 
@@ -24,40 +25,40 @@ use crate::sys::prefetch::prefetch;
 /// Bytes of a key that its row holds.
 const HEAD_BYTES: usize = 8;
 
-/// How often rows get other heads before their keys are compared as they are, which bounds the recursion.
+/// How often rows get other heads before their keys are compared in full. It bounds the recursion.
 const LEVELS_MAX: usize = 16;
 
-/// Rows for which it does not pay.
+/// For fewer rows than this it does not pay.
 const FEW_ROWS: usize = 16;
 
-/// How many rows ahead of its use a key is asked for: as many as look-ups in a table.
+/// How many rows ahead of its use a key is prefetched: as many as look-ups in a table.
 const ROWS_AHEAD: usize = 16;
 
 /// Ranks batch after batch in the same memory.
 #[derive(Debug, Default)]
 pub struct Ranking<V: 'static> {
     /// Always empty between two calls; only its memory is kept.
-    rows: Vec<Row<'static, V>>,
+    rows: Vec<RankedRow<'static, V>>,
 }
 
 impl<V: Value> Ranking<V> {
-    /// A ranking with room for `count` rows, so that the first batch need not make it.
+    /// A ranking with room for `count` rows, so that the first batch need not allocate it.
     pub fn with_capacity(count: usize) -> Self {
         Ranking {
             rows: Vec::with_capacity(room_for(count)),
         }
     }
 
-    /// Calls `f` with the `count` first rows of `batch` by rank.
+    /// Calls `f` with the first `count` rows of `batch` by rank.
     pub fn top<R>(
         &mut self,
         batch: &Batch<'_, V>,
         count: usize,
         f: impl FnOnce(Ranked<'_, V>) -> R,
     ) -> R {
-        // Shortening `'static` to the batch's lifetime is what a `Vec` allows; the way back is not, so
-        // the emptied memory is turned over by `collect`, which reuses it in place.
-        let mut rows: Vec<Row<'_, V>> = std::mem::take(&mut self.rows);
+        // A `Vec` can shorten `'static` to the batch's lifetime, but not back. So the emptied
+        // memory is converted by `collect`, which reuses it in place.
+        let mut rows: Vec<RankedRow<'_, V>> = std::mem::take(&mut self.rows);
         rank(batch.iter(), batch.len(), count, &mut rows);
         let answer = f(Ranked { rows: &rows });
         rows.clear();
@@ -83,7 +84,7 @@ impl<V: Value> Ranking<V> {
 /// ```
 #[derive(Debug)]
 pub struct Ranked<'r, V> {
-    rows: &'r [Row<'r, V>],
+    rows: &'r [RankedRow<'r, V>],
 }
 
 impl<V> Clone for Ranked<'_, V> {
@@ -114,7 +115,7 @@ impl<'r, V: Copy> Iterator for Ranked<'r, V> {
 
 impl<V: Copy> ExactSizeIterator for Ranked<'_, V> {}
 
-/// The `count` first of `len` `entries` by rank.
+/// The first `count` of `len` `entries` by rank.
 pub(crate) fn top<'a, V: Value>(
     entries: impl Iterator<Item = (&'a [u8], V)>,
     len: usize,
@@ -125,18 +126,19 @@ pub(crate) fn top<'a, V: Value>(
     rows.into_iter().map(|row| (row.key, row.value)).collect()
 }
 
-/// A key with its value.
+/// A key with its value and its first bytes.
 #[derive(Clone, Copy, Debug)]
-struct Row<'a, V> {
+struct RankedRow<'a, V> {
     value: V,
-    /// The first bytes of the key, zeros behind it. While a long key is sorted, some that come later.
+    /// The first bytes of the key, followed by zeros. While a long key is sorted, later bytes of
+    /// it.
     head: [u8; HEAD_BYTES],
     key: &'a [u8],
 }
 
-impl<'a, V> Row<'a, V> {
+impl<'a, V> RankedRow<'a, V> {
     fn new((key, value): (&'a [u8], V)) -> Self {
-        Row {
+        RankedRow {
             value,
             head: head(key),
             key,
@@ -167,29 +169,31 @@ fn head(bytes: &[u8]) -> [u8; HEAD_BYTES] {
     }
 }
 
-/// Room to begin with for ranking the `count` first of many: what [`rank`] needs, within reason.
+/// Initial room for ranking the first `count` of many: what [`rank`] needs, within reason.
 fn room_for(count: usize) -> usize {
     count.saturating_mul(2).clamp(64, 1 << 16)
 }
 
 /// The order of rows whose heads are the first bytes of their keys.
-fn by_rank<V: Value>(a: &Row<'_, V>, b: &Row<'_, V>) -> Ordering {
+fn by_rank<V: Value>(a: &RankedRow<'_, V>, b: &RankedRow<'_, V>) -> Ordering {
     let by_value = b.value.order(&a.value);
     by_value
         .then_with(|| a.by_head(b))
         .then_with(|| a.key.cmp(b.key))
 }
 
-/// Leaves the `count` first of `len` `entries` in `rows`, in order. It never takes memory for more rows than it needs:
-/// a list that grows by doubling would take three times as much at its last step.
+/// Leaves the first `count` of `len` `entries` in `rows`, in order. It never takes memory for more
+/// rows than it needs: a list that grows by doubling would take three times as much at its last
+/// step.
 ///
-/// The worst row that can still be in the answer is known after every `count` candidates, and nearly
-/// all of a large batch is turned away by that one compare: linear in the batch whatever `count` is.
+/// After every `count` candidates the worst row that can still be in the result is known, and that
+/// one comparison turns away nearly all of a large batch: the time is linear in the batch, whatever
+/// `count` is.
 fn rank<'a, V: Value>(
     entries: impl Iterator<Item = (&'a [u8], V)>,
     len: usize,
     count: usize,
-    rows: &mut Vec<Row<'a, V>>,
+    rows: &mut Vec<RankedRow<'a, V>>,
 ) {
     rows.clear();
     if count == 0 {
@@ -201,13 +205,13 @@ fn rank<'a, V: Value>(
         *rows = Vec::new();
         rows.reserve_exact(needed);
     }
-    let mut worst: Option<Row<'_, V>> = None;
+    let mut worst: Option<RankedRow<'_, V>> = None;
     for entry in entries {
-        // Most are turned away without a look at their keys.
+        // Most are turned away without looking at their keys.
         if worst.is_some_and(|worst| worst.value.order(&entry.1).is_gt()) {
             continue;
         }
-        let row = Row::new(entry);
+        let row = RankedRow::new(entry);
         if worst.is_some_and(|worst| by_rank(&worst, &row).is_lt()) {
             continue;
         }
@@ -223,17 +227,18 @@ fn rank<'a, V: Value>(
     rows.truncate(count);
 }
 
-/// Brings rows that are in order but for keys whose heads agree in the right one. The first `depth` bytes of those
-/// keys agree as well; heads are what is behind them.
-fn settle<V: Value>(rows: &mut [Row<'_, V>], depth: usize, levels: usize) {
-    let agree =
-        |a: &Row<'_, V>, b: &Row<'_, V>| a.head == b.head && a.value.order(&b.value).is_eq();
+/// Completes the order of rows that are in order, except for keys whose heads agree. The first
+/// `depth` bytes of those keys agree as well; heads are what follows them.
+fn settle<V: Value>(rows: &mut [RankedRow<'_, V>], depth: usize, levels: usize) {
+    let agree = |a: &RankedRow<'_, V>, b: &RankedRow<'_, V>| {
+        a.head == b.head && a.value.order(&b.value).is_eq()
+    };
     for alike in rows.chunk_by_mut(agree) {
         if alike.len() == 1 {
             continue;
         }
-        // A key that ends within its head differs from another one of the same head by its length.
-        let left = |row: &Row<'_, V>| (row.key.len() - depth).min(HEAD_BYTES + 1);
+        // Of two keys of the same head, one that ends within its head differs by its length.
+        let left = |row: &RankedRow<'_, V>| (row.key.len() - depth).min(HEAD_BYTES + 1);
         alike.sort_unstable_by_key(left);
         let ended = alike.partition_point(|row| left(row) <= HEAD_BYTES);
         let alike = &mut alike[ended..];
@@ -252,7 +257,7 @@ fn settle<V: Value>(rows: &mut [Row<'_, V>], depth: usize, levels: usize) {
         for row in &mut *alike {
             row.head = head(&row.key[shared..]);
         }
-        alike.sort_unstable_by(Row::by_head);
+        alike.sort_unstable_by(RankedRow::by_head);
         settle(alike, shared, levels - 1);
     }
 }
@@ -314,7 +319,7 @@ mod tests {
         }
     }
 
-    /// Each key is the beginning of the next: every level parts one from the rest.
+    /// Each key is the beginning of the next: every level separates one from the rest.
     #[test]
     fn keys_within_each_other_do_not_go_deeper_than_there_are_levels() {
         let mut table = KeyTable::new(Seed::random());
@@ -340,7 +345,7 @@ mod tests {
         assert_ranked(&table, &[1, 10, 33, 5000, 10_000, usize::MAX]);
     }
 
-    /// Ranking was quadratic from 65 536 rows on: minutes where this takes a moment.
+    /// Ranking was quadratic from 65 536 rows on: minutes for what takes a moment here.
     #[test]
     fn ranking_very_many_rows_is_linear() {
         let mut table = KeyTable::new(Seed::random());
@@ -355,7 +360,10 @@ mod tests {
 
     #[test]
     fn a_row_takes_what_the_memory_limit_says_and_a_ranking_no_more_rows_than_there_are() {
-        assert_eq!(size_of::<Row<'_, u64>>(), crate::limits::RANKED_KEY_BYTES);
+        assert_eq!(
+            size_of::<RankedRow<'_, u64>>(),
+            crate::limits::RANKED_KEY_BYTES
+        );
         let mut table = KeyTable::new(Seed::random());
         for number in 0..70_001u64 {
             table.add(&number.to_le_bytes()[..5], number, |a, b| a + b);

@@ -1,7 +1,7 @@
-//! The figures of a batch, and of the batches of a window together.
+//! The statistics of a batch, and of the batches of a window together.
 //!
-//! Promise: a batch's figures follow from the ledger and from what the shards counted, or there is an error. Must not
-//! know: who shows them.
+//! Promise: a batch's statistics follow from the ledger and from what the shards counted, or there
+//! is an error. Must not know: who shows them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct BatchStats {
     pub batch: u64,
     /// The batch's time.
     pub time: BatchTime,
-    /// The batch interval; zero where the caller cuts batches.
+    /// The batch interval; zero if the caller cuts batches.
     pub interval: Duration,
     /// Records (lines) whose last byte was received during the batch.
     pub records: u64,
@@ -28,36 +28,37 @@ pub struct BatchStats {
     pub tokens: u64,
     /// Bytes of the records of the pipeline's stream, line ends included.
     pub bytes: u64,
-    /// Distinct keys there is a count of.
+    /// Distinct keys that have a count.
     pub keys: u64,
-    /// How much a count may be above the true one, at most; a key that is not there occurred at most so
-    /// often. 0, unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
+    /// How much a count may exceed the true one, at most; a missing key occurred at most this
+    /// often. 0 unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
     pub error_max: u64,
-    /// Records of keys for which there was no room, in no count; how many keys that were is not known. 0,
-    /// unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and for windows
-    /// [`OnLimit::Approximate`](crate::OnLimit).
+    /// Records of keys that had no room; they are in no count, and the number of these keys is
+    /// unknown. 0 unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and
+    /// for windows [`OnLimit::Approximate`](crate::OnLimit).
     pub other_records: u64,
-    /// How many records of its key a value may lack, at most: some of `other_records` are of keys that have a value
-    /// too. 0 where all values are of all records; [`Batch::missing_max`](crate::Batch::missing_max) says it of each
-    /// key.
+    /// How many records of its key a value may lack, at most: some of `other_records` may be of
+    /// keys that also have a value. 0 if all values are of all records;
+    /// [`Batch::missing_max`](crate::Batch::missing_max) is the bound of each key.
     pub missing_max: u64,
     /// Tokens longer than the record limit: not counted in `tokens`.
     pub oversize_tokens: u64,
     /// Bytes of those tokens; they are in `bytes`.
     pub oversize_bytes: u64,
-    /// Partial last lines of connections that were reset, or that a source held when it ended: dropped.
+    /// Partial last lines that were dropped: of connections that were reset, and what a source held
+    /// when it ended.
     pub truncated_records: u64,
     /// Bytes of those lines; they are not in `bytes`.
     pub truncated_bytes: u64,
-    /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost) reports
-    /// them; a datagram that the kernel dropped is one. What a graceful stop left unread counts as one for each
-    /// connection, for nobody knows how many it was.
+    /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost)
+    /// reports them; a datagram that the kernel dropped is one. What a graceful stop left unread
+    /// counts as one for each connection, because nobody knows how many it was.
     pub lost_records: u64,
     /// Bytes of those records, as far as they had arrived; they are not in `bytes`.
     pub lost_bytes: u64,
     /// Connections that a listening source closed unread, because no more were allowed.
     pub refused_connections: u64,
-    /// How long after the batch's time its processing began; zero where the caller cuts batches.
+    /// How long after the batch's time its processing began; zero if the caller cuts batches.
     pub scheduling_delay: Duration,
     /// Whether this is the run's last batch.
     pub last: bool,
@@ -66,8 +67,8 @@ pub struct BatchStats {
 }
 
 impl BatchStats {
-    /// Whether the memory limit was reached: some counts are not exact, or some keys are not there. Totals
-    /// are exact always.
+    /// Returns `true` if the memory limit was reached: some counts are not exact, or some keys are
+    /// missing. Totals are always exact.
     ///
     /// ```
     /// assert!(!microtally::BatchStats::default().is_approximate());
@@ -76,8 +77,8 @@ impl BatchStats {
         self.error_max > 0 || self.other_records > 0
     }
 
-    /// Records and tokens that were dropped or lost, and are in no count: those that were too long, partial
-    /// last lines, and what sources lost. Records that there was no room for are
+    /// Records and tokens that were dropped or lost and are in no count: those that were too long,
+    /// partial last lines, and what sources lost. Records without room are in
     /// [`other_records`](Self::other_records).
     ///
     /// ```
@@ -88,7 +89,7 @@ impl BatchStats {
         known.saturating_add(self.lost_records)
     }
 
-    /// The same with what there was no room for.
+    /// These statistics with the overflow of the batch's table.
     pub(crate) fn with(self, overflow: Overflow) -> Self {
         BatchStats {
             error_max: overflow.error,
@@ -98,12 +99,13 @@ impl BatchStats {
         }
     }
 
-    /// What follows from a stream's intake during the batch and from what one of its pipelines split.
+    /// The statistics of one pipeline, from its stream's intake during the batch and from what it
+    /// split.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes counted, or
-    /// a sum overflows.
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes
+    /// counted, or a sum overflows.
     pub(crate) fn of(
         delta: &Intake,
         block_bytes: u64,
@@ -138,12 +140,12 @@ impl BatchStats {
     }
 }
 
-/// What the batches of a window hold together: the sums a window's statistics tell.
+/// The sums over the batches of a window, for the window's statistics.
 #[derive(Debug)]
 pub(crate) struct WindowSums {
-    /// Batches a window has; absent where none ever leaves.
+    /// Batches of a window; `None` if none ever leaves.
     length: Option<usize>,
-    /// Those of the window, oldest first; none where none ever leaves.
+    /// The batches of the window, oldest first; empty if none ever leaves.
     batches: VecDeque<BatchStats>,
     sum: BatchStats,
 }
@@ -158,7 +160,7 @@ impl WindowSums {
         }
     }
 
-    /// One more batch: a failed one holds nothing.
+    /// Adds a batch; a failed one holds nothing.
     pub(crate) fn enter(&mut self, batch: BatchStats) {
         self.sum.sum_with(&batch, u64::wrapping_add);
         let Some(length) = self.length else { return };
@@ -170,7 +172,8 @@ impl WindowSums {
         }
     }
 
-    /// `last`, the statistics of the last batch, with the sums in place of what that batch held.
+    /// The statistics of the window: those of the `last` batch, with the sums in place of its
+    /// amounts.
     pub(crate) fn of(&self, last: &BatchStats) -> BatchStats {
         let mut stats = *last;
         stats.sum_with(&self.sum, |_, sum| sum);
@@ -179,7 +182,7 @@ impl WindowSums {
 }
 
 impl BatchStats {
-    /// Puts each number that tells how much there was, and `other`'s, through `f`.
+    /// Replaces each amount by `f` of it and of `other`'s.
     fn sum_with(&mut self, other: &BatchStats, f: impl Fn(u64, u64) -> u64) {
         self.records = f(self.records, other.records);
         self.tokens = f(self.tokens, other.tokens);

@@ -1,33 +1,33 @@
-//! What stands between two epochs in every ring, and which shards have a part in an epoch.
+//! The barrier between two epochs in every ring, and what the publisher needs to know of it first.
 //!
-//! Promise: every shard of an epoch's set hands its tables over at the epoch's barrier. Must not know: what
-//! is counted.
+//! Promise: every shard in an epoch's [`ShardSet`] hands its tables over at the epoch's barrier.
+//! Must not know: what is counted.
 
 use crate::limits::SHARDS_MAX;
 use crate::time::BatchTime;
 
-/// The boundary between two epochs, put behind the last block of the first in every ring.
+/// The boundary between two epochs, pushed behind the last block of the first in every ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Barrier {
     /// Epochs are numbered from 1, without a gap.
     pub(crate) epoch: u64,
     pub(crate) time: BatchTime,
-    /// Nothing comes behind this barrier.
+    /// Whether nothing comes behind this barrier.
     pub(crate) last: bool,
 }
 
-/// Which shards hand tables over for an epoch: those that were given something. Others are not woken
-/// for a batch they have no part in.
+/// The shards that hand tables over for an epoch: those that were given something. Others are not
+/// woken for a batch they have no part in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShardSet([u64; SHARDS_MAX.div_ceil(64)]);
 
 impl ShardSet {
-    /// Adds the numbered shard.
+    /// Adds a shard.
     pub(crate) fn add(&mut self, shard: usize) {
         self.0[shard / 64] |= 1 << (shard % 64);
     }
 
-    /// Returns `true` if the numbered shard is in the set.
+    /// Returns `true` if the shard is in the set.
     pub(crate) fn has(&self, shard: usize) -> bool {
         self.0[shard / 64] >> (shard % 64) & 1 == 1
     }

@@ -1,10 +1,10 @@
 //! The hand-over of a shard's tables, by pointer, at an epoch's barrier.
 //!
-//! Promise: a shard never waits for another shard; it waits only for its own spare tables, and those
+//! Promise: a shard never waits for another shard. It waits only for its own spare tables, which
 //! come back as soon as the epoch before has been published. Must not know: what the tables hold.
 //!
-//! Each shard owns two sets of tables. One is being filled; the other is with the publisher or waits as
-//! the spare. So at most one set is on its way in either direction.
+//! Each shard owns two sets of tables. One is being filled; the other is with the publisher or
+//! waits as the spare. So at most one set is on its way in either direction.
 
 use std::any::Any;
 
@@ -16,21 +16,21 @@ use crate::table::bound::Overflow;
 
 /// What one pipeline gathers during one epoch in one shard.
 pub(crate) trait PartialAggregate: Any + Send {
-    /// Distinct keys held; decides which shard's table the others are merged into.
+    /// Number of distinct keys; decides into which shard's table the others are merged.
     fn len(&self) -> usize;
     /// What there was no room for.
     fn overflow(&self) -> Overflow {
         Overflow::default()
     }
-    /// The most records that are missing in any key's value.
+    /// The most records that are missing in the value of any key.
     fn missing_most(&self) -> u64 {
         0
     }
-    /// Forgets the content, keeps the memory.
+    /// Removes the content and keeps the memory.
     fn clear(&mut self);
-    /// Forgets the content, and keeps its keys from now on as `leader` does, with which it was merged: a
-    /// table that took a new seed after a flood would otherwise never again be in the others' order. What was taken
-    /// of a shared limit for its keys is `leader`'s.
+    /// Removes the content, and orders its keys from now on as `leader` does, with which it was
+    /// merged. Otherwise a table that took a new seed after a flood would never again be in the
+    /// others' order. What was taken of shared memory for its keys is now `leader`'s.
     fn follow(&mut self, leader: &mut dyn PartialAggregate);
     /// For the pipeline that made it, which knows its type.
     fn as_any(&self) -> &dyn Any;
@@ -41,11 +41,12 @@ pub(crate) trait PartialAggregate: Any + Send {
 /// One pipeline's share of [`Tables`].
 pub(crate) struct NodeTable {
     pub(crate) partial: Box<dyn PartialAggregate>,
-    /// Bytes of the blocks this pipeline was given.
+    /// Bytes of the blocks that this pipeline got.
     pub(crate) block_bytes: u64,
     pub(crate) tallied: Tallied,
-    /// Message of a function of the user's that panicked in this pipeline: `partial` and the tokens hold only a
-    /// part of the epoch, and are not to be used. Bytes and records are all there.
+    /// The message of a user-supplied function that panicked in this pipeline. Then `partial` and
+    /// the tokens hold only a part of the epoch and must not be used; bytes and records are
+    /// complete.
     pub(crate) failure: Option<String>,
 }
 
@@ -73,8 +74,8 @@ impl Tables {
         }
     }
 
-    /// Forgets the content, keeps the memory. Returns what a user-supplied value said that panicked when it was
-    /// dropped; it is gone all the same.
+    /// Removes the content and keeps the memory. Returns the panic of a user-supplied value that
+    /// panicked when it was dropped; it is gone all the same.
     pub(crate) fn clear(&mut self) -> Option<Box<dyn Any + Send>> {
         let mut panicked = None;
         for node in &mut self.nodes {
@@ -127,7 +128,7 @@ pub(crate) fn hand_over(spare: Tables) -> (SealedOut, SealedIn) {
 }
 
 impl SealedOut {
-    /// Hands `filled` over and puts the spare in its place, if the spare is there.
+    /// Hands `filled` over and replaces it by the spare. Returns `false` if the spare is not back.
     pub(crate) fn try_swap(&mut self, filled: &mut Tables, barrier: Barrier) -> bool {
         let Ok(spare) = self.spares.pop() else {
             return false;
@@ -138,14 +139,14 @@ impl SealedOut {
         true
     }
 
-    /// Whether a swap would succeed now.
+    /// Returns `true` if a swap would succeed now.
     pub(crate) fn has_spare(&self) -> bool {
         !self.spares.is_empty()
     }
 }
 
 impl SealedIn {
-    /// Whether tables wait to be taken.
+    /// Returns `true` if tables are waiting.
     pub(crate) fn is_ready(&self) -> bool {
         !self.sealed.is_empty()
     }
@@ -155,7 +156,7 @@ impl SealedIn {
         self.sealed.pop().ok()
     }
 
-    /// Gives cleared tables back.
+    /// Returns cleared tables to the shard.
     pub(crate) fn give_back(&mut self, tables: Tables) {
         let pushed = self.spares.push(tables);
         assert!(pushed.is_ok(), "two sets of tables fit into two places");

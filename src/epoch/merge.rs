@@ -1,7 +1,7 @@
-//! Makes one table of the shards' tables, and proves that it holds what came in.
+//! Merges the shards' tables, and proves that the result holds what came in.
 //!
-//! Promise: the merged table is the fold over all shards; for counts it is checked that the counts add
-//! up to the tokens and the keys' bytes to the bytes that were split. Must not know: threads, sinks.
+//! Promise: the merged table is the fold over all shards. For counts it is checked that they add up
+//! to the tokens, and the keys' bytes to the bytes that were split. Must not know: threads, `sink`.
 
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate)
         .expect("a pipeline makes all of its tables itself")
 }
 
-/// As [`table_of`], to change it.
+/// As [`table_of`], mutably.
 pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
     partial: &mut dyn PartialAggregate,
 ) -> &mut KeyTable<V> {
@@ -62,7 +62,7 @@ pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
         .expect("a pipeline makes all of its tables itself")
 }
 
-/// Adds up what one pipeline saw in all shards, in the first one, and puts there a failure if there is one.
+/// Adds up in `first` what one pipeline saw in all shards, and moves a failure there.
 pub(crate) fn sum_nodes<'a>(
     first: &mut NodeTable,
     others: impl Iterator<Item = &'a mut NodeTable>,
@@ -76,8 +76,8 @@ pub(crate) fn sum_nodes<'a>(
 
 /// Merges one pipeline's tables of all shards into the first one, with `fold` for a pair of tables.
 ///
-/// The largest table takes the first place before, so that as few keys as possible move. The others are
-/// empty afterwards.
+/// The largest table takes the first place before that, so that as few keys as possible move. The
+/// others are empty afterwards.
 pub(crate) fn merge_nodes<'a>(
     first: &mut NodeTable,
     others: impl Iterator<Item = &'a mut NodeTable>,
@@ -101,8 +101,9 @@ pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
     }
 }
 
-/// Checks a merged table of counts against what the splitting saw: the counts add up to the tokens, and
-/// the bytes of all counted keys are all bytes that are not delimiters. What there was no room for counts, too.
+/// Checks a merged table of counts against what was split: the counts add up to the tokens, and the
+/// bytes of all counted keys are all bytes that are not delimiters. The table's overflow is
+/// included.
 ///
 /// # Errors
 ///
@@ -113,7 +114,7 @@ pub(crate) fn check_counts(
     tallied: Tallied,
 ) -> Result<()> {
     let overflow = table.overflow();
-    // Checked, because a release build wraps: sums that wrapped could be right by chance.
+    // Checked, because a release build wraps: wrapped sums could be right by chance.
     let mut counts = overflow.thinned.checked_add(overflow.other);
     let mut key_bytes = overflow.thinned_bytes.checked_add(overflow.other_bytes);
     for (key, count) in table.iter_kept() {

@@ -1,9 +1,10 @@
 //! How values look in Python: what `pprint` shows and text files hold.
 //!
-//! Promise: [`Repr`] writes what Python 3.11 writes for the same value, so that a batch printed here
-//! and one printed by PySpark can be compared. Must not know: where the text goes, what a batch is.
+//! Promise: [`Repr`] writes what Python 3.11 writes for the same value, so that a batch printed
+//! here and one printed by PySpark can be compared. Must not know: where the text goes, what a
+//! batch is.
 //!
-//! `text` writes strings and keys, `printable` knows which characters can be seen.
+//! `text` writes strings and keys, `printable` knows which characters are printable.
 
 mod printable;
 pub(crate) mod text;
@@ -14,16 +15,16 @@ use std::sync::Arc;
 
 /// A value that can be shown as Python shows it.
 ///
-/// PySpark's `pprint` and `saveAsTextFiles` put a record out as `str(record)`: a string is its own
-/// text, everything else is the same as `repr(record)`. Inside of a tuple or a list every item is
-/// `repr(item)`: a string stands in quotes there. The two methods here are those two functions.
+/// PySpark's `pprint` and `saveAsTextFiles` write a record as `str(record)`: a string is its own
+/// text, everything else is `repr(record)`. In a tuple or a list every item is `repr(item)`: a
+/// string has quotes there. The two methods here are those two functions.
 ///
 /// | Rust | as Python shows it |
 /// |---|---|
 /// | integers, `bool` | `3`, `-1`, `True` |
 /// | `f64`, `f32` | `1.0`, `1e+16`, `inf`, `nan`; an `f32` as the `f64` of the same value |
 /// | `str`, `String`, `char` | a string |
-/// | `[u8]`, `Vec<u8>`, `[u8; N]` | a string: a record or a key in UTF-8; what is not UTF-8 is shown as `\xNN` |
+/// | `[u8]`, `Vec<u8>`, `[u8; N]` | a string: a record or a key; bytes that are not UTF-8 as `\xNN` |
 /// | slices, arrays and `Vec`s of other items | a list: `[1, 2]` |
 /// | tuples of up to four | a tuple: `('a', 1)`, `('a',)`, `()` |
 /// | `Option` | `None` or the value |
@@ -41,7 +42,7 @@ use std::sync::Arc;
 /// assert_eq!(both((b"the", (2.0, None::<u64>))), ["('the', (2.0, None))"; 2]);
 /// ```
 ///
-/// A type of one's own needs `write_repr` only:
+/// A custom type only needs `write_repr`:
 ///
 /// ```
 /// use microtally::Repr;
@@ -57,17 +58,17 @@ use std::sync::Arc;
 /// assert_eq!(text, b"[('a', 1.5)]");
 /// ```
 pub trait Repr {
-    /// Appends what Python's `repr` returns, UTF-8: how the value looks inside of a tuple or a list.
+    /// Appends what Python's `repr` returns, in UTF-8: how the value looks in a tuple or a list.
     fn write_repr(&self, out: &mut Vec<u8>);
 
-    /// Appends what Python's `str` returns: how the value looks when it is a whole record. For strings
-    /// and bytes that is the text itself, byte for byte; for everything else it is `repr`.
+    /// Appends what Python's `str` returns: how the value looks as a whole record. For strings and
+    /// bytes that is the text itself, byte for byte; for everything else it is `repr`.
     fn write_str(&self, out: &mut Vec<u8>) {
         self.write_repr(out);
     }
 
-    /// How many of these in a row look. There for `u8` alone, of which many are a text and no list.
-    #[doc(hidden)]
+    /// Appends the `repr` of several such values in a row: a list. Only `u8` differs, because
+    /// several bytes are a text.
     fn write_items_repr(items: &[Self], out: &mut Vec<u8>)
     where
         Self: Sized,
@@ -83,7 +84,6 @@ pub trait Repr {
     }
 
     /// As [`write_items_repr`](Self::write_items_repr), for `str`.
-    #[doc(hidden)]
     fn write_items_str(items: &[Self], out: &mut Vec<u8>)
     where
         Self: Sized,
@@ -137,7 +137,7 @@ impl Repr for f64 {
     }
 }
 
-/// Makes `1e16` behind `start` Python's `1e+16`, and `1e-5` its `1e-05`.
+/// Turns `1e16` behind `start` into Python's `1e+16`, and `1e-5` into `1e-05`.
 fn give_exponent_sign_and_two_digits(start: usize, out: &mut Vec<u8>) {
     let mark = out[start..].iter().position(|&byte| byte == b'e');
     let sign_at = start + mark.expect("`{:e}` writes an exponent") + 1;
@@ -181,7 +181,7 @@ impl Repr for String {
     }
 }
 
-/// Python has no characters, only strings of one.
+/// Python has no characters, only strings of length one.
 impl Repr for char {
     fn write_repr(&self, out: &mut Vec<u8>) {
         (*self.encode_utf8(&mut [0; 4])).write_repr(out);
@@ -401,7 +401,7 @@ mod tests {
         }
     }
 
-    /// Whatever holds a text, its `str` is the text and its `repr` stands in quotes.
+    /// Whatever holds a text, its `str` is the text, and its `repr` has quotes.
     #[test]
     fn texts_are_texts_whatever_holds_them() {
         #[track_caller]
@@ -449,8 +449,8 @@ mod tests {
     }
 
     proptest! {
-        /// Floats are read back from their text to the bit, and look like Python's: no bare integer,
-        /// a sign and two digits in the exponent.
+        /// Floats are read back from their text to the bit, and look like Python's: no bare
+        /// integer, a sign and two digits in the exponent.
         #[test]
         fn floats_read_back(bits in any::<u64>()) {
             let value = f64::from_bits(bits);

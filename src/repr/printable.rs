@@ -1,15 +1,15 @@
-//! Says which characters Python calls printable: `str.isprintable`, as a table.
+//! The characters that Python calls printable: `str.isprintable`, as a table.
 //!
 //! Promise: for every `char`, the answer of Python 3.11, which holds Unicode 14.0.0. That is the
-//! newest Python the PySpark 3.5 package names, so it is what the output is compared with; a later
-//! Unicode assigns more characters, and a newer Python prints those as themselves.
-//! Must not know: how a character that is not printable is written.
+//! newest Python the PySpark 3.5 package names, so the output is compared with it. A later Unicode
+//! assigns more characters, and a newer Python prints those as themselves. Must not know: how an
+//! unprintable character is written.
 //!
-//! Printable is everything but the categories Other (control, format, surrogate, private use,
-//! unassigned) and Separator, save the space. The table is generated: see
+//! All characters are printable except the categories Other (control, format, surrogate, private
+//! use, unassigned) and Separator, though the space is. The table is generated: see
 //! `tests/pyspark/printable_table.py`.
 
-/// Whether Python's `str.isprintable` accepts `character`.
+/// Returns `true` if Python's `str.isprintable` accepts `character`.
 ///
 /// Costs two comparisons for ASCII, else a binary search of eleven steps.
 #[inline]
@@ -102,7 +102,7 @@ const PRINTABLE_DIGEST: u64 = 0xbef2_72e9_32b3_5f59;
 mod tests {
     use super::{FLIPS, PRINTABLE_COUNT, PRINTABLE_DIGEST, is_printable};
 
-    /// Every code point is asked; number and digest come from Python, not from the table.
+    /// Every code point is asked; the number and the digest come from Python, not from the table.
     #[test]
     fn every_code_point_answers_as_python_does() {
         let mut printable_count = 0;

@@ -2,22 +2,22 @@
 //! JSON, and whole records for the screen.
 //!
 //! Promise: what is appended is valid UTF-8 and every character of it is printable, whatever the
-//! key holds. So no key can end a line, move a cursor or turn the direction of writing around.
+//! key holds. So no key can end a line, move a cursor or reverse the direction of writing.
 //! [`write_repr`] writes what Python 3.11 writes; [`write_escaped`] can be undone byte for byte;
-//! [`escape_unprintable`] leaves alone what does no harm.
-//! Must not know: where the bytes go, and what stands before and behind the key.
+//! [`escape_unprintable`] leaves harmless characters alone. Must not know: where the bytes go, what
+//! surrounds the key.
 //!
-//! Nothing is allocated but by `out` growing.
+//! Only the growth of `out` allocates.
 
 use super::printable::is_printable;
 
 /// Appends what Python's `repr` returns for the string whose UTF-8 is `key`.
 ///
-/// Quotes are single, unless the string holds a single one and no double one. Each byte that is
-/// not UTF-8 becomes `\xNN`. So U+0085 and the lone byte 0x85 look the same here: this is for
-/// reading, [`write_escaped`] is for reading back.
+/// Quotes are single, unless the string holds a single one and no double one. Each byte that is not
+/// UTF-8 becomes `\xNN`. So U+0085 and the lone byte 0x85 look the same here: this is for reading,
+/// [`write_escaped`] is for reading back.
 ///
-/// Costs one pass to look and one to copy when the key is printable ASCII without quotes and
+/// Costs one pass to look and one to copy if the key is printable ASCII without quotes and
 /// backslashes; other keys are decoded.
 pub fn write_repr(key: &[u8], out: &mut Vec<u8>) {
     out.reserve(key.len() + 2);
@@ -30,10 +30,10 @@ pub fn write_repr(key: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `key` with `\t`, `\n`, `\r` and `\\` for those four, `\xNN` for each byte of every other
-/// character that is not printable and for each byte that is not UTF-8, and the rest as it is.
+/// Appends `key` with `\t`, `\n`, `\r` and `\\` for those four characters. Each byte of every other
+/// unprintable character and each byte that is not UTF-8 becomes `\xNN`; the rest stays.
 ///
-/// Two different keys never give the same text, and the key can be had back from it: a backslash
+/// Two different keys never have the same text, and the key can be read back from it: a backslash
 /// begins an escape, everything else stands for itself.
 pub fn write_escaped(key: &[u8], out: &mut Vec<u8>) {
     out.reserve(key.len());
@@ -44,8 +44,8 @@ pub fn write_escaped(key: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `text` as a string of JSON, in quotes. Every character that is not printable is escaped, those too that
-/// JSON allows as they are: what is written can be shown on a screen, and reads back as the same string.
+/// Appends `text` as a JSON string, in quotes. Every unprintable character is escaped, even those
+/// that JSON allows: the result can be shown on a screen, and reads back as the same string.
 #[cfg(feature = "json")]
 pub(crate) fn write_json_string(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
@@ -79,7 +79,7 @@ fn write_json_careful(text: &str, out: &mut Vec<u8>) {
             '\t' => out.extend_from_slice(b"\\t"),
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
-            // Beyond U+FFFF as a pair of surrogates.
+            // Characters beyond U+FFFF are a pair of surrogates.
             _ => {
                 for &unit in &*character.encode_utf16(&mut [0; 2]) {
                     push_hex(b'u', 4, u32::from(unit), out);
@@ -90,11 +90,12 @@ fn write_json_careful(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&text.as_bytes()[copied_len..]);
 }
 
-/// Makes the text behind `start`, which may be anything, one line that does a screen no harm.
+/// Turns the text behind `start`, which may be anything, into one line that is harmless on a
+/// screen.
 ///
-/// Printable characters, tabs and the spaces of all scripts stay; every other character and each byte
-/// that is not UTF-8 is written as [`write_repr`] writes it. Backslashes and quotes stay as well: this
-/// cannot be undone, it is for reading. `scratch` is memory to work in; what it held is lost.
+/// Printable characters, tabs and the spaces of all scripts stay. Every other character and each
+/// byte that is not UTF-8 is written as by [`write_repr`]. Backslashes and quotes stay as well:
+/// this cannot be undone, it is for reading. `scratch` is working memory; its content is lost.
 pub fn escape_unprintable(out: &mut Vec<u8>, start: usize, scratch: &mut Vec<u8>) {
     // As in `is_plain`: no early exit, so that it becomes vector code.
     let printable_ascii = |&byte: &u8| matches!(byte, 0x20..=0x7e);
@@ -107,8 +108,8 @@ pub fn escape_unprintable(out: &mut Vec<u8>, start: usize, scratch: &mut Vec<u8>
     scratch.clear();
     scratch.extend_from_slice(&out[start..]);
     out.truncate(start);
-    copy_printable(scratch, out, |odd, out| match odd {
-        Odd::Character(character) => match character {
+    copy_printable(scratch, out, |unprintable, out| match unprintable {
+        Unprintable::Character(character) => match character {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\\' | '\'' | '\t' => out.push(character as u8),
@@ -121,11 +122,11 @@ pub fn escape_unprintable(out: &mut Vec<u8>, start: usize, scratch: &mut Vec<u8>
             }
             _ => push_code(character, out),
         },
-        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+        Unprintable::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
     });
 }
 
-/// Undoes [`write_escaped`]; `None` when `text` holds an escape that it never writes.
+/// Undoes [`write_escaped`]; `None` if `text` holds an escape that it never writes.
 #[cfg(test)]
 pub(crate) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(text.len());
@@ -157,7 +158,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether `key` is printable ASCII that neither form has to look at twice.
+/// Returns `true` if `key` is printable ASCII that needs no escape in either form.
 fn is_plain(key: &[u8]) -> bool {
     // `&` and `fold`, not `&&` and `all`: without early exits the compiler makes vector code of it.
     key.iter().fold(true, |plain, &byte| {
@@ -173,8 +174,8 @@ fn write_repr_careful(key: &[u8], out: &mut Vec<u8>) {
         '\''
     };
     out.push(quote as u8);
-    copy_printable(key, out, |odd, out| match odd {
-        Odd::Character(character) => match character {
+    copy_printable(key, out, |unprintable, out| match unprintable {
+        Unprintable::Character(character) => match character {
             '\t' => out.extend_from_slice(b"\\t"),
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
@@ -184,15 +185,15 @@ fn write_repr_careful(key: &[u8], out: &mut Vec<u8>) {
             '\'' => out.push(b'\''),
             _ => push_code(character, out),
         },
-        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+        Unprintable::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
     });
     out.push(quote as u8);
 }
 
 #[inline(never)]
 fn write_escaped_careful(key: &[u8], out: &mut Vec<u8>) {
-    copy_printable(key, out, |odd, out| match odd {
-        Odd::Character(character) => match character {
+    copy_printable(key, out, |unprintable, out| match unprintable {
+        Unprintable::Character(character) => match character {
             '\t' => out.extend_from_slice(b"\\t"),
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
@@ -204,38 +205,43 @@ fn write_escaped_careful(key: &[u8], out: &mut Vec<u8>) {
                 .bytes()
                 .for_each(|byte| push_hex(b'x', 2, u32::from(byte), out)),
         },
-        Odd::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
+        Unprintable::Byte(byte) => push_hex(b'x', 2, u32::from(byte), out),
     });
 }
 
-/// A piece of a key that cannot be copied unseen.
-enum Odd {
+/// A piece of a key that cannot be copied without a look.
+enum Unprintable {
     /// Not printable, a backslash or a single quote.
     Character(char),
     /// Part of no UTF-8 sequence; always ≥ 0x80.
     Byte(u8),
 }
 
-/// Copies the printable stretches of `key` to `out` and leaves the pieces between to `write_odd`.
-fn copy_printable(key: &[u8], out: &mut Vec<u8>, write_odd: impl Fn(Odd, &mut Vec<u8>)) {
+/// Copies the printable stretches of `key` to `out`, and passes the pieces between to
+/// `write_unprintable`.
+fn copy_printable(
+    key: &[u8],
+    out: &mut Vec<u8>,
+    write_unprintable: impl Fn(Unprintable, &mut Vec<u8>),
+) {
     for chunk in key.utf8_chunks() {
         let text = chunk.valid();
         let mut copied_len = 0; // Everything before it is in `out`.
         for (at, character) in text.char_indices() {
             if character == '\\' || character == '\'' || !is_printable(character) {
                 out.extend_from_slice(&text.as_bytes()[copied_len..at]);
-                write_odd(Odd::Character(character), out);
+                write_unprintable(Unprintable::Character(character), out);
                 copied_len = at + character.len_utf8();
             }
         }
         out.extend_from_slice(&text.as_bytes()[copied_len..]);
         for &byte in chunk.invalid() {
-            write_odd(Odd::Byte(byte), out);
+            write_unprintable(Unprintable::Byte(byte), out);
         }
     }
 }
 
-/// Appends the shortest of Python's escapes that hold `character`'s code point.
+/// Appends the shortest of Python's escapes for `character`'s code point.
 fn push_code(character: char, out: &mut Vec<u8>) {
     match u32::from(character) {
         code @ 0..=0xff => push_hex(b'x', 2, code, out),
@@ -269,7 +275,7 @@ mod tests {
         String::from_utf8(out).expect("escaped text is UTF-8")
     }
 
-    /// The right-hand sides were printed by Python 3.11, but for the keys that are not UTF-8.
+    /// The right-hand sides were printed by Python 3.11, except those of keys that are not UTF-8.
     #[test]
     fn repr_of_hand_made_keys() {
         let cases: &[(&[u8], &str)] = &[

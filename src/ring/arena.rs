@@ -1,11 +1,12 @@
-//! The memory of the rings: blocks carved from one bump arena at start and recycled for ever.
+//! The memory of the rings: blocks carved from one bump arena at start and recycled forever.
 //!
-//! Promise: a block's bytes are initialised, `GUARD_BYTES` of them stand behind its last, and the memory
-//! lives as long as any block of the arena. Must not know: who fills a block and what with.
+//! Promise: a block's bytes are initialised, `GUARD_BYTES` of them follow its last, and the memory
+//! lives as long as any block of the arena. Must not know: who fills a block, what with.
 #![allow(unsafe_code)]
-// Why unsafe: a block is a piece of an arena that several threads' blocks share, so it cannot borrow it;
-// it holds a pointer and a share of the arena instead. Obligation: two blocks never overlap.
-// Attacked by: the ring's own tests, the engine simulation, the fuzz target `cuts_do_not_matter`.
+// Why unsafe: a block is a piece of an arena that several threads' blocks share, so it cannot
+// borrow it; it holds a pointer and a share of the arena instead. Obligation: two blocks never
+// overlap. Attacked by: the ring's own tests, the engine simulation, the fuzz target
+// `cuts_do_not_matter`.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
@@ -14,10 +15,10 @@ use bumpalo::Bump;
 
 use crate::limits::GUARD_BYTES;
 
-/// Where blocks come from.
+/// The memory that blocks are carved from.
 ///
-/// The mutex is never contended: it is there because a `Bump` may not be shared, and taking a block
-/// happens at start only.
+/// The mutex is never contended. It is there because a `Bump` may not be shared, and blocks are
+/// taken at start only.
 #[derive(Clone)]
 pub struct Arena {
     bump: Arc<Mutex<Bump>>,
@@ -31,14 +32,14 @@ pub struct Block {
     /// `capacity + GUARD_BYTES` bytes in the arena, this block's alone.
     base: NonNull<u8>,
     capacity: usize,
-    /// Memory of a record that is longer than the block, in its place while it is not empty; always
-    /// longer than `capacity` by `GUARD_BYTES` at least.
+    /// Memory of a record that is longer than the block, used instead of the block's own unless it
+    /// is empty; always longer than `capacity` by `GUARD_BYTES` at least.
     spill: Vec<u8>,
-    /// First byte that counts; always ≤ `len`.
+    /// The first byte of the content; always ≤ `len`.
     start: usize,
     /// Bytes filled; always ≤ the capacity in use.
     len: usize,
-    /// Place in the order in which blocks were handed over.
+    /// The block's number in the order in which blocks were handed over.
     number: u64,
     _arena: Arc<Mutex<Bump>>,
 }
@@ -54,9 +55,7 @@ impl std::fmt::Debug for Block {
 unsafe impl Send for Block {}
 
 impl Arena {
-    /// An arena with room for `block_count` blocks.
-    ///
-    /// `None` when the system has no such memory.
+    /// An arena with room for `block_count` blocks. `None` if the system has no such memory.
     pub fn new(block_bytes: usize, block_count: usize) -> Option<Self> {
         let bytes = (block_bytes + GUARD_BYTES).checked_mul(block_count)?;
         let bump = Bump::try_with_capacity(bytes).ok()?;
@@ -114,38 +113,39 @@ impl Block {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.capacity + GUARD_BYTES) }
     }
 
-    /// The bytes that count.
+    /// The content.
     pub fn bytes(&self) -> &[u8] {
         &self.memory()[self.start..self.len]
     }
 
-    /// The bytes that count and the guard behind them (whose content means nothing).
+    /// The content and the guard behind it, whose bytes mean nothing.
     pub fn guarded(&self) -> &[u8] {
         &self.memory()[self.start..self.len + GUARD_BYTES]
     }
 
-    /// Place in the order in which blocks were handed over: shards finish them in any.
+    /// The block's number in the order in which blocks were handed over; shards finish them in any
+    /// order.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Gives the block its place in the order.
+    /// Sets the block's number in the order.
     pub fn set_number(&mut self, number: u64) {
         self.number = number;
     }
 
-    /// Number of bytes filled, including what `skip` took off the front.
+    /// Number of bytes filled, including a skipped first one.
     pub fn filled(&self) -> usize {
         self.len
     }
 
-    /// The part that is still free.
+    /// The free part.
     pub fn space(&mut self) -> &mut [u8] {
         let (len, capacity) = (self.len, self.capacity());
         &mut self.memory_mut()[len..capacity]
     }
 
-    /// The first `count` bytes of `space` are filled now.
+    /// Marks the first `count` bytes of `space` as filled.
     pub fn advance(&mut self, count: usize) {
         assert!(
             count <= self.capacity() - self.len,
@@ -160,13 +160,13 @@ impl Block {
         self.len += bytes.len();
     }
 
-    /// Leaves the first byte out.
+    /// Removes the first byte from the content.
     pub fn skip_first(&mut self) {
         assert!(self.start < self.len, "no byte to skip");
         self.start += 1;
     }
 
-    /// Forgets everything behind the first `len` filled bytes.
+    /// Drops everything behind the first `len` filled bytes.
     pub fn truncate(&mut self, len: usize) {
         assert!(
             self.start <= len && len <= self.len,
@@ -175,7 +175,7 @@ impl Block {
         self.len = len;
     }
 
-    /// Makes room for at least `capacity` bytes, on the heap: for records longer than a block.
+    /// Makes room for at least `capacity` bytes, on the heap, for records longer than a block.
     #[cold]
     pub fn spill_to(&mut self, capacity: usize) {
         if capacity <= self.capacity() {
@@ -187,12 +187,12 @@ impl Block {
         self.spill = larger;
     }
 
-    /// Whether the block outgrew the arena.
+    /// Returns `true` if the block outgrew the arena.
     pub fn is_spilled(&self) -> bool {
         !self.spill.is_empty()
     }
 
-    /// Empties the block and gives spilled memory back.
+    /// Empties the block and frees spilled memory.
     pub fn recycle(&mut self) {
         self.start = 0;
         self.len = 0;

@@ -1,10 +1,11 @@
 //! Carries filled blocks to one shard and brings the empty ones back.
 //!
-//! Promise: parcels arrive in the order they were pushed, so a barrier never overtakes a block; nothing is
-//! dropped; after start nothing is allocated. Must not know: what bytes and barriers mean.
+//! Promise: parcels arrive in the order they were pushed, so a barrier never overtakes a block.
+//! Nothing is dropped, and after start nothing is allocated. Must not know: what bytes and barriers
+//! mean.
 //!
-//! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one reader,
-//! tested upstream with Miri and ThreadSanitizer. What is ours is only who wakes whom.
+//! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one
+//! reader, tested upstream with Miri and ThreadSanitizer. Only waking is ours.
 
 pub(crate) mod arena;
 pub(crate) mod sleeper;
@@ -20,11 +21,11 @@ use crate::limits;
 /// What travels to a shard.
 #[derive(Debug)]
 pub enum Parcel<M> {
-    /// Bytes to count, of the numbered stream.
+    /// Bytes to count.
     Block {
         /// The bytes.
         block: Block,
-        /// Number of their stream.
+        /// The number of their stream.
         stream: StreamId,
     },
     /// A boundary between the blocks before and behind it.
@@ -35,7 +36,7 @@ pub enum Parcel<M> {
 pub struct BlockWriter<M> {
     full: rtrb::Producer<Parcel<M>>,
     empty: rtrb::Consumer<Block>,
-    /// Blocks handed over and not come back; always ≤ `BLOCKS_PER_RING`.
+    /// Blocks that were handed over and have not come back; always ≤ `BLOCKS_PER_RING`.
     outstanding: usize,
     reader: Arc<Sleeper>,
 }
@@ -52,7 +53,7 @@ pub struct BlockReader<M> {
 
 debug_fields!([M] BlockReader<M>, "BlockReader");
 
-/// Makes a ring. `wake` is how the reading end wakes the writing one.
+/// Makes a ring. The reading end wakes the writing one through `wake`.
 pub fn ring<M>(wake: Arc<Wake>) -> (BlockWriter<M>, BlockReader<M>) {
     // Room for all blocks and all barriers that may be under way, so that a push cannot fail.
     let slots = limits::BLOCKS_PER_RING + limits::EPOCHS_IN_FLIGHT_MAX;
@@ -81,12 +82,12 @@ impl<M> BlockWriter<M> {
         &self.reader
     }
 
-    /// Blocks handed over and not come back.
+    /// Blocks that were handed over and have not come back.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// Takes a block back, if one is there.
+    /// Takes a returned block, if there is one.
     pub fn take_empty(&mut self) -> Option<Block> {
         let block = self.empty.pop().ok()?;
         self.outstanding -= 1;
@@ -103,7 +104,8 @@ impl<M> BlockWriter<M> {
         self.push(Parcel::Block { block, stream });
     }
 
-    /// Puts a barrier behind everything pushed so far. The caller keeps to `EPOCHS_IN_FLIGHT_MAX`.
+    /// Pushes a barrier behind everything pushed so far. The caller keeps to
+    /// `EPOCHS_IN_FLIGHT_MAX`.
     pub fn push_barrier(&mut self, barrier: M) {
         self.push(Parcel::Barrier(barrier));
     }
@@ -129,17 +131,17 @@ impl<M> BlockReader<M> {
         self.full.pop().ok()
     }
 
-    /// Whether a parcel is there.
+    /// Returns `true` if there is no parcel.
     pub fn is_empty(&self) -> bool {
         self.full.is_empty()
     }
 
-    /// Whether the writer is gone; what it pushed before can still be popped.
+    /// Returns `true` if the writer is gone; what it pushed before can still be popped.
     pub fn is_abandoned(&self) -> bool {
         self.full.is_abandoned()
     }
 
-    /// Gives a block back.
+    /// Returns a block to the writer.
     pub fn give_back(&mut self, mut block: Block) {
         block.recycle();
         let pushed = self.empty.push(block);
@@ -176,14 +178,14 @@ impl Wake {
         })
     }
 
-    /// Announces that the caller is about to sleep. It must look once more for room afterwards.
+    /// Announces that the caller is about to sleep. It must look for room once more afterwards.
     pub fn want(&self) {
         self.wanted.store(true, Ordering::Relaxed);
         // Pairs with the fence in `notify`.
         fence(Ordering::SeqCst);
     }
 
-    /// Tells that there is room now.
+    /// Announces that there is room now.
     pub fn notify(&self) {
         // Pairs with the fence in `want`: what was freed before is visible to whoever `wanted` it.
         fence(Ordering::SeqCst);
