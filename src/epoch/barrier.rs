@@ -1,4 +1,4 @@
-//! The barrier between two epochs in every ring, and what the publisher needs to know of it first.
+//! The barrier between two epochs in every ring, and the set of shards that take part in an epoch.
 //!
 //! Promise: every shard in an epoch's [`ShardSet`] hands its tables over at the epoch's barrier.
 //! Must not know: what is counted.
