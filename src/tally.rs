@@ -156,12 +156,13 @@ impl Tally {
         check_counts(&counting.table, block_bytes, counting.tallied)?;
         let delta = intake.since(&self.before)?;
         let keys = counting.table.len() as u64;
-        self.stats = BatchStats {
+        let stats = BatchStats {
             batch: self.stats.batch + 1,
             time,
-            ..BatchStats::of(&delta, block_bytes, counting.tallied, keys)?
-        }
-        .with(counting.table.overflow());
+            ..BatchStats::default()
+        };
+        let stats = stats.counted(&delta, block_bytes, counting.tallied, keys)?;
+        self.stats = stats.with(counting.table.overflow());
         self.stats.missing_max = counting.table.missing_most();
         self.before = intake;
         counting.is_lent = true;

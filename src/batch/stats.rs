@@ -99,14 +99,15 @@ impl BatchStats {
         }
     }
 
-    /// The statistics of one pipeline, from its stream's intake during the batch and from what it
+    /// Adds what follows from a stream's intake during the batch and from what one of its pipelines
     /// split.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes
     /// counted, or a sum overflows.
-    pub(crate) fn of(
+    pub(crate) fn counted(
+        self,
         delta: &Intake,
         block_bytes: u64,
         tallied: Tallied,
@@ -135,7 +136,7 @@ impl BatchStats {
             lost_records: delta.lost_records,
             lost_bytes: delta.lost_bytes,
             refused_connections: delta.refused_connections,
-            ..BatchStats::default()
+            ..self
         })
     }
 }

@@ -181,7 +181,6 @@ impl Publisher {
 
     fn publish(&mut self, barrier: &Barrier) -> Result<()> {
         let start = self.clock.now();
-        let due = Duration::from_millis(barrier.time.as_millis());
         let mut counted = Counted::default();
         for tables in &self.tables {
             counted.block_bytes += tables.counted.block_bytes;
@@ -192,77 +191,37 @@ impl Publisher {
         // A caller that names batches need not use times of day.
         let scheduling_delay = match self.interval {
             Duration::ZERO => Duration::ZERO,
-            _ => start.saturating_sub(due),
+            _ => start.saturating_sub(Duration::from_millis(barrier.time.as_millis())),
         };
         self.report_if_behind(scheduling_delay);
-        let (first, others) = self
-            .tables
-            .split_first_mut()
-            .expect("the helper has a part in every epoch");
-        for (index, node) in self.plan.nodes.iter().enumerate() {
-            let merged = &mut first.nodes[index];
-            let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
-            sum_nodes(merged, parts);
-            if merged.failure.is_some() {
-                continue;
-            }
-            // Merging calls a user-supplied function.
-            let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
-            let outcome = guarded(|| {
-                merge_nodes(&mut *merged, parts, |into, from| node.merge(into, from));
-            });
-            match outcome {
-                Ok(()) => node.check(merged)?,
-                Err(panic) => merged.failure = Some(panic_message(panic.as_ref())),
-            }
-        }
-        let overflows = first.nodes.iter().map(overflow_of);
-        let overflow = overflows.fold(Overflow::default(), Overflow::plus);
-
-        let processing = self.clock.now().saturating_sub(start);
-        for (index, node) in first.nodes.iter().enumerate() {
+        let merged = merge(&self.plan, &mut self.tables)?;
+        let all_stats = BatchStats {
+            batch: barrier.epoch,
+            time: barrier.time,
+            interval: self.interval,
+            scheduling_delay,
+            processing: self.clock.now().saturating_sub(start),
+            last: barrier.last,
+            ..BatchStats::default()
+        };
+        for (index, node) in merged.nodes.iter().enumerate() {
             let StreamId(stream) = self.plan.nodes[index].stream();
-            let delta = self.now[stream].since(&self.before[stream])?;
-            // Where a function failed, nothing was counted, but what was received is known.
-            let (tokens, keys) = match node.failure {
-                None => (node.tallied.tokens, node.partial.len() as u64),
-                Some(_) => (0, 0),
-            };
-            let tallied = Tallied {
-                tokens,
-                ..node.tallied
-            };
-            self.stats[index] = BatchStats {
-                batch: barrier.epoch,
-                time: barrier.time,
-                interval: self.interval,
-                scheduling_delay,
-                processing,
-                last: barrier.last,
-                ..BatchStats::of(&delta, node.block_bytes, tallied, keys)?
-            }
-            .with(overflow_of(node));
-            if self.stats[index].other_records > 0 {
-                self.stats[index].missing_max = node.partial.missing_most();
-            }
+            let intake = self.now[stream].since(&self.before[stream])?;
+            self.stats[index] = stats_of(node, &intake, all_stats)?;
         }
-        if let Some(message) = first_failure(&first.nodes) {
+        let overflows = merged.nodes.iter().map(overflow_of);
+        let mut overflow = overflows.fold(Overflow::default(), Overflow::plus);
+        if let Some(message) = first_failure(&merged.nodes) {
             self.control
                 .report(failed_batch(barrier.time, None, message));
         }
         if !overflow.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
-            let missing = missing_max.unwrap_or(0);
-            self.report_limit(
-                barrier,
-                Overflow {
-                    missing,
-                    ..overflow
-                },
-            );
+            overflow.missing = missing_max.unwrap_or(0);
+            self.report_limit(barrier, overflow);
         }
-        // Also for a batch that has failed: what outputs keep of batches must not go on as if there
-        // had been none.
+        // Also for a batch that has failed: what outputs keep of batches must not go on as if there had
+        // been none.
         self.emit(barrier)?;
         // The first pipeline of each stream: the others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
@@ -332,6 +291,54 @@ impl Publisher {
         }
         self.is_behind = behind;
     }
+}
+
+/// Merges the tables of every part of an epoch into the first, and returns it. A pipeline whose function panics
+/// has failed.
+///
+/// # Errors
+///
+/// Counts that do not add up.
+fn merge<'a>(plan: &Plan, tables: &'a mut [Tables]) -> Result<&'a Tables> {
+    let (first, others) = tables
+        .split_first_mut()
+        .expect("the helper has a part in every epoch");
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let merged = &mut first.nodes[index];
+        let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
+        sum_nodes(merged, parts);
+        if merged.failure.is_some() {
+            continue;
+        }
+        // Merging calls a user-supplied function.
+        let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
+        let outcome =
+            guarded(|| merge_nodes(&mut *merged, parts, |into, from| node.merge(into, from)));
+        match outcome {
+            Ok(()) => node.check(merged)?,
+            Err(panic) => merged.failure = Some(panic_message(panic.as_ref())),
+        }
+    }
+    Ok(first)
+}
+
+/// The statistics of one pipeline: `all` is what is the same for every one, `intake` what its stream has read.
+fn stats_of(node: &NodeTable, intake: &Intake, all: BatchStats) -> Result<BatchStats> {
+    // Where a function failed, nothing was counted, but what was received is known.
+    let (tokens, keys) = match node.failure {
+        None => (node.tallied.tokens, node.partial.len() as u64),
+        Some(_) => (0, 0),
+    };
+    let tallied = Tallied {
+        tokens,
+        ..node.tallied
+    };
+    let stats = all.counted(intake, node.block_bytes, tallied, keys)?;
+    let mut stats = stats.with(overflow_of(node));
+    if stats.other_records > 0 {
+        stats.missing_max = node.partial.missing_most();
+    }
+    Ok(stats)
 }
 
 /// What there was no room for. The table of a pipeline that has failed means nothing.

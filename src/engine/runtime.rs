@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::engine::assemble::Parts;
+use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::check;
 use crate::engine::control::{Control, Stop};
 use crate::engine::plan::failed_drop;
@@ -29,41 +29,42 @@ pub(crate) struct Runtime {
     cores: Cores,
 }
 
-/// Starts the threads of `parts`. Returns the router for whoever reads.
-pub(crate) fn launch(
-    parts: Parts,
-    pin: bool,
-    control: Arc<Control>,
-    notices: &Notices,
-) -> Result<(Router, Runtime)> {
-    let Parts {
-        router,
-        workers,
-        publisher,
-        publisher_sleeper,
-        worker_sleepers,
-        wake,
-        low_latency,
-    } = parts;
-    let publish_turn = PublishTurn::new(
-        publisher,
-        publisher_sleeper,
-        worker_sleepers,
-        wake,
-        Arc::clone(&control),
-        low_latency,
-    );
-    let mut runtime = Runtime::start(control, publish_turn)?;
-    let bodies = workers.into_iter().map(|mut worker| {
-        let (control, publish_turn) = (
-            Arc::clone(&runtime.control),
-            Arc::clone(&runtime.publish_turn),
+impl Blueprint {
+    /// Builds the parts and starts their threads. Returns the router for whoever reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), and a thread that cannot be started.
+    pub(crate) fn launch(self) -> Result<(Router, Runtime)> {
+        let (control, notices) = (Arc::clone(&self.control), self.notices.clone());
+        let pin = self.config.pin;
+        let Parts {
+            router,
+            workers,
+            publisher,
+            publisher_sleeper,
+            worker_sleepers,
+            wake,
+            low_latency,
+        } = self.build()?;
+        let publish_turn = PublishTurn::new(
+            publisher,
+            publisher_sleeper,
+            worker_sleepers,
+            wake,
+            Arc::clone(&control),
+            low_latency,
         );
-        move || worker::run(&mut worker, &control.abort, || publish_turn.handed_over())
-    });
-    let bodies = bodies.collect();
-    runtime.spawn_pinned("mt-shard", bodies, pin, notices)?;
-    Ok((router, runtime))
+        let mut runtime = Runtime::start(Arc::clone(&control), publish_turn)?;
+        let bodies = workers.into_iter().map(|mut worker| {
+            let control = Arc::clone(&control);
+            let publish_turn = Arc::clone(&runtime.publish_turn);
+            move || worker::run(&mut worker, &control.abort, || publish_turn.handed_over())
+        });
+        let bodies = bodies.collect();
+        runtime.spawn_pinned("mt-shard", bodies, pin, &notices)?;
+        Ok((router, runtime))
+    }
 }
 
 impl Runtime {

@@ -20,7 +20,7 @@ use crate::engine::assemble::Blueprint;
 use crate::engine::control::{Control, RunStats};
 use crate::engine::plan::{CountTokens, Merged, Output, Plan};
 use crate::engine::publish_turn::PublishTurn;
-use crate::engine::runtime::{Runtime, launch};
+use crate::engine::runtime::Runtime;
 use crate::engine::{check, guard};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
@@ -166,10 +166,7 @@ impl EngineBuilder {
     ///
     /// A setting out of its range, a memory limit that is too small, or a thread that cannot be
     /// started.
-    pub fn start(
-        self,
-        mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
-    ) -> Result<Engine> {
+    pub fn start(self, on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static) -> Result<Engine> {
         self.config.validate()?;
         if !(1..=1024).contains(&self.writers) {
             return Err(Error::refused(format!(
@@ -179,29 +176,9 @@ impl EngineBuilder {
         }
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
-        let keep = Arc::clone(&last);
-        let output = OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
-            // If it panics, the last batch is kept all the same.
-            let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
-            if stats.last {
-                // Nothing more is counted: nobody misses the table.
-                let empty = KeyTable::new(table.seed());
-                let finished = Finished {
-                    table: std::mem::replace(table, empty),
-                    batch_stats: *stats,
-                    stats: RunStats::default(),
-                };
-                *keep
-                    .lock()
-                    .expect("no code panics while it holds the result") = Some(finished);
-            }
-            if let Err(panic) = outcome {
-                resume_unwind(panic);
-            }
-        });
         let plan = Plan {
             nodes: vec![Arc::new(CountTokens::new(StreamId(0), self.rule))],
-            outputs: vec![Box::new(output)],
+            outputs: vec![Box::new(keeping_last(on_batch, Arc::clone(&last)))],
         };
         let room = Arc::new(Condvar::new());
         let wake = {
@@ -212,9 +189,7 @@ impl EngineBuilder {
             let wake = Arc::clone(&wake);
             Control::new(Arc::new(move || wake.notify()))
         };
-        let notices = guard(self.notices, &control);
         let clock = Clock::system();
-        let pin = self.config.pin;
         let low_latency = self.config.low_latency.is_some();
         let blueprint = Blueprint {
             config: self.config,
@@ -223,13 +198,12 @@ impl EngineBuilder {
             decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: clock.clone(),
-            notices: notices.clone(),
+            notices: guard(self.notices, &control),
             control: Arc::clone(&control),
             wake: Arc::clone(&wake),
             retained: RetainedTables::default(),
         };
-        let parts = blueprint.build()?;
-        let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
+        let (router, mut runtime) = blueprint.launch()?;
         let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, clock.now()));
         let shared = Arc::new(PushShared {
             gate: Mutex::new(Gate {
@@ -249,13 +223,12 @@ impl EngineBuilder {
             let shared = Arc::clone(&shared);
             runtime.spawn("mt-clock".to_owned(), move || run_clock(&shared))?;
         }
-        let writers: Vec<Writer> = (0..self.writers)
-            .map(|index| Writer {
-                shared: Arc::clone(&shared),
-                index,
-                unchecked_bytes: 0,
-            })
-            .collect();
+        let writer = |index| Writer {
+            shared: Arc::clone(&shared),
+            index,
+            unchecked_bytes: 0,
+        };
+        let writers: Vec<Writer> = (0..self.writers).map(writer).collect();
         Ok(Engine {
             runtime,
             shared,
@@ -263,6 +236,29 @@ impl EngineBuilder {
             writers: writers.into_iter(),
         })
     }
+}
+
+/// Calls `on_batch` with each batch, and keeps the last one.
+fn keeping_last(
+    mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
+    last: Arc<Mutex<Option<Finished>>>,
+) -> impl Output {
+    OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
+        // If it panics, the last batch is kept all the same.
+        let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
+        if stats.last {
+            // Nothing more is counted: nobody misses the table.
+            let empty = KeyTable::new(table.seed());
+            *lock(&last) = Some(Finished {
+                table: std::mem::replace(table, empty),
+                batch_stats: *stats,
+                stats: RunStats::default(),
+            });
+        }
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    })
 }
 
 /// Cuts every batch that is due, until the engine stops.

@@ -3,8 +3,11 @@
 //! Promise: it ends, whatever sources do. Must not know: sinks, who requested it, what the time
 //! limit is.
 
-use super::{Phase, ReactorCore};
+use std::time::Duration;
+
+use super::{Next, Phase, ReactorCore, SourceSlot};
 use crate::error::{Error, ErrorKind};
+use crate::intake::framer::Ending;
 
 impl ReactorCore {
     /// Stops taking new connections and reads what the kernel still holds. That is bounded: a
@@ -46,6 +49,32 @@ impl ReactorCore {
             self.tell_end(index);
         }
         self.slots.iter().any(|slot| slot.ending.is_some())
+    }
+
+    /// Gathers the last batch of a graceful stop once everything was read that it waits for, and ends the sources.
+    pub(super) fn finish_drain(&mut self, now: Duration) -> Option<Next> {
+        let is_waited_for = || self.slots.iter().any(SourceSlot::is_waited_for);
+        let has_read = self.is_asked || self.ready.is_empty() && !is_waited_for();
+        if self.phase != Phase::Draining || !has_read {
+            return None;
+        }
+        self.clock.close(now);
+        if let Some(next) = self.gather(now) {
+            return Some(next.at_most(self.clock.remaining(now)));
+        }
+        for index in 0..self.slots.len() {
+            // If the memory was full, or as much was read as may be, reading stopped in the middle of
+            // the input, and in the middle of its last line.
+            let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
+                true => Ending::Reset,
+                false => Ending::Clean,
+            };
+            self.end_slot(index, ending, None);
+            if self.finish_ending(index).is_err() {
+                return Some(Next::Stalled(self.clock.remaining(now)));
+            }
+        }
+        None
     }
 
     /// Ends the wait of a graceful stop: what sources have not delivered by now is not counted.

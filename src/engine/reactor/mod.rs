@@ -15,14 +15,12 @@ mod shell;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mio::Token;
-
-pub(crate) use self::shell::{ReactorShell, run};
+pub(crate) use self::shell::{ReactorShell, ReadySignals, WAKE_TOKEN, run};
 use crate::engine::control::{Control, Stop};
-use crate::error::{Error, ErrorKind, guarded, lock};
+use crate::error::{Error, ErrorKind, guarded};
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::ledger::Intake;
@@ -31,30 +29,6 @@ use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
-
-/// Token of the event with which other threads wake the reactor; sources have smaller ones.
-pub(crate) const WAKE_TOKEN: Token = Token(usize::MAX);
-
-/// Sources that another thread has something for.
-#[derive(Clone, Default)]
-pub(crate) struct ReadySignals(Arc<Mutex<Vec<usize>>>);
-
-impl ReadySignals {
-    /// Requests a call of the source. Returns `true` if the reactor has to be woken: not while it
-    /// has yet to see an earlier request.
-    pub(crate) fn raise(&self, index: usize) -> bool {
-        let mut raised = self.lock();
-        let is_new = !raised.contains(&index);
-        if is_new {
-            raised.push(index);
-        }
-        is_new
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<usize>> {
-        lock(&self.0)
-    }
-}
 
 /// Called with the number of each source that has ended: by itself, at a graceful stop, or because
 /// of an error. It is dropped with the reactor.
@@ -235,9 +209,20 @@ impl ReactorCore {
 
     /// Does what is due at the time `now`: first the batches, then a bounded amount of reading.
     pub(crate) fn turn(&mut self, now: Duration) -> Next {
+        self.obey()
+            .or_else(|| self.place_endings())
+            .or_else(|| self.cut_due(now))
+            .or_else(|| self.read_ready(now))
+            .or_else(|| self.finish_drain(now))
+            .or_else(|| self.finish_run(now))
+            .unwrap_or_else(|| self.pause(now))
+    }
+
+    /// Does what was requested of the run, and nothing more once its last epoch is cut.
+    fn obey(&mut self) -> Option<Next> {
         let full = || self.control.is_memory_full().then_some(Stop::Graceful);
         match self.control.requested().or_else(full) {
-            Some(Stop::Immediate) => return Next::Done,
+            Some(Stop::Immediate) => return Some(Next::Done),
             Some(Stop::Graceful) if self.phase == Phase::Running => self.begin_drain(),
             _ => {}
         }
@@ -245,88 +230,82 @@ impl ReactorCore {
             self.end_drain();
         }
         let helper_done = self.router.seal_helper();
-        if self.phase == Phase::Finished {
-            return if helper_done {
-                Next::Done
-            } else {
-                Next::Stalled(Duration::MAX)
-            };
-        }
-        // A connection that has ended belongs to the open batch, even if what it left had to wait
-        // for room.
-        for index in 0..self.slots.len() {
-            if self.finish_ending(index).is_err() {
-                return Next::Stalled(Duration::MAX);
-            }
-        }
+        (self.phase == Phase::Finished).then(|| match helper_done {
+            true => Next::Done,
+            false => Next::Stalled(Duration::MAX),
+        })
+    }
+
+    /// A connection that has ended belongs to the open batch, even if what it left had to wait for room.
+    fn place_endings(&mut self) -> Option<Next> {
+        let mut sources = 0..self.slots.len();
+        let is_stalled = sources.any(|index| self.finish_ending(index).is_err());
+        is_stalled.then_some(Next::Stalled(Duration::MAX))
+    }
+
+    /// Cuts the batches that are due.
+    fn cut_due(&mut self, now: Duration) -> Option<Next> {
         self.raise_timers(now);
         while self.clock.is_due(now) {
             if let Some(next) = self.gather(now) {
-                return next;
+                return Some(next);
             }
             // When no source is left, the batch that is due is the last one.
             let last = self.batches_left == Some(1) || self.is_over();
             if last && self.tell_ends() {
-                return Next::Again;
+                return Some(Next::Again);
             }
             if self.router.cut(self.clock.next(), last).is_err() {
-                return Next::Stalled(Duration::MAX);
+                return Some(Next::Stalled(Duration::MAX));
             }
             self.is_asked = false;
             self.clock.step();
             self.batches_left = self.batches_left.map(|left| left - 1);
             if last {
                 self.phase = Phase::Finished;
-                return Next::Again;
+                return Some(Next::Again);
             }
         }
+        None
+    }
+
+    /// Reads the sources that are ready, each once.
+    fn read_ready(&mut self, now: Duration) -> Option<Next> {
         let is_reading = matches!(self.phase, Phase::Running | Phase::Draining);
         // While the last batch of a graceful stop is gathered, other input is too late.
-        if is_reading && !self.is_asked {
-            for _ in 0..self.ready.len() {
-                let Some(index) = self.ready.pop_front() else {
-                    break;
-                };
-                self.slots[index].is_ready = false;
-                if self.read(index, now).is_err() {
-                    // Whoever empties something wakes us; this source goes first then.
-                    self.slots[index].is_ready = true;
-                    self.ready.push_front(index);
-                    return Next::Stalled(self.clock.remaining(now));
-                }
+        if !is_reading || self.is_asked {
+            return None;
+        }
+        for _ in 0..self.ready.len() {
+            let index = self.ready.pop_front()?;
+            self.slots[index].is_ready = false;
+            if self.read(index, now).is_err() {
+                // Whoever empties something wakes us; this source goes first then.
+                self.slots[index].is_ready = true;
+                self.ready.push_front(index);
+                return Some(Next::Stalled(self.clock.remaining(now)));
             }
         }
-        if self.phase == Phase::Draining
-            && (self.is_asked || self.ready.is_empty())
-            && (self.is_asked || !self.slots.iter().any(SourceSlot::is_waited_for))
-        {
-            self.clock.close(now);
-            if let Some(next) = self.gather(now) {
-                return next.at_most(self.clock.remaining(now));
-            }
-            for index in 0..self.slots.len() {
-                // If the memory was full, or as much was read as may be, reading stopped in the
-                // middle of the input, and in the middle of its last line.
-                let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
-                    true => Ending::Reset,
-                    false => Ending::Clean,
-                };
-                self.end_slot(index, ending, None);
-                let Ok(()) = self.finish_ending(index) else {
-                    return Next::Stalled(self.clock.remaining(now));
-                };
-            }
+        None
+    }
+
+    /// Cuts the last batch once there is no source left to read from.
+    fn finish_run(&mut self, now: Duration) -> Option<Next> {
+        if !self.is_over() {
+            return None;
         }
-        if self.is_over() {
-            self.phase = Phase::Finishing;
-            self.clock.close(now);
-            // The batch that the end belongs to is complete: nobody waits for its time.
-            if self.router.cut(self.clock.next(), true).is_err() {
-                return Next::Stalled(self.clock.remaining(now));
-            }
-            self.phase = Phase::Finished;
-            return Next::Again;
+        self.phase = Phase::Finishing;
+        self.clock.close(now);
+        // The batch that the end belongs to is complete: nobody waits for its time.
+        if self.router.cut(self.clock.next(), true).is_err() {
+            return Some(Next::Stalled(self.clock.remaining(now)));
         }
+        self.phase = Phase::Finished;
+        Some(Next::Again)
+    }
+
+    /// Everything was done: sleeps until the next batch or timer, unless a source is ready already.
+    fn pause(&mut self, now: Duration) -> Next {
         if !self.ready.is_empty() {
             return Next::Again;
         }

@@ -105,15 +105,16 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     let kernel = config.chosen_kernel()?;
     let materials = Materials::new(&config, kernel, &plan.needs(), decoders, retained, sizes)?;
     let when_full = materials.when_full(&control);
-    let (mut workers, mut sealed_ins) = (Vec::new(), Vec::new());
-    for _ in 0..worker_count {
+    let worker = |_| {
         let (core, sealed_in) = materials.shard(&plan, when_full.clone());
-        let framers =
-            StreamId::first(stream_count).map(|stream| materials.framer(plan.rule_of(stream)));
+        let framers = StreamId::first(stream_count).map(|it| materials.framer(plan.rule_of(it)));
         let blocks = (0..stream_count).map(|_| materials.arena.block());
-        workers.push(ScanWorker::new(core, framers.collect(), blocks.collect()));
-        sealed_ins.push(sealed_in);
-    }
+        (
+            ScanWorker::new(core, framers.collect(), blocks.collect()),
+            sealed_in,
+        )
+    };
+    let (workers, mut sealed_ins): (Vec<_>, Vec<_>) = (0..worker_count).map(worker).unzip();
     // The publisher waits for one of them in every batch, and for the others as the epoch's header
     // says.
     let first = sealed_ins.pop().expect("there is at least one worker");

@@ -18,7 +18,6 @@ use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::plan::{Pipeline, Plan};
 use crate::engine::reactor::{ReactorCore, ReactorParts, ReactorShell, ReadySignals, WAKE_TOKEN};
-use crate::engine::runtime::launch;
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
 use crate::error::{Error, ErrorKind, Result, describe};
@@ -374,88 +373,67 @@ impl StreamingContext {
             draft.sources.push(Box::new(files));
         }
         draft.check_outputs()?;
-        let refused = |cause: std::io::Error| {
-            let cause = describe(&cause);
-            let message = format!("event queue: cannot be created: {cause}");
-            Error::new(ErrorKind::System, message)
-        };
-        let poll = Poll::new().map_err(refused)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN).map_err(refused)?);
-        let wake_reactor: Arc<dyn Fn() + Send + Sync> = {
-            let waker = Arc::clone(&waker);
-            // It can fail only if the kernel is out of memory; then the next event wakes the
-            // reactor.
-            Arc::new(move || drop(waker.wake()))
-        };
+        let poll = Poll::new().map_err(no_event_queue)?;
+        let waker = Waker::new(poll.registry(), WAKE_TOKEN).map_err(no_event_queue)?;
+        // Waking can fail only when the kernel is out of memory; the next event wakes the reactor then.
+        let wake_reactor: WakeReactor = Arc::new(move || drop(waker.wake()));
         let control = Control::new(Arc::clone(&wake_reactor));
         let wake = {
             let wake_reactor = Arc::clone(&wake_reactor);
             Wake::new(move || wake_reactor())
         };
         draft.report_to(&control);
-        let (pin, record_bytes_max) = (draft.config.pin, draft.config.record_bytes_max);
-        let low_latency = draft.config.low_latency;
-        let (clock, notices) = (draft.clock.clone(), draft.notices.clone());
-        let now = clock.now();
+        let now = draft.clock.now();
         let blueprint = draft.blueprint(Arc::clone(&control), Arc::clone(&wake), now);
-        let window_log_max = blueprint
-            .decoders
-            .window_log_max(blueprint.config.memory_bytes_max);
-        let parts = blueprint.build()?;
-        let (router, mut runtime) = launch(parts, pin, Arc::clone(&control), &notices)?;
-        let bus = draft.bus;
-        bus.notify(|listener| listener.on_streaming_started(clock.now()));
-        let mut sources = draft.sources;
-        let inputs = draft
-            .framers
-            .iter()
-            .map(|&stream| draft.byte_inputs[stream.0]);
-        let receivers = sources.iter().map(|source| source.as_ref()).zip(inputs);
-        let receivers = Receivers::new(&bus, &clock, receivers);
+        let decoders = blueprint.decoders;
+        let window_log_max = decoders.window_log_max(draft.config.memory_bytes_max);
+        let (router, mut runtime) = blueprint.launch()?;
+        draft
+            .bus
+            .notify(|listener| listener.on_streaming_started(draft.clock.now()));
         let signals = ReadySignals::default();
-        for (index, source) in sources.iter_mut().enumerate() {
+        let receivers = draft.receivers();
+        for (index, source) in draft.sources.iter_mut().enumerate() {
             let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
             let wake = move || {
                 if signals.raise(index) {
                     wake_reactor();
                 }
             };
-            let registry = poll.registry().try_clone().map_err(refused)?;
+            let registry = poll.registry().try_clone().map_err(no_event_queue)?;
             let port = Port {
                 name: source.name().to_owned(),
                 registry: Some(registry),
                 token: Token(index),
                 waker: crate::source::Waker::new(wake),
-                notices: receivers.start(index, notices.clone()),
+                notices: receivers.start(index, draft.notices.clone()),
                 account: router.account_of(index),
                 delimiters: router.delimiters_of(index),
                 window_log_max,
             };
             source.start(port, now);
         }
-        let batch_clock = if draft.is_one_batch {
-            BatchClock::at_end()
-        } else {
-            BatchClock::new(draft.interval_ms, now)
-        };
         let mut core = ReactorCore::new(ReactorParts {
             router,
-            sources,
-            clock: batch_clock,
+            sources: draft.sources,
+            clock: match draft.is_one_batch {
+                true => BatchClock::at_end(),
+                false => BatchClock::new(draft.interval_ms, now),
+            },
             batches: draft.batches,
             is_endless: draft.is_endless,
             control: Arc::clone(&control),
-            notices,
+            notices: draft.notices,
             watch: Box::new(move |index, error| receivers.end(index, error)),
-            record_bytes_max,
+            record_bytes_max: draft.config.record_bytes_max,
         });
         let mut shell = ReactorShell {
             poll,
-            clock,
+            clock: draft.clock,
             wake,
             signals,
             publish_turn: Arc::clone(&runtime.publish_turn),
-            low_latency,
+            low_latency: draft.config.low_latency,
         };
         runtime.spawn("mt-reactor".to_owned(), move || {
             reactor::run(&mut core, &mut shell);
@@ -464,7 +442,22 @@ impl StreamingContext {
     }
 }
 
+/// Wakes the thread that reads.
+type WakeReactor = Arc<dyn Fn() + Send + Sync>;
+
+fn no_event_queue(cause: std::io::Error) -> Error {
+    let message = format!("cannot make an event queue: {}", describe(&cause));
+    Error::new(ErrorKind::System, message)
+}
+
 impl Draft {
+    /// What listeners are told of the sources.
+    fn receivers(&self) -> Receivers {
+        let inputs = self.framers.iter().map(|stream| self.byte_inputs[stream.0]);
+        let sources = self.sources.iter().map(|source| source.as_ref());
+        Receivers::new(&self.bus, &self.clock, sources.zip(inputs))
+    }
+
     fn check_outputs(&self) -> Result<()> {
         if self.outputs.is_empty() {
             let message = "no output operations registered, so nothing to execute";
