@@ -22,12 +22,12 @@
 //!
 //! | door | for | threads | clock |
 //! |---|---|---|---|
-//! | [`Tally`] | fuzzing, tests, latency-sensitive embedding: push bytes, cut a batch when the caller says so | none | the caller's |
-//! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard a core | its own, pinned | its own or the caller's |
+//! | [`Tally`] | fuzzing, tests, latency-sensitive embedding: push bytes, cut a batch when you say so | none | the caller's |
+//! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard for each core | its own, pinned | its own or the caller's |
 //! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own | batch interval |
 //!
-//! As a library it installs no signal handler, never exits, never prints except through sinks that were
-//! asked for, and leaves the affinity of the caller's threads alone.
+//! As a library it installs no signal handler, never exits, prints only through sinks that you ask
+//! for, and leaves the affinity of the caller's threads alone.
 //!
 //! # The picture
 //!
@@ -50,27 +50,32 @@
 //!
 //! Eleven steps, in this order; `tests/layering.rs` checks that they exist:
 //! `engine::reactor::shell::run` → `source::Source::fill` → `intake::framer::Framer::cut` →
-//! `ring::BlockWriter::push_block` → `ring::BlockReader::pop` → `split::Splitter::visit` → `shard::pack::pack_for` →
-//! `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap` → `engine::publisher::Publisher::step` →
-//! `sink::Sink::emit`.
+//! `ring::BlockWriter::push_block` → `ring::BlockReader::pop` → `split::Splitter::visit` →
+//! `shard::pack::pack_for` → `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap` →
+//! `engine::publisher::Publisher::step` → `sink::Sink::emit`.
 //!
 //! # Rooms
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | `config`, `error`, `id`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers with their proofs, what people are told, batch times and the clock |
+//! | `config`, `error`, `id`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers that name things, bounds with their proofs, what people are told, batch times and the clock |
 //! | `sys` | everything that asks the operating system |
-//! | `source` | bytes in: sockets (`net`), files (`file`), what stands between bytes and text (`codec`) |
+//! | `source` | bytes in: sockets (`net`), files (`file`), compression and encodings (`codec`), text in memory (`lines`) |
 //! | `intake` | where records end (`framer`), which shard gets a block (`router`) |
 //! | `ring` | blocks between threads |
 //! | `split`, `extract` | bytes to records and tokens; records to fields, columns, values, numbers |
 //! | `shard` | one pinned thread that counts |
 //! | `table` | one keyed table; `memory` divides what there is among all tables |
-//! | `epoch`, `window` | the barrier, the hand-over and the merge at a batch time; what several batches make together |
+//! | `epoch`, `window` | the barrier, the hand-over and the merge at a batch time; several batches taken together |
 //! | `batch`, `sink`, `repr` | what users see of a batch, where it goes, how keys are printed |
-//! | `engine`, `tally` | threads and their life, the scan of files, the push door; the door without threads |
+//! | `engine` | from a blueprint to parts (`assemble`), the threads (`runtime`), reading (`reactor`), publishing (`publisher`), the push door (`push`), files on all cores (`scan`) |
+//! | `tally` | the door without threads |
 //! | `stream` | DStreams: what one calls (`program`), what runs (`plan`), the operators (`ops`) |
 //! | `ledger` | bytes in are bytes accounted for |
+//!
+//! Where a new thing goes: a source is a file in `source/net` or `source/file` and an input in
+//! `stream/program/context/inputs.rs`; an operator is a file in `stream/ops`; a sink is a file in `sink`; a
+//! notice is a line in `notice`; a flag of the program is in `bin/microtally/parse/groups.rs`.
 //!
 //! # Layers
 //!
@@ -97,18 +102,19 @@
 //!    batch (`tests/zero_alloc.rs`).
 //! 2. Results do not depend on how the input was cut into reads, on the number of shards, on the kernel.
 //! 3. The byte ledger closes at every epoch, in release builds too; a mismatch ends the run.
-//! 4. Slowness never loses data: a slow shard or sink stops the reading, and the sender feels it.
+//! 4. Slowness never loses data: a slow shard or sink pauses reading, and the sender is slowed down.
 //! 5. No input makes us panic, and nothing a stream contains is printed unescaped.
 //!
 //! # Features
 //!
-//! - `cli` (default): the `microtally` program. An embedder writes `default-features = false`.
-//! - `compress`: `sources::Files::decompress` and `sources::Input::decompress`, for gzip, zstd, bzip2,
-//!   xz and lz4.
-//! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in lines.
+//! - `cli` (default): the `microtally` program. To embed the library, write `default-features = false`.
+//! - `compress`: `sources::Files::decompress` and `sources::Input::decompress`, for gzip, zstd, bzip2, xz
+//!   and lz4.
+//! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in
+//!   lines.
 //! - `json`: the output `sink::Json`.
 //! - `table`: the output `sink::Table`.
-//! - `internals`: what is inside, for this crate's own tests, benchmarks and fuzz targets. No promise is made about it.
+//! - `internals`: the inside, for this crate's own tests, benchmarks and fuzz targets. It promises nothing.
 //!
 //! A feature only adds names; it never changes behaviour.
 
