@@ -59,7 +59,7 @@ fn a_text_that_is_not_installed_is_left_out_and_said_to_be() {
     ];
     // Nothing is on this path, whatever is installed.
     let ended = microtally(&args).env("PATH", "/nonexistent").run();
-    let missing = "king-james: there is no program bible; to have it: apt install bible-kjv";
+    let missing = "king-james: program bible not found; install it with: apt install bible-kjv";
     let ended = ended.exits_with(0).says(&["left out: ", missing]);
     assert!(ended.stdout.contains(&format!("Left out: {missing}")));
     assert_eq!(table(&ended, "## Counting words in memory").len(), 2 + 1);
@@ -84,7 +84,7 @@ fn whole_programs_are_measured_beside_those_of_the_system() {
     let mawk = usize::from(
         !ended
             .stdout
-            .contains("Left out: `mawk`: there is no program mawk"),
+            .contains("Left out: `mawk`: program mawk not found"),
     );
     assert_eq!(
         (inputs("lines"), inputs("words")),
@@ -105,7 +105,7 @@ fn whole_programs_are_measured_beside_those_of_the_system() {
         .run()
         .exits_with(2);
     refused.says(&[
-        "there is nothing called \"fils\" for --only; there are king-james, ",
+        "--only \"fils\": no such text or measurement; choose from king-james, ",
         ", files, memory, start",
     ]);
 }

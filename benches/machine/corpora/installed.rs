@@ -66,11 +66,11 @@ impl Installed {
         let whole = read.and_then(|mut text| {
             text.truncate(bytes);
             let line_end = text.iter().rposition(|&byte| byte == b'\n');
-            text.truncate(line_end.ok_or("no line of it is that short")? + 1);
+            text.truncate(line_end.ok_or("its first line is longer than the text")? + 1);
             Ok(text)
         });
         let (name, package) = (self.label().0, self.package());
-        whole.map_err(|reason| format!("{name}: {reason}; to have it: apt install {package}"))
+        whole.map_err(|reason| format!("{name}: {reason}; install it with: apt install {package}"))
     }
 }
 
@@ -90,7 +90,7 @@ fn verses() -> Result<Vec<u8>, String> {
     }
     if count != VERSES {
         return Err(format!(
-            "the program bible prints {count} verses of {VERSES}"
+            "program bible prints {count} verses of {VERSES}"
         ));
     }
     Ok(verses)
@@ -99,7 +99,7 @@ fn verses() -> Result<Vec<u8>, String> {
 /// The first `bytes` bytes in a file that gzip compressed.
 fn decompressed(path: &Path, bytes: usize) -> Result<Vec<u8>, String> {
     if !path.exists() {
-        return Err(format!("there is no {}", path.display()));
+        return Err(format!("{} not found", path.display()));
     }
     let mut gzip = Command::new("gzip");
     gzip.arg("-dc").arg(path).stdin(Stdio::null());
@@ -121,7 +121,7 @@ fn decompressed(path: &Path, bytes: usize) -> Result<Vec<u8>, String> {
 
 fn not_started(program: &str, cause: &std::io::Error) -> String {
     match cause.kind() {
-        ErrorKind::NotFound => format!("there is no program {program}"),
-        _ => format!("the program {program} cannot be started: {cause}"),
+        ErrorKind::NotFound => format!("program {program} not found"),
+        _ => format!("program {program} cannot be started: {cause}"),
     }
 }

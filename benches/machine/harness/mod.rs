@@ -256,7 +256,7 @@ fn choices(only: &[String]) -> Result<(Vec<Choice>, Vec<Whole>)> {
             let names: Vec<_> = names().collect();
             let names = names.join(", ");
             return Err(Error::refused(format!(
-                "there is nothing called {name:?} for --only; there are {names}"
+                "--only {name:?}: no such text or measurement; choose from {names}"
             )));
         }
     }

@@ -106,7 +106,7 @@ impl Programs {
     ///
     /// Files cannot be created.
     pub(super) fn new() -> Result<Programs> {
-        let failed = |cause: io::Error| Error::refused(format!("cannot make files: {cause}"));
+        let failed = |cause: io::Error| Error::refused(format!("cannot create files: {cause}"));
         Ok(Programs {
             own: current_exe().map_err(failed)?,
             dir: TempDir::with_prefix("microtally-bench-").map_err(failed)?,
@@ -144,7 +144,7 @@ impl Programs {
                 if self.check(program, &path, &expected)? {
                     measured.push((program, Timed::default()));
                 } else {
-                    missing.push(format!("{}: there is no program {}", program.0, program.1));
+                    missing.push(format!("{}: program {} not found", program.0, program.1));
                 }
             }
             for _ in 0..rounds {

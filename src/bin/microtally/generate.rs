@@ -20,7 +20,7 @@ use crate::say;
 /// A paced sender writes this often a second, so that a rate is even within 5 ms.
 const WRITES_PER_S: u64 = 200;
 
-/// The text that `load` describes.
+/// Returns the text that `load` describes.
 pub(crate) fn text(load: &Load) -> Result<Text> {
     Words::new(load.seed)
         .vocabulary(load.vocabulary)
@@ -33,7 +33,7 @@ pub(crate) fn text(load: &Load) -> Result<Text> {
 pub(crate) fn generate(options: &Gen) -> Result<()> {
     signals::exit_on_signal();
     let Some(endpoint) = &options.listen else {
-        // Past Rust's own buffering of standard output, which looks for line ends.
+        // Without Rust's buffering of standard output, which looks for line ends.
         let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
         let mut stdout = stdout.map_err(|cause| Error::output("stdout", &cause))?;
         return send(&mut text(&options.load)?, options, &mut stdout)
@@ -57,7 +57,7 @@ pub(crate) fn generate(options: &Gen) -> Result<()> {
             }
             Err(cause) => {
                 say(&format_args!("cannot accept a connection: {cause}"));
-                // Out of descriptors, most likely: some come back when clients go.
+                // Out of descriptors, most likely: some are freed when clients leave.
                 thread::sleep(Duration::from_millis(100));
             }
         }
@@ -74,7 +74,7 @@ fn listen(endpoint: &Endpoint) -> Result<TcpListener> {
 fn cannot_listen(endpoint: &Endpoint, cause: &io::Error) -> Error {
     let Endpoint { host, port } = endpoint;
     Error::refused(format!(
-        "cannot listen on {host}:{port}: {cause}; pick another with --listen"
+        "cannot listen on {host}:{port}: {cause}; choose another address with --listen"
     ))
 }
 
@@ -82,7 +82,7 @@ fn serve(mut client: TcpStream, options: &Gen) {
     let Ok(mut text) = text(&options.load) else {
         return;
     };
-    // A client that went away is how most of them end.
+    // Most connections end because the client closes them.
     let _ = send(&mut text, options, &mut client);
 }
 
@@ -93,7 +93,7 @@ fn send(text: &mut Text, options: &Gen, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Sends `text` at `rate` until `total_bytes` are sent or `to` gives an error.
+/// Sends `text` at `rate` until `total_bytes` are sent or `to` returns an error.
 pub(crate) fn send_until(
     text: &mut Text,
     rate: Rate,
@@ -113,20 +113,15 @@ pub(crate) fn send_until(
                 left.min((rate / WRITES_PER_S).max(1))
             }
         };
-        sent += write_up_to(text, piece, to)?;
+        let chunk = text.next_chunk_up_to(usize::try_from(piece).unwrap_or(usize::MAX));
+        to.write_all(chunk)?;
+        sent += chunk.len() as u64;
     }
     to.flush()
 }
 
-/// Writes one chunk of `text`, or its first `bytes_max` bytes.
-fn write_up_to(text: &mut Text, bytes_max: u64, to: &mut impl Write) -> io::Result<u64> {
-    let chunk = text.next_chunk_up_to(usize::try_from(bytes_max).unwrap_or(usize::MAX));
-    to.write_all(chunk)?;
-    Ok(chunk.len() as u64)
-}
-
-/// Serves one client at a port of the system's choice, in a thread, until it goes away. The text is
-/// made before, so that sending costs what sending costs.
+/// Serves one client on a free port, in a thread, until the client leaves. The text is made before,
+/// so that it costs nothing while sending.
 pub(crate) fn serve_one(load: &Load) -> Result<u16> {
     let mut text = text(load)?;
     let period = Words::new(load.seed).period_bytes;
