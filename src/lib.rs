@@ -268,3 +268,8 @@ const _: () = {
     is_shared::<stream::Remembered<u64>>();
     is_shared::<stream::StateMap<u64, u64>>();
 };
+
+/// The README's example of the library stays true: it is a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
