@@ -1,15 +1,15 @@
 //! What is counted about the counting, and the byte ledger that proves it.
 //!
-//! Promise: every byte a source received is in exactly one column, from the socket on, checked at every
-//! epoch, in release builds too, where a number that overflows is an error like any other. Must not know:
-//! who displays the numbers.
+//! Promise: every byte a source received is in exactly one column, from the socket on, checked at
+//! every epoch, in release builds too; a number that overflows is an error like any other.
+//! Must not know: source, engine, sink.
 
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result, lock};
 
-/// What the reading side did since it started. A snapshot goes to the publisher with each epoch mark,
-/// so that reader and shards are compared over exactly the same bytes.
+/// What the reading side did since it started. A snapshot goes to the publisher with each barrier, so
+/// reader and shards are compared over exactly the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intake {
     /// Bytes that sources received.
@@ -18,10 +18,10 @@ pub(crate) struct Intake {
     pub(crate) bytes_ended: u64,
     /// Line ends that sources added to what they filled in.
     pub(crate) bytes_added: u64,
-    /// Bytes that are in no block and no record: the `\n` of a `\r\n` that two reads tore apart, the
-    /// delimiter behind an oversize token, the mark at the beginning of a text.
+    /// Bytes in no block and no record: the `\n` of a `\r\n` split between two reads, the delimiter
+    /// behind an oversize token, a byte order mark.
     pub(crate) bytes_skipped: u64,
-    /// Bytes received that belong to records which are not complete yet.
+    /// Bytes received that belong to records that are not complete yet.
     pub(crate) bytes_carried: u64,
     /// Tokens longer than the record limit, dropped.
     pub(crate) oversize_tokens: u64,
@@ -35,21 +35,14 @@ pub(crate) struct Intake {
     pub(crate) records_ended: u64,
     /// Records that a source lost before the engine saw them.
     pub(crate) lost_records: u64,
-    /// Bytes of those records, as far as the source received them.
+    /// Bytes of those records that the source received.
     pub(crate) lost_bytes: u64,
-    /// Connections that were closed unread, because no more were allowed.
+    /// Connections closed unread, because no more were allowed.
     pub(crate) refused_connections: u64,
 }
 
-/// What the shards counted during one epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    /// Bytes of all blocks, each block once however many pipelines looked at it.
-    pub(crate) block_bytes: u64,
-}
-
 impl Intake {
-    /// The difference to an earlier snapshot, `bytes_carried` aside, which stays what it is now.
+    /// Returns the difference to an earlier snapshot, except `bytes_carried`, which stays as it is now.
     ///
     /// # Errors
     ///
@@ -62,7 +55,7 @@ impl Intake {
         })
     }
 
-    /// Sums two readers.
+    /// Returns the sum of two readers.
     pub(crate) fn plus(&self, other: &Intake) -> Intake {
         let sum = self.zip(other, u64::checked_add).and_then(|sum| {
             Some(Intake {
@@ -74,7 +67,7 @@ impl Intake {
         sum.expect("totals of bytes fit into 64 bits")
     }
 
-    /// Combines each total with `other`'s; `bytes_carried`, which is no total, stays.
+    /// Combines each total with that of `other`, except `bytes_carried`, which is no total.
     fn zip(&self, other: &Intake, f: fn(u64, u64) -> Option<u64>) -> Option<Intake> {
         Some(Intake {
             bytes_read: f(self.bytes_read, other.bytes_read)?,
@@ -94,143 +87,115 @@ impl Intake {
     }
 }
 
-/// What a source did with what it received, besides filling it in: totals since its start.
+/// What a source did with what it received, besides filling it in, since it started.
 ///
-/// A source that counts what it receives (`received`) is checked at each epoch:
+/// A source that counts what it receives is checked at each epoch:
 ///
 /// ```text
-///   received + added == filled in + skipped + oversize + truncated + held
+///   received + added == filled in + skipped + oversize + truncated + carried
 /// ```
 ///
-/// For any other source `received` follows from the rest. What is lost comes on top on both sides.
+/// For any other source `received` follows from the rest. Lost bytes are added to both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passage {
-    /// Bytes received, counted where they were received, except those of lost records.
+    /// Bytes counted where they were received, except those of lost records. `None`: not counted.
     pub(crate) received_bytes: Option<u64>,
-    /// Line ends the source added to what it fills in.
-    pub(crate) added_bytes: u64,
-    /// Line ends and delimiters that were consumed and not filled in.
-    pub(crate) skipped_bytes: u64,
-    /// Bytes received that are neither filled in nor dropped yet.
-    pub(crate) held_bytes: u64,
-    /// Records those bytes are of.
-    pub(crate) held_records: u64,
-    /// Lines, or tokens, longer than the source's limit of a record, dropped.
-    pub(crate) oversize_tokens: u64,
-    /// Bytes of those.
-    pub(crate) oversize_bytes: u64,
-    /// Records whose end was consumed together with one of those.
-    pub(crate) records_ended: u64,
-    /// Partial last lines of connections that were reset, dropped.
-    pub(crate) truncated_records: u64,
-    /// Bytes of those lines.
-    pub(crate) truncated_bytes: u64,
-    /// Records that were lost before they were filled in.
-    pub(crate) lost_records: u64,
-    /// Bytes of those records, as far as they were received.
-    pub(crate) lost_bytes: u64,
-    /// Connections that were closed unread, because no more were allowed.
-    pub(crate) refused_connections: u64,
+    /// Records that the carried bytes belong to.
+    pub(crate) carried_records: u64,
+    /// The other columns, for what did not reach the framer. `bytes_read` and `bytes_ended` stay 0.
+    pub(crate) totals: Intake,
 }
 
 impl Passage {
-    /// What must be held, by what else is written here, where `filled_bytes` were filled in.
-    pub(crate) fn held_of(&self, filled_bytes: u64) -> u64 {
+    /// Returns what must be carried, given the other columns and the bytes filled in.
+    pub(crate) fn carried_of(&self, filled_bytes: u64) -> u64 {
+        let totals = &self.totals;
         let gone = [
             filled_bytes,
-            self.skipped_bytes,
-            self.oversize_bytes,
-            self.truncated_bytes,
+            totals.bytes_skipped,
+            totals.oversize_bytes,
+            totals.truncated_bytes,
         ];
-        let came_in = self.received_bytes.unwrap_or(0) + self.added_bytes;
+        let came_in = self.received_bytes.unwrap_or(0) + totals.bytes_added;
         came_in.saturating_sub(gone.iter().sum())
     }
 
-    /// The whole way of a source's bytes: what the source did, then what its framer did.
+    /// Returns the columns for all bytes of a source: what the source did, then its framer.
     fn then(&self, framer: Intake) -> Intake {
-        let total = |parts: &[u64]| {
-            let sum = (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part));
-            // As in `Intake::plus`.
-            sum.expect("totals of bytes fit into 64 bits")
-        };
-        let filled_in = [
-            framer.bytes_read,
-            self.skipped_bytes,
-            self.held_bytes,
-            self.oversize_bytes,
-            self.truncated_bytes,
-        ];
-        let received = self
-            .received_bytes
-            .unwrap_or_else(|| total(&filled_in).saturating_sub(self.added_bytes));
+        let sum = framer.plus(&self.totals);
+        let total = |parts: &[u64]| checked_sum(parts).expect("totals of bytes fit into 64 bits");
+        let received = self.received_bytes.unwrap_or_else(|| {
+            let filled_in = [
+                framer.bytes_read,
+                self.totals.bytes_skipped,
+                self.totals.bytes_carried,
+                self.totals.oversize_bytes,
+                self.totals.truncated_bytes,
+            ];
+            total(&filled_in).saturating_sub(self.totals.bytes_added)
+        });
         Intake {
-            bytes_read: total(&[received, self.lost_bytes]),
-            bytes_ended: framer.bytes_ended,
-            bytes_added: total(&[framer.bytes_added, self.added_bytes]),
-            bytes_skipped: total(&[framer.bytes_skipped, self.skipped_bytes]),
-            bytes_carried: total(&[framer.bytes_carried, self.held_bytes]),
-            oversize_tokens: total(&[framer.oversize_tokens, self.oversize_tokens]),
-            oversize_bytes: total(&[framer.oversize_bytes, self.oversize_bytes]),
-            truncated_records: total(&[framer.truncated_records, self.truncated_records]),
-            truncated_bytes: total(&[framer.truncated_bytes, self.truncated_bytes]),
-            records_ended: total(&[framer.records_ended, self.records_ended]),
-            lost_records: total(&[framer.lost_records, self.lost_records]),
-            lost_bytes: total(&[framer.lost_bytes, self.lost_bytes]),
-            refused_connections: total(&[framer.refused_connections, self.refused_connections]),
+            bytes_read: total(&[received, self.totals.lost_bytes]),
+            ..sum
         }
     }
 }
 
-/// A source's [`Passage`], which the source writes, from whatever thread, and the engine reads when it cuts.
+/// Release builds wrap, and two sums that wrapped could be equal by chance.
+fn checked_sum(parts: &[u64]) -> Option<u64> {
+    (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part))
+}
+
+/// A source's [`Passage`]: the source writes it, from any thread, and the engine reads it when it cuts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Account(Arc<Mutex<Passage>>);
 
 impl Account {
-    /// Changes what is written in it.
+    /// Lets `f` change the passage.
     pub(crate) fn update(&self, f: impl FnOnce(&mut Passage)) {
-        // Whoever panicked has changed some totals and not others; the check finds that.
+        // A panic may have changed some totals and not others; the check finds that.
         f(&mut lock(&self.0));
     }
 
-    /// The whole way of the bytes of a source whose framer has this intake.
+    /// Returns the columns for all bytes of a source whose framer has this intake.
     pub(crate) fn then(&self, framer: Intake) -> Intake {
         let mut intake = framer;
         self.update(|passage| intake = passage.then(framer));
         intake
     }
 
-    /// The source is not called any more: what it holds was dropped with it.
+    /// Counts what the source carries as truncated: it is not called any more.
     pub(crate) fn close(&self) {
         self.update(|passage| {
-            passage.truncated_records += std::mem::take(&mut passage.held_records);
-            passage.truncated_bytes += std::mem::take(&mut passage.held_bytes);
+            let totals = &mut passage.totals;
+            totals.truncated_records += std::mem::take(&mut passage.carried_records);
+            totals.truncated_bytes += std::mem::take(&mut totals.bytes_carried);
         });
     }
 
-    /// The source is not to be trusted: what it received is derived from the rest.
+    /// Derives what the source received from the rest: its own count is not to be trusted.
     pub(crate) fn distrust(&self) {
         self.update(|passage| passage.received_bytes = None);
     }
 }
 
-/// Checks that the bytes which came in between two marks are the bytes which were counted.
+/// Checks that the bytes that came in between two barriers are the bytes that were counted.
+/// `block_bytes` are those of all blocks that the shards counted.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Internal`](crate::ErrorKind::Internal) with both sides of the ledger: a bug of this
+/// [`ErrorKind::Internal`](crate::ErrorKind::Internal) with both sides of the ledger: a bug in this
 /// crate, after which no further result may be published.
-pub(crate) fn close_ledger(before: &Intake, now: &Intake, counted: &Counted) -> Result<()> {
+pub(crate) fn close_ledger(before: &Intake, now: &Intake, block_bytes: u64) -> Result<()> {
     let delta = now.since(before)?;
-    // Checked, because a release build wraps: two sides that wrapped could be equal by chance.
-    let sum = |parts: &[u64]| (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part));
-    let came_in = sum(&[
+    let came_in = checked_sum(&[
         before.bytes_carried,
         delta.bytes_read,
         delta.bytes_ended,
         delta.bytes_added,
     ]);
-    let accounted = sum(&[
-        counted.block_bytes,
+    let accounted = checked_sum(&[
+        block_bytes,
         delta.bytes_skipped,
         delta.oversize_bytes,
         delta.truncated_bytes,
@@ -243,14 +208,14 @@ pub(crate) fn close_ledger(before: &Intake, now: &Intake, counted: &Counted) -> 
     let shown = |sum: Option<u64>| sum.map_or("more than 2^64".to_owned(), |sum| sum.to_string());
     Err(Error::internal(format!(
         "byte ledger does not close: {} bytes came in (carried {}, read {}, line ends added {} and {}), \
-         {} are accounted for (counted {}, skipped {}, oversize {}, truncated {}, lost {}, carried {})",
+         {} are accounted for (counted {block_bytes}, skipped {}, oversize {}, truncated {}, lost {}, \
+         carried {})",
         shown(came_in),
         before.bytes_carried,
         delta.bytes_read,
         delta.bytes_ended,
         delta.bytes_added,
         shown(accounted),
-        counted.block_bytes,
         delta.bytes_skipped,
         delta.oversize_bytes,
         delta.truncated_bytes,
@@ -276,14 +241,9 @@ mod tests {
             bytes_carried: 3,
             ..before
         };
-        let counted = Counted {
-            block_bytes: 7 + 50 + 1 - 3,
-        };
-        assert!(close_ledger(&before, &now, &counted).is_ok());
-        let planted = Counted {
-            block_bytes: counted.block_bytes - 1,
-        };
-        let error = close_ledger(&before, &now, &planted).unwrap_err();
+        let counted = 7 + 50 + 1 - 3;
+        assert!(close_ledger(&before, &now, counted).is_ok());
+        let error = close_ledger(&before, &now, counted - 1).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);
         assert!(error.to_string().contains("58 bytes came in"), "{error}");
     }
@@ -298,8 +258,8 @@ mod tests {
             ..before
         };
         // 2^64 - 10 + 7 + 7 is 4, where additions wrap.
-        let counted = Counted { block_bytes: 7 };
-        let error = close_ledger(&before, &now, &counted).unwrap_err();
+        let counted = 7;
+        let error = close_ledger(&before, &now, counted).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);
         assert!(error.to_string().contains("more than 2^64"), "{error}");
         let came_in = Intake {
@@ -307,7 +267,7 @@ mod tests {
             bytes_ended: 8,
             ..before
         };
-        assert!(close_ledger(&before, &came_in, &counted).is_err());
+        assert!(close_ledger(&before, &came_in, counted).is_err());
     }
 
     #[test]
@@ -318,7 +278,7 @@ mod tests {
         };
         let error = Intake::default().since(&before).unwrap_err();
         assert!(error.to_string().contains("runs backwards"), "{error}");
-        let closed = close_ledger(&before, &Intake::default(), &Counted::default());
+        let closed = close_ledger(&before, &Intake::default(), 0);
         assert!(closed.is_err());
     }
 
@@ -326,10 +286,10 @@ mod tests {
     fn what_a_source_lost_is_in_the_ledger_also_where_it_counts_nothing_else() {
         let account = Account::default();
         account.update(|passage| {
-            passage.lost_records += 2;
-            passage.lost_bytes += 11;
-            passage.truncated_records += 1;
-            passage.truncated_bytes += 5;
+            passage.totals.lost_records += 2;
+            passage.totals.lost_bytes += 11;
+            passage.totals.truncated_records += 1;
+            passage.totals.truncated_bytes += 5;
         });
         let framer = Intake {
             bytes_read: 100,
@@ -339,35 +299,35 @@ mod tests {
         let intake = account.then(framer);
         assert_eq!(intake.bytes_read, 116);
         assert_eq!((intake.lost_records, intake.lost_bytes), (2, 11));
-        let counted = Counted { block_bytes: 90 };
-        assert!(close_ledger(&Intake::default(), &intake, &counted).is_ok());
+        let counted = 90;
+        assert!(close_ledger(&Intake::default(), &intake, counted).is_ok());
     }
 
     #[test]
-    fn a_source_that_receives_a_byte_and_says_nothing_of_it_is_found_out() {
+    fn a_source_that_does_not_account_for_a_byte_it_received_is_found_out() {
         let account = Account::default();
         let framer = Intake {
             bytes_read: 100,
             ..Intake::default()
         };
-        let counted = Counted { block_bytes: 100 };
+        let counted = 100;
         let received = |bytes| {
             account.update(|passage| {
                 passage.received_bytes = Some(bytes);
-                passage.held_bytes = 20;
-                passage.held_records = 2;
-                passage.added_bytes = 1;
+                passage.totals.bytes_carried = 20;
+                passage.carried_records = 2;
+                passage.totals.bytes_added = 1;
             });
-            close_ledger(&Intake::default(), &account.then(framer), &counted)
+            close_ledger(&Intake::default(), &account.then(framer), counted)
         };
         assert!(received(119).is_ok());
         assert!(received(120).is_err());
-        // What is held when the source is over is dropped, and said to be.
+        // What is carried when the source ends is dropped and counted.
         assert!(received(119).is_ok());
         account.close();
         let intake = account.then(framer);
         assert_eq!((intake.truncated_records, intake.truncated_bytes), (2, 20));
         assert_eq!(intake.bytes_carried, 0);
-        assert!(close_ledger(&Intake::default(), &intake, &counted).is_ok());
+        assert!(close_ledger(&Intake::default(), &intake, counted).is_ok());
     }
 }

@@ -227,7 +227,7 @@ pub mod internals {
     #[cfg(feature = "compress")]
     pub use crate::source::codec::decode::decoded;
     pub use crate::source::file::glob::name_fits;
-    pub use crate::source::net::connection_set::{ConnectionSet, Event, Filled, Long};
+    pub use crate::source::net::connection_set::{ConnectionEvent, ConnectionSet, FillOutcome};
     pub use crate::split::{
         CHUNK_BYTES_MAX, ChunkCounts, ENDS_LEN, Kernel, Splitter, Tallied, scalar,
     };

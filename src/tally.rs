@@ -12,7 +12,7 @@ use crate::engine::assemble::{Materials, Sizes};
 use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::error::Result;
 use crate::intake::framer::{BlockPort, Ending, Framer};
-use crate::ledger::{Counted, Intake, close_ledger};
+use crate::ledger::{Intake, close_ledger};
 use crate::memory::{DecoderCounts, PipelineNeeds, RetainedTables};
 use crate::ring::arena::Block;
 use crate::shard::count::CountStage;
@@ -55,7 +55,7 @@ struct Counting {
     block: Option<Block>,
     stage: CountStage,
     table: KeyTable<u64>,
-    counted: Counted,
+    block_bytes: u64,
     tallied: Tallied,
     /// The table still holds the batch that was lent out last.
     is_lent: bool,
@@ -111,7 +111,7 @@ impl Tally {
                 block: Some(materials.arena.block()),
                 stage: CountStage::new(rule, kernel, materials.seed),
                 table: KeyTable::counting(materials.seed, materials.cap),
-                counted: Counted::default(),
+                block_bytes: 0,
                 tallied: Tallied::default(),
                 is_lent: false,
             },
@@ -151,8 +151,8 @@ impl Tally {
         counting.forget_lent();
         counting.stage.flush(&mut counting.table);
         let intake = self.framer.intake();
-        close_ledger(&self.before, &intake, &counting.counted)?;
-        let block_bytes = counting.counted.block_bytes;
+        let block_bytes = counting.block_bytes;
+        close_ledger(&self.before, &intake, block_bytes)?;
         check_counts(&counting.table, block_bytes, counting.tallied)?;
         let delta = intake.since(&self.before)?;
         let keys = counting.table.len() as u64;
@@ -189,7 +189,7 @@ impl BlockPort for Counting {
         };
         self.forget_lent();
         let tallied = self.stage.block(&block, &mut self.table);
-        self.counted.block_bytes += block.bytes().len() as u64;
+        self.block_bytes += block.bytes().len() as u64;
         self.tallied = sum(self.tallied, tallied);
         block.recycle();
         self.block = Some(block);
@@ -201,7 +201,7 @@ impl Counting {
     fn forget_lent(&mut self) {
         if self.is_lent {
             self.table.clear();
-            self.counted = Counted::default();
+            self.block_bytes = 0;
             self.tallied = Tallied::default();
             self.is_lent = false;
         }

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::{LineEnds, Rule};
-use microtally::internals::{ConnectionSet, Event, Filled};
+use microtally::internals::{ConnectionEvent, ConnectionSet, FillOutcome};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -70,10 +70,8 @@ fn tokens(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 fuzz_target!(|input: Input| {
     let limit = 1 + usize::from(input.record_bytes_max);
     let held_max = input.held_bytes_max.map_or(usize::MAX, |max| limit.max(max.into()));
-    let mut clients = ConnectionSet::new(limit, held_max);
-    if input.is_split {
-        clients.cut_at(Rule::Split(b' '), LineEnds::Universal);
-    }
+    let rule = if input.is_split { Rule::Split(b' ') } else { Rule::Lines };
+    let mut clients = ConnectionSet::new(rule, LineEnds::Universal, limit, held_max);
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
     for mut connection in input.connections.iter().cloned() {
         // Of a line that was given in part and then reset it depends on the reads how much was
@@ -99,16 +97,16 @@ fuzz_target!(|input: Input| {
     loop {
         let mut buf = vec![0; bufs.next().expect("it is endless")];
         let filled = clients.fill(&mut buf, &mut |event| {
-            if let Event::Closed { lost_bytes, .. } = event {
+            if let ConnectionEvent::Closed { lost_bytes, .. } = event {
                 lost_seen += lost_bytes;
             }
         });
         assert!(clients.held_bytes() <= held_max);
         match filled {
-            Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
-            Filled::Again => {}
-            Filled::Idle if clients.count() == 0 => break,
-            Filled::Idle => {
+            FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
+            FillOutcome::Again => {}
+            FillOutcome::Idle if clients.count() == 0 => break,
+            FillOutcome::Idle => {
                 (0..input.connections.len()).for_each(|number| clients.on_ready(number))
             }
         }
@@ -120,7 +118,7 @@ fuzz_target!(|input: Input| {
     }
     lines.sort();
     expected.sort();
-    let dropped = clients.long().lines;
+    let dropped = clients.oversize_tokens();
     if input.held_bytes_max.is_some() {
         assert_eq!(lines.len() as u64 + dropped, expected.len() as u64 + long);
         let mut expected = expected.iter();

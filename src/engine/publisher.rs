@@ -17,7 +17,7 @@ use crate::epoch::header::{EpochHeader, HeaderReceiver};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
 use crate::id::StreamId;
-use crate::ledger::{Counted, Intake, close_ledger};
+use crate::ledger::{Intake, close_ledger};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
 use crate::split::Tallied;
@@ -181,12 +181,9 @@ impl Publisher {
 
     fn publish(&mut self, barrier: &Barrier) -> Result<()> {
         let start = self.clock.now();
-        let mut counted = Counted::default();
-        for tables in &self.tables {
-            counted.block_bytes += tables.counted.block_bytes;
-        }
+        let block_bytes = self.tables.iter().map(|tables| tables.block_bytes).sum();
         let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
-        close_ledger(&sum(&self.before), &sum(&self.now), &counted)?;
+        close_ledger(&sum(&self.before), &sum(&self.now), block_bytes)?;
 
         // A caller that names batches need not use times of day.
         let scheduling_delay = match self.interval {

@@ -10,7 +10,6 @@ use std::any::Any;
 
 use crate::epoch::barrier::Barrier;
 use crate::error::guarded;
-use crate::ledger::Counted;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
 
@@ -54,7 +53,8 @@ pub(crate) struct NodeTable {
 pub(crate) struct Tables {
     /// One for each pipeline, in the plan's order.
     pub(crate) nodes: Vec<NodeTable>,
-    pub(crate) counted: Counted,
+    /// Bytes of all blocks, each block once however many pipelines looked at it.
+    pub(crate) block_bytes: u64,
 }
 
 impl Tables {
@@ -70,7 +70,7 @@ impl Tables {
             .collect();
         Tables {
             nodes,
-            counted: Counted::default(),
+            block_bytes: 0,
         }
     }
 
@@ -87,7 +87,7 @@ impl Tables {
             node.tallied = Tallied::default();
             node.failure = None;
         }
-        self.counted = Counted::default();
+        self.block_bytes = 0;
         panicked
     }
 }

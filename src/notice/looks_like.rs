@@ -28,13 +28,6 @@ pub enum LooksLike {
     Lz4,
 }
 
-impl LooksLike {
-    /// Its bit in a set.
-    pub(crate) fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
 impl fmt::Display for LooksLike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

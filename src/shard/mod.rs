@@ -64,7 +64,7 @@ impl ShardCore {
 
     /// Counts one block.
     pub(crate) fn count(&mut self, block: &Block, stream: StreamId) {
-        self.tables.counted.block_bytes += block.bytes().len() as u64;
+        self.tables.block_bytes += block.bytes().len() as u64;
         for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             if *wanted != stream {
                 continue;

@@ -459,8 +459,9 @@ impl Port {
     /// ```
     pub fn lost(&self, records: u64, bytes: u64) {
         self.account(|passage| {
-            passage.lost_records = passage.lost_records.saturating_add(records);
-            passage.lost_bytes = passage.lost_bytes.saturating_add(bytes);
+            let totals = &mut passage.totals;
+            totals.lost_records = totals.lost_records.saturating_add(records);
+            totals.lost_bytes = totals.lost_bytes.saturating_add(bytes);
         });
     }
 

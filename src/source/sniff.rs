@@ -1,87 +1,77 @@
-//! What the first bytes of a connection or a file look like when they are no lines of text.
+//! What the first bytes of a connection or a file look like if they are not lines of text.
 //!
-//! Promise: a few bytes are looked at, and nothing is done with them. Must not know: what follows them, who is
-//! told. A guess may be wrong, so it may be said and nothing else.
+//! Promise: a few bytes are looked at, and a guess is only reported, since it may be wrong.
+//! Must not know: engine, split, codec.
 
 use crate::limits::FIRST_BYTES;
 use crate::notice::LooksLike;
 
-/// What a file looks like that begins with these bytes. Nobody waits for an answer there, so the beginning of a
-/// conversation is a line like others.
+/// Returns what a file that begins with these bytes looks like. In a file, the beginning of a
+/// conversation is a line like others: nobody waits for an answer.
 pub(crate) fn of_file(first: &[u8]) -> Option<LooksLike> {
     guess(first).filter(|found| !matches!(found, LooksLike::Tls | LooksLike::Http))
 }
 
-/// The first bytes of one connection, as far as they have come.
+/// The first bytes of one connection, as far as they have arrived.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FirstBytes {
     bytes: [u8; FIRST_BYTES],
-    /// All of them: there is nothing to look at any more.
+    /// [`FIRST_BYTES`]: nothing more is looked at.
     len: u8,
 }
 
+/// The kinds of data that a source has reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReportedKinds(u8);
+
+impl ReportedKinds {
+    /// Returns `true` the first time that `kind` is inserted.
+    pub(crate) fn insert(&mut self, kind: LooksLike) -> bool {
+        let bit = 1 << kind as u8;
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new
+    }
+}
+
 impl FirstBytes {
-    /// The connection gave these next bytes. Gives what it looks like, once.
+    /// Looks at the next bytes of the connection. Returns what it looks like, once.
     pub(crate) fn look(&mut self, bytes: &[u8]) -> Option<LooksLike> {
         let len = usize::from(self.len);
         if len == FIRST_BYTES {
             return None;
         }
-        let found = if len == 0 {
-            // More than is kept may be looked at: where a line ends.
-            guess(bytes)
+        let count = bytes.len().min(FIRST_BYTES - len);
+        self.bytes[len..len + count].copy_from_slice(&bytes[..count]);
+        // The first read may have more than is kept, such as the end of a line.
+        let first = if len == 0 {
+            bytes
         } else {
-            let count = bytes.len().min(FIRST_BYTES - len);
-            self.bytes[len..len + count].copy_from_slice(&bytes[..count]);
-            guess(&self.bytes[..len + count])
+            &self.bytes[..len + count]
         };
-        if len == 0 {
-            let count = bytes.len().min(FIRST_BYTES);
-            self.bytes[..count].copy_from_slice(&bytes[..count]);
-        }
-        self.len = if found.is_some() {
-            FIRST_BYTES as u8
+        let found = guess(first);
+        let len = if found.is_some() {
+            FIRST_BYTES
         } else {
-            (len + bytes.len()).min(FIRST_BYTES) as u8
+            len + count
         };
+        self.len = len as u8;
         found
     }
 }
 
-/// What begins like this. More bytes may make something of nothing, but nothing else of what was found.
+/// Returns what begins like this. With more bytes, `None` may become a guess, but a guess stays.
 fn guess(first: &[u8]) -> Option<LooksLike> {
+    // Behind the size of its blocks, a block or the end of a stream without any.
+    let is_bzip2 = matches!(first, [b'B', b'Z', b'h', b'1'..=b'9', rest @ ..]
+        if rest.starts_with(b"\x31\x41\x59\x26\x53\x59")
+            || rest.starts_with(b"\x17\x72\x45\x38\x50\x90"));
     match first {
-        // A record of the handshake protocol, of any version there is, with a ClientHello in it.
+        // A record of the handshake protocol, of any version, with a ClientHello in it.
         [0x16, 3, 0..=4, _, _, 1, ..] => Some(LooksLike::Tls),
         [0x1f, 0x8b, 8, ..] => Some(LooksLike::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(LooksLike::Zstd),
-        // Behind the size of its blocks, a block or the end of a stream without any.
-        [
-            b'B',
-            b'Z',
-            b'h',
-            b'1'..=b'9',
-            0x31,
-            0x41,
-            0x59,
-            0x26,
-            0x53,
-            0x59,
-            ..,
-        ]
-        | [
-            b'B',
-            b'Z',
-            b'h',
-            b'1'..=b'9',
-            0x17,
-            0x72,
-            0x45,
-            0x38,
-            0x50,
-            0x90,
-            ..,
-        ] => Some(LooksLike::Bzip2),
+        _ if is_bzip2 => Some(LooksLike::Bzip2),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(LooksLike::Xz),
         [0x04, 0x22, 0x4d, 0x18, ..] => Some(LooksLike::Lz4),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(LooksLike::Utf16),
@@ -91,7 +81,7 @@ fn guess(first: &[u8]) -> Option<LooksLike> {
     }
 }
 
-/// A method and a target; and where the line ends, a version before that: paths alone are lines.
+/// A method and a target. If the line ends, there must be a version before that: lines may be paths.
 fn is_http(first: &[u8]) -> bool {
     const BEGINNINGS: [&str; 11] = [
         "GET /",
@@ -118,12 +108,12 @@ fn is_http(first: &[u8]) -> bool {
     };
     match line.strip_suffix(b"\r\n") {
         Some(line) => has_version(line),
-        // Of a line whose end is not there nobody can say more. One that ends otherwise is from a log.
+        // Without the end of the line this is all. A line that ends in another way is from a log.
         None => !line.ends_with(b"\n"),
     }
 }
 
-/// Eight bytes of which every other one is a NUL, and the others are none.
+/// Eight bytes of which exactly every other one is a NUL.
 fn is_utf16(first: &[u8]) -> bool {
     let Some(first) = first.first_chunk::<8>() else {
         return false;
@@ -216,7 +206,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is found does not depend on the pieces, and is found once; what comes later is not looked at.
+        /// What is found does not depend on the pieces, and is found once. Later bytes are not looked at.
         #[test]
         fn pieces_make_no_difference(pieces in prop::collection::vec(1..9usize, 1..20), index in 0..15usize) {
             let (text, what) = samples().swap_remove(index);

@@ -87,7 +87,7 @@ fn something_else_of_that_name_is_left_alone() {
     let program = program().file("lines", "precious");
     let path = program.path("lines");
     let run = program.start();
-    run.stderr.wait_for("there is something that is no socket");
+    run.stderr.wait_for("the file is not a socket");
     assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
     run.wait().exits_with(2);
 }

@@ -107,9 +107,7 @@ fn a_socket_whose_owner_is_gone_is_replaced_and_nothing_else_is() {
     fs::write(&path, "precious").unwrap();
     let error = UnixListen::bind(&path).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .ends_with(": there is something that is no socket"),
+        error.to_string().ends_with(": the file is not a socket"),
         "{error}"
     );
     assert_eq!(fs::read(&path).unwrap(), b"precious");

@@ -66,8 +66,8 @@ impl Backlog {
         self.lost_bytes += lost.unwrap_or(0);
         self.account.update(|passage| {
             passage.received_bytes = Some(self.received);
-            passage.lost_records = self.lost_records;
-            passage.lost_bytes = self.lost_bytes;
+            passage.totals.lost_records = self.lost_records;
+            passage.totals.lost_bytes = self.lost_bytes;
         });
     }
 

@@ -1,7 +1,7 @@
-//! Sockets of this machine's addresses.
+//! Sockets bound to this machine's addresses.
 //!
-//! Promise: a name stands for every address it has here, on one port, and one is enough; an address that
-//! somebody else has is an error that says who. Must not know: what a socket is for.
+//! Promise: a name stands for every address it has here, on one port, and one is enough; if another
+//! process has an address, the error says which. Must not know: engine, split, time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -9,28 +9,26 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use crate::error::{Error, Result, describe};
 use crate::notice::NoticeKind;
 use crate::source::Port;
-use crate::source::net::tcp_client::shown;
+use crate::source::net::socket::url_host;
 use crate::sys::proc;
 
 /// Ports that are tried when any will do and a name has several addresses.
 const PORTS_TRIED: usize = 8;
 
-#[derive(Clone, Copy)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
+/// Sockets with the addresses they have.
+type BoundSockets<S> = Vec<(S, SocketAddr)>;
 
-/// Makes with `bind_one` a socket of each address of `host` and `port`, and gives them with the addresses
-/// they have. Port 0 is any port, the same for all.
+/// Binds a socket with `bind_one` to each address of `host` and `port`, and returns them with the
+/// addresses they have. Port 0 is any port, the same for all. `protocol` is `tcp` or `udp`.
 pub(crate) fn every<S>(
-    protocol: Protocol,
+    protocol: &str,
     host: &str,
     port: u16,
     bind_one: impl Fn(SocketAddr) -> io::Result<(S, SocketAddr)>,
 ) -> Result<(Vec<S>, Vec<SocketAddr>)> {
     let refused = |reason: String| {
-        Error::refused(format!("cannot listen on {}:{port}: {reason}", shown(host)))
+        let host = url_host(host);
+        Error::refused(format!("cannot listen on {host}:{port}: {reason}"))
     };
     let wanted = resolve(host, port).map_err(|cause| refused(describe(&cause)))?;
     let mut tries = if port == 0 { PORTS_TRIED } else { 1 };
@@ -59,23 +57,21 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-type Bound<S> = Vec<(S, SocketAddr)>;
-
 fn try_every<S>(
     wanted: &[SocketAddr],
     bind_one: impl Fn(SocketAddr) -> io::Result<(S, SocketAddr)>,
-) -> std::result::Result<Bound<S>, (SocketAddr, io::Error)> {
-    let mut bound = Bound::new();
+) -> std::result::Result<BoundSockets<S>, (SocketAddr, io::Error)> {
+    let mut bound = BoundSockets::new();
     let mut missing = None;
     for &address in wanted {
         let mut address = address;
         if let Some((_, first)) = bound.first() {
-            // Any port was asked for: it is the one that the first has.
+            // If any port was asked for, it is the one that the first socket has.
             address.set_port(first.port());
         }
         match bind_one(address) {
             Ok(one) => bound.push(one),
-            Err(cause) if is_not_here(&cause) => missing = Some((address, cause)),
+            Err(cause) if is_missing(&cause) => missing = Some((address, cause)),
             Err(cause) => return Err((address, cause)),
         }
     }
@@ -85,36 +81,27 @@ fn try_every<S>(
     }
 }
 
-/// Whether a machine without this address can do with the others.
-fn is_not_here(cause: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    cause.kind() == io::ErrorKind::AddrNotAvailable || cause.raw_os_error() == Some(EAFNOSUPPORT)
+/// Returns `true` if this machine does not have the address; its others will do.
+fn is_missing(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::AddrNotAvailable
+        || cause.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-/// Why there can be no socket of this address, and whose fault it is.
-fn why_not(protocol: Protocol, address: SocketAddr, cause: &io::Error) -> String {
+/// Why no socket can have this address, and which process has it.
+fn why_not(protocol: &str, address: SocketAddr, cause: &io::Error) -> String {
     let reason = describe(cause).to_lowercase();
-    let table = match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    let holder = match cause.kind() {
-        io::ErrorKind::AddrInUse => proc::holder(table, address),
-        _ => None,
-    };
-    match holder {
+    let is_in_use = cause.kind() == io::ErrorKind::AddrInUse;
+    match is_in_use.then(|| proc::holder(protocol, address)).flatten() {
         Some((pid, name)) => format!("{reason} (pid {pid} {name:?} has it)"),
         None => reason,
     }
 }
 
-/// Tells of each address that it listens, and if not only this machine can reach it.
-pub(crate) fn report_listening(addresses: &[SocketAddr], port: &Port) {
-    for address in addresses {
-        let (address, text) = (*address, address.to_string());
-        port.report(NoticeKind::Listening { address: text });
-        if !address.ip().to_canonical().is_loopback() {
-            port.report(NoticeKind::Exposed { address });
-        }
+/// Reports that the source listens on `address`, and whether other machines can reach it.
+pub(crate) fn report_listening(address: SocketAddr, port: &Port) {
+    let text = address.to_string();
+    port.report(NoticeKind::Listening { address: text });
+    if !address.ip().to_canonical().is_loopback() {
+        port.report(NoticeKind::Exposed { address });
     }
 }

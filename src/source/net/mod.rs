@@ -1,26 +1,45 @@
 //! Sources that are sockets.
 //!
-//! `tcp_client` and `unix_client` connect through `connector`. `tcp_listen` and `unix_listen` accept connections through
-//! `listener`, and `connection_set` makes one stream of whole lines of them. `udp_listen` receives datagrams. `bind` has
-//! this machine's addresses, `outbox` holds what was received and found no room yet.
+//! `tcp_client` and `unix_client` connect through `connector`. `tcp_listen` and `unix_listen` accept
+//! connections through `listener`, and `connection_set` makes one stream of whole lines of them.
+//! `udp_listen` receives datagrams. `bind` has this machine's addresses, `socket` what sockets have in
+//! common, and `spill` holds what was received and found no room yet.
 
-/// The methods of [`Source`](crate::source::Source) that a source leaves to the part of it that does the work.
+/// Implements [`Source`](crate::source::Source) and `Debug` for a type through one of its fields.
 macro_rules! source_through {
-    ($part:tt) => {
-        fn fill(&mut self, buf: &mut [u8], now: std::time::Duration) -> $crate::source::Fill {
-            self.$part.fill(buf, now)
+    ($type:ident, $part:tt) => {
+        impl $crate::source::Source for $type {
+            fn start(&mut self, port: $crate::source::Port, now: std::time::Duration) {
+                $crate::source::Source::start(&mut self.$part, port, now);
+            }
+
+            fn fill(&mut self, buf: &mut [u8], now: std::time::Duration) -> $crate::source::Fill {
+                $crate::source::Source::fill(&mut self.$part, buf, now)
+            }
+
+            fn batch_due(&mut self, time: $crate::time::BatchTime) -> bool {
+                $crate::source::Source::batch_due(&mut self.$part, time)
+            }
+
+            fn drain(&mut self) -> usize {
+                $crate::source::Source::drain(&mut self.$part)
+            }
+
+            fn ended(&mut self) {
+                $crate::source::Source::ended(&mut self.$part);
+            }
+
+            fn name(&self) -> &str {
+                $crate::source::Source::name(&self.$part)
+            }
         }
 
-        fn drain(&mut self) -> usize {
-            self.$part.drain()
-        }
-
-        fn ended(&mut self) {
-            self.$part.ended();
-        }
-
-        fn name(&self) -> &str {
-            self.$part.name()
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type))
+                    .field("name", &$crate::source::Source::name(&self.$part))
+                    .finish_non_exhaustive()
+            }
         }
     };
 }
@@ -33,7 +52,8 @@ pub(crate) mod bind;
 pub(crate) mod connection_set;
 pub(crate) mod connector;
 pub(crate) mod listener;
-pub(crate) mod outbox;
+pub(crate) mod socket;
+pub(crate) mod spill;
 pub(crate) mod tcp_client;
 pub(crate) mod tcp_listen;
 pub(crate) mod udp_listen;

@@ -1,21 +1,23 @@
-//! Connections that answer as a test says.
+//! Connections whose reads are scripted, for tests.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-/// What a read answers: bytes, or the error of this number.
-pub(super) type Answer = Result<&'static str, i32>;
+use super::socket::StreamSocket;
 
-/// A connection whose reads answer one after the other. Then there is nothing.
-pub(super) struct Answers(pub(super) VecDeque<Answer>);
+/// What one read returns: bytes, or the error of this number.
+pub(super) type ScriptedRead = Result<&'static str, i32>;
 
-impl<const N: usize> From<[Answer; N]> for Answers {
-    fn from(answers: [Answer; N]) -> Self {
-        Answers(answers.into())
+/// A connection with these reads. Then nothing comes.
+pub(super) struct ScriptedReads(pub(super) VecDeque<ScriptedRead>);
+
+impl<const N: usize> From<[ScriptedRead; N]> for ScriptedReads {
+    fn from(reads: [ScriptedRead; N]) -> Self {
+        ScriptedReads(reads.into())
     }
 }
 
-impl Read for Answers {
+impl Read for ScriptedReads {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.0.pop_front() {
             Some(Ok(text)) => {
@@ -28,17 +30,20 @@ impl Read for Answers {
     }
 }
 
-/// Lets a type be registered, though no event of it ever comes.
+/// Implements [`mio::event::Source`] without events. `$register` is what a registration returns.
 macro_rules! has_no_events {
-    ($kind:ty) => {
-        impl mio::event::Source for $kind {
+    ($type:ty) => {
+        has_no_events!($type, |_: &$type| Ok(()));
+    };
+    ($type:ty, $register:expr) => {
+        impl mio::event::Source for $type {
             fn register(
                 &mut self,
                 _: &mio::Registry,
                 _: mio::Token,
                 _: mio::Interest,
             ) -> std::io::Result<()> {
-                Ok(())
+                $register(self)
             }
 
             fn reregister(
@@ -57,4 +62,6 @@ macro_rules! has_no_events {
     };
 }
 
-has_no_events!(Answers);
+has_no_events!(ScriptedReads);
+
+impl StreamSocket for ScriptedReads {}

@@ -1,31 +1,24 @@
-//! `tcp-listen`: takes in whoever connects to a port, many at a time.
+//! `tcp-listen`: accepts whoever connects to a port, many at a time.
 //!
-//! Promise: the port is bound before anything starts, so that one in use is found out then; lines of two
-//! clients never mix. Must not know: what bytes mean, other sources, the clock.
+//! Promise: the port is bound before anything starts, so a port in use is found out then; lines of two
+//! clients never mix. Must not know: engine, split.
 
-use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::error::Result;
+use crate::limits;
 use crate::source::net::bind;
-use crate::source::net::bind::Protocol;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
-use crate::source::net::tcp_client::{keep_alive, shown};
-use crate::source::{Port, Source};
-use crate::sys::proc;
-use crate::time::BatchTime;
-use crate::{limits, sys};
+use crate::source::net::socket::{keep_alive, url_host};
 
 /// Many TCP clients as one stream of lines.
 ///
-/// Each client is read in turn, its lines are whole, and a line that a client has not finished is nobody
-/// else's affair. An unterminated last line is a line if the client ended cleanly, and dropped if the
-/// connection was reset.
+/// Clients are read in turn, and a line is always from one client. An unterminated last line is a line
+/// if the client ended cleanly; it is dropped if the connection was reset.
 ///
 /// ```
 /// use std::io::Write;
@@ -54,23 +47,23 @@ use crate::{limits, sys};
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct TcpListen {
-    listen: Listener<TcpListener>,
+    listener: Listener<TcpListener>,
     addresses: Vec<SocketAddr>,
 }
 
 impl TcpListen {
-    /// Listens on `port` of `host`, a name or an address of this machine; 0 is any port that is free. A
-    /// name may have several addresses, as `localhost` has: it listens on all that this machine has, and
-    /// one is enough.
+    /// Listens on `port` of `host`, a name or an address of this machine. Port 0 is any free port. A name
+    /// may have several addresses, as `localhost` has: it listens on all that this machine has, and one
+    /// is enough.
     ///
     /// # Errors
     ///
     /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
     pub fn bind(host: &str, port: u16) -> Result<Self> {
-        let (doors, addresses) = bind::every(Protocol::Tcp, host, port, bind_one)?;
-        let name = format!("tcp-listen://{}:{}", shown(host), addresses[0].port());
+        let (listeners, addresses) = bind::every("tcp", host, port, bind_one)?;
+        let name = format!("tcp-listen://{}:{}", url_host(host), addresses[0].port());
         Ok(TcpListen {
-            listen: Listener::new(name, doors)?,
+            listener: Listener::new(name, listeners)?,
             addresses,
         })
     }
@@ -85,25 +78,28 @@ impl TcpListen {
         &self.addresses
     }
 
-    /// How many clients of one address may be connected at a time, at least one; others are ended at once,
-    /// with a notice. A client is connected until it was read to its end. It holds for loopback addresses too.
+    /// Sets how many clients of one address may be connected at a time, at least one. Further clients are
+    /// closed at once, with a notice. A client counts until it was read to its end. Loopback addresses
+    /// count too.
     ///
-    /// Without it one address of another machine may have a quarter of
-    /// [`connections_max`](Self::connections_max), at least 16, so that no single machine keeps the others out;
-    /// a loopback address as many as there may be in all.
+    /// By default an address of another machine may have a quarter of
+    /// [`connections_max`](Self::connections_max), at least 16, so that no single machine keeps the
+    /// others out. A loopback address may have them all.
     pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
-        self.listen.options.connections_per_peer_max = Some(connections.max(1));
+        self.listener.options.connections_per_peer_max = Some(connections.max(1));
         self
     }
 
     listening_options!();
 }
 
+source_through!(TcpListen, listener);
+
 fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Connections of an earlier run that are not quite over do not keep the port.
+    // Connections of an earlier run that are still closing do not keep the port.
     socket.set_reuse_address(true)?;
-    // Each connection has it from the listener, without a call of its own.
+    // Each connection inherits it from the listener, without a call of its own.
     keep_alive(&socket);
     socket.bind(&address.into())?;
     socket.listen(limits::BACKLOG)?;
@@ -120,39 +116,13 @@ impl Acceptor for TcpListener {
         let (stream, address) = TcpListener::accept(self)?;
         let peer = Peer {
             name: address.to_string(),
-            // On a socket of both families those of IPv4 are written as those of IPv6.
+            // A socket of both families writes IPv4 addresses as IPv6 ones.
             address: Some(address.ip().to_canonical()),
         };
         Ok((stream, peer))
     }
 
-    fn shutdown(stream: &TcpStream, how: Shutdown) -> io::Result<()> {
-        stream.shutdown(how)
+    fn local_addr(&self) -> Option<SocketAddr> {
+        TcpListener::local_addr(self).ok()
     }
-
-    fn unread(stream: &TcpStream) -> Option<u64> {
-        sys::unread_bytes(stream)
-    }
-}
-
-impl fmt::Debug for TcpListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpListen")
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Source for TcpListen {
-    fn start(&mut self, port: Port, _now: Duration) {
-        bind::report_listening(&self.addresses, &port);
-        self.listen.start(port, proc::descriptors());
-    }
-
-    fn batch_due(&mut self, _time: BatchTime) -> bool {
-        self.listen.batch_due();
-        false
-    }
-
-    source_through!(listen);
 }

@@ -1,32 +1,25 @@
-//! `unix-listen`: takes in whoever connects to a Unix socket, many at a time.
+//! `unix-listen`: accepts whoever connects to a Unix socket, many at a time.
 //!
-//! Promise: only the user himself can connect, from the first moment; a socket whose owner is gone is
-//! replaced, one that is alive or anything else never; what was made is removed at the end. Must not
-//! know: what bytes mean, other sources, the clock.
+//! Promise: only the owner can connect, from the first moment; a socket whose owner is gone is replaced,
+//! a live one or another file never; the file is removed at the end. Must not know: engine, split.
 
-use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
-use crate::notice::{NoticeKind, url_of_path};
-use crate::source::net::connector::lower;
+use crate::limits;
+use crate::notice::url_of_path;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
-use crate::source::{Port, Source};
-use crate::sys::proc;
-use crate::time::BatchTime;
-use crate::{limits, sys};
+use crate::source::net::socket::lower;
 
-/// Many clients of a Unix socket as one stream of lines; see [`TcpListen`](crate::sources::TcpListen),
-/// which is the same for TCP.
+/// Many clients of a Unix socket as one stream of lines, as [`TcpListen`](crate::sources::TcpListen)
+/// for TCP.
 ///
 /// ```
 /// use std::io::Write;
@@ -51,12 +44,12 @@ use crate::{limits, sys};
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct UnixListen {
-    listen: Listener<UnixListener>,
+    listener: Listener<UnixListener>,
     /// Removed with the source.
     _file: SocketFile,
 }
 
-/// The file of a socket, as it was made.
+/// The file of a socket, as it was created.
 struct SocketFile {
     path: PathBuf,
     device: u64,
@@ -64,32 +57,34 @@ struct SocketFile {
 }
 
 impl UnixListen {
-    /// Listens at `path`, where a socket file is made that only its owner can connect to (mode 0600), and
-    /// removed when the source is dropped. A socket that is there and that nobody listens on is replaced.
+    /// Listens at `path`: creates a socket file that only its owner can connect to (mode 0600), and
+    /// removes it when the source is dropped. An existing socket that nobody listens on is replaced.
     ///
     /// # Errors
     ///
-    /// Somebody listens there, there is something that is no socket, or the system refuses.
+    /// Another process listens there, the file is not a socket, or the system refuses.
     pub fn bind(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = url_of_path("unix-listen", path);
         let bound = remove_stale(path).and_then(|()| bind_one(path));
-        let (door, file) = bound.map_err(|cause| {
+        let (listener, file) = bound.map_err(|cause| {
             let reason = match cause.kind() {
-                io::ErrorKind::AlreadyExists => "there is something that is no socket".to_owned(),
+                io::ErrorKind::AlreadyExists => "the file is not a socket".to_owned(),
                 io::ErrorKind::AddrInUse => "address already in use".to_owned(),
                 _ => lower(&cause),
             };
             Error::refused(format!("cannot listen on {name}: {reason}"))
         })?;
         Ok(UnixListen {
-            listen: Listener::new(name, vec![door])?,
+            listener: Listener::new(name, vec![listener])?,
             _file: file,
         })
     }
 
     listening_options!();
 }
+
+source_through!(UnixListen, listener);
 
 /// Removes a socket whose owner is gone.
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -102,7 +97,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        // Nobody has it open as a listener any more.
+        // No process has it open as a listener any more.
         Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         // Alive, or of a kind or an owner that does not let us find out.
@@ -131,11 +126,11 @@ fn bind_one(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another program may have put its own there meanwhile.
+        // Another program may have put its own file there meanwhile.
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|is| (is.dev(), is.ino()) == (self.device, self.inode));
         if is_ours {
-            // If it cannot be removed, the next one to listen there does it.
+            // If it cannot be removed, the next process to listen there does it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -146,42 +141,10 @@ impl Acceptor for UnixListener {
 
     fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = UnixListener::accept(self)?;
-        // Clients of a Unix socket have no address.
         let peer = Peer {
             name: "a client".to_owned(),
             address: None,
         };
         Ok((stream, peer))
     }
-
-    fn shutdown(stream: &UnixStream, how: Shutdown) -> io::Result<()> {
-        stream.shutdown(how)
-    }
-
-    fn unread(stream: &UnixStream) -> Option<u64> {
-        sys::unread_bytes(stream)
-    }
-}
-
-impl fmt::Debug for UnixListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixListen")
-            .field("name", &self.listen.name())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Source for UnixListen {
-    fn start(&mut self, port: Port, _now: Duration) {
-        let address = self.listen.name().to_owned();
-        port.report(NoticeKind::Listening { address });
-        self.listen.start(port, proc::descriptors());
-    }
-
-    fn batch_due(&mut self, _time: BatchTime) -> bool {
-        self.listen.batch_due();
-        false
-    }
-
-    source_through!(listen);
 }

@@ -202,11 +202,11 @@ fn what_a_source_loses_is_in_the_statistics_of_the_batch_and_in_the_ledger() {
     let account = rig.core.router.account_of(0);
     rig.settle();
     account.update(|passage| {
-        passage.lost_records += 3;
-        passage.lost_bytes += 40;
-        passage.refused_connections += 2;
-        passage.held_bytes = 9;
-        passage.held_records = 1;
+        passage.totals.lost_records += 3;
+        passage.totals.lost_bytes += 40;
+        passage.totals.refused_connections += 2;
+        passage.totals.bytes_carried = 9;
+        passage.carried_records = 1;
         passage.received_bytes = Some(2 + 9);
     });
     rig.advance(INTERVAL_MS);

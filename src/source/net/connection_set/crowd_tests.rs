@@ -27,8 +27,8 @@ struct Crowd {
 
 impl Crowd {
     fn new(rule: Rule, record_bytes_max: usize, held_bytes_max: usize) -> Crowd {
-        let mut clients = ConnectionSet::new(record_bytes_max, held_bytes_max);
-        clients.cut_at(rule, LineEnds::Universal);
+        let clients =
+            ConnectionSet::new(rule, LineEnds::Universal, record_bytes_max, held_bytes_max);
         Crowd {
             clients,
             output: Vec::new(),
@@ -50,16 +50,16 @@ impl Crowd {
         loop {
             let payers = &mut self.payers;
             let filled = self.clients.fill(&mut buf, &mut |event| {
-                if let Event::LongLine(sends) = event {
+                if let ConnectionEvent::LongLine(sends) = event {
                     let is_it = |stream: &Rc<_>| Rc::ptr_eq(stream, &sends.0);
                     payers.extend(streams.iter().position(is_it));
                 }
             });
             assert!(self.clients.held_bytes() <= self.clients.held_bytes_max);
             match filled {
-                Filled::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
-                Filled::Again => {}
-                Filled::Idle => break,
+                FillOutcome::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
+                FillOutcome::Again => {}
+                FillOutcome::Idle => break,
             }
         }
     }
@@ -152,6 +152,9 @@ fn what_was_sent_and_not_read_is_counted_at_the_end_where_somebody_knows_how_muc
     streams[2].borrow_mut().extend(b"five.");
     let known = |sends: &Sends| Some(sends.0.borrow().len() as u64);
     let (clients, bytes) = (2, 17);
-    assert_eq!(crowd.clients.end(known), Some(Unread { clients, bytes }));
+    assert_eq!(
+        crowd.clients.end(known),
+        Some(UnreadData { clients, bytes })
+    );
     assert_eq!(crowd.clients.end(known), None);
 }

@@ -1,20 +1,19 @@
 //! Reads that fail, are interrupted, or whose edges are lost.
 
-use super::*;
-use crate::source::net::scripted::{Answer, Answers};
+use libc::{EINTR, ENOMEM};
 
-const EINTR: i32 = 4;
-const ENOMEM: i32 = 12;
+use super::*;
+use crate::source::net::scripted::{ScriptedRead, ScriptedReads};
 
 /// What is given until nobody has anything, and how connections were closed: the error and the bytes lost.
-fn answered<const N: usize>(answers: [Answer; N]) -> (String, Vec<(Option<i32>, usize)>) {
-    let mut clients = ConnectionSet::new(1 << 10, 1 << 10);
-    clients.add(Answers::from(answers));
+fn answered<const N: usize>(answers: [ScriptedRead; N]) -> (String, Vec<(Option<i32>, usize)>) {
+    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 10, 1 << 10);
+    clients.add(ScriptedReads::from(answers));
     let (mut output, mut closed) = (Vec::new(), Vec::new());
     let mut buf = [0; 64];
     loop {
         let filled = clients.fill(&mut buf, &mut |event| {
-            if let Event::Closed {
+            if let ConnectionEvent::Closed {
                 cause, lost_bytes, ..
             } = event
             {
@@ -23,9 +22,9 @@ fn answered<const N: usize>(answers: [Answer; N]) -> (String, Vec<(Option<i32>, 
             }
         });
         match filled {
-            Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
-            Filled::Again => {}
-            Filled::Idle => return (String::from_utf8(output).expect("it is text"), closed),
+            FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
+            FillOutcome::Again => {}
+            FillOutcome::Idle => return (String::from_utf8(output).expect("it is text"), closed),
         }
     }
 }
@@ -57,18 +56,17 @@ fn a_connection_that_fails_says_why_also_between_two_lines() {
 
 /// Whether a client that sends this, a text a read, and is reset is said to have been in the middle of a line.
 fn is_half(texts: &[&'static str], record_bytes_max: usize, rule: Rule) -> bool {
-    let mut clients = ConnectionSet::new(record_bytes_max, 1 << 10);
-    clients.cut_at(rule, LineEnds::Universal);
+    let mut clients = ConnectionSet::new(rule, LineEnds::Universal, record_bytes_max, 1 << 10);
     let texts = texts.iter().map(|&text| Ok(text));
-    clients.add(Answers(texts.chain([Err(104), Err(104)]).collect()));
+    clients.add(ScriptedReads(texts.chain([Err(104), Err(104)]).collect()));
     let mut said = None;
     let mut buf = [0; 64];
-    let mut on = |event: Event<'_, Answers>| {
-        if let Event::Closed { is_half, .. } = event {
+    let mut on = |event: ConnectionEvent<'_, ScriptedReads>| {
+        if let ConnectionEvent::Closed { is_half, .. } = event {
             said = Some(is_half);
         }
     };
-    while clients.fill(&mut buf, &mut on) != Filled::Idle {}
+    while clients.fill(&mut buf, &mut on) != FillOutcome::Idle {}
     said.expect("it is closed")
 }
 
@@ -85,25 +83,25 @@ fn a_reset_in_a_line_of_which_nothing_is_held_is_in_the_middle_of_a_line() {
 
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
-    let mut clients = ConnectionSet::new(1 << 10, 1 << 10);
+    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 10, 1 << 10);
     let count = LOOK_CLIENTS_MAX + 10;
     for _ in 0..count {
-        clients.add(Answers([Err(11), Ok("a\n")].into()));
+        clients.add(ScriptedReads([Err(11), Ok("a\n")].into()));
     }
     let mut buf = [0; 4096];
     let mut lines = 0;
-    let mut drain = |clients: &mut ConnectionSet<Answers>| loop {
+    let mut drain = |clients: &mut ConnectionSet<ScriptedReads>| loop {
         match clients.fill(&mut buf, &mut |_| ()) {
-            Filled::Bytes(count) => lines += count / 2,
-            Filled::Again => {}
-            Filled::Idle => return lines,
+            FillOutcome::Bytes(count) => lines += count / 2,
+            FillOutcome::Again => {}
+            FillOutcome::Idle => return lines,
         }
     };
     assert_eq!(drain(&mut clients), 0);
-    clients.look_again();
+    clients.check_again();
     assert_eq!(drain(&mut clients), LOOK_CLIENTS_MAX);
-    clients.look_again();
+    clients.check_again();
     assert_eq!(drain(&mut clients), count);
     // Nobody, nothing to look at.
-    ConnectionSet::<Answers>::new(1, 1).look_again();
+    ConnectionSet::<ScriptedReads>::new(Rule::Lines, LineEnds::Universal, 1, 1).check_again();
 }

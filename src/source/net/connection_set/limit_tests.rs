@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{Script, Step, run_delimited, tokens_delimited};
+use super::tests::{ConnectionScript, OversizeTotals, ReadStep, run_delimited, tokens_delimited};
 use super::*;
 use crate::intake::framer::tests::Given;
 use crate::intake::framer::{Ending, Framer};
@@ -42,7 +42,7 @@ fn as_one_stream(
 }
 
 /// Texts of lines whose lengths are around the limit, cut anywhere.
-fn around(record_bytes_max: usize) -> impl Strategy<Value = Script> {
+fn around(record_bytes_max: usize) -> impl Strategy<Value = ConnectionScript> {
     let content = (
         prop_oneof![
             Just(0),
@@ -64,10 +64,10 @@ fn around(record_bytes_max: usize) -> impl Strategy<Value = Script> {
         format!("{letters}{last}{end}")
     });
     let step = (0..24usize).prop_map(|draw| match draw {
-        0..=2 => Step::Nothing,
-        3 => Step::Interrupted,
-        4..=9 => Step::Bytes(1),
-        count => Step::Bytes(count - 8),
+        0..=2 => ReadStep::Nothing,
+        3 => ReadStep::Interrupted,
+        4..=9 => ReadStep::Bytes(1),
+        count => ReadStep::Bytes(count - 8),
     });
     (
         prop::collection::vec(line, 0..12),
@@ -79,7 +79,7 @@ fn around(record_bytes_max: usize) -> impl Strategy<Value = Script> {
             let mut text = lines.concat().into_bytes();
             // In the middle of an end, or before it.
             text.truncate(text.len().saturating_sub(cut_off));
-            Script {
+            ConnectionScript {
                 text,
                 steps,
                 is_reset,
@@ -128,11 +128,11 @@ proptest! {
             given.extend(lines);
         }
         prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(given));
-        let long = Long { lines: due.oversize_tokens, bytes: due.oversize_bytes };
+        let long = OversizeTotals::of(&due);
         prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
-        prop_assert_eq!(ran.passage.records_ended, due.records_ended);
-        prop_assert_eq!(ran.passage.truncated_records, due.truncated_records);
-        prop_assert_eq!(ran.passage.truncated_bytes, due.truncated_bytes);
+        prop_assert_eq!(ran.passage.totals.records_ended, due.records_ended);
+        prop_assert_eq!(ran.passage.totals.truncated_records, due.truncated_records);
+        prop_assert_eq!(ran.passage.totals.truncated_bytes, due.truncated_bytes);
     }
 
     #[test]
@@ -158,18 +158,18 @@ proptest! {
             due = due.plus(&intake);
         }
         prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(short));
-        let long = Long { lines: due.oversize_tokens, bytes: due.oversize_bytes };
+        let long = OversizeTotals::of(&due);
         prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
     }
 }
 
 /// A client that has these pieces, one a read, and then ends.
-fn pieces(pieces: &[&str]) -> Script {
+fn pieces(pieces: &[&str]) -> ConnectionScript {
     let mut steps = Vec::new();
     for piece in pieces {
-        steps.extend([Step::Bytes(piece.len()), Step::Nothing]);
+        steps.extend([ReadStep::Bytes(piece.len()), ReadStep::Nothing]);
     }
-    Script {
+    ConnectionScript {
         text: pieces.concat().into_bytes(),
         steps,
         is_reset: false,
@@ -184,8 +184,9 @@ fn a_line_of_the_limit_is_kept_wherever_the_read_ends_in_its_return_and_line_fee
             let line_ends = LineEnds::Lf;
             let delimiters = Delimiters { rule, line_ends };
             let held_bytes_max = if is_tight { 0 } else { usize::MAX };
-            let run =
-                |script: Script| run_delimited(delimiters, &[script], LIMIT, held_bytes_max, &[64]);
+            let run = |script: ConnectionScript| {
+                run_delimited(delimiters, &[script], LIMIT, held_bytes_max, &[64])
+            };
             for cuts in [
                 &[&line[..], "\r\n"][..],
                 &[&line, "\r", "\n"],
@@ -194,7 +195,7 @@ fn a_line_of_the_limit_is_kept_wherever_the_read_ends_in_its_return_and_line_fee
                 let ran = run(pieces(cuts));
                 let due = cuts.concat();
                 assert_eq!(ran.output, due.as_bytes(), "{rule:?} {cuts:?}");
-                assert_eq!(ran.long, Long::default());
+                assert_eq!(ran.long, OversizeTotals::default());
             }
             // Behind it comes no line feed, or nothing: it is content, and the line is longer.
             for cuts in [
@@ -204,7 +205,7 @@ fn a_line_of_the_limit_is_kept_wherever_the_read_ends_in_its_return_and_line_fee
             ] {
                 let ran = run(pieces(cuts));
                 assert_eq!((&ran.output[..], ran.long.lines), (&b""[..], 1), "{cuts:?}");
-                assert_eq!(ran.passage.records_ended, 1);
+                assert_eq!(ran.passage.totals.records_ended, 1);
             }
         }
     }
@@ -238,16 +239,21 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
     const EACH: usize = 2_000;
     const TURNS: usize = 4;
     // Room for two bytes more of each.
-    let mut clients = ConnectionSet::new(1 << 20, CLIENTS * (EACH + 2));
+    let mut clients = ConnectionSet::new(
+        Rule::Lines,
+        LineEnds::Universal,
+        1 << 20,
+        CLIENTS * (EACH + 2),
+    );
     let mut buf = vec![0; 1 << 16];
     let mut dropped = 0;
     let mut fill = |clients: &mut ConnectionSet<Drip>| {
-        let mut on = |event: Event<'_, Drip>| match event {
-            Event::LongLine(_) => dropped += 1,
-            Event::Received { .. } => {}
-            Event::Closed { .. } => panic!("nobody ends"),
+        let mut on = |event: ConnectionEvent<'_, Drip>| match event {
+            ConnectionEvent::LongLine(_) => dropped += 1,
+            ConnectionEvent::Received { .. } => {}
+            ConnectionEvent::Closed { .. } => panic!("nobody ends"),
         };
-        while clients.fill(&mut buf, &mut on) == Filled::Again {}
+        while clients.fill(&mut buf, &mut on) == FillOutcome::Again {}
         dropped
     };
     for _ in 0..CLIENTS {
@@ -270,6 +276,6 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
     assert!(clients.held_bytes() <= CLIENTS * (EACH + 2));
     // Two bytes of each did not fit; one line that is dropped makes room for the next two thousand.
     assert!((1..=8).contains(&dropped), "{dropped} lines dropped");
-    let asked = clients.relieved as u64;
+    let asked = clients.searches as u64;
     assert!(asked <= dropped + 1, "{asked} times for {dropped} lines");
 }

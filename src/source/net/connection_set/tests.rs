@@ -7,9 +7,10 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::Intake;
 
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum ReadStep {
     /// So many bytes are there, the first of what is left of the text.
     Bytes(usize),
     /// Nothing, until the next edge.
@@ -18,16 +19,16 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Script {
+pub(super) struct ConnectionScript {
     pub(super) text: Vec<u8>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<ReadStep>,
     pub(super) is_reset: bool,
 }
 
 struct Scripted {
     name: usize,
     text: VecDeque<u8>,
-    steps: VecDeque<Step>,
+    steps: VecDeque<ReadStep>,
     is_reset: bool,
     reads: Rc<RefCell<Vec<(usize, usize)>>>,
 }
@@ -36,9 +37,9 @@ impl Read for Scripted {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         assert!(!buf.is_empty(), "a read without room looks like an end");
         let there = match self.steps.pop_front() {
-            Some(Step::Nothing) => return Err(io::ErrorKind::WouldBlock.into()),
-            Some(Step::Interrupted) => return Err(io::ErrorKind::Interrupted.into()),
-            Some(Step::Bytes(there)) => there,
+            Some(ReadStep::Nothing) => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(ReadStep::Interrupted) => return Err(io::ErrorKind::Interrupted.into()),
+            Some(ReadStep::Bytes(there)) => there,
             None => usize::MAX,
         };
         let count = there.min(self.text.len()).min(buf.len());
@@ -50,8 +51,29 @@ impl Read for Scripted {
     }
 }
 
-/// The lines of a text: what is given, and how many are dropped for their length.
-fn model(text: &[u8], is_reset: bool, record_bytes_max: usize) -> (Vec<Vec<u8>>, Long, usize) {
+/// Lines, or tokens, that were dropped for their length, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OversizeTotals {
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+}
+
+impl OversizeTotals {
+    pub(super) fn of(totals: &Intake) -> Self {
+        OversizeTotals {
+            lines: totals.oversize_tokens,
+            bytes: totals.oversize_bytes,
+        }
+    }
+}
+
+/// The lines of a text that come out, those that are dropped for their length, and the bytes that a reset
+/// costs.
+fn model(
+    text: &[u8],
+    is_reset: bool,
+    record_bytes_max: usize,
+) -> (Vec<Vec<u8>>, OversizeTotals, usize) {
     let (mut lines, mut line, mut after_return) = (Vec::new(), Vec::new(), false);
     for &byte in text {
         match byte {
@@ -71,17 +93,17 @@ fn model(text: &[u8], is_reset: bool, record_bytes_max: usize) -> (Vec<Vec<u8>>,
     }
     let is_long = |line: &Vec<u8>| line.len() > record_bytes_max;
     let (long, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_long);
-    let long = Long {
+    let long = OversizeTotals {
         lines: long.len() as u64,
         bytes: long.iter().map(|line| line.len() as u64).sum(),
     };
     (lines, long, lost)
 }
 
-pub(super) struct Ran {
+pub(super) struct Outcome {
     pub(super) passage: Passage,
     pub(super) output: Vec<u8>,
-    pub(super) long: Long,
+    pub(super) long: OversizeTotals,
     pub(super) long_told: u64,
     lost: usize,
     /// Who was read, and how much it gave.
@@ -89,17 +111,22 @@ pub(super) struct Ran {
     held_max: usize,
 }
 
-fn run(scripts: &[Script], record_bytes_max: usize, held_bytes_max: usize, bufs: &[usize]) -> Ran {
+fn run(
+    scripts: &[ConnectionScript],
+    record_bytes_max: usize,
+    held_bytes_max: usize,
+    bufs: &[usize],
+) -> Outcome {
     run_by(Rule::Lines, scripts, record_bytes_max, held_bytes_max, bufs)
 }
 
 fn run_by(
     rule: Rule,
-    scripts: &[Script],
+    scripts: &[ConnectionScript],
     record_bytes_max: usize,
     held_bytes_max: usize,
     bufs: &[usize],
-) -> Ran {
+) -> Outcome {
     let delimiters = Delimiters {
         rule,
         line_ends: LineEnds::Universal,
@@ -109,13 +136,12 @@ fn run_by(
 
 pub(super) fn run_delimited(
     Delimiters { rule, line_ends }: Delimiters,
-    scripts: &[Script],
+    scripts: &[ConnectionScript],
     record_bytes_max: usize,
     held_bytes_max: usize,
     bufs: &[usize],
-) -> Ran {
-    let mut clients = ConnectionSet::new(record_bytes_max, held_bytes_max);
-    clients.cut_at(rule, line_ends);
+) -> Outcome {
+    let mut clients = ConnectionSet::new(rule, line_ends, record_bytes_max, held_bytes_max);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
         let number = clients.next_number();
@@ -131,14 +157,14 @@ pub(super) fn run_delimited(
     let (mut output, mut lost, mut long_told, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
     let (mut received, mut filled_bytes) = (0, 0);
     let mut bufs = bufs.iter().cycle();
-    while clients.count() > 0 || !clients.outbox.is_empty() {
+    while clients.count() > 0 || !clients.spill.is_empty() {
         calls += 1;
         assert!(calls < 1_000_000, "stuck");
         let mut buf = vec![b'?'; *bufs.next().expect("there are some")];
         let filled = clients.fill(&mut buf, &mut |event| match event {
-            Event::Received { bytes, .. } => received += bytes.len(),
-            Event::LongLine(_) => long_told += 1,
-            Event::Closed {
+            ConnectionEvent::Received { bytes, .. } => received += bytes.len(),
+            ConnectionEvent::LongLine(_) => long_told += 1,
+            ConnectionEvent::Closed {
                 connection,
                 cause,
                 lost_bytes,
@@ -150,34 +176,34 @@ pub(super) fn run_delimited(
             }
         });
         held_max = held_max.max(clients.held_bytes());
-        if let Filled::Bytes(count) = filled {
+        if let FillOutcome::Bytes(count) = filled {
             filled_bytes += count as u64;
         }
         // From the socket on each byte is in one column.
         let (passage, (_, held)) = (clients.passage(), clients.held_now());
         assert_eq!(passage.received_bytes, Some(received as u64));
-        assert_eq!(passage.held_of(filled_bytes), held, "{passage:?}");
+        assert_eq!(passage.carried_of(filled_bytes), held, "{passage:?}");
         match filled {
-            Filled::Bytes(count) => {
+            FillOutcome::Bytes(count) => {
                 assert!((1..=buf.len()).contains(&count));
                 output.extend_from_slice(&buf[..count]);
-                if clients.outbox.is_empty() {
+                if clients.spill.is_empty() {
                     assert_eq!(output.last(), Some(&line_ends.terminator()), "whole lines");
                 }
             }
-            Filled::Again => {}
+            FillOutcome::Again => {}
             // The next edge comes for everybody, those that are gone too.
-            Filled::Idle => (0..=scripts.len()).for_each(|number| clients.on_ready(number)),
+            FillOutcome::Idle => (0..=scripts.len()).for_each(|number| clients.on_ready(number)),
         }
     }
     assert_eq!(clients.held_bytes(), 0);
     let sent: usize = scripts.iter().map(|script| script.text.len()).sum();
     assert_eq!(received, sent, "whoever listens sees all of it");
-    assert_eq!(clients.passage().truncated_bytes, lost as u64);
-    Ran {
+    assert_eq!(clients.passage().totals.truncated_bytes, lost as u64);
+    Outcome {
         passage: clients.passage(),
         output,
-        long: clients.long(),
+        long: OversizeTotals::of(&clients.passage().totals),
         long_told,
         lost,
         reads: reads.take(),
@@ -185,12 +211,12 @@ pub(super) fn run_delimited(
     }
 }
 
-fn assert_unmixed(scripts: &[Script], record_bytes_max: usize, bufs: &[usize]) {
+fn assert_unmixed(scripts: &[ConnectionScript], record_bytes_max: usize, bufs: &[usize]) {
     let ran = run(scripts, record_bytes_max, usize::MAX, bufs);
     let mut expected: Vec<Vec<u8>> = Vec::new();
-    let (mut long, mut lost) = (Long::default(), 0);
+    let (mut long, mut lost) = (OversizeTotals::default(), 0);
     let (lines, none, _) = model(&ran.output, true, usize::MAX);
-    assert_eq!(none, Long::default());
+    assert_eq!(none, OversizeTotals::default());
     for (name, script) in scripts.iter().enumerate() {
         let (wanted, its_long, its_lost) = model(&script.text, script.is_reset, record_bytes_max);
         long.lines += its_long.lines;
@@ -210,9 +236,9 @@ fn assert_unmixed(scripts: &[Script], record_bytes_max: usize, bufs: &[usize]) {
     assert_eq!(ran.lost, lost);
     // A record that was dropped is one all the same, unless its end never came.
     let is_cut_off =
-        |script: &&Script| script.is_reset && is_mid_long(&script.text, record_bytes_max);
+        |script: &&ConnectionScript| script.is_reset && is_mid_long(&script.text, record_bytes_max);
     let cut_off = scripts.iter().filter(is_cut_off).count() as u64;
-    assert_eq!(ran.passage.records_ended, long.lines - cut_off);
+    assert_eq!(ran.passage.totals.records_ended, long.lines - cut_off);
 }
 
 /// Whether a text ends in the middle of a line that is too long.
@@ -225,23 +251,23 @@ fn letter(name: usize) -> u8 {
     b'a' + name as u8
 }
 
-fn script(name: usize) -> impl Strategy<Value = Script> {
+fn script(name: usize) -> impl Strategy<Value = ConnectionScript> {
     let letter = letter(name);
     let byte =
         (0..9usize).prop_map(move |draw| [b'\n', b'\r', 0].get(draw).copied().unwrap_or(letter));
     let step = (0..32usize).prop_map(|draw| match draw {
-        0..=3 => Step::Nothing,
-        4..=7 => Step::Interrupted,
-        8..=15 => Step::Bytes(1),
-        31 => Step::Bytes(500),
-        count => Step::Bytes(count - 14),
+        0..=3 => ReadStep::Nothing,
+        4..=7 => ReadStep::Interrupted,
+        8..=15 => ReadStep::Bytes(1),
+        31 => ReadStep::Bytes(500),
+        count => ReadStep::Bytes(count - 14),
     });
     (
         prop::collection::vec(byte, 0..200),
         prop::collection::vec(step, 0..60),
         any::<bool>(),
     )
-        .prop_map(|(text, steps, is_reset)| Script {
+        .prop_map(|(text, steps, is_reset)| ConnectionScript {
             text,
             steps,
             is_reset,
@@ -304,8 +330,8 @@ pub(super) fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Scripts whose NULs are blanks, and that end cleanly.
-fn words(name: usize) -> impl Strategy<Value = Script> {
-    script(name).prop_map(|script| Script {
+fn words(name: usize) -> impl Strategy<Value = ConnectionScript> {
+    script(name).prop_map(|script| ConnectionScript {
         text: script
             .text
             .into_iter()
@@ -372,7 +398,7 @@ proptest! {
         text in words(0),
         rule in splitting(),
     ) {
-        let script = Script { is_reset: true, ..text };
+        let script = ConnectionScript { is_reset: true, ..text };
         let all = tokens(rule, &script.text);
         let ran = run_by(rule, &[script], 8, usize::MAX, &[64]);
         let mut left = all.into_iter().peekable();
@@ -383,8 +409,8 @@ proptest! {
     }
 }
 
-fn whole(text: &[u8]) -> Script {
-    Script {
+fn whole(text: &[u8]) -> ConnectionScript {
+    ConnectionScript {
         text: text.to_vec(),
         steps: Vec::new(),
         is_reset: false,
@@ -399,8 +425,8 @@ fn a_return_at_the_end_of_one_does_not_swallow_the_first_line_of_the_next() {
         lines.sort();
         assert_eq!(lines, [&b""[..], b"", b"a", b"b"], "{bufs:?}");
         // And what follows a `\r` of the same connection is a part of its end, in whatever read.
-        let pieces = Script {
-            steps: vec![Step::Bytes(2), Step::Nothing],
+        let pieces = ConnectionScript {
+            steps: vec![ReadStep::Bytes(2), ReadStep::Nothing],
             ..whole(b"a\r\nb\n")
         };
         let ran = run(&[pieces], 64, 64, bufs);
@@ -444,13 +470,13 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
             Ok(1)
         }
     }
-    let mut clients = ConnectionSet::new(1 << 22, 1 << 22);
+    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 22, 1 << 22);
     clients.add(Trickle(1 << 20));
     let mut buf = vec![0; 1 << 21];
     let mut moved = 0;
     let filled = loop {
         match clients.fill(&mut buf, &mut |_| ()) {
-            Filled::Again => {
+            FillOutcome::Again => {
                 // A copy of what is held would be seen here: the front of the buffer is left alone.
                 moved += usize::from(buf[0] != 0);
                 // The first read of the call put one byte to the front, when nothing was held.
@@ -459,19 +485,19 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
             filled => break filled,
         }
     };
-    assert_eq!(filled, Filled::Bytes(1 << 20));
+    assert_eq!(filled, FillOutcome::Bytes(1 << 20));
     assert!(moved <= 1, "{moved} copies to the front");
     assert!(buf[..(1 << 20) - 1].iter().all(|&byte| byte == b'x'));
 }
 
 #[test]
 fn ending_gives_what_is_unfinished_as_lines() {
-    let mut clients = ConnectionSet::new(64, 1 << 20);
+    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 64, 1 << 20);
     let mut add = |text: &[u8]| {
         clients.add(Scripted {
             name: 0,
             text: text.iter().copied().collect(),
-            steps: [Step::Bytes(text.len()), Step::Nothing].into(),
+            steps: [ReadStep::Bytes(text.len()), ReadStep::Nothing].into(),
             is_reset: false,
             reads: Rc::default(),
         });
@@ -483,14 +509,14 @@ fn ending_gives_what_is_unfinished_as_lines() {
     let mut fill = |clients: &mut ConnectionSet<Scripted>| {
         loop {
             let filled = clients.fill(&mut buf, &mut |event| match event {
-                Event::Received { .. } => {}
-                Event::Closed { cause: None, .. } => closed += 1,
-                event => panic!("{:?}", matches!(event, Event::LongLine(_))),
+                ConnectionEvent::Received { .. } => {}
+                ConnectionEvent::Closed { cause: None, .. } => closed += 1,
+                event => panic!("{:?}", matches!(event, ConnectionEvent::LongLine(_))),
             });
             match filled {
-                Filled::Bytes(count) => output.extend_from_slice(&buf[..count]),
-                Filled::Again => {}
-                Filled::Idle => break,
+                FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
+                FillOutcome::Again => {}
+                FillOutcome::Idle => break,
             }
         }
         (closed, output.clone())
@@ -505,16 +531,16 @@ fn ending_gives_what_is_unfinished_as_lines() {
 
 #[test]
 fn an_idle_client_holds_no_memory() {
-    let mut clients = ConnectionSet::new(1 << 20, 1 << 20);
+    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 20, 1 << 20);
     for _ in 0..10 {
         let text = [vec![b'x'; 10_000], vec![b'\n']].concat();
         clients.add(Scripted {
             name: 0,
             steps: [
-                Step::Bytes(9_000),
-                Step::Nothing,
-                Step::Bytes(2_000),
-                Step::Nothing,
+                ReadStep::Bytes(9_000),
+                ReadStep::Nothing,
+                ReadStep::Bytes(2_000),
+                ReadStep::Nothing,
             ]
             .into(),
             text: text.into(),
@@ -523,11 +549,11 @@ fn an_idle_client_holds_no_memory() {
         });
     }
     let mut buf = vec![0; 1 << 16];
-    assert_eq!(clients.fill(&mut buf, &mut |_| ()), Filled::Idle);
+    assert_eq!(clients.fill(&mut buf, &mut |_| ()), FillOutcome::Idle);
     assert!((90_000..200_000).contains(&clients.held_bytes()));
     (0..10).for_each(|number| clients.on_ready(number));
     let mut given = 0;
-    while let Filled::Bytes(count) = clients.fill(&mut buf, &mut |_| ()) {
+    while let FillOutcome::Bytes(count) = clients.fill(&mut buf, &mut |_| ()) {
         given += count;
     }
     assert_eq!((given, clients.held_bytes()), (100_010, 0));

@@ -1,8 +1,8 @@
-//! A connection made as a client, whatever its kind.
+//! A connection made as a client, of any kind.
 //!
-//! Promise: refused, reset and ended connections are tried again, each time with the name resolved anew
-//! and every address tried; two connections never share a line; nobody waits for the connection but
-//! this source. Must not know: what the bytes mean, other sources, the clock.
+//! Promise: refused, reset and ended connections are tried again, each time with the name resolved
+//! again and every address tried; two connections never share a line; only this source waits for the
+//! connection. Must not know: engine, split.
 //!
 //! ```text
 //!   Idle ──time──▶ Resolving ──addresses──▶ Connecting ──writable──▶ Connected
@@ -10,8 +10,13 @@
 //!    └──── failed ─────┴──── none left ─────────┘◀──── end, reset ───────┘
 //! ```
 //!
-//! A read that fails is repeated once before the connection is given up: what has arrived is still read, and
-//! an error that passes, such as a kernel that was short of memory, costs nothing.
+//! Connecting is done in non-blocking steps on the reading thread, not on the thread that resolves
+//! names. That thread could hand a connection over only after it has run again, and a graceful stop
+//! meanwhile would lose what has arrived on it; a stop would also leave the thread in `connect`, with
+//! its socket, for as long as each address may take; and `connect` on a Unix socket has no time limit.
+//!
+//! A read that fails is repeated once before the connection is given up: what has arrived is still
+//! read, and an error that passes, such as a kernel short of memory, costs nothing.
 
 #[cfg(test)]
 mod stop_tests;
@@ -26,52 +31,44 @@ use std::time::Duration;
 
 use mio::Interest;
 
-use crate::error::{Error, ErrorKind, describe};
+use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::notice::NoticeKind;
-use crate::source::sniff::FirstBytes;
-use crate::source::{Fill, Port};
+use crate::source::net::socket::{StreamSocket, lower};
+use crate::source::sniff::{FirstBytes, ReportedKinds};
+use crate::source::{Fill, Port, Source};
 
-/// What is connected to.
-pub(crate) trait Endpoint: Send {
+/// What a [`Connector`] connects to.
+pub(crate) trait ConnectTarget: Send {
     /// One place at which it may be found.
     type Address: Send + 'static;
     /// A connection.
-    type Stream: Read + mio::event::Source + Send;
+    type Stream: StreamSocket;
 
-    /// Its addresses, or what finds them out, which may take long.
+    /// Returns its address, or a function that finds its addresses and may take long.
     fn lookup(&self) -> Lookup<Self::Address>;
 
-    /// Why there are no addresses.
-    fn unresolved(&self, cause: Option<&io::Error>) -> String;
+    /// Why there are no addresses: the `cause`, or no answer in time.
+    fn unresolved(&self, _cause: Option<&io::Error>) -> String {
+        "no answer".to_owned()
+    }
 
     /// Begins to connect.
     fn open(&self, address: Self::Address) -> io::Result<Self::Stream>;
-
-    /// The error that the connection has.
-    fn take_error(stream: &Self::Stream) -> io::Result<Option<io::Error>>;
-
-    /// Whether the connection was made.
-    fn is_made(stream: &Self::Stream) -> bool;
-
-    /// Bytes that have arrived and were not read, if the kernel reports it.
-    fn unread(_stream: &Self::Stream) -> Option<u64> {
-        None
-    }
 }
 
-/// See [`Endpoint::lookup`].
+/// What [`ConnectTarget::lookup`] returns.
 pub(crate) enum Lookup<A> {
     Known(A),
     Ask(Box<dyn FnOnce() -> io::Result<Vec<A>> + Send>),
 }
 
-/// What to do when there is no connection, or none any more.
+/// What to do without a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconnect {
-    /// Try for ever, with that pause between two attempts.
+    /// Keep trying, with this pause between two attempts.
     After(Duration),
-    /// A connection that cannot be made or is reset is an error; its clean end ends the source.
+    /// Treat a failed attempt or a reset as an error, and a clean end as the end of the source.
     Never,
 }
 
@@ -82,24 +79,23 @@ impl Default for Reconnect {
     }
 }
 
-/// See the module.
-pub(crate) struct Connector<T: Endpoint> {
+/// A source of one connection at a time.
+pub(crate) struct Connector<T: ConnectTarget> {
     target: T,
     name: String,
     reconnect: Reconnect,
-    port: Option<Port>,
-    state: State<T>,
-    /// Reason of the last `Waiting` notice, so that people are told of changes and not of attempts.
-    told: Option<String>,
-    /// Of the connection there is.
+    port: Port,
+    state: ConnectState<T>,
+    /// The reason in the last notice, so that changes are reported and not attempts.
+    reported: Option<String>,
+    /// Of the current connection.
     first: FirstBytes,
-    /// What connections were said to look like, as a set.
-    foreign_told: u8,
-    /// A graceful stop has not found the connection without bytes yet.
+    reported_kinds: ReportedKinds,
+    /// A graceful stop has not found the connection empty yet.
     is_stopped_early: bool,
 }
 
-enum State<T: Endpoint> {
+enum ConnectState<T: ConnectTarget> {
     Idle {
         retry_at: Duration,
     },
@@ -114,299 +110,244 @@ enum State<T: Endpoint> {
     },
     Connected {
         stream: T::Stream,
-        /// It was reset before anybody looked, or the last read failed. What came before can still be read;
-        /// asking for the error took it off the socket, so that what then looks like a clean end is this.
+        /// The connection was reset before it was looked at, or the last read failed. What came before
+        /// can still be read. Asking for the error took it off the socket, so what then looks like a
+        /// clean end is this.
         failure: Option<io::Error>,
     },
-    /// Told not to reconnect, and the connection is over.
+    /// The last connection has ended.
     Over {
         outcome: Option<Error>,
     },
 }
 
-impl<T: Endpoint> Connector<T> {
+impl<T: ConnectTarget> Connector<T> {
     /// Connects to `target`, called `name`.
     pub(crate) fn new(target: T, name: String, reconnect: Reconnect) -> Self {
+        let retry_at = Duration::ZERO;
         Connector {
             target,
             name,
             reconnect,
-            port: None,
-            state: State::Idle {
-                retry_at: Duration::ZERO,
-            },
-            told: None,
+            port: Port::detached(),
+            state: ConnectState::Idle { retry_at },
+            reported: None,
             first: FirstBytes::default(),
-            foreign_told: 0,
+            reported_kinds: ReportedKinds::default(),
             is_stopped_early: false,
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Goes on towards a connection. Returns when to call again if that takes time.
+    fn proceed(&mut self, now: Duration) -> Option<Duration> {
+        let retry_at = Duration::MAX;
+        let state = std::mem::replace(&mut self.state, ConnectState::Idle { retry_at });
+        let deadline = now + Duration::from_millis(limits::CONNECT_MS_MAX);
+        self.state = match state {
+            ConnectState::Idle { .. } => match self.target.lookup() {
+                Lookup::Known(address) => self.connect([address].into(), None, now),
+                Lookup::Ask(ask) => ConnectState::Resolving {
+                    answer: self.resolve(ask),
+                    deadline,
+                },
+            },
+            ConnectState::Resolving { answer, deadline } => match answer.try_recv() {
+                Ok(Ok(addresses)) => self.connect(addresses.into(), None, now),
+                Ok(Err(cause)) => self.give_up(self.target.unresolved(Some(&cause)), now),
+                Err(TryRecvError::Empty) if now < deadline => {
+                    self.state = ConnectState::Resolving { answer, deadline };
+                    return Some(deadline);
+                }
+                Err(_) => self.give_up(self.target.unresolved(None), now),
+            },
+            ConnectState::Connecting {
+                stream,
+                others,
+                deadline,
+            } => match stream.take_error() {
+                // Only what was connected can be reset: what does not listen refuses.
+                Ok(Some(cause)) if is_reset(&cause) => self.connected(stream, Some(cause)),
+                Ok(None) if stream.is_connected() => self.connected(stream, None),
+                Ok(None) if now < deadline => {
+                    self.state = ConnectState::Connecting {
+                        stream,
+                        others,
+                        deadline,
+                    };
+                    return Some(deadline);
+                }
+                Ok(None) => self.connect(others, Some(io::ErrorKind::TimedOut.into()), now),
+                Ok(Some(cause)) | Err(cause) => self.connect(others, Some(cause), now),
+            },
+            state => state,
+        };
+        None
     }
 
-    fn resolve(&self, now: Duration) -> State<T> {
+    /// Resolving blocks, on some networks for seconds: it has a thread of its own for each attempt.
+    fn resolve(
+        &self,
+        ask: Box<dyn FnOnce() -> io::Result<Vec<T::Address>> + Send>,
+    ) -> Receiver<io::Result<Vec<T::Address>>> {
         let (sender, answer) = channel();
-        let waker = self.port.as_ref().map(Port::waker);
-        let deadline = now + Duration::from_millis(limits::CONNECT_MS_MAX);
-        let ask = match self.target.lookup() {
-            Lookup::Known(address) => {
-                // The receiver is above, so sending cannot fail.
-                let _ = sender.send(Ok(vec![address]));
-                return State::Resolving { answer, deadline };
-            }
-            Lookup::Ask(ask) => ask,
-        };
-        // Resolving blocks, on some networks for seconds: on a thread of its own, for each attempt anew.
+        let waker = self.port.waker();
         let lookup = move || {
-            // Nobody listens when the attempt was given up.
+            // The receiver is gone if the attempt was given up.
             let _ = sender.send(ask());
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waker.wake();
         };
-        let spawned = thread::Builder::new()
+        // If there is no thread, the sender is gone with the closure, which the next look finds out.
+        let _ = thread::Builder::new()
             .name("mt-resolve".to_owned())
             .spawn(lookup);
-        match spawned {
-            Ok(_) => State::Resolving { answer, deadline },
-            // The sender is gone with the closure: the next look finds that out.
-            Err(_) => State::Resolving {
-                answer,
-                deadline: now,
-            },
-        }
+        answer
     }
 
+    /// Begins to connect to the first of `addresses` that allows it. If none does, the reason is
+    /// `failure`, or the last error where there is none.
     fn connect(
         &mut self,
         mut addresses: VecDeque<T::Address>,
+        failure: Option<io::Error>,
         now: Duration,
-    ) -> io::Result<State<T>> {
+    ) -> ConnectState<T> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         while let Some(address) = addresses.pop_front() {
             match self.open(address) {
                 Ok(stream) => {
-                    let deadline = now + Duration::from_millis(limits::CONNECT_MS_MAX);
-                    return Ok(State::Connecting {
+                    return ConnectState::Connecting {
                         stream,
                         others: addresses,
-                        deadline,
-                    });
+                        deadline: now + Duration::from_millis(limits::CONNECT_MS_MAX),
+                    };
                 }
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        self.give_up(lower(&failure.unwrap_or(last)), now)
     }
 
     fn open(&self, address: T::Address) -> io::Result<T::Stream> {
         let mut stream = self.target.open(address)?;
-        if let Some(port) = &self.port {
-            port.register_for(&mut stream, Interest::READABLE | Interest::WRITABLE)?;
-        }
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.port.register_for(&mut stream, interest)?;
         Ok(stream)
     }
 
-    /// An attempt failed.
-    fn give_up(&mut self, reason: String, now: Duration) -> State<T> {
-        match self.reconnect {
-            Reconnect::After(pause) => {
-                self.tell_waiting(reason, pause);
-                State::Idle {
-                    retry_at: now.saturating_add(pause),
-                }
-            }
-            Reconnect::Never => {
-                let message = format!("cannot connect to {}: {reason}", self.name);
-                State::Over {
-                    outcome: Some(Error::new(ErrorKind::Source, message)),
-                }
-            }
+    fn connected(&mut self, stream: T::Stream, failure: Option<io::Error>) -> ConnectState<T> {
+        if self.reported.take().is_some() {
+            self.port.report(NoticeKind::Connected);
         }
+        self.first = FirstBytes::default();
+        ConnectState::Connected { stream, failure }
+    }
+
+    /// An attempt failed.
+    fn give_up(&mut self, reason: String, now: Duration) -> ConnectState<T> {
+        self.disconnected(reason, Some("cannot connect to"), now)
     }
 
     /// The connection ended.
-    fn lost(&mut self, reason: String, clean: bool, now: Duration) -> Fill {
-        self.state = match self.reconnect {
-            Reconnect::After(pause) => {
-                self.tell_waiting(reason, pause);
-                State::Idle {
-                    retry_at: now.saturating_add(pause),
-                }
-            }
-            Reconnect::Never if clean => State::Over { outcome: None },
-            Reconnect::Never => {
-                let message = format!("lost {}: {reason}", self.name);
-                State::Over {
-                    outcome: Some(Error::new(ErrorKind::Source, message)),
-                }
-            }
-        };
+    fn lost(&mut self, failure: Option<io::Error>, now: Duration) -> Fill {
+        let reason =
+            (failure.as_ref()).map_or_else(|| "the sender closed the connection".to_owned(), lower);
+        let clean = failure.is_none();
+        self.state = self.disconnected(reason, (!clean).then_some("lost"), now);
         Fill::Break { clean }
     }
 
-    fn tell_waiting(&mut self, reason: String, retry_in: Duration) {
-        if self.told.as_ref() != Some(&reason) {
-            self.told = Some(reason.clone());
-            if let Some(port) = &self.port {
-                port.report(NoticeKind::Waiting { reason, retry_in });
+    /// There is no connection because of `reason`. If this is an error, its message begins with `error`.
+    fn disconnected(
+        &mut self,
+        reason: String,
+        error: Option<&str>,
+        now: Duration,
+    ) -> ConnectState<T> {
+        let Reconnect::After(retry_in) = self.reconnect else {
+            let error = error.map(|error| format!("{error} {}: {reason}", self.name));
+            let outcome = error.map(|message| Error::new(ErrorKind::Source, message));
+            return ConnectState::Over { outcome };
+        };
+        if self.reported.as_ref() != Some(&reason) {
+            self.reported = Some(reason.clone());
+            self.port.report(NoticeKind::Waiting { reason, retry_in });
+        }
+        ConnectState::Idle {
+            retry_at: now.saturating_add(retry_in),
+        }
+    }
+
+    /// Reads once. `None`: it is to be called again.
+    fn read(&mut self, buf: &mut [u8], now: Duration) -> Option<Fill> {
+        let ConnectState::Connected { stream, failure } = &mut self.state else {
+            return None;
+        };
+        match stream.read(buf) {
+            Ok(0) => {
+                let failure = failure.take();
+                Some(self.lost(failure, now))
+            }
+            Ok(count) => {
+                // An error that passed.
+                failure.take_if(|cause| !is_reset(cause));
+                self.look(&buf[..count]);
+                Some(Fill::Bytes(count))
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                failure.take_if(|cause| !is_reset(cause));
+                self.is_stopped_early = false;
+                Some(Fill::Pending(None))
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => None,
+            Err(_) if failure.is_some() => {
+                let first = failure.take();
+                Some(self.lost(first, now))
+            }
+            Err(cause) => {
+                *failure = Some(cause);
+                None
             }
         }
     }
 
-    /// Tells of bytes that begin no text, once a kind.
+    /// Reports data that does not begin like text, once per kind.
     fn look(&mut self, bytes: &[u8]) {
         if let Some(looks_like) = self.first.look(bytes)
-            && self.foreign_told & looks_like.bit() == 0
+            && self.reported_kinds.insert(looks_like)
         {
-            self.foreign_told |= looks_like.bit();
-            if let Some(port) = &self.port {
-                port.report(NoticeKind::NotLines {
-                    peer: None,
-                    looks_like,
-                });
-            }
+            let peer = None;
+            (self.port).report(NoticeKind::NotLines { peer, looks_like });
         }
     }
+}
 
-    pub(crate) fn start(&mut self, port: Port) {
-        self.port = Some(port);
+impl<T: ConnectTarget> Source for Connector<T> {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.port = port;
     }
 
-    /// See [`Source::fill`](crate::Source::fill).
-    pub(crate) fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
         loop {
-            let state = std::mem::replace(
-                &mut self.state,
-                State::Idle {
-                    retry_at: Duration::MAX,
-                },
-            );
-            match state {
-                State::Idle { retry_at } if now < retry_at => {
-                    self.state = State::Idle { retry_at };
-                    return Fill::Pending(Some(retry_at));
+            let fill = match &self.state {
+                ConnectState::Connected { .. } => self.read(buf, now),
+                ConnectState::Idle { retry_at } if now < *retry_at => {
+                    Some(Fill::Pending(Some(*retry_at)))
                 }
-                State::Idle { .. } => self.state = self.resolve(now),
-                State::Resolving { answer, deadline } => match answer.try_recv() {
-                    Ok(Ok(addresses)) => {
-                        self.state = match self.connect(addresses.into(), now) {
-                            Ok(state) => state,
-                            Err(cause) => self.give_up(lower(&cause), now),
-                        };
-                    }
-                    Ok(Err(cause)) => {
-                        let reason = self.target.unresolved(Some(&cause));
-                        self.state = self.give_up(reason, now);
-                    }
-                    Err(TryRecvError::Empty) if now < deadline => {
-                        self.state = State::Resolving { answer, deadline };
-                        return Fill::Pending(Some(deadline));
-                    }
-                    Err(_) => {
-                        let reason = self.target.unresolved(None);
-                        self.state = self.give_up(reason, now);
-                    }
-                },
-                State::Connecting {
-                    stream,
-                    others,
-                    deadline,
-                } => {
-                    let mut reset = None;
-                    let cause = match T::take_error(&stream) {
-                        // Only what was connected can be reset: what does not listen refuses.
-                        Ok(Some(cause)) if is_reset(&cause) => {
-                            reset = Some(cause);
-                            None
-                        }
-                        Ok(Some(cause)) | Err(cause) => Some(cause),
-                        Ok(None) => match T::is_made(&stream) {
-                            true => None,
-                            false if now < deadline => {
-                                self.state = State::Connecting {
-                                    stream,
-                                    others,
-                                    deadline,
-                                };
-                                return Fill::Pending(Some(deadline));
-                            }
-                            false => Some(io::ErrorKind::TimedOut.into()),
-                        },
-                    };
-                    self.state = match cause {
-                        None => {
-                            if self.told.take().is_some()
-                                && let Some(port) = &self.port
-                            {
-                                port.report(NoticeKind::Connected);
-                            }
-                            self.first = FirstBytes::default();
-                            State::Connected {
-                                stream,
-                                failure: reset,
-                            }
-                        }
-                        Some(cause) if others.is_empty() => self.give_up(lower(&cause), now),
-                        Some(cause) => match self.connect(others, now) {
-                            Ok(state) => state,
-                            Err(_) => self.give_up(lower(&cause), now),
-                        },
-                    };
+                ConnectState::Over { outcome } => {
+                    Some(outcome.clone().map_or(Fill::End, Fill::Failed))
                 }
-                State::Connected {
-                    mut stream,
-                    failure,
-                } => match stream.read(buf) {
-                    Ok(0) => {
-                        return match failure {
-                            Some(cause) => self.lost(lower(&cause), false, now),
-                            None => {
-                                let reason = "the sender closed the connection".to_owned();
-                                self.lost(reason, true, now)
-                            }
-                        };
-                    }
-                    Ok(count) => {
-                        self.look(&buf[..count]);
-                        let failure = failure.filter(is_reset);
-                        self.state = State::Connected { stream, failure };
-                        return Fill::Bytes(count);
-                    }
-                    Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                        self.is_stopped_early = false;
-                        // An error that passed.
-                        let failure = failure.filter(is_reset);
-                        self.state = State::Connected { stream, failure };
-                        return Fill::Pending(None);
-                    }
-                    Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {
-                        self.state = State::Connected { stream, failure };
-                    }
-                    Err(cause) => match failure {
-                        None => {
-                            let failure = Some(cause);
-                            self.state = State::Connected { stream, failure };
-                        }
-                        Some(first) => return self.lost(lower(&first), false, now),
-                    },
-                },
-                State::Over { outcome } => {
-                    let end = outcome.clone().map_or(Fill::End, Fill::Failed);
-                    self.state = State::Over { outcome };
-                    return end;
-                }
+                _ => self.proceed(now).map(|at| Fill::Pending(Some(at))),
+            };
+            if let Some(fill) = fill {
+                return fill;
             }
         }
     }
 
-    /// See [`Source::drain`](crate::Source::drain).
-    pub(crate) fn drain(&mut self) -> usize {
+    fn drain(&mut self) -> usize {
         match self.state {
             // The connection may have been made, and bytes may have come, since it was last looked at.
-            State::Connected { .. } | State::Connecting { .. } => {
+            ConnectState::Connected { .. } | ConnectState::Connecting { .. } => {
                 self.is_stopped_early = true;
                 limits::DRAIN_BYTES_MAX
             }
@@ -414,45 +355,38 @@ impl<T: Endpoint> Connector<T> {
         }
     }
 
-    /// See [`Source::ended`](crate::Source::ended). What a graceful stop could not read, because the sender never
-    /// paused, is lost: at least a part of one record.
-    pub(crate) fn ended(&mut self) {
+    /// What a graceful stop could not read, because the sender never paused, is lost: at least a part of
+    /// one record.
+    fn ended(&mut self) {
         let is_stopped_early = std::mem::take(&mut self.is_stopped_early);
-        if let (true, State::Connected { stream, .. }) = (is_stopped_early, &self.state)
-            && let Some(port) = &self.port
-            && let bytes = T::unread(stream)
+        if let (true, ConnectState::Connected { stream, .. }) = (is_stopped_early, &self.state)
+            && let bytes = stream.unread()
             && bytes != Some(0)
         {
             if let Some(bytes) = bytes {
-                port.lost(1, bytes);
+                self.port.lost(1, bytes);
             }
-            port.report(NoticeKind::Unread { bytes });
+            self.port.report(NoticeKind::Unread { bytes });
         }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
-impl<T: Endpoint> Drop for Connector<T> {
-    /// Whoever wraps the source need not forward [`ended`](crate::Source::ended).
+impl<T: ConnectTarget> Drop for Connector<T> {
+    /// A source that wraps this one may not forward [`ended`](Source::ended).
     fn drop(&mut self) {
         self.ended();
     }
 }
 
-/// Whether the other side tore the connection down; after it had ended its half, Linux calls that a
-/// broken pipe.
+/// Returns `true` if the other side tore the connection down. After it had ended its half, Linux calls
+/// that a broken pipe.
 fn is_reset(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     )
-}
-
-/// The system's sentence, as a part of a longer one.
-pub(crate) fn lower(cause: &io::Error) -> String {
-    let text = describe(cause);
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => "unknown error".to_owned(),
-    }
 }

@@ -1,83 +1,90 @@
-//! What happens to clients of a listener, and the sums in which it is reported.
+//! What happens to clients of a listener, added up for notices.
 //!
-//! Promise: clients cannot make more notices than one of a kind in some seconds, and nothing is left out of the
-//! sums. Must not know: connections, the clock.
+//! Promise: clients cannot cause more than one notice of a kind in some seconds, and the sums are
+//! complete. Must not know: engine, split.
 
 use std::time::Duration;
 
 use crate::notice::Throttled;
 
-/// Something that happens to clients again and again.
+/// One kind of thing that happens to clients again and again.
 #[derive(Debug, Default)]
 pub(super) struct Incident {
-    untold: Throttled,
-    /// The client to which it happened last.
+    sum: Throttled,
     peer: String,
+    reason: String,
 }
 
-/// What is to be reported of it.
-pub(super) struct Sum {
-    /// How often.
+/// What is to be reported of an [`Incident`].
+pub(super) struct IncidentSum {
+    /// How often it happened.
     pub(super) times: u64,
-    /// What it cost.
+    /// Bytes it cost.
     pub(super) bytes: u64,
-    /// The client to which it happened last.
+    /// The last client it happened to.
     pub(super) peer: String,
+    /// What the system reports about that one, for failures.
+    pub(super) reason: String,
 }
 
 impl Incident {
-    /// It happened to `peer`, and cost so many bytes.
+    /// Adds that it happened to `peer` and cost `bytes`.
     pub(super) fn add(&mut self, peer: &str, bytes: u64) {
-        self.untold.add(bytes);
+        self.sum.add(bytes);
         peer.clone_into(&mut self.peer);
     }
 
-    /// What happened since the last report, if it is time for another one.
-    pub(super) fn take(&mut self, now: Duration) -> Option<Sum> {
-        let (times, bytes) = self.untold.take(now)?;
-        Some(Sum {
+    /// As [`add`](Self::add), for a failure.
+    pub(super) fn add_failure(&mut self, peer: &str, reason: String) {
+        self.add(peer, 0);
+        self.reason = reason;
+    }
+
+    /// Returns what happened since the last report, if it may be reported now.
+    pub(super) fn take(&mut self, now: Duration) -> Option<IncidentSum> {
+        let (times, bytes) = self.sum.take(now)?;
+        Some(IncidentSum {
             times,
             bytes,
             peer: self.peer.clone(),
+            reason: self.reason.clone(),
         })
     }
 }
 
-/// Every kind of them.
+/// All kinds.
 #[derive(Debug, Default)]
 pub(super) struct Incidents {
-    /// As many clients as may be were connected.
+    /// Refused: the limit of connections is reached.
     pub(super) refused: Incident,
-    /// As many of one address.
+    /// Refused: the limit of connections from one address is reached.
     pub(super) crowded: Incident,
-    /// Connections that were reset in the middle of a line.
+    /// Failed in the middle of a line.
     pub(super) resets: Incident,
-    /// Lines that were too long.
+    /// Sent a line that is too long.
     pub(super) long: Incident,
-    /// Clients that were silent.
+    /// Closed because it was silent.
     pub(super) idle: Incident,
-    /// Connections that failed between two lines.
-    pub(super) failed: Incident,
-    /// What the system says of the last one.
-    pub(super) failed_cause: String,
-    /// Connections that failed before they were accepted: who it was is not known.
-    pub(super) aborted: Throttled,
-    /// What the system says of the last one.
-    pub(super) aborted_cause: String,
+    /// Failed between two lines.
+    pub(super) broken: Incident,
+    /// Failed before it was accepted: the client is unknown.
+    pub(super) aborted: Incident,
 }
 
 impl Incidents {
     /// When there is something to report.
     pub(super) fn due_at(&self) -> Option<Duration> {
-        let kinds = [
+        let all = [
             &self.refused,
             &self.crowded,
             &self.resets,
             &self.long,
             &self.idle,
-            &self.failed,
+            &self.broken,
+            &self.aborted,
         ];
-        let due = kinds.iter().filter_map(|incident| incident.untold.due_at());
-        due.chain(self.aborted.due_at()).min()
+        all.iter()
+            .filter_map(|incident| incident.sum.due_at())
+            .min()
     }
 }

@@ -1,29 +1,29 @@
-//! What may be chosen for a listening source.
+//! The options of a listening source.
 //!
-//! Promise: one list for every kind of listening source. Must not know: what is done with it.
+//! Promise: one list for every kind of listening source. Must not know: engine, split.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::limits;
 
-/// See the module.
+/// The options of a [`Listener`](super::Listener).
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ListenOptions {
     /// `None`: [`limits::CONNECTIONS_DEFAULT`], or what descriptors allow.
     pub(crate) connections_max: Option<usize>,
-    /// Of one address; `None`: a share of all for an address of another machine, for this one no limit.
+    /// Of one address. `None`: a share of all for an address of another machine, no limit for this one.
     pub(crate) connections_per_peer_max: Option<usize>,
     pub(crate) record_bytes_max: usize,
     pub(crate) held_bytes_max: usize,
-    /// `None`: [`limits::IDLE_MS_DEFAULT`] for who is on another machine, on this one for ever.
+    /// `None`: [`limits::IDLE_MS_DEFAULT`] for clients of other machines, no limit for this one.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_wait: Duration,
 }
 
-impl Default for Options {
+impl Default for ListenOptions {
     fn default() -> Self {
-        Options {
+        ListenOptions {
             connections_max: None,
             connections_per_peer_max: None,
             record_bytes_max: limits::RECORD_BYTES_DEFAULT,
@@ -34,74 +34,74 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// How long a client may be silent for which there is a limit.
+impl ListenOptions {
+    /// How long a client may be silent, if there is a limit for it.
     pub(crate) fn idle_timeout(&self) -> Duration {
         let default = Duration::from_millis(limits::IDLE_MS_DEFAULT);
         self.idle_timeout.unwrap_or(default)
     }
 
-    /// How long a client of this address may be silent that was heard at that time.
-    pub(crate) fn silent_until(&self, address: Option<IpAddr>, heard_at: Duration) -> Duration {
+    /// Until when a client of `address` that sent something at `received_at` may be silent.
+    pub(crate) fn silent_until(&self, address: Option<IpAddr>, received_at: Duration) -> Duration {
         if self.idle_timeout.is_none() && is_local(address) {
             return Duration::MAX;
         }
-        heard_at.saturating_add(self.idle_timeout())
+        received_at.saturating_add(self.idle_timeout())
     }
 }
 
-/// Whether a client of this address is on this machine: it has no address, or one of the loopback network.
+/// Returns `true` if a client of `address` is on this machine: it has no address, or a loopback one.
 pub(crate) fn is_local(address: Option<IpAddr>) -> bool {
     address.is_none_or(|address| address.to_canonical().is_loopback())
 }
 
-/// The methods that choose the options of a source with a `listen`.
+/// The methods that set the options of a source with a `listener`.
 macro_rules! listening_options {
     () => {
-        /// How many clients may be connected at a time, at least one. Others are ended at once, with a notice;
-        /// they wait instead while somebody who has ended is not read to the end yet. Lowered, with a notice,
-        /// if the process may not have that many descriptors and some for other things. Without it, 1024 or
-        /// as many as there can be.
+        /// Sets how many clients may be connected at a time, at least one. Further clients are closed at
+        /// once, with a notice, unless a connection that has ended is still being read: then they wait.
+        /// The limit is lowered, with a notice, if the process may not have that many descriptors and
+        /// some for other things. Default: 1024, or what descriptors allow.
         pub fn connections_max(mut self, connections: usize) -> Self {
-            self.listen.options.connections_max = Some(connections.max(1));
+            self.listener.options.connections_max = Some(connections.max(1));
             self
         }
 
-        /// The longest line in bytes, from 1; longer ones are dropped, with a notice. Without it 16 MiB, as
-        /// for all records.
+        /// Sets the longest line in bytes, from 1. Longer ones are dropped, with a notice. Default: 16 MiB,
+        /// as for all records.
         ///
-        /// Where nothing is made of lines but words, counted by one rule, a longer line comes in pieces, each
-        /// of whole words, and nothing is lost but a word that is itself longer. Each piece is a record in
-        /// the statistics.
+        /// Where lines are only split into words by one rule, a longer line comes in pieces of whole words,
+        /// and only a word that is itself longer is lost. Each piece is a record in the statistics.
         pub fn record_bytes_max(mut self, bytes: usize) -> Self {
-            self.listen.options.record_bytes_max = bytes.max(1);
+            self.listener.options.record_bytes_max = bytes.max(1);
             self
         }
 
-        /// Memory for the unfinished lines of all clients, in bytes, at least that of one line. When there is
-        /// no more, the longest of them is dropped, with a notice, or comes in pieces as one that is too long:
-        /// a client whose lines are short never pays for one that ends none. Without it 32 MiB.
+        /// Sets the memory for the unfinished lines of all clients, in bytes, at least one line. When it
+        /// is full, the longest of them is dropped, with a notice, or comes in pieces like one that is
+        /// too long. A client with short lines never pays for one that ends none. Default: 32 MiB.
         pub fn held_bytes_max(mut self, bytes: usize) -> Self {
-            self.listen.options.held_bytes_max = bytes;
+            self.listener.options.held_bytes_max = bytes;
             self
         }
 
-        /// Closes the connection of a client that has sent nothing for that long, at least 1 ms, within a
-        /// sixteenth of the time more, with a notice. Its unfinished line is a line, as at a clean end: its
-        /// bytes were received, and it is we who ended the connection. A client whose bytes wait to be read
-        /// is not silent, however late we are. [`Duration::MAX`] is no limit. Without it an hour for clients of
-        /// other machines, whose idle connections would keep others out, and no limit for those of this one:
-        /// of Unix sockets and loopback addresses.
-        pub fn idle_timeout(mut self, silence: Duration) -> Self {
-            self.listen.options.idle_timeout = Some(silence.max(Duration::from_millis(1)));
+        /// Closes a client that has sent nothing for `silence`, at least 1 ms, with a notice. It may take
+        /// a sixteenth longer. Its unfinished line is a line, as at a clean end: its bytes were received,
+        /// and our side ended the connection. A client whose bytes wait to be read is not silent.
+        ///
+        /// [`Duration::MAX`](std::time::Duration::MAX) is no limit. Default: an hour for clients of other machines, whose idle
+        /// connections would keep others out; no limit for Unix sockets and loopback addresses.
+        pub fn idle_timeout(mut self, silence: std::time::Duration) -> Self {
+            self.listener.options.idle_timeout =
+                Some(silence.max(std::time::Duration::from_millis(1)));
             self
         }
 
-        /// How long a graceful stop waits for clients to end after it ended its own side of their connections.
-        /// Without it a second. Who has not ended then is closed, with a notice that says how many had sent
-        /// what was not read.
-        pub fn drain_wait(mut self, wait: Duration) -> Self {
-            self.listen.options.drain_wait = wait;
+        /// Sets how long a graceful stop waits for clients to end, after it ended its own side of their
+        /// connections. Then they are closed, with a notice of how much they had sent that was not read.
+        /// Default: a second.
+        pub fn drain_wait(mut self, wait: std::time::Duration) -> Self {
+            self.listener.options.drain_wait = wait;
             self
         }
     };

@@ -8,26 +8,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use mio::Registry;
+use libc::{ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM, EPROTO};
 
 use super::*;
 use crate::ledger::{Account, Intake};
 use crate::notice::NoticeTexts;
 
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-const ENOBUFS: i32 = 105;
-const ENOMEM: i32 = 12;
-const ECONNABORTED: i32 = 103;
-const EPROTO: i32 = 71;
-const EINTR: i32 = 4;
-const EPERM: i32 = 1;
-const ENOSPC: i32 = 28;
-
 /// What is in the queue of a listener: connections with what they send, and errors.
 #[derive(Clone, Default)]
 struct Queue {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    answers: Arc<Mutex<VecDeque<ScriptedClient>>>,
     /// Where the next clients come from, if not from this machine.
     address: Arc<Mutex<Option<IpAddr>>>,
     /// Registrations that fail.
@@ -36,36 +26,37 @@ struct Queue {
 
 /// What a client sends, or an error number. One that sends nothing, or dots at last, does not end; one that
 /// sends a tilde never stops to send lines.
-type Answer = std::result::Result<Vec<u8>, i32>;
+type ScriptedClient = std::result::Result<Vec<u8>, i32>;
 
-struct ScriptedDoor(Queue);
+struct ScriptedAcceptor(Queue);
 
 /// Gives what it has and then, if it ends, its end.
 struct ScriptedStream {
     bytes: Arc<Mutex<VecDeque<u8>>>,
     ends: Arc<AtomicBool>,
     is_endless: bool,
-    is_told: Arc<Mutex<bool>>,
+    saw_end: Arc<Mutex<bool>>,
     unregistered: Arc<AtomicUsize>,
 }
 
-has_no_events!(ScriptedDoor);
+has_no_events!(ScriptedAcceptor);
 
-impl mio::event::Source for ScriptedStream {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        let fail = |left: usize| left.checked_sub(1);
-        match self.unregistered.fetch_update(Relaxed, Relaxed, fail) {
-            Ok(_) => Err(io::Error::from_raw_os_error(ENOSPC)),
-            Err(_) => Ok(()),
-        }
+has_no_events!(ScriptedStream, |stream: &ScriptedStream| {
+    let fail = |left: usize| left.checked_sub(1);
+    match stream.unregistered.fetch_update(Relaxed, Relaxed, fail) {
+        Ok(_) => Err(io::Error::from_raw_os_error(ENOSPC)),
+        Err(_) => Ok(()),
     }
+});
 
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+impl StreamSocket for ScriptedStream {
+    fn end_writing(&self) -> io::Result<()> {
+        *self.saw_end.lock().unwrap() = true;
         Ok(())
     }
 
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
+    fn unread(&self) -> Option<u64> {
+        Some(self.bytes.lock().unwrap().len() as u64)
     }
 }
 
@@ -84,7 +75,7 @@ impl Read for ScriptedStream {
     }
 }
 
-impl Acceptor for ScriptedDoor {
+impl Acceptor for ScriptedAcceptor {
     type Stream = ScriptedStream;
 
     fn accept(&mut self) -> io::Result<(ScriptedStream, Peer)> {
@@ -97,7 +88,7 @@ impl Acceptor for ScriptedDoor {
                     is_endless: text == b"~",
                     bytes: Arc::new(Mutex::new(text.into())),
                     ends: Arc::new(ends.into()),
-                    is_told: Arc::default(),
+                    saw_end: Arc::default(),
                     unregistered: Arc::clone(&self.0.unregistered),
                 };
                 let here = IpAddr::from([127, 0, 0, 1]);
@@ -109,40 +100,30 @@ impl Acceptor for ScriptedDoor {
             }
         }
     }
-
-    fn shutdown(stream: &ScriptedStream, how: Shutdown) -> io::Result<()> {
-        assert_eq!(how, Shutdown::Write);
-        *stream.is_told.lock().unwrap() = true;
-        Ok(())
-    }
-
-    fn unread(stream: &ScriptedStream) -> Option<u64> {
-        Some(stream.bytes.lock().unwrap().len() as u64)
-    }
 }
 
-struct Bench {
+struct ListenerHarness {
     queue: Queue,
-    listen: Listener<ScriptedDoor>,
-    told: NoticeTexts,
+    listener: Listener<ScriptedAcceptor>,
+    notices: NoticeTexts,
     account: Account,
     output: Vec<u8>,
 }
 
-impl Bench {
-    fn new(options: &Options, descriptors: usize) -> Bench {
+impl ListenerHarness {
+    fn new(options: &ListenOptions, descriptors: usize) -> ListenerHarness {
         let queue = Queue::default();
-        let doors = vec![ScriptedDoor(queue.clone())];
-        let mut listen = Listener::new("test://".to_owned(), doors).expect("a queue");
-        listen.options = options.clone();
-        let (port, told) = Port::kept("test://");
+        let acceptors = vec![ScriptedAcceptor(queue.clone())];
+        let mut listener = Listener::new("test://".to_owned(), acceptors).expect("a queue");
+        listener.options = options.clone();
+        let (port, notices) = Port::kept("test://");
         let account = port.account.clone();
         let (max, open) = (descriptors, 0);
-        listen.start(port, Some(Descriptors { max, open }));
-        Bench {
+        listener.start_with(port, Some(Descriptors { max, open }));
+        ListenerHarness {
             queue,
-            listen,
-            told,
+            listener,
+            notices,
             account,
             output: Vec::new(),
         }
@@ -168,16 +149,16 @@ impl Bench {
         (intake.lost_records, intake.lost_bytes)
     }
 
-    fn arrive(&mut self, what: impl IntoIterator<Item = Answer>) {
+    fn arrive(&mut self, what: impl IntoIterator<Item = ScriptedClient>) {
         self.queue.answers.lock().unwrap().extend(what);
-        self.listen.doors[0].1 = true;
+        self.listener.acceptors[0].1 = true;
     }
 
     /// Fills until there is nothing, and gives what it was that is not bytes.
     fn fill(&mut self, now: Duration) -> Fill {
         let mut buf = [0; 64];
         for _ in 0..10_000 {
-            match self.listen.fill(&mut buf, now) {
+            match self.listener.fill(&mut buf, now) {
                 Fill::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
                 Fill::Pending(Some(at)) if at <= now => {}
                 Fill::Finishing(at) if at <= now => {}
@@ -198,31 +179,31 @@ impl Bench {
     }
 
     /// A listener of two clients, both of whom are there and stay.
-    fn full_with_two() -> Bench {
-        let options = Options {
+    fn full_with_two() -> ListenerHarness {
+        let options = ListenOptions {
             connections_max: Some(2),
-            ..Options::default()
+            ..ListenOptions::default()
         };
-        let mut bench = Bench::new(&options, 1024);
-        bench.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
-        bench.fill(ms(0));
-        bench
+        let mut harness = ListenerHarness::new(&options, 1024);
+        harness.arrive((0..2).map(|_| Ok(b"stays...".to_vec())));
+        harness.fill(ms(0));
+        harness
     }
 
     /// The client of this number, before which so many numbers are free, sends something.
     fn send(&mut self, number: usize, free: usize, text: &[u8]) {
-        let guest = self.listen.clients.connections().nth(number - free);
-        let stream = &guest.expect("it is connected").stream;
+        let client = self.listener.clients.connections().nth(number - free);
+        let stream = &client.expect("it is connected").stream;
         stream.bytes.lock().unwrap().extend(text);
-        self.listen.clients.on_ready(number);
+        self.listener.clients.on_ready(number);
     }
 
     /// The client of this number, before which so many numbers are free, ends; the event queue says so.
     fn end(&mut self, number: usize, free: usize) {
-        let guest = self.listen.clients.connections().nth(number - free);
-        let stream = &guest.expect("it is connected").stream;
+        let client = self.listener.clients.connections().nth(number - free);
+        let stream = &client.expect("it is connected").stream;
         stream.ends.store(true, Relaxed);
-        self.listen.clients.on_ended(number);
+        self.listener.clients.on_ended(number);
     }
 
     /// The next clients come from here.
@@ -230,8 +211,8 @@ impl Bench {
         *self.queue.address.lock().unwrap() = Some(address.parse().unwrap());
     }
 
-    fn told(&self) -> Vec<String> {
-        self.told.take()
+    fn notices(&self) -> Vec<String> {
+        self.notices.take()
     }
 }
 
@@ -239,163 +220,163 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn hello() -> Answer {
+fn hello() -> ScriptedClient {
     Ok(b"hello\n".to_vec())
 }
 
 #[test]
 fn case_25_an_error_of_one_connection_costs_nobody_else() {
-    let mut bench = Bench::new(&Options::default(), 1024);
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     let errors = [ECONNABORTED, EPROTO, EINTR, EPERM].map(Err);
-    bench.arrive([hello()].into_iter().chain(errors).chain([hello()]));
-    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
-    assert_eq!(bench.output, b"hello\nhello\n");
+    harness.arrive([hello()].into_iter().chain(errors).chain([hello()]));
+    assert!(matches!(harness.fill(ms(0)), Fill::Pending(None)));
+    assert_eq!(harness.output, b"hello\nhello\n");
     // Who it was is not known, nor what was sent.
     let expected = "test://: 3 connections failed before being accepted: operation not permitted; what had \
                     arrived is not counted";
-    assert_eq!(bench.told(), [expected]);
+    assert_eq!(harness.notices(), [expected]);
 }
 
 #[test]
 fn case_25_an_error_that_all_of_them_have_does_not_spin() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive((0..1000).map(|_| Err(EPERM)));
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    harness.arrive((0..1000).map(|_| Err(EPERM)));
     let pause = ms(limits::ACCEPT_AGAIN_MS);
-    let fill = bench.fill(ms(0));
+    let fill = harness.fill(ms(0));
     assert!(
         matches!(fill, Fill::Pending(Some(at)) if at == pause),
         "{fill:?}"
     );
-    assert_eq!(bench.told().len(), 1);
+    assert_eq!(harness.notices().len(), 1);
 }
 
 #[test]
 fn case_24_clients_wait_for_descriptors_and_are_told_of_once() {
     for errno in [EMFILE, ENFILE, ENOBUFS, ENOMEM] {
-        let mut bench = Bench::new(&Options::default(), 1024);
+        let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
         // The answers to four attempts; the listener reports nothing in between.
-        bench.arrive([Err(errno), Err(errno), Err(errno), hello(), hello()]);
+        harness.arrive([Err(errno), Err(errno), Err(errno), hello(), hello()]);
         let pause = ms(limits::ACCEPT_AGAIN_MS);
         for attempt in 0..3 {
             let now = pause * attempt;
-            bench.waits_until(now, now + pause);
+            harness.waits_until(now, now + pause);
             // Called for another reason: the pause holds.
-            bench.waits_until(now + ms(1), now + pause);
+            harness.waits_until(now + ms(1), now + pause);
         }
-        assert!(matches!(bench.fill(pause * 3), Fill::Pending(None)));
-        assert_eq!(bench.output, b"hello\nhello\n");
-        let told = bench.told();
-        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(matches!(harness.fill(pause * 3), Fill::Pending(None)));
+        assert_eq!(harness.output, b"hello\nhello\n");
+        let notices = harness.notices();
+        assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(
-            told[0].starts_with("test://: new clients have to wait: "),
-            "{told:?}"
+            notices[0].starts_with("test://: new clients have to wait: "),
+            "{notices:?}"
         );
-        assert_eq!(told[1], "test://: new clients are accepted again");
+        assert_eq!(notices[1], "test://: new clients are accepted again");
     }
 }
 
 #[test]
 fn case_24_whoever_waits_gets_the_place_of_one_who_leaves_at_once() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([Ok(b"first".to_vec()), Err(EMFILE), hello()]);
-    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
-    assert_eq!(bench.output, b"first\nhello\n");
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    harness.arrive([Ok(b"first".to_vec()), Err(EMFILE), hello()]);
+    assert!(matches!(harness.fill(ms(0)), Fill::Pending(None)));
+    assert_eq!(harness.output, b"first\nhello\n");
 }
 
 #[test]
 fn long_lines_are_told_of_with_numbers() {
-    let options = Options {
+    let options = ListenOptions {
         record_bytes_max: 8,
-        ..Options::default()
+        ..ListenOptions::default()
     };
-    let mut bench = Bench::new(&options, 1024);
-    bench.arrive([Ok(b"0123456789\nshort\n".to_vec())]);
-    bench.fill(ms(0));
-    assert_eq!(bench.output, b"short\n");
+    let mut harness = ListenerHarness::new(&options, 1024);
+    harness.arrive([Ok(b"0123456789\nshort\n".to_vec())]);
+    harness.fill(ms(0));
+    assert_eq!(harness.output, b"short\n");
     let expected = "test://: line longer than 8 bytes, or than memory allows, from somebody; \
                     dropped (1 line and 10 bytes so far)";
-    assert_eq!(bench.told(), [expected]);
+    assert_eq!(harness.notices(), [expected]);
 }
 
-fn idle_after_a_second() -> Options {
-    Options {
+fn idle_after_a_second() -> ListenOptions {
+    ListenOptions {
         idle_timeout: Some(ms(1000)),
-        ..Options::default()
+        ..ListenOptions::default()
     }
 }
 
 #[test]
 fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
-    let mut bench = Bench::new(&idle_after_a_second(), 1024);
-    bench.arrive([Ok(b"half...".to_vec())]);
-    let fill = bench.fill(ms(0));
+    let mut harness = ListenerHarness::new(&idle_after_a_second(), 1024);
+    harness.arrive([Ok(b"half...".to_vec())]);
+    let fill = harness.fill(ms(0));
     assert!(
         matches!(fill, Fill::Pending(Some(at)) if at == ms(1000)),
         "{fill:?}"
     );
-    bench.arrive([Ok(b"later...".to_vec()), Ok(Vec::new())]);
-    bench.fill(ms(600));
-    assert!(matches!(bench.fill(ms(999)), Fill::Pending(Some(at)) if at == ms(1000)));
-    assert_eq!(bench.listen.clients.count(), 3);
-    bench.fill(ms(1000));
+    harness.arrive([Ok(b"later...".to_vec()), Ok(Vec::new())]);
+    harness.fill(ms(600));
+    assert!(matches!(harness.fill(ms(999)), Fill::Pending(Some(at)) if at == ms(1000)));
+    assert_eq!(harness.listener.clients.count(), 3);
+    harness.fill(ms(1000));
     assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
+        (harness.listener.clients.count(), &harness.output[..]),
         (2, &b"half...\n"[..])
     );
     // One of the others says something in time.
-    bench.send(1, 1, b"more");
-    bench.fill(ms(1500));
-    bench.fill(ms(1700));
+    harness.send(1, 1, b"more");
+    harness.fill(ms(1500));
+    harness.fill(ms(1700));
     assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
+        (harness.listener.clients.count(), &harness.output[..]),
         (1, &b"half...\n"[..])
     );
-    let fill = bench.fill(ms(2500));
-    assert_eq!(bench.output, b"half...\nlater...more\n");
-    assert_eq!(bench.listen.clients.count(), 0);
+    let fill = harness.fill(ms(2500));
+    assert_eq!(harness.output, b"half...\nlater...more\n");
+    assert_eq!(harness.listener.clients.count(), 0);
     let again = ms(1000 + limits::NOTICE_PAUSE_MS);
     assert!(matches!(fill, Fill::Pending(Some(at)) if at <= again));
-    let fill = bench.fill(again);
+    let fill = harness.fill(again);
     assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
     let expected = ["somebody", "somebody and 1 other"]
         .map(|who| format!("test://: nothing received for 1s; closed {who}"));
-    assert_eq!(bench.told(), expected);
+    assert_eq!(harness.notices(), expected);
 }
 
 /// P8: it was we who did not read.
 #[test]
 fn case_21_who_waits_to_be_read_is_not_silent() {
-    let mut bench = Bench::new(&idle_after_a_second(), 1024);
-    bench.arrive([Ok(b"one\n...".to_vec())]);
-    bench.fill(ms(0));
-    bench.send(0, 0, b"two\n");
-    bench.fill(ms(100_000));
+    let mut harness = ListenerHarness::new(&idle_after_a_second(), 1024);
+    harness.arrive([Ok(b"one\n...".to_vec())]);
+    harness.fill(ms(0));
+    harness.send(0, 0, b"two\n");
+    harness.fill(ms(100_000));
     assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
+        (harness.listener.clients.count(), &harness.output[..]),
         (1, &b"one\n...two\n"[..])
     );
-    assert_eq!(bench.told(), [""; 0]);
-    bench.fill(ms(101_000));
-    assert_eq!(bench.listen.clients.count(), 0);
+    assert_eq!(harness.notices(), [""; 0]);
+    harness.fill(ms(101_000));
+    assert_eq!(harness.listener.clients.count(), 0);
 }
 
 /// However many are silent, and however different their times are, looking at them all is rare.
 #[test]
 fn case_21_looking_for_the_silent_is_rare() {
-    let mut bench = Bench::new(&idle_after_a_second(), 10_000);
+    let mut harness = ListenerHarness::new(&idle_after_a_second(), 10_000);
     let mut looks = 0;
     for now in 0..5000 {
         if now < 1000 {
-            bench.arrive([Ok(Vec::new())]);
+            harness.arrive([Ok(Vec::new())]);
         }
-        let before = bench.listen.idle_look_at;
-        bench.fill(ms(now));
-        looks += u64::from(before != bench.listen.idle_look_at && now >= 1000);
+        let before = harness.listener.idle_check_at;
+        harness.fill(ms(now));
+        looks += u64::from(before != harness.listener.idle_check_at && now >= 1000);
         // Each is closed a sixteenth of the time late at most.
         let oldest = now.saturating_sub(1000 + 1000 / u64::from(limits::IDLE_LOOKS) + 1);
-        assert!(bench.listen.clients.count() as u64 <= 1000 - oldest.min(1000));
+        assert!(harness.listener.clients.count() as u64 <= 1000 - oldest.min(1000));
     }
-    assert_eq!(bench.listen.clients.count(), 0);
+    assert_eq!(harness.listener.clients.count(), 0);
     assert!(
         (1..=2 * u64::from(limits::IDLE_LOOKS)).contains(&looks),
         "{looks}"
@@ -404,41 +385,41 @@ fn case_21_looking_for_the_silent_is_rare() {
 
 #[test]
 fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
-    let mut bench = Bench::new(&Options::default(), 1024);
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     let request = b"GET / HTTP/1.1\r\n\r\n";
-    bench.arrive([
+    harness.arrive([
         Ok(request.to_vec()),
         hello(),
         Ok(request.to_vec()),
         Ok(b"\xff\xfeh\0i\0\n\0".to_vec()),
     ]);
-    bench.fill(ms(0));
+    harness.fill(ms(0));
     let expected = ["an HTTP request", "UTF-16 text"].map(|what| {
         format!(
             "test://: data from somebody looks like {what}, not like lines of text; it is counted as \
              received, and nothing is answered"
         )
     });
-    assert_eq!(bench.told(), expected);
+    assert_eq!(harness.notices(), expected);
     let lines = b"GET / HTTP/1.1\r\n\r\n".repeat(2).len() + b"hello\n".len();
-    assert!(bench.output.len() >= lines, "{:?}", bench.output);
+    assert!(harness.output.len() >= lines, "{:?}", harness.output);
 }
 
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_once_a_second() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([Ok(b"one\n...".to_vec())]);
-    bench.fill(ms(0));
-    assert_eq!(bench.output, b"one\n");
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    harness.arrive([Ok(b"one\n...".to_vec())]);
+    harness.fill(ms(0));
+    assert_eq!(harness.output, b"one\n");
     // More comes, another client too, and nobody says so.
     {
-        let guest = bench.listen.clients.connections().next();
-        let stream = &guest.expect("it is connected").stream;
+        let client = harness.listener.clients.connections().next();
+        let stream = &client.expect("it is connected").stream;
         stream.bytes.lock().unwrap().extend(b"\ntwo\n");
     }
-    bench.queue.answers.lock().unwrap().push_back(hello());
-    bench.fill(ms(limits::LOOK_AGAIN_MS - 1));
-    assert_eq!(bench.output, b"one\n");
-    bench.fill(ms(limits::LOOK_AGAIN_MS));
-    assert_eq!(bench.output, b"one\n...\ntwo\nhello\n");
+    harness.queue.answers.lock().unwrap().push_back(hello());
+    harness.fill(ms(limits::LOOK_AGAIN_MS - 1));
+    assert_eq!(harness.output, b"one\n");
+    harness.fill(ms(limits::LOOK_AGAIN_MS));
+    assert_eq!(harness.output, b"one\n...\ntwo\nhello\n");
 }

@@ -1,14 +1,13 @@
 //! `udp-listen`: lines that come in datagrams.
 //!
-//! Promise: a datagram is whole lines, its end ends its last one; none is cut short for want of room; what
-//! the kernel had to drop is in the statistics and reported, and so is what a graceful stop left unread. Must not
-//! know: who sends, what bytes mean, the clock.
+//! Promise: a datagram is whole lines, and its end ends its last one; none is cut short for lack of
+//! room; what the kernel dropped, and what a graceful stop left unread, is in the statistics and
+//! reported. Must not know: engine.
 
 mod failures;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -26,18 +25,15 @@ use crate::limits::{
 };
 use crate::notice::{NoticeKind, Throttled};
 use crate::source::net::bind;
-use crate::source::net::bind::Protocol;
 use crate::source::net::connection_set::end_with_line_feed;
-use crate::source::net::connector::lower;
-use crate::source::net::outbox::Outbox;
-use crate::source::net::tcp_client::shown;
-use crate::source::net::udp_listen::failures::{Failures, Then};
+use crate::source::net::socket::{lower, url_host};
+use crate::source::net::spill::SpillBuffer;
+use crate::source::net::udp_listen::failures::{Failures, OnFailure};
 use crate::source::{Fill, Port, Source};
-use crate::split::Delimiters;
 use crate::sys::proc;
 use crate::time::BatchTime;
 
-/// Datagrams received in one call: between two of them nobody else gets a turn.
+/// Datagrams received in one call: no other source gets a turn between them.
 const DATAGRAMS_PER_CALL: usize = 256;
 
 /// Room for a datagram and the end of its last line.
@@ -45,15 +41,16 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 
 /// Datagrams as lines.
 ///
-/// Nobody waits for the receiver of a datagram: when they come faster than they are read, the kernel
-/// drops some. They are in the statistics as [`lost_records`](crate::BatchStats::lost_records), one each, in
-/// the batch in which the drop was seen: the same one, or, where batches are shorter than a second, one up to
-/// a second later, but no later than the last. They are reported as [`NoticeKind::DatagramsLost`], a little later and at
-/// the end. An empty datagram is no line.
+/// A sender of datagrams does not wait for the receiver: if they come faster than they are read, the
+/// kernel drops some. Each counts as one of the [`lost_records`](crate::BatchStats::lost_records) of the
+/// batch in which the drop was noticed: the same batch or, if batches are shorter than a second, one up
+/// to a second later, but no later than the last. [`NoticeKind::DatagramsLost`] reports them, a little
+/// later and at the end. An empty datagram is no line.
 ///
-/// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread, because its
-/// sender never pauses, is in the statistics as well, and reported as [`NoticeKind::Unread`]. Calls that fail are
-/// repeated, with a pause when many fail in a row, and reported as [`NoticeKind::Unreceived`].
+/// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread,
+/// because a sender never pauses, is in the statistics as well, and [`NoticeKind::Unread`] reports it.
+/// Calls that fail are repeated, with a pause when many fail in a row, and [`NoticeKind::Unreceived`]
+/// reports them.
 ///
 /// ```
 /// use std::net::UdpSocket;
@@ -77,29 +74,31 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 /// ```
 pub struct UdpListen {
     name: String,
-    sockets: Vec<Bound>,
+    sockets: Vec<BoundSocket>,
     addresses: Vec<SocketAddr>,
-    port: Option<Port>,
+    port: Port,
     failure: Option<io::Error>,
-    /// Lines that found no room in the memory to fill.
-    outbox: Outbox,
+    /// Lines that found no room in the caller's buffer.
+    spill: SpillBuffer,
     /// Bytes received.
     received: u64,
     /// Bytes of line ends added.
     added: u64,
     is_draining: bool,
-    /// A graceful stop has not found the sockets without datagrams yet.
+    /// A graceful stop has not found the sockets empty yet.
     is_stopped_early: bool,
-    /// What is lost is counted: what comes later is no part of the run.
+    /// What is lost is counted: what comes later is not part of the run.
     has_ended: bool,
     drops: Drops,
     /// Failed calls.
     failed: Throttled,
-    /// What the system says of the last one.
+    /// What the system reports about the last one.
     failed_cause: String,
 }
 
-struct Bound {
+debug_fields!([] UdpListen, "UdpListen", addresses);
+
+struct BoundSocket {
     socket: UdpSocket,
     inode: Option<u64>,
     failures: Failures,
@@ -108,7 +107,7 @@ struct Bound {
     scripted: std::collections::VecDeque<i32>,
 }
 
-impl Bound {
+impl BoundSocket {
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         #[cfg(test)]
         if let Some(errno) = self.scripted.pop_front() {
@@ -121,34 +120,34 @@ impl Bound {
 /// What the kernel dropped.
 #[derive(Default)]
 struct Drops {
-    /// In the statistics.
+    /// Those in the statistics.
     counted: u64,
-    /// Of those, reported to people.
-    told: u64,
-    /// Something was received since the last look: only then can there be new ones.
+    /// Those that were reported.
+    reported: u64,
+    /// Something was received since the last check: only then can there be new ones.
     is_stale: bool,
-    look_at: Duration,
-    tell_at: Duration,
-    /// Time of the batch before which was looked last.
-    looked_for: Option<BatchTime>,
+    check_at: Duration,
+    report_at: Duration,
+    /// The batch before which the last check was.
+    checked_for: Option<BatchTime>,
 }
 
 impl UdpListen {
-    /// Receives on `port` of `host`, a name or an address of this machine; 0 is any port that is free. A
-    /// name may have several addresses: see [`TcpListen::bind`](crate::sources::TcpListen::bind).
+    /// Receives on `port` of `host`, a name or an address of this machine. Port 0 is any free port. A name
+    /// may have several addresses: see [`TcpListen::bind`](crate::sources::TcpListen::bind).
     ///
     /// # Errors
     ///
     /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
     pub fn bind(host: &str, port: u16) -> Result<Self> {
-        let (sockets, addresses) = bind::every(Protocol::Udp, host, port, bind_one)?;
+        let (sockets, addresses) = bind::every("udp", host, port, bind_one)?;
         Ok(UdpListen {
-            name: format!("udp-listen://{}:{}", shown(host), addresses[0].port()),
+            name: format!("udp-listen://{}:{}", url_host(host), addresses[0].port()),
             sockets,
             addresses,
-            port: None,
+            port: Port::detached(),
             failure: None,
-            outbox: Outbox::default(),
+            spill: SpillBuffer::default(),
             received: 0,
             added: 0,
             is_draining: false,
@@ -170,8 +169,8 @@ impl UdpListen {
         &self.addresses
     }
 
-    /// Bytes the kernel may hold for a socket, its own bookkeeping included. Without it 8 MiB. The kernel
-    /// allows no more than `net.core.rmem_max`, of which it says nothing.
+    /// Sets how many bytes the kernel may hold for each socket, its own bookkeeping included. The kernel
+    /// silently limits it to `net.core.rmem_max`. Default: 8 MiB.
     pub fn buffer_bytes(self, bytes: usize) -> Self {
         for bound in &self.sockets {
             set_buffer(&bound.socket, bytes);
@@ -186,50 +185,48 @@ impl UdpListen {
         if len == 0 {
             return Ok(0);
         }
-        let delimiters =
-            (self.port.as_ref()).map_or_else(Delimiters::default, |port| port.delimiters);
-        let line_ends = delimiters.line_ends;
+        let line_ends = self.port.delimiters.line_ends;
         if line_ends.is_end(buf[len - 1]) {
             if line_ends.may_pair(buf[len - 1]) {
                 end_with_line_feed(&mut buf[..len]);
             }
             return Ok(len);
         }
-        let end = delimiters.end_behind(&buf[..len]);
+        let end = self.port.delimiters.end_behind(&buf[..len]);
         buf[len..len + end.len()].copy_from_slice(end);
         self.added += end.len() as u64;
         Ok(len + end.len())
     }
 
-    /// As `receive`, wherever there is room; gives how much of it is in `buf`.
-    fn receive_somewhere(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
+    /// As `receive`, and what finds no room in `buf` is spilled. Returns how many bytes are in `buf`.
+    fn receive_or_spill(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
         if buf.len() >= ROOM {
             return self.receive(index, buf);
         }
         let mut own = vec![0; ROOM];
         let len = self.receive(index, &mut own)?;
         own.truncate(len);
-        self.outbox.put(own);
-        Ok(self.outbox.give(buf))
+        self.spill.put(own);
+        Ok(self.spill.take(buf))
     }
 
-    /// Puts lines at the front of `buf`, and says whether there may be more.
+    /// Puts lines at the front of `buf`. Returns their bytes, and `true` if there may be more.
     fn receive_all(&mut self, buf: &mut [u8], now: Duration) -> io::Result<(usize, bool)> {
-        let mut filled = self.outbox.give(buf);
+        let mut filled = self.spill.take(buf);
         let mut left = DATAGRAMS_PER_CALL;
         for index in 0..self.sockets.len() {
-            // A stop waits for no pause.
+            // A stop does not wait for a pause.
             if self.sockets[index].failures.is_pausing(now) && !self.is_draining {
                 continue;
             }
             loop {
-                // A datagram that does not fit where it belongs is worth a copy only if it is the first.
+                // Only the first datagram is worth a copy if it does not fit.
                 let is_full = filled > 0 && buf.len() - filled < ROOM;
-                if left == 0 || is_full || !self.outbox.is_empty() {
+                if left == 0 || is_full || !self.spill.is_empty() {
                     return Ok((filled, true));
                 }
                 left -= 1;
-                match self.receive_somewhere(index, &mut buf[filled..]) {
+                match self.receive_or_spill(index, &mut buf[filled..]) {
                     Ok(count) => {
                         filled += count;
                         self.drops.is_stale = true;
@@ -240,11 +237,11 @@ impl UdpListen {
                         break;
                     }
                     Err(cause) => match self.fail(index, &cause, now) {
-                        Then::Retry => {}
-                        Then::Pause => break,
-                        Then::GiveUp if filled == 0 => return Err(cause),
-                        // It comes again.
-                        Then::GiveUp => return Ok((filled, true)),
+                        OnFailure::Retry => {}
+                        OnFailure::Pause => break,
+                        OnFailure::GiveUp if filled == 0 => return Err(cause),
+                        // The error comes again.
+                        OnFailure::GiveUp => return Ok((filled, true)),
                     },
                 }
             }
@@ -255,7 +252,7 @@ impl UdpListen {
 
     /// Receiving from a socket failed.
     #[cold]
-    fn fail(&mut self, index: usize, cause: &io::Error, now: Duration) -> Then {
+    fn fail(&mut self, index: usize, cause: &io::Error, now: Duration) -> OnFailure {
         if cause.kind() != io::ErrorKind::Interrupted {
             self.failed.add(0);
             self.failed_cause = lower(cause);
@@ -263,7 +260,7 @@ impl UdpListen {
         self.sockets[index].failures.add(cause, now)
     }
 
-    /// Counts what a graceful stop has left unread as lost.
+    /// Counts what a graceful stop left unread as lost.
     fn count_unread(&mut self) {
         let (mut datagrams, mut bytes) = (0, 0);
         let mut scratch = vec![0; ROOM];
@@ -279,93 +276,77 @@ impl UdpListen {
                 }
             }
         }
-        if let Some(port) = &self.port
-            && datagrams > 0
-        {
-            port.lost(datagrams, bytes);
-            port.report(NoticeKind::Unread { bytes: Some(bytes) });
+        if datagrams > 0 {
+            self.port.lost(datagrams, bytes);
+            (self.port).report(NoticeKind::Unread { bytes: Some(bytes) });
         }
     }
 
-    /// Looks what was dropped, if it is time to or `is_last`, and reports it.
-    fn look(&mut self, now: Duration, is_last: bool) {
+    /// Checks what was dropped, if it is time to or `is_last`, and reports it.
+    fn check_drops(&mut self, now: Duration, is_last: bool) {
         let drops = &mut self.drops;
-        if drops.is_stale && (is_last || now >= drops.look_at) {
-            drops.look_at = now.saturating_add(Duration::from_millis(DROPS_LOOK_MS));
+        if drops.is_stale && (is_last || now >= drops.check_at) {
+            drops.check_at = now.saturating_add(Duration::from_millis(DROPS_LOOK_MS));
             drops.is_stale = false;
-            let of = |bound: &Bound| proc::datagrams_dropped(bound.inode?);
+            let of = |bound: &BoundSocket| proc::datagrams_dropped(bound.inode?);
             let dropped = self.sockets.iter().filter_map(of).sum::<u64>();
             let new = dropped.saturating_sub(drops.counted);
             drops.counted += new;
-            if let Some(port) = &self.port
-                && new > 0
-            {
-                port.lost(new, 0);
+            if new > 0 {
+                self.port.lost(new, 0);
             }
         }
-        self.tell(now);
+        self.report_due(now);
     }
 
-    /// Reports what failed and what was dropped, if there is more to report and it is time to.
-    fn tell(&mut self, now: Duration) {
-        if let Some((failures, _)) = self.failed.take(now)
-            && let Some(port) = &self.port
-        {
-            port.report(NoticeKind::Unreceived {
-                failures,
-                reason: self.failed_cause.clone(),
-            });
+    /// Reports failures and drops, if there are new ones and the last report is long enough ago.
+    fn report_due(&mut self, now: Duration) {
+        if let Some((failures, _)) = self.failed.take(now) {
+            let reason = self.failed_cause.clone();
+            (self.port).report(NoticeKind::Unreceived { failures, reason });
         }
         let drops = &mut self.drops;
-        if drops.told == drops.counted || now < drops.tell_at {
-            return;
-        }
-        drops.told = drops.counted;
-        drops.tell_at = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
-        if let Some(port) = &self.port {
-            port.report(NoticeKind::DatagramsLost {
-                datagrams: self.drops.told,
-            });
+        if drops.reported < drops.counted && now >= drops.report_at {
+            drops.reported = drops.counted;
+            drops.report_at = now.saturating_add(Duration::from_millis(NOTICE_PAUSE_MS));
+            let datagrams = drops.reported;
+            self.port.report(NoticeKind::DatagramsLost { datagrams });
         }
     }
 
-    /// When there is something to look at or to report though nothing comes.
+    /// When there is something to check or to report though nothing comes.
     fn timer(&self) -> Option<Duration> {
         let drops = &self.drops;
-        let look_at = drops.is_stale.then_some(drops.look_at);
-        let tell_at = (drops.told < drops.counted).then_some(drops.tell_at);
-        let again = self
-            .sockets
-            .iter()
-            .filter_map(|bound| bound.failures.again());
-        let tells = tell_at.into_iter().chain(self.failed.due_at());
-        look_at.into_iter().chain(tells).chain(again).min()
+        let check_at = drops.is_stale.then_some(drops.check_at);
+        let report_at = (drops.reported < drops.counted).then_some(drops.report_at);
+        let own = [check_at, report_at, self.failed.due_at()];
+        let again = self.sockets.iter().map(|bound| bound.failures.again());
+        own.into_iter().chain(again).flatten().min()
     }
 
-    /// Writes down what became of what was received.
+    /// Records what became of what was received.
     fn account(&self) {
-        let Some(port) = &self.port else { return };
-        port.account(|passage| {
+        self.port.account(|passage| {
             passage.received_bytes = Some(self.received);
-            passage.added_bytes = self.added;
-            passage.held_bytes = self.outbox.left() as u64;
-            passage.held_records = u64::from(!self.outbox.is_empty());
+            passage.carried_records = u64::from(!self.spill.is_empty());
+            passage.totals.bytes_added = self.added;
+            passage.totals.bytes_carried = self.spill.len() as u64;
         });
     }
 }
 
-/// A socket that receives on `address`. Nobody may share it, or they would share the datagrams.
-fn bind_one(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
+/// A socket that receives on `address`. It is not shared, or datagrams would be.
+fn bind_one(address: SocketAddr) -> io::Result<(BoundSocket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
-    // By which the kernel's tables call it.
+    // The kernel's tables name sockets by their inodes.
     let file = File::from(OwnedFd::from(socket.try_clone()?));
     let inode = file.metadata().ok().map(|metadata| metadata.ino());
     let socket = UdpSocket::from_std(socket.into());
     set_buffer(&socket, UDP_BUFFER_BYTES_DEFAULT);
     let address = socket.local_addr()?;
-    let bound = Bound {
+    let bound = BoundSocket {
         socket,
         inode,
         failures: Failures::default(),
@@ -376,27 +357,21 @@ fn bind_one(address: SocketAddr) -> io::Result<(Bound, SocketAddr)> {
 }
 
 fn set_buffer(socket: &UdpSocket, bytes: usize) {
-    // Without it there are more drops, which are told.
+    // If it fails there are more drops, which are reported.
     let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
-}
-
-impl fmt::Debug for UdpListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpListen")
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Source for UdpListen {
     fn start(&mut self, port: Port, _now: Duration) {
-        bind::report_listening(&self.addresses, &port);
+        for &address in &self.addresses {
+            bind::report_listening(address, &port);
+        }
         for bound in &mut self.sockets {
             if let Err(cause) = port.register(&mut bound.socket) {
                 self.failure = Some(cause);
             }
         }
-        self.port = Some(port);
+        self.port = port;
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
@@ -405,9 +380,9 @@ impl Source for UdpListen {
             None => self.receive_all(buf, now),
         };
         self.account();
-        // There is no call after the last one in which to say what was dropped.
+        // After the last call drops could no longer be reported.
         let is_last = self.is_draining && matches!(received, Err(_) | Ok((0, false)));
-        self.look(now, is_last);
+        self.check_drops(now, is_last);
         match received {
             Err(cause) => Fill::Failed(Error::input(&self.name, &cause)),
             Ok((0, false)) if self.is_draining => Fill::End,
@@ -418,14 +393,14 @@ impl Source for UdpListen {
         }
     }
 
-    /// What was dropped so far belongs to this batch. Looking reads a table of the kernel's, so short batches
-    /// share a look, except the last one.
+    /// What was dropped so far belongs to this batch. A check reads a table of the kernel, so short
+    /// batches share one, except the last batch.
     fn batch_due(&mut self, time: BatchTime) -> bool {
         let since = |before: BatchTime| time.as_millis().saturating_sub(before.as_millis());
-        let is_time = (self.drops.looked_for).is_none_or(|before| since(before) >= DROPS_LOOK_MS);
+        let is_time = (self.drops.checked_for).is_none_or(|before| since(before) >= DROPS_LOOK_MS);
         if is_time || self.is_draining {
-            self.drops.looked_for = Some(time);
-            self.look(Duration::from_millis(time.as_millis()), true);
+            self.drops.checked_for = Some(time);
+            self.check_drops(Duration::from_millis(time.as_millis()), true);
         }
         false
     }
@@ -445,7 +420,7 @@ impl Source for UdpListen {
             self.count_unread();
         }
         self.drops.is_stale = true;
-        self.look(Duration::MAX, true);
+        self.check_drops(Duration::MAX, true);
     }
 
     fn name(&self) -> &str {
@@ -454,7 +429,7 @@ impl Source for UdpListen {
 }
 
 impl Drop for UdpListen {
-    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+    /// A source that wraps this one may not forward [`ended`](Source::ended).
     fn drop(&mut self) {
         self.ended();
     }

@@ -3,40 +3,35 @@
 use std::collections::VecDeque;
 use std::net::UdpSocket as Sender;
 
+use libc::{EBADF, ECONNREFUSED, ECONNRESET, EINTR, ENOBUFS, ENOMEM};
+
 use super::*;
 use crate::ledger::{Account, Intake};
 use crate::limits::{RECEIVE_AGAIN_MS, RECEIVE_FAILURES_MAX};
 use crate::notice::NoticeTexts;
 
-const EINTR: i32 = 4;
-const EBADF: i32 = 9;
-const ENOMEM: i32 = 12;
-const ECONNRESET: i32 = 104;
-const ENOBUFS: i32 = 105;
-const ECONNREFUSED: i32 = 111;
-
-struct Bench {
+struct UdpHarness {
     source: UdpListen,
     sender: Sender,
     account: Account,
-    told: NoticeTexts,
+    notices: NoticeTexts,
     output: Vec<u8>,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl UdpHarness {
+    fn new() -> UdpHarness {
         let mut source = UdpListen::bind("127.0.0.1", 0).expect("a port");
-        let (port, told) = Port::kept(&source.name);
+        let (port, notices) = Port::kept(&source.name);
         let account = port.account.clone();
         source.start(port, Duration::ZERO);
-        told.take();
+        notices.take();
         let sender = Sender::bind("127.0.0.1:0").expect("a port");
         sender.connect(source.local_addr()).expect("an address");
-        Bench {
+        UdpHarness {
             source,
             sender,
             account,
-            told,
+            notices,
             output: Vec::new(),
         }
     }
@@ -63,8 +58,8 @@ impl Bench {
         panic!("it spins")
     }
 
-    fn told(&self) -> Vec<String> {
-        self.told.take()
+    fn notices(&self) -> Vec<String> {
+        self.notices.take()
     }
 }
 
@@ -75,29 +70,32 @@ fn ms(ms: u64) -> Duration {
 #[test]
 fn an_error_that_passes_costs_no_datagram_and_is_reported() {
     for errno in [ECONNREFUSED, ECONNRESET, ENOMEM, ENOBUFS] {
-        let mut bench = Bench::new();
-        bench.sender.send(b"a line").unwrap();
-        bench.fails([EINTR, errno, errno, errno]);
-        let fill = bench.fill(ms(0));
+        let mut harness = UdpHarness::new();
+        harness.sender.send(b"a line").unwrap();
+        harness.fails([EINTR, errno, errno, errno]);
+        let fill = harness.fill(ms(0));
         assert!(matches!(fill, Fill::Pending(_)), "{fill:?}");
-        assert_eq!(bench.output, b"a line\n");
-        let told = bench.told();
-        let begin = format!("{}: receiving failed 3 times: ", bench.source.name);
-        assert!(told.len() == 1 && told[0].starts_with(&begin), "{told:?}");
+        assert_eq!(harness.output, b"a line\n");
+        let notices = harness.notices();
+        let begin = format!("{}: receiving failed 3 times: ", harness.source.name);
+        assert!(
+            notices.len() == 1 && notices[0].starts_with(&begin),
+            "{notices:?}"
+        );
     }
 }
 
 #[test]
 fn errors_without_end_are_reported_as_sums_and_take_no_processor_time() {
-    let mut bench = Bench::new();
-    bench.fails([ECONNRESET; 1000]);
+    let mut harness = UdpHarness::new();
+    harness.fails([ECONNRESET; 1000]);
     let mut tried = 0;
     for now in (0..NOTICE_PAUSE_MS + 1000).step_by(10) {
-        let before = bench.failures_left();
-        let fill = bench.fill(ms(now));
+        let before = harness.failures_left();
+        let fill = harness.fill(ms(now));
         let again = matches!(fill, Fill::Pending(Some(at)) if at <= ms(now + RECEIVE_AGAIN_MS));
         assert!(again, "{fill:?}");
-        tried = before - bench.failures_left();
+        tried = before - harness.failures_left();
         let many = if now == 0 {
             RECEIVE_FAILURES_MAX as usize
         } else {
@@ -106,86 +104,86 @@ fn errors_without_end_are_reported_as_sums_and_take_no_processor_time() {
         assert!(tried <= many, "{tried} calls at {now} ms");
     }
     assert!(tried <= 1);
-    let told = bench.told();
-    assert_eq!(told.len(), 2, "{told:?}");
+    let notices = harness.notices();
+    assert_eq!(notices.len(), 2, "{notices:?}");
     let failed = |times: u64| {
-        let name = &bench.source.name;
+        let name = &harness.source.name;
         format!("{name}: receiving failed {times} times: connection reset by peer; trying again")
     };
     let pauses = NOTICE_PAUSE_MS / RECEIVE_AGAIN_MS;
-    assert_eq!(told[0], failed(RECEIVE_FAILURES_MAX.into()));
-    assert_eq!(told[1], failed(pauses));
+    assert_eq!(notices[0], failed(RECEIVE_FAILURES_MAX.into()));
+    assert_eq!(notices[1], failed(pauses));
     // As soon as it works nothing is waited for.
-    bench.fails([]);
-    bench.sender.send(b"a line").unwrap();
-    bench.fill(ms(NOTICE_PAUSE_MS + 2000));
-    assert_eq!(bench.output, b"a line\n");
+    harness.fails([]);
+    harness.sender.send(b"a line").unwrap();
+    harness.fill(ms(NOTICE_PAUSE_MS + 2000));
+    assert_eq!(harness.output, b"a line\n");
 }
 
 #[test]
 fn a_stop_does_not_wait_for_a_socket_that_always_fails() {
-    let mut bench = Bench::new();
-    bench.fails([ECONNRESET; 1000]);
-    bench.fill(ms(0));
-    bench.source.drain();
-    assert!(matches!(bench.fill(ms(1)), Fill::End));
+    let mut harness = UdpHarness::new();
+    harness.fails([ECONNRESET; 1000]);
+    harness.fill(ms(0));
+    harness.source.drain();
+    assert!(matches!(harness.fill(ms(1)), Fill::End));
 }
 
 #[test]
 fn an_error_that_stays_for_good_ends_the_source_and_one_of_its_kind_that_passes_does_not() {
-    let mut bench = Bench::new();
-    bench.sender.send(b"a line").unwrap();
-    bench.fails([EBADF]);
-    assert!(matches!(bench.fill(ms(0)), Fill::Pending(_)));
-    assert_eq!(bench.output, b"a line\n");
-    bench.fails([EBADF, EBADF]);
-    assert!(matches!(bench.fill(ms(1)), Fill::Failed(_)));
+    let mut harness = UdpHarness::new();
+    harness.sender.send(b"a line").unwrap();
+    harness.fails([EBADF]);
+    assert!(matches!(harness.fill(ms(0)), Fill::Pending(_)));
+    assert_eq!(harness.output, b"a line\n");
+    harness.fails([EBADF, EBADF]);
+    assert!(matches!(harness.fill(ms(1)), Fill::Failed(_)));
 }
 
 #[test]
 fn a_socket_that_fails_does_not_keep_others_from_being_read() {
-    let mut bench = Bench::new();
+    let mut harness = UdpHarness::new();
     let (bound, address) = bind_one("127.0.0.1:0".parse().unwrap()).expect("a port");
-    bench.source.sockets.push(bound);
-    bench.fails(VecDeque::from([ECONNRESET; 1000]));
+    harness.source.sockets.push(bound);
+    harness.fails(VecDeque::from([ECONNRESET; 1000]));
     let sender = Sender::bind("127.0.0.1:0").expect("a port");
     for now in 0..10 {
         sender.send_to(b"x", address).unwrap();
-        bench.fill(ms(now));
+        harness.fill(ms(now));
     }
-    assert_eq!(bench.output, b"x\n".repeat(10));
+    assert_eq!(harness.output, b"x\n".repeat(10));
 }
 
 #[test]
 fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
-    let mut bench = Bench::new();
-    let send = |bench: &Bench| {
+    let mut harness = UdpHarness::new();
+    let send = |harness: &UdpHarness| {
         for _ in 0..3 {
-            bench.sender.send(b"four").unwrap();
+            harness.sender.send(b"four").unwrap();
         }
     };
-    send(&bench);
-    bench.fill(ms(0));
-    send(&bench);
-    bench.source.drain();
+    send(&harness);
+    harness.fill(ms(0));
+    send(&harness);
+    harness.source.drain();
     // Nothing more is read: as much as may be was.
-    bench.source.ended();
-    bench.source.ended();
-    let intake = bench.account.then(Intake::default());
+    harness.source.ended();
+    harness.source.ended();
+    let intake = harness.account.then(Intake::default());
     assert_eq!((intake.lost_records, intake.lost_bytes), (3, 12));
-    let name = &bench.source.name;
+    let name = &harness.source.name;
     let expected = format!("{name}: stopped with 12 bytes unread; they are not counted");
-    assert_eq!(bench.told(), [expected]);
+    assert_eq!(harness.notices(), [expected]);
     // Where all was read, or nobody promised to, there is nothing to report.
     for drains in [true, false] {
-        let mut bench = Bench::new();
-        send(&bench);
+        let mut harness = UdpHarness::new();
+        send(&harness);
         if drains {
-            bench.source.drain();
-            assert!(matches!(bench.fill(ms(0)), Fill::End));
+            harness.source.drain();
+            assert!(matches!(harness.fill(ms(0)), Fill::End));
         }
-        bench.source.ended();
-        let intake = bench.account.then(Intake::default());
-        assert_eq!((intake.lost_records, bench.told()), (0, vec![]));
+        harness.source.ended();
+        let intake = harness.account.then(Intake::default());
+        assert_eq!((intake.lost_records, harness.notices()), (0, vec![]));
     }
 }

@@ -4,153 +4,157 @@ use super::*;
 
 #[test]
 fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
-    let mut bench = Bench::full_with_two();
-    bench.arrive((0..3).map(|_| hello()));
-    let fill = bench.fill(ms(1));
+    let mut harness = ListenerHarness::full_with_two();
+    harness.arrive((0..3).map(|_| hello()));
+    let fill = harness.fill(ms(1));
     assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
-    bench.arrive((0..7).map(|_| hello()));
-    let fill = bench.fill(ms(2));
+    harness.arrive((0..7).map(|_| hello()));
+    let fill = harness.fill(ms(2));
     assert!(matches!(fill, Fill::Pending(Some(at)) if at == ms(1 + limits::NOTICE_PAUSE_MS)));
-    bench.fill(ms(1 + limits::NOTICE_PAUSE_MS));
+    harness.fill(ms(1 + limits::NOTICE_PAUSE_MS));
     let expected = ["somebody and 2 others", "somebody and 6 others"]
         .map(|who| format!("test://: 2 clients connected, which is the limit; refused {who}"));
-    assert_eq!(bench.told(), expected);
+    assert_eq!(harness.notices(), expected);
     assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
+        (harness.listener.clients.count(), &harness.output[..]),
         (2, &b""[..])
     );
 }
 
 #[test]
 fn case_22_who_is_refused_for_want_of_descriptors_is_told_with_the_limit_that_is_to_blame() {
-    let mut bench = Bench::new(&Options::default(), 20);
-    bench.arrive((0..13).map(|_| Ok(b"stays...".to_vec())));
-    bench.fill(ms(0));
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 20);
+    harness.arrive((0..13).map(|_| Ok(b"stays...".to_vec())));
+    harness.fill(ms(0));
     let expected = "test://: 12 clients connected, which is all that the limit of 20 open files allows (raise ulimit \
                     -n); refused somebody";
-    assert_eq!(bench.told(), [expected]);
+    assert_eq!(harness.notices(), [expected]);
 }
 
 #[test]
 fn the_limit_of_connections_is_what_descriptors_allow() {
-    let bench = Bench::new(&Options::default(), 1024);
-    assert_eq!((bench.listen.connections_max, bench.told().len()), (960, 0));
-    let asked = Options {
+    let harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    assert_eq!(
+        (harness.listener.connections_max, harness.notices().len()),
+        (960, 0)
+    );
+    let asked = ListenOptions {
         connections_max: Some(5000),
-        ..Options::default()
+        ..ListenOptions::default()
     };
-    let bench = Bench::new(&asked, 256);
-    assert_eq!(bench.listen.connections_max, 192);
+    let harness = ListenerHarness::new(&asked, 256);
+    assert_eq!(harness.listener.connections_max, 192);
     let expected = "test://: 5000 clients are more than the limit of 256 open files allows; lowered to 192 \
                     (raise ulimit -n)";
-    assert_eq!(bench.told(), [expected]);
-    assert_eq!(Bench::new(&asked, 10).listen.connections_max, 2);
-    assert_eq!(Bench::new(&asked, 5).listen.connections_max, 1);
+    assert_eq!(harness.notices(), [expected]);
+    assert_eq!(ListenerHarness::new(&asked, 10).listener.connections_max, 2);
+    assert_eq!(ListenerHarness::new(&asked, 5).listener.connections_max, 1);
 }
 
 #[test]
 fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.queue.unregistered.store(3, Relaxed);
-    bench.arrive([hello(), hello()]);
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    harness.queue.unregistered.store(3, Relaxed);
+    harness.arrive([hello(), hello()]);
     let pause = ms(limits::ACCEPT_AGAIN_MS);
     for attempt in 0..3 {
         let now = pause * attempt;
-        bench.waits_until(now, now + pause);
+        harness.waits_until(now, now + pause);
     }
-    assert!(matches!(bench.fill(pause * 3), Fill::Pending(None)));
-    assert_eq!(bench.output, b"hello\nhello\n");
-    let told = bench.told();
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(matches!(harness.fill(pause * 3), Fill::Pending(None)));
+    assert_eq!(harness.output, b"hello\nhello\n");
+    let notices = harness.notices();
+    assert_eq!(notices.len(), 2, "{notices:?}");
     assert_eq!(
-        told[0],
+        notices[0],
         "test://: new clients have to wait: No space left on device"
     );
-    assert_eq!(told[1], "test://: new clients are accepted again");
+    assert_eq!(notices[1], "test://: new clients are accepted again");
     // Where nobody can wait it is said as well.
-    bench.queue.unregistered.store(3, Relaxed);
-    bench.arrive([hello()]);
-    bench.listen.drain();
-    let told = bench.told();
+    harness.queue.unregistered.store(3, Relaxed);
+    harness.arrive([hello()]);
+    harness.listener.drain();
+    let notices = harness.notices();
     assert!(
-        told.len() == 1 && told[0].contains("clients are not served: No space left on device"),
-        "{told:?}"
+        notices.len() == 1
+            && notices[0].contains("clients are not served: No space left on device"),
+        "{notices:?}"
     );
 }
 
 #[test]
 fn who_has_ended_is_read_to_the_end_before_anybody_is_refused() {
-    let mut bench = Bench::full_with_two();
+    let mut harness = ListenerHarness::full_with_two();
     // Far more than one call reads, so that others come long before its end is seen.
-    bench.send(0, 0, &b"x\n".repeat(10_000));
-    bench.end(0, 0);
-    bench.arrive((0..50).map(|_| Ok(b"in turn...".to_vec())));
-    bench.fill(ms(1));
+    harness.send(0, 0, &b"x\n".repeat(10_000));
+    harness.end(0, 0);
+    harness.arrive((0..50).map(|_| Ok(b"in turn...".to_vec())));
+    harness.fill(ms(1));
     let lines = |output: &[u8]| output.iter().filter(|&&byte| byte == b'\n').count();
-    assert_eq!(lines(&bench.output), 10_000);
+    assert_eq!(lines(&harness.output), 10_000);
     // One has the place, and the others are refused: everybody is alive.
-    assert_eq!(bench.listen.clients.count(), 2);
+    assert_eq!(harness.listener.clients.count(), 2);
     let expected =
         "test://: 2 clients connected, which is the limit; refused somebody and 48 others";
-    assert_eq!(bench.told(), [expected]);
+    assert_eq!(harness.notices(), [expected]);
     // One at a time: nobody is refused, however many there were before.
     for round in 0..100 {
-        bench.end(0, 0);
-        bench.arrive([Ok(b"next...".to_vec())]);
-        bench.fill(ms(10_000 + round));
-        assert_eq!(bench.listen.clients.count(), 2);
+        harness.end(0, 0);
+        harness.arrive([Ok(b"next...".to_vec())]);
+        harness.fill(ms(10_000 + round));
+        assert_eq!(harness.listener.clients.count(), 2);
     }
-    assert_eq!(lines(&bench.output), 10_100);
-    bench.fill(ms(60_000));
-    assert_eq!(bench.told(), [""; 0]);
+    assert_eq!(lines(&harness.output), 10_100);
+    harness.fill(ms(60_000));
+    assert_eq!(harness.notices(), [""; 0]);
 }
 
 #[test]
 fn who_has_ended_makes_room_for_the_next_one_of_its_address() {
-    let options = Options {
+    let options = ListenOptions {
         connections_per_peer_max: Some(1),
-        ..Options::default()
+        ..ListenOptions::default()
     };
-    let mut bench = Bench::new(&options, 1024);
-    bench.from("192.0.2.1");
-    bench.arrive([Ok(b"first...".to_vec())]);
-    bench.fill(ms(0));
-    bench.from("192.0.2.2");
-    bench.arrive([Ok(b"other...".to_vec())]);
-    bench.fill(ms(0));
-    bench.send(1, 0, &b"x\n".repeat(10_000));
-    bench.end(1, 0);
-    bench.arrive([Ok(b"next...".to_vec())]);
-    bench.fill(ms(1));
+    let mut harness = ListenerHarness::new(&options, 1024);
+    harness.from("192.0.2.1");
+    harness.arrive([Ok(b"first...".to_vec())]);
+    harness.fill(ms(0));
+    harness.from("192.0.2.2");
+    harness.arrive([Ok(b"other...".to_vec())]);
+    harness.fill(ms(0));
+    harness.send(1, 0, &b"x\n".repeat(10_000));
+    harness.end(1, 0);
+    harness.arrive([Ok(b"next...".to_vec())]);
+    harness.fill(ms(1));
     assert_eq!(
-        (bench.listen.clients.count(), bench.told()),
+        (harness.listener.clients.count(), harness.notices()),
         (2, Vec::<String>::new())
     );
     // The end of one of another address makes none.
-    bench.end(0, 0);
-    bench.arrive([Ok(b"crowded".to_vec())]);
-    bench.fill(ms(2));
-    let told = bench.told();
+    harness.end(0, 0);
+    harness.arrive([Ok(b"crowded".to_vec())]);
+    harness.fill(ms(2));
+    let notices = harness.notices();
     assert!(
-        told.len() == 1 && told[0].contains("from one address"),
-        "{told:?}"
+        notices.len() == 1 && notices[0].contains("from one address"),
+        "{notices:?}"
     );
 }
 
 #[test]
 fn one_address_of_another_machine_cannot_take_every_place_unless_it_may() {
     let clients = || (0..100).map(|_| Ok(b"stays...".to_vec()));
-    let connected = |options: &Options, address: &str| {
-        let mut bench = Bench::new(options, 1024);
-        bench.from(address);
-        bench.arrive(clients());
-        bench.fill(ms(0));
-        bench.listen.clients.count()
+    let connected = |options: &ListenOptions, address: &str| {
+        let mut harness = ListenerHarness::new(options, 1024);
+        harness.from(address);
+        harness.arrive(clients());
+        harness.fill(ms(0));
+        harness.listener.clients.count()
     };
-    let options = |connections_max, connections_per_peer_max| Options {
+    let options = |connections_max, connections_per_peer_max| ListenOptions {
         connections_max: Some(connections_max),
         connections_per_peer_max,
-        ..Options::default()
+        ..ListenOptions::default()
     };
     for address in ["127.0.0.1", "::1", "127.1.2.3"] {
         assert_eq!(connected(&options(80, None), address), 80);
@@ -168,35 +172,35 @@ fn one_address_of_another_machine_cannot_take_every_place_unless_it_may() {
 fn clients_of_other_machines_may_be_silent_for_an_hour_and_those_of_this_one_for_ever() {
     let hour = ms(limits::IDLE_MS_DEFAULT);
     let silent = || Ok(b"begun...".to_vec());
-    let mut bench = Bench::new(&Options::default(), 1024);
-    bench.arrive([silent()]);
-    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
-    bench.from("192.0.2.1");
-    bench.arrive([silent()]);
-    let fill = bench.fill(ms(0));
+    let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
+    harness.arrive([silent()]);
+    assert!(matches!(harness.fill(ms(0)), Fill::Pending(None)));
+    harness.from("192.0.2.1");
+    harness.arrive([silent()]);
+    let fill = harness.fill(ms(0));
     assert!(
         matches!(fill, Fill::Pending(Some(at)) if at == hour),
         "{fill:?}"
     );
-    bench.fill(hour - ms(1));
-    assert_eq!(bench.listen.clients.count(), 2);
-    bench.fill(hour);
+    harness.fill(hour - ms(1));
+    assert_eq!(harness.listener.clients.count(), 2);
+    harness.fill(hour);
     assert_eq!(
-        (bench.listen.clients.count(), &bench.output[..]),
+        (harness.listener.clients.count(), &harness.output[..]),
         (1, &b"begun...\n"[..])
     );
     assert_eq!(
-        bench.told(),
+        harness.notices(),
         ["test://: nothing received for 3600s; closed somebody"]
     );
-    assert!(matches!(bench.fill(hour * 1000), Fill::Pending(None)));
+    assert!(matches!(harness.fill(hour * 1000), Fill::Pending(None)));
     // A limit may be taken away.
-    let options = Options {
+    let options = ListenOptions {
         idle_timeout: Some(Duration::MAX),
-        ..Options::default()
+        ..ListenOptions::default()
     };
-    let mut bench = Bench::new(&options, 1024);
-    bench.from("192.0.2.1");
-    bench.arrive([silent()]);
-    assert!(matches!(bench.fill(ms(0)), Fill::Pending(None)));
+    let mut harness = ListenerHarness::new(&options, 1024);
+    harness.from("192.0.2.1");
+    harness.arrive([silent()]);
+    assert!(matches!(harness.fill(ms(0)), Fill::Pending(None)));
 }
