@@ -113,7 +113,7 @@
 //! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in
 //!   lines.
 //! - `json`: the output `sink::Json`.
-//! - `table`: the output `sink::Table`.
+//! - `table`: the output `sink::Columns`.
 //! - `internals`: the inside, for this crate's own tests, benchmarks and fuzz targets. It promises nothing.
 //!
 //! A feature only adds names; it never changes behaviour.

@@ -1,37 +1,39 @@
-//! One JSON object a line and a batch, statistics included.
+//! One line of JSON per batch, statistics included.
 //!
-//! Promise: valid JSON for any key, without a character that is not printable; fields are only ever
-//! added, `v` grows when one changes its meaning. Must not know: how the batch was made.
+//! Promise: valid JSON for any key, without unprintable characters; fields are only added, and `v`
+//! grows when one changes its meaning.
+//! Must not know: `table`, `epoch`, `window`.
 
 use std::io::Write;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_json_string;
-use crate::sink::{Out, Sink};
+use crate::sink::{BatchWriter, INFALLIBLE, Sink, ranking, timestamp};
 
-/// Writes `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}`
-/// lines.
+/// Writes each batch as a line of JSON:
+/// `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}`.
 ///
-/// Characters that are not printable are escaped as `\u009b`. A value that is not a number in JSON
-/// is `null` where it is an infinite float or NaN, and a string otherwise. A key that is not UTF-8
-/// is `{"k_b64":"…"}`; `other` has an `n` where values are counts. `dropped` counts what is in no
-/// count ([`BatchStats::dropped`](crate::BatchStats::dropped)): tokens above the record limit,
-/// partial lines of reset connections, datagrams and records that sources lost. `refused` counts
-/// the connections that a listening source closed unread. `processing_ms` ends where writing
-/// begins. `approx` says that the memory limit was reached: a count may be too high by `error_max`.
-/// A row with a `missing_max` lacks so many records of its key at most, other rows lack none; the
-/// largest of all keys is the batch's. `other` is what is not among `top` for certain: the records
-/// of keys that are not shown, of those that there was no room for, and `error_max` of each that
-/// is.
+/// - `top` has the first keys. Unprintable characters are escaped as `\u009b`. A key that is not
+///   UTF-8 is `{"k_b64":"…"}`. A value that is not a JSON number is a string, except that NaN and
+///   infinite floats are `null`.
+/// - `dropped` counts what no count contains ([`BatchStats::dropped`](crate::BatchStats::dropped)):
+///   tokens above the record limit, partial lines of reset connections, datagrams and records that
+///   sources lost.
+/// - `refused` is the number of connections that a listening source closed unread.
+/// - `processing_ms` ends where writing begins.
+/// - `approx` is `true` if the memory limit was reached. A count may then be too high by at most
+///   `error_max`. A row with `missing_max` lacks at most that many records of its key; other rows
+///   lack none. The batch's `missing_max` is the largest of all keys.
+/// - `other` is what is certainly not in `top`: the records of keys that are not shown, those
+///   without room in memory, and `error_max` for each key that is shown. It has an `n` if values
+///   are counts.
 pub struct Json<V: 'static> {
-    out: Out,
+    out: BatchWriter,
     count: usize,
     ranking: Ranking<V>,
     base64: Vec<u8>,
@@ -43,20 +45,19 @@ debug_fields!([V] Json<V>, "Json", count);
 impl<V: Value> Json<V> {
     /// Writes the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {
-        Json::with(Out::stdout(), count)
+        Json::with(BatchWriter::stdout(), count)
     }
 
     /// Writes to `writer`.
     pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
-        Json::with(Out::new(Box::new(writer), "the writer"), count)
+        Json::with(BatchWriter::new(writer), count)
     }
 
-    fn with(out: Out, count: usize) -> Self {
-        let ranking = Ranking::with_capacity(count.min(1 << 10));
+    fn with(out: BatchWriter, count: usize) -> Self {
         Json {
             out,
             count,
-            ranking,
+            ranking: ranking(count),
             base64: Vec::new(),
             value: Vec::new(),
         }
@@ -68,23 +69,14 @@ impl<V: Value> Sink<V> for Json<V> {
         let stats = batch.stats();
         let (text, base64) = (self.out.begin(), &mut self.base64);
         let number = &mut self.value;
-        let ms = i64::try_from(stats.time.as_millis()).unwrap_or(i64::MAX);
-        let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
-        let t = TimeZone::UTC.to_datetime(time);
         write!(
             text,
-            "{{\"v\":1,\"batch\":{},\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\
+            "{{\"v\":1,\"batch\":{},\"time\":\"{:.3}\",\
              \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
              \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"refused\":{},\
              \"approx\":{},\"error_max\":{},\"missing_max\":{},\"top\":[",
             stats.batch,
-            t.year(),
-            t.month(),
-            t.day(),
-            t.hour(),
-            t.minute(),
-            t.second(),
-            t.millisecond(),
+            timestamp(stats.time),
             stats.interval.as_millis(),
             stats.records,
             stats.tokens,
@@ -98,7 +90,7 @@ impl<V: Value> Sink<V> for Json<V> {
             stats.error_max,
             stats.missing_max,
         )
-        .expect("writing to memory succeeds");
+        .expect(INFALLIBLE);
         self.ranking.top(batch, self.count, |rows| {
             let keys = batch.len() - rows.len();
             let mut shown = Some(0);
@@ -111,17 +103,17 @@ impl<V: Value> Sink<V> for Json<V> {
                 write_value(&value, text, number);
                 let missing = batch.missing_max(key);
                 if missing > 0 {
-                    write!(text, ",\"missing_max\":{missing}").expect("writing to memory succeeds");
+                    write!(text, ",\"missing_max\":{missing}").expect(INFALLIBLE);
                 }
                 text.push(b'}');
                 shown = shown.and_then(|sum: u64| {
                     Some(sum + value.as_count()?.saturating_sub(stats.error_max))
                 });
             }
-            write!(text, "],\"other\":{{\"keys\":{keys}").expect("writing to memory succeeds");
+            write!(text, "],\"other\":{{\"keys\":{keys}").expect(INFALLIBLE);
             if let Some(shown) = shown {
                 let n = stats.tokens.saturating_sub(shown);
-                write!(text, ",\"n\":{n}").expect("writing to memory succeeds");
+                write!(text, ",\"n\":{n}").expect(INFALLIBLE);
             }
             text.extend_from_slice(b"}}\n");
         });
@@ -129,11 +121,11 @@ impl<V: Value> Sink<V> for Json<V> {
     }
 }
 
-/// Writes a value as Python shows it where that is a number of JSON or `null`. What floats have
-/// besides numbers is `null`, for no reader of JSON knows it; anything else is a string.
+/// Writes a value as Python does if that is a JSON number. NaN and infinite floats, which JSON
+/// lacks, are `null`; anything else is a string.
 fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
     if let Some(count) = value.as_count() {
-        write!(text, "{count}").expect("writing to memory succeeds");
+        write!(text, "{count}").expect(INFALLIBLE);
         return;
     }
     number.clear();

@@ -1,7 +1,8 @@
-//! `pprint`'s format, to the byte.
+//! The format of `pprint`, to the byte.
 //!
-//! Promise: what Python prints for the same batch, header for empty batches included, in our fixed
-//! order. Must not know: how the batch was made.
+//! Promise: what Python prints for the same batch, with a header for empty batches too, in a fixed
+//! order.
+//! Must not know: `table`, `epoch`, `window`.
 //!
 //! ```text
 //! -------------------------------------------
@@ -14,7 +15,6 @@
 
 use std::io::Write;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::batch::ranking::Ranking;
@@ -22,7 +22,7 @@ use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::escape_unprintable;
-use crate::sink::{Out, Sink};
+use crate::sink::{BatchWriter, Sink, ranking, write_local_time};
 use crate::time::BatchTime;
 
 /// Spark prints 43 dashes.
@@ -37,7 +37,7 @@ pub struct Pyspark<V: 'static> {
 debug_fields!([V] Pyspark<V>, "Pyspark", printer);
 
 impl<V: Value> Pyspark<V> {
-    /// Prints the first `count` keys of each batch on standard output.
+    /// Prints the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {
         Pyspark::with(Printer::stdout(count))
     }
@@ -48,7 +48,7 @@ impl<V: Value> Pyspark<V> {
     }
 
     fn with(printer: Printer) -> Self {
-        let ranking = Ranking::with_capacity(printer.count.min(1 << 10));
+        let ranking = ranking(printer.count);
         Pyspark { printer, ranking }
     }
 }
@@ -56,18 +56,18 @@ impl<V: Value> Pyspark<V> {
 impl<V: Value> Sink<V> for Pyspark<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let printer = &mut self.printer;
-        // One row more than is printed, for the printer to see that there are more.
+        // One row more than is printed: it shows the printer that there are more.
         let count = printer.count.saturating_add(1);
         self.ranking
             .top(batch, count, |rows| printer.print(batch.time(), rows))
     }
 }
 
-/// Prints batches of any records as PySpark's `pprint` does: each record is one line, its
+/// Prints batches of any records as PySpark's `pprint` does: a line for each record, its
 /// [`write_str`](Repr::write_str).
 ///
-/// A character that could end the line or steer a terminal is written as an escape, and so is a
-/// byte that is not UTF-8; tabs and spaces of any kind stay. PySpark prints such a record raw.
+/// Characters that could end the line or control a terminal are escaped, and so are bytes that are
+/// not UTF-8; tabs and all kinds of spaces stay. PySpark prints such records raw.
 ///
 /// ```
 /// use microtally::BatchTime;
@@ -78,27 +78,27 @@ impl<V: Value> Sink<V> for Pyspark<V> {
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub struct Printer {
-    out: Out,
+    out: BatchWriter,
     count: usize,
     zone: TimeZone,
-    /// Where a record is looked through; kept for its memory.
+    /// Buffer for escaping a record.
     scratch: Vec<u8>,
 }
 
 debug_fields!([] Printer, "Printer", count);
 
 impl Printer {
-    /// Prints the first `count` records of each batch on standard output.
+    /// Prints the first `count` records of each batch to standard output.
     pub fn stdout(count: usize) -> Self {
-        Printer::with(Out::stdout(), count)
+        Printer::with(BatchWriter::stdout(), count)
     }
 
     /// Prints to `writer`.
     pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
-        Printer::with(Out::new(Box::new(writer), "the writer"), count)
+        Printer::with(BatchWriter::new(writer), count)
     }
 
-    fn with(out: Out, count: usize) -> Self {
+    fn with(out: BatchWriter, count: usize) -> Self {
         Printer {
             out,
             count,
@@ -107,13 +107,14 @@ impl Printer {
         }
     }
 
-    /// Prints one batch: the header with its time, the first `count` of `records`, `...` when there
-    /// are more, an empty line. It takes no more than one record beyond those. Allocates only while
-    /// batches grow.
+    /// Prints one batch: a header with its time, the first `count` of `records`, `...` if there are
+    /// more, and an empty line.
+    ///
+    /// It takes at most one record beyond those, and allocates only while batches grow.
     ///
     /// # Errors
     ///
-    /// The writer's; the kind is [`Sink`](crate::ErrorKind::Sink) or
+    /// The writer's error, of kind [`Sink`](crate::ErrorKind::Sink) or
     /// [`SinkClosed`](crate::ErrorKind::SinkClosed).
     pub fn print<T: Repr>(
         &mut self,
@@ -139,27 +140,11 @@ impl Printer {
     }
 }
 
-/// Writes `Time: ` and what Python prints for `datetime.fromtimestamp`: local time, with six digits
-/// of a second unless all of them are zero.
+/// Appends the line `Time: …` as Python does for `datetime.fromtimestamp`: local time, with six
+/// decimals unless they are all zero.
 fn write_time(time: BatchTime, zone: &TimeZone, text: &mut Vec<u8>) {
-    let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
-    let t = zone.to_datetime(time);
-    let micros = i32::from(t.millisecond()) * 1000 + i32::from(t.microsecond());
-    write!(
-        text,
-        "Time: {:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        t.year(),
-        t.month(),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    )
-    .expect("writing to memory succeeds");
-    if micros != 0 {
-        write!(text, ".{micros:06}").expect("writing to memory succeeds");
-    }
+    text.extend_from_slice(b"Time: ");
+    write_local_time(time, zone, "%.6f", text);
     text.push(b'\n');
 }
 
@@ -247,30 +232,22 @@ mod tests {
         assert!(text.ends_with("-\nwhole\n\n") && !text.contains("half"));
     }
 
-    fn time_in(zone: &TimeZone, ms: u64) -> String {
-        let mut text = Vec::new();
-        write_time(BatchTime::from_millis(ms), zone, &mut text);
-        String::from_utf8(text).unwrap()
-    }
-
     #[test]
     fn times_are_local_and_microseconds_only_where_needed() {
-        assert_eq!(
-            time_in(&TimeZone::UTC, 1_763_830_345_000),
-            "Time: 2025-11-22 16:52:25\n"
-        );
-        assert_eq!(
-            time_in(&TimeZone::UTC, 1_763_830_345_500),
-            "Time: 2025-11-22 16:52:25.500000\n"
-        );
-        assert_eq!(
-            time_in(&TimeZone::UTC, 1),
-            "Time: 1970-01-01 00:00:00.001000\n"
-        );
-        let east = TimeZone::fixed(jiff::tz::offset(5));
-        assert_eq!(
-            time_in(&east, 1_763_830_345_000),
-            "Time: 2025-11-22 21:52:25\n"
-        );
+        let (utc, east) = (TimeZone::UTC, TimeZone::fixed(jiff::tz::offset(5)));
+        for (zone, ms, expected) in [
+            (&utc, 1_763_830_345_000, "Time: 2025-11-22 16:52:25\n"),
+            (
+                &utc,
+                1_763_830_345_500,
+                "Time: 2025-11-22 16:52:25.500000\n",
+            ),
+            (&utc, 1, "Time: 1970-01-01 00:00:00.001000\n"),
+            (&east, 1_763_830_345_000, "Time: 2025-11-22 21:52:25\n"),
+        ] {
+            let mut text = Vec::new();
+            write_time(BatchTime::from_millis(ms), zone, &mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Tab-separated lines: `batch_ms`, key, value.
 //!
-//! Promise: one result a line, keys escaped so that the bytes can be had back. Must not know: how
-//! the batch was made.
+//! Promise: one result a line, with keys escaped reversibly.
+//! Must not know: `table`, `epoch`, `window`.
 
 use std::io::Write;
 
@@ -9,14 +9,14 @@ use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_escaped;
-use crate::sink::{Out, Sink};
+use crate::sink::{BatchWriter, Sink, ranking};
 
-/// Writes `batch_ms<TAB>key<TAB>value` lines, highest value first.
+/// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first.
 ///
-/// In keys, `\t \n \r \\` are escaped so, and every byte of anything else that is not printable as
-/// `\xNN`.
+/// In keys, tab, line feed, carriage return and backslash are written as `\t`, `\n`, `\r` and `\\`,
+/// and the bytes of other unprintable characters as `\xNN`.
 pub struct Tsv<V: 'static> {
-    out: Out,
+    out: BatchWriter,
     count: usize,
     ranking: Ranking<V>,
 }
@@ -26,20 +26,19 @@ debug_fields!([V] Tsv<V>, "Tsv", count);
 impl<V: Value> Tsv<V> {
     /// Writes the first `count` keys of each batch to standard output.
     pub fn stdout(count: usize) -> Self {
-        Tsv {
-            out: Out::stdout(),
-            count,
-            ranking: Ranking::with_capacity(count.min(1 << 10)),
-        }
+        Tsv::with(BatchWriter::stdout(), count)
     }
 
     /// Writes to `writer`.
     pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
-        let out = Out::new(Box::new(writer), "the writer");
+        Tsv::with(BatchWriter::new(writer), count)
+    }
+
+    fn with(out: BatchWriter, count: usize) -> Self {
         Tsv {
             out,
             count,
-            ranking: Ranking::with_capacity(count.min(1 << 10)),
+            ranking: ranking(count),
         }
     }
 }
@@ -47,7 +46,7 @@ impl<V: Value> Tsv<V> {
 impl<V: Value> Sink<V> for Tsv<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let text = self.out.begin();
-        // The same in all rows; a number has 20 digits at most.
+        // The same in all rows; a number has at most 20 digits.
         let mut begin = [0; 21];
         let mut rest = &mut begin[..];
         write!(rest, "{}\t", batch.time().as_millis()).expect("there is room");

@@ -1,4 +1,4 @@
-//! For tests of sinks: what was written, for who looks at it later.
+//! For tests of sinks: a writer that keeps what was written.
 
 use std::io::{Result, Write};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,8 @@
 //! DStream programs: a context, streams, operators.
 //!
 //! Promise: a program reads as in PySpark; starting twice or adding to a started context does not
-//! compile; nothing runs before `start`. Must not know: `intake`, `tally`.
+//! compile; nothing runs before `start`.
+//! Must not know: `intake`, `tally`.
 //!
 //! [`operators`] lists every operator with its Spark name and its cost, and compares with Spark's
 //! DStream API.

@@ -1,8 +1,8 @@
-//! The table for people: value, share, rate, key; one block a batch.
+//! The table for people: value, share, rate, key; one block per batch.
 //!
-//! Promise: columns line up by what a terminal makes of each character, no byte of a stream reaches
-//! the terminal raw, and what was left out is told in the last line. Must not know: whether it is a
-//! terminal, how the batch was made.
+//! Promise: columns align by the width that terminals give to each character, no byte of a stream
+//! reaches the terminal unescaped, and the last lines say what the table leaves out.
+//! Must not know: `epoch`, `window`, `sys`.
 //!
 //! ```text
 //! 2026-11-22 16:52:25   1 204 records, 312 keys
@@ -12,15 +12,13 @@
 //!
 //! ```
 //!
-//! The key stands last: a terminal and a library that differ about the width of a character then
-//! differ about nothing behind it. Numbers are grouped by spaces, which no country reads as a
-//! point.
+//! The key is last, so a terminal that disagrees about the width of a character misplaces nothing
+//! behind it. Digits are grouped by spaces, which no country reads as a decimal point.
 
 use std::any::TypeId;
 use std::io::Write;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -29,14 +27,14 @@ use crate::batch::{Batch, BatchStats, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};
-use crate::sink::{Out, Sink};
+use crate::sink::{BatchWriter, INFALLIBLE, Sink, ranking, write_local_time};
 use crate::time::BatchTime;
 
-/// Columns that are left to keys, whatever the width: numbers go before that.
+/// Columns reserved for keys: in a narrower terminal, rates and shares are dropped.
 const KEY_COLUMNS_MIN: usize = 12;
 
-/// Bytes of a key that are looked at for each column it may have. No character has more than four;
-/// the rest is for marks that take no column, of which one may put any number over another.
+/// Bytes of a key that are read for each column. No character has more than four; the rest is for
+/// combining marks, which take no column and may be stacked without limit.
 const KEY_BYTES_PER_COLUMN: usize = 8;
 
 /// Columns of a share: `100.0 %`.
@@ -44,20 +42,20 @@ const SHARE_COLUMNS: usize = 7;
 
 /// Prints batches as tables for people.
 ///
-/// Counts have a share of the total and, where there is an interval, a rate. So have other values
-/// that add up ([`adds_up`](Self::adds_up)); least values or means have neither.
+/// Counts have a share of the total and, if there is an interval, a rate. So have other values that
+/// add up ([`adds_up`](Self::adds_up)). Minimums or means have neither.
 ///
 /// ```
-/// use microtally::sink::Table;
+/// use microtally::sink::Columns;
 /// use microtally::{BatchTime, Rule, Tally, sink::Sink};
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"the cat and the dog\n");
 /// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
-/// Table::new(std::io::sink(), 10).width(Some(80)).emit(&batch)?;
+/// Columns::new(std::io::sink(), 10).width(Some(80)).emit(&batch)?;
 /// # Ok::<(), microtally::Error>(())
 /// ```
-pub struct Table<V: 'static> {
-    out: Out,
+pub struct Columns<V: 'static> {
+    out: BatchWriter,
     count: usize,
     ranking: Ranking<V>,
     addend: Option<fn(V) -> f64>,
@@ -68,17 +66,17 @@ pub struct Table<V: 'static> {
     zone: TimeZone,
 }
 
-debug_fields!([V] Table<V>, "Table", count);
+debug_fields!([V] Columns<V>, "Columns", count);
 
-impl Table<u64> {
-    /// Prints the first `count` keys of each batch of counts on standard output.
+impl Columns<u64> {
+    /// Prints the first `count` keys of each batch of counts to standard output.
     pub fn stdout(count: usize) -> Self {
-        Table::with(Out::stdout(), count).of_counts()
+        Columns::with(BatchWriter::stdout(), count).of_counts()
     }
 
     /// Prints counts to `writer`.
     pub fn new(writer: impl Write + Send + 'static, count: usize) -> Self {
-        Table::with(Out::new(Box::new(writer), "the writer"), count).of_counts()
+        Columns::with(BatchWriter::new(writer), count).of_counts()
     }
 
     fn of_counts(mut self) -> Self {
@@ -88,23 +86,23 @@ impl Table<u64> {
     }
 }
 
-impl<V: Value> Table<V> {
-    /// Prints the first `count` keys of each batch of any values on standard output, without share
+impl<V: Value> Columns<V> {
+    /// Prints the first `count` keys of each batch of any values to standard output, without share
     /// and rate.
     pub fn of_values_stdout(count: usize) -> Self {
-        Table::with(Out::stdout(), count)
+        Columns::with(BatchWriter::stdout(), count)
     }
 
     /// Prints any values to `writer`, without share and rate.
     pub fn of_values(writer: impl Write + Send + 'static, count: usize) -> Self {
-        Table::with(Out::new(Box::new(writer), "the writer"), count)
+        Columns::with(BatchWriter::new(writer), count)
     }
 
-    fn with(out: Out, count: usize) -> Self {
-        Table {
+    fn with(out: BatchWriter, count: usize) -> Self {
+        Columns {
             out,
             count,
-            ranking: Ranking::with_capacity(count.min(1 << 10)),
+            ranking: ranking(count),
             addend: None,
             whole: "the sum",
             columns: None,
@@ -114,47 +112,46 @@ impl<V: Value> Table<V> {
         }
     }
 
-    /// The values of all keys together are a whole of which each is a part, and this is a value as
-    /// a number: gives them a share and a rate.
+    /// Shows a share and a rate: all values together are a whole of which each is a part. `number`
+    /// converts a value.
     pub fn adds_up(mut self, number: fn(V) -> f64) -> Self {
         self.addend = Some(number);
         self
     }
 
-    /// What the whole is called in the last line, instead of `the records` or `the sum`: `the
-    /// words`.
+    /// Sets the name of the whole in the last line, such as `the words`. The default is `the
+    /// records` or `the sum`.
     pub fn whole(mut self, name: &'static str) -> Self {
         self.whole = name;
         self
     }
 
-    /// Columns of the terminal: keys are cut to fit, and where that leaves too little of them, the
-    /// rate and then the share go. `None`, the default, cuts nothing.
+    /// Sets the width of the terminal. Keys are cut to fit; if too little of them is left, the rate
+    /// and then the share are dropped. `None`, the default, cuts nothing.
     pub fn width(mut self, columns: Option<usize>) -> Self {
         self.columns = columns;
         self
     }
 
-    /// Whether there will be many blocks: each then has its local time in front and an empty line
-    /// behind.
+    /// Sets whether many blocks follow each other. Each then begins with its local time and ends
+    /// with an empty line.
     pub fn is_repeated(mut self, is_repeated: bool) -> Self {
         self.is_repeated = is_repeated;
         self
     }
 
-    /// The time over which values came together, where it is not the batch interval: a window's
-    /// length. Until a run is that old, rates are those of the batches so far. Zero leaves the rate
-    /// out.
+    /// Sets the time over which values were gathered, if it is not the batch interval: a window's
+    /// length. Until a run is that old, rates are those of the batches so far. Zero drops the rate.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
         self
     }
 }
 
-impl<V: Value> Sink<V> for Table<V> {
+impl<V: Value> Sink<V> for Columns<V> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let (stats, addend, whole) = (batch.stats(), self.addend, self.whole);
-        let (is_approximate, error_max, other_records) = limits(batch);
+        let (error_max, other_records) = (stats.error_max, stats.other_records);
         let text = self.out.begin();
         if self.is_repeated {
             header(
@@ -165,8 +162,7 @@ impl<V: Value> Sink<V> for Table<V> {
                 text,
             );
         }
-        // Summed here and not taken from the statistics: those are of a batch, and this may be a
-        // window.
+        // Not from the statistics: they are of a batch, and this may be a window.
         let sum = addend.map(|addend| whole_of(batch.iter().map(|(_, value)| addend(value))));
         let total = match sum {
             Some(sum) if sum > 0.0 => with_others::<V>(sum, other_records),
@@ -175,7 +171,8 @@ impl<V: Value> Sink<V> for Table<V> {
         let seconds = seconds_of(self.period, stats);
         let columns = self.columns;
         self.ranking.top(batch, self.count, |rows| {
-            let figures = |value| Figures::of(addend.map(|addend| addend(value)), total, seconds);
+            let figures =
+                |value| ShareAndRate::of(addend.map(|addend| addend(value)), total, seconds);
             let lines = rows.clone();
             let lines = lines.map(|(key, value)| (key, value, figures(value)));
             write_rows(lines, columns, text);
@@ -184,7 +181,7 @@ impl<V: Value> Sink<V> for Table<V> {
             footer(
                 (batch.len() - rows.len()) as u64,
                 left.map(|(sum, shown)| ((sum - shown).max(0.0) / total, whole)),
-                is_approximate,
+                error_max > 0,
                 error_max,
                 other_records,
                 text,
@@ -198,9 +195,8 @@ impl<V: Value> Sink<V> for Table<V> {
     }
 }
 
-/// What all values are together, `sum` and those of records whose keys were not kept; 0 where it is
-/// not known. A record that is counted adds one to a count, and nobody knows what to any other
-/// value.
+/// The whole: `sum` and the values of records whose keys were not kept; 0 if unknown. Each such
+/// record adds one to a count, and an unknown amount to any other value.
 pub fn with_others<V: 'static>(sum: f64, other_records: u64) -> f64 {
     match other_records {
         0 => sum,
@@ -209,8 +205,8 @@ pub fn with_others<V: 'static>(sum: f64, other_records: u64) -> f64 {
     }
 }
 
-/// Seconds over which the values of a batch came together: the interval, or the period, of which
-/// there may not have been as much so far.
+/// Seconds over which the values of a batch were gathered: the interval, or the period as far as it
+/// has passed.
 pub fn seconds_of(period: Option<Duration>, stats: &BatchStats) -> f64 {
     let interval = stats.interval.as_secs_f64();
     let so_far = interval * stats.batch as f64;
@@ -221,15 +217,8 @@ pub fn seconds_of(period: Option<Duration>, stats: &BatchStats) -> f64 {
     }
 }
 
-/// What a memory limit did to a batch: whether counts are approximate, by how much at most, and
-/// records whose keys were not kept.
-fn limits<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> (bool, u64, u64) {
-    let stats = batch.stats();
-    (stats.error_max > 0, stats.error_max, stats.other_records)
-}
-
-/// The whole of which values are parts: their sum. 0 if they are not parts of anything: one is
-/// negative, or they are too large to be added. There are no shares then.
+/// The sum of values that are parts of a whole. It is 0, and there are no shares, if a value is
+/// negative or the sum is not finite.
 pub fn whole_of(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, least) = values.fold((0.0, 0.0), |(sum, least): (f64, f64), value| {
         (sum + value, least.min(value))
@@ -240,20 +229,20 @@ pub fn whole_of(values: impl Iterator<Item = f64>) -> f64 {
     sum
 }
 
-/// What a row shows between its value and its key.
+/// The numbers that a row shows between its value and its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct ShareAndRate {
     /// Part of the whole, 0 to 1.
     pub share: Option<f64>,
     /// Per second.
     pub rate: Option<f64>,
 }
 
-impl Figures {
-    /// The figures of a row whose value is `number` of `total` and came together over `seconds`;
-    /// those that mean nothing are left out.
+impl ShareAndRate {
+    /// Computes the numbers of a row whose value is `number` of `total`, gathered over `seconds`.
+    /// Those without a meaning are `None`.
     pub fn of(number: Option<f64>, total: f64, seconds: f64) -> Self {
-        Figures {
+        ShareAndRate {
             share: number
                 .filter(|number| total > 0.0 && total.is_finite() && *number >= 0.0)
                 .map(|number| number / total),
@@ -265,12 +254,12 @@ impl Figures {
     }
 }
 
-/// Appends one line a row, in columns; `columns` is the width of the terminal, if any.
+/// Appends one line per row, in columns; `columns` is the width of the terminal, if any.
 ///
-/// A key or a value is arbitrary: both are escaped, as everywhere. Goes over the rows twice, to
-/// measure and to write, so that no row is held.
+/// Keys and values are escaped. It visits the rows twice, to measure and to write, so that no row
+/// is stored.
 pub fn write_rows<'a, T: Repr>(
-    rows: impl Iterator<Item = (&'a [u8], T, Figures)> + Clone,
+    rows: impl Iterator<Item = (&'a [u8], T, ShareAndRate)> + Clone,
     columns: Option<usize>,
     out: &mut Vec<u8>,
 ) {
@@ -297,7 +286,7 @@ pub fn write_rows<'a, T: Repr>(
         }
     }
     let numbers = widths.into_iter().map(gap).sum::<usize>();
-    // Whatever the window: something of a key is there to see.
+    // Something of each key is shown, however narrow the terminal is.
     let key_columns = columns.map(|columns| columns.saturating_sub(numbers).max(2));
     for (key, value, figures) in rows {
         let mut cell = out.len();
@@ -321,8 +310,8 @@ pub fn write_rows<'a, T: Repr>(
     }
 }
 
-/// Appends what has to be said below a table: `left` is how much of which whole the `more_keys`
-/// have that are not in it. Nothing when all is there and exact.
+/// Appends the lines below a table. `left` is the share of the whole, and its name, of the
+/// `more_keys` that the table does not show. There are no lines if the table is complete and exact.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -338,7 +327,7 @@ pub fn footer(
     out: &mut Vec<u8>,
 ) {
     if more_keys > 0 {
-        // Of keys that were pushed out nobody knows how many they were.
+        // The number of keys that were evicted is unknown.
         let least = if is_approximate { "at least " } else { "" };
         write!(out, "… and {least}").expect(INFALLIBLE);
         write_amount(more_keys, "more key", out);
@@ -360,8 +349,7 @@ pub fn footer(
     }
 }
 
-/// Appends what has to be said below a table whose values may lack records of their keys; nothing
-/// if none does.
+/// Appends the line below a table whose values may lack records of their keys, if there are any.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -376,9 +364,9 @@ pub fn missing(missing_max: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `key` escaped, reversibly, so that it can be seen whatever it is.
+/// Appends `key`, escaped reversibly, so that any key is visible.
 ///
-/// An empty key is `(empty)`, and the key of that text begins with an escape; a space at the end is
+/// An empty key is `(empty)`; a key with that text begins with an escape. A space at the end is
 /// `\x20`.
 ///
 /// ```
@@ -406,11 +394,11 @@ pub fn write_key(key: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How an empty key is shown.
+/// The text of an empty key.
 const EMPTY: &[u8] = b"(empty)";
 
-/// Appends `key` as [`write_key`] does, and cut to `columns` of a terminal; then `…` is the last of
-/// them.
+/// Appends `key` as [`write_key`] does, cut to `columns` of a terminal. The last column of a cut
+/// key is `…`.
 ///
 /// ```
 /// let mut text = Vec::new();
@@ -421,7 +409,7 @@ pub fn fit(key: &[u8], columns: usize, out: &mut Vec<u8>) {
     let bytes_max = columns.saturating_mul(KEY_BYTES_PER_COLUMN);
     let mut end = key.len().min(bytes_max);
     let is_cut = end < key.len();
-    // Not in the middle of a character, which would be shown as bytes.
+    // Not in the middle of a character: it would be shown as bytes.
     while is_cut && end > bytes_max.saturating_sub(4) && key[end] & 0xc0 == 0x80 {
         end -= 1;
     }
@@ -458,7 +446,7 @@ pub fn fit(key: &[u8], columns: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Columns a terminal gives to `text`, which is printable.
+/// Number of terminal columns of `text`, which must be printable.
 pub fn width(text: &str) -> usize {
     text.width()
 }
@@ -476,7 +464,8 @@ pub fn write_grouped(number: u64, out: &mut Vec<u8>) {
     group_digits(start, out);
 }
 
-/// Appends a part of a whole, 0 to 1, as `12.3 %`. What is not nothing and not all never looks so.
+/// Appends a share, 0 to 1, as `12.3 %`. Only zero is written as `0.0 %`, and only one as `100.0
+/// %`.
 pub fn write_share(share: f64, out: &mut Vec<u8>) {
     let percent = share * 100.0;
     let written = if percent > 0.0 && percent < 0.05 {
@@ -493,7 +482,7 @@ pub fn write_share(share: f64, out: &mut Vec<u8>) {
 pub fn write_rate(rate: f64, out: &mut Vec<u8>) {
     let start = out.len();
     let written = match rate.abs() {
-        // So many digits say nothing to people.
+        // More digits tell people nothing.
         large if large >= 1e16 => write!(out, "{rate:.2e}"),
         small if small > 0.0 && small < 0.05 => write!(out, "<0.1"),
         small if small < 99.95 => write!(out, "{rate:.1}"),
@@ -504,11 +493,12 @@ pub fn write_rate(rate: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"/s");
 }
 
-/// Appends a value: what [`Repr::write_str`] writes, harmless, a decimal number in groups.
+/// Appends a value as [`Repr::write_str`] does, escaped, with the digits of a decimal number in
+/// groups.
 pub fn write_value(value: &impl Repr, out: &mut Vec<u8>) {
     let start = out.len();
     value.write_str(out);
-    // Without memory until there is something to escape, which numbers never have.
+    // The buffer allocates only if there is something to escape, which numbers never have.
     escape_unprintable(out, start, &mut Vec::new());
     group_digits(start, out);
 }
@@ -519,35 +509,13 @@ pub fn write_header(time: BatchTime, records: u64, keys: u64, out: &mut Vec<u8>)
 }
 
 fn header(time: BatchTime, zone: &TimeZone, records: u64, keys: u64, out: &mut Vec<u8>) {
-    write_time(time, zone, out);
+    write_local_time(time, zone, "%.3f", out);
     out.extend_from_slice(b"   ");
     write_amount(records, "record", out);
     out.extend_from_slice(b", ");
     write_amount(keys, "key", out);
     out.push(b'\n');
 }
-
-/// Appends local time: `2026-11-22 16:52:25`, with milliseconds unless they are zero.
-fn write_time(time: BatchTime, zone: &TimeZone, out: &mut Vec<u8>) {
-    let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let t = zone.to_datetime(Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX));
-    write!(
-        out,
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        t.year(),
-        t.month(),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    )
-    .expect(INFALLIBLE);
-    if t.millisecond() != 0 {
-        write!(out, ".{:03}", t.millisecond()).expect(INFALLIBLE);
-    }
-}
-
-const INFALLIBLE: &str = "writing to memory succeeds";
 
 /// Appends `1 key` or `2 keys`.
 fn write_amount(number: u64, noun: &str, out: &mut Vec<u8>) {
@@ -556,7 +524,7 @@ fn write_amount(number: u64, noun: &str, out: &mut Vec<u8>) {
     write!(out, " {noun}{plural}").expect(INFALLIBLE);
 }
 
-/// Groups the digits before the point of the number behind `start`; leaves alone what is none.
+/// Groups the digits before the point if what begins at `start` is a number.
 fn group_digits(start: usize, out: &mut Vec<u8>) {
     let first = start + usize::from(out.get(start) == Some(&b'-'));
     let len = out[first..]
@@ -578,7 +546,7 @@ fn group_digits(start: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Puts blanks before what is behind `start`, so that it ends in column `columns`.
+/// Right-aligns what begins at `start`, in `columns` columns.
 fn align_right(start: usize, columns: usize, out: &mut Vec<u8>) {
     let blanks = columns.saturating_sub(width_from(start, out));
     let end = out.len();

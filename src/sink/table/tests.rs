@@ -4,7 +4,7 @@ use super::*;
 use crate::batch::BatchStats;
 use crate::repr::text::unescape;
 use crate::sink::written::Written;
-use crate::table::KeyTable as Counts;
+use crate::table::KeyTable;
 use crate::table::keys::Seed;
 use proptest::prelude::*;
 
@@ -21,9 +21,9 @@ fn stats(interval_ms: u64) -> BatchStats {
 fn printed<V: Value>(
     keys: &[(&[u8], V)],
     interval_ms: u64,
-    make: impl FnOnce(Written) -> Table<V>,
+    make: impl FnOnce(Written) -> Columns<V>,
 ) -> String {
-    let mut table = Counts::new(Seed::random());
+    let mut table = KeyTable::new(Seed::random());
     for &(key, value) in keys {
         table.add(key, value, |_, last| last);
     }
@@ -45,7 +45,7 @@ const WORDS: &[(&[u8], u64)] = &[
 #[test]
 fn a_single_block_is_rows_and_nothing_else() {
     assert_eq!(
-        printed(WORDS, 0, |out| Table::new(out, 10)),
+        printed(WORDS, 0, |out| Columns::new(out, 10)),
         "1 234 567   99.7 %  the\n    \
          4 321    0.3 %  汉字\n       \
          12   <0.1 %  tab\\there\n        \
@@ -56,7 +56,7 @@ fn a_single_block_is_rows_and_nothing_else() {
 #[test]
 fn a_repeated_block_has_its_time_its_rates_and_what_was_left_out() {
     assert_eq!(
-        printed(WORDS, 2000, |out| Table::new(out, 2).is_repeated(true)),
+        printed(WORDS, 2000, |out| Columns::new(out, 2).is_repeated(true)),
         "2025-11-22 16:52:25   1 204 records, 4 keys\n\
          1 234 567   99.7 %  617 284/s  the\n    \
          4 321    0.3 %    2 160/s  汉字\n\
@@ -76,10 +76,10 @@ fn a_window_that_is_not_full_has_the_rate_of_the_time_so_far() {
     assert_eq!(seconds_of(window, &stats(61, 1000)), 60.0);
     assert_eq!(seconds_of(None, &stats(11, 1000)), 1.0);
     assert_eq!(seconds_of(Some(Duration::ZERO), &stats(11, 1000)), 0.0);
-    let mut counts = Counts::new(Seed::random());
+    let mut counts = KeyTable::new(Seed::random());
     counts.add(b"a", 33_000_u64, |_, last| last);
     let written = Written::default();
-    let mut sink = Table::new(written.clone(), 1).period(Duration::from_secs(60));
+    let mut sink = Columns::new(written.clone(), 1).period(Duration::from_secs(60));
     sink.emit(&Batch::new(&counts, &stats(11, 1000))).unwrap();
     assert_eq!(written.text(), "33 000  100.0 %  3 000/s  a\n");
 }
@@ -87,7 +87,7 @@ fn a_window_that_is_not_full_has_the_rate_of_the_time_so_far() {
 #[test]
 fn a_window_has_the_rate_of_its_whole_length() {
     let windowed = |out| {
-        let table = Table::new(out, 1).whole("the words");
+        let table = Columns::new(out, 1).whole("the words");
         table.period(Duration::from_secs(10))
     };
     let text = printed(&[(b"a", 20), (b"b", 20)], 1000, windowed);
@@ -100,19 +100,21 @@ fn a_window_has_the_rate_of_its_whole_length() {
 #[test]
 fn values_that_do_not_add_up_have_no_share() {
     let means: &[(&[u8], f64)] = &[(b"a", 1234.5), (b"b", -1.0)];
-    let text = printed(means, 1000, |out| Table::of_values(out, 10));
+    let text = printed(means, 1000, |out| Columns::of_values(out, 10));
     assert_eq!(text, "1 234.5  a\n   -1.0  b\n");
-    let text = printed(means, 1000, |out| Table::of_values(out, 1));
+    let text = printed(means, 1000, |out| Columns::of_values(out, 1));
     assert_eq!(text, "1 234.5  a\n… and 1 more key\n");
     let pairs: &[(&[u8], (u64, char))] = &[(b"a", (12_345, 'x'))];
-    let text = printed(pairs, 1000, |out| Table::of_values(out, 10));
+    let text = printed(pairs, 1000, |out| Columns::of_values(out, 10));
     assert_eq!(text, "(12345, 'x')  a\n");
 }
 
 #[test]
 fn sums_have_shares_of_the_sum() {
     let sums: &[(&[u8], f64)] = &[(b"a", 7.5), (b"b", 2.5)];
-    let text = printed(sums, 500, |out| Table::of_values(out, 1).adds_up(|sum| sum));
+    let text = printed(sums, 500, |out| {
+        Columns::of_values(out, 1).adds_up(|sum| sum)
+    });
     assert_eq!(
         text,
         "7.5   75.0 %  15.0/s  a\n… and 1 more key, 25.0 % of the sum\n"
@@ -123,11 +125,13 @@ fn sums_have_shares_of_the_sum() {
 fn values_of_which_one_is_negative_have_rates_and_no_share() {
     let sums: &[(&[u8], f64)] = &[(b"a", 10.0), (b"b", -5.0)];
     let text = printed(sums, 1000, |out| {
-        Table::of_values(out, 1).adds_up(|sum| sum)
+        Columns::of_values(out, 1).adds_up(|sum| sum)
     });
     assert_eq!(text, "10.0  10.0/s  a\n… and 1 more key\n");
     let below: &[(&[u8], f64)] = &[(b"a", -10.0), (b"b", -5.0)];
-    let text = printed(below, 0, |out| Table::of_values(out, 10).adds_up(|sum| sum));
+    let text = printed(below, 0, |out| {
+        Columns::of_values(out, 10).adds_up(|sum| sum)
+    });
     assert_eq!(text, " -5.0  b\n-10.0  a\n");
 }
 
@@ -136,7 +140,7 @@ fn values_too_large_to_be_added_have_no_share() {
     for large in [f64::INFINITY, f64::NAN, 1e308] {
         let sums: &[(&[u8], f64)] = &[(b"a", large), (b"b", large)];
         let text = printed(sums, 1000, |out| {
-            Table::of_values(out, 1).adds_up(|sum| sum)
+            Columns::of_values(out, 1).adds_up(|sum| sum)
         });
         assert!(!text.contains('%') && !text.contains("inf/s"), "{text}");
         assert!(text.ends_with("a\n… and 1 more key\n"), "{text}");
@@ -160,8 +164,11 @@ fn blank_keys_can_be_seen_and_told_from_all_others() {
     ];
     let expected =
         "8  (empty)\n7  \\x28empty)\n6  \\x20\n5    \\x20\n4  \\\\x20\n3  a\n2  a\\x20\n1  \\t\n";
-    assert_eq!(printed(keys, 0, |out| Table::of_values(out, 10)), expected);
-    let narrow = |out| Table::of_values(out, 10).width(Some(40));
+    assert_eq!(
+        printed(keys, 0, |out| Columns::of_values(out, 10)),
+        expected
+    );
+    let narrow = |out| Columns::of_values(out, 10).width(Some(40));
     assert_eq!(printed(keys, 0, narrow), expected);
     // All but the empty one can be had back from what is shown.
     for (key, _) in &keys[1..] {
@@ -173,8 +180,8 @@ fn blank_keys_can_be_seen_and_told_from_all_others() {
 
 #[test]
 fn an_empty_batch_and_no_rows_at_all() {
-    assert_eq!(printed(&[], 1000, |out| Table::new(out, 10)), "");
-    let text = printed(WORDS, 1000, |out| Table::new(out, 0));
+    assert_eq!(printed(&[], 1000, |out| Columns::new(out, 10)), "");
+    let text = printed(WORDS, 1000, |out| Columns::new(out, 0));
     assert_eq!(text, "… and 4 more keys, 100.0 % of the records\n");
 }
 
@@ -187,7 +194,7 @@ fn narrow_terminals_lose_rates_before_shares_before_keys() {
     ];
     let at = |columns| {
         printed(keys, 1000, move |out| {
-            Table::new(out, 10).width(Some(columns))
+            Columns::new(out, 10).width(Some(columns))
         })
     };
     assert_eq!(

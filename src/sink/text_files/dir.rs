@@ -1,7 +1,8 @@
 //! `Dir`: a directory that is held open.
 //!
-//! Promise: what is done in it is done in the directory that was opened, whatever its name means by
-//! now, and no symbolic link is followed. Must not know: what the files are for.
+//! Promise: operations work in the directory that was opened, even if its path now leads elsewhere,
+//! and follow no symbolic link.
+//! Must not know: `batch`, `repr`, `time`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,21 +21,21 @@ use super::tests::disk;
 /// A directory that is held open.
 pub(super) struct Dir {
     file: File,
-    /// Where it was when it was opened.
+    /// Its path when it was opened.
     #[cfg(test)]
     path: PathBuf,
 }
 
-/// Modes of new directories and files; the user's mask takes from them.
+/// Modes of new directories and files, before the user's mask.
 const DIR_MODE: Mode = Mode::from_raw_mode(0o777);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 
-/// How deep the directories are nested that are removed. Each level takes a descriptor and a stack
+/// Nesting depth of the directories that are removed. Each level takes a descriptor and a stack
 /// frame.
 const DEPTH_MAX: u32 = 64;
 
 impl Dir {
-    /// Opens the directory at `path`, also through symbolic links.
+    /// Opens the directory at `path`, through symbolic links too.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
@@ -45,7 +46,7 @@ impl Dir {
         })
     }
 
-    /// Opens the directory `name` in it.
+    /// Opens its subdirectory `name`.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Dir {
                 path: self.path.join(name),
             }),
             Err(_) if self.is_link(name) => Err(io::Error::other(
-                "a symbolic link is in its place, which is not followed",
+                "a symbolic link is in its place; links are not followed",
             )),
             Err(cause) => Err(cause.into()),
         }
@@ -77,7 +78,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Makes the file `name`, which must not exist, to be written to.
+    /// Creates the file `name`, which must not exist, for writing.
     pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -87,7 +88,7 @@ impl Dir {
         Ok(file.into())
     }
 
-    /// Moves `name` to another directory and name, in place of what is there.
+    /// Moves `name` to another directory and name, and replaces what is there.
     pub(super) fn rename(&self, name: &OsStr, to: &Dir, to_name: &OsStr) -> io::Result<()> {
         rustix::fs::renameat(&self.file, name, &to.file, to_name)?;
         #[cfg(test)]
@@ -109,12 +110,11 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes all that is in it, directories with what is in them; of a link the link itself.
+    /// Removes all its content, subdirectories included. Links are removed, not followed.
     ///
     /// # Errors
     ///
-    /// The first name that cannot be removed; directories that are nested deeper than any run of
-    /// ours makes them.
+    /// A name cannot be removed, or directories are nested deeper than any run makes them.
     pub(super) fn clear(&self) -> io::Result<()> {
         self.clear_to(DEPTH_MAX)
     }
@@ -126,7 +126,7 @@ impl Dir {
             }
             match rustix::fs::unlinkat(&self.file, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                // What Linux says of a directory, and what POSIX has it say.
+                // For a directory: the error of Linux, and that of POSIX.
                 Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
                     self.open_in(&name)?.clear_to(depth - 1)?;
                     self.remove_dir(&name)?;
@@ -147,7 +147,7 @@ impl Dir {
         names.collect()
     }
 
-    /// Flushes its names to the disk.
+    /// Flushes its names to disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()?;
         #[cfg(test)]
@@ -155,7 +155,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Flushes what the file `name` in it holds to the disk.
+    /// Flushes the content of its file `name` to disk.
     pub(super) fn sync_file(&self, _name: &OsStr, file: &File) -> io::Result<()> {
         file.sync_all()?;
         #[cfg(test)]

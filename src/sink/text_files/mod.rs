@@ -1,8 +1,8 @@
 //! Batches as directories of text files: Spark's `saveAsTextFiles`.
 //!
-//! Promise: a directory that can be seen is complete, also after a crash or a power failure; when
-//! [`save`](TextFiles::save) has returned, the batch is on the disk. Must not know: what a line
-//! means.
+//! Promise: a directory that appears is complete, even after a crash or a power failure; once
+//! [`save`](TextFiles::save) has returned, the batch is on disk.
+//! Must not know: `table`, `epoch`, `window`.
 //!
 //! ```text
 //!   out/.words-aside.txt/part-00000   written, flushed to the disk
@@ -28,44 +28,41 @@ use crate::repr::Repr;
 use crate::sink::Sink;
 use crate::time::BatchTime;
 
-/// What stands in a directory that is complete: an empty file, as Spark writes it.
+/// The empty file in a complete directory, as in Spark.
 const SUCCESS: &str = "_SUCCESS";
 
-/// Bytes that are gathered before a file is written to.
+/// Bytes that are buffered before a file is written to.
 const TEXT_BYTES: usize = 64 << 10;
 
 /// Saves each batch as a directory of text files, as Spark's `saveAsTextFiles` does.
 ///
-/// The batch of time `t` becomes `prefix-<t ms>`, or `prefix-<t ms>.<suffix>`, with a file
+/// The batch of time `t` becomes `prefix-<t ms>`, or `prefix-<t ms>.<suffix>`. It has a file
 /// `part-00000`, `part-00001`, … for each partition, empty ones too, and an empty file `_SUCCESS`.
-/// A batch without partitions becomes a directory with `_SUCCESS` alone. There are no checksum
-/// files.
+/// A batch without partitions has `_SUCCESS` only. There are no checksum files.
 ///
-/// # What is promised
+/// # Durability
 ///
-/// A directory is written aside, flushed, and renamed: it is there as a whole or not at all,
-/// whenever the program or the machine stops. When saving returns, the batch survives a power
-/// failure; that costs a flush of the disk for each part and three more, together some
+/// A directory is written aside, flushed and renamed. So it appears as a whole or not at all,
+/// whenever the program or the machine stops. Once saving returns, the batch survives a power
+/// failure. That costs a flush of the disk for each part and three more, together some
 /// milliseconds, so save few partitions. A batch that could not be saved leaves nothing.
 ///
-/// The directory aside is a sibling with a name that begins with a dot, `.<prefix>-aside.<suffix>`.
-/// It is one for all batches: a run that was killed leaves one, the next run with the same prefix
-/// and suffix removes it **with all that is in it**. So no two programs may save under the same
-/// prefix and suffix at the same time.
+/// The directory aside is a hidden sibling, `.<prefix>-aside.<suffix>`, used for all batches. A
+/// killed run leaves it; the next run with the same prefix and suffix removes it **with all its
+/// content**. So no two programs may save under the same prefix and suffix at the same time.
 ///
-/// # A directory that is there already
+/// # Directories that exist
 ///
-/// A batch may be saved again, by a second run over the same input. The new files are complete
-/// aside before the old ones are touched; then `_SUCCESS` is removed, every part is replaced by a
-/// rename, parts beyond the new ones are removed, and `_SUCCESS` comes back last. So each file is
-/// old or new and never half, and a directory with `_SUCCESS` is of one run. Other files there are
-/// left alone. Spark leaves the old run's further parts, too; who reads the directory then reads
-/// both runs.
+/// A second run over the same input may save a batch again. The new files are complete aside before
+/// the old ones are touched. Then `_SUCCESS` is removed, every part is replaced by a rename,
+/// further parts are removed, and `_SUCCESS` comes back last. So each file is either old or new,
+/// and a directory with `_SUCCESS` is of one run. Other files stay. Spark also leaves the old run's
+/// further parts, so a reader of the directory reads both runs.
 ///
 /// # Symbolic links
 ///
-/// A symbolic link where a batch's directory or the one aside goes is an error and is not followed,
-/// because whoever can write to the directory above could have planted it, and files would be
+/// A symbolic link in place of a batch's directory or of the one aside is an error and is not
+/// followed. Anyone who can write to the directory above could have planted it, and files would be
 /// written and removed where it leads. The directories above may be links.
 ///
 /// ```
@@ -84,30 +81,32 @@ const TEXT_BYTES: usize = 64 << 10;
 pub struct TextFiles {
     prefix: OsString,
     suffix: String,
-    /// Same parent as every target, so that a rename moves it there.
+    /// In the same directory as every target, so that a rename moves it there.
     aside: PathBuf,
-    /// What was not yet written of a part; kept for its memory.
+    /// The buffered text of a part; kept for its memory.
     text: Vec<u8>,
 }
 
 impl TextFiles {
-    /// Files under `prefix`, a path whose last part begins the directories' names; missing
-    /// directories above are made when the first batch is saved. As in Spark, with an empty
-    /// `suffix` there is no dot behind the time, and with an empty `prefix` the name is the time.
+    /// Creates a saver under `prefix`, a path whose last part begins the directories' names.
+    ///
+    /// Missing directories above are made when the first batch is saved. As in Spark, an empty
+    /// `suffix` leaves no dot after the time, and with an empty `prefix` the name is the time.
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config): a `suffix` with a slash, or either with a zero byte.
+    /// [`Config`](crate::ErrorKind::Config): `suffix` contains a slash, or either contains a zero
+    /// byte.
     pub fn new(prefix: impl AsRef<OsStr>, suffix: &str) -> Result<Self> {
         let prefix = prefix.as_ref();
         if suffix.contains(std::path::is_separator) {
             return Err(Error::refused(format!(
-                "suffix {suffix:?} of text files holds a slash"
+                "text files: suffix {suffix:?} contains a slash"
             )));
         }
         if suffix.contains('\0') || prefix.as_encoded_bytes().contains(&0) {
             return Err(Error::refused(format!(
-                "prefix {prefix:?} or suffix {suffix:?} of text files holds a zero byte"
+                "text files: prefix {prefix:?} or suffix {suffix:?} contains a zero byte"
             )));
         }
         let name = directory(prefix, "aside", suffix);
@@ -121,19 +120,19 @@ impl TextFiles {
         })
     }
 
-    /// Saves the batch of `time`. Each of `partitions` is called once, in order, with the file to
-    /// write to; writing is buffered.
+    /// Saves the batch of `time`. Each of `partitions` is called once, in order, with its file,
+    /// which is buffered.
     ///
     /// # Errors
     ///
-    /// An error of the file system's or of a partition's, of kind [`Sink`](crate::ErrorKind::Sink),
-    /// with the path in its message. Nothing of the batch can be seen then; only if a directory is
-    /// replaced that was there already, it may be left with files of both runs and without
+    /// The error of the file system or of a partition, of kind [`Sink`](crate::ErrorKind::Sink),
+    /// with the path in its message. Nothing of the batch appears then, except that an existing
+    /// directory that was being replaced may be left with files of both runs and without
     /// `_SUCCESS`.
     ///
     /// # Panics
     ///
-    /// When a partition does; nothing can be seen then either.
+    /// Panics if a partition does; nothing of the batch appears then.
     pub fn save<F>(
         &mut self,
         time: BatchTime,
@@ -144,13 +143,13 @@ impl TextFiles {
     {
         let parts = partitions
             .into_iter()
-            .map(|write| |part: &mut Part<'_>| write(part));
+            .map(|write| |part: &mut PartFile<'_>| write(part));
         self.save_parts(time, parts)
     }
 
-    /// Saves the batch of `time`: each of `partitions` becomes a file, each record in it a line,
-    /// its [`write_str`](Repr::write_str). What a record holds is written as it is, as Spark does:
-    /// one with a line end in it becomes two lines.
+    /// Saves the batch of `time`: a file for each of `partitions`, a line for each record, its
+    /// [`write_str`](Repr::write_str). As in Spark, a record is written as it is: one with a line
+    /// end becomes two lines.
     ///
     /// # Errors
     ///
@@ -158,7 +157,7 @@ impl TextFiles {
     ///
     /// # Panics
     ///
-    /// When an iterator or a record does; nothing can be seen then.
+    /// Panics if an iterator or a record does; nothing of the batch appears then.
     pub fn save_records<P>(
         &mut self,
         time: BatchTime,
@@ -168,7 +167,7 @@ impl TextFiles {
         P: IntoIterator<Item: Repr>,
     {
         let parts = partitions.into_iter().map(|records| {
-            |part: &mut Part<'_>| {
+            |part: &mut PartFile<'_>| {
                 for record in records {
                     part.line(&record)?;
                 }
@@ -180,13 +179,13 @@ impl TextFiles {
 
     fn save_parts<F>(&mut self, time: BatchTime, parts: impl Iterator<Item = F>) -> Result<()>
     where
-        F: FnOnce(&mut Part<'_>) -> io::Result<()>,
+        F: FnOnce(&mut PartFile<'_>) -> io::Result<()>,
     {
         let target = directory(&self.prefix, &time.as_millis().to_string(), &self.suffix);
         let names = (last(&self.aside), last(&target));
         let above = open_durably(parent(&target)).map_err(|cause| cannot(&target, cause))?;
         let aside = make_anew(&above, names.0).map_err(|cause| cannot(&self.aside, cause))?;
-        // Also on a panic of a partition's.
+        // Also if a partition panics.
         let mut leftover = RemoveOnDrop(Some((&above, names.0, &aside)));
         let mut count = 0;
         for write in parts {
@@ -200,11 +199,11 @@ impl TextFiles {
         aside.sync().map_err(|cause| cannot(&self.aside, cause))?;
         match above.rename(names.0, &above, names.1) {
             Ok(()) => {
-                // What has that name from now on is not ours.
+                // What has this name from now on is not ours.
                 leftover.0 = None;
                 above.sync()
             }
-            // A directory with files is not replaced by a rename.
+            // A rename does not replace a directory with files.
             Err(cause) => match above.open_in(names.1) {
                 Ok(target) => replace(&target, &aside, count),
                 Err(there) if there.kind() == ErrorKind::NotFound => Err(cause),
@@ -238,7 +237,7 @@ fn part_name(index: u64) -> String {
     format!("part-{index:05}")
 }
 
-/// The number of a part, if `name` is one's.
+/// The number of the part `name`, if it is one.
 fn part_index(name: &OsStr) -> Option<u64> {
     let index = name.to_str()?.strip_prefix("part-")?.parse().ok()?;
     (name == &*part_name(index)).then_some(index)
@@ -252,8 +251,8 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// An error of a batch that cannot be written to `path`. A pipe of the partition's that broke is no
-/// reader of ours that went away, so the kind is `Sink` whatever the cause.
+/// The error of a batch that cannot be written to `path`. The kind is always `Sink`: a broken pipe
+/// of a partition does not mean that our reader went away.
 fn cannot(path: &Path, cause: io::Error) -> Error {
     let cause = match cause.kind() {
         ErrorKind::BrokenPipe => io::Error::other(cause),
@@ -262,12 +261,12 @@ fn cannot(path: &Path, cause: io::Error) -> Error {
     Error::output(&path.display().to_string(), &cause)
 }
 
-/// Makes the directory `name` in `above`, empty whatever was there before.
+/// Makes the directory `name` in `above`, empty, whatever was there before.
 fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
     match above.make(name) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
-            // Neither a file nor a link is a directory that a run of ours has left. What is removed
-            // is what was opened, whatever has that path by now.
+            // A file or a link was not left by a run of ours. What is removed is what was opened,
+            // even if its path now leads elsewhere.
             above.open_in(name)?.clear()?;
             above.remove_dir(name)?;
             above.make(name)?;
@@ -277,14 +276,13 @@ fn make_anew(above: &Dir, name: &OsStr) -> io::Result<Dir> {
     above.open_in(name)
 }
 
-/// Opens the directory. If it is missing, it is made, and those above it, so that a power failure
-/// does not take them away again.
+/// Opens the directory. If missing, it and those above it are made, durably.
 fn open_durably(path: &Path) -> io::Result<Dir> {
     match (Dir::open(path), path.file_name()) {
         (Err(cause), Some(name)) if cause.kind() == ErrorKind::NotFound => {
             let above = open_durably(parent(path))?;
             match above.make(name) {
-                // Somebody else was faster.
+                // Another process was faster.
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {}
                 made => made?,
             }
@@ -300,11 +298,11 @@ fn write_file(
     dir: &Dir,
     name: &str,
     text: &mut Vec<u8>,
-    write: impl FnOnce(&mut Part<'_>) -> io::Result<()>,
+    write: impl FnOnce(&mut PartFile<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = dir.create(name.as_ref())?;
-    text.clear(); // A partition that panicked may have left something.
-    let mut part = Part {
+    text.clear(); // A partition that panicked may have left text.
+    let mut part = PartFile {
         file: &file,
         text,
         failed: None,
@@ -317,11 +315,11 @@ fn write_file(
     }
 }
 
-/// Puts the files of `aside`, `count` parts, in the place of those in `target`.
+/// Replaces the files in `target` by those in `aside`, which has `count` parts.
 fn replace(target: &Dir, aside: &Dir, count: u64) -> io::Result<()> {
     let success = OsStr::new(SUCCESS);
     remove_if_any(target, success)?;
-    // On the disk, too, it has to be gone before the first part is replaced.
+    // It has to be gone from the disk, too, before the first part is replaced.
     target.sync()?;
     for index in 0..count {
         let name = part_name(index);
@@ -344,30 +342,30 @@ fn remove_if_any(dir: &Dir, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Removes a directory, which has this name in the first one, if it is still there when the batch
-/// is done, however it ended.
+/// Removes a directory by its name in the first one, if it still exists when the batch ends,
+/// however it ends.
 struct RemoveOnDrop<'a>(Option<(&'a Dir, &'a OsStr, &'a Dir)>);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // If it cannot be removed, the next batch tries again and says so. What has its name by now
-        // is another one's and stays: only an empty directory is removed by its name.
+        // If it cannot be removed, the next batch tries again and reports it. If another directory
+        // has its name by now, that one stays: only an empty directory is removed by its name.
         if let Some((above, name, aside)) = self.0 {
             let _ = aside.clear().and_then(|()| above.remove_dir(name));
         }
     }
 }
 
-/// A file that is being written, behind a buffer that outlives it.
-struct Part<'a> {
+/// A file that is being written, with a buffer that outlives it.
+struct PartFile<'a> {
     file: &'a File,
     text: &'a mut Vec<u8>,
-    /// The file is not what it should be, even if a partition goes on as if it was.
+    /// Writing failed. The file is incomplete, even if the partition ignores that.
     failed: Option<ErrorKind>,
 }
 
-impl Part<'_> {
-    /// Writes past the buffer.
+impl PartFile<'_> {
+    /// Writes without the buffer.
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(bytes);
         if let Err(cause) = &written {
@@ -387,7 +385,7 @@ impl Part<'_> {
     }
 }
 
-impl Write for Part<'_> {
+impl Write for PartFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.text.len() + bytes.len() > TEXT_BYTES {
             self.flush()?;
@@ -400,7 +398,7 @@ impl Write for Part<'_> {
         Ok(bytes.len())
     }
 
-    /// Hands the text to the operating system, not yet to the disk.
+    /// Hands the text to the operating system, but not yet to the disk.
     fn flush(&mut self) -> io::Result<()> {
         let text = std::mem::take(self.text);
         let written = self.put(&text);
@@ -410,12 +408,12 @@ impl Write for Part<'_> {
     }
 }
 
-/// Saves batches of keys and values as text files; see [`TextFiles`] for where and how.
+/// Saves batches of keys and values as text files, in the way of [`TextFiles`].
 ///
-/// The lines are `('word', 3)`: Python's `str` of the tuple, what PySpark writes. All are in one
-/// file, `part-00000`, highest value first and equal values in byte order of the key, whatever the
-/// number of threads, so that two runs over the same input write the same bytes. Spark leaves the
-/// order open and writes a file for each of its partitions. A batch without keys has no part.
+/// A line is `('word', 3)`, Python's `str` of the tuple, as in PySpark. All lines are in one file,
+/// `part-00000`: highest value first, equal values in byte order of the keys. So two runs over the
+/// same input write the same bytes, whatever the number of threads. Spark leaves the order open and
+/// writes a file for each partition. A batch without keys has no part.
 ///
 /// Ranking takes 24 bytes and the size of a value for each key of the largest batch.
 #[derive(Debug)]
@@ -425,7 +423,7 @@ pub struct KeyedTextFiles<V: 'static> {
 }
 
 impl<V: Value> KeyedTextFiles<V> {
-    /// Files under `prefix`, with `suffix` behind the batch time, as for [`TextFiles::new`].
+    /// Creates a saver under `prefix` with `suffix`, as [`TextFiles::new`] does.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Holds the batches of a stream, between the operator that makes them and those that use them.
 //!
 //! Promise: a reader gets a batch's records, learns that the stream produced none, or why it
-//! failed; a batch is forgotten once nobody may ask for it any more. Must not know: `ops`, `lower`,
-//! `engine`.
+//! failed; a batch is forgotten once nobody may ask for it any more.
+//! Must not know: `ops`, `lower`, `engine`.
 //!
 //! The locks are never contended while batches are made, because one thread at a time makes them.
 //! They exist because that thread may change, and for programs that slice a stream meanwhile.

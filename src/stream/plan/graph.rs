@@ -3,7 +3,8 @@
 //!
 //! Promise: each batch is made once for every stream that an output needs, parents before children,
 //! then the outputs run in registration order; a function that panics fails what depends on it and
-//! nothing else, and later batches are made. Must not know: `ops`, `ring`, `split`, `source`.
+//! nothing else, and later batches are made.
+//! Must not know: `ops`, `ring`, `split`, `source`.
 //!
 //! A stream with a slide of k batches is made at every k-th batch, counted from the batch before
 //! the first one (Spark's `zeroTime`), so windows begin with the context and not with the hour.

@@ -2,7 +2,8 @@
 //!
 //! Promise: one place knows both vocabularies. A chain of record-plane operators becomes one
 //! monomorphised stage, whatever its length; its merged result is the first node of the batch
-//! plane. Must not know: `ops`, `source`, `sink`.
+//! plane.
+//! Must not know: `ops`, `source`, `sink`.
 
 use std::any::Any;
 use std::marker::PhantomData;

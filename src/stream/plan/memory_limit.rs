@@ -1,7 +1,8 @@
 //! The memory limit of an operator that keeps tables beyond a batch.
 //!
 //! Promise: an operator that loses keys, though its batches lost none, reports it once, and the run
-//! ends if that was asked for. Must not know: `ops`, `lower`, `window`.
+//! ends if that was asked for.
+//! Must not know: `ops`, `lower`, `window`.
 
 use crate::batch::BatchStats;
 use crate::config::OnLimit;

@@ -1,7 +1,8 @@
 //! Listeners: events of a running context, with Spark's names and fields.
 //!
 //! Promise: the events of a batch are submitted, started, each output started and completed,
-//! completed, in this order. Must not know: `plan`, `ops`, `sink`.
+//! completed, in this order.
+//! Must not know: `ops`, `sink`, `source`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

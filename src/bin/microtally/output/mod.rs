@@ -164,8 +164,8 @@ impl Table {
         }
     }
 
-    fn sink<V: Shown>(self, rows: usize) -> sink::Table<V> {
-        let mut table = sink::Table::of_values_stdout(rows).is_repeated(self.is_repeated);
+    fn sink<V: Shown>(self, rows: usize) -> sink::Columns<V> {
+        let mut table = sink::Columns::of_values_stdout(rows).is_repeated(self.is_repeated);
         if let Some(whole) = self.whole {
             table = table.adds_up(V::number).whole(whole);
         }

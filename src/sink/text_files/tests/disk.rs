@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum DiskStep {
     Made(PathBuf),
     Created(PathBuf),
     Renamed(PathBuf, PathBuf),
@@ -22,53 +22,53 @@ enum Step {
 }
 
 thread_local! {
-    static STEPS: RefCell<Vec<Step>> = const { RefCell::new(Vec::new()) };
+    static STEPS: RefCell<Vec<DiskStep>> = const { RefCell::new(Vec::new()) };
 }
 
-fn push(step: Step) {
+fn push(step: DiskStep) {
     STEPS.with_borrow_mut(|steps| steps.push(step));
 }
 
 pub(in crate::sink::text_files) fn made(path: &Path) {
-    push(Step::Made(path.to_owned()));
+    push(DiskStep::Made(path.to_owned()));
 }
 
 pub(in crate::sink::text_files) fn created(path: &Path) {
-    push(Step::Created(path.to_owned()));
+    push(DiskStep::Created(path.to_owned()));
 }
 
 pub(in crate::sink::text_files) fn renamed(from: &Path, to: &Path) {
-    push(Step::Renamed(from.to_owned(), to.to_owned()));
+    push(DiskStep::Renamed(from.to_owned(), to.to_owned()));
 }
 
 pub(in crate::sink::text_files) fn removed(path: &Path) {
-    push(Step::Removed(path.to_owned()));
+    push(DiskStep::Removed(path.to_owned()));
 }
 
 pub(in crate::sink::text_files) fn synced(path: &Path) {
     // A directory has no bytes.
-    push(Step::Synced(
+    push(DiskStep::Synced(
         path.to_owned(),
         fs::read(path).unwrap_or_default(),
     ));
 }
 
 /// Number of a file or directory; 0 is the root.
-type Number = usize;
+type Inode = usize;
 
 /// What a directory holds.
-type Names = BTreeMap<String, Number>;
+type DirEntries = BTreeMap<String, Inode>;
 
 /// A change of a directory: names mean something else, or nothing, from then on.
 #[derive(Clone)]
-struct Change {
-    dir: Number,
-    names: Vec<(String, Option<Number>)>,
+struct DirChange {
+    dir: Inode,
+    names: Vec<(String, Option<Inode>)>,
 }
 
 #[derive(Clone)]
 enum Thing {
-    Dir(Names),
+    Dir(DirEntries),
     /// The bytes that were flushed.
     File(Vec<u8>),
 }
@@ -81,12 +81,12 @@ struct Disk {
     /// As it is after a loss of power.
     flushed: Vec<Thing>,
     /// Changes that were not flushed, in their order.
-    pending: Vec<Change>,
+    pending: Vec<DirChange>,
 }
 
 impl Disk {
     fn new(root: &Path) -> Self {
-        let empty = || vec![Thing::Dir(Names::new())];
+        let empty = || vec![Thing::Dir(DirEntries::new())];
         Disk {
             root: root.to_owned(),
             now: empty(),
@@ -95,7 +95,7 @@ impl Disk {
         }
     }
 
-    fn find(&self, path: &Path) -> Number {
+    fn find(&self, path: &Path) -> Inode {
         let inside = path.strip_prefix(&self.root).expect("in the folder");
         inside.iter().fold(0, |at, name| match &self.now[at] {
             Thing::Dir(names) => names[name.to_str().unwrap()],
@@ -104,34 +104,34 @@ impl Disk {
     }
 
     /// The directory of a path, and its name there.
-    fn place(&self, path: &Path) -> (Number, String) {
+    fn place(&self, path: &Path) -> (Inode, String) {
         let name = path.file_name().unwrap().to_str().unwrap();
         (self.find(path.parent().unwrap()), name.to_owned())
     }
 
-    fn change(&mut self, dir: Number, names: Vec<(String, Option<Number>)>) {
-        let change = Change { dir, names };
+    fn change(&mut self, dir: Inode, names: Vec<(String, Option<Inode>)>) {
+        let change = DirChange { dir, names };
         apply(&mut self.now, &change);
         self.pending.push(change);
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &DiskStep) {
         match step {
-            Step::Made(path) | Step::Created(path) => {
+            DiskStep::Made(path) | DiskStep::Created(path) => {
                 let (dir, name) = self.place(path);
                 let thing = match step {
-                    Step::Made(_) => Thing::Dir(Names::new()),
+                    DiskStep::Made(_) => Thing::Dir(DirEntries::new()),
                     _ => Thing::File(b"lost".to_vec()),
                 };
                 self.now.push(thing.clone());
                 self.flushed.push(thing);
                 self.change(dir, vec![(name, Some(self.now.len() - 1))]);
             }
-            Step::Removed(path) => {
+            DiskStep::Removed(path) => {
                 let (dir, name) = self.place(path);
                 self.change(dir, vec![(name, None)]);
             }
-            Step::Renamed(from, to) => {
+            DiskStep::Renamed(from, to) => {
                 let moved = Some(self.find(from));
                 let ((old_dir, old), (dir, name)) = (self.place(from), self.place(to));
                 if old_dir == dir {
@@ -141,7 +141,7 @@ impl Disk {
                     self.change(old_dir, vec![(old, None)]);
                 }
             }
-            Step::Synced(path, bytes) => {
+            DiskStep::Synced(path, bytes) => {
                 let number = self.find(path);
                 for things in [&mut self.now, &mut self.flushed] {
                     if let Thing::File(flushed) = &mut things[number] {
@@ -173,7 +173,7 @@ impl Disk {
     }
 }
 
-fn apply(things: &mut [Thing], change: &Change) {
+fn apply(things: &mut [Thing], change: &DirChange) {
     let Thing::Dir(names) = &mut things[change.dir] else {
         panic!("only directories hold names");
     };
@@ -191,7 +191,7 @@ fn tree_of(things: &[Thing]) -> Tree {
     tree
 }
 
-fn walk(things: &[Thing], at: Number, path: &str, tree: &mut Tree) {
+fn walk(things: &[Thing], at: Inode, path: &str, tree: &mut Tree) {
     match &things[at] {
         Thing::File(bytes) => drop(tree.insert(path.to_owned(), bytes.clone())),
         Thing::Dir(names) => {
@@ -217,10 +217,10 @@ fn batch(tree: &Tree) -> Tree {
 }
 
 /// What a run did, and what the batch's directory holds when it has returned.
-type Run = (Vec<Step>, Tree);
+type SavedRun = (Vec<DiskStep>, Tree);
 
 /// Three runs that save the same batch: the first one, one with fewer parts, one with more.
-fn runs(folder: &TempDir) -> Vec<Run> {
+fn runs(folder: &TempDir) -> Vec<SavedRun> {
     STEPS.take();
     let mut files = TextFiles::new(folder.path().join("deep/er/words"), "txt").unwrap();
     let counts = [2u64, 1, 3].into_iter().enumerate();
@@ -242,7 +242,7 @@ fn runs(folder: &TempDir) -> Vec<Run> {
 /// # Errors
 ///
 /// Something is broken then.
-fn lose_power(root: &Path, runs: &[Run]) -> std::result::Result<(), String> {
+fn lose_power(root: &Path, runs: &[SavedRun]) -> std::result::Result<(), String> {
     let mut disk = Disk::new(root);
     let mut before = Tree::new();
     for (run, (steps, after)) in runs.iter().enumerate() {
@@ -283,12 +283,13 @@ fn a_loss_of_power_leaves_a_batch_whole_or_not_at_all() {
 fn every_flush_is_needed() {
     let folder = TempDir::new().unwrap();
     let runs = runs(&folder);
-    let is_flush = |step: &Step| matches!(step, Step::Synced(..));
+    let is_flush = |step: &DiskStep| matches!(step, DiskStep::Synced(..));
     for run in 0..runs.len() {
         for index in 0..runs[run].0.len() {
             // Of a directory that is not renamed as a whole, only the files are needed.
             let aside = folder.path().join("deep/er/.words-aside.txt");
-            let is_spare = matches!(&runs[run].0[index], Step::Synced(path, _) if *path == aside);
+            let is_spare =
+                matches!(&runs[run].0[index], DiskStep::Synced(path, _) if *path == aside);
             if is_flush(&runs[run].0[index]) && !(run > 0 && is_spare) {
                 let mut fewer = runs.clone();
                 let left_out = fewer[run].0.remove(index);

@@ -221,7 +221,7 @@ fn a_partition_that_fails_or_panics_leaves_what_was_there() {
 #[test]
 fn a_write_that_failed_is_not_forgotten_by_a_partition_that_goes_on() {
     let file = File::options().write(true).open("/dev/full").unwrap();
-    let mut part = Part {
+    let mut part = PartFile {
         file: &file,
         text: &mut Vec::new(),
         failed: None,
@@ -393,7 +393,7 @@ fn a_planted_link_is_an_error_and_nothing_behind_it_changes() {
                 .unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Sink);
             let text = format!(
-                "cannot write results to {}: a symbolic link is in its place, which is not followed",
+                "cannot write results to {}: a symbolic link is in its place; links are not followed",
                 link.display()
             );
             assert_eq!(error.to_string(), text);

@@ -1,7 +1,8 @@
 //! Input streams of bytes: lines from sockets, standard input, directories and custom sources.
 //!
 //! Promise: each call makes one stream, whatever the number of its sources; nothing is opened
-//! before the context starts. Must not know: `ops`, `plan`, `engine`.
+//! before the context starts.
+//! Must not know: `ops`, `plan`, `engine`.
 
 use std::path::Path;
 

@@ -174,10 +174,10 @@ impl Model {
     }
 
     /// Share and rate of a row.
-    pub(crate) fn figures(&self, row: &Row<'_>, change: Change) -> table::Figures {
+    pub(crate) fn figures(&self, row: &Row<'_>, change: Change) -> table::ShareAndRate {
         let total = self.frame.as_ref().and_then(|frame| frame.now.head.total);
         let number = total.map(|_| row.number);
-        let mut figures = table::Figures::of(number, total.unwrap_or(0.0), self.seconds());
+        let mut figures = table::ShareAndRate::of(number, total.unwrap_or(0.0), self.seconds());
         if self.period == Period::SoFar {
             let came = match change {
                 Change::By(gain) => Some(gain),
@@ -185,7 +185,7 @@ impl Model {
                 Change::None | Change::Unknown => None,
             };
             figures.rate =
-                table::Figures::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
+                table::ShareAndRate::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
         }
         figures
     }
