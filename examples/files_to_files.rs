@@ -1,5 +1,5 @@
-//! From files to files: counts the words of each file that is put into one directory, batch by
-//! batch, and writes the counts into another.
+//! Counts the words of new files in one directory, batch by batch, and writes the counts into
+//! another directory.
 //!
 //! ```sh
 //! mkdir -p /tmp/in
@@ -13,10 +13,10 @@ use std::path::Path;
 use microtally::FileOptions;
 use microtally::prelude::*;
 
-/// Counts the words of files put into `from`, into directories that begin with `to`.
+/// Counts the words of new files in `from`; writes the counts into directories that begin with
+/// `to`.
 fn count_files(ssc: &StreamingContext, from: &Path, to: &Path) -> microtally::Result<()> {
-    // Files that lie there already are counted in the first batch, if they are not older than a
-    // minute.
+    // Existing files are counted in the first batch, unless they are older than a minute.
     let options = FileOptions::default().new_files_only(false);
     let lines = ssc.text_file_stream_with(from, options)?;
     let counts = lines.flat_map(split_whitespace()).count_by_value();
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [from, to] = &arguments[..] else {
         return Err(
-            "two arguments: the directory to watch, and the beginning of the results' names".into(),
+            "usage: files_to_files DIRECTORY PREFIX: the directory to watch, and the prefix of the results".into(),
         );
     };
     let ssc = StreamingContext::new(Duration::from_secs(2))?;

@@ -32,8 +32,7 @@ fn host_of_error(line: &[u8]) -> Option<&[u8]> {
 /// The owner of a host, the host, and its number of errors.
 type ErrorsOfHost = (Option<String>, Vec<u8>, u64);
 
-/// The hosts of each batch, those with the most errors first; a host that is not in the table has
-/// no owner.
+/// The hosts of each batch, most errors first. A host that is missing in the table has no owner.
 fn errors_by_owner<'c>(
     errors: &RddStream<'c, (Vec<u8>, u64)>,
     table: &RddStream<'c, (Vec<u8>, String)>,

@@ -1,5 +1,5 @@
-//! The most frequent words of the last minute, every second: a window that slides by taking off
-//! what left.
+//! Prints the most frequent words of the last minute, every second: a sliding window with an
+//! inverse function.
 //!
 //! ```sh
 //! cargo run --release -- gen --listen 127.0.0.1:9999 --rate 50MB/s  # in another terminal

@@ -1,5 +1,5 @@
-//! Word counts over the whole stream: a state a word, which goes when the word was not seen for a
-//! time.
+//! Counts words over the whole stream: a state per word, forgotten when the word has not been seen
+//! for a while.
 //!
 //! ```sh
 //! nc -lk 9999                                             # in one terminal: type lines
@@ -9,17 +9,17 @@
 use microtally::prelude::*;
 use microtally::stream::{RddStream, State, StateSpec};
 
-/// How long a word is remembered when it does not come again.
+/// How long a word is remembered after it was last seen.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// For each word of a batch, once for each time it came, the word and how often it has come so far.
+/// For each record of a batch, the word and its count so far.
 fn running_counts<'c>(
     words: &RddStream<'c, (Vec<u8>, u64)>,
     forgotten_after: Duration,
 ) -> RddStream<'c, (Vec<u8>, u64)> {
     let spec = StateSpec::function(
         |_, word: &Vec<u8>, count: Option<&u64>, so_far: &mut State<u64>| {
-            // No count: the word is being forgotten.
+            // Without a count, the word is being forgotten.
             let total = so_far.get_option().unwrap_or(&0) + count?;
             so_far.update(total);
             Some((word.clone(), total))
@@ -38,8 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words = ssc
         .socket_text_stream(&host, port)?
         .flat_map(split_whitespace());
-    // Counted in the shards first: the state is touched once a word and batch, not once a time it
-    // came.
+    // Counted in the shards first: a batch touches the state of each word once, not once per
+    // occurrence.
     running_counts(&words.count_by_value().pairs(), FORGOTTEN_AFTER).pprint(20);
     ssc.start()?.await_termination()?;
     Ok(())
@@ -77,7 +77,7 @@ mod tests {
             vec![pair("cat", 5)],
             vec![pair("cat", 6)],
             vec![pair("cat", 7)],
-            // Not seen for more than two seconds: it begins anew.
+            // Not seen for more than two seconds, so its count begins anew.
             vec![pair("dog", 1), pair("cat", 8)],
         ];
         for expected in expected {

@@ -1,4 +1,4 @@
-//! The tutorial's program: counts the words of a text stream every five seconds.
+//! Counts the words of a text stream every five seconds: Spark's tutorial program.
 //!
 //! ```text
 //! nc -lk 9999                                            # in one terminal

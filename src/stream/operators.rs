@@ -4,11 +4,11 @@
 //!
 //! # Three kinds of streams
 //!
-//! | stream | a batch is | operators run | made by |
-//! |---|---|---|---|
-//! | [`DStream`], [`PairStream`] | bytes as they arrived, never copied | in the shards, record by record, on all cores | sources of bytes |
-//! | [`Reduced`] | a table: one value per key | once a batch, on the table | `count_by_value`, `reduce_by_key`, windows |
-//! | [`RddStream`] | an [`Rdd`]: records of any type, shared | once a batch, one batch at a time | `records`, `map_to`, `pairs`, queues |
+//! | stream | a batch is | operators run |
+//! |---|---|---|
+//! | [`DStream`], [`PairStream`] | bytes as they arrived, never copied | in the shards, on all cores |
+//! | [`Reduced`] | a table: one value per key | once a batch, on the table |
+//! | [`RddStream`] | an [`Rdd`]: records of any type, shared | once a batch, on its records |
 //!
 //! Count, fold and filter in the shards, and take only results further: an operator in the shards
 //! costs nanoseconds a record, one behind them an allocation or two. If a stream lacks an operator,
@@ -24,19 +24,19 @@
 //!
 //! | operator | Spark | cost |
 //! |---|---|---|
-//! | `flat_map(split(b' '))`, `split(b' ')` | `flatMap(lambda l: l.split(" "))` | vector code, below 1 ns a word |
+//! | `flat_map(rule)`, `split(b' ')` | `flatMap(lambda l: l.split(" "))` | vector code, below 1 ns a word |
 //! | `split_whitespace()` | `flatMap(lambda l: l.split())` | the same |
 //! | `flat_map_with(f)` | `flatMap(f)` | a call a record |
 //! | `filter(f)` | `filter(f)` | compiled into the loop |
-//! | `field(n, b',')` | `map(lambda l: l.split(",")[n])` | the bytes up to its end, eight at a time |
+//! | `field(n, b',')` | `map(lambda l: l.split(",")[n])` | the bytes up to its end, 8 at a time |
 //! | `field_whitespace(n)` | `map(lambda l: l.split()[n])` | the same |
 //! | `part_or(rule, n, f)` | the same, with `f` for records without such a part | the same |
 //! | `map_slice(f)` | `map(f)`, key extraction | compiled into the loop |
 //! | `map(f)` to a key and a value | `map(f)` | compiled into the loop |
 //! | `map_key(f)` to a new key | `map(f)` | a call and a copy a record |
-//! | `map_key_with(init, f)` | `mapPartitions(f)` | the same, with a parser or a buffer for each shard |
+//! | `map_key_with(init, f)` | `mapPartitions(f)` | the same, with a state for each shard |
 //! | `count_by_value()` | `countByValue()` | 2 to 3 ns a known word |
-//! | `reduce_by_key(f)` | `reduceByKey(f)` | the same for a constant value, else a look-up a record |
+//! | `reduce_by_key(f)` | `reduceByKey(f)` | the same for a constant, else a look-up a record |
 //! | `combine_by_key(c, v, m)` | `combineByKey(c, v, m)` | a look-up a record |
 //! | `count()` | `count()` | splitting |
 //! | `reduce(f)` | `reduce(f)` | a call a record; one record kept |
@@ -55,7 +55,8 @@
 //! | `union`, `glom`, `window` | nothing a record: records are shared |
 //! | `top` | one pass, and sorting of the result |
 //! | windows on tables ([`Reduced`]) | a look-up or a few for each key that entered or left |
-//! | windows on records | the results of the batches; with an inverse function what entered and left, and a copy of the result |
+//! | windows on records | the results of their batches |
+//! | windows with an inverse function | what entered and left, and a copy of the result |
 //! | `update_state_by_key`, `state_snapshots` | a visit of every key in every batch |
 //! | `map_with_state` | what came and what timed out |
 //!
@@ -64,7 +65,8 @@
 //! use microtally::{Config, sources::Lines};
 //!
 //! let ssc = StreamingContext::one_batch(Config::default())?; // or a batch every few seconds
-//! let lines = ssc.source_stream(Lines::of("GET /a 200\nGET /b 404\nPOST /a 200\n")); // or socket_text_stream …
+//! let text = "GET /a 200\nGET /b 404\nPOST /a 200\n";
+//! let lines = ssc.source_stream(Lines::of(text)); // or socket_text_stream …
 //! // Successful requests by path: in the shards.
 //! let paths = lines.filter(|line| line.ends_with(b" 200")).field(1, b' ').count_by_value();
 //! paths.for_each_batch(|batch, _| assert_eq!(batch.get(b"/a"), Some(2)));
@@ -96,42 +98,60 @@
 //!
 //! # The DStream API
 //!
+//! Each item names the Spark methods, the method here if its name differs, and whether it is done.
 //! Names are Scala's; Python's are the same unless noted. *Done* means with Spark's results,
 //! checked against Spark's own test suites (`tests/conformance.rs`) or a model.
 //!
-//! | Spark | here | |
-//! |---|---|---|
-//! | `StreamingContext(…, batchDuration)` | [`StreamingContext::new`] | done; from 1 ms |
-//! | `getOrCreate`, `checkpoint`, recovery | | missing: a stream's state lives as long as the process |
-//! | `getActive`, `getActiveOrCreate` | | missing: there may be several contexts, and a started one has a type of its own |
-//! | `start`, `stop`, `awaitTermination(OrTimeout)` | the same | done; starting twice or adding to a started context does not compile |
-//! | `getState` | | different: a type for each state |
-//! | `remember`, `slice` | [`remember`], [`Remembered::slice`] | done; `slice` is called on a handle taken before the start, and returns only batches already made, where Spark also makes later ones |
-//! | `addStreamingListener` | [`add_streaming_listener`] | done; called on the engine's threads |
-//! | `ssc.union`, `ssc.transform` | the same | done |
-//! | `socketTextStream` | `socket_text_stream` | done |
-//! | `textFileStream`, `fileStream` | `text_file_stream`, [`FileOptions`] | done; text only |
-//! | `binaryRecordsStream` | `binary_records_stream` | done |
-//! | `queueStream`, `ConstantInputDStream`, `InputDStream` | `queue_stream`, `batch_stream` | done; their records are in `num_records`, where Spark does not count those of a queue |
-//! | `receiverStream`, `socketStream(converter)` | [`Source`], `source_stream` | different: a source writes bytes into a buffer it is lent |
-//! | `rawSocketStream`, Kafka, Kinesis | | missing: Spark formats, or clients are needed; implement [`Source`] |
-//! | `map`, `flatMap`, `filter`, `mapPartitions`, `glom`, `repartition` | the same | done |
-//! | `mapPartitionsWithIndex`, `partitionBy`, partitioner arguments | | missing: a partition is what was read together, and one machine does not shuffle |
-//! | `count`, `countByValue`, `reduce` | the same | done, with Scala's and Python's rules for an empty batch |
-//! | `mapValues`, `flatMapValues`, `groupByKey`, `reduceByKey`, `combineByKey` | the same | done; `reduce_by_key` of a stream of bytes requires a commutative function |
-//! | `join`, `leftOuterJoin`, `rightOuterJoin`, `fullOuterJoin`, `cogroup` | the same | done |
-//! | `union`, `transform`, `transformWith` | the same | done |
-//! | `window`, `reduceByWindow`, `countByWindow`, `countByValueAndWindow`, `groupByKeyAndWindow`, `reduceByKeyAndWindow` | the same; `…_with_inverse`, `…_and_filter` | done; no checkpoint directory needed; a window shorter than its slide skips batches with an inverse function too, where Spark counts them; a window or slide of 0 is refused |
-//! | `updateStateByKey` | `update_state_by_key`, `…_from`, `…_at` | done, also with initial state, time and key; not with an iterator |
-//! | `mapWithState`, `stateSnapshots` | the same, [`StateSpec`] | done; timeouts fire in the first batch in which they are due |
-//! | `print` | `pprint` | Python's format; unprintable characters are escaped, also in strings, which Python prints raw |
-//! | `foreachRDD` | `for_each_batch` | done |
-//! | `saveAsTextFiles` | `save_as_text_files` | done; a directory appears when it is complete; a symbolic link in its place is not followed |
-//! | `saveAsObjectFiles`, `saveAs(NewAPI)HadoopFiles` | | missing: Java's and Hadoop's formats; use `for_each_batch` |
-//! | `persist`, `cache`, storage levels | | missing: every batch is made once and shared by all outputs, where Spark makes it again for each |
-//! | back-pressure, rate limits | | different: a full ring stops the reading, and the sender feels it |
-//! | write-ahead log, web page, metrics | | missing |
-//! | | `top`, `sort_by`, `fail_fast`, `map_key`, `reduce_by_key_so_far`, `union_sources`, `one_batch`, `start_files`, [`run_batches`], [`run_lines`] | ours |
+//! - `StreamingContext(…, batchDuration)` → [`StreamingContext::new`]: done; from 1 ms.
+//! - `getOrCreate`, `checkpoint`, recovery: missing; a stream's state lives as long as the process.
+//! - `getActive`, `getActiveOrCreate`: missing; there may be several contexts, and a started one
+//!   has a type of its own.
+//! - `start`, `stop`, `awaitTermination(OrTimeout)`: done; starting twice or adding to a started
+//!   context does not compile.
+//! - `getState`: different; a type for each state.
+//! - `remember`, `slice` → [`remember`], [`Remembered::slice`]: done; `slice` is called on a handle
+//!   taken before the start, and returns only batches already made, where Spark also makes later
+//!   ones.
+//! - `addStreamingListener` → [`add_streaming_listener`]: done; called on the engine's threads.
+//! - `ssc.union`, `ssc.transform`: done.
+//! - `socketTextStream` → `socket_text_stream`: done.
+//! - `textFileStream`, `fileStream` → `text_file_stream`, [`FileOptions`]: done; text only.
+//! - `binaryRecordsStream` → `binary_records_stream`: done.
+//! - `queueStream`, `ConstantInputDStream`, `InputDStream` → `queue_stream`, `batch_stream`: done;
+//!   their records are in `num_records`, where Spark does not count those of a queue.
+//! - `receiverStream`, `socketStream(converter)` → [`Source`], `source_stream`: different; a source
+//!   writes bytes into a buffer it is lent.
+//! - `rawSocketStream`, Kafka, Kinesis: missing; Spark formats, or clients are needed; implement
+//!   [`Source`].
+//! - `map`, `flatMap`, `filter`, `mapPartitions`, `glom`, `repartition`: done.
+//! - `mapPartitionsWithIndex`, `partitionBy`, partitioner arguments: missing; a partition is what
+//!   was read together, and one machine does not shuffle.
+//! - `count`, `countByValue`, `reduce`: done, with Scala's and Python's rules for an empty batch.
+//! - `mapValues`, `flatMapValues`, `groupByKey`, `reduceByKey`, `combineByKey`: done;
+//!   `reduce_by_key` of a stream of bytes requires a commutative function.
+//! - `join`, `leftOuterJoin`, `rightOuterJoin`, `fullOuterJoin`, `cogroup`: done.
+//! - `union`, `transform`, `transformWith`: done.
+//! - `window`, `reduceByWindow`, `countByWindow`, `countByValueAndWindow`, `groupByKeyAndWindow`,
+//!   `reduceByKeyAndWindow` → `…_with_inverse`, `…_and_filter`: done; no checkpoint directory
+//!   needed; a window shorter than its slide skips batches with an inverse function too, where
+//!   Spark counts them; a window or slide of 0 is refused.
+//! - `updateStateByKey` → `update_state_by_key`, `…_from`, `…_at`: done, also with initial state,
+//!   time and key; not with an iterator.
+//! - `mapWithState`, `stateSnapshots` → [`StateSpec`]: done; timeouts fire in the first batch in
+//!   which they are due.
+//! - `print` → `pprint`: Python's format; unprintable characters are escaped, also in strings,
+//!   which Python prints raw.
+//! - `foreachRDD` → `for_each_batch`: done.
+//! - `saveAsTextFiles` → `save_as_text_files`: done; a directory appears when it is complete; a
+//!   symbolic link in its place is not followed.
+//! - `saveAsObjectFiles`, `saveAs(NewAPI)HadoopFiles`: missing; Java's and Hadoop's formats; use
+//!   `for_each_batch`.
+//! - `persist`, `cache`, storage levels: missing; every batch is made once and shared by all
+//!   outputs, where Spark makes it again for each.
+//! - back-pressure, rate limits: different; a full ring stops the reading, and the sender feels it.
+//! - write-ahead log, web page, metrics: missing.
+//! - Only here: `top`, `sort_by`, `fail_fast`, `map_key`, `reduce_by_key_so_far`, `union_sources`,
+//!   `one_batch`, `start_files`, [`run_batches`], [`run_lines`].
 //!
 //! [`StreamingContext::new`]: crate::StreamingContext::new
 //! [`remember`]: crate::StreamingContext::remember

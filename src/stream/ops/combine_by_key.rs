@@ -3,7 +3,6 @@
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::plan::group::Groups;
-use crate::stream::plan::lower::combined;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
@@ -44,9 +43,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     {
         let PairStream { stream, map } = self;
-        let (number, records) = (stream.stream, stream.records);
-        let node = combined(number, records, map, create, merge_value, merge_combiners);
-        stream.context.reduced("combine_by_key", node)
+        stream.combined("combine_by_key", map, create, merge_value, merge_combiners)
     }
 }
 
@@ -60,7 +57,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// ```
     /// use microtally::stream::run_batches;
     /// let texts = run_batches([vec![("a", 1), ("b", 2), ("a", 3)]], |pairs| {
-    ///     Ok(pairs.combine_by_key(|n| n.to_string(), |text, n| format!("{text}+{n}"), |a, b| a + "|" + &b))
+    ///     let add = |text, n: &i32| format!("{text}+{n}");
+    ///     Ok(pairs.combine_by_key(|n| n.to_string(), add, |a, b| a + "|" + &b))
     /// })?;
     /// assert_eq!(texts, [[("a", "1+3".to_owned()), ("b", "2".to_owned())]]);
     /// # Ok::<(), microtally::Error>(())

@@ -1,12 +1,9 @@
 //! `count`: the number of records of a batch.
 
 use crate::config::Dialect;
-use crate::ring::arena::Block;
 use crate::shard::stage::Records;
-use crate::split::{Splitter, Tallied};
 use crate::stream::ops::transform::MISSING;
 use crate::stream::plan::batch_cache::Failure;
-use crate::stream::plan::lower::Gather;
 use crate::stream::plan::rdd::Record;
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -24,36 +21,19 @@ impl<'c, R: Records> DStream<'c, R> {
     /// ```
     pub fn count(&self) -> RddStream<'c, u64> {
         let skips_empty = self.context.dialect() == Dialect::PySpark;
-        self.context.gathered(
+        self.gathered(
             "count",
-            self.stream,
-            self.records.clone(),
-            CountRecords,
+            // The tally has the number.
+            |_sum: &mut (), records, splitter, block| {
+                records.for_each(splitter, block.bytes(), |_| ())
+            },
+            |_into, _from| (),
             move |(), count| {
                 let is_left_out = skips_empty && count == 0;
-                Some((!is_left_out).then_some(count).into_iter().collect())
+                (!is_left_out).then_some(count).into_iter().collect()
             },
         )
     }
-}
-
-struct CountRecords;
-
-impl Gather for CountRecords {
-    /// The tally has the number.
-    type Sum = ();
-
-    fn block<R: Records>(
-        &self,
-        _sum: &mut (),
-        records: &R,
-        splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied {
-        records.for_each(splitter, block.bytes(), |_| ())
-    }
-
-    fn merge(&self, _into: &mut (), _from: &()) {}
 }
 
 impl<'c, T: Record> RddStream<'c, T> {

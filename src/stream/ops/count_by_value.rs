@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::engine::plan::{CountTokens, Pipeline};
+use crate::engine::plan::CountTokens;
 use crate::shard::stage::Records;
 use crate::stream::plan::group::Groups;
-use crate::stream::plan::lower::{FoldTables, keyed};
+use crate::stream::plan::lower::FoldTables;
 use crate::stream::plan::rdd::{Key, Rdd};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -21,26 +21,22 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// ```
     /// use microtally::stream::run_lines;
-    /// let counts = run_lines("to be or\nnot to be", |lines| Ok(lines.split(b' ').count_by_value().top(2)))?;
+    /// let counts = run_lines("to be or\nnot to be", |lines| {
+    ///     Ok(lines.split(b' ').count_by_value().top(2))
+    /// })?;
     /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn count_by_value(&self) -> Reduced<'c, u64> {
-        // Lines and words have a faster stage than records that a function made.
-        let node: Arc<dyn Pipeline> = match self.records.plain() {
-            Some(rule) => Arc::new(CountTokens::new(self.stream, rule)),
-            None => {
-                let records = self.records.clone();
-                keyed(
-                    self.stream,
-                    records,
-                    |record| (record, 1),
-                    add,
-                    FoldTables::ones(),
-                )
+        let name = "count_by_value";
+        match self.records.plain() {
+            // Lines and words have a faster stage than records that a function made.
+            Some(rule) => {
+                let node = Arc::new(CountTokens::new(self.stream, rule));
+                self.context.reduced(name, node)
             }
-        };
-        self.context.reduced("count_by_value", node)
+            None => (self.clone()).keyed(name, |record| (record, 1), add, FoldTables::ones()),
+        }
     }
 }
 
@@ -51,7 +47,8 @@ impl<'c, T: Key> RddStream<'c, T> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// let counts = run_batches([vec!["a", "b", "a"], vec![]], |words| Ok(words.count_by_value()))?;
+    /// let batches = [vec!["a", "b", "a"], vec![]];
+    /// let counts = run_batches(batches, |words| Ok(words.count_by_value()))?;
     /// assert_eq!(counts, [vec![("a", 2), ("b", 1)], vec![]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

@@ -58,7 +58,8 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// ```
     /// use microtally::stream::run_lines;
-    /// assert_eq!(run_lines("a  b\n", |lines| Ok(lines.split(b' ').records()))?, [&b"a"[..], b"", b"b"]);
+    /// let words = run_lines("a  b\n", |lines| Ok(lines.split(b' ').records()))?;
+    /// assert_eq!(words, [&b"a"[..], b"", b"b"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn split(&self, separator: u8) -> DStream<'c, Tokens<R>> {
@@ -70,7 +71,8 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// ```
     /// use microtally::stream::run_lines;
-    /// assert_eq!(run_lines("a  b\n", |lines| Ok(lines.split_whitespace().records()))?, [b"a", b"b"]);
+    /// let words = run_lines("a  b\n", |lines| Ok(lines.split_whitespace().records()))?;
+    /// assert_eq!(words, [b"a", b"b"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn split_whitespace(&self) -> DStream<'c, Tokens<R>> {

@@ -11,7 +11,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// let groups = run_batches([vec![("a", 1), ("b", 2), ("a", 3)]], |pairs| Ok(pairs.group_by_key()))?;
+    /// let batch = vec![("a", 1), ("b", 2), ("a", 3)];
+    /// let groups = run_batches([batch], |pairs| Ok(pairs.group_by_key()))?;
     /// assert_eq!(groups, [[("a", vec![1, 3]), ("b", vec![2])]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

@@ -1,8 +1,6 @@
 //! `map`, `map_to`, `records`: each record becomes a key and a value, or a record of any type.
 
 use crate::shard::stage::Records;
-use crate::split::{Splitter, Tallied};
-use crate::stream::plan::lower::PerBlock;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -49,8 +47,11 @@ impl<'c, R: Records> DStream<'c, R> {
         &self,
         f: impl Fn(&[u8]) -> T + Send + Sync + 'static,
     ) -> RddStream<'c, T> {
-        let (context, records) = (self.context, self.records.clone());
-        context.made_per_block("map_to", self.stream, records, MapTo(f))
+        self.made_per_block("map_to", move |records, splitter, block| {
+            let mut made = Vec::new();
+            let tallied = records.for_each(splitter, block, |record| made.push(f(record)));
+            (made, tallied)
+        })
     }
 
     /// Copies the records out of the shards, in the order of arrival: the way to all operators of
@@ -63,21 +64,6 @@ impl<'c, R: Records> DStream<'c, R> {
     /// ```
     pub fn records(&self) -> RddStream<'c, Vec<u8>> {
         self.map_to(<[u8]>::to_vec)
-    }
-}
-
-struct MapTo<F>(F);
-
-impl<T: Record, F: Fn(&[u8]) -> T + Send + Sync + 'static> PerBlock<T> for MapTo<F> {
-    fn make<R: Records>(
-        &self,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &[u8],
-    ) -> (Vec<T>, Tallied) {
-        let mut made = Vec::new();
-        let tallied = records.for_each(splitter, block, |record| made.push((self.0)(record)));
-        (made, tallied)
     }
 }
 

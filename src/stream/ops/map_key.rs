@@ -1,7 +1,7 @@
 //! `map_key`, `map_key_with`: each record becomes a newly made key and a value.
 
 use crate::shard::stage::Records;
-use crate::stream::plan::lower::{FoldTables, computed};
+use crate::stream::plan::lower::FoldTables;
 use crate::stream::program::context::DStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::add;
@@ -104,9 +104,7 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let MapKey { stream, init, map } = self;
-        let (number, records) = (stream.stream, stream.records);
-        let node = computed(number, records, init, map, reduce, FoldTables::any());
-        stream.context.reduced("reduce_by_key", node)
+        stream.computed("reduce_by_key", init, map, reduce, FoldTables::any())
     }
 
     /// Counts the records of each key: [`reduce_by_key`](Self::reduce_by_key) with sums of ones.
@@ -116,7 +114,8 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
     /// ```
     /// use microtally::stream::run_lines;
     /// let counts = run_lines("ab\nab\n", |lines| {
-    ///     Ok(lines.map_key(|line, key| Some(key.extend(line.iter().rev()))).count_by_key().top(10))
+    ///     let reversed = lines.map_key(|line, key| Some(key.extend(line.iter().rev())));
+    ///     Ok(reversed.count_by_key().top(10))
     /// })?;
     /// assert_eq!(counts, [("ba".into(), 2)]);
     /// # Ok::<(), microtally::Error>(())
@@ -131,8 +130,6 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
         let ones = move |state: &mut S, record: &[u8], key: &mut Vec<u8>| {
             map(state, record, key).map(|()| 1u64)
         };
-        let (number, records) = (stream.stream, stream.records);
-        let node = computed(number, records, init, ones, add, FoldTables::ones());
-        stream.context.reduced("count_by_key", node)
+        stream.computed("count_by_key", init, ones, add, FoldTables::ones())
     }
 }

@@ -8,7 +8,8 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// let negative = run_batches([vec![("a", 1), ("b", 2)]], |pairs| Ok(pairs.map_values(|n| -n)))?;
+    /// let batch = vec![("a", 1), ("b", 2)];
+    /// let negative = run_batches([batch], |pairs| Ok(pairs.map_values(|n| -n)))?;
     /// assert_eq!(negative, [[("a", -1), ("b", -2)]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
@@ -23,7 +24,8 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// let below = run_batches([vec![("a", 1), ("b", 2)]], |pairs| Ok(pairs.flat_map_values(|n| 0..*n)))?;
+    /// let batch = vec![("a", 1), ("b", 2)];
+    /// let below = run_batches([batch], |pairs| Ok(pairs.flat_map_values(|n| 0..*n)))?;
     /// assert_eq!(below, [[("a", 0), ("b", 0), ("b", 1)]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

@@ -208,11 +208,12 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
     /// ```
     /// use microtally::stream::{State, StateSpec, run_batches};
     /// let totals = run_batches([vec![("a", 1), ("b", 2)], vec![("a", 5)]], |pairs| {
-    ///     let spec = StateSpec::function(|_time, key: &&str, value: Option<&u32>, sum: &mut State<u32>| {
+    ///     let add = |_time, key: &&str, value: Option<&u32>, sum: &mut State<u32>| {
     ///         let total = sum.get_option().unwrap_or(&0) + value?;
     ///         sum.update(total);
     ///         Some(format!("{key} {total}"))
-    ///     });
+    ///     };
+    ///     let spec = StateSpec::function(add);
     ///     Ok((*pairs.map_with_state(spec)).clone())
     /// })?;
     /// assert_eq!(totals, [vec!["a 1", "b 2"], vec!["a 6"]]);

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use crate::shard::stage::Records;
-use crate::split::{Splitter, Tallied};
-use crate::stream::plan::lower::PerBlock;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -19,8 +17,8 @@ impl<'c, R: Records> DStream<'c, R> {
     /// ```
     /// use microtally::stream::run_lines;
     /// let bytes = run_lines("to be\nor not\n", |lines| {
-    ///     let sums = lines.map_partitions(|lines| [lines.iter().map(|line| line.len()).sum::<usize>()]);
-    ///     Ok(sums.reduce(|a, b| a + b))
+    ///     let lengths = |lines: &[&[u8]]| [lines.iter().map(|line| line.len()).sum::<usize>()];
+    ///     Ok(lines.map_partitions(lengths).reduce(|a, b| a + b))
     /// })?;
     /// assert_eq!(bytes, [11]);
     /// # Ok::<(), microtally::Error>(())
@@ -33,28 +31,11 @@ impl<'c, R: Records> DStream<'c, R> {
         T: Record,
         I: IntoIterator<Item = T> + 'static,
     {
-        let gather = MapPartitions(move |records: &[&[u8]]| f(records).into_iter().collect());
-        let (context, records) = (self.context, self.records.clone());
-        context.made_per_block("map_partitions", self.stream, records, gather)
-    }
-}
-
-struct MapPartitions<F>(F);
-
-impl<T, F> PerBlock<T> for MapPartitions<F>
-where
-    T: Record,
-    F: Fn(&[&[u8]]) -> Vec<T> + Send + Sync + 'static,
-{
-    fn make<R: Records>(
-        &self,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &[u8],
-    ) -> (Vec<T>, Tallied) {
-        let mut all = Vec::new();
-        let tallied = records.for_each(splitter, block, |record| all.push(record));
-        ((self.0)(&all), tallied)
+        self.made_per_block("map_partitions", move |records, splitter, block| {
+            let mut all = Vec::new();
+            let tallied = records.for_each(splitter, block, |record| all.push(record));
+            (f(&all).into_iter().collect(), tallied)
+        })
     }
 }
 
@@ -64,7 +45,9 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// ```
     /// use microtally::stream::{Rdd, run_batches};
     /// let batch = Rdd::new([vec![1, 2], vec![3]]);
-    /// let sums = run_batches([batch], |numbers| Ok(numbers.map_partitions(|part| [part.iter().sum::<i32>()])))?;
+    /// let sums = run_batches([batch], |numbers| {
+    ///     Ok(numbers.map_partitions(|part| [part.iter().sum::<i32>()]))
+    /// })?;
     /// assert_eq!(sums, [[3, 3]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

@@ -1,9 +1,8 @@
 //! `reduce`: the records of a batch become one.
 
-use crate::ring::arena::Block;
+use std::sync::Arc;
+
 use crate::shard::stage::Records;
-use crate::split::{Splitter, Tallied};
-use crate::stream::plan::lower::Gather;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -26,12 +25,22 @@ impl<'c, R: Records> DStream<'c, R> {
     where
         F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
     {
-        self.context.gathered(
+        let f = Arc::new(f);
+        let merge = Arc::clone(&f);
+        self.gathered(
             "reduce",
-            self.stream,
-            self.records.clone(),
-            Reduce(f),
-            |best, _| Some(best.into_iter().map(|Best { record, .. }| record).collect()),
+            move |sum: &mut Option<Best>, records, splitter, block| {
+                records.for_each(splitter, block.bytes(), |record| match sum {
+                    Some(best) => best.fold(record, &*f),
+                    None => *sum = Some(Best::of(record)),
+                })
+            },
+            move |into: &mut Option<Best>, from| match (into, from) {
+                (Some(into), Some(from)) => into.fold(&from.record, &*merge),
+                (into @ None, Some(from)) => *into = Some(Best::of(&from.record)),
+                (_, None) => {}
+            },
+            |best, _| best.into_iter().map(|best| best.record).collect(),
         )
     }
 }
@@ -62,36 +71,6 @@ impl Best {
     }
 }
 
-struct Reduce<F>(F);
-
-impl<F> Gather for Reduce<F>
-where
-    F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
-{
-    type Sum = Option<Best>;
-
-    fn block<R: Records>(
-        &self,
-        sum: &mut Option<Best>,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied {
-        records.for_each(splitter, block.bytes(), |record| match sum {
-            Some(best) => best.fold(record, &self.0),
-            None => *sum = Some(Best::of(record)),
-        })
-    }
-
-    fn merge(&self, into: &mut Option<Best>, from: &Option<Best>) {
-        match (into, from) {
-            (Some(into), Some(from)) => into.fold(&from.record, &self.0),
-            (into @ None, Some(from)) => *into = Some(Best::of(&from.record)),
-            (_, None) => {}
-        }
-    }
-}
-
 impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// Folds the records of each batch into one, in their order: Spark's `reduce`.
     ///
@@ -99,7 +78,8 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// let sums = run_batches([vec![1, 2, 3], vec![]], |numbers| Ok(numbers.reduce(|a, b| a + b)))?;
+    /// let batches = [vec![1, 2, 3], vec![]];
+    /// let sums = run_batches(batches, |numbers| Ok(numbers.reduce(|a, b| a + b)))?;
     /// assert_eq!(sums, [vec![6], vec![]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

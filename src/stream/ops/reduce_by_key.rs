@@ -3,7 +3,7 @@
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::plan::group::Groups;
-use crate::stream::plan::lower::{FoldTables, keyed};
+use crate::stream::plan::lower::FoldTables;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
@@ -30,14 +30,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
         F: Fn(V, V) -> V + Send + Sync + 'static,
     {
         let PairStream { stream, map } = self;
-        let node = keyed(
-            stream.stream,
-            stream.records,
-            map,
-            reduce,
-            FoldTables::any(),
-        );
-        stream.context.reduced("reduce_by_key", node)
+        stream.keyed("reduce_by_key", map, reduce, FoldTables::any())
     }
 }
 

@@ -95,8 +95,12 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// use std::time::Duration;
     /// use microtally::stream::run_batches;
     /// let sums = run_batches([vec![("a", 1)], vec![("b", 2)], vec![]], |pairs| {
-    ///     let (add, subtract, two) = (|a, b| a + b, |a, b| a - b, Duration::from_secs(2));
-    ///     pairs.reduce_by_key_and_window_with_inverse_and_filter(add, subtract, two, |_, sum| *sum != 0)
+    ///     pairs.reduce_by_key_and_window_with_inverse_and_filter(
+    ///         |a, b| a + b,
+    ///         |a, b| a - b,
+    ///         Duration::from_secs(2),
+    ///         |_, sum| *sum != 0,
+    ///     )
     /// })?;
     /// assert_eq!(sums[2], [("b", 2)]);
     /// # Ok::<(), microtally::Error>(())

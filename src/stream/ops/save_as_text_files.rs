@@ -26,8 +26,8 @@ impl<T: Record + Repr> RddStream<'_, T> {
     ///     numbers.save_as_text_files(&prefix, "txt")?;
     ///     Ok(numbers)
     /// })?;
-    /// let text = std::fs::read_to_string(folder.path().join("numbers-1000.txt/part-00000")).unwrap();
-    /// assert_eq!(text, "1\n2\n");
+    /// let part = folder.path().join("numbers-1000.txt/part-00000");
+    /// assert_eq!(std::fs::read_to_string(part).unwrap(), "1\n2\n");
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///

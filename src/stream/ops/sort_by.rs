@@ -37,7 +37,8 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// assert_eq!(run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.sort_by(Ord::cmp)))?, [[1, 2, 3]]);
+    /// let sorted = run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.sort_by(Ord::cmp)))?;
+    /// assert_eq!(sorted, [[1, 2, 3]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn sort_by(
@@ -52,7 +53,8 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     ///
     /// ```
     /// use microtally::stream::run_batches;
-    /// assert_eq!(run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.top(2, |a, b| b.cmp(a))))?, [[3, 2]]);
+    /// let highest = run_batches([vec![3, 1, 2]], |numbers| Ok(numbers.top(2, |a, b| b.cmp(a))))?;
+    /// assert_eq!(highest, [[3, 2]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn top(

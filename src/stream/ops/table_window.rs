@@ -32,7 +32,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
     /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
     /// // For each word, its highest count in any second of the last minute.
-    /// words.count_by_value().reduce_by_key_and_window(u64::max, Duration::from_secs(60))?.pprint(10);
+    /// let counts = words.count_by_value();
+    /// counts.reduce_by_key_and_window(u64::max, Duration::from_secs(60))?.pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
     ///
@@ -82,9 +83,11 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// # fn main() -> Result<(), microtally::Error> {
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
     /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// let (minute, ten) = (Duration::from_secs(60), Duration::from_secs(10));
+    /// // The counts of the last minute, every ten seconds.
+    /// let window = (Duration::from_secs(60), Duration::from_secs(10));
     /// let counts = words.map(|word| (word, 1i64)).reduce_by_key(|a, b| a + b);
-    /// counts.reduce_by_key_and_window_with_inverse(|a, b| a + b, |a, b| a - b, (minute, ten))?.pprint(10);
+    /// let (add, subtract) = (|a, b| a + b, |a, b| a - b);
+    /// counts.reduce_by_key_and_window_with_inverse(add, subtract, window)?.pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
     ///
@@ -377,7 +380,8 @@ impl<'c, R: Records> DStream<'c, R> {
     /// # fn main() -> Result<(), microtally::Error> {
     /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
     /// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-    /// words.count_by_value_and_window(Duration::from_secs(3600))?.pprint(10); // an hour, every second
+    /// // The counts of the last hour, every second.
+    /// words.count_by_value_and_window(Duration::from_secs(3600))?.pprint(10);
     /// # ssc.start()?.await_termination() }
     /// ```
     ///

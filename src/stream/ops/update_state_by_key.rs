@@ -19,7 +19,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// ```
     /// use microtally::stream::run_batches;
     /// let sums = run_batches([vec![("a", 1), ("b", 2)], vec![("a", 3)]], |pairs| {
-    ///     Ok(pairs.update_state_by_key(|new, sum| Some(sum.unwrap_or(0) + new.iter().sum::<i32>())))
+    ///     let add = |new: &[i32], sum: Option<i32>| Some(sum.unwrap_or(0) + new.iter().sum::<i32>());
+    ///     Ok(pairs.update_state_by_key(add))
     /// })?;
     /// assert_eq!(sums, [[("a", 1), ("b", 2)], [("a", 4), ("b", 2)]]);
     /// # Ok::<(), microtally::Error>(())

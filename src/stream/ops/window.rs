@@ -130,8 +130,10 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// use microtally::stream::run_batches;
     /// let (one, two) = (Duration::from_secs(1), Duration::from_secs(2));
     /// let numbers = || [vec![1], vec![2], vec![3], vec![]];
-    /// assert_eq!(run_batches(numbers(), |n| n.window(two))?, [vec![1], vec![1, 2], vec![2, 3], vec![3]]);
-    /// assert_eq!(run_batches(numbers(), |n| n.window((one, two)))?, [vec![2], vec![]]);
+    /// let windows = run_batches(numbers(), |numbers| numbers.window(two))?;
+    /// assert_eq!(windows, [vec![1], vec![1, 2], vec![2, 3], vec![3]]);
+    /// let windows = run_batches(numbers(), |numbers| numbers.window((one, two)))?;
+    /// assert_eq!(windows, [vec![2], vec![]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
@@ -193,7 +195,8 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// use std::time::Duration;
     /// use microtally::stream::run_batches;
     /// let sums = run_batches([vec![1], vec![2], vec![]], |numbers| {
-    ///     numbers.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, Duration::from_secs(1))
+    ///     let (add, subtract) = (|a, b| a + b, |a, b| a - b);
+    ///     numbers.reduce_by_window_with_inverse(add, subtract, Duration::from_secs(1))
     /// })?;
     /// assert_eq!(sums, [[1], [2], [0]]);
     /// # Ok::<(), microtally::Error>(())

@@ -1,7 +1,7 @@
 //! Holds the batches of a stream, between the operator that makes them and those that use them.
 //!
 //! Promise: a reader gets a batch's records, learns that the stream produced none, or why it
-//! failed; a batch is forgotten once nobody may ask for it any more.
+//! failed; a batch is forgotten once no reader may need it.
 //! Must not know: `ops`, `lower`, `engine`.
 //!
 //! The locks are never contended while batches are made, because one thread at a time makes them.

@@ -25,7 +25,7 @@ use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::plan::batch_cache::{Failure, LentTable, Produced};
 use crate::stream::plan::graph::{Attempt, BatchContext, Operator};
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::StreamingContext;
+use crate::stream::program::context::{DStream, StreamingContext};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
@@ -124,102 +124,178 @@ where
     }
 }
 
-/// Folds the records of the numbered stream by keys that are slices of them.
-pub(crate) fn keyed<R, M, F, V>(
-    stream: StreamId,
-    records: R,
-    map: M,
-    reduce: F,
-    tables: FoldTables<V>,
-) -> Arc<dyn Pipeline>
-where
-    R: Records,
-    V: Copy + Send + Sync + 'static,
-    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
-    F: Fn(V, V) -> V + Send + Sync + 'static,
-{
-    let (map, reduce, counts) = (Arc::new(map), Arc::new(reduce), tables.counts);
-    let merge = Arc::clone(&reduce);
-    Arc::new(FoldNode {
-        stream,
-        rule: records.rule(),
-        tables,
-        stage: move |kernel, seed, bound| -> Box<dyn Stage> {
+impl<'c, R: Records> DStream<'c, R> {
+    /// Folds the records by keys that are slices of them.
+    pub(crate) fn keyed<M, F, V>(
+        self,
+        name: &'static str,
+        map: M,
+        reduce: F,
+        tables: FoldTables<V>,
+    ) -> Reduced<'c, V>
+    where
+        V: Copy + Send + Sync + 'static,
+        M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Send + Sync + 'static,
+    {
+        let (map, reduce, counts) = (Arc::new(map), Arc::new(reduce), tables.counts);
+        let (records, merge) = (self.records.clone(), Arc::clone(&reduce));
+        let stage = move |kernel, seed, bound| -> Box<dyn Stage> {
             let (map, reduce) = (Arc::clone(&map), Arc::clone(&reduce));
             let (records, counts) = (records.clone(), counts(seed, bound));
             Box::new(KeyedStage::new(records, map, reduce, kernel, counts))
-        },
-        merge: move |a, b| merge(a, b),
-    })
-}
+        };
+        self.folded(name, tables, stage, move |a, b| merge(a, b))
+    }
 
-/// Folds the records of the numbered stream by keys that `map` writes.
-pub(crate) fn computed<R, S, I, M, F, V>(
-    stream: StreamId,
-    records: R,
-    init: I,
-    map: M,
-    reduce: F,
-    tables: FoldTables<V>,
-) -> Arc<dyn Pipeline>
-where
-    R: Records,
-    S: Send + 'static,
-    V: Copy + Send + Sync + 'static,
-    I: Fn() -> S + Send + Sync + 'static,
-    M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
-    F: Fn(V, V) -> V + Send + Sync + 'static,
-{
-    let (init, map, reduce) = (Arc::new(init), Arc::new(map), Arc::new(reduce));
-    let (merge, counts) = (Arc::clone(&reduce), tables.counts);
-    Arc::new(FoldNode {
-        stream,
-        rule: records.rule(),
-        tables,
-        stage: move |kernel, seed, bound| -> Box<dyn Stage> {
+    /// Folds the records by keys that `map` writes.
+    pub(crate) fn computed<S, I, M, F, V>(
+        self,
+        name: &'static str,
+        init: I,
+        map: M,
+        reduce: F,
+        tables: FoldTables<V>,
+    ) -> Reduced<'c, V>
+    where
+        S: Send + 'static,
+        V: Copy + Send + Sync + 'static,
+        I: Fn() -> S + Send + Sync + 'static,
+        M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
+        F: Fn(V, V) -> V + Send + Sync + 'static,
+    {
+        let (init, map, reduce) = (Arc::new(init), Arc::new(map), Arc::new(reduce));
+        let (records, merge, counts) = (self.records.clone(), Arc::clone(&reduce), tables.counts);
+        let stage = move |kernel, seed, bound| -> Box<dyn Stage> {
             let (init, map) = (Arc::clone(&init), Arc::clone(&map));
             let (records, reduce) = (records.clone(), Arc::clone(&reduce));
             let counts = counts(seed, bound);
             Box::new(ComputedStage::new(
                 records, init, map, reduce, kernel, counts,
             ))
-        },
-        merge: move |a, b| merge(a, b),
-    })
-}
+        };
+        self.folded(name, tables, stage, move |a, b| merge(a, b))
+    }
 
-/// Folds the values of each key of the numbered stream into a combiner of another type.
-pub(crate) fn combined<R, M, C, F, V, W>(
-    stream: StreamId,
-    records: R,
-    map: M,
-    create: C,
-    fold: F,
-    merge: impl Fn(W, W) -> W + Send + Sync + 'static,
-) -> Arc<dyn Pipeline>
-where
-    R: Records,
-    V: 'static,
-    W: Copy + Send + Sync + 'static,
-    M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
-    C: Fn(V) -> W + Send + Sync + 'static,
-    F: Fn(W, V) -> W + Send + Sync + 'static,
-{
-    let (map, create, fold) = (Arc::new(map), Arc::new(create), Arc::new(fold));
-    Arc::new(FoldNode {
-        stream,
-        rule: records.rule(),
-        tables: FoldTables {
-            may_tally: false,
-            ..FoldTables::any()
-        },
-        stage: move |kernel, _, _| -> Box<dyn Stage> {
+    /// Folds the values of each key into a combiner of another type.
+    pub(crate) fn combined<M, C, F, V, W>(
+        self,
+        name: &'static str,
+        map: M,
+        create: C,
+        fold: F,
+        merge: impl Fn(W, W) -> W + Send + Sync + 'static,
+    ) -> Reduced<'c, W>
+    where
+        V: 'static,
+        W: Copy + Send + Sync + 'static,
+        M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
+        C: Fn(V) -> W + Send + Sync + 'static,
+        F: Fn(W, V) -> W + Send + Sync + 'static,
+    {
+        let (map, create, fold) = (Arc::new(map), Arc::new(create), Arc::new(fold));
+        let records = self.records.clone();
+        let stage = move |kernel, _, _| -> Box<dyn Stage> {
             let (map, records) = (Arc::clone(&map), records.clone());
             let (create, fold) = (Arc::clone(&create), Arc::clone(&fold));
             Box::new(CombineStage::new(records, map, create, fold, kernel))
-        },
-        merge,
-    })
+        };
+        let tables = FoldTables {
+            may_tally: false,
+            ..FoldTables::any()
+        };
+        self.folded(name, tables, stage, merge)
+    }
+
+    fn folded<V: Copy + Send + Sync + 'static>(
+        self,
+        name: &'static str,
+        tables: FoldTables<V>,
+        stage: impl Fn(Kernel, Seed, MemoryCap) -> Box<dyn Stage> + Send + Sync + 'static,
+        merge: impl Fn(V, V) -> V + Send + Sync + 'static,
+    ) -> Reduced<'c, V> {
+        let node = FoldNode {
+            stream: self.stream,
+            rule: self.records.rule(),
+            tables,
+            stage,
+            merge,
+        };
+        self.context.reduced(name, Arc::new(node))
+    }
+
+    /// A stream of what the shards gather from the records.
+    ///
+    /// `block` adds the records of a block to a shard's sum, and `merge` adds another shard's sum.
+    /// `finish` makes a batch of the merged sum and the number of records.
+    pub(crate) fn gathered<S: Default + Send + 'static, T: Record>(
+        &self,
+        name: &'static str,
+        block: impl Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
+        merge: impl Fn(&mut S, &S) + Send + Sync + 'static,
+        mut finish: impl FnMut(S, u64) -> Rdd<T> + Send + 'static,
+    ) -> RddStream<'c, T> {
+        let make = move |now: &mut BatchContext<'_, '_>| -> Produced<_> {
+            let (node, stats) = now.of_shards()?;
+            let sum = std::mem::take(sum_of_mut::<S>(node.partial.as_mut()));
+            Ok(Some(finish(sum, stats.tokens)))
+        };
+        let (context, slide_ms) = (self.context, self.context.interval_ms());
+        let gathered = context.taken_stream(name, Vec::new(), slide_ms, make);
+        context.read(gathered.id, GatherNode::new(self, block, merge));
+        gathered
+    }
+
+    /// A stream of the records that `make` makes of the records of each block: one partition per
+    /// block, in the order of arrival.
+    pub(crate) fn made_per_block<T: Record>(
+        &self,
+        name: &'static str,
+        make: impl Fn(&R, &mut Splitter, &[u8]) -> (Vec<T>, Tallied) + Send + Sync + 'static,
+    ) -> RddStream<'c, T> {
+        let (records, make) = (self.records.clone(), Arc::new(make));
+        let retry = Arc::clone(&make);
+        let node = GatherNode::new(
+            self,
+            move |sum: &mut Blocks<T>, records: &R, splitter: &mut Splitter, block: &Block| {
+                let bytes = block.bytes();
+                let made = guarded(|| make(records, splitter, bytes));
+                let (records, tallied) = match made {
+                    Ok((made, tallied)) => (BlockRecords::Produced(Arc::new(made)), tallied),
+                    Err(panic) => FailedBlock::new(bytes, splitter.kernel(), panic.as_ref()),
+                };
+                sum.push((block.number(), records));
+                tallied
+            },
+            |into: &mut Blocks<T>, from| into.extend_from_slice(from),
+        );
+        let take = |now: &mut BatchContext<'_, '_>| {
+            let (node, _) = now.of_shards()?;
+            let mut blocks = std::mem::take(sum_of_mut::<Blocks<T>>(node.partial.as_mut()));
+            blocks.sort_unstable_by_key(|(number, _)| *number);
+            Ok(blocks)
+        };
+        let make = move |blocks: &Blocks<T>, attempt: &mut Attempt<'_>| {
+            let is_first = attempt.time == attempt.now;
+            let partitions = blocks.iter().map(|(_, block)| match block {
+                BlockRecords::Produced(records) => Ok(Arc::clone(records)),
+                BlockRecords::Failed(failed) if is_first => {
+                    Err(Failure::of_records(Arc::clone(&failed.message)))
+                }
+                BlockRecords::Failed(failed) => {
+                    let mut splitter = Splitter::new(records.rule(), failed.kernel);
+                    let (made, _) = retry(&records, &mut splitter, &failed.bytes);
+                    Ok(Arc::new(made))
+                }
+            });
+            let partitions = partitions.collect::<std::result::Result<Vec<_>, Failure>>()?;
+            Ok(Some(Rdd::shared(partitions)))
+        };
+        let (context, slide_ms) = (self.context, self.context.interval_ms());
+        let made = context.rdd_stream_of(name, Vec::new(), slide_ms, take, make);
+        context.read(made.id, node);
+        made
+    }
 }
 
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being
@@ -275,87 +351,6 @@ impl StreamingContext {
         self.read(made.id, node);
         made
     }
-
-    /// A stream of what the shards gather from the records of a stream of bytes.
-    ///
-    /// `finish` makes a batch of the merged sum and the number of records.
-    pub(crate) fn gathered<R: Records, G: Gather, T: Record>(
-        &self,
-        name: &'static str,
-        stream: StreamId,
-        records: R,
-        gather: G,
-        mut finish: impl FnMut(G::Sum, u64) -> Option<Rdd<T>> + Send + 'static,
-    ) -> RddStream<'_, T> {
-        let node = Arc::new(GatherNode {
-            stream,
-            records,
-            gather: Arc::new(gather),
-        });
-        let make = move |now: &mut BatchContext<'_, '_>| -> Produced<_> {
-            let (node, stats) = now.of_shards()?;
-            let sum = sum_of_mut::<G::Sum>(node.partial.as_mut());
-            Ok(finish(std::mem::take(sum), stats.tokens))
-        };
-        let gathered = self.taken_stream(name, Vec::new(), self.interval_ms(), make);
-        self.read(gathered.id, node);
-        gathered
-    }
-}
-
-impl StreamingContext {
-    /// A stream of the records that `per_block` makes of the blocks of a stream of bytes: one
-    /// partition per block, in the order of arrival.
-    pub(crate) fn made_per_block<R: Records, T: Record, P: PerBlock<T>>(
-        &self,
-        name: &'static str,
-        stream: StreamId,
-        records: R,
-        per_block: P,
-    ) -> RddStream<'_, T> {
-        let per_block = Arc::new(per_block);
-        let node = Arc::new(GatherNode {
-            stream,
-            records: records.clone(),
-            gather: Arc::new(EachBlock(Arc::clone(&per_block), PhantomData)),
-        });
-        let take = |now: &mut BatchContext<'_, '_>| {
-            let (node, _) = now.of_shards()?;
-            let mut blocks = std::mem::take(sum_of_mut::<Blocks<T>>(node.partial.as_mut()));
-            blocks.sort_unstable_by_key(|(number, _)| *number);
-            Ok(blocks)
-        };
-        let make = move |blocks: &Blocks<T>, attempt: &mut Attempt<'_>| {
-            let is_first = attempt.time == attempt.now;
-            let partitions = blocks.iter().map(|(_, block)| match block {
-                BlockRecords::Produced(records) => Ok(Arc::clone(records)),
-                BlockRecords::Failed(failed) if is_first => {
-                    Err(Failure::of_records(Arc::clone(&failed.message)))
-                }
-                BlockRecords::Failed(failed) => {
-                    let mut splitter = Splitter::new(records.rule(), failed.kernel);
-                    let (made, _) = per_block.make(&records, &mut splitter, &failed.bytes);
-                    Ok(Arc::new(made))
-                }
-            });
-            let partitions = partitions.collect::<std::result::Result<Vec<_>, Failure>>()?;
-            Ok(Some(Rdd::shared(partitions)))
-        };
-        let made = self.rdd_stream_of(name, Vec::new(), self.interval_ms(), take, make);
-        self.read(made.id, node);
-        made
-    }
-}
-
-/// Makes records of a block.
-pub(crate) trait PerBlock<T>: Send + Sync + 'static {
-    /// Makes the records.
-    fn make<R: Records>(
-        &self,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &[u8],
-    ) -> (Vec<T>, Tallied);
 }
 
 /// The records of each block, with the block's place in the order of arrival.
@@ -389,70 +384,63 @@ struct FailedBlock {
     message: Arc<str>,
 }
 
-struct EachBlock<P, T>(Arc<P>, PhantomData<fn() -> T>);
-
-impl<T: Record, P: PerBlock<T>> Gather for EachBlock<P, T> {
-    type Sum = Blocks<T>;
-
-    fn block<R: Records>(
-        &self,
-        sum: &mut Blocks<T>,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied {
-        let bytes = block.bytes();
-        let made = guarded(|| self.0.make(records, splitter, bytes));
-        let (records, tallied) = match made {
-            Ok((made, tallied)) => (BlockRecords::Produced(Arc::new(made)), tallied),
-            Err(panic) => {
-                let failed = FailedBlock {
-                    bytes: bytes.to_vec(),
-                    kernel: splitter.kernel(),
-                    message: panic_message(panic.as_ref()).into(),
-                };
-                let tallied = Tallied {
-                    records: splitter.kernel().line_ends().count_in(bytes),
-                    ..Tallied::default()
-                };
-                (BlockRecords::Failed(Arc::new(failed)), tallied)
-            }
+impl FailedBlock {
+    /// A block for which a function panicked, and its tally.
+    #[cold]
+    fn new<T>(
+        bytes: &[u8],
+        kernel: Kernel,
+        panic: &(dyn Any + Send),
+    ) -> (BlockRecords<T>, Tallied) {
+        let failed = FailedBlock {
+            bytes: bytes.to_vec(),
+            kernel,
+            message: panic_message(panic).into(),
         };
-        sum.push((block.number(), records));
-        tallied
-    }
-
-    fn merge(&self, into: &mut Blocks<T>, from: &Blocks<T>) {
-        into.extend_from_slice(from);
+        let tallied = Tallied {
+            records: kernel.line_ends().count_in(bytes),
+            ..Tallied::default()
+        };
+        (BlockRecords::Failed(Arc::new(failed)), tallied)
     }
 }
 
-/// What shards gather from records, if it is not a table.
-pub(crate) trait Gather: Send + Sync + 'static {
-    /// One shard's part of a batch.
-    type Sum: Default + Send + 'static;
-
-    /// Adds the records of `block`.
-    fn block<R: Records>(
-        &self,
-        sum: &mut Self::Sum,
-        records: &R,
-        splitter: &mut Splitter,
-        block: &Block,
-    ) -> Tallied;
-
-    /// Adds another shard's sum.
-    fn merge(&self, into: &mut Self::Sum, from: &Self::Sum);
-}
-
-/// A chain that ends in a [`Gather`].
-struct GatherNode<R, G> {
+/// A chain that ends in a sum which is not a table.
+struct GatherNode<R, S, B, M> {
     stream: StreamId,
     records: R,
-    gather: Arc<G>,
+    /// Adds the records of a block to a shard's sum.
+    block: Arc<B>,
+    /// Adds another shard's sum.
+    merge: M,
+    sum: PhantomData<fn() -> S>,
 }
 
-impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
+impl<R, S, B, M> GatherNode<R, S, B, M>
+where
+    R: Records,
+    S: Default + Send + 'static,
+    B: Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
+    M: Fn(&mut S, &S) + Send + Sync + 'static,
+{
+    fn new(stream: &DStream<'_, R>, block: B, merge: M) -> Arc<Self> {
+        Arc::new(GatherNode {
+            stream: stream.stream,
+            records: stream.records.clone(),
+            block: Arc::new(block),
+            merge,
+            sum: PhantomData,
+        })
+    }
+}
+
+impl<R, S, B, M> Pipeline for GatherNode<R, S, B, M>
+where
+    R: Records,
+    S: Default + Send + 'static,
+    B: Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
+    M: Fn(&mut S, &S) + Send + Sync + 'static,
+{
     fn stream(&self) -> StreamId {
         self.stream
     }
@@ -465,12 +453,13 @@ impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
         Box::new(GatherStage {
             splitter: Splitter::new(self.records.rule(), kernel),
             records: self.records.clone(),
-            gather: Arc::clone(&self.gather),
+            block: Arc::clone(&self.block),
+            sum: PhantomData,
         })
     }
 
     fn partial(&self, _seed: Seed, _bound: MemoryCap) -> Box<dyn PartialAggregate> {
-        Box::new(Gathered(G::Sum::default()))
+        Box::new(Gathered(S::default()))
     }
 
     fn needs(&self) -> PipelineNeeds {
@@ -478,9 +467,9 @@ impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
     }
 
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
-        let from = from.as_any().downcast_ref::<Gathered<G::Sum>>();
+        let from = from.as_any().downcast_ref::<Gathered<S>>();
         let Gathered(from) = from.expect("a pipeline makes all of its sums itself");
-        self.gather.merge(sum_of_mut(into), from);
+        (self.merge)(sum_of_mut(into), from);
     }
 
     fn check(&self, _merged: &NodeTable) -> Result<()> {
@@ -488,22 +477,27 @@ impl<R: Records, G: Gather> Pipeline for GatherNode<R, G> {
     }
 }
 
-struct GatherStage<R, G> {
+struct GatherStage<R, S, B> {
     records: R,
-    gather: Arc<G>,
+    block: Arc<B>,
     splitter: Splitter,
+    sum: PhantomData<fn() -> S>,
 }
 
-impl<R: Records, G: Gather> Stage for GatherStage<R, G> {
+impl<R, S, B> Stage for GatherStage<R, S, B>
+where
+    R: Records,
+    S: 'static,
+    B: Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
+{
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
-        let sum = sum_of_mut(into);
-        self.gather
-            .block(sum, &self.records, &mut self.splitter, block)
+        (self.block)(sum_of_mut(into), &self.records, &mut self.splitter, block)
     }
 
     fn flush(&mut self, _into: &mut dyn PartialAggregate) {}
 }
 
+/// A shard's sum, as a partial aggregate.
 struct Gathered<S>(S);
 
 fn sum_of_mut<S: 'static>(partial: &mut dyn PartialAggregate) -> &mut S {

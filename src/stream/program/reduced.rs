@@ -58,7 +58,9 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     ///
     /// ```
     /// use microtally::stream::run_lines;
-    /// let counts = run_lines("a\nb\na\n", |lines| Ok(lines.count_by_value().pairs().sort_by(Ord::cmp)))?;
+    /// let counts = run_lines("a\nb\na\n", |lines| {
+    ///     Ok(lines.count_by_value().pairs().sort_by(Ord::cmp))
+    /// })?;
     /// assert_eq!(counts, [("a".into(), 2), ("b".into(), 1)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```

@@ -56,7 +56,9 @@ pub fn run_batches<T: Record, U: Record + Clone, B: Into<Rdd<T>>>(
 ///
 /// ```
 /// use microtally::stream::run_lines;
-/// let top = run_lines("to be or\nnot to be", |lines| Ok(lines.split(b' ').count_by_value().top(2)))?;
+/// let top = run_lines("to be or\nnot to be", |lines| {
+///     Ok(lines.split(b' ').count_by_value().top(2))
+/// })?;
 /// assert_eq!(top, [("be".into(), 2), ("to".into(), 2)]);
 /// # Ok::<(), microtally::Error>(())
 /// ```

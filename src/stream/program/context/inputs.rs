@@ -99,11 +99,12 @@ impl StreamingContext {
     ///
     /// ```
     /// use microtally::prelude::*;
-    /// use microtally::{Config, sources::Lines};
+    /// use microtally::{Config, Source, sources::Lines};
     ///
     /// let ssc = StreamingContext::one_batch(Config::default())?;
     /// // The last line of the first source has no end.
-    /// let lines = ssc.union_sources(vec![Box::new(Lines::of("a\nb")), Box::new(Lines::of("b\nc\n"))])?;
+    /// let texts = ["a\nb", "b\nc\n"].map(|text| -> Box<dyn Source> { Box::new(Lines::of(text)) });
+    /// let lines = ssc.union_sources(texts.into())?;
     /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"b"), Some(2)));
     /// ssc.start()?.await_termination()?;
     /// # Ok::<(), microtally::Error>(())
