@@ -108,7 +108,7 @@
 //! # Features
 //!
 //! - `cli` (default): the `microtally` program. To embed the library, write `default-features = false`.
-//! - `compress`: `sources::Files::decompress` and `sources::Input::decompress`, for gzip, zstd, bzip2, xz
+//! - `compress`: `sources::Files::decompress` and `sources::Stdin::decompress`, for gzip, zstd, bzip2, xz
 //!   and lz4.
 //! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in
 //!   lines.
@@ -197,7 +197,7 @@ pub mod sources {
     pub use crate::source::file::files::{Files, Progress};
     pub use crate::source::file::follow::{Follow, FollowOptions};
     pub use crate::source::file::glob::expand;
-    pub use crate::source::file::stdin::Input;
+    pub use crate::source::file::stdin::Stdin;
     pub use crate::source::lines::Lines;
     pub use crate::source::net::tcp_client::TcpClient;
     pub use crate::source::net::tcp_listen::TcpListen;
@@ -225,7 +225,7 @@ pub mod internals {
     pub use crate::ring::{BlockReader, BlockWriter, Parcel, Wake, ring};
     pub use crate::shard::alone::SoloPipeline;
     #[cfg(feature = "compress")]
-    pub use crate::source::codec::decode::decoded;
+    pub use crate::source::codec::decoder::decoded;
     pub use crate::source::file::glob::name_fits;
     pub use crate::source::net::connection_set::{ConnectionEvent, ConnectionSet, FillOutcome};
     pub use crate::split::{

@@ -1,5 +1,5 @@
-//! A program that saves what it counted as text files. The test starts itself as this program: there is no command
-//! that saves, and a program of its own would have to be built first.
+//! A program that saves what it counted as text files. The test starts itself as this program:
+//! there is no command that saves, and a program of its own would have to be built first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -51,8 +51,8 @@ fn save(root: &Path) -> microtally::Result<()> {
     ssc.start()?.await_termination()
 }
 
-/// What was saved, as lines of batch, key and count; every line was saved as often as it was counted. An error: a
-/// directory that can be seen is not complete.
+/// What was saved, as lines of batch, key and count; every line was saved as often as it was
+/// counted. An error: a directory that can be seen is not complete.
 pub(crate) fn saved(root: &Path) -> Result<String, String> {
     let (mut counts, mut lines) = (String::new(), Vec::new());
     let mut counted = Vec::new();

@@ -16,11 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::saving;
 
-/// A run that does not end by then hangs: without a fault none takes a second, on an idle machine. It is counted from
-/// the stop signal, if there is one.
+/// A run that does not end by then hangs: without a fault none takes a second, on an idle machine.
+/// It is counted from the stop signal, if there is one.
 const HANG: Duration = Duration::from_secs(30);
 
-/// How long a command that goes on for ever has time for its result. Sources try again after two seconds.
+/// How long a command that goes on for ever has time for its result. Sources try again after two
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Where the bytes come from.
@@ -55,7 +56,8 @@ pub(crate) struct Scenario {
     /// `PORT` stands for a free port, `DIR` for the directory of the run.
     args: Vec<&'static str>,
     feed: Feed,
-    /// It goes on for ever: it is stopped by a signal when the result is there, or after [`PATIENCE`].
+    /// It goes on for ever: it is stopped by a signal when the result is there, or after
+    /// [`PATIENCE`].
     pub(crate) goes_on: bool,
     /// A part of the input may be lost, if that is reported: a connection may break.
     pub(crate) may_lose: bool,
@@ -158,7 +160,8 @@ pub(crate) struct Ended {
     /// What it printed or, of the program that saves, what is in its files.
     pub(crate) result: Result<String, String>,
     pub(crate) stderr: String,
-    /// Each kind of call that was made: how often, how often it failed, and how often on standard error.
+    /// Each kind of call that was made: how often, how often it failed, and how often on standard
+    /// error.
     pub(crate) calls: BTreeMap<String, [u64; 3]>,
 }
 
@@ -179,7 +182,8 @@ impl Ended {
     }
 }
 
-/// A port that no other run has had: what is sent to one of two programs must not arrive at the other.
+/// A port that no other run has had: what is sent to one of two programs must not arrive at the
+/// other.
 fn unused_port() -> (TcpListener, u16) {
     static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
@@ -202,8 +206,8 @@ fn texts() -> [String; 2] {
 }
 
 impl Scenario {
-    /// Runs it, with a fault if there is one. One that `waits` for what never comes is stopped as if it went on for
-    /// ever.
+    /// Runs it, with a fault if there is one. One that `waits` for what never comes is stopped as
+    /// if it went on for ever.
     pub(crate) fn run(&self, fault: Option<&str>, waits: bool) -> Ended {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path();
@@ -256,7 +260,8 @@ impl Scenario {
         command
             .args(args)
             .current_dir(root)
-            // As users have it. A backtrace allocates, and std never returns from one whose allocation fails.
+            // As users have it. A backtrace allocates, and std never returns from one whose
+            // allocation fails.
             .env("RUST_BACKTRACE", "0")
             .env("FAULT", fault.unwrap_or_default())
             .env("FAULT_LOG", log)
@@ -267,8 +272,8 @@ impl Scenario {
         command.spawn().expect("it starts")
     }
 
-    /// Waits for the end. What goes on for ever is stopped when there is no more to wait for. `None`: it had to be
-    /// killed.
+    /// Waits for the end. What goes on for ever is stopped when there is no more to wait for.
+    /// `None`: it had to be killed.
     fn wait(&self, child: &mut Child, root: &Path, waits: bool) -> Option<ExitStatus> {
         let (mut begun, mut is_stopped) = (Instant::now(), !(self.goes_on || waits));
         loop {
@@ -340,7 +345,8 @@ impl Scenario {
                 }
             }
             Feed::Directory => {
-                // Files that are older than the start do not count. The thread that reads comes after it.
+                // Files that are older than the start do not count. The thread that reads comes
+                // after it.
                 let tasks = format!("/proc/{}/task", child.id());
                 let has_begun = || {
                     let is_reader = |task: io::Result<fs::DirEntry>| {
@@ -370,7 +376,8 @@ impl Scenario {
         self.program == Program::Saving
     }
 
-    /// Lines on standard error that a fault is the cause of. That batches are late says nothing of what is lost.
+    /// Lines on standard error that a fault is the cause of. That batches are late says nothing of
+    /// what is lost.
     pub(crate) fn messages(&self, stderr: &str) -> Vec<String> {
         const USUAL: [&str; 5] = [
             "listening on",
@@ -415,8 +422,8 @@ impl Scenario {
         self.counts(result) == Some(expected)
     }
 
-    /// The counts of the `tsv` format: of `words` and of saved files the sum of all batches, of the others the last
-    /// batch.
+    /// The counts of the `tsv` format: of `words` and of saved files the sum of all batches, of the
+    /// others the last batch.
     fn counts(&self, result: &str) -> Option<BTreeMap<String, u64>> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         let adds_up = self.args[0] == "words" || self.program == Program::Saving;

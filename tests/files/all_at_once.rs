@@ -296,7 +296,8 @@ fn case_77_a_file_that_shrinks_ends_sooner_and_one_that_grows_does_not_end_later
         root.path(),
         &[b"kept\n".repeat(10), b"0123456789\n".to_vec()],
     );
-    // Both change between the look at their sizes and the reading, one before and one after it is opened.
+    // Both change between the look at their sizes and the reading, one before and one after it is
+    // opened.
     let files = Files::open(&paths).unwrap();
     let progress = files.progress();
     File::options()
@@ -366,8 +367,8 @@ fn a_line_that_was_cut_is_no_key_and_the_run_ends_with_an_error() {
     }
 }
 
-/// The last record begins in one piece and has no end in the next ones: it is looked for up to the end that the file
-/// had, and not in what comes behind it meanwhile.
+/// The last record begins in one piece and has no end in the next ones: it is looked for up to the
+/// end that the file had, and not in what comes behind it meanwhile.
 #[test]
 fn what_is_appended_after_a_file_was_opened_is_not_read() {
     let root = tempfile::tempdir().unwrap();

@@ -109,8 +109,8 @@ proptest! {
     }
 }
 
-/// Lines of every kind of length, some of them longer than a block or than the longest record, and words
-/// that nothing ends.
+/// Lines of every kind of length, some of them longer than a block or than the longest record, and
+/// words that nothing ends.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         8 => "[ab ]{0,9}\n".prop_map(|line| line.repeat(20).into_bytes()),
@@ -125,8 +125,8 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
-    /// The blocks of a compressed file go to whoever is idle; what comes of it is what one thread makes of
-    /// the same bytes in a plain file, and what the definition says.
+    /// The blocks of a compressed file go to whoever is idle; what comes of it is what one thread
+    /// makes of the same bytes in a plain file, and what the definition says.
     #[test]
     fn a_compressed_file_is_counted_as_the_plain_one_whoever_has_its_blocks(
         contents in prop::collection::vec((text(), 1usize..7), 1..4),
@@ -339,7 +339,8 @@ fn what_comes_out_of_a_named_pipe_is_decompressed_and_progress_is_of_the_pipe() 
     }
 }
 
-/// A frame whose window is 2 to the power of `log`: its decoder takes as much, however little there is in it.
+/// A frame whose window is 2 to the power of `log`: its decoder takes as much, however little there
+/// is in it.
 fn with_window(content: &[u8], log: u32) -> Vec<u8> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(log).unwrap();
@@ -446,8 +447,8 @@ fn plain_and_gzip_files_leave_the_memory_to_the_tables() {
     );
 }
 
-/// One thread decodes; the blocks that come out are counted by who has nothing else to do, and by the one who decodes
-/// when that is too slow.
+/// One thread decodes; the blocks that come out are counted by who has nothing else to do, and by
+/// the one who decodes when that is too slow.
 #[test]
 fn what_one_worker_decodes_two_count() {
     let root = tempfile::tempdir().unwrap();

@@ -51,8 +51,8 @@ fn put(path: &Path, content: &str, modified_ms: u64) {
     file.set_modified(time).unwrap();
 }
 
-/// Spark's rule holds for the directory whatever else is in the stream: a file is in the batch in whose time it
-/// was found, whole, once; lines that are not complete do not mix with it.
+/// Spark's rule holds for the directory whatever else is in the stream: a file is in the batch in
+/// whose time it was found, whole, once; lines that are not complete do not mix with it.
 #[test]
 fn a_file_is_in_the_batch_it_was_found_in_beside_other_sources() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Writers that write and rotators that rotate, a thousand times, with every line numbered.
 //!
-//! Each writer has one file, and rotates it itself between two lines: what matters is that the follower
-//! sees it at any moment. Before the next rotation it waits until something of the new file was read, for
-//! a file that comes and goes between two looks cannot be known of.
+//! Each writer has one file, and rotates it itself between two lines: what matters is that the
+//! follower sees it at any moment. Before the next rotation it waits until something of the new
+//! file was read, for a file that comes and goes between two looks cannot be known of.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,8 +1,10 @@
-//! A follower beside a slow model of what it has to count, may count and must not: any order of writing, rotating
-//! and looking. The fuzz target `follow_under_rotation` includes this file as it is.
+//! A follower beside a slow model of what it has to count, may count and must not: any order of
+//! writing, rotating and looking. The fuzz target `follow_under_rotation` includes this file as it
+//! is.
 //!
-//! Each line is written once and is unlike all others. It has to be counted when a look came before its file was
-//! emptied or could be given up; it may be counted otherwise; it is never counted twice, nor in part.
+//! Each line is written once and is unlike all others. It has to be counted when a look came before
+//! its file was emptied or could be given up; it may be counted otherwise; it is never counted
+//! twice, nor in part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -60,7 +60,7 @@ fn a_compressed_file_is_reported_and_not_decompressed() {
 fn a_directory_that_is_not_there_is_told_and_waited_for() {
     let program = microtally(&["words", "-k", "line", "-o", "tsv", "-i", "100ms"]);
     let run = program.args(&["dir://later"]).start();
-    run.stderr.wait_for("there is no such directory");
+    run.stderr.wait_for("no such directory");
     fs::create_dir(run.path("later")).unwrap();
     run.stderr.wait_for("microtally: waiting for files in ");
     fs::write(run.path("being-made"), "x\n").unwrap();
@@ -76,7 +76,7 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
 fn counting_tells_of_a_directory_that_is_not_there_at_once_and_counts_it_when_it_is() {
     let run = microtally(&["count", "dir://later"]).start();
     run.stderr.wait_for(
-        "microtally: cannot list files in \"later\": there is no such directory\n            it is looked \
+        "microtally: cannot list files in \"later\": no such directory\n            it is looked \
          for again whenever a batch ends",
     );
     run.wait_until_it_reads();

@@ -63,7 +63,7 @@ fn nothing_begins_where_nothing_can_be_opened_and_it_is_named() {
         let missing = "cannot read \"missing\": No such file or directory\n";
         fails(alone("missing"), &["microtally: ", missing]);
         fails(alone("/"), &["cannot read \"/\": Is a directory"]);
-        let nothing = "nothing fits the pattern \"*.nothing\": no file has such a name";
+        let nothing = "pattern \"*.nothing\": no file matches";
         fails(alone("*.nothing"), &[nothing]);
         fails(alone("missing").args(&["*.nothing", "/"]), &[missing]);
     }
@@ -89,7 +89,7 @@ fn one_that_cannot_be_opened_costs_the_others_nothing_and_is_reported_once() {
         for says in [
             "microtally: cannot read \"missing\": No such file or directory\n",
             "microtally: cannot read \"/\": Is a directory\n",
-            "microtally: cannot read \"*.nothing\": no file has such a name\n",
+            "microtally: cannot read \"*.nothing\": no file matches\n",
             "microtally: 3 of 5 files could not be read\n",
         ] {
             assert_eq!(ended.stderr.matches(says).count(), 1, "{ended:?}");

@@ -218,7 +218,7 @@ fn a_pattern_is_followed_as_the_files_that_are_there_and_those_that_come_later()
     append(&run.path("c.log")).write_all(b"c\n").unwrap();
     run.wait_for_counts(&[("a", 1), ("b", 2), ("c", 1)]);
     run.stderr
-        .wait_for("\"*.log\": new file, followed from its beginning: \"c.log\"\n");
+        .wait_for("\"*.log\": following a new file from its beginning: \"c.log\"\n");
     append(&run.path("b.log")).write_all(b"d\n").unwrap();
     run.wait_for_counts(&[("a", 1), ("b", 2), ("c", 1), ("d", 1)]);
     run.signal("TERM");
@@ -230,7 +230,7 @@ fn a_pattern_that_no_file_fits_yet_is_told_and_waited_for() {
     for command in ["words", "top", "count"] {
         let run = microtally(&[command, "-k", "line", "-o", "tsv", "-F", "*.log"]).start();
         run.stderr
-            .wait_for("\"*.log\": waiting for it: no file has such a name\n");
+            .wait_for("\"*.log\": no file matches; waiting for it\n");
         // What comes later is read from its start, by every command.
         fs::write(run.path("a.log"), "a\nb\n").unwrap();
         run.stderr.wait_for("\"a.log\"\n");
@@ -264,7 +264,8 @@ fn a_followed_file_begins_at_its_end_but_for_count() {
         // A name that is missing is reported by the first look, and a new file by a later one: by then the others
         // have been looked at.
         let run = program.args(&["missing"]).start();
-        run.stderr.wait_for("\"missing\": waiting for it");
+        run.stderr
+            .wait_for("\"missing\": No such file or directory; waiting for it");
         fs::write(run.path("b.txt"), "").unwrap();
         run.stderr.wait_for("\"b.txt\"\n");
         append(&run.path("log")).write_all(b"a line\n").unwrap();
@@ -319,7 +320,7 @@ fn more_files_than_descriptors_are_told_of_in_one_line() {
         program = program.file(&format!("log-{n}"), format!("of {n}\n"));
     }
     let run = program.start();
-    let told = "no more files can be open (raise ulimit -n): waiting for \"log-";
+    let told = "no more files can be open (raise ulimit -n); waiting for \"log-";
     run.stderr.wait_for(told);
     run.stdout.wait_until("the first file", |text| {
         tsv_counts(text).contains_key("of 10")

@@ -89,9 +89,7 @@ fn verses() -> Result<Vec<u8>, String> {
         count += 1;
     }
     if count != VERSES {
-        return Err(format!(
-            "program bible prints {count} verses of {VERSES}"
-        ));
+        return Err(format!("program bible prints {count} verses of {VERSES}"));
     }
     Ok(verses)
 }

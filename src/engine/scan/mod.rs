@@ -49,7 +49,7 @@ use crate::ledger::Intake;
 use crate::limits::SHARDS_MAX;
 use crate::memory::DecoderCounts;
 use crate::notice::{Notice, NoticeKind, Notices};
-use crate::source::file::files::{Entry, Files, Opened, Regular, Trouble, became_shorter};
+use crate::source::file::files::{Files, NamedFile, Opened, Regular, Trouble, became_shorter};
 use crate::sys;
 use crate::time::{BatchClock, BatchTime, Clock};
 
@@ -290,7 +290,7 @@ impl ScanPool {
     fn whole(
         &self,
         number: usize,
-        entry: &Entry,
+        entry: &NamedFile,
         opened: io::Result<Opened>,
         reading: ReaderGuard<'_>,
         worker: &mut ScanWorker,
@@ -320,9 +320,9 @@ impl ScanPool {
                 }
                 outcome
             }
-            Ok(Opened::Packed(packed)) => {
-                set.progress.begin(entry.bytes, packed.bytes().unwrap_or(0));
-                worker.packed(&place, packed)
+            Ok(Opened::Decoded(file)) => {
+                set.progress.begin(entry.bytes, file.bytes());
+                worker.decoded(&place, file)
             }
             Ok(Opened::Stream(input)) => {
                 set.progress.begin(entry.bytes, 0);
@@ -340,19 +340,19 @@ impl ScanPool {
 
     /// Reports a file of `bytes` bytes whose end came too soon.
     #[cold]
-    fn shorter(&self, set: usize, entry: &Entry, file: &File, bytes: u64) {
+    fn shorter(&self, set: usize, entry: &NamedFile, file: &File, bytes: u64) {
         let set = &self.queue.sets[set];
         let is = file.metadata().map_or(0, |metadata| metadata.len());
         set.progress.correct(bytes.saturating_sub(is), 0);
         self.finish().trouble.add(&entry.path, &became_shorter());
-        (self.notices).report(Notice::new(&set.name, entry.shorter(file)));
+        (self.notices).report(Notice::new(&set.name, entry.shorter_notice(file)));
     }
 
     /// Reports a file that could not be read, or not to its end.
     #[cold]
-    fn failed(&self, set: usize, entry: &Entry, cause: &io::Error) {
+    fn failed(&self, set: usize, entry: &NamedFile, cause: &io::Error) {
         self.finish().trouble.add(&entry.path, cause);
         let source = &self.queue.sets[set].name;
-        (self.notices).report(Notice::new(source, entry.unreadable(cause)));
+        (self.notices).report(Notice::new(source, entry.unreadable_notice(cause)));
     }
 }

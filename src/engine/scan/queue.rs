@@ -15,7 +15,7 @@ use crate::engine::scan::steal::{ReaderGuard, StealQueue};
 use crate::error::lock;
 use crate::id::StreamId;
 use crate::limits::WINDOW_LOG_MAX;
-use crate::source::file::files::{Entry, Opened, Progress, Regular};
+use crate::source::file::files::{NamedFile, Opened, Progress, Regular};
 
 /// The files and pieces that no worker has taken.
 pub(super) struct ScanQueue {
@@ -36,14 +36,14 @@ pub(super) struct InputSet {
 /// What no worker has begun.
 struct Cursor {
     /// Each with the number of its set.
-    entries: VecDeque<(usize, Entry)>,
+    entries: VecDeque<(usize, NamedFile)>,
     /// The file that is being taken in pieces, and where the next one begins.
     current: Option<(usize, Arc<SharedFile>, u64)>,
 }
 
 /// A regular file that several workers read.
 pub(super) struct SharedFile {
-    pub(super) entry: Entry,
+    pub(super) entry: NamedFile,
     pub(super) file: File,
     pub(super) bytes: u64,
     /// Bytes of the byte order mark before the text.
@@ -57,9 +57,9 @@ pub(super) struct SharedFile {
 /// Work for one worker.
 pub(super) enum Chunk<'a> {
     /// A file that was not opened: opening it concerns nobody else.
-    Entry(usize, Entry, ReaderGuard<'a>),
+    Entry(usize, NamedFile, ReaderGuard<'a>),
     /// A file that can only be read from beginning to end, or cannot be opened.
-    Whole(usize, Entry, io::Result<Opened>, ReaderGuard<'a>),
+    Whole(usize, NamedFile, io::Result<Opened>, ReaderGuard<'a>),
     Piece(usize, Arc<SharedFile>, Range<u64>),
 }
 

@@ -20,8 +20,8 @@ use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::codec::encoding::Decoded;
-use crate::source::file::files::{Packed, has_shrunk, input_cause};
-use crate::source::file::stdin::Input;
+use crate::source::file::files::{DecodedFile, has_shrunk, input_cause};
+use crate::source::file::stdin::Stdin;
 use crate::source::{Fill, Port, Source};
 
 /// Bytes read at once when looking for the end of one record.
@@ -215,11 +215,15 @@ impl ScanWorker {
     ///
     /// The system's error when reading, or the decoder's. What came before is counted, except the
     /// record it stopped in.
-    pub(super) fn packed(&mut self, place: &ScanPlace<'_>, mut packed: Packed) -> io::Result<()> {
+    pub(super) fn decoded(
+        &mut self,
+        place: &ScanPlace<'_>,
+        mut file: DecodedFile,
+    ) -> io::Result<()> {
         let stream = place.set.stream;
         let mut outcome = Ok(Ending::Reset);
         while !place.is_stopped() {
-            match packed.fill(self.space(place), &place.set.progress) {
+            match file.fill(self.space(place), &place.set.progress) {
                 Ok(Decoded::Bytes(count)) => self.framers[stream.0].filled(count),
                 Ok(Decoded::Skipped(count)) => self.framers[stream.0].skipped(count),
                 Ok(Decoded::Again) => {}
@@ -238,13 +242,13 @@ impl ScanWorker {
     }
 
     /// Reads a pipe or a device to its end, and counts what no other worker counts.
-    pub(super) fn stream(&mut self, place: &ScanPlace<'_>, mut input: Input) -> io::Result<()> {
+    pub(super) fn stream(&mut self, place: &ScanPlace<'_>, mut input: Stdin) -> io::Result<()> {
         let stream = place.set.stream;
         input.watch(&Port::detached());
         while !place.is_stopped() {
             let space = self.space(place);
             let filled = input.fill(space, Duration::ZERO);
-            place.set.progress.add_stream(input.take_taken_bytes());
+            place.set.progress.add_stream(input.take_read_bytes());
             match filled {
                 Fill::Bytes(count) => self.framers[stream.0].filled(count),
                 Fill::Skipped(count) => self.framers[stream.0].skipped(count),

@@ -1,11 +1,10 @@
-//! Drops the mark that a text begins with, and makes UTF-8 of marked UTF-16.
+//! Drops the byte order mark of a text, and turns UTF-16 with a mark into UTF-8.
 //!
-//! Promise: the text does not depend on how its bytes were cut into reads; what has no mark is handed on as it is.
-//! Must not know: files, pipes, compression, records.
+//! Promise: the text does not depend on how its bytes were cut into reads; text without a mark
+//! stays as it is. Must not know: `file`, pipes, `decompress`, records.
 //!
-//! `ef bb bf` marks UTF-8, `ff fe` and `fe ff` mark UTF-16. A text in UTF-8 begins with neither of the last two,
-//! as `fe` and `ff` stand nowhere in UTF-8. UTF-32 is refused: it is rare, and its little-endian mark begins like
-//! the one of UTF-16.
+//! `ef bb bf` marks UTF-8, `ff fe` and `fe ff` mark UTF-16. No text in UTF-8 contains `fe` or `ff`.
+//! UTF-32 is refused: it is rare, and its little-endian mark begins like that of UTF-16.
 
 use std::cell::Cell;
 use std::io;
@@ -15,29 +14,37 @@ use crate::limits::KIB;
 /// The mark of UTF-8, which Windows programs write at the beginning of a file.
 const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 
-/// Bytes by which every mark is known.
+/// Bytes of the longest mark.
 pub(crate) const MARK_BYTES_MAX: usize = 4;
 
-/// Bytes of UTF-16 that are held, at most.
+/// The most bytes of UTF-16 that are held.
 const HELD_BYTES: usize = 16 * KIB;
 
-/// What a call of `fill` did, here and in the stages below.
+/// The outcome of a call of `fill`, here and in the stages below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decoded {
-    /// That many bytes, at least one, were put at the front of the buffer.
+    /// The call wrote that many bytes, at least one, to the front of the buffer.
     Bytes(usize),
-    /// That many bytes were read that are no content: a mark. Call again.
+    /// The call read that many bytes of a mark, which is not content. Call again.
     Skipped(usize),
-    /// Bytes were taken in, and nothing came out of them yet. Call again.
+    /// The call read bytes that produced nothing yet. Call again.
     Again,
-    /// There is no more.
     End,
 }
 
-/// How a text is written, by its mark.
+impl Decoded {
+    /// The outcome of a read that returned `count` bytes.
+    pub(crate) fn read(count: usize) -> Self {
+        match count {
+            0 => Decoded::End,
+            count => Decoded::Bytes(count),
+        }
+    }
+}
+
+/// The encoding of a text, by its mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// There is no mark.
     Unmarked,
     /// UTF-8 behind a mark.
     Utf8,
@@ -48,7 +55,8 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// What begins with `first`, which is all there is if `is_all`. `None`: it takes more bytes to know.
+    /// Returns the encoding of a text that begins with `first`; `is_all` says that this is all of
+    /// it. `None`: more bytes are needed.
     pub(crate) fn of(first: &[u8], is_all: bool) -> Option<Encoding> {
         Some(match *first {
             [0xef, 0xbb, 0xbf, ..] => Encoding::Utf8,
@@ -68,8 +76,8 @@ impl Encoding {
     }
 }
 
-/// Bytes of the UTF-8 mark at the beginning of a file: 3, or 0 where there is none. `first` is its first bytes,
-/// three at least if there are as many.
+/// Returns the length of the UTF-8 mark at the beginning of a file, 3 or 0. `first` has at least
+/// its first three bytes, or all of them.
 pub(crate) fn utf8_mark_bytes(first: &[u8]) -> usize {
     if first.starts_with(UTF8_MARK) {
         UTF8_MARK.len()
@@ -78,38 +86,38 @@ pub(crate) fn utf8_mark_bytes(first: &[u8]) -> usize {
     }
 }
 
-/// The text behind the bytes of one input.
-pub(crate) struct Text {
-    state: State,
-    /// The input has ended. It may be a terminal, which would be asked once more after its end.
+/// A decoder from the bytes of one input to UTF-8.
+pub(crate) struct TextDecoder {
+    state: TextState,
+    /// The input has ended. A terminal would ask the user again after its end.
     is_ended: bool,
-    /// What has come is all there is, if nothing comes now.
+    /// The bytes so far are all of the input if no more are available now.
     is_hurried: bool,
-    /// Found behind bytes that have to be handed out first.
+    /// An error behind bytes that come first.
     error: Cell<Option<io::Error>>,
 }
 
-enum State {
-    /// The first bytes, too few to know what they begin.
-    Open {
+enum TextState {
+    /// The first bytes, too few to recognize an encoding.
+    Undecided {
         first: [u8; MARK_BYTES_MAX],
         len: usize,
     },
-    /// Bytes that were read to know it, and are to be handed out.
+    /// The first bytes are text, to be returned.
     Held {
         first: [u8; MARK_BYTES_MAX],
         begin: usize,
         len: usize,
     },
     /// Bytes go straight from the reader to the caller.
-    AsItIs,
-    Utf16(Box<Utf16>),
+    Plain,
+    Utf16(Box<Utf16Decoder>),
 }
 
-impl Default for Text {
+impl Default for TextDecoder {
     fn default() -> Self {
-        Text {
-            state: State::Open {
+        TextDecoder {
+            state: TextState::Undecided {
                 first: [0; MARK_BYTES_MAX],
                 len: 0,
             },
@@ -120,25 +128,26 @@ impl Default for Text {
     }
 }
 
-impl Text {
-    /// Nobody waits any longer for what may follow: the first bytes, too few to know a mark by, are text if `read`
-    /// has no more.
+impl TextDecoder {
+    /// From now on, first bytes that are too few to recognize a mark are text if `read` has no
+    /// more.
     pub(crate) fn hurry(&mut self) {
         self.is_hurried = true;
     }
 
-    /// Puts text at the front of `out`, which has room for at least one byte. `read` is called like this, and never
-    /// returns [`Decoded::Skipped`]; it is called no more after an end.
+    /// Decodes text into `out`, which has room for at least one byte. `read` works like this
+    /// function, never returns [`Decoded::Skipped`], and is not called again after an end.
     ///
     /// # Errors
     ///
-    /// What `read` returns, after which one may go on; [`InvalidData`](io::ErrorKind::InvalidData) for UTF-32.
+    /// The error of `read`; the caller may continue. [`InvalidData`](io::ErrorKind::InvalidData)
+    /// for UTF-32.
     pub(crate) fn fill(
         &mut self,
         out: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<Decoded>,
     ) -> io::Result<Decoded> {
-        let Text {
+        let TextDecoder {
             state,
             is_ended,
             is_hurried,
@@ -150,10 +159,10 @@ impl Text {
         };
         loop {
             match state {
-                State::AsItIs if *is_ended => return Ok(Decoded::End),
-                State::AsItIs => return read(out),
-                State::Utf16(text) => return text.fill(out, is_ended, &mut read),
-                State::Held { first, begin, len } => {
+                TextState::Plain if *is_ended => return Ok(Decoded::End),
+                TextState::Plain => return read(out),
+                TextState::Utf16(text) => return text.fill(out, is_ended, &mut read),
+                TextState::Held { first, begin, len } => {
                     let held = &first[*begin..*len];
                     let count = held.len().min(out.len());
                     out[..count].copy_from_slice(&held[..count]);
@@ -161,7 +170,7 @@ impl Text {
                     if begin < len {
                         return Ok(Decoded::Bytes(count));
                     }
-                    *state = State::AsItIs;
+                    *state = TextState::Plain;
                     if count > 0 {
                         let more = fill_up(&mut out[count..], is_ended, &mut read);
                         let more = more.unwrap_or_else(|cause| {
@@ -171,7 +180,7 @@ impl Text {
                         return Ok(Decoded::Bytes(count + more));
                     }
                 }
-                State::Open { first, len } => {
+                TextState::Undecided { first, len } => {
                     let is_waiting = |cause: &io::Error| cause.kind() == io::ErrorKind::WouldBlock;
                     let mut is_all = false;
                     let mut found = None;
@@ -198,8 +207,8 @@ impl Text {
     }
 }
 
-impl State {
-    /// Goes on behind the mark. Returns the bytes of a mark that are skipped.
+impl TextState {
+    /// Continues behind the mark. Returns the bytes of a mark that are skipped.
     fn begin(
         &mut self,
         encoding: Encoding,
@@ -211,18 +220,18 @@ impl State {
             Encoding::Unmarked => {}
             Encoding::Utf8 => begin = UTF8_MARK.len(),
             Encoding::Utf16 { is_big_endian } => {
-                let text = Utf16::new(is_big_endian, &first[2..len]);
-                *self = State::Utf16(Box::new(text));
+                let text = Utf16Decoder::new(is_big_endian, &first[2..len]);
+                *self = TextState::Utf16(Box::new(text));
                 return Ok(0);
             }
             Encoding::Utf32 => return Err(utf32()),
         }
-        *self = State::Held { first, begin, len };
+        *self = TextState::Held { first, begin, len };
         Ok(begin)
     }
 }
 
-/// Reads into what is left of a buffer that has something in it. An end is noted in `is_ended`.
+/// Reads into the rest of a buffer that has content already. Sets `is_ended` at the end.
 fn fill_up(
     out: &mut [u8],
     is_ended: &mut bool,
@@ -252,28 +261,27 @@ fn utf32() -> io::Error {
     )
 }
 
-/// UTF-16 on its way to UTF-8. What is no character, half of a surrogate pair or half of the last unit, becomes
-/// U+FFFD.
-struct Utf16 {
+/// A decoder from UTF-16 to UTF-8. Half of a surrogate pair, or of the last unit, becomes U+FFFD.
+struct Utf16Decoder {
     is_big_endian: bool,
     held: Box<[u8]>,
     /// The part of `held` that was not decoded.
     begin: usize,
     end: usize,
-    /// The first half of a pair, whose second half has not come.
+    /// The first half of a surrogate pair.
     high: Option<u16>,
-    /// A character that did not fit, and the part of it that was not handed out.
+    /// A character that did not fit, and the part of it that was not returned.
     rest: [u8; 4],
     rest_begin: usize,
     rest_end: usize,
 }
 
-impl Utf16 {
-    /// A text that begins with `first`.
+impl Utf16Decoder {
+    /// Creates a decoder of a text that begins with `first`.
     fn new(is_big_endian: bool, first: &[u8]) -> Self {
         let mut held = vec![0; HELD_BYTES].into_boxed_slice();
         held[..first.len()].copy_from_slice(first);
-        Utf16 {
+        Utf16Decoder {
             is_big_endian,
             held,
             begin: 0,
@@ -291,7 +299,7 @@ impl Utf16 {
         is_ended: &mut bool,
         mut read: impl FnMut(&mut [u8]) -> io::Result<Decoded>,
     ) -> io::Result<Decoded> {
-        // What was read comes out before more is read: a pipe may have nothing for long.
+        // Text held comes out before more is read: a pipe may have nothing for long.
         let mut count = self.decode(out, *is_ended);
         if count == 0 && !*is_ended {
             self.held.copy_within(self.begin..self.end, 0);
@@ -310,26 +318,26 @@ impl Utf16 {
         })
     }
 
-    /// Decodes what is held into `out`, as far as there is room. Returns how many bytes came of it.
+    /// Decodes held bytes into `out`, as far as there is room. Returns the bytes written.
     fn decode(&mut self, out: &mut [u8], is_ended: bool) -> usize {
-        let mut filled = self.hand_out_rest(out);
+        let mut filled = self.write_rest(out);
         while filled < out.len() {
-            // Most texts are ASCII for long stretches.
-            let (count, taken) = self.ascii(&mut out[filled..]);
+            // Most texts have long runs of ASCII.
+            let count = self.ascii(&mut out[filled..]);
             filled += count;
-            self.begin += taken;
+            self.begin += 2 * count;
             let Some(next) = self.next_char(is_ended) else {
                 break;
             };
             self.rest_begin = 0;
             self.rest_end = next.encode_utf8(&mut self.rest).len();
-            filled += self.hand_out_rest(&mut out[filled..]);
+            filled += self.write_rest(&mut out[filled..]);
         }
         filled
     }
 
-    /// Puts what is left of a character at the front of `out`.
-    fn hand_out_rest(&mut self, out: &mut [u8]) -> usize {
+    /// Writes the rest of a character to `out`. Returns the bytes written.
+    fn write_rest(&mut self, out: &mut [u8]) -> usize {
         let rest = &self.rest[self.rest_begin..self.rest_end];
         let count = rest.len().min(out.len());
         out[..count].copy_from_slice(&rest[..count]);
@@ -337,11 +345,10 @@ impl Utf16 {
         count
     }
 
-    /// Puts the ASCII characters that come next at the front of `out`. Returns how many, and how many bytes of
-    /// `held` they are.
-    fn ascii(&self, out: &mut [u8]) -> (usize, usize) {
+    /// Writes the ASCII characters that come next to `out`. Returns how many there are.
+    fn ascii(&self, out: &mut [u8]) -> usize {
         if self.high.is_some() {
-            return (0, 0);
+            return 0;
         }
         let mut count = 0;
         let (units, _) = self.held[self.begin..self.end].as_chunks::<2>();
@@ -353,7 +360,7 @@ impl Utf16 {
             *place = unit as u8;
             count += 1;
         }
-        (count, 2 * count)
+        count
     }
 
     fn unit(&self, bytes: [u8; 2]) -> u16 {
@@ -364,7 +371,7 @@ impl Utf16 {
         }
     }
 
-    /// The next character, if it is complete.
+    /// Returns the next character, if it is complete.
     fn next_char(&mut self, is_ended: bool) -> Option<char> {
         loop {
             let Some(&bytes) = self.held[self.begin..self.end].first_chunk::<2>() else {
@@ -401,10 +408,10 @@ mod tests {
 
     use super::*;
 
-    /// What comes of bytes that are read in pieces of these sizes, over and over, into rooms of `room` bytes, and how
-    /// many bytes were skipped. Before each read there is nothing once.
+    /// Decodes bytes in reads of the given sizes, over and over, and into buffers of `room` bytes.
+    /// Each read would block once. Returns the text and the number of bytes skipped.
     fn text_of(bytes: &[u8], reads: &[usize], room: usize) -> (Vec<u8>, usize) {
-        let (mut text, mut found, mut out) = (Text::default(), Vec::new(), vec![0; room]);
+        let (mut text, mut found, mut out) = (TextDecoder::default(), Vec::new(), vec![0; room]);
         let (mut rest, mut reads, mut is_ready) = (bytes, reads.iter().cycle(), false);
         let (mut skipped, mut has_ended) = (0, false);
         loop {
@@ -418,11 +425,7 @@ mod tests {
                 space[..count].copy_from_slice(&rest[..count]);
                 rest = &rest[count..];
                 has_ended = count == 0;
-                Ok(if has_ended {
-                    Decoded::End
-                } else {
-                    Decoded::Bytes(count)
-                })
+                Ok(Decoded::read(count))
             });
             match step {
                 Ok(Decoded::Bytes(count)) => {
@@ -460,7 +463,7 @@ mod tests {
             let mut expected = String::from_utf16_lossy(&units);
             if is_torn {
                 bytes.push(b'\n');
-                // Half a pair in front of half a unit is one piece of nonsense.
+                // Half a pair in front of half a unit becomes one character.
                 if !units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) {
                     expected.push(char::REPLACEMENT_CHARACTER);
                 }
@@ -522,8 +525,8 @@ mod tests {
     #[test]
     fn what_has_come_is_text_once_nobody_waits_for_more() {
         for (bytes, expected) in [(&b"\xef\xbb"[..], &b"\xef\xbb"[..]), (b"\xff", b"\xff")] {
-            let (mut text, mut out, mut rest) = (Text::default(), [0; 9], bytes);
-            let mut fill = |text: &mut Text| {
+            let (mut text, mut out, mut rest) = (TextDecoder::default(), [0; 9], bytes);
+            let mut fill = |text: &mut TextDecoder| {
                 text.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
                     0 => Err(io::ErrorKind::WouldBlock.into()),
                     count => Ok(Decoded::Bytes(count)),
@@ -541,7 +544,7 @@ mod tests {
     fn utf_32_is_refused_with_what_to_do() {
         for bytes in [&b"\xff\xfe\0\0a\0\0\0"[..], b"\0\0\xfe\xff\0\0\0a"] {
             let mut rest = bytes;
-            let step = Text::default().fill(&mut [0; 9], |space| {
+            let step = TextDecoder::default().fill(&mut [0; 9], |space| {
                 Ok(Decoded::Bytes(io::Read::read(&mut rest, space)?))
             });
             let cause = step.unwrap_err();

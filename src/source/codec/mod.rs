@@ -1,8 +1,12 @@
-//! What stands between the bytes of an input and its text.
+//! Turns the bytes of an input into text.
 //!
-//! `unpack` decodes compressed data, `encoding` makes UTF-8 of marked UTF-16, `decode` is both, one behind the other.
+//! `decompress` decompresses, `encoding` turns UTF-16 into UTF-8, and `decoder` runs one behind the
+//! other.
 
-pub(crate) mod decode;
+pub(crate) mod decoder;
+#[cfg_attr(
+    not(feature = "compress"),
+    allow(dead_code, reason = "nothing asks for decompression")
+)]
+pub(crate) mod decompress;
 pub(crate) mod encoding;
-#[cfg_attr(not(feature = "compress"), path = "unpack/absent.rs")]
-pub(crate) mod unpack;

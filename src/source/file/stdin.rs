@@ -1,13 +1,13 @@
-//! `input`: an open file descriptor, read to its end: standard input, whatever it is connected to.
+//! `stdin`: standard input, or another open descriptor, read to its end.
 //!
-//! Promise: the descriptor's flags, which other processes share, stay as they are; a read is made only
-//! when it will not wait. Must not know: records, the clock.
+//! Promise: the descriptor's flags, which other processes share, stay as they are; reads never
+//! block. Must not know: records, the clock.
 //!
-//! An inherited pipe or terminal is in blocking mode and has to stay so, and the event queue reports
-//! only edges. So before each read a queue of the source's own is asked whether there is anything: arming
-//! it anew gives the present state. The reactor's queue is registered with as well and does the waking.
+//! An inherited pipe or terminal is in blocking mode and has to stay so, and the event queue
+//! reports only edges. So the source asks an event queue of its own before each read: registering
+//! again reports the present state. The descriptor is registered with the reactor's queue as well,
+//! which wakes the source.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,104 +20,101 @@ use crate::error::{Error, describe};
 use crate::limits::DRAIN_BYTES_MAX;
 use crate::memory::DecoderCounts;
 use crate::notice::NoticeKind;
-use crate::source::codec::decode::Decode;
+use crate::source::codec::decoder::Decoder;
+use crate::source::codec::decompress::Compression;
 use crate::source::codec::encoding::Decoded;
-use crate::source::codec::unpack;
 use crate::source::file::files::{became_shorter, has_shrunk};
 use crate::source::{Fill, Port, Source};
 use crate::sys;
 
-/// An open file descriptor, read to its end.
+/// A source that reads standard input to its end.
 ///
-/// What comes out of it is a text like a file's, whether it is a file or a pipe: a UTF-8 mark at its beginning is
-/// skipped, and UTF-16 with a mark becomes UTF-8, as [`Files`](crate::sources::Files) has it.
-pub struct Input {
+/// A UTF-8 mark at its beginning is skipped, and UTF-16 with a mark becomes UTF-8, as for
+/// [`Files`](crate::sources::Files).
+pub struct Stdin {
     name: String,
     file: io::Result<File>,
     readiness: Readiness,
-    decode: Decode,
-    /// Bytes that were read and not asked about.
-    taken_bytes: usize,
-    /// Bytes of a regular file at the start, and those of them that are left; it may have become longer.
+    decoder: Decoder,
+    /// Bytes read since [`take_read_bytes`](Self::take_read_bytes) was called last.
+    read_bytes: usize,
+    /// The size of a regular file at the start, and the bytes of it that were not read.
     file_bytes: u64,
     left_bytes: u64,
-    /// A graceful stop was asked for.
+    /// A graceful stop was requested.
     is_draining: bool,
-    /// Since then it was not read until there was nothing.
+    /// Since then, no read found the descriptor empty.
     is_stopped_early: bool,
-    is_over: bool,
+    has_ended: bool,
     port: Port,
 }
 
 enum Readiness {
     Unknown,
-    /// A regular file, or a device that cannot be waited for: a read never waits.
+    /// A regular file, or a device that cannot be waited for: reads never block.
     Always,
-    Ask {
+    Polled {
         poll: Poll,
         events: Events,
     },
 }
 
-impl Input {
-    /// Standard input. That it is closed is found out at the first read.
-    pub fn stdin() -> Self {
+impl Stdin {
+    /// Opens standard input. If it is closed, the first read fails.
+    pub fn open() -> Self {
         let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-        Input::new("standard input".to_owned(), file)
+        Stdin::of("standard input".to_owned(), file, false)
     }
 
-    /// Gives what is inside, if it is compressed: the same as
-    /// [`Files::decompress`](crate::sources::Files::decompress), for a pipe as well as for a file.
+    /// Decompresses a pipe or a file, as [`Files::decompress`](crate::sources::Files::decompress)
+    /// does.
     ///
-    /// What comes out of the pipe of a program that compresses, comes when that program has put out a
-    /// block. A graceful stop drains up to [`DRAIN_BYTES_MAX`] of content.
+    /// The content of a pipe arrives when the compressing program has written a block. A graceful
+    /// stop drains at most [`DRAIN_BYTES_MAX`] of content.
     ///
     /// ```
-    /// let input = microtally::sources::Input::stdin().decompress();
+    /// let stdin = microtally::sources::Stdin::open().decompress();
     /// ```
     #[cfg(feature = "compress")]
     pub fn decompress(mut self) -> Self {
-        self.decode = Decode::new(Some(unpack::of_stream()));
+        self.decoder = Decoder::new(true);
         self
     }
 
-    /// The largest window that compressed data may ask for, as a power of two. Called before anything is read.
+    /// Sets the largest window that compressed data may ask for. See [`Decoder::limit_window`].
     pub(crate) fn limit_window(&mut self, window_log_max: u32) {
-        self.decode.limit_window(window_log_max);
+        self.decoder.limit_window(window_log_max);
     }
 
-    /// What was opened as `name`.
-    pub(crate) fn of(name: String, file: File) -> Self {
-        Input::new(name, Ok(file))
+    /// Returns the bytes read since the last call; compressed data counts with its compressed
+    /// bytes.
+    pub(crate) fn take_read_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.read_bytes)
     }
 
-    /// Bytes that were read since this was asked last: compressed ones, if they are.
-    pub(crate) fn take_taken_bytes(&mut self) -> usize {
-        std::mem::take(&mut self.taken_bytes)
-    }
-
-    fn new(name: String, file: io::Result<File>) -> Self {
-        Input {
+    /// Creates a source of another descriptor, which messages call `name`.
+    pub(crate) fn of(name: String, file: io::Result<File>, is_decompressing: bool) -> Self {
+        Stdin {
             name,
             file,
             readiness: Readiness::Unknown,
-            decode: Decode::new(None),
-            taken_bytes: 0,
+            decoder: Decoder::new(is_decompressing),
+            read_bytes: 0,
             file_bytes: 0,
             left_bytes: 0,
             is_draining: false,
             is_stopped_early: false,
-            is_over: false,
+            has_ended: false,
             port: Port::detached(),
         }
     }
 
-    /// Has the source behind `port` woken when there is something to read.
+    /// Registers the descriptor with `port`, which wakes the source when it is readable.
     pub(crate) fn watch(&mut self, port: &Port) {
         let Ok(file) = &self.file else { return };
-        match watch(file, port) {
+        match register(file, port) {
             Ok(Some(poll)) => {
-                self.readiness = Readiness::Ask {
+                self.readiness = Readiness::Polled {
                     poll,
                     events: Events::with_capacity(1),
                 };
@@ -130,10 +127,10 @@ impl Input {
         }
     }
 
-    /// How many bytes a graceful stop left in a pipe whose writer never paused, if it left any; as far as the system
-    /// says. Asked once.
+    /// Returns `Some` if a graceful stop left bytes in a pipe whose writer never paused, with their
+    /// number if the system reports it. Called once.
     pub(crate) fn take_unread(&mut self) -> Option<Option<u64>> {
-        if !std::mem::take(&mut self.is_stopped_early) || self.is_over {
+        if !std::mem::take(&mut self.is_stopped_early) || self.has_ended {
             return None;
         }
         let bytes = sys::unread_bytes(self.file.as_ref().ok()?);
@@ -141,19 +138,19 @@ impl Input {
     }
 
     fn failed(&mut self, cause: &io::Error) -> Fill {
-        self.is_over = true;
+        self.has_ended = true;
         Fill::Failed(Error::input(&self.name, cause))
     }
 }
 
 /// Reports bytes that a graceful stop left in the pipe of this name.
 pub(crate) fn report_unread(port: &Port, name: &str, bytes: Option<u64>) {
-    // They are of one record at least, and nobody knows of how many.
+    // They are at least one record; how many is unknown.
     port.lost(1, bytes.unwrap_or(0));
     port.report_of(name, NoticeKind::Unread { bytes });
 }
 
-/// Bytes of a regular file, and those of them that are behind its place.
+/// Returns the size of a regular file, and the bytes behind its position.
 fn file_bytes(mut file: &File) -> io::Result<(u64, u64)> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -163,9 +160,9 @@ fn file_bytes(mut file: &File) -> io::Result<(u64, u64)> {
     Ok((bytes, bytes.saturating_sub(file.stream_position()?)))
 }
 
-/// Reads when there is something to read: bytes, the end, an error.
+/// Reads if that does not block, otherwise returns [`WouldBlock`](io::ErrorKind::WouldBlock).
 fn read_ready(mut file: &File, readiness: &mut Readiness, buf: &mut [u8]) -> io::Result<usize> {
-    if let Readiness::Ask { poll, events } = readiness
+    if let Readiness::Polled { poll, events } = readiness
         && !is_readable(file, poll, events)?
     {
         return Err(io::ErrorKind::WouldBlock.into());
@@ -178,7 +175,7 @@ fn read_ready(mut file: &File, readiness: &mut Readiness, buf: &mut [u8]) -> io:
     }
 }
 
-/// Whether a read would give something, an end or an error at once.
+/// Returns `true` if a read would not block.
 fn is_readable(file: &File, poll: &mut Poll, events: &mut Events) -> io::Result<bool> {
     let fd = file.as_raw_fd();
     poll.registry()
@@ -190,8 +187,8 @@ fn is_readable(file: &File, poll: &mut Poll, events: &mut Events) -> io::Result<
     }
 }
 
-/// A queue that can be asked about `file`, or `None` when it cannot be waited for.
-fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
+/// Returns an event queue for `file`, or `None` if it cannot be waited for.
+fn register(file: &File, port: &Port) -> io::Result<Option<Poll>> {
     let fd = file.as_raw_fd();
     let poll = Poll::new()?;
     match poll
@@ -199,7 +196,7 @@ fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
         .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
     {
         Ok(()) => {}
-        // What epoll says of regular files, directories and /dev/null.
+        // epoll refuses regular files, directories and /dev/null.
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(cause) => return Err(cause),
     }
@@ -207,15 +204,9 @@ fn watch(file: &File, port: &Port) -> io::Result<Option<Poll>> {
     Ok(Some(poll))
 }
 
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Input")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([] Stdin, "Stdin", name);
 
-impl Source for Input {
+impl Source for Stdin {
     fn start(&mut self, port: Port, _now: Duration) {
         self.limit_window(port.window_log_max);
         self.watch(&port);
@@ -223,7 +214,7 @@ impl Source for Input {
     }
 
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        if self.is_over {
+        if self.has_ended {
             return Fill::End;
         }
         let file = match &self.file {
@@ -233,25 +224,25 @@ impl Source for Input {
                 return self.failed(&cause);
             }
         };
-        let (readiness, taken_bytes) = (&mut self.readiness, &mut self.taken_bytes);
+        let (readiness, read_bytes) = (&mut self.readiness, &mut self.read_bytes);
         let left_bytes = &mut self.left_bytes;
         let read = |space: &mut [u8]| {
             let count = read_ready(file, readiness, space)?;
-            *taken_bytes += count;
+            *read_bytes += count;
             *left_bytes = left_bytes.saturating_sub(count as u64);
             Ok(count)
         };
-        match self.decode.fill(buf, read) {
+        match self.decoder.fill(buf, read) {
             Ok(Decoded::Bytes(count)) => Fill::Bytes(count),
             Ok(Decoded::Skipped(count)) => Fill::Skipped(count),
-            // What has come so far is not enough to decode anything of it, and there may be more that has come.
+            // The bytes so far are too few to decode anything, and more may have arrived.
             Ok(Decoded::Again) if self.is_draining => Fill::Finishing(now),
             Ok(Decoded::Again) => Fill::Pending(Some(now)),
             Ok(Decoded::End) if self.left_bytes > 0 && has_shrunk(file, self.file_bytes) => {
                 self.failed(&became_shorter())
             }
             Ok(Decoded::End) => {
-                self.is_over = true;
+                self.has_ended = true;
                 Fill::End
             }
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
@@ -264,13 +255,13 @@ impl Source for Input {
 
     fn drain(&mut self) -> usize {
         self.is_draining = true;
-        self.is_stopped_early = !self.is_over && matches!(self.readiness, Readiness::Ask { .. });
-        self.decode.hurry();
-        // A pipe's content has been received; the rest of a file has not.
+        self.is_stopped_early =
+            !self.has_ended && matches!(self.readiness, Readiness::Polled { .. });
+        self.decoder.hurry();
+        // A pipe's bytes have been received; the rest of a file has not.
         match self.readiness {
-            // What is in compressed bytes is more than they are, nobody knows how much.
-            // Its writer may go on and on, and what is in compressed bytes is more than they are.
-            Readiness::Ask { .. } if !self.is_over => DRAIN_BYTES_MAX,
+            // Its writer may never pause, and compressed bytes have more content than bytes.
+            Readiness::Polled { .. } if !self.has_ended => DRAIN_BYTES_MAX,
             _ => 0,
         }
     }
@@ -286,17 +277,17 @@ impl Source for Input {
     }
 
     fn decoders(&self) -> DecoderCounts {
-        // Nobody knows what it will be before the first bytes.
-        if self.decode.is_unpacking() {
-            unpack::Kind::Open.decoders()
+        // The format is not known before the first bytes.
+        if self.decoder.is_decompressing() {
+            Compression::Undecided.decoders()
         } else {
             DecoderCounts::default()
         }
     }
 }
 
-impl Drop for Input {
-    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+impl Drop for Stdin {
+    /// A wrapper of the source need not forward [`ended`](Source::ended).
     fn drop(&mut self) {
         self.ended();
     }
@@ -310,14 +301,15 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
-    /// An input whose writer has 100 bytes for it, of which 10 are read; then a stop reads as many as that.
-    fn told(reads: usize) -> (Vec<String>, u64) {
-        let (port, told) = Port::kept("a pipe");
+    /// Reads 10 of the 100 bytes in a pipe; then a graceful stop reads `reads` more. Returns the
+    /// notices and the lost bytes.
+    fn notices_after(reads: usize) -> (Vec<String>, u64) {
+        let (port, notices) = Port::kept("a pipe");
         let account = port.account.clone();
         let (mut sender, receiver) = UnixStream::pair().unwrap();
         sender.write_all(&[b'x'; 100]).unwrap();
         let file = File::from(OwnedFd::from(receiver));
-        let mut input = Input::of("a pipe".to_owned(), file);
+        let mut input = Stdin::of("a pipe".to_owned(), Ok(file), false);
         let now = Duration::from_secs(1);
         input.start(port, now);
         assert!(matches!(input.fill(&mut [0; 10], now), Fill::Bytes(10)));
@@ -333,23 +325,24 @@ mod tests {
         input.ended();
         let bytes = account.then(Intake::default()).lost_bytes;
         drop(input);
-        (told.take(), bytes)
+        (notices.take(), bytes)
     }
 
     #[test]
     fn what_a_stop_leaves_in_a_pipe_is_reported_with_its_bytes() {
         let message = "a pipe: stopped with 50 bytes unread; they are not counted";
-        assert_eq!(told(40), (vec![message.to_owned()], 50));
-        // All that was written was read, whether or not more was waited for.
-        assert_eq!(told(90), (vec![], 0));
-        assert_eq!(told(91), (vec![], 0));
+        assert_eq!(notices_after(40), (vec![message.to_owned()], 50));
+        // Everything that was written was read.
+        assert_eq!(notices_after(90), (vec![], 0));
+        assert_eq!(notices_after(91), (vec![], 0));
     }
 
     #[cfg(feature = "compress")]
-    /// A block of zstd is larger than what is read at once, so that the first read gives nothing.
+    /// A block of zstd is larger than a read, so that the first read produces nothing.
     #[test]
     fn a_stop_drains_what_was_received_also_where_a_read_gives_nothing_yet() {
-        // A block is a whole: of 64 different bytes it is six eighths as long, and nothing comes out before its end.
+        // Of 64 different bytes a block is six eighths as long, and nothing comes out before its
+        // end.
         let mut random = 1u64;
         let content = std::iter::repeat_with(|| {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -360,7 +353,7 @@ mod tests {
         assert!((1 << 16..content.len()).contains(&packed.len()));
         let (mut sender, receiver) = UnixStream::pair().unwrap();
         let file = File::from(OwnedFd::from(receiver));
-        let mut input = Input::of("a socket".to_owned(), file).decompress();
+        let mut input = Stdin::of("a socket".to_owned(), Ok(file), true);
         let (now, mut buf) = (Duration::from_secs(1), vec![0; 1 << 16]);
         input.start(Port::detached(), now);
         sender
@@ -369,7 +362,7 @@ mod tests {
         assert!(matches!(input.fill(&mut buf, now), Fill::Bytes(6)));
         sender.write_all(&packed).unwrap();
         let (mut left, mut received) = (input.drain(), Vec::new());
-        // As the reactor goes about it: anything but bytes and a break ends the stop.
+        // As in the reactor: anything but bytes and a break ends the stop.
         loop {
             match input.fill(&mut buf, now) {
                 Fill::Bytes(count) => {

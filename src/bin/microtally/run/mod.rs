@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use microtally::extract::{Part, Separator};
 use microtally::prelude::*;
 use microtally::sources::{
-    DirectoryFiles, Files, Follow, FollowOptions, Input, TcpClient, TcpListen, UdpListen,
+    DirectoryFiles, Files, Follow, FollowOptions, Stdin, TcpClient, TcpListen, UdpListen,
     UnixClient, UnixListen, expand,
 };
 use microtally::stream::DStream;
@@ -462,7 +462,7 @@ fn source(
             if std::io::stdin().is_terminal() {
                 say(&"standard input: this terminal; type lines, and end them with Ctrl-D");
             }
-            Box::new(Input::stdin().decompress())
+            Box::new(Stdin::open().decompress())
         }
         SourceSpec::Tcp { host, port } => {
             let name = format!("{host}:{port}");

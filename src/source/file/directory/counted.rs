@@ -1,62 +1,59 @@
-//! What becomes of files after they were counted: they should stay as they are, and some do not.
+//! Watches files after they were counted: they should not change any more, and some do.
 //!
-//! Promise: changes nothing about which files are counted; a file that grows, is replaced or is counted a second
-//! time is reported once each, together with others. Bounded memory. Must not know: which batch a file belongs to.
+//! Promise: does not affect which files are counted; a file that grows, is replaced or is counted
+//! again is reported once each, together with others. Bounded memory. Must not know: batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::limits::{DIRECTORY_CHECKS_MAX, DIRECTORY_FILES_KNOWN_MAX, NOTICE_PAUSE_MS};
 use crate::notice::Others;
+use crate::source::file::{FileId, file_id};
 
-/// What tells a file from others, as long as it exists.
-type Id = (u64, u64);
-
-/// See the module.
+/// Files that were counted, and what has to be reported of them.
 #[derive(Default)]
-pub(super) struct Counted {
-    files: HashMap<Id, Known>,
-    /// The same files, the one that was counted first in front.
-    order: VecDeque<Id>,
-    /// The file that is looked at first.
+pub(super) struct CountedFiles {
+    files: HashMap<FileId, CountedFile>,
+    /// The same files in the order in which they were counted.
+    order: VecDeque<FileId>,
+    /// The file that is checked next.
     turn: usize,
-    grown: Pending,
-    replaced: Pending,
-    again: Pending,
+    grown: PendingReport,
+    replaced: PendingReport,
+    again: PendingReport,
 }
 
 /// A file that was counted.
-struct Known {
+struct CountedFile {
     path: PathBuf,
-    /// When it was made, where the file system says so; an inode's number may be used again.
+    /// Its creation time, where the file system has it; an inode number may be used again.
     born: Option<SystemTime>,
     modified: Option<SystemTime>,
     /// Bytes that were read. Absent before the end, and when reading failed.
     bytes: Option<u64>,
-    is_told: bool,
+    is_reported: bool,
 }
 
-/// What is to be said of some files, the first of which is named.
+/// Files to be reported in one message, which names the first of them.
 #[derive(Default)]
-struct Pending {
+struct PendingReport {
     first: Option<String>,
     files: u64,
     bytes: u64,
-    /// When it may be said again.
+    /// The earliest time of the next message.
     next_ms: u64,
 }
 
-impl Pending {
+impl PendingReport {
     fn add(&mut self, first: impl FnOnce() -> String, bytes: u64) {
         self.first.get_or_insert_with(first);
         self.files += 1;
         self.bytes += bytes;
     }
 
-    /// The files and their bytes, if it is time.
+    /// Returns the files and their bytes, if it is time to report them.
     fn take(&mut self, now_ms: u64, is_ending: bool) -> Option<(String, u64)> {
         if now_ms < self.next_ms && !is_ending {
             return None;
@@ -64,25 +61,25 @@ impl Pending {
         let first = self.first.take()?;
         let files = format!("{first}{}", Others(self.files));
         let bytes = self.bytes;
-        *self = Pending {
+        *self = PendingReport {
             next_ms: now_ms.saturating_add(NOTICE_PAUSE_MS),
-            ..Pending::default()
+            ..PendingReport::default()
         };
         Some((files, bytes))
     }
 }
 
-impl Counted {
-    /// The file of this name is counted now, from its beginning.
+impl CountedFiles {
+    /// Adds a file that is counted now, from its beginning.
     pub(super) fn begin(&mut self, path: &Path, metadata: &Metadata) {
-        let id = (metadata.dev(), metadata.ino());
+        let id = file_id(metadata);
         let (born, modified) = (metadata.created().ok(), metadata.modified().ok());
         if let Some(known) = self.files.get(&id) {
-            let is_it = match (known.born, born) {
+            let is_same = match (known.born, born) {
                 (Some(then), Some(now)) => then == now,
                 _ => known.modified == modified && known.bytes == Some(metadata.len()),
             };
-            if is_it {
+            if is_same {
                 let earlier = (known.path != path).then(|| known.path.clone());
                 self.again.add(
                     || match earlier {
@@ -100,26 +97,26 @@ impl Counted {
             }
             self.order.push_back(id);
         }
-        let known = Known {
+        let known = CountedFile {
             path: path.to_owned(),
             born,
             modified,
             bytes: None,
-            is_told: false,
+            is_reported: false,
         };
         self.files.insert(id, known);
     }
 
-    /// So many bytes of that file were read, and then its end came.
+    /// Sets the bytes that were read of a file up to its end.
     pub(super) fn end(&mut self, metadata: &Metadata, bytes: u64) {
-        if let Some(known) = self.files.get_mut(&(metadata.dev(), metadata.ino())) {
+        if let Some(known) = self.files.get_mut(&file_id(metadata)) {
             known.bytes = Some(bytes);
         }
     }
 
-    /// Looks at some of the files, at all of them when it `is_ending`. `is_taken` says of a path that no file of
-    /// this name is counted now.
-    pub(super) fn look(&mut self, is_ending: bool, is_taken: impl Fn(&Path) -> bool) {
+    /// Checks some of the files, or all of them if it `is_ending`. `is_taken` returns `true` for a
+    /// path that is not counted any more.
+    pub(super) fn check(&mut self, is_ending: bool, is_taken: impl Fn(&Path) -> bool) {
         let mut checks_left = match is_ending {
             true => usize::MAX,
             false => DIRECTORY_CHECKS_MAX,
@@ -134,30 +131,30 @@ impl Counted {
                 continue;
             };
             let Some(bytes) = known.bytes else { continue };
-            if known.is_told || !is_taken(&known.path) {
+            if known.is_reported || !is_taken(&known.path) {
                 continue;
             }
             checks_left -= 1;
-            // One that is gone was counted, and nothing is lost.
+            // A file that was deleted has been counted: nothing is lost.
             let Ok(metadata) = fs::metadata(&known.path) else {
                 continue;
             };
             let path = &known.path;
-            if (metadata.dev(), metadata.ino()) != id {
+            if file_id(&metadata) != id {
                 self.replaced.add(|| format!("{path:?}"), 0);
-                known.is_told = true;
+                known.is_reported = true;
             } else if metadata.len() > bytes {
                 self.grown
                     .add(|| format!("{path:?}"), metadata.len() - bytes);
-                known.is_told = true;
+                known.is_reported = true;
             } else {
-                // One that was emptied may be filled again.
+                // A file that was emptied may be filled again.
                 known.bytes = Some(metadata.len());
             }
         }
     }
 
-    /// What there is to say.
+    /// Returns the messages that are due.
     pub(super) fn messages(&mut self, now_ms: u64, is_ending: bool) -> Vec<String> {
         let mut messages = Vec::new();
         if let Some((files, bytes)) = self.grown.take(now_ms, is_ending) {

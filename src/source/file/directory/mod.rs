@@ -1,17 +1,17 @@
-//! Which files in a directory belong to which batch: Spark's rule for file streams.
+//! Decides which files of a directory belong to which batch: Spark's rule for file streams.
 //!
-//! Promise: a file belongs to at most one batch while it is remembered, and which one follows from its
-//! name, its modification time and the batch times alone. Must not know: what is in a file, the clock.
+//! Promise: a file belongs to at most one batch while it is remembered; its name, its modification
+//! time and the batch times alone decide which. Must not know: what is in a file, the clock.
 //!
 //! ```text
 //!            older than the window        the window W           not yet
 //!   ────────────────────────────────┤├──────────────────────┤├────────────▶ modification time
 //!                               t − W                        t
-//!   batch t takes what is in (t − W, t] and was not taken by a batch that is remembered
+//!   batch t takes the files in (t − W, t] that no remembered batch has taken
 //! ```
 //!
-//! `Selection` is the rule, without a file system. `Directory` is the thin part that lists. `counted` knows what
-//! the rule does not care about, and people do: files that were changed after they were counted.
+//! `Selection` is the rule, without a file system. `Directory` lists the files. `counted` reports
+//! files that were changed after they were counted.
 
 mod counted;
 #[cfg(test)]
@@ -26,37 +26,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use self::counted::Counted;
+use self::counted::CountedFiles;
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::REMEMBER_MS_DEFAULT;
 use crate::notice::NoticeKind;
-use crate::source::file::glob::{Matched, Pattern, here, is_absent, reason};
+use crate::source::file::glob::{Matched, PathPattern, here, is_absent, reason};
 use crate::time::{BatchTime, as_ms};
 
-/// Which files of a directory a file source takes.
+/// The rule for the files of a directory that a file source takes.
 ///
 /// A file is taken in the batch of time `t` if
 ///
-/// - its name passes the filter: unless another was given, it does not begin with a dot;
+/// - its name passes the filter; by default, it does not begin with a dot;
 /// - it was last modified after `t − W`, and no later than `t`. `W` is how long files are
-///   [remembered](Self::remember): 60 s, rounded up to whole batch intervals, unless another was given;
-/// - it was last modified after the source was started, unless [older ones](Self::new_files_only) are
-///   wanted too, which reaches back one `W`;
-/// - no file of this path was taken that is still remembered.
+///   [remembered](Self::remember): by default 60 s, rounded up to whole batch intervals;
+/// - it was last modified after the source was started, unless [older files](Self::new_files_only)
+///   are requested too, up to one `W` back;
+/// - no remembered batch has taken a file of this path.
 ///
-/// So put files into the directory whole: write them somewhere else on the same file system, or under a
-/// name with a dot in front, and rename them. A file that is found while it is written is read as far as
-/// it goes, and what is written later is never read, for its path has been taken. A file that is renamed
-/// into place keeps its modification time and must not be older than `W`. A file that is renamed after it was
-/// taken is another path, and is taken again. That a file grew, was replaced or is counted again is reported as a
-/// [`Notice`](crate::Notice).
+/// Files should appear in the directory complete: write them elsewhere on the same file system, or
+/// under a name that begins with a dot, and rename them. A file that is still being written is read
+/// up to its current end; the rest is never read, because its path has been taken. A file renamed
+/// into place keeps its modification time and must not be older than `W`. A file renamed after it
+/// was taken has another path and is taken again. A [`Notice`] reports a file that grew, was
+/// replaced or is counted again.
 ///
-/// Modification times are those of the file system, in whole milliseconds, and are compared with the time
-/// of the run's clock. Linux stamps a file with the time of the last tick, up to 10 ms ago: one that is
-/// written at the very start may be taken for older. Where another machine stamps the files, its clock
-/// counts. If that one is ahead, files come that much later. If it is behind, files are missed which are
-/// from just after the start; if it is behind by `W` or more, all of them.
+/// Modification times are those of the file system, in whole milliseconds. They are compared with
+/// the run's clock. Linux stamps a file with the time of the last tick, up to 10 ms ago: a file
+/// written at the very start may seem older. If another machine stamps the files, its clock counts.
+/// If that clock is ahead, files are taken that much later. If it is behind, files from just after
+/// the start are missed; if it is behind by `W` or more, all of them are missed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,13 +71,13 @@ use crate::time::{BatchTime, as_ms};
 pub struct FileOptions {
     new_files_only: bool,
     remember: Duration,
-    filter: Filter,
+    filter: PathFilter,
 }
 
-type Filter = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+type PathFilter = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
 
 impl Default for FileOptions {
-    /// New files whose names do not begin with a dot, remembered for 60 s: as Spark does.
+    /// New files whose names do not begin with a dot, remembered for 60 s, as in Spark.
     fn default() -> Self {
         FileOptions {
             new_files_only: true,
@@ -91,23 +91,22 @@ impl Default for FileOptions {
 }
 
 impl FileOptions {
-    /// Whether files from before the start are left alone: `true` unless it is said otherwise.
+    /// Sets whether files from before the start are skipped; the default is `true`.
     pub fn new_files_only(mut self, new_files_only: bool) -> Self {
         self.new_files_only = new_files_only;
         self
     }
 
-    /// How long files are remembered, at least: 1 ms to 366 days, in whole milliseconds. A file that
-    /// appears with an older modification time is never taken. Costs memory for the names of that time's
-    /// files.
+    /// Sets how long files are remembered, at least: 1 ms to 366 days, in whole milliseconds. A
+    /// file that appears with an older modification time is never taken. Costs memory for the names
+    /// of the files of that time.
     pub fn remember(mut self, at_least: Duration) -> Self {
         self.remember = at_least;
         self
     }
 
-    /// Takes the files for which `filter` says so, in place of those without a leading dot. It gets the
-    /// path of the directory with the file's name behind it, and is asked often: for every file there is,
-    /// in every batch.
+    /// Sets the filter of paths, in place of the one against a leading dot. It is called with the
+    /// path of the directory joined with the file's name, for every file in every batch.
     pub fn filter(mut self, filter: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Arc::new(filter);
         self
@@ -123,7 +122,7 @@ impl fmt::Debug for FileOptions {
     }
 }
 
-/// A file as a listing shows it.
+/// A file in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     /// Milliseconds since 1970, rounded down.
@@ -131,22 +130,27 @@ pub(crate) struct Listed {
     pub(crate) path: PathBuf,
 }
 
-/// The rule. Batch times are asked for in order.
+/// The rule, applied to batch times in order.
 pub(crate) struct Selection {
     /// A whole number of batch intervals.
     window_ms: u64,
     /// Files must be newer than this.
     after_ms: u64,
-    filter: Filter,
-    /// Batch times with the files they took, oldest first, as far as they are remembered.
+    filter: PathFilter,
+    /// Remembered batch times with the files they took, oldest first.
     taken: VecDeque<(u64, Vec<PathBuf>)>,
     /// The same files.
     known: HashSet<PathBuf>,
 }
 
 impl Selection {
-    /// The rule for batches `interval_ms` apart and files newer than `after_ms`.
-    pub(crate) fn new(interval_ms: u64, remember_ms: u64, after_ms: u64, filter: Filter) -> Self {
+    /// Creates the rule for batches `interval_ms` apart and files newer than `after_ms`.
+    pub(crate) fn new(
+        interval_ms: u64,
+        remember_ms: u64,
+        after_ms: u64,
+        filter: PathFilter,
+    ) -> Self {
         Selection {
             window_ms: remember_ms.next_multiple_of(interval_ms),
             after_ms,
@@ -156,13 +160,13 @@ impl Selection {
         }
     }
 
-    /// Whether the modification time matters: some batch may take the path.
+    /// Returns `true` if some batch may take the path, depending on its modification time.
     pub(crate) fn is_open_to(&self, path: &Path) -> bool {
         !self.known.contains(path) && (self.filter)(path)
     }
 
-    /// The files of `listing` that belong to the batch of this time, by modification time and then by
-    /// path. They are remembered.
+    /// Returns the files of `listing` that belong to the batch of this time, by modification time
+    /// and then by path, and remembers them.
     pub(crate) fn select(&mut self, time: BatchTime, mut listing: Vec<Listed>) -> Vec<PathBuf> {
         let time_ms = time.as_millis();
         let horizon_ms = time_ms.saturating_sub(self.window_ms);
@@ -182,7 +186,8 @@ impl Selection {
         if !files.is_empty() {
             self.taken.push_back((time_ms, files.clone()));
         }
-        // Spark forgets when the batch is over: one exactly a window ago is still remembered by the next.
+        // Spark forgets after the batch: the next batch still remembers one from exactly a window
+        // ago.
         while let Some((taken_ms, _)) = self.taken.front()
             && *taken_ms < horizon_ms
             && let Some((_, old)) = self.taken.pop_front()
@@ -195,20 +200,20 @@ impl Selection {
     }
 }
 
-/// The files that are put into one directory, or into several that a pattern names.
+/// The files in one directory, or in several that a pattern names.
 ///
-/// Looking costs a listing of the directories and a look at each file that is not remembered, so a
-/// directory should not keep more than some ten thousand old files.
+/// Each batch lists the directories and looks at each file that is not remembered, so a directory
+/// should not keep more than some ten thousand old files.
 pub(crate) struct Directory {
     name: String,
-    pattern: Pattern,
+    pattern: PathPattern,
     options: FileOptions,
     interval_ms: u64,
     remember_ms: u64,
     selection: Selection,
-    /// What people were told last about a listing that did not work.
-    told: Option<String>,
-    counted: Counted,
+    /// The last reported failure of a listing.
+    reported: Option<String>,
+    counted: CountedFiles,
     /// The time of the batch that was asked for last.
     now_ms: u64,
     /// No batch but one more comes.
@@ -216,8 +221,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The files in the directories that `path` names, whose names may have wildcards in them (see the
-    /// module `pattern`), for batches `interval` apart.
+    /// The files in the directories that `path` names, whose names may have wildcards in them (see
+    /// the module `pattern`), for batches `interval` apart.
     ///
     /// # Errors
     ///
@@ -236,19 +241,19 @@ impl Directory {
         let filter = Arc::clone(&options.filter);
         Ok(Directory {
             name: format!("files in {path:?}"),
-            pattern: Pattern::new(path)?,
+            pattern: PathPattern::new(path)?,
             options,
             interval_ms,
             remember_ms,
             selection: Selection::new(interval_ms, remember_ms, 0, filter),
-            told: None,
-            counted: Counted::default(),
+            reported: None,
+            counted: CountedFiles::default(),
             now_ms: 0,
             is_ending: false,
         })
     }
 
-    /// The run starts at the time `now`, since 1970.
+    /// Starts the run at the time `now`, since 1970.
     pub(crate) fn start(&mut self, now: Duration) {
         let after_ms = if self.options.new_files_only {
             as_ms(now)
@@ -259,8 +264,8 @@ impl Directory {
         self.selection = Selection::new(self.interval_ms, self.remember_ms, after_ms, filter);
     }
 
-    /// Lists, and gives the files that belong to the batch of this time, oldest first. Each time is asked
-    /// for once, in order. A directory that is not there gives none.
+    /// Returns the files that belong to the batch of this time, oldest first. Called once for each
+    /// time, in order. A missing directory has no files.
     pub(crate) fn files_for(
         &mut self,
         time: BatchTime,
@@ -269,8 +274,8 @@ impl Directory {
         self.now_ms = time.as_millis();
         let selection = &self.selection;
         self.counted
-            .look(self.is_ending, |path| selection.known.contains(path));
-        self.tell_of_counted(&mut tell);
+            .check(self.is_ending, |path| selection.known.contains(path));
+        self.report_counted(&mut tell);
         let Matched {
             paths, mut trouble, ..
         } = self.pattern.directories();
@@ -280,11 +285,11 @@ impl Directory {
                 trouble.get_or_insert(why);
             }
         }
-        self.tell_of(trouble, tell);
+        self.report(trouble, tell);
         self.selection.select(time, listing)
     }
 
-    /// The file of this name is read now. `Counted again` is what there may be to say.
+    /// Called when a file is read from its beginning.
     pub(crate) fn begins(
         &mut self,
         path: &Path,
@@ -292,45 +297,45 @@ impl Directory {
         mut tell: impl FnMut(NoticeKind),
     ) {
         self.counted.begin(path, metadata);
-        self.tell_of_counted(&mut tell);
+        self.report_counted(&mut tell);
     }
 
-    /// That file was read to its end, which came after so many bytes.
+    /// Called when a file was read to its end, after that many bytes.
     pub(crate) fn ends(&mut self, metadata: &Metadata, bytes: u64) {
         self.counted.end(metadata, bytes);
     }
 
-    /// The next batch is the last one: nothing can be said later.
+    /// The next batch is the last one, and the last chance to report anything.
     pub(crate) fn finish(&mut self) {
         self.is_ending = true;
     }
 
-    fn tell_of_counted(&mut self, tell: &mut impl FnMut(NoticeKind)) {
+    fn report_counted(&mut self, tell: &mut impl FnMut(NoticeKind)) {
         for message in self.counted.messages(self.now_ms, self.is_ending) {
             tell(NoticeKind::Message(message));
         }
     }
 
-    /// Tells at once what the first batch would tell, which may be long in coming, or that files are waited for.
-    pub(crate) fn look(&mut self, tell: impl FnOnce(NoticeKind)) {
+    /// Reports at the start what the first batch, perhaps much later, would report; or that it
+    /// waits for files.
+    pub(crate) fn report_start(&mut self, tell: impl FnOnce(NoticeKind)) {
         let Matched { paths, trouble, .. } = self.pattern.directories();
         let mut failures = paths.iter().filter_map(|directory| {
             let outcome = fs::read_dir(here(directory));
             outcome.err().map(|cause| reason(directory, &cause))
         });
         match trouble.or_else(|| failures.next()) {
-            // Files may be a long time coming, and who waits for them should not have to guess it.
             None => tell(NoticeKind::Listed),
-            trouble => self.tell_of(trouble, tell),
+            trouble => self.report(trouble, tell),
         }
     }
 
-    /// What to call it in messages.
+    /// Returns its name for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What to tell of one of its files that cannot be read.
+    /// The notice that one of its files cannot be read.
     pub(crate) fn unreadable(&self, path: &Path, cause: &io::Error) -> NoticeKind {
         NoticeKind::Unreadable {
             path: path.to_owned(),
@@ -338,20 +343,20 @@ impl Directory {
         }
     }
 
-    fn tell_of(&mut self, trouble: Option<String>, tell: impl FnOnce(NoticeKind)) {
-        if trouble == self.told {
+    fn report(&mut self, trouble: Option<String>, tell: impl FnOnce(NoticeKind)) {
+        if trouble == self.reported {
             return;
         }
         tell(match trouble.clone() {
             Some(reason) => NoticeKind::Unlisted { reason },
             None => NoticeKind::Listed,
         });
-        self.told = trouble;
+        self.reported = trouble;
     }
 }
 
-/// Adds the files of a directory that may be taken. What vanishes meanwhile is not there; what cannot be
-/// looked at is the error, and the others are added all the same.
+/// Adds the files of a directory that may be taken. Files that vanish meanwhile are skipped. If a
+/// file cannot be looked at, the others are added all the same.
 fn list(
     directory: &Path,
     selection: &Selection,
@@ -368,9 +373,9 @@ fn list(
         if !selection.is_open_to(&path) {
             continue;
         }
-        // Links are followed: what counts is the file behind one.
+        // Links are followed.
         match fs::metadata(&path) {
-            // A pipe among them would be waited for, for ever.
+            // Reading a pipe could block for ever.
             Ok(metadata) if metadata.is_file() => {
                 let modified = metadata.modified().ok();
                 let since_1970 = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -82,7 +82,7 @@ fn hidden_files_wait_for_their_names() {
     // The filter sees names, not those of directories.
     let taken = select(&mut rule, 16_000, &[(".d/part", 13_000)]);
     assert_eq!(taken, [".d/part"]);
-    let filter: Filter = Arc::new(|path| path.as_os_str() == ".x");
+    let filter: PathFilter = Arc::new(|path| path.as_os_str() == ".x");
     let mut own = Selection::new(INTERVAL_MS, 60_000, 0, filter);
     assert_eq!(select(&mut own, 14_000, &[("a", 1), (".x", 1)]), [".x"]);
 }
@@ -211,8 +211,8 @@ impl Watched {
     }
 }
 
-/// Spark's `InputStreamsSuite`, file input stream with `newFilesOnly` true and false: batches of 2 s from
-/// 12 s on, a file from before, then one for each batch.
+/// Spark's `InputStreamsSuite`, file input stream with `newFilesOnly` true and false: batches of 2
+/// s from 12 s on, a file from before, then one for each batch.
 #[test]
 fn spark_file_input_stream() {
     for new_files_only in [true, false] {
@@ -233,8 +233,8 @@ fn spark_file_input_stream() {
     }
 }
 
-/// Spark's `InputStreamsSuite`, "Modified files are correctly detected": a pattern of directories, and a
-/// file that is renamed into place.
+/// Spark's `InputStreamsSuite`, "Modified files are correctly detected": a pattern of directories,
+/// and a file that is renamed into place.
 #[test]
 fn spark_modified_files_are_correctly_detected() {
     let root = tempfile::tempdir().unwrap();
@@ -271,7 +271,7 @@ fn a_directory_that_is_not_there_is_told_once_and_found_later() {
     let mut watched = Watched::new(&path, FileOptions::default());
     assert!(watched.names(14_000).is_empty() && watched.names(16_000).is_empty());
     let name = format!("files in {path:?}");
-    let missing = format!("cannot list {name}: there is no such directory");
+    let missing = format!("cannot list {name}: no such directory");
     assert_eq!(watched.told, std::slice::from_ref(&missing));
     fs::create_dir(&path).unwrap();
     put(&path.join("a"), 17_000);

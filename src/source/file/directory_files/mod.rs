@@ -1,16 +1,16 @@
-//! `text-files`: the lines of the files that are put into a directory, as Spark's `textFileStream`.
+//! `text-files`: the lines of the files that are put into a directory, like Spark's
+//! `textFileStream`.
 //!
-//! Promise: a batch holds the files that `directory` says belong to it, each read once from beginning to
-//! end; lines of two files never mix. Must not know: which files those are, records.
+//! Promise: a batch holds the files that `directory` selects for it, each read once from beginning
+//! to end; lines of two files never mix. Must not know: `glob`, records.
 //!
-//! Each file is a connection of its own: its end ends the last line. Files are read one after another on
-//! the reading thread, straight into the blocks; what is in them is counted on all cores.
+//! The end of a file ends its last line. Files are read one after another on the reading thread,
+//! straight into the blocks; their content is counted on all cores.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,34 +18,35 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::notice::NoticeKind;
-use crate::source::codec::decode::First;
+use crate::source::codec::decoder::FirstBytes;
 use crate::source::codec::encoding::utf8_mark_bytes;
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::source::file::files::has_shrunk;
 use crate::source::{Fill, Port, Source, sniff};
 use crate::time::BatchTime;
 
-/// The lines of the files that are put into a directory, as a source beside others.
+/// A source of the lines of files that are put into a directory.
 ///
-/// It is what [`text_file_stream`](crate::StreamingContext::text_file_stream) reads. The rule which file belongs
-/// to which batch, which [`FileOptions`] has, is the same whatever other sources there are: when a batch is due
-/// its files are read first, whole, while everybody else waits, and then the batch is cut.
+/// [`text_file_stream`](crate::StreamingContext::text_file_stream) reads it. [`FileOptions`] has
+/// the rule for which file belongs to which batch, whatever other sources there are: when a batch
+/// is due, its files are read first, whole, while other sources wait; then the batch is cut.
 ///
-/// A file that becomes shorter while it is read is reported with [`NoticeKind::Shorter`](crate::NoticeKind::Shorter), and the
-/// line that was cut is not counted.
+/// A file that becomes shorter while it is read is reported with
+/// [`NoticeKind::Shorter`](crate::NoticeKind::Shorter), and the line that was cut is not counted.
 ///
-/// A UTF-8 mark at the beginning of a file is skipped, as Hadoop's `TextInputFormat` does; nothing is decoded. A file
-/// that does not begin like text, such as a compressed one, is reported with [`NoticeKind::NotText`](crate::NoticeKind::NotText).
+/// A UTF-8 mark at the beginning of a file is skipped, as in Hadoop's `TextInputFormat`; nothing is
+/// decoded. A file that does not begin like text, such as a compressed one, is reported with
+/// [`NoticeKind::NotText`](crate::NoticeKind::NotText).
 ///
 /// ```no_run
 /// use microtally::prelude::*;
 /// use microtally::FileOptions;
-/// use microtally::sources::{DirectoryFiles, Input};
+/// use microtally::sources::{DirectoryFiles, Stdin};
 ///
 /// let interval = Duration::from_secs(5);
 /// let ssc = StreamingContext::new(interval)?;
 /// let files = DirectoryFiles::new("/var/spool/lines", interval, FileOptions::default())?;
-/// let lines = ssc.union_sources(vec![Box::new(files), Box::new(Input::stdin())])?;
+/// let lines = ssc.union_sources(vec![Box::new(files), Box::new(Stdin::open())])?;
 /// lines.count_by_value().pprint(10);
 /// ssc.start()?.await_termination()?;
 /// # Ok::<(), microtally::Error>(())
@@ -55,32 +56,32 @@ pub struct DirectoryFiles {
     port: Port,
     /// Files of the batch that were not begun.
     left: VecDeque<PathBuf>,
-    open: Option<Open>,
-    /// The batch that was asked for is not complete.
+    open: Option<OpenFile>,
+    /// The batch that is due is not complete.
     is_due: bool,
 }
 
-/// A file that is read.
-struct Open {
+/// A file that is being read.
+struct OpenFile {
     path: PathBuf,
     file: File,
-    /// Of when it was opened.
+    /// When it was opened.
     metadata: Option<Metadata>,
-    /// Bytes of a mark in front of its text that were not accounted for.
+    /// Bytes of a mark that were not reported as skipped.
     mark_bytes: usize,
-    /// Bytes that were read of it, those of the mark included.
+    /// Bytes read, including those of the mark.
     bytes: u64,
 }
 
 impl DirectoryFiles {
-    /// The files put into the directories that `path` names, with wildcards as in
-    /// [`text_file_stream`](crate::StreamingContext::text_file_stream). `interval` is that of the context, of
-    /// which files are remembered for a whole number.
+    /// Creates a source of the directories that `path` names, with wildcards as in
+    /// [`text_file_stream`](crate::StreamingContext::text_file_stream). `interval` is the batch
+    /// interval of the context; files are remembered for a whole number of intervals.
     ///
     /// # Errors
     ///
-    /// A path that is empty, or has a bracket or a brace without an end; an interval, or a time to remember
-    /// files, that is not whole milliseconds from 1 ms to 366 days.
+    /// A path that is empty, or has an unclosed bracket or brace; an interval, or a time to
+    /// remember files, that is not whole milliseconds from 1 ms to 366 days.
     pub fn new(path: impl AsRef<Path>, interval: Duration, options: FileOptions) -> Result<Self> {
         Ok(DirectoryFiles {
             directory: Directory::new(path.as_ref(), interval, options)?,
@@ -91,8 +92,8 @@ impl DirectoryFiles {
         })
     }
 
-    /// Opens the next file that can be.
-    fn open_next(&mut self) -> Option<Open> {
+    /// Opens the next readable file.
+    fn open_next(&mut self) -> Option<OpenFile> {
         while let Some(path) = self.left.pop_front() {
             match open(&path) {
                 Ok((file, first)) => {
@@ -105,10 +106,10 @@ impl DirectoryFiles {
                     let mark_bytes = utf8_mark_bytes(first.bytes());
                     let metadata = file.metadata().ok();
                     if let Some(metadata) = &metadata {
-                        let tell = |kind| self.port.report(kind);
-                        self.directory.begins(&path, metadata, tell);
+                        let report = |kind| self.port.report(kind);
+                        self.directory.begins(&path, metadata, report);
                     }
-                    return Some(Open {
+                    return Some(OpenFile {
                         path,
                         file,
                         metadata,
@@ -123,11 +124,11 @@ impl DirectoryFiles {
     }
 }
 
-/// Opens a file at the beginning of its text, behind a mark, and returns the first bytes as well.
-fn open(path: &Path) -> io::Result<(File, First)> {
+/// Opens a file, positioned behind a mark, and returns its first bytes as well.
+fn open(path: &Path) -> io::Result<(File, FirstBytes)> {
     let mut file = File::open(path)?;
-    // What cannot be read is reported by the first read.
-    let first = First::of(&file).unwrap_or_default();
+    // The first read reports an error.
+    let first = FirstBytes::of(&file).unwrap_or_default();
     let mark_bytes = utf8_mark_bytes(first.bytes());
     if mark_bytes > 0 {
         file.seek(SeekFrom::Start(mark_bytes as u64))?;
@@ -135,18 +136,12 @@ fn open(path: &Path) -> io::Result<(File, First)> {
     Ok((file, first))
 }
 
-impl fmt::Debug for DirectoryFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectoryFiles")
-            .field("name", &self.directory.name())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([] DirectoryFiles, "DirectoryFiles", left);
 
 impl Source for DirectoryFiles {
     fn start(&mut self, port: Port, now: Duration) {
         self.directory.start(now);
-        self.directory.look(|kind| port.report(kind));
+        self.directory.report_start(|kind| port.report(kind));
         self.port = port;
     }
 
@@ -200,7 +195,7 @@ impl Source for DirectoryFiles {
                     self.port
                         .report(self.directory.unreadable(&open.path, &cause));
                     self.open = None;
-                    // What came before it was read; the line it stopped in is not one.
+                    // The line it stopped in is not a record; the lines before it are.
                     return Fill::Break { clean: false };
                 }
             }
@@ -209,7 +204,7 @@ impl Source for DirectoryFiles {
 
     fn drain(&mut self) -> usize {
         self.directory.finish();
-        // What the last batch holds is asked for as that of any other.
+        // The last batch asks for its files like any other.
         0
     }
 

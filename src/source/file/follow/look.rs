@@ -1,56 +1,56 @@
-//! When files are looked at, and what comes of it.
+//! Checks names and files.
 //!
-//! Promise: a look at everything costs a few calls of the system a file; between two of them, a file that the
-//! kernel reports to be written to is looked at alone. Must not know: what is done with what a file holds.
+//! Promise: a check of everything takes a few system calls per file; in between, a file with a
+//! write that the kernel reports is checked alone. Must not know: what is done with the content of
+//! a file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::names::Found;
-use super::reading::{Looked, id_of};
-use super::watch::Heard;
+use super::names::NewNames;
+use super::tail_reader::Looked;
+use super::watch::WatchEvent;
 use super::*;
 use crate::limits::{
     FOLLOW_EARLY_LOOKS_MAX, FOLLOW_GONE_MS, FOLLOW_PATTERN_MS, FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX,
 };
-use crate::notice::{NoticeKind, Others};
+use crate::notice::Others;
+use crate::source::file::file_id;
 use crate::source::file::files::open;
 use crate::source::file::glob::is_absent;
 
-/// Between two early looks when there were very many.
+/// The time between two checks caused by events, when there were very many.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Between two looks at all names because there are new ones.
+/// The time between two checks of all names because there are new ones.
 const NAMES_PAUSE: Duration = Duration::from_millis(10);
 
 impl Follow {
-    /// Looks at every name and at every file.
+    /// Checks all names and all files.
     pub(super) fn look(&mut self, now: Duration) {
         let is_first = self.next_look.is_none();
         self.next_look = Some(now + self.options.poll);
         self.looked_at = now;
-        self.heard = 0;
+        self.early_looks = 0;
         let every = Duration::from_millis(FOLLOW_PATTERN_MS).max(self.options.poll);
         if self.names.is_due(now, self.options.poll, every) {
-            self.find(now, is_first);
+            self.find_new_names(now, is_first);
         }
         self.look_at_names(now);
         for index in 0..self.files.len() {
             self.look_at_file(index, now);
         }
         self.retire(now);
-        self.tell_more_truncations(now);
+        self.report_more_truncations(now);
     }
 
-    /// Looks for new files that fit the patterns.
-    fn find(&mut self, now: Duration, is_first: bool) {
-        let Found { new, trouble } = self.names.walk(now);
+    /// Finds new files that match the patterns.
+    fn find_new_names(&mut self, now: Duration, is_first: bool) {
+        let NewNames { new, trouble } = self.names.walk(now);
         for (pattern, reason) in trouble {
-            self.port.report_of(
-                format!("{pattern:?}"),
-                NoticeKind::Message(format!("waiting for it: {reason}")),
-            );
+            let kind = NoticeKind::Message(format!("{reason}; waiting for it"));
+            self.port.report_of(format!("{pattern:?}"), kind);
         }
-        // What was there at the start is what was asked for, and nothing to report.
+        // Files that exist at the start are expected and not reported.
         if let Some((first, pattern)) = new.first().filter(|_| !is_first) {
             let Name { path, is_old, .. } = &self.names[*first];
             let place = match *is_old && self.options.from_end {
@@ -58,12 +58,10 @@ impl Follow {
                 false => "beginning",
             };
             let others = Others(new.len() as u64);
-            self.port.report_of(
-                format!("{pattern:?}"),
-                NoticeKind::Message(format!(
-                    "new file, followed from its {place}: {path:?}{others}"
-                )),
-            );
+            let kind = NoticeKind::Message(format!(
+                "following a new file from its {place}: {path:?}{others}"
+            ));
+            self.port.report_of(format!("{pattern:?}"), kind);
         }
         let _ = self.watched(|watch, follow| {
             let mut outcome = Ok(());
@@ -78,8 +76,8 @@ impl Follow {
     }
 
     fn look_at_names(&mut self, now: Duration) {
-        // Those that no descriptor is left for, and those for which there is one again: of names that are
-        // all in the same case one notice is enough.
+        // Names without a descriptor left, and names that have one again: one notice for all of
+        // them.
         let (mut crowded, mut relieved) = (Vec::new(), Vec::new());
         for name in 0..self.names.len() {
             let cause = self.look_at_name(name, now).err();
@@ -88,31 +86,31 @@ impl Follow {
             known.gone_since = is_gone.then(|| known.gone_since.unwrap_or(now));
             let is_crowded =
                 (cause.as_ref()).is_some_and(|cause| cause.raw_os_error() == Some(libc::EMFILE));
-            // Who has asked for a pattern does not wait for a file that is gone.
+            // A file that a pattern has found is not waited for when it is gone.
             let cause = cause.filter(|_| !(is_gone && known.is_found));
             let trouble = cause.map(|cause| describe(&cause));
             let was_crowded = std::mem::replace(&mut known.is_crowded, is_crowded);
-            if known.told == trouble {
+            if known.reported == trouble {
                 continue;
             }
-            known.told.clone_from(&trouble);
+            known.reported.clone_from(&trouble);
             match trouble {
                 Some(_) if is_crowded => crowded.push(name),
                 None if was_crowded => relieved.push(name),
-                Some(reason) => self.tell(name, format!("waiting for it: {reason}")),
+                Some(reason) => self.report(name, format!("{reason}; waiting for it")),
                 None if is_gone => {}
-                None => self.tell(name, "it is there".to_owned()),
+                None => self.report(name, "found; following it".to_owned()),
             }
         }
-        self.tell_of_all(
+        self.report_all(
             &crowded,
-            "no more files can be open (raise ulimit -n): waiting for",
+            "no more files can be open (raise ulimit -n); waiting for",
         );
-        self.tell_of_all(&relieved, "followed now:");
+        self.report_all(&relieved, "following now:");
     }
 
-    /// The same of all these, if there are any.
-    fn tell_of_all(&self, names: &[usize], what: &str) {
+    /// Reports one message for all these names, if there are any.
+    fn report_all(&self, names: &[usize], what: &str) {
         let Some(&first) = names.first() else {
             return;
         };
@@ -121,45 +119,46 @@ impl Follow {
             .report(NoticeKind::Message(format!("{what} {path:?}{others}")));
     }
 
-    /// Finds out whose name it is now.
+    /// Finds the file that has the numbered name now.
     fn look_at_name(&mut self, number: usize, now: Duration) -> io::Result<()> {
         let name = &mut self.names[number];
         let metadata = match fs::metadata(&name.path) {
             Ok(metadata) if metadata.is_file() => metadata,
             outcome => {
-                // Whatever has the name later is new, unless it only could not be seen.
+                // A file that has the name later is new, unless this one only could not be looked
+                // at.
                 name.is_old &= outcome.as_ref().is_err_and(|cause| !is_absent(cause));
                 return outcome.and(Err(io::Error::other("not a regular file")));
             }
         };
-        let id = id_of(&metadata);
+        let id = file_id(&metadata);
         if std::mem::take(&mut name.is_old) && self.options.from_end {
             name.at_start = Some((id, metadata.len()));
         }
-        // One that is open keeps its id.
-        if let Some(known) = self.files.iter().position(|file| file.reading.id == id) {
+        // An open file keeps its identity.
+        if let Some(known) = self.files.iter().position(|file| file.reader.id == id) {
             self.give_name(known, number, now);
             return Ok(());
         }
         let file = open(&self.names[number].path)?;
-        // What was opened counts, if the name has gone from hand to hand meanwhile.
-        let id = id_of(&file.metadata()?);
-        if let Some(known) = self.files.iter().position(|file| file.reading.id == id) {
+        // The opened file counts, if the name has another one meanwhile.
+        let id = file_id(&file.metadata()?);
+        if let Some(known) = self.files.iter().position(|file| file.reader.id == id) {
             self.give_name(known, number, now);
             return Ok(());
         }
-        let mut reading = Reading::new(file, id, self.port.line_ends());
+        let mut reader = TailReader::new(file, id, self.port.line_ends());
         match self.names[number].at_start {
-            Some((old, bytes)) if old == id => reading.skip_to_end(bytes)?,
+            Some((old, bytes)) if old == id => reader.skip_to_end(bytes)?,
             _ => {}
         }
         self.names[number].at_start = None;
         self.take_name(number, now);
-        self.add(reading, number, now);
+        self.add(reader, number, now);
         Ok(())
     }
 
-    /// The numbered file has this name now. One that has its old name too stays with that.
+    /// Gives the numbered file this name. A file that still has its old name too keeps that one.
     fn give_name(&mut self, known: usize, name: usize, now: Duration) {
         let file = &self.files[known];
         if file.is_current && file.name == name {
@@ -167,101 +166,102 @@ impl Follow {
         }
         self.take_name(name, now);
         let file = &mut self.files[known];
-        // It was renamed, and goes on under this name.
+        // It was renamed, and continues under this name.
         if !file.is_current || self.names[file.name].gone_since.is_some() {
             file.name = name;
             file.is_current = true;
             file.is_last = false;
-            // A copy that the rest was read from was not watched: nobody was to write to it any more.
+            // A copy that the rest was read from was not watched: no writes to it were expected.
             if file.watch.is_none() {
                 let watched = self.watched(|watch, follow| {
-                    watch.file(&follow.files[known].reading.file, &follow.names[name].path)
+                    watch.file(&follow.files[known].reader.file, &follow.names[name].path)
                 });
                 self.files[known].watch = watched;
             }
         }
     }
 
-    /// The file that had this name, if there is one, has it no more.
+    /// Takes the name from the file that had it, if there is one.
     fn take_name(&mut self, name: usize, now: Duration) {
         let is_it = |file: &&mut Followed| file.name == name && file.is_current;
         if let Some(file) = self.files.iter_mut().find(is_it) {
             file.is_current = false;
             file.changed_at = now;
-            self.tell(name, "it is another file now, which is followed".to_owned());
+            self.report(name, "file was replaced; following the new one".to_owned());
         }
     }
 
-    /// Looks whether the numbered file has something to take.
+    /// Checks whether the numbered file has something to read.
     fn look_at_file(&mut self, index: usize, now: Duration) {
         let file = &mut self.files[index];
         if file.trouble.is_some() {
-            // On some file systems a descriptor can be what is wrong.
+            // On some file systems the descriptor can be the problem.
             if file.is_current
                 && let Ok(again) = open(&self.names[file.name].path)
                 && again
                     .metadata()
-                    .is_ok_and(|is| id_of(&is) == file.reading.id)
+                    .is_ok_and(|is| file_id(&is) == file.reader.id)
             {
-                file.reading.file = again;
+                file.reader.file = again;
             }
             file.has_news = true;
         }
-        let mut looked = file.reading.look();
+        let mut looked = file.reader.look();
         if matches!(looked, Ok(Looked::Changed)) && self.is_copied_over(index) {
             looked = Ok(Looked::Replaced);
         }
         let file = &mut self.files[index];
         match looked {
-            Ok(Looked::AsBefore) => file.looked_at = now,
+            Ok(Looked::Unchanged) => file.looked_at = now,
             Ok(Looked::Changed) => {
                 file.looked_at = now;
                 file.changed_at = now;
                 file.has_news = true;
             }
-            // Taking from it finds that out as well, and knows what to do.
+            // Reading from it finds that out as well, and handles it.
             Ok(Looked::Replaced) => {
                 file.changed_at = now;
                 file.has_news = true;
                 file.is_replaced = true;
             }
-            Err(cause) => self.trouble(index, &cause),
+            Err(cause) => self.read_failed(index, &cause),
         }
     }
 
-    /// Looks at a file that was reported to be written to, and of which all that it had was taken: it may have
-    /// been truncated, its size and time may be as before and its content another one.
+    /// Checks a file with a reported write whose bytes were all read. It may have been truncated:
+    /// its size and time may be the same and its content different.
     pub(super) fn look_behind(&mut self, index: usize, now: Duration) {
-        self.files[index].reading.forget_look();
+        self.files[index].reader.forget_look();
         self.look_at_file(index, now);
         let file = &mut self.files[index];
-        // Of what else it has, that it may have, the kernel reports again.
-        file.has_news = file.is_replaced || file.is_last || file.reading.bytes_left() > 0;
+        // The kernel reports further writes again.
+        file.has_news = file.is_replaced || file.is_last || file.reader.bytes_left() > 0;
     }
 
-    /// Looks at what the kernel reports to have changed. Gives whether something was reported.
-    pub(super) fn hear(&mut self, now: Duration) -> bool {
+    /// Checks what the kernel reports to have changed. Returns `true` if there were events.
+    pub(super) fn read_events(&mut self, now: Duration) -> bool {
         let Some(watch) = &self.watch else {
             return false;
         };
-        if self.heard >= FOLLOW_EARLY_LOOKS_MAX && now < self.heard_at + PAUSE {
+        if self.early_looks >= FOLLOW_EARLY_LOOKS_MAX && now < self.early_look_at + PAUSE {
             return false;
         }
         let mut written = std::mem::take(&mut self.written);
         let (mut has_new_names, mut has_all) = (false, false);
-        watch.hear(|event| match event {
-            Heard::Written(id) if !written.contains(&id) => written.push(id),
-            Heard::Written(_) => {}
-            Heard::Named(name) => has_new_names = has_new_names || self.names.want(name),
-            Heard::Everything => has_all = true,
+        watch.read_events(|event| match event {
+            WatchEvent::Written(id) if !written.contains(&id) => written.push(id),
+            WatchEvent::Written(_) => {}
+            WatchEvent::Named(name) => has_new_names = has_new_names || self.names.concerns(name),
+            WatchEvent::Everything => has_all = true,
         });
-        let has_heard = has_all || has_new_names || !written.is_empty();
-        if has_heard {
-            self.heard += 1;
-            self.heard_at = now;
-        } else if self.heard >= FOLLOW_EARLY_LOOKS_MAX {
-            // The pause is over and nothing came: the next write is reported again, and there is nothing to wait for.
-            self.heard = FOLLOW_EARLY_LOOKS_MAX - 1;
+        let has_events = has_all || has_new_names || !written.is_empty();
+        if has_events {
+            self.early_looks += 1;
+            self.early_look_at = now;
+        } else if self.early_looks >= FOLLOW_EARLY_LOOKS_MAX {
+            // After a pause without events, the next write is reported again, and there is nothing
+            // to wait for.
+            self.early_looks = FOLLOW_EARLY_LOOKS_MAX - 1;
         }
         for id in written.drain(..) {
             let is_it = |file: &Followed| file.watch == Some(id);
@@ -272,7 +272,7 @@ impl Follow {
             if file.is_untouched() {
                 self.look_at_file(index, now);
             } else {
-                // What it has is taken first, for it may be truncated soon; then it is looked at.
+                // Its content is read first, because it may be truncated soon; then it is checked.
                 file.has_news = true;
                 file.was_written = true;
                 file.changed_at = now;
@@ -280,7 +280,7 @@ impl Follow {
         }
         self.written = written;
         if has_new_names || has_all {
-            self.names.look_for_new_ones();
+            self.names.search_soon();
             let soon = match has_all {
                 true => now,
                 false => now.max(self.looked_at + NAMES_PAUSE),
@@ -290,19 +290,19 @@ impl Follow {
                 self.look(now);
             }
         }
-        has_heard
+        has_events
     }
 
-    /// When the source has to be called, whatever is heard.
+    /// Returns when the source has to be called without any event.
     pub(super) fn next_call(&self) -> Option<Duration> {
         let next_look = self.next_look.filter(|_| !self.is_draining)?;
-        if self.watch.is_some() && self.heard >= FOLLOW_EARLY_LOOKS_MAX {
-            return Some(next_look.min(self.heard_at + PAUSE));
+        if self.watch.is_some() && self.early_looks >= FOLLOW_EARLY_LOOKS_MAX {
+            return Some(next_look.min(self.early_look_at + PAUSE));
         }
         Some(next_look)
     }
 
-    /// Finds the files that are done with, and the names that nobody has.
+    /// Retires files that are finished, and forgets names without a file.
     fn retire(&mut self, now: Duration) {
         let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
         for name in (0..self.names.len()).rev() {
@@ -313,20 +313,20 @@ impl Follow {
             let has_successor = self
                 .files
                 .iter()
-                .any(|file| file.name == name && file.is_current && file.reading.has_data());
+                .any(|file| file.name == name && file.is_current && file.reader.has_data());
             let retired = |file: &&Followed| file.name == name && !file.is_current;
             let retired_count = self.files.iter().filter(retired).count();
             let mut surplus = retired_count.saturating_sub(FOLLOW_RETIRED_MAX);
-            // In the order in which they were opened.
+            // In the order of opening.
             for file in self.files.iter_mut().filter(|file| file.name == name) {
                 let quiet_for = now.saturating_sub(file.changed_at);
-                // One that cannot be read is tried at every look, and for as long as any other.
+                // A file that cannot be read is retried at every check, for as long as any other.
                 let has_news = file.has_news && file.trouble.is_none();
                 let is_quiet = !has_news && quiet_for >= quiet;
                 let is_done = match gone_for {
-                    // Nobody will have the name again, and a new name would have been found.
+                    // The name does not come back, and a new name would have been found.
                     Some(gone_for) => {
-                        is_quiet && gone_for.min(quiet_for) >= gone_quiet(&file.reading)
+                        is_quiet && gone_for.min(quiet_for) >= gone_quiet(&file.reader)
                     }
                     None => !file.is_current && is_quiet && has_successor,
                 };
@@ -346,10 +346,10 @@ impl Follow {
     }
 }
 
-/// How long a file whose name is gone has to be quiet: somebody who does not know yet may still write.
-fn gone_quiet(reading: &Reading) -> Duration {
+/// How long a file whose name is gone has to be quiet: its writer may still have it open.
+fn gone_quiet(reader: &TailReader) -> Duration {
     let is_deleted = |metadata: fs::Metadata| metadata.nlink() == 0;
-    Duration::from_millis(match reading.file.metadata().map(is_deleted) {
+    Duration::from_millis(match reader.file.metadata().map(is_deleted) {
         Ok(true) => FOLLOW_QUIET_MS,
         _ => FOLLOW_GONE_MS,
     })

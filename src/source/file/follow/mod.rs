@@ -1,38 +1,36 @@
 //! `follow`: files that grow and are rotated, as `tail -F` reads them.
 //!
-//! Promise: every line that is written is given once, through renaming, deletion, truncation and new files
-//! of the same name; lines of two files never mix. Must not know: what the bytes mean, who rotates.
+//! Promise: every line that is written is read once, through renaming, deletion, truncation and new
+//! files of the same name; lines of two files never mix. Must not know: records, who rotates.
 //!
-//! A file is looked at when the kernel reports that it was written to (`watch`), and all names and files again
-//! and again (`look`), since no event tells of everything that is done to them on every file system. A file that
-//! was opened stays open, so its inode cannot become another file's:
+//! A file is checked when the kernel reports a write (`watch`). All names and files are checked
+//! again and again (`look`), because no file system reports everything. An open file stays open, so
+//! its inode cannot become another file's:
 //!
 //! ```text
-//!              the name is another file's, or nobody's
-//!   current ───────────────────────────────────────────▶ retired ── quiet, and the new one has data ─▶ closed
-//!    │   ▲                                                   │
-//!    └───┘ shorter, or other bytes: from the beginning       ├── its name comes back: current again
-//!                                                            └── shorter, or other bytes: closed
+//!              the name has another file, or none
+//!   current ─────────────────────────────────▶ retired ── quiet; the new one has data ─▶ closed
+//!    │   ▲                                         │
+//!    └───┘ shorter, or other bytes: read again     ├── its name comes back: current again
+//!                                                  └── shorter, or other bytes: closed
 //! ```
 
 mod look;
 mod names;
-mod reading;
+mod tail_reader;
 #[cfg(test)]
 mod tests;
 mod truncation;
-#[cfg_attr(not(target_os = "linux"), path = "watch/absent.rs")]
 mod watch;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::names::{Name, Names};
-use self::reading::{Reading, Taken};
+use self::names::{FollowedNames, Name};
+use self::tail_reader::{TailReader, Taken};
 use self::truncation::Truncations;
-use self::watch::{Watch, WatchId};
+use self::watch::{WatchId, Watcher};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
@@ -40,7 +38,7 @@ use crate::notice::NoticeKind;
 use crate::source::file::glob::is_literal;
 use crate::source::{Fill, Port, Source, sniff};
 
-/// How files are followed. They are never decompressed.
+/// Options for following files, which are never decompressed.
 #[derive(Clone, Copy, Debug)]
 pub struct FollowOptions {
     from_end: bool,
@@ -48,7 +46,7 @@ pub struct FollowOptions {
 }
 
 impl Default for FollowOptions {
-    /// From the beginning; looked at ten times a second.
+    /// From the beginning; checked ten times a second.
     fn default() -> Self {
         FollowOptions {
             from_end: false,
@@ -58,71 +56,73 @@ impl Default for FollowOptions {
 }
 
 impl FollowOptions {
-    /// Whether what files hold at the start is left out. A line that has no end yet is not: it is a
-    /// record of the time when its end is written. Files that come later are read from their beginning.
+    /// Sets whether lines that are complete at the start are skipped. An incomplete last line is
+    /// not skipped: it becomes a record when its end is written. Later files are read from their
+    /// beginning.
     pub fn from_end(mut self, from_end: bool) -> Self {
         self.from_end = from_end;
         self
     }
 
-    /// How often all files and names are looked at, in whole milliseconds from 1. A file that the kernel
-    /// reports to be written to is looked at in between.
+    /// Sets the interval between checks of all files and names, at least 1 ms, in whole
+    /// milliseconds. A file is also checked when the kernel reports a write to it.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
     }
 }
 
-/// Files that grow, read on and on: `tail -F`. It never ends by itself.
+/// A source that follows growing files, like `tail -F`. It never ends by itself.
 ///
-/// - A file that is **renamed** or **deleted** is read on, for whoever writes may still have it open, until
-///   there is a new file of its name with something in it and the old one has been quiet for 5 s. The new
-///   one is read from its beginning as soon as it is there.
-/// - A file that is **truncated** is read from its beginning again. So is one that was emptied and is longer
-///   than before by the time of the next look: files are known by their first and last bytes that
-///   were read.
-/// - A file that is **missing** is waited for, and read from its beginning.
-/// - A file that **cannot be read** is tried again, and goes on where it was; this is reported once.
-/// - A file that gets another followed file's name goes on where it was; nothing is read twice.
-/// - Files that begin to fit a **pattern** ([`matching`](Self::matching)) are read from their beginning. One that
-///   is gone, and whose name nobody has any more, is closed when it has been quiet: for 5 s if it was deleted,
-///   for a minute if it was renamed.
+/// - A file that is **renamed** or **deleted** is still read, because its writer may have it open.
+///   It is closed when a new file of its name has content and the old one has been quiet for 5 s.
+///   The new file is read from its beginning as soon as it exists.
+/// - A file that is **truncated** is read from its beginning again, even if it is longer than
+///   before by the next check: files are recognized by the first and the last bytes that were read.
+/// - A **missing** file is read from its beginning when it appears.
+/// - A file that **cannot be read** is retried and continues where it was; this is reported once.
+/// - A file that is renamed to another followed name continues where it was; nothing is read twice.
+/// - Files that begin to match a **pattern** ([`matching`](Self::matching)) are read from their
+///   beginning. If the name of such a file is gone, the file is closed when it has been quiet: for
+///   5 s if it was deleted, for a minute if it was renamed.
 ///
-/// A line without an end waits in its file; it is a record when the file is closed, and at a graceful stop. Such a
-/// stop reads what files held when it was asked for, [`DRAIN_BYTES_MAX`] of all of them at most; what it leaves
-/// unread is reported with [`NoticeKind::Unread`] for each file, and counts as at least one lost record.
+/// An incomplete last line stays in its file. It becomes a record when the file is closed, and at a
+/// graceful stop. Such a stop reads what the files contained when it was requested, at most
+/// [`DRAIN_BYTES_MAX`] of all of them. [`NoticeKind::Unread`] reports the rest for each file; it counts
+/// as at least one lost record.
 ///
-/// Nothing is decoded. A file that does not begin like text is reported with [`NoticeKind::NotText`], once.
+/// Nothing is decoded. A file that does not begin like text is reported once with
+/// [`NoticeKind::NotText`].
 ///
-/// What was not read of a file when it was truncated is read from the copy that a rotator makes before
-/// (`copytruncate`), if one is found: beside the file, its name with something behind it, and with the
-/// bytes that were read in their places.
+/// A log rotator with `copytruncate` copies a file before it truncates it. The unread rest of a
+/// truncated file is read from such a copy: a file beside it whose name begins with the same name
+/// and that has the bytes already read.
 ///
-/// What nobody can know: lines that come in a file which comes and goes before the next look, lines that are
-/// truncated away without a copy, and what is written between the copying and the truncating, which the
-/// rotator itself loses. On Linux a look follows every write (inotify), so that only the lines of the last moment
-/// before a truncation can be lost; on network file systems, and where the kernel has no more room for watches,
-/// it is the time between two looks. A truncation is reported with the time in which lines may have been lost.
-/// Rotate by renaming where that matters.
+/// Some lines can be lost: those in a file that appears and disappears between two checks, those
+/// truncated without a copy, and those written between the copying and the truncating, which the
+/// rotator itself loses. On Linux every write causes a check (inotify), so only lines written just
+/// before a truncation can be lost. On network file systems, and where the kernel has no more
+/// watches, it is the time between two checks. A truncation is reported with the time in which
+/// lines may have been lost. Rotate by renaming if that matters.
 pub struct Follow {
-    names: Names,
+    names: FollowedNames,
     files: Vec<Followed>,
-    /// The file to be asked first, one that gave part of a record if there is one.
+    /// The file to read next; one that returned part of a record goes first.
     turn: usize,
-    /// Number of the file that gave bytes last, if they ended in `\r`.
+    /// The number of the file read last, if its bytes ended in `\r`.
     after_return: Option<u64>,
     opened: u64,
     options: FollowOptions,
     next_look: Option<Duration>,
     looked_at: Duration,
-    /// Absent where the kernel has none, or no more.
-    watch: Option<Watch>,
-    /// That changes cannot be watched was told.
+    /// Absent where the kernel has no watches, or no more.
+    watch: Option<Watcher>,
+    /// A failure to watch was reported.
     is_unwatched: bool,
-    /// Early looks since the last one in turn, and when the last of them was.
-    heard: u32,
-    heard_at: Duration,
-    /// Numbers of what was written to; kept for its memory.
+    /// Checks caused by events since the last regular one, and the time of the last of them.
+    early_looks: u32,
+    early_look_at: Duration,
+    /// Buffer of watches with writes; kept for its memory.
     written: Vec<WatchId>,
     truncations: Truncations,
     is_draining: bool,
@@ -131,36 +131,36 @@ pub struct Follow {
 }
 
 struct Followed {
-    reading: Reading,
-    /// Of all files that were opened.
+    reader: TailReader,
+    /// Its number among all files that were opened.
     number: u64,
     /// The name it has, or had.
     name: usize,
     is_current: bool,
-    /// There may be something to take.
+    /// There may be something to read.
     has_news: bool,
-    /// It will not be written to any more.
+    /// No more writes are expected.
     is_last: bool,
-    /// Why it cannot be read. It is tried at every look.
+    /// Why it cannot be read. It is retried at every check.
     trouble: Option<String>,
-    /// A look has found that its content is another one.
+    /// A check has found other content.
     is_replaced: bool,
-    /// The kernel has reported that it was written to, and it was not looked at since.
+    /// The kernel has reported a write, and it was not checked since.
     was_written: bool,
-    /// Its first bytes were looked at: whether they are those of a text.
-    was_guessed: bool,
+    /// Its first bytes were checked to be text.
+    was_sniffed: bool,
     changed_at: Duration,
-    /// When what was in it then had been seen.
+    /// When its content was checked last.
     looked_at: Duration,
     watch: Option<WatchId>,
 }
 
 impl Follow {
-    /// The files of these names, whether or not they exist.
+    /// Follows the files of these names, whether or not they exist.
     ///
     /// # Errors
     ///
-    /// No name, or a time between two looks that is out of range.
+    /// No name, or an interval between checks that is out of range.
     pub fn new<P: Into<PathBuf>>(
         paths: impl IntoIterator<Item = P>,
         options: FollowOptions,
@@ -173,23 +173,24 @@ impl Follow {
         Ok(follow)
     }
 
-    /// The files that fit these patterns, now and later; patterns are those of
-    /// [`expand`](crate::sources::expand). They are looked for once a second, and at once where the kernel
-    /// reports new names; less often where more than ten thousand names have to be looked at. A path without
-    /// wildcards, or that exists, is that file.
+    /// Follows the files that match these patterns, now and later.
+    /// [`expand`](crate::sources::expand) has the syntax. The files are searched once a second, and
+    /// at once when the kernel reports new names; less often where more than ten thousand names
+    /// have to be read. A path without wildcards, or an existing path, is that file.
     ///
-    /// A pattern should not fit the copies that a rotator makes (`copytruncate`): each is a new file.
+    /// A pattern should not match the copies of a rotator (`copytruncate`): each would be a new
+    /// file.
     ///
     /// ```no_run
     /// use microtally::sources::{Follow, FollowOptions};
-    /// // Goes on with the next day's file after midnight.
+    /// // Continues with the next day's file after midnight.
     /// let logs = Follow::matching(["/var/log/app-*.log"], FollowOptions::default())?;
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new); what is no pattern, or one that is too wide.
+    /// Those of [`new`](Self::new); a pattern that is invalid or too wide.
     pub fn matching<P: AsRef<Path>>(
         patterns: impl IntoIterator<Item = P>,
         options: FollowOptions,
@@ -207,12 +208,12 @@ impl Follow {
         Ok(follow)
     }
 
-    /// Without any name yet; `given` are what they will be of.
+    /// Creates a source without any name yet; `given` are the paths to be added.
     fn of(given: &[PathBuf], options: FollowOptions) -> Result<Self> {
         interval_ms(options.poll).map_err(|_| {
             let poll = options.poll;
             Error::refused(format!(
-                "looking at files every {poll:?} is outside 1 ms to 366 days, or no whole number of milliseconds"
+                "checking files every {poll:?} is outside 1 ms to 366 days, or not a whole number of milliseconds"
             ))
         })?;
         let name = match given {
@@ -221,7 +222,7 @@ impl Follow {
             [first, ..] => format!("{first:?} and {} more files", given.len() - 1),
         };
         Ok(Follow {
-            names: Names::default(),
+            names: FollowedNames::default(),
             files: Vec::new(),
             turn: 0,
             after_return: None,
@@ -231,8 +232,8 @@ impl Follow {
             looked_at: Duration::ZERO,
             watch: None,
             is_unwatched: false,
-            heard: 0,
-            heard_at: Duration::ZERO,
+            early_looks: 0,
+            early_look_at: Duration::ZERO,
             written: Vec::new(),
             truncations: Truncations::default(),
             is_draining: false,
@@ -241,13 +242,13 @@ impl Follow {
         })
     }
 
-    /// One more file, the current one of that name.
-    fn add(&mut self, reading: Reading, name: usize, now: Duration) {
+    /// Adds a file, the current one of that name.
+    fn add(&mut self, reader: TailReader, name: usize, now: Duration) {
         let watch =
-            self.watched(|watch, follow| watch.file(&reading.file, &follow.names[name].path));
+            self.watched(|watch, follow| watch.file(&reader.file, &follow.names[name].path));
         self.opened += 1;
         self.files.push(Followed {
-            reading,
+            reader,
             number: self.opened,
             name,
             is_current: true,
@@ -256,14 +257,14 @@ impl Follow {
             trouble: None,
             is_replaced: false,
             was_written: false,
-            was_guessed: false,
+            was_sniffed: false,
             changed_at: now,
             looked_at: now,
             watch,
         });
     }
 
-    /// Closes the numbered file, which is done with.
+    /// Closes the numbered file.
     fn close(&mut self, index: usize) {
         let file = self.files.remove(index);
         if let (Some(watch), Some(id)) = (&self.watch, file.watch) {
@@ -272,66 +273,64 @@ impl Follow {
         self.turn = index;
     }
 
-    /// Has something watched. When that is not possible it is said once, and files are looked at in turn only.
-    fn watched<T>(&mut self, what: impl FnOnce(&Watch, &Follow) -> io::Result<T>) -> Option<T> {
+    /// Adds a watch. A failure is reported once; files are then only checked in turn.
+    fn watched<T>(&mut self, what: impl FnOnce(&Watcher, &Follow) -> io::Result<T>) -> Option<T> {
         let watch = self.watch.as_ref()?;
         let outcome = what(watch, self);
-        outcome.map_err(|cause| self.tell_unwatched(&cause)).ok()
+        outcome.map_err(|cause| self.report_unwatched(&cause)).ok()
     }
 
     #[cold]
-    fn tell_unwatched(&mut self, cause: &io::Error) {
-        // A name that is gone already, or a system that has no watches.
-        let is_nothing = matches!(
+    fn report_unwatched(&mut self, cause: &io::Error) {
+        // The name is already gone, or the system has no watches.
+        let is_expected = matches!(
             cause.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported
         );
-        if is_nothing || std::mem::replace(&mut self.is_unwatched, true) {
+        if is_expected || std::mem::replace(&mut self.is_unwatched, true) {
             return;
         }
         let (reason, poll) = (describe(cause), self.options.poll);
         self.port.report(NoticeKind::Message(format!(
-                "not all changes can be watched: {reason}; looking every {poll:?}, and a truncation may lose \
-                 the lines of that time (raise fs.inotify.max_user_watches or max_user_instances)"
-            )));
+            "not all changes can be watched: {reason}; checking every {poll:?}, and a truncation may lose \
+             the lines of that time (raise fs.inotify.max_user_watches or max_user_instances)"
+        )));
     }
 
-    fn tell(&self, name: usize, message: String) {
-        self.port.report_of(
-            format!("{:?}", self.names[name].path),
-            NoticeKind::Message(message),
-        );
+    fn report(&self, name: usize, message: String) {
+        let source = format!("{:?}", self.names[name].path);
+        self.port.report_of(source, NoticeKind::Message(message));
     }
 
-    /// The numbered file cannot be read now.
+    /// Reports that the numbered file cannot be read.
     #[cold]
-    fn trouble(&mut self, index: usize, cause: &io::Error) {
+    fn read_failed(&mut self, index: usize, cause: &io::Error) {
         let reason = describe(cause);
         let file = &mut self.files[index];
         if file.trouble.as_ref() != Some(&reason) {
             file.trouble = Some(reason.clone());
             let name = file.name;
-            self.tell(name, format!("reading failed: {reason}; trying again"));
+            self.report(name, format!("{reason}; retrying"));
         }
     }
 
-    /// The numbered file was read after it could not be.
+    /// Reports that the numbered file can be read again.
     #[cold]
     fn recovered(&mut self, index: usize) {
         let file = &mut self.files[index];
         file.trouble = None;
         let name = file.name;
-        self.tell(name, "it is read again".to_owned());
+        self.report(name, "reading resumed".to_owned());
     }
 
-    /// Takes from the numbered file. `None`: it has nothing, now.
+    /// Reads from the numbered file. `None`: it has nothing now.
     fn take(&mut self, index: usize, buf: &mut [u8], now: Duration) -> Option<Fill> {
         let file = &mut self.files[index];
-        let was_mid = file.reading.is_mid;
+        let was_mid = file.reader.is_mid;
         let taken = if std::mem::take(&mut file.is_replaced) {
             Ok(Taken::Replaced)
         } else {
-            file.reading.take(buf, file.is_last)
+            file.reader.take(buf, file.is_last)
         };
         if taken.is_ok() && file.trouble.is_some() {
             self.recovered(index);
@@ -341,14 +340,10 @@ impl Follow {
             Ok(Taken::Bytes(count)) => {
                 let ends_in_return = self.port.line_ends().may_pair(buf[count - 1]);
                 self.after_return = ends_in_return.then_some(file.number);
-                // One that gave part of a record goes on with it.
-                self.turn = if file.reading.is_mid {
-                    index
-                } else {
-                    index + 1
-                };
-                if !std::mem::replace(&mut file.was_guessed, true) {
-                    self.guess(index);
+                // A record that was read in part continues with this file.
+                self.turn = if file.reader.is_mid { index } else { index + 1 };
+                if !std::mem::replace(&mut file.was_sniffed, true) {
+                    self.sniff(index);
                 }
                 Some(Fill::Bytes(count))
             }
@@ -360,7 +355,7 @@ impl Follow {
             Ok(Taken::Nothing) => {
                 file.has_news = false;
                 let unread = match self.is_draining {
-                    true => self.unread(index),
+                    true => self.report_unread(index),
                     false => 0,
                 };
                 if self.files[index].is_last {
@@ -371,11 +366,11 @@ impl Follow {
             Ok(Taken::Replaced) => self.replaced(index, now),
             Err(cause) => {
                 file.has_news = false;
-                // The rest of the record may be a long time coming, and other files do not wait.
+                // The rest of the record may take long, and other files do not wait for it.
                 if was_mid {
-                    file.reading.break_off();
+                    file.reader.break_off();
                 }
-                self.trouble(index, &cause);
+                self.read_failed(index, &cause);
                 if self.files[index].is_last {
                     self.give_up(index);
                 }
@@ -384,11 +379,12 @@ impl Follow {
         }
     }
 
-    /// Reports what a graceful stop leaves unread of the numbered file, and returns how many bytes that is.
+    /// Reports the bytes of the numbered file that a graceful stop leaves unread, and returns their
+    /// number.
     #[cold]
-    fn unread(&self, index: usize) -> u64 {
-        let Followed { reading, name, .. } = &self.files[index];
-        let bytes = reading.bytes_left();
+    fn report_unread(&self, index: usize) -> u64 {
+        let Followed { reader, name, .. } = &self.files[index];
+        let bytes = reader.bytes_left();
         if bytes > 0 {
             self.lost();
             let kind = NoticeKind::Unread { bytes: Some(bytes) };
@@ -400,9 +396,9 @@ impl Follow {
 
     /// Reports a file that does not begin like text.
     #[cold]
-    fn guess(&self, index: usize) {
-        let Followed { reading, name, .. } = &self.files[index];
-        let first = reading.first_bytes().unwrap_or_default();
+    fn sniff(&self, index: usize) {
+        let Followed { reader, name, .. } = &self.files[index];
+        let first = reader.first_bytes().unwrap_or_default();
         if let Some(looks_like) = sniff::of_file(&first) {
             self.port.report(NoticeKind::NotText {
                 path: self.names[*name].path.clone(),
@@ -411,14 +407,14 @@ impl Follow {
         }
     }
 
-    /// Closes a file that cannot be read and has no more time to be tried.
+    /// Closes a file that cannot be read and is not retried any more.
     #[cold]
     fn give_up(&mut self, index: usize) {
-        let Followed { reading, name, .. } = &self.files[index];
-        let (bytes, name) = (reading.bytes_unread(), *name);
+        let Followed { reader, name, .. } = &self.files[index];
+        let (bytes, name) = (reader.bytes_unread(), *name);
         if bytes > 0 {
             self.lost();
-            self.tell(
+            self.report(
                 name,
                 format!("closed; its last {bytes} bytes could not be read and are lost"),
             );
@@ -428,18 +424,19 @@ impl Follow {
 }
 
 impl Followed {
-    /// It has lost its name before anything was taken from it: there is nothing to know its content by.
+    /// Returns `true` if it has lost its name before anything was read: nothing identifies its
+    /// content.
     fn is_untouched(&self) -> bool {
-        !self.is_current && self.reading.offset == 0
+        !self.is_current && self.reader.offset == 0
     }
 }
 
 impl Source for Follow {
     fn start(&mut self, port: Port, _now: Duration) {
         self.port = port;
-        match Watch::new(&self.port) {
+        match Watcher::new(&self.port) {
             Ok(watch) => self.watch = Some(watch),
-            Err(cause) => self.tell_unwatched(&cause),
+            Err(cause) => self.report_unwatched(&cause),
         }
     }
 
@@ -449,7 +446,7 @@ impl Source for Follow {
         }
         loop {
             while let Some(index) = self.next_with_news() {
-                // A `\n` at the front of another file would be taken for the rest of a `\r\n`.
+                // A `\n` at the beginning of another file is not the rest of this `\r\n`.
                 let number = self.files[index].number;
                 if self.after_return.is_some_and(|last| last != number) {
                     self.after_return = None;
@@ -459,8 +456,8 @@ impl Source for Follow {
                     return fill;
                 }
             }
-            // Events are reported as edges: all of them are heard before there is nothing to do.
-            if self.is_draining || !self.hear(now) {
+            // Events are reported as edges: all of them are read before the source is pending.
+            if self.is_draining || !self.read_events(now) {
                 return Fill::Pending(self.next_call());
             }
         }
@@ -468,25 +465,25 @@ impl Source for Follow {
 
     fn drain(&mut self) -> usize {
         let now = self.next_look.unwrap_or_default();
-        self.names.look_for_new_ones();
+        self.names.search_soon();
         self.look(now);
         self.is_draining = true;
-        self.tell_more_truncations(now);
+        self.report_more_truncations(now);
         let mut left = DRAIN_BYTES_MAX as u64;
         for file in &mut self.files {
-            // Lines without an end are records now.
+            // Incomplete last lines are records now.
             file.is_last = true;
             file.has_news = true;
-            left -= file.reading.end_after(left);
+            left -= file.reader.end_after(left);
         }
         DRAIN_BYTES_MAX - usize::try_from(left).unwrap_or(0)
     }
 
-    /// What a graceful stop had no time for is reported.
+    /// Reports what a graceful stop had no time for.
     fn ended(&mut self) {
         if std::mem::take(&mut self.is_draining) {
             for index in 0..self.files.len() {
-                self.unread(index);
+                self.report_unread(index);
             }
         }
     }
@@ -497,7 +494,7 @@ impl Source for Follow {
 }
 
 impl Follow {
-    /// The file whose turn it is, of those that may have something.
+    /// Returns the file whose turn it is, of those that may have something to read.
     fn next_with_news(&self) -> Option<usize> {
         let count = self.files.len();
         let turns = (0..count).map(|step| (self.turn + step) % count);
@@ -506,17 +503,10 @@ impl Follow {
 }
 
 impl Drop for Follow {
-    /// Whoever wraps the source need not forward [`ended`](Source::ended).
+    /// A wrapper of the source need not forward [`ended`](Source::ended).
     fn drop(&mut self) {
         self.ended();
     }
 }
 
-impl fmt::Debug for Follow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follow")
-            .field("name", &self.name)
-            .field("files", &self.files.len())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([] Follow, "Follow", name);

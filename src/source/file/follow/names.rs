@@ -1,6 +1,6 @@
-//! The names that are followed: those that were given, and those that patterns have found.
+//! The names that are followed: those given, and those found by patterns.
 //!
-//! Promise: a file that fits a pattern is found once; what a name is told about is told once a change.
+//! Promise: a file that matches a pattern is found once; a change of a name is reported once.
 //! Must not know: open files.
 
 use std::collections::HashSet;
@@ -10,36 +10,36 @@ use std::ops::{Index, IndexMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reading::Id;
 use crate::error::Result;
-use crate::source::file::glob::{Matched, Pattern, here};
+use crate::source::file::FileId;
+use crate::source::file::glob::{Matched, PathPattern, here};
 
-/// Names that are looked at in some milliseconds.
+/// Names that are read in some milliseconds.
 const NAMES_PER_WALK: usize = 10_000;
 
 /// One name.
 pub(super) struct Name {
     pub(super) path: PathBuf,
-    /// What people were told last about its absence.
-    pub(super) told: Option<String>,
-    /// There is no descriptor for it.
+    /// The last report of its absence.
+    pub(super) reported: Option<String>,
+    /// No descriptor is left for it.
     pub(super) is_crowded: bool,
-    /// A pattern has found it: when nobody has the name any more, it is forgotten.
+    /// A pattern has found it: it is forgotten when no file has it any more.
     pub(super) is_found: bool,
-    /// What has the name may have been there at the start; nobody has looked yet.
+    /// Its file may have existed at the start; it was not checked yet.
     pub(super) is_old: bool,
-    /// What had the name at the start, and how long it was.
-    pub(super) at_start: Option<(Id, u64)>,
-    /// Since when nobody has the name.
+    /// The file that had the name at the start, and its size.
+    pub(super) at_start: Option<(FileId, u64)>,
+    /// Since when no file has the name.
     pub(super) gone_since: Option<Duration>,
 }
 
 impl Name {
-    /// A name that somebody wants to follow, whether or not there is a file.
+    /// A name that was given, whether or not there is a file.
     pub(super) fn given(path: PathBuf) -> Self {
         Name {
             path,
-            told: None,
+            reported: None,
             is_crowded: false,
             is_found: false,
             is_old: true,
@@ -49,56 +49,56 @@ impl Name {
     }
 }
 
-struct Wanted {
+struct FollowedPattern {
     given: PathBuf,
-    pattern: Pattern,
-    /// What people were told last about finding nothing.
-    told: Option<String>,
-    /// All of what fits was found at least once: what comes later is new.
+    pattern: PathPattern,
+    /// The last report of finding nothing.
+    reported: Option<String>,
+    /// All matching files were found at least once: later ones are new.
     is_complete: bool,
     listed: Vec<PathBuf>,
 }
 
-/// What patterns have found.
+/// New names that patterns have found.
 #[derive(Default)]
-pub(super) struct Found {
-    /// Numbers of new names, with the pattern that each fits.
+pub(super) struct NewNames {
+    /// The numbers of new names, with the pattern that each matches.
     pub(super) new: Vec<(usize, PathBuf)>,
-    /// Patterns of which there is something else to say than before.
+    /// Patterns with another report than before.
     pub(super) trouble: Vec<(PathBuf, String)>,
 }
 
-/// See the module.
+/// All names that are followed, by number.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct FollowedNames {
     names: Vec<Name>,
-    wanted: Vec<Wanted>,
+    patterns: Vec<FollowedPattern>,
     /// The paths of all names.
     known: HashSet<PathBuf>,
     /// There may be new names.
     is_stale: bool,
     walked_at: Option<Duration>,
-    /// Names that were looked at then, one of a directory's counting as ten.
+    /// Names that were read then; a directory counts as ten.
     cost: usize,
 }
 
-impl Names {
+impl FollowedNames {
     pub(super) fn add(&mut self, name: Name) {
         self.known.insert(name.path.clone());
         self.names.push(name);
     }
 
-    /// Adds a pattern, of which nothing is looked for yet.
+    /// Adds a pattern, without searching yet.
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// It is invalid or too wide.
     pub(super) fn add_pattern(&mut self, given: PathBuf) -> Result<()> {
-        let pattern = Pattern::new(&given)?;
-        self.wanted.push(Wanted {
+        let pattern = PathPattern::new(&given)?;
+        self.patterns.push(FollowedPattern {
             given,
             pattern,
-            told: None,
+            reported: None,
             is_complete: false,
             listed: Vec::new(),
         });
@@ -109,20 +109,21 @@ impl Names {
         self.names.len()
     }
 
-    /// Whether a new name of this file or directory is a reason to look.
-    pub(super) fn want(&self, name: &OsStr) -> bool {
+    /// Returns `true` if a new file or directory of this name is a reason to check.
+    pub(super) fn concerns(&self, name: &OsStr) -> bool {
         let is_it = |known: &Name| known.path.file_name() == Some(name);
-        let fits = |wanted: &Wanted| wanted.pattern.has_part(name);
-        self.names.iter().any(is_it) || self.wanted.iter().any(fits)
+        let fits = |pattern: &FollowedPattern| pattern.pattern.has_part(name);
+        self.names.iter().any(is_it) || self.patterns.iter().any(fits)
     }
 
-    /// The next look looks for new names too.
-    pub(super) fn look_for_new_ones(&mut self) {
+    /// Has the next check search for new names too.
+    pub(super) fn search_soon(&mut self) {
         self.is_stale = true;
     }
 
-    /// Whether to look for new names: it has been that long, or there are some, and not just now. Where there are
-    /// very many names it is done less often: nobody else is served meanwhile.
+    /// Returns `true` if it is time to search for new names: after `every`, or after `pause` if
+    /// there are some. With very many names it is done less often, because nothing else is served
+    /// meanwhile.
     pub(super) fn is_due(&self, now: Duration, pause: Duration, every: Duration) -> bool {
         let times = u32::try_from(1 + self.cost / NAMES_PER_WALK).unwrap_or(u32::MAX);
         self.walked_at.is_none_or(|at| {
@@ -132,13 +133,13 @@ impl Names {
         })
     }
 
-    /// Looks for files that fit the patterns.
-    pub(super) fn walk(&mut self, now: Duration) -> Found {
+    /// Searches for files that match the patterns.
+    pub(super) fn walk(&mut self, now: Duration) -> NewNames {
         self.is_stale = false;
         self.walked_at = Some(now);
         self.cost = 0;
-        let mut found = Found::default();
-        for wanted in &mut self.wanted {
+        let mut found = NewNames::default();
+        for pattern in &mut self.patterns {
             let Matched {
                 paths,
                 trouble,
@@ -146,55 +147,55 @@ impl Names {
                 is_incomplete: _,
                 listed,
                 names,
-            } = wanted.pattern.files();
+            } = pattern.pattern.files();
             self.cost += names + 10 * listed.len();
-            wanted.listed = listed;
+            pattern.listed = listed;
             let is_complete = trouble.is_none() || is_cut;
-            let nothing = || "no file has such a name".to_owned();
+            let nothing = || "no file matches".to_owned();
             let trouble = trouble.or_else(|| paths.is_empty().then(nothing));
             for path in paths {
-                // A pipe or a device is read as it comes, by somebody else.
+                // Pipes and devices are not followed.
                 let is_new = !self.known.contains(&path)
                     && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
                 if is_new {
                     self.known.insert(path.clone());
-                    found.new.push((self.names.len(), wanted.given.clone()));
+                    found.new.push((self.names.len(), pattern.given.clone()));
                     self.names.push(Name {
                         is_found: true,
-                        is_old: !wanted.is_complete,
+                        is_old: !pattern.is_complete,
                         ..Name::given(path)
                     });
                 }
             }
-            wanted.is_complete |= is_complete;
-            if wanted.told != trouble {
+            pattern.is_complete |= is_complete;
+            if pattern.reported != trouble {
                 if let Some(trouble) = &trouble {
-                    found.trouble.push((wanted.given.clone(), trouble.clone()));
+                    found.trouble.push((pattern.given.clone(), trouble.clone()));
                 }
-                wanted.told = trouble;
+                pattern.reported = trouble;
             }
         }
         found
     }
 
-    /// The directories in which new names may appear.
+    /// Returns the directories in which new names may appear.
     pub(super) fn directories(&self) -> HashSet<&Path> {
         let parents = self.names.iter().filter_map(|name| name.path.parent());
-        let listed = self.wanted.iter().flat_map(|wanted| &wanted.listed);
+        let listed = self.patterns.iter().flat_map(|pattern| &pattern.listed);
         parents
             .chain(listed.map(PathBuf::as_path))
             .map(here)
             .collect()
     }
 
-    /// Forgets a name that no file has. Those behind it have numbers that are one less.
+    /// Forgets a name that no file has. The numbers of later names decrease by one.
     pub(super) fn forget(&mut self, number: usize) {
         let name = self.names.remove(number);
         self.known.remove(&name.path);
     }
 }
 
-impl Index<usize> for Names {
+impl Index<usize> for FollowedNames {
     type Output = Name;
 
     fn index(&self, number: usize) -> &Name {
@@ -202,7 +203,7 @@ impl Index<usize> for Names {
     }
 }
 
-impl IndexMut<usize> for Names {
+impl IndexMut<usize> for FollowedNames {
     fn index_mut(&mut self, number: usize) -> &mut Name {
         &mut self.names[number]
     }

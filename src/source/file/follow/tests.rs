@@ -1,4 +1,4 @@
-//! One look at a time, with room of every size: what is given, and what is said.
+//! One check at a time, with buffers of every size: the content and the notices.
 
 mod patterns;
 mod stops;
@@ -7,17 +7,16 @@ mod troubles;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use super::reading::id_of;
 use super::*;
 use crate::ledger::Account;
 use crate::limits::{FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
-use crate::notice::Notices;
+use crate::notice::NoticeTexts;
+use crate::source::file::file_id;
 
 struct Following {
     follow: Follow,
-    told: Arc<Mutex<Vec<String>>>,
+    notices: NoticeTexts,
     account: Account,
     room: usize,
     now: Duration,
@@ -29,6 +28,11 @@ const ROOMS: [usize; 5] = [1, 2, 3, 7, 4096];
 impl Following {
     fn new(names: &[&str], room: usize, prepare: impl FnOnce(&Path)) -> Self {
         Following::with(FollowOptions::default(), names, room, prepare)
+    }
+
+    /// Follows `log`, which has this content.
+    fn log(room: usize, content: &str) -> Self {
+        Following::new(&["log"], room, |root| append(&root.join("log"), content))
     }
 
     fn with(
@@ -57,22 +61,12 @@ impl Following {
         prepare(root.path());
         let paths = names.iter().map(|name| root.path().join(name));
         let mut follow = make(paths.collect()).unwrap();
-        let told = Arc::<Mutex<Vec<String>>>::default();
-        let notices = {
-            let told = Arc::clone(&told);
-            Notices::to(move |notice| told.lock().unwrap().push(notice.to_string()))
-        };
-        let account = Account::default();
-        let port = Port {
-            name: follow.name().to_owned(),
-            notices,
-            account: account.clone(),
-            ..Port::detached()
-        };
+        let (port, notices) = Port::kept(follow.name());
+        let account = port.account.clone();
         follow.start(port, Duration::ZERO);
         Following {
             follow,
-            told,
+            notices,
             account,
             room,
             now: Duration::ZERO,
@@ -86,6 +80,24 @@ impl Following {
 
     fn append(&self, name: &str, text: &str) {
         append(&self.at(name), text);
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.at(name), content).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).unwrap();
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        fs::copy(self.at(from), self.at(to)).unwrap();
+    }
+
+    /// A file that is appended to, whatever its name is later.
+    fn writer(&self, name: &str) -> File {
+        let mut options = File::options();
+        options.append(true).open(self.at(name)).unwrap()
     }
 
     /// What one look finds; `|` ends a line that has no end, `!` one that broke off.
@@ -114,11 +126,27 @@ impl Following {
         }
     }
 
-    fn told(&self) -> String {
-        let told = std::mem::take(&mut *self.told.lock().unwrap());
-        told.join("\n")
+    fn notices(&self) -> String {
+        let notices = self.notices.take();
+        notices
+            .join("\n")
             .replace(&*self.root.path().to_string_lossy(), "")
     }
+
+    fn expect_notice(&self, part: &str) {
+        let notices = self.notices();
+        assert!(notices.contains(part), "{notices}");
+    }
+
+    fn expect_notices(&self, part: &str, count: usize) {
+        let notices = self.notices();
+        assert_eq!(notices.matches(part).count(), count, "{notices}");
+    }
+}
+
+/// The order of two files is not defined.
+fn expect_either(seen: &str, one: &str, other: &str) {
+    assert!([one, other].contains(&seen), "{seen}");
 }
 
 fn append(path: &Path, text: &str) {
@@ -144,21 +172,18 @@ fn a_line_waits_for_its_end() {
         assert_eq!(following.look(), "b1\n");
         following.append("a", "o, rather long\nthr");
         following.append("b", "2\n");
-        let seen = following.look();
-        assert!(
-            ["two, rather long\nb2\n", "b2\ntwo, rather long\n"].contains(&&*seen),
-            "{seen}"
+        expect_either(
+            &following.look(),
+            "two, rather long\nb2\n",
+            "b2\ntwo, rather long\n",
         );
         assert_eq!(following.look(), "");
-        let told = following.told();
-        let waits = "/b\": waiting for it: No such file or directory\n";
-        assert!(told.contains(waits), "{told}");
+        following.expect_notice("/b\": No such file or directory; waiting for it\n");
         // A graceful stop ends them.
         following.append("b", "\n\nb4");
         let bound = following.follow.drain();
         assert_eq!(bound, 3 + 4);
-        let seen = following.fill_all();
-        assert!(["thr|\n\nb4|", "\n\nb4|thr|"].contains(&&*seen), "{seen}");
+        expect_either(&following.fill_all(), "thr|\n\nb4|", "\n\nb4|thr|");
     }
 }
 
@@ -183,15 +208,14 @@ fn a_carriage_return_waits_for_what_is_behind_it() {
 #[test]
 fn a_renamed_file_is_read_on_beside_the_new_one() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), "1\n"));
+        let mut following = Following::log(room, "1\n");
         assert_eq!(following.look(), "1\n");
-        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.rename("log", "log.1");
         following.append("log.1", "2\n");
         assert_eq!(following.look(), "2\n");
         following.append("log", "3\n");
         following.append("log.1", "4\n5");
-        let seen = following.look();
-        assert!(["3\n4\n", "4\n3\n"].contains(&&*seen), "{seen}");
+        expect_either(&following.look(), "3\n4\n", "4\n3\n");
         // A line is not over as long as somebody may go on with it.
         assert_eq!(following.look(), "");
         following.append("log.1", "5\n6");
@@ -201,19 +225,15 @@ fn a_renamed_file_is_read_on_beside_the_new_one() {
         assert_eq!(following.follow.files.len(), 1);
         following.append("log.1", "too late\n");
         assert_eq!(following.look(), "");
-        let told = following.told();
-        assert!(told.contains("/log\": it is another file now"), "{told}");
+        following.expect_notice("/log\": file was replaced; following the new one");
     }
 }
 
 #[test]
 fn an_old_file_is_kept_until_the_new_one_has_something() {
-    let mut following = Following::new(&["log"], 64, |root| append(&root.join("log"), "1\n"));
+    let mut following = Following::log(64, "1\n");
     assert_eq!(following.look(), "1\n");
-    let mut old = File::options()
-        .append(true)
-        .open(following.at("log"))
-        .unwrap();
+    let mut old = following.writer("log");
     fs::remove_file(following.at("log")).unwrap();
     assert_eq!(following.after(Duration::from_secs(3600)), "");
     old.write_all(b"2\n").unwrap();
@@ -231,33 +251,29 @@ fn an_old_file_is_kept_until_the_new_one_has_something() {
 #[test]
 fn a_truncated_file_begins_again_also_when_it_is_longer_by_then() {
     for room in ROOMS {
-        let mut following =
-            Following::new(&["log"], room, |root| append(&root.join("log"), "1\n2\n"));
+        let mut following = Following::log(room, "1\n2\n");
         assert_eq!(following.look(), "1\n2\n");
-        fs::write(following.at("log"), "3\n").unwrap();
+        following.write("log", "3\n");
         assert_eq!(following.look(), "3\n");
-        fs::write(following.at("log"), "4\n5\n6\n7\n").unwrap();
+        following.write("log", "4\n5\n6\n7\n");
         assert_eq!(following.look(), "4\n5\n6\n7\n");
         // As long as before, and its front as well.
-        fs::write(following.at("log"), "4\n5\n6\n8\n").unwrap();
+        following.write("log", "4\n5\n6\n8\n");
         assert_eq!(following.look(), "4\n5\n6\n8\n");
-        let told = following.told();
-        assert_eq!(told.matches("was truncated").count(), 3, "{told}");
+        following.expect_notices(": truncated; ", 3);
     }
 }
 
 #[test]
 fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
     for room in ROOMS {
-        let mut following =
-            Following::new(&["log"], room, |root| append(&root.join("log"), "1\n2"));
+        let mut following = Following::log(room, "1\n2");
         assert_eq!(following.look(), "1\n");
         following.append("log", "2\n3\n");
         append(&following.at("log.2"), "1\nof an earlier rotation\n");
-        fs::copy(following.at("log"), following.at("log.1")).unwrap();
-        fs::write(following.at("log"), "4\n").unwrap();
-        let seen = following.look();
-        assert!(["22\n3\n4\n", "4\n22\n3\n"].contains(&&*seen), "{seen}");
+        following.copy("log", "log.1");
+        following.write("log", "4\n");
+        expect_either(&following.look(), "22\n3\n4\n", "4\n22\n3\n");
         following.append("log.1", "nobody writes to a copy\n");
         following.append("log", "5\n");
         assert_eq!(following.look(), "5\n");
@@ -270,14 +286,14 @@ fn a_copy_that_gets_a_followed_name_is_watched_again() {
     let mut following = Following::new(&["log", "old"], 2, |root| append(&root.join("log"), "1\n"));
     assert_eq!(following.look(), "1\n");
     following.append("log", "2\n3\n");
-    fs::copy(following.at("log"), following.at("log.1")).unwrap();
-    fs::write(following.at("log"), "4\n").unwrap();
+    following.copy("log", "log.1");
+    following.write("log", "4\n");
     following.now += Duration::from_millis(100);
     // The copy is begun, and open still.
     let mut seen = vec![0; 2];
     let fill = following.follow.fill(&mut seen, following.now);
     assert!(matches!(fill, Fill::Bytes(2)), "{fill:?}");
-    fs::rename(following.at("log.1"), following.at("old")).unwrap();
+    following.rename("log.1", "old");
     let mut seen = String::from_utf8(seen).unwrap() + &following.look();
     seen = seen.lines().map(|line| line.to_owned() + " ").collect();
     let mut seen: Vec<&str> = seen.split_whitespace().collect();
@@ -304,43 +320,40 @@ fn a_file_that_is_no_text_is_reported_once_and_counted_as_it_is() {
         following.append("log.lz4", "more\n");
         assert_eq!(following.look(), "more\n");
         assert_eq!(
-            following.told(),
+            following.notices(),
             "\"/log.lz4\": looks like lz4 data, not like lines of text; its bytes are counted as they are"
         );
         following.append("log.lz4", "and more\n");
         assert_eq!(following.look(), "and more\n");
-        assert_eq!(following.told(), "");
+        assert_eq!(following.notices(), "");
     }
 }
 
 #[test]
 fn a_copy_over_an_old_file_is_not_read_again() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), "1\n"));
+        let mut following = Following::log(room, "1\n");
         assert_eq!(following.look(), "1\n");
-        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.rename("log", "log.1");
         following.append("log", "2\n3\n");
         assert_eq!(following.look(), "2\n3\n");
         following.append("log", "4\n");
-        fs::copy(following.at("log"), following.at("log.1")).unwrap();
-        fs::write(following.at("log"), "5\n").unwrap();
-        let seen = following.look();
-        assert!(["4\n5\n", "5\n4\n"].contains(&&*seen), "{seen}");
+        following.copy("log", "log.1");
+        following.write("log", "5\n");
+        expect_either(&following.look(), "4\n5\n", "5\n4\n");
         assert_eq!(following.look(), "");
     }
 }
 
 #[test]
 fn a_long_line_that_is_cut_off_is_dropped_and_the_rest_counted() {
-    let mut following = Following::new(&["log"], 4, |root| {
-        append(&root.join("log"), "0123456789\n");
-    });
+    let mut following = Following::log(4, "0123456789\n");
     let mut buf = [0; 4];
     assert!(matches!(
         following.follow.fill(&mut buf, Duration::ZERO),
         Fill::Bytes(4)
     ));
-    fs::write(following.at("log"), "new\n").unwrap();
+    following.write("log", "new\n");
     assert_eq!(following.look(), "!new\n");
 }
 
@@ -351,19 +364,18 @@ fn names_that_change_places_double_nothing() {
             append(&root.join("log.1"), "1\n");
             append(&root.join("log"), "2\n3");
         });
-        let seen = following.look();
-        assert!(["1\n2\n", "2\n1\n"].contains(&&*seen), "{seen}");
+        expect_either(&following.look(), "1\n2\n", "2\n1\n");
         for number in 4..10 {
-            fs::rename(following.at("log"), following.at("log.1")).unwrap();
+            following.rename("log", "log.1");
             following.append("log", &format!("{number}\n"));
             let seen = following.look() + &following.look();
             assert_eq!(seen, format!("{number}\n"));
         }
         // Back again: the name and the file are old friends.
-        fs::rename(following.at("log"), following.at("aside")).unwrap();
+        following.rename("log", "aside");
         following.append("log", "other\n");
         assert_eq!(following.look(), "other\n");
-        fs::rename(following.at("aside"), following.at("log")).unwrap();
+        following.rename("aside", "log");
         following.append("log", "10\n");
         assert_eq!(following.look(), "10\n");
     }
@@ -402,15 +414,16 @@ fn from_the_end_leaves_out_what_was_complete_and_nothing_else() {
 
 #[test]
 fn the_same_inode_number_is_not_taken_for_the_same_file() {
-    let mut following = Following::new(&["log"], 64, |root| append(&root.join("log"), "1\n"));
+    let mut following = Following::log(64, "1\n");
     assert_eq!(following.look(), "1\n");
     for number in 2..50 {
         fs::remove_file(following.at("log")).unwrap();
         following.append("log", &format!("{number}\n"));
-        // The old ones that are open keep their numbers; those that were closed may give theirs away.
-        let id = id_of(&fs::metadata(following.at("log")).unwrap());
+        // The old ones that are open keep their numbers; those that were closed may give theirs
+        // away.
+        let id = file_id(&fs::metadata(following.at("log")).unwrap());
         let mut files = following.follow.files.iter();
-        assert!(files.all(|file| file.reading.id != id));
+        assert!(files.all(|file| file.reader.id != id));
         assert_eq!(following.look(), format!("{number}\n"));
     }
     assert!(following.follow.files.len() <= FOLLOW_RETIRED_MAX + 1);
@@ -424,27 +437,27 @@ fn what_is_no_file_is_said_once_and_waited_for() {
     assert_eq!(following.look(), "");
     assert_eq!(following.look(), "");
     assert_eq!(
-        following.told(),
-        "\"/log\": waiting for it: not a regular file"
+        following.notices(),
+        "\"/log\": not a regular file; waiting for it"
     );
     fs::remove_dir(following.at("log")).unwrap();
     following.append("log", "1\n");
     assert_eq!(following.look(), "1\n");
-    assert_eq!(following.told(), "\"/log\": it is there");
+    assert_eq!(following.notices(), "\"/log\": found; following it");
 }
 
 #[test]
 fn a_copy_over_an_old_file_that_was_empty_is_not_read_again() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), ""));
+        let mut following = Following::log(room, "");
         assert_eq!(following.look(), "");
-        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.rename("log", "log.1");
         following.append("log", "1\n");
         assert_eq!(following.look(), "1\n");
-        fs::copy(following.at("log"), following.at("log.1")).unwrap();
-        fs::write(following.at("log"), "2\n").unwrap();
+        following.copy("log", "log.1");
+        following.write("log", "2\n");
         assert_eq!(following.look() + &following.look(), "2\n");
-        assert!(!following.told().contains("lost\n"));
+        assert!(!following.notices().contains("lost\n"));
     }
 }
 
@@ -452,18 +465,16 @@ fn a_copy_over_an_old_file_that_was_empty_is_not_read_again() {
 #[test]
 fn a_line_without_an_end_that_is_truncated_away_holds_up_none_that_come_later() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| {
-            append(&root.join("log"), "unfinished")
-        });
+        let mut following = Following::log(room, "unfinished");
         for number in 1..4 {
             assert_eq!(following.look(), "");
-            fs::write(following.at("log"), "").unwrap();
+            following.write("log", "");
             assert_eq!(following.look(), "");
             following.append("log", &format!("{number}\n"));
             assert_eq!(following.look(), format!("{number}\n"));
             following.append("log", "another one");
         }
-        fs::write(following.at("log"), "4\nlonger than before\n5").unwrap();
+        following.write("log", "4\nlonger than before\n5");
         assert_eq!(following.look(), "4\nlonger than before\n");
     }
 }
@@ -471,20 +482,18 @@ fn a_line_without_an_end_that_is_truncated_away_holds_up_none_that_come_later() 
 #[test]
 fn a_mark_at_the_beginning_of_a_file_is_no_part_of_its_first_line() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| {
-            append(&root.join("log"), "\u{feff}1\n\u{feff}2\n");
-        });
+        let mut following = Following::log(room, "\u{feff}1\n\u{feff}2\n");
         assert_eq!(following.look(), "1\n\u{feff}2\n");
         following.append("log", "\u{feff}3\n");
         assert_eq!(following.look(), "\u{feff}3\n");
         // The beginning comes again, in pieces.
-        fs::write(following.at("log"), b"\xef\xbb").unwrap();
+        following.write("log", b"\xef\xbb");
         assert_eq!(following.look(), "");
         append_bytes(&following.at("log"), b"\xbf");
         assert_eq!(following.look(), "");
         following.append("log", "4\n");
         assert_eq!(following.look(), "4\n");
-        fs::rename(following.at("log"), following.at("log.1")).unwrap();
+        following.rename("log", "log.1");
         following.append("log", "\u{feff}5\n");
         assert_eq!(following.look(), "5\n");
     }

@@ -1,43 +1,43 @@
-//! Files whose content was replaced: where the rest of the old content may be, and what is said of what is not.
+//! Handles files whose content was replaced.
 //!
-//! Promise: what was not read is read from a copy if there is one, and otherwise reported as lost or perhaps lost.
-//! Must not know: how a replaced content is found out.
+//! Promise: the unread rest is read from a copy if there is one, otherwise reported as lost or
+//! perhaps lost. Must not know: how replaced content is detected.
 
 use std::fs;
 
-use super::reading::{Id, id_of};
 use super::*;
 use crate::limits::{FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
 use crate::notice::{NoticeKind, Throttled};
 use crate::source::file::files::open;
 use crate::source::file::glob::here;
+use crate::source::file::{FileId, file_id};
 
-/// Truncations that were reported one by one, and those that were not because there were too many.
+/// The number of truncations reported one by one, and those to be reported together.
 #[derive(Default)]
 pub(super) struct Truncations {
-    told: u32,
-    /// When they are counted anew.
+    reported: u32,
+    /// When the count restarts.
     until: Duration,
-    untold: Throttled,
+    unreported: Throttled,
 }
 
 impl Follow {
-    /// The content of the numbered file is not what was taken from it: it begins again, and what was not
-    /// taken is looked for in a copy.
+    /// Handles replaced content of the numbered file: it is read from the beginning, and the unread
+    /// rest of the old content is read from a copy.
     pub(super) fn replaced(&mut self, index: usize, now: Duration) -> Option<Fill> {
         let file = &self.files[index];
-        let (was_mid, lost) = (file.reading.is_mid, file.reading.bytes_left());
+        let (was_mid, lost) = (file.reader.is_mid, file.reader.bytes_left());
         let is_untouched = file.is_untouched();
         if !file.is_current {
-            // Its name was given away, and whoever has written over it since is none of those who are
-            // followed: `cp log log.1`, for one.
+            // It has lost its name, and whoever overwrote it is not a followed writer: `cp log
+            // log.1`.
             let name = file.name;
             self.close(index);
             if lost > 0 && !is_untouched {
                 self.lost();
-                self.tell(
+                self.report(
                     name,
-                    format!("overwritten after it was renamed; {lost} bytes of it were not read and are lost"),
+                    format!("overwritten after it was renamed; {lost} unread bytes are lost"),
                 );
             }
             let must_break = was_mid || self.after_return.take().is_some();
@@ -49,37 +49,37 @@ impl Follow {
         let unseen = now.saturating_sub(file.looked_at);
         let is_copied = copy.is_some();
         if let Some(copy) = copy {
-            // In its place, for it goes on with the same record; nobody writes to it any more.
-            let original = std::mem::replace(&mut file.reading, copy);
+            // In its place, because it continues the same record; no more writes are expected.
+            let original = std::mem::replace(&mut file.reader, copy);
             file.is_current = false;
             file.is_last = true;
-            // The watch is the original's.
+            // The watch belongs to the original.
             file.watch = None;
             self.add(original, name, changed_at);
             let added = self.files.last_mut().expect("it was added");
             added.is_last = is_last;
-            added.reading.restart();
+            added.reader.restart();
         } else {
             file.looked_at = now;
-            file.reading.restart();
+            file.reader.restart();
         }
         if lost > 0 && !is_copied {
             self.lost();
         }
-        self.tell_truncated(name, is_copied, lost, unseen, now);
-        // The line that it broke off in, or the `\n` that may follow a `\r`, is not in the new content.
+        self.report_truncated(name, is_copied, lost, unseen, now);
+        // The rest of the line, or the `\n` behind a `\r`, is not in the new content.
         let must_break = !is_copied && (was_mid || self.after_return.take().is_some());
         must_break.then_some(Fill::Break { clean: !was_mid })
     }
 
-    /// Bytes that are known to have been in a file, and were not read, are lost: at least one record for the
-    /// statistics. They were not received, so they are none of the ledger's bytes.
+    /// Counts unread bytes that are lost as one record in the statistics. They were not received,
+    /// so they are not in the ledger.
     pub(super) fn lost(&self) {
         self.port.lost(1, 0);
     }
 
-    /// Says that a file was truncated and what may be lost, but not thousands of times.
-    fn tell_truncated(
+    /// Reports that a file was truncated and what may be lost, but not thousands of times.
+    fn report_truncated(
         &mut self,
         name: usize,
         is_copied: bool,
@@ -89,60 +89,60 @@ impl Follow {
     ) {
         let truncations = &mut self.truncations;
         if now >= truncations.until {
-            truncations.told = 0;
+            truncations.reported = 0;
             truncations.until = now + Duration::from_millis(NOTICE_PAUSE_MS);
         }
-        if truncations.told == FOLLOW_TRUNCATIONS_TOLD {
-            truncations.untold.add(lost);
+        if truncations.reported == FOLLOW_TRUNCATIONS_TOLD {
+            truncations.unreported.add(lost);
             return;
         }
-        truncations.told += 1;
-        // Less than what can be measured is not nothing.
+        truncations.reported += 1;
+        // Less than a millisecond is not zero.
         let ms = unseen.as_millis().max(1);
         let what = match (is_copied, lost) {
-            (true, _) => "the rest of it is read from its copy".to_owned(),
+            (true, _) => "the rest is read from its copy".to_owned(),
             (false, 0) => format!("lines written in the {ms} ms before may be lost"),
             (false, _) => format!(
-                "at least {lost} bytes of it were not read and are lost, and lines written in the {ms} ms before may be"
+                "at least {lost} unread bytes are lost, and lines written in the {ms} ms before may be lost"
             ),
         };
-        self.tell(
+        self.report(
             name,
-            format!("it was truncated; reading it from its beginning, and {what}"),
+            format!("truncated; reading it from its beginning, and {what}"),
         );
     }
 
-    /// Says how many truncations were not reported one by one, when it is time.
-    pub(super) fn tell_more_truncations(&mut self, now: Duration) {
+    /// Reports the truncations that were not reported one by one, when it is time.
+    pub(super) fn report_more_truncations(&mut self, now: Duration) {
         if now < self.truncations.until && !self.is_draining {
             return;
         }
-        if let Some((times, bytes)) = self.truncations.untold.take(now) {
+        if let Some((times, bytes)) = self.truncations.unreported.take(now) {
             self.port.report(NoticeKind::Message(format!(
-                    "truncated {times} more times; lines written just before may be lost, and {bytes} bytes \
-                     that were seen are"
+                    "truncated {times} more times; {bytes} unread bytes are lost, and lines written just before \
+                     may be lost"
                 )));
         }
     }
 
-    /// Whether a file that has lost its name before anything was taken from it now holds what was taken from the
-    /// file of that name, which was copied over it: `cp log log.1`.
+    /// Returns `true` if the current file was copied over the numbered one, from which nothing was
+    /// taken yet: `cp log log.1`.
     pub(super) fn is_copied_over(&self, index: usize) -> bool {
         let file = &self.files[index];
         let is_it = |other: &&Followed| other.is_current && other.name == file.name;
         let current = self.files.iter().find(is_it);
         file.is_untouched()
-            && current.is_some_and(|current| current.reading.begins_like(&file.reading.file))
+            && current.is_some_and(|current| current.reader.begins_like(&file.reader.file))
     }
 
-    fn is_current(&self, id: Id) -> bool {
+    fn is_current(&self, id: FileId) -> bool {
         let mut current = self.files.iter().filter(|file| file.is_current);
-        current.any(|file| file.reading.id == id)
+        current.any(|file| file.reader.id == id)
     }
 
-    /// The copy of what the numbered file was, made beside it by whoever has truncated it then.
-    fn copy_of(&self, index: usize) -> Option<Reading> {
-        let Followed { reading, name, .. } = &self.files[index];
+    /// Finds the copy of the numbered file that a rotator made beside it before truncating it.
+    fn copy_of(&self, index: usize) -> Option<TailReader> {
+        let Followed { reader, name, .. } = &self.files[index];
         let path = &self.names[*name].path;
         let stem = path.file_name()?.as_encoded_bytes();
         let folder = here(path.parent()?);
@@ -152,20 +152,20 @@ impl Follow {
             let Some(rest) = name.as_encoded_bytes().strip_prefix(stem) else {
                 continue;
             };
-            // What cannot be looked at is no copy that could be read.
+            // A file that cannot be looked at cannot be read either.
             if !rest.is_empty()
                 && let Ok(metadata) = entry.metadata()
                 && metadata.is_file()
-                && !self.is_current(id_of(&metadata))
+                && !self.is_current(file_id(&metadata))
             {
                 copies.push((metadata.modified().ok(), entry.path()));
             }
         }
-        // The newest first: older ones are those of earlier rotations.
+        // The newest first: older ones are of earlier rotations.
         copies.sort();
         let copies = copies.iter().rev();
         copies
-            .filter_map(|(_, path)| reading.in_copy(open(path).ok()?).ok()?)
+            .filter_map(|(_, path)| reader.in_copy(open(path).ok()?).ok()?)
             .next()
     }
 }

@@ -1,96 +1,124 @@
-//! What the kernel reports of followed files: that one was written to, that a directory has another name in it.
+//! Events of the kernel for followed files: a write to a file, a new name in a directory.
 //!
-//! Promise: an event is a reason to look, and never the only one: where there are none, as on network file
-//! systems, files are looked at in turn all the same. Must not know: what is in a file, what a name means.
+//! Promise: an event is a reason for a check, and never the only one: where there are no events, as
+//! on network file systems, files are checked in turn all the same. Must not know: what is in a
+//! file.
 //!
-//! Linux only, by inotify. Elsewhere `absent.rs` takes this file's place.
+//! Linux only, by inotify.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+#[cfg(target_os = "linux")]
 use rustix::io::Errno;
 
 use crate::source::Port;
 
 /// Room for some hundred events.
+#[cfg(target_os = "linux")]
 const EVENT_BYTES: usize = 4096;
 
-/// What is watched, by number; the same file or directory has the same one again.
+/// A watched file or directory; watching it again returns the same number.
 pub(super) type WatchId = i32;
 
-/// What was heard.
-pub(super) enum Heard<'a> {
+/// An event.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "there are no events")
+)]
+pub(super) enum WatchEvent<'a> {
     /// A file was written to or truncated.
     Written(WatchId),
-    /// A directory has this name in it now, or not any more.
+    /// A directory has this new name in it.
     Named(&'a OsStr),
-    /// Some events were lost: everything has to be looked at.
+    /// Some events were lost: everything has to be checked.
     Everything,
 }
 
-/// See the module.
-pub(super) struct Watch {
-    queue: OwnedFd,
+/// A queue of events.
+pub(super) struct Watcher {
+    #[cfg(target_os = "linux")]
+    queue: std::os::fd::OwnedFd,
 }
 
-impl Watch {
-    /// An event queue that wakes the source of `port`.
+#[cfg(target_os = "linux")]
+impl Watcher {
+    /// Creates a queue that wakes the source of `port`.
     pub(super) fn new(port: &Port) -> io::Result<Self> {
         let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         port.register_fd(&queue)?;
-        Ok(Watch { queue })
+        Ok(Watcher { queue })
     }
 
     /// Watches an open file, whatever its name is by now, until it is closed everywhere.
     pub(super) fn file(&self, file: &File, path: &Path) -> io::Result<WatchId> {
-        let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         let flags = WatchFlags::MODIFY;
         let watched = match inotify::add_watch(&self.queue, itself.as_str(), flags) {
-            // Without /proc the name has to do.
+            // Without /proc, the name is used.
             Err(Errno::NOENT | Errno::ACCESS) => inotify::add_watch(&self.queue, path, flags),
             watched => watched,
         };
         Ok(watched?)
     }
 
-    /// Watches a directory for names that come and go.
+    /// Watches a directory for new names.
     pub(super) fn directory(&self, path: &Path) -> io::Result<()> {
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         inotify::add_watch(&self.queue, path, flags)?;
         Ok(())
     }
 
-    /// Ends the watch of a file that is closed. One that the kernel has ended already is no error.
+    /// Ends the watch of a file. The kernel may have ended it already.
     pub(super) fn forget(&self, id: WatchId) {
         let _ = inotify::remove_watch(&self.queue, id);
     }
 
-    /// Hands over all events there are.
-    pub(super) fn hear(&self, mut each: impl FnMut(Heard<'_>)) {
-        let mut buf = [MaybeUninit::uninit(); EVENT_BYTES];
+    /// Reads all events.
+    pub(super) fn read_events(&self, mut each: impl FnMut(WatchEvent<'_>)) {
+        let mut buf = [std::mem::MaybeUninit::uninit(); EVENT_BYTES];
         let mut reader = Reader::new(&self.queue, &mut buf);
         loop {
             match reader.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    each(Heard::Everything);
+                    each(WatchEvent::Everything);
                 }
                 Ok(event) => match event.file_name() {
-                    Some(name) => each(Heard::Named(OsStr::from_bytes(name.to_bytes()))),
+                    Some(name) => each(WatchEvent::Named(OsStr::from_bytes(name.to_bytes()))),
                     None if event.events().contains(ReadFlags::MODIFY) => {
-                        each(Heard::Written(event.wd()));
+                        each(WatchEvent::Written(event.wd()));
                     }
                     None => {}
                 },
                 Err(Errno::INTR) => {}
-                // There are no more, or none that can be read: there is the look in turn.
+                // There are no more events, or they cannot be read: files are checked in turn.
                 Err(_) => return,
             }
         }
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Watcher {
+    pub(super) fn new(_: &Port) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn file(&self, _: &File, _: &Path) -> io::Result<WatchId> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn directory(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn forget(&self, _: WatchId) {}
+
+    pub(super) fn read_events(&self, _: impl FnMut(WatchEvent<'_>)) {}
 }

@@ -1,15 +1,16 @@
-//! Finds directories and files by a path whose names may have wildcards in them.
+//! Finds directories and files by paths with wildcards.
 //!
-//! Promise: `matches` is a function of the pattern and a name alone; a path without wildcards is that
+//! Promise: `matches` depends on the pattern and a name alone; a path without wildcards is that
 //! path. Must not know: what is in files, times.
 //!
-//! A name is matched whole: `?` is one character, `*` any number of them, `[a-c_]` one of those, `[^a-c]`
-//! one that is not, `{in,out}` either; `\` takes a character's meaning away. A leading dot is a character
-//! like any other where directories are looked for, and has to be written where [`expand`] looks for
-//! files. This is what Hadoop's file systems and shells understand, but braces stay within one name.
+//! A pattern matches whole names: `?` is one character, `*` any number of them, `[a-c_]` one of
+//! those, `[^a-c]` one that is not, `{in,out}` either; `\` escapes a character. A leading dot is an
+//! ordinary character when directories are searched; [`expand`], which searches for files, matches
+//! it only literally. Hadoop's file systems and shells use these rules too, but here braces stay
+//! within one name.
 //!
-//! A pattern is small text that can stand for very much. Everything it can grow to has a limit: the names its
-//! braces stand for, the directories that are listed, the paths that are held. Matching a name takes at most the
+//! A short pattern can stand for very much. Everything it can grow to has a limit: the names its
+//! braces stand for, the directories listed, the paths held. Matching a name takes at most the
 //! product of the two lengths.
 
 #[cfg(test)]
@@ -26,27 +27,28 @@ use crate::limits::{
     PATTERN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
 };
 
-/// A path whose names may have wildcards in them.
+/// A path whose names may have wildcards.
 #[derive(Debug)]
-pub(crate) struct Pattern {
+pub(crate) struct PathPattern {
     given: PathBuf,
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Debug)]
-enum Part {
+enum PatternPart {
     Name(PathBuf),
     /// Any of these.
-    Wild(Vec<Vec<Piece>>),
+    Wild(Vec<Vec<GlobToken>>),
 }
 
+/// What one or several characters of a name have to be.
 #[derive(Clone, Debug, PartialEq)]
-enum Piece {
+enum GlobToken {
     Char(char),
     AnyChar,
     AnyChars,
     OneOf {
-        /// In order; none of them meet.
+        /// In order and disjoint.
         ranges: Vec<(char, char)>,
         is_negated: bool,
     },
@@ -55,48 +57,48 @@ enum Piece {
 /// Characters of a pattern that a message shows.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// What a pattern stands for at the moment.
+/// The paths that match a pattern at the moment.
 pub(crate) struct Matched {
-    /// In the order of their names.
+    /// In order.
     pub(crate) paths: Vec<PathBuf>,
     /// Why there are none, or perhaps not all.
     pub(crate) trouble: Option<String>,
-    /// The trouble is that more fit than the limit: those behind it are missing.
+    /// The trouble is that more paths match than the limit; the others are missing.
     pub(crate) is_cut: bool,
-    /// The system failed to list a directory, or all of it.
+    /// The system failed to list all of a directory.
     pub(crate) is_incomplete: bool,
     /// The directories that were listed to find them.
     pub(crate) listed: Vec<PathBuf>,
-    /// How many names that were.
+    /// The number of names in them.
     pub(crate) names: usize,
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, PartialEq)]
-enum Wrong {
-    /// A bracket, a brace or a backslash has no end.
-    Open,
+enum PatternError {
+    /// An unclosed bracket or brace, or a `\` at the end.
+    Unclosed,
     /// The braces stand for too many names.
     Names,
     /// The names that the braces stand for are too long together.
     Bytes,
 }
 
-/// What the braces of a pattern may still grow to.
-struct Room {
+/// What is left of the limits while braces are expanded.
+struct BraceBudget {
     names: usize,
     bytes: usize,
 }
 
-impl Pattern {
-    /// Understands a path.
+impl PathPattern {
+    /// Parses a path.
     ///
     /// # Errors
     ///
-    /// A bracket or a brace that is not closed, nothing behind a `\`, or braces that stand for more than the
+    /// An unclosed bracket or brace, nothing behind a `\`, or braces that stand for more than the
     /// limit.
     pub(crate) fn new(path: &Path) -> Result<Self> {
-        let mut room = Room {
+        let mut budget = BraceBudget {
             names: PATTERN_NAMES_MAX,
             bytes: PATTERN_BYTES_MAX,
         };
@@ -106,24 +108,24 @@ impl Pattern {
             if !matches!(component, Component::Normal(_))
                 || !text.contains(['*', '?', '[', '{', '\\'])
             {
-                return Ok(Part::Name(PathBuf::from(name)));
+                return Ok(PatternPart::Name(PathBuf::from(name)));
             }
             let mut texts = Vec::new();
-            let wild = alternatives(&text, &mut room, &mut texts).and_then(|()| {
-                let wild: Option<Vec<_>> = texts.iter().map(|text| pieces(text)).collect();
-                wild.ok_or(Wrong::Open)
+            let wild = alternatives(&text, &mut budget, &mut texts).and_then(|()| {
+                let wild: Option<Vec<_>> = texts.iter().map(|text| tokens(text)).collect();
+                wild.ok_or(PatternError::Unclosed)
             });
-            wild.map(Part::Wild).map_err(|wrong| {
-                let what = match wrong {
-                    Wrong::Open => format!(
-                        "a bracket, a brace or a backslash has no end in {}",
+            wild.map(PatternPart::Wild).map_err(|error| {
+                let what = match error {
+                    PatternError::Unclosed => format!(
+                        "unclosed bracket or brace, or a trailing backslash, in {}",
                         shown(Path::new(name))
                     ),
-                    Wrong::Names => format!(
+                    PatternError::Names => format!(
                         "its braces stand for more than {PATTERN_NAMES_MAX} names; use fewer \
                          alternatives, or several patterns"
                     ),
-                    Wrong::Bytes => format!(
+                    PatternError::Bytes => format!(
                         "it takes more than {PATTERN_BYTES_MAX} bytes to write out its braces; use \
                          fewer alternatives, or several patterns"
                     ),
@@ -131,13 +133,13 @@ impl Pattern {
                 Error::refused(format!("pattern {}: {what}", shown(path)))
             })
         });
-        Ok(Pattern {
+        Ok(PathPattern {
             parts: parts.collect::<Result<_>>()?,
             given: path.to_owned(),
         })
     }
 
-    /// Looks for the directories.
+    /// Finds the directories.
     pub(crate) fn directories(&self) -> Matched {
         let mut matched = self.walk(|_, _| true);
         let Matched { paths, trouble, .. } = &mut matched;
@@ -150,18 +152,18 @@ impl Pattern {
             }
         });
         if paths.is_empty() && trouble.is_none() {
-            *trouble = Some("there is no such directory".to_owned());
+            *trouble = Some("no such directory".to_owned());
         }
         matched
     }
 
-    /// Looks for the files, as [`expand`] does.
+    /// Finds the files, as [`expand`] does.
     pub(crate) fn files(&self) -> Matched {
-        let shows_hidden = |pieces: &[Piece]| pieces.first() == Some(&Piece::Char('.'));
-        let mut matched = self.walk(|pieces, name| {
-            shows_hidden(pieces) || !name.as_encoded_bytes().starts_with(b".")
+        let shows_hidden = |tokens: &[GlobToken]| tokens.first() == Some(&GlobToken::Char('.'));
+        let mut matched = self.walk(|tokens, name| {
+            shows_hidden(tokens) || !name.as_encoded_bytes().starts_with(b".")
         });
-        // A link that leads nowhere, or what the system fails to look at, is left for whoever opens it to complain about.
+        // Broken links, and files that the system fails to look at, fail when they are opened.
         matched.paths.retain(|path| {
             let is_absent = |cause: io::Error| {
                 is_absent(&cause) || cause.kind() == io::ErrorKind::PermissionDenied
@@ -172,42 +174,42 @@ impl Pattern {
         matched
     }
 
-    /// Whether something of this name may be part of what the pattern fits.
+    /// Returns `true` if a path with this name in it may match.
     pub(crate) fn has_part(&self, name: &OsStr) -> bool {
         let chars = chars_of(name);
         self.parts.iter().any(|part| match part {
-            Part::Name(literal) => literal.as_os_str() == name,
-            Part::Wild(wild) => wild.iter().any(|pieces| matches(pieces, &chars)),
+            PatternPart::Name(literal) => literal.as_os_str() == name,
+            PatternPart::Wild(wild) => wild.iter().any(|tokens| matches(tokens, &chars)),
         })
     }
 
-    /// Everything whose path fits, in the order of the paths. `takes` is asked about each name that fits
-    /// one of the alternatives.
-    fn walk(&self, takes: impl Fn(&[Piece], &OsStr) -> bool) -> Matched {
+    /// Finds all paths that match, in order. `takes` decides on each name that matches an
+    /// alternative.
+    fn walk(&self, takes: impl Fn(&[GlobToken], &OsStr) -> bool) -> Matched {
         let mut found = vec![PathBuf::new()];
         let (mut listed, mut trouble, mut excess) = (Vec::new(), None, None);
         let mut is_incomplete = false;
         let looked_at = Cell::new(0);
         for part in &self.parts {
             match part {
-                Part::Name(name) => found.iter_mut().for_each(|path| path.push(name)),
-                Part::Wild(wild) => {
+                PatternPart::Name(name) => found.iter_mut().for_each(|path| path.push(name)),
+                PatternPart::Wild(wild) => {
                     let fits = |name: &OsString| {
                         looked_at.set(looked_at.get() + 1);
                         let chars = chars_of(name);
-                        let mut fitting = wild.iter().filter(|pieces| matches(pieces, &chars));
-                        fitting.any(|pieces| takes(pieces, name))
+                        let mut fitting = wild.iter().filter(|tokens| matches(tokens, &chars));
+                        fitting.any(|tokens| takes(tokens, name))
                     };
                     let mut below = Vec::new();
                     for path in found {
-                        // Links can lead back: a few of them are a tree without end.
+                        // Links can lead back: a few of them make an infinite tree.
                         if listed.len() == PATTERN_DIRECTORIES_MAX {
                             excess = Some(format!(
-                                "there are more than {PATTERN_DIRECTORIES_MAX} directories to look into"
+                                "more than {PATTERN_DIRECTORIES_MAX} directories to search"
                             ));
                             break;
                         }
-                        // One that is missing, or no directory, has nothing to match.
+                        // A missing directory, or a file, has no names.
                         match names(&path) {
                             Ok(names) => {
                                 let room = PATTERN_PATHS_MAX + 1 - below.len();
@@ -231,7 +233,7 @@ impl Pattern {
                         }
                         if below.len() > PATTERN_PATHS_MAX {
                             below.truncate(PATTERN_PATHS_MAX);
-                            excess = Some(format!("more than {PATTERN_PATHS_MAX} paths fit"));
+                            excess = Some(format!("more than {PATTERN_PATHS_MAX} paths match"));
                             break;
                         }
                     }
@@ -256,14 +258,13 @@ impl Pattern {
     }
 }
 
-/// The files that patterns stand for, as a shell has it: `*`, `?`, `[a-c]`, `[^a-c]` and `{in,out}` in
-/// any name of a path, `\` in front of a character that means itself. The files of one pattern come in
-/// the order of their paths, those of the next one behind them. A path that exists is that path, whatever
-/// its name looks like.
+/// Returns the files that match patterns, as in a shell: `*`, `?`, `[a-c]`, `[^a-c]` and `{in,out}`
+/// in any name of a path, and `\` to escape a character. The files of each pattern are in order,
+/// and the patterns in the order given. An existing path is that path, even if it has wildcards.
 ///
-/// A wildcard stands for no name that begins with a dot, and patterns for no directories. A file that
-/// two patterns name comes twice. A directory that may not be listed or searched has
-/// nothing that fits, as in a shell.
+/// A wildcard does not match a name that begins with a dot, and patterns do not match directories.
+/// A file that two patterns match comes twice. A directory without permission to list or search it
+/// has no matches.
 ///
 /// ```
 /// use microtally::sources::expand;
@@ -275,12 +276,12 @@ impl Pattern {
 ///
 /// # Errors
 ///
-/// A pattern that no file fits, or that is none; a path without wildcards is left alone, whether or not
-/// there is such a file. A pattern that is too wide: its braces stand for more than
-/// [`PATTERN_NAMES_MAX`](crate::sources::PATTERN_NAMES_MAX) names, or finding what it fits takes more than
-/// [`PATTERN_DIRECTORIES_MAX`](crate::sources::PATTERN_DIRECTORIES_MAX) directories or
-/// [`PATTERN_PATHS_MAX`](crate::sources::PATTERN_PATHS_MAX) paths. A directory that the system fails to list, so
-/// that files may be missing, [`ErrorKind::System`].
+/// A pattern that is invalid or matches no file; a path without wildcards may be missing. A pattern
+/// that is too wide: its braces stand for more than
+/// [`PATTERN_NAMES_MAX`](crate::sources::PATTERN_NAMES_MAX) names, or it matches in more than
+/// [`PATTERN_DIRECTORIES_MAX`](crate::sources::PATTERN_DIRECTORIES_MAX) directories or more than
+/// [`PATTERN_PATHS_MAX`](crate::sources::PATTERN_PATHS_MAX) paths. A directory that the system fails
+/// to list, so that files may be missing, [`ErrorKind::System`].
 pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for given in patterns {
@@ -289,20 +290,20 @@ pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<V
             files.push(given.to_owned());
             continue;
         }
-        let mut matched = Pattern::new(given)?.files();
+        let mut matched = PathPattern::new(given)?.files();
         match matched.trouble {
             Some(why) if matched.is_cut => return Err(Error::refused(why)),
             Some(why) if matched.is_incomplete => {
                 let given = shown(given);
                 let message = format!(
-                    "pattern {given}: {why}; which files fit it is not known, so none is read"
+                    "pattern {given}: {why}; which files match is unknown, so none is read"
                 );
                 return Err(Error::new(ErrorKind::System, message));
             }
             why if matched.paths.is_empty() => {
-                let why = why.unwrap_or_else(|| "no file has such a name".to_owned());
+                let why = why.unwrap_or_else(|| "no file matches".to_owned());
                 let given = shown(given);
-                let message = format!("nothing fits the pattern {given}: {why}");
+                let message = format!("pattern {given}: {why}");
                 return Err(Error::new(ErrorKind::Source, message));
             }
             _ => files.append(&mut matched.paths),
@@ -311,22 +312,22 @@ pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<V
     Ok(files)
 }
 
-/// Whether the path is that path and no pattern: it has no wildcard, or exists.
+/// Returns `true` if the path is not a pattern: it has no wildcard, or exists.
 pub(crate) fn is_literal(path: &Path) -> bool {
     !has_wildcard(path) || fs::symlink_metadata(path).is_ok()
 }
 
-/// Whether a name fits a pattern of one name.
+/// Returns `true` if a name matches a pattern of one name.
 ///
 /// # Errors
 ///
-/// What is no pattern, or is too wide, as for [`expand`].
+/// A pattern that is invalid or too wide, as for [`expand`].
 pub fn name_fits(pattern: &str, name: &str) -> Result<bool> {
-    let pattern = Pattern::new(Path::new(pattern))?;
+    let pattern = PathPattern::new(Path::new(pattern))?;
     Ok(pattern.parts.len() == 1 && pattern.has_part(OsStr::new(name)))
 }
 
-/// A path for a message: long ones are cut.
+/// A path for a message, shortened if it is long.
 fn shown(path: &Path) -> String {
     let text = format!("{path:?}");
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
@@ -335,13 +336,13 @@ fn shown(path: &Path) -> String {
     }
 }
 
-/// Whether a path is a pattern, unless there is a file of that name.
+/// Returns `true` if a path is a pattern, unless there is a file of that name.
 pub(crate) fn has_wildcard(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     text.iter().any(|byte| b"*?[{\\".contains(byte))
 }
 
-/// A path to open: an empty one is where we are.
+/// A path to open: an empty one is the current directory.
 pub(crate) fn here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() {
         Path::new(".")
@@ -350,13 +351,13 @@ pub(crate) fn here(path: &Path) -> &Path {
     }
 }
 
-/// Nothing by this name, which is no failure where names come and go.
+/// Returns `true` if the name is missing, which is normal where names come and go.
 pub(crate) fn is_absent(cause: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(cause.kind(), NotFound | NotADirectory)
 }
 
-/// Why something at `path` could not be looked at.
+/// The message of an error at `path`.
 pub(crate) fn reason(path: &Path, cause: &io::Error) -> String {
     format!("{path:?}: {}", describe(cause))
 }
@@ -370,28 +371,28 @@ fn chars_of(name: &OsStr) -> Vec<char> {
     name.to_string_lossy().chars().collect()
 }
 
-/// Whether the whole name is what the pieces say.
+/// Returns `true` if the tokens match the whole name.
 ///
-/// When something does not fit, the last `*` takes one character more. An earlier one never has to: what
-/// it could take, the last one can take as well. So time is at most the product of the lengths.
-fn matches(pieces: &[Piece], name: &[char]) -> bool {
-    let (mut piece, mut at) = (0, 0);
+/// After a mismatch the last `*` takes one more character. An earlier one never has to: whatever it
+/// could take, the last one can take as well. So the time is at most the product of the lengths.
+fn matches(tokens: &[GlobToken], name: &[char]) -> bool {
+    let (mut token, mut at) = (0, 0);
     let mut last_star = None;
     loop {
-        match (pieces.get(piece), name.get(at)) {
-            (Some(Piece::AnyChars), _) => {
-                last_star = Some((piece, at));
-                piece += 1;
+        match (tokens.get(token), name.get(at)) {
+            (Some(GlobToken::AnyChars), _) => {
+                last_star = Some((token, at));
+                token += 1;
             }
             (Some(wanted), Some(&given)) if fits(wanted, given) => {
-                piece += 1;
+                token += 1;
                 at += 1;
             }
             (None, None) => return true,
             _ => match last_star {
                 Some((star, taken)) if taken < name.len() => {
                     last_star = Some((star, taken + 1));
-                    (piece, at) = (star + 1, taken + 1);
+                    (token, at) = (star + 1, taken + 1);
                 }
                 _ => return false,
             },
@@ -399,11 +400,11 @@ fn matches(pieces: &[Piece], name: &[char]) -> bool {
     }
 }
 
-fn fits(wanted: &Piece, given: char) -> bool {
+fn fits(wanted: &GlobToken, given: char) -> bool {
     match wanted {
-        Piece::Char(wanted) => *wanted == given,
-        Piece::AnyChar | Piece::AnyChars => true,
-        Piece::OneOf { ranges, is_negated } => {
+        GlobToken::Char(wanted) => *wanted == given,
+        GlobToken::AnyChar | GlobToken::AnyChars => true,
+        GlobToken::OneOf { ranges, is_negated } => {
             let at = ranges.partition_point(|&(_, to)| to < given);
             let is_in = ranges.get(at).is_some_and(|&(from, _)| from <= given);
             is_in != *is_negated
@@ -411,14 +412,18 @@ fn fits(wanted: &Piece, given: char) -> bool {
     }
 }
 
-/// Adds the texts that a text with braces stands for, as far as there is room.
+/// Adds the texts that a text with braces stands for, within the budget.
 fn alternatives(
     text: &str,
-    room: &mut Room,
+    budget: &mut BraceBudget,
     all: &mut Vec<String>,
-) -> std::result::Result<(), Wrong> {
-    // Each call looks through its text once and may copy it: this bounds the time, the memory and the depth.
-    room.bytes = room.bytes.checked_sub(text.len()).ok_or(Wrong::Bytes)?;
+) -> std::result::Result<(), PatternError> {
+    // Each call reads its text once and may copy it: this bounds the time, the memory and the
+    // depth.
+    budget.bytes = budget
+        .bytes
+        .checked_sub(text.len())
+        .ok_or(PatternError::Bytes)?;
     let mut depth = 0;
     let mut cuts = Vec::new();
     let mut escaped = false;
@@ -444,12 +449,12 @@ fn alternatives(
         }
     }
     let (Some(&open), Some(&close)) = (cuts.first(), cuts.last()) else {
-        room.names = room.names.checked_sub(1).ok_or(Wrong::Names)?;
+        budget.names = budget.names.checked_sub(1).ok_or(PatternError::Names)?;
         all.push(text.to_owned());
         return Ok(());
     };
     if depth > 0 {
-        return Err(Wrong::Open);
+        return Err(PatternError::Unclosed);
     }
     for pair in cuts.windows(2) {
         let (before, middle, behind) = (
@@ -457,28 +462,28 @@ fn alternatives(
             &text[pair[0] + 1..pair[1]],
             &text[close + 1..],
         );
-        alternatives(&format!("{before}{middle}{behind}"), room, all)?;
+        alternatives(&format!("{before}{middle}{behind}"), budget, all)?;
     }
     Ok(())
 }
 
-/// What a text without braces says. `None`: a bracket or a `\` has no end.
-fn pieces(text: &str) -> Option<Vec<Piece>> {
+/// Parses a text without braces. `None`: an unclosed bracket, or a `\` at the end.
+fn tokens(text: &str) -> Option<Vec<GlobToken>> {
     let mut chars = text.chars();
-    let mut pieces = Vec::new();
+    let mut tokens = Vec::new();
     while let Some(c) = chars.next() {
-        pieces.push(match c {
-            '*' => Piece::AnyChars,
-            '?' => Piece::AnyChar,
-            '\\' => Piece::Char(chars.next()?),
+        tokens.push(match c {
+            '*' => GlobToken::AnyChars,
+            '?' => GlobToken::AnyChar,
+            '\\' => GlobToken::Char(chars.next()?),
             '[' => one_of(&mut chars)?,
-            _ => Piece::Char(c),
+            _ => GlobToken::Char(c),
         });
     }
-    Some(pieces)
+    Some(tokens)
 }
 
-fn one_of(chars: &mut std::str::Chars<'_>) -> Option<Piece> {
+fn one_of(chars: &mut std::str::Chars<'_>) -> Option<GlobToken> {
     let mut ranges = Vec::new();
     let rest = chars.as_str();
     let is_negated = rest.starts_with(['^', '!']);
@@ -487,10 +492,10 @@ fn one_of(chars: &mut std::str::Chars<'_>) -> Option<Piece> {
     }
     loop {
         let from = match chars.next()? {
-            // The first one cannot be the end: there would be nothing in it.
+            // The first character cannot be the end: the class would be empty.
             ']' if !ranges.is_empty() => {
                 let ranges = joined(ranges);
-                return Some(Piece::OneOf { ranges, is_negated });
+                return Some(GlobToken::OneOf { ranges, is_negated });
             }
             '\\' => chars.next()?,
             c => c,
@@ -507,7 +512,7 @@ fn one_of(chars: &mut std::str::Chars<'_>) -> Option<Piece> {
     }
 }
 
-/// The same characters as ranges in order that do not meet.
+/// Sorts and merges ranges.
 fn joined(mut ranges: Vec<(char, char)>) -> Vec<(char, char)> {
     ranges.retain(|(from, to)| from <= to);
     ranges.sort_unstable();

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn fits_name(pattern: &str, name: &str) -> bool {
-    let parts = Pattern::new(Path::new(pattern))
+    let parts = PathPattern::new(Path::new(pattern))
         .expect("it has an end")
         .parts;
     match &parts[..] {
-        [Part::Name(literal)] => literal == Path::new(name),
-        [Part::Wild(wild)] => wild
+        [PatternPart::Name(literal)] => literal == Path::new(name),
+        [PatternPart::Wild(wild)] => wild
             .iter()
-            .any(|pieces| matches(pieces, &chars_of(name.as_ref()))),
+            .any(|tokens| matches(tokens, &chars_of(name.as_ref()))),
         _ => panic!("one name"),
     }
 }
@@ -48,8 +48,13 @@ fn names_match_whole() {
         }
     }
     for pattern in ["a[b", "a[", "{a", "{a,{b}", "a\\", "[a-"] {
-        let error = Pattern::new(Path::new(pattern)).expect_err(pattern);
-        assert!(error.to_string().contains("has no end"), "{error}");
+        let error = PathPattern::new(Path::new(pattern)).expect_err(pattern);
+        assert!(
+            error
+                .to_string()
+                .contains("unclosed bracket or brace, or a trailing backslash"),
+            "{error}"
+        );
     }
 }
 
@@ -76,11 +81,11 @@ proptest! {
 
     #[test]
     fn nothing_makes_it_panic(pattern in "[a*?\\[\\]{},^!\\\\-]{0,12}", name in ".{0,6}") {
-        if let Ok(pattern) = Pattern::new(Path::new(&pattern)) {
+        if let Ok(pattern) = PathPattern::new(Path::new(&pattern)) {
             for part in &pattern.parts {
-                if let Part::Wild(wild) = part {
-                    for pieces in wild {
-                        matches(pieces, &chars_of(name.as_ref()));
+                if let PatternPart::Wild(wild) = part {
+                    for tokens in wild {
+                        matches(tokens, &chars_of(name.as_ref()));
                     }
                 }
             }
@@ -96,7 +101,7 @@ fn only_directories_are_found_and_in_order() {
     }
     fs::write(root.path().join("sub0"), "a file").unwrap();
     let find = |pattern: &str| {
-        Pattern::new(&root.path().join(pattern))
+        PathPattern::new(&root.path().join(pattern))
             .unwrap()
             .directories()
     };
@@ -113,7 +118,7 @@ fn only_directories_are_found_and_in_order() {
     for nothing in ["none", "none*", "sub0", "none*/in", "sub0/in"] {
         let found = find(nothing);
         assert!(found.paths.is_empty());
-        assert_eq!(found.trouble.as_deref(), Some("there is no such directory"));
+        assert_eq!(found.trouble.as_deref(), Some("no such directory"));
     }
 }
 
@@ -176,8 +181,8 @@ fn braces_that_stand_for_too_many_names_are_refused_at_once() {
         assert!(text.len() < 1000, "{} bytes", text.len());
     }
     // As many as are allowed are no trouble.
-    let pattern = Pattern::new(Path::new(&"{a,b}".repeat(10))).unwrap();
-    let Part::Wild(wild) = &pattern.parts[0] else {
+    let pattern = PathPattern::new(Path::new(&"{a,b}".repeat(10))).unwrap();
+    let PatternPart::Wild(wild) = &pattern.parts[0] else {
         panic!("{pattern:?}")
     };
     assert_eq!(wild.len(), PATTERN_NAMES_MAX);
@@ -199,7 +204,8 @@ fn many_stars_do_not_take_exponential_time() {
     }
 }
 
-/// Two links that lead back are a tree without end, and stand here for every tree that is too large.
+/// Two links that lead back are a tree without end, and stand here for every tree that is too
+/// large.
 #[test]
 fn a_pattern_that_fits_more_than_the_limit_is_refused_and_held_in_bounds() {
     let root = tempfile::tempdir().unwrap();
@@ -213,7 +219,7 @@ fn a_pattern_that_fits_more_than_the_limit_is_refused_and_held_in_bounds() {
     let text = error.to_string();
     let limit = PATTERN_DIRECTORIES_MAX.to_string();
     assert!(text.contains("**/**") && text.contains(&limit), "{text}");
-    let matched = Pattern::new(&pattern).unwrap().files();
+    let matched = PathPattern::new(&pattern).unwrap().files();
     assert!(matched.is_cut && matched.listed.len() <= PATTERN_DIRECTORIES_MAX);
     // What is narrow enough finds everything.
     assert_eq!(expand([root.path().join("*/*/*/log")]).unwrap().len(), 64);

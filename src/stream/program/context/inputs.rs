@@ -13,7 +13,7 @@ use crate::shard::stage::Lines;
 use crate::source::Source;
 use crate::source::file::directory::FileOptions;
 use crate::source::file::directory_files::DirectoryFiles;
-use crate::source::file::stdin::Input;
+use crate::source::file::stdin::Stdin;
 use crate::source::net::connector::Reconnect;
 use crate::source::net::tcp_client::TcpClient;
 use crate::stream::program::context::{DStream, StreamingContext};
@@ -72,7 +72,7 @@ impl StreamingContext {
 
     /// The lines of standard input. The stream ends with it.
     pub fn stdin_text_stream(&self) -> DStream<'_, Lines> {
-        self.add_source(Box::new(Input::stdin()))
+        self.add_source(Box::new(Stdin::open()))
     }
 
     /// The lines of a source: one of [`sources`](crate::sources), or a custom [`Source`].

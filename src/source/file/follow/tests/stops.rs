@@ -36,42 +36,42 @@ fn what_a_stop_has_no_time_for_is_reported_for_each_file_with_its_bytes() {
             .all(|chunk| chunk == line.as_bytes())
     );
     let left = lines * line.len() - seen.len();
-    let told = following.told();
-    let mut told: Vec<&str> = told.lines().collect();
-    told.sort_unstable();
-    assert_eq!(told, [unread("log", left), unread("other", 2)]);
+    let notices = following.notices();
+    let mut notices: Vec<&str> = notices.lines().collect();
+    notices.sort_unstable();
+    assert_eq!(notices, [unread("log", left), unread("other", 2)]);
     assert_eq!(following.lost_records(), 2);
 }
 
 #[test]
 fn what_is_left_when_nobody_reads_on_is_reported() {
-    let mut following = Following::new(&["log"], 64, |root| append(&root.join("log"), "1\n2\n3"));
+    let mut following = Following::log(64, "1\n2\n3");
     assert_eq!(following.follow.drain(), 5);
     let mut buf = [0; 2];
     let fill = following.follow.fill(&mut buf, following.now);
     assert!(matches!(fill, Fill::Bytes(2)), "{fill:?}");
-    let told = Arc::clone(&following.told);
+    let notices = following.notices.clone();
     following.follow.ended();
     assert_eq!(following.lost_records(), 1);
     let account = following.account.clone();
     drop(following);
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 1, "it is reported once");
-    assert!(told[0].ends_with("/log\": stopped with 3 bytes unread; they are not counted"));
+    let notices = notices.take();
+    assert_eq!(notices.len(), 1, "it is reported once");
+    assert!(notices[0].ends_with("/log\": stopped with 3 bytes unread; they are not counted"));
     assert_eq!(account.then(Intake::default()).lost_records, 1);
 }
 
 #[test]
 fn a_stop_that_reads_everything_has_nothing_to_report() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| append(&root.join("log"), "1\n"));
+        let mut following = Following::log(room, "1\n");
         assert_eq!(following.look(), "1\n");
         following.append("log", "2\r\n3\nunended");
         following.follow.drain();
         assert_eq!(following.fill_all(), "2\r\n3\nunended|");
-        let told = Arc::clone(&following.told);
+        let notices = following.notices.clone();
         drop(following);
-        assert!(told.lock().unwrap().is_empty());
+        assert!(notices.take().is_empty());
     }
 }
 
@@ -79,9 +79,7 @@ fn a_stop_that_reads_everything_has_nothing_to_report() {
 #[test]
 fn a_line_that_goes_on_during_a_stop_is_not_cut_and_is_reported() {
     for room in ROOMS {
-        let mut following = Following::new(&["log"], room, |root| {
-            append(&root.join("log"), "one\nhalf");
-        });
+        let mut following = Following::log(room, "one\nhalf");
         assert_eq!(following.look(), "one\n");
         assert_eq!(following.follow.drain(), 4);
         following.append("log", " a line\nanother\n");
@@ -91,11 +89,8 @@ fn a_line_that_goes_on_during_a_stop_is_not_cut_and_is_reported() {
             1..4 => assert!("half".starts_with(&seen[..seen.len() - 1]) && seen.ends_with('!')),
             _ => assert_eq!(seen, ""),
         }
-        let told = following.told();
-        assert!(
-            told.contains("/log\": stopped with ") && told.contains(" unread; "),
-            "{told}"
-        );
+        let notices = following.notices();
+        assert!(notices.contains("/log\": stopped with ") && notices.contains(" unread; "));
     }
 }
 
@@ -109,5 +104,5 @@ fn what_is_written_during_a_stop_takes_nothing_from_other_files() {
     assert_eq!(following.follow.drain(), 4);
     following.append("a", "too late\n");
     assert_eq!(following.fill_all(), "a\nb\n");
-    assert_eq!(following.told(), "");
+    assert_eq!(following.notices(), "");
 }

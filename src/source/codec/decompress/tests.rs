@@ -1,4 +1,4 @@
-//! Everything that was packed comes out again, however it is cut, and nothing else does.
+//! Everything that was compressed comes out again, however it is cut, and nothing else does.
 
 mod codecs;
 
@@ -6,40 +6,45 @@ use std::io::{self, Write};
 
 use bzip2::write::BzEncoder;
 use flate2::write::GzEncoder;
-use flate2::{Compression, Crc, GzBuilder};
+use flate2::{Compression as Level, Crc, GzBuilder};
 use liblzma::stream::{Action, Check, Stream};
 use liblzma::write::XzEncoder;
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 
-use super::{Decoded, ENDS_PER_CALL, GIVEN_BYTES, Kind, Unpack, kind_of};
+use super::{CONTENT_BYTES_MAX, Compression, Decoded, Decompressor, ENDS_PER_CALL};
 
 /// What came out, and how it ended.
 type Outcome = (Vec<u8>, io::Result<()>);
 
-fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+/// Writes `content` through an encoder, and returns what `finish` does.
+fn encoded<E: Write, F: std::fmt::Debug>(
+    mut encoder: E,
+    content: &[u8],
+    finish: impl FnOnce(E) -> Result<Vec<u8>, F>,
+) -> Vec<u8> {
     encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    finish(encoder).unwrap()
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let encoder = GzEncoder::new(Vec::new(), Level::default());
+    encoded(encoder, content, GzEncoder::finish)
 }
 
 fn zstd(content: &[u8]) -> Vec<u8> {
     let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    encoded(encoder, content, |encoder| encoder.finish())
 }
 
 fn bzip2(content: &[u8]) -> Vec<u8> {
-    let mut encoder = BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    let encoder = BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+    encoded(encoder, content, BzEncoder::finish)
 }
 
 fn xz(content: &[u8]) -> Vec<u8> {
-    let mut encoder = XzEncoder::new(Vec::new(), 1);
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    encoded(XzEncoder::new(Vec::new(), 1), content, XzEncoder::finish)
 }
 
 fn lz4(content: &[u8]) -> Vec<u8> {
@@ -48,15 +53,14 @@ fn lz4(content: &[u8]) -> Vec<u8> {
 }
 
 fn lz4_with(info: FrameInfo, content: &[u8]) -> Vec<u8> {
-    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    let encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoded(encoder, content, FrameEncoder::finish)
 }
 
-type Pack = fn(&[u8]) -> Vec<u8>;
+type Compressor = fn(&[u8]) -> Vec<u8>;
 
 /// Every format: how it is written, its name, and how many bytes it is known by.
-const FORMATS: [(Pack, &str, usize); 5] = [
+const FORMATS: [(Compressor, &str, usize); 5] = [
     (gzip, "gzip", 2),
     (zstd, "zstd", 4),
     (bzip2, "bzip2", 10),
@@ -75,17 +79,17 @@ fn noise(count: usize) -> Vec<u8> {
     (0..count).map(byte).collect()
 }
 
-/// Unpacks what comes in reads of these sizes, over and over, into rooms of `room` bytes. Before each
-/// read there is nothing once.
+/// Unpacks what comes in reads of these sizes, over and over, into rooms of `room` bytes. Before
+/// each read there is nothing once.
 fn unpack(packed: &[u8], reads: &[usize], room: usize) -> Outcome {
-    run(Unpack::new(), packed, reads, room)
+    run(Decompressor::new(), packed, reads, room)
 }
 
-fn run(mut unpack: Unpack, packed: &[u8], reads: &[usize], room: usize) -> Outcome {
+fn run(mut decompressor: Decompressor, packed: &[u8], reads: &[usize], room: usize) -> Outcome {
     let (mut found, mut out) = (Vec::new(), vec![0; room]);
     let (mut rest, mut reads, mut is_ready) = (packed, reads.iter().cycle(), false);
     loop {
-        let step = unpack.fill(&mut out, |space| {
+        let step = decompressor.fill(&mut out, |space| {
             is_ready = !is_ready;
             if is_ready {
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -166,8 +170,9 @@ proptest! {
         }
     }
 
-    /// Whatever was damaged: what comes out before the error is a beginning of what comes out where the same bytes
-    /// are read at once, or the other way round, and what was in front of the damage is among it.
+    /// Whatever was damaged: what comes out before the error is a beginning of what comes out where
+    /// the same bytes are read at once, or the other way round, and what was in front of the damage
+    /// is among it.
     #[test]
     fn what_comes_out_of_damaged_data_is_a_common_beginning_however_it_is_cut(
         form in 0..FORMATS.len(),
@@ -195,18 +200,20 @@ proptest! {
     }
 }
 
-/// A sink behind a decoder has room for a block, and the clock and the other sources get their turn in between.
+/// A sink behind a decoder has room for a block, and the clock and the other sources get their turn
+/// in between.
 #[test]
 fn a_call_hands_out_no_more_than_its_share_however_much_room_there_is() {
     let content = b"a line that is written again and again\n".repeat(50_000);
     for (pack, name, _) in FORMATS {
         let packed = pack(&content);
-        let (mut unpack, mut rest, mut out) = (Unpack::new(), &packed[..], vec![0; 4 << 20]);
+        let (mut decompressor, mut rest, mut out) =
+            (Decompressor::new(), &packed[..], vec![0; 4 << 20]);
         let (mut found, mut calls) = (0, 0);
         loop {
-            match unpack.fill(&mut out, |space| io::Read::read(&mut rest, space)) {
+            match decompressor.fill(&mut out, |space| io::Read::read(&mut rest, space)) {
                 Ok(Decoded::Bytes(count)) => {
-                    assert!(count <= GIVEN_BYTES, "{name}: {count}");
+                    assert!(count <= CONTENT_BYTES_MAX, "{name}: {count}");
                     found += count;
                     calls += 1;
                 }
@@ -219,7 +226,10 @@ fn a_call_hands_out_no_more_than_its_share_however_much_room_there_is() {
             }
         }
         assert_eq!(found, content.len(), "{name}");
-        assert!(calls >= content.len() / GIVEN_BYTES, "{name}: {calls}");
+        assert!(
+            calls >= content.len() / CONTENT_BYTES_MAX,
+            "{name}: {calls}"
+        );
     }
 }
 
@@ -369,9 +379,8 @@ fn a_header_with_everything_is_read_and_its_checksum_is_checked() {
         .extra(vec![0, 1, 2])
         .filename("name")
         .comment("a comment");
-    let mut encoder = encoder.write(Vec::new(), Compression::default());
-    encoder.write_all(b"content").unwrap();
-    let packed = encoder.finish().unwrap();
+    let encoder = encoder.write(Vec::new(), Level::default());
+    let packed = encoded(encoder, b"content", GzEncoder::finish);
     assert_eq!(content_of(&packed), b"content");
     // The encoder writes no checksum of its header.
     let end = 10 + 2 + 3 + 5 + 10;
@@ -420,18 +429,21 @@ fn zeros_may_follow_gzip_and_nothing_else() {
 #[test]
 fn the_first_bytes_are_content_once_nobody_waits_for_more() {
     for bytes in [&b"B"[..], b"BZh91AY&", b"\x1f", b"PK"] {
-        assert_eq!(kind_of(bytes, false), Kind::Open);
-        let (mut unpack, mut rest, mut out) = (Unpack::new(), bytes, [0; 99]);
-        let mut fill = |unpack: &mut Unpack| {
-            unpack.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
+        assert_eq!(Compression::of(bytes, false), Compression::Undecided);
+        let (mut decompressor, mut rest, mut out) = (Decompressor::new(), bytes, [0; 99]);
+        let mut fill = |decompressor: &mut Decompressor| {
+            decompressor.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
                 count => Ok(count),
             })
         };
-        let cause = fill(&mut unpack).unwrap_err();
+        let cause = fill(&mut decompressor).unwrap_err();
         assert_eq!(cause.kind(), io::ErrorKind::WouldBlock);
-        unpack.hurry();
-        assert_eq!(fill(&mut unpack).unwrap(), Decoded::Bytes(bytes.len()));
+        decompressor.hurry();
+        assert_eq!(
+            fill(&mut decompressor).unwrap(),
+            Decoded::Bytes(bytes.len())
+        );
     }
 }
 
@@ -469,8 +481,8 @@ fn a_window_above_128_mib_is_refused() {
     assert!(error_of(&frame(41)).contains(" 2097152 MiB, and"));
 }
 
-/// A frame of the reference encoder that asks for a window of 2 to the power of `log`, or of what is in it
-/// where its length is `known`.
+/// A frame of the reference encoder that asks for a window of 2 to the power of `log`, or of what
+/// is in it where its length is `known`.
 fn with_window(content: &[u8], log: u32, known: bool) -> Vec<u8> {
     let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(log).unwrap();
@@ -479,8 +491,7 @@ fn with_window(content: &[u8], log: u32, known: bool) -> Vec<u8> {
             .set_pledged_src_size(Some(content.len() as u64))
             .unwrap();
     }
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    encoded(encoder, content, |encoder| encoder.finish())
 }
 
 #[test]
@@ -500,9 +511,9 @@ fn a_frame_that_wants_a_larger_window_than_there_may_be_is_refused_where_it_begi
             (26, &[usize::MAX]),
             (27, &[7, 100_000]),
         ] {
-            let mut unpack = Unpack::new();
-            unpack.limit_window(log_max);
-            let (found, ended) = run(unpack, &packed, reads, 1 << 16);
+            let mut decompressor = Decompressor::new();
+            decompressor.limit_window(log_max);
+            let (found, ended) = run(decompressor, &packed, reads, 1 << 16);
             if wanted <= 1 << (log_max - 20) {
                 assert!(ended.is_ok(), "{ended:?}");
                 assert!(found == [&b"first\n"[..], &content].concat());
@@ -540,7 +551,7 @@ fn a_frame_that_wants_a_larger_window_than_there_may_be_is_refused_where_it_begi
 #[test]
 fn what_is_inside_comes_out_before_more_is_read() {
     let content = b"a line that is written again and again\n".repeat(10_000);
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let mut gzip = GzEncoder::new(Vec::new(), Level::default());
     gzip.write_all(&content).unwrap();
     gzip.flush().unwrap();
     let mut zstd = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
@@ -554,14 +565,16 @@ fn what_is_inside_comes_out_before_more_is_read() {
     let flushed = encoder.process_vec(&content, &mut xz, Action::SyncFlush);
     assert_eq!(flushed.unwrap(), liblzma::stream::Status::StreamEnd);
     for packed in [gzip.get_ref(), zstd.get_ref(), lz4.get_ref(), &xz] {
-        let (mut unpack, mut found, mut out) = (Unpack::new(), Vec::new(), vec![0; 999]);
+        let (mut decompressor, mut found, mut out) =
+            (Decompressor::new(), Vec::new(), vec![0; 999]);
         let mut rest = &packed[..];
         loop {
             // The sender lives and has no more.
-            let step = unpack.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
-                0 => Err(io::ErrorKind::WouldBlock.into()),
-                count => Ok(count),
-            });
+            let step =
+                decompressor.fill(&mut out, |space| match io::Read::read(&mut rest, space)? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    count => Ok(count),
+                });
             match step {
                 Ok(Decoded::Bytes(count)) => found.extend_from_slice(&out[..count]),
                 Ok(step) => assert_eq!(step, Decoded::Again),
@@ -580,9 +593,9 @@ fn a_call_ends_where_nothing_comes_out() {
     for (pack, ..) in FORMATS {
         let packed = pack(b"");
         let many = packed.repeat(1000);
-        let (mut unpack, mut rest, mut out) = (Unpack::new(), &many[..], [0; 10]);
+        let (mut decompressor, mut rest, mut out) = (Decompressor::new(), &many[..], [0; 10]);
         let mut calls = 0;
-        while unpack
+        while decompressor
             .fill(&mut out, |space| io::Read::read(&mut rest, space))
             .unwrap()
             != Decoded::End

@@ -1,10 +1,11 @@
 //! Lz4 (its frame format, version 1.6): frames one after another, skippable ones among them.
 //!
-//! Promise: checksums are checked where there are any, and the length of a frame if it has one. Must not know: where
-//! bytes come from, what is in them, dictionaries.
+//! Promise: checksums are checked where there are any, and the length of a frame if it has one.
+//! Must not know: `file`, records, dictionaries.
 //!
-//! A block, at most 4 MiB, is decoded as a whole, which takes some milliseconds; then it is handed out as there is
-//! room. Two blocks are held, the compressed one and its content, and 64 KiB of what was before it:
+//! A block, at most 4 MiB, is decoded as a whole, which takes some milliseconds; then it is
+//! returned as there is room. The decoder holds a compressed block, its content, and the 64 KiB of
+//! content before it:
 //!
 //! ```text
 //!   field: [ compressed block, checksum ] ──▶ content: [ 64 KiB before it | the block ]
@@ -16,19 +17,19 @@ use std::ops::Range;
 use lz4_flex::block::decompress_into_with_dict;
 use twox_hash::XxHash32;
 
-use super::{Codec, Progress, corrupt};
+use super::{Advance, Codec, corrupt};
 use crate::limits::KIB;
 
-/// What a frame begins with.
+/// The magic number of a frame.
 const MAGIC: u32 = 0x184d_2204;
 
-/// What a skippable frame begins with, but for the last four bits.
+/// The magic number of a skippable frame, except its last four bits.
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 
 /// How far back a block may refer.
 const WINDOW_BYTES: usize = 64 * KIB;
 
-/// Bytes of the shortest descriptor of a frame: flags, the size of blocks, a checksum.
+/// Bytes of the shortest frame descriptor: flags, the size of blocks, a checksum.
 const DESCRIPTOR_BYTES: usize = 3;
 
 /// Bits of a frame's flags.
@@ -41,7 +42,7 @@ const HAS_CHECKSUM: u8 = 1 << 2;
 const RESERVED: u8 = 1 << 1;
 const HAS_DICTIONARY: u8 = 1;
 
-/// A block's length whose block is not compressed.
+/// The bit of a block's length that marks a block that is not compressed.
 const IS_PLAIN: u32 = 1 << 31;
 
 /// Bytes of a length, a magic number, a checksum.
@@ -49,32 +50,32 @@ const WORD_BYTES: usize = 4;
 
 /// A decoder of lz4.
 pub(super) struct Lz4 {
-    part: Part,
-    /// The part at hand, as far as it has come, and how long it will be.
+    part: FramePart,
+    /// The bytes of the current part so far, and its length.
     field: Vec<u8>,
     wanted: usize,
     flags: u8,
     block_bytes_max: usize,
-    /// What was before the block and may be referred to, [`WINDOW_BYTES`] in all, and the block.
+    /// The window, [`WINDOW_BYTES`] of earlier content that a block may refer to, and the block.
     content: Vec<u8>,
-    /// Bytes in front of the block that there are, at the end of the first [`WINDOW_BYTES`].
+    /// Valid bytes of the window; they stand at its end.
     before_bytes: usize,
-    /// Bytes of the block.
+    /// Bytes of the block's content.
     block_bytes: usize,
-    /// Of the block what was not handed out.
+    /// The part of `content` that was not returned yet.
     ready: Range<usize>,
-    /// Of the frame's content so far.
+    /// Checksum and length of the frame's content so far.
     hash: XxHash32,
     content_bytes: u64,
-    /// What the frame says of its length.
-    content_bytes_said: Option<u64>,
-    /// A frame was complete.
+    /// The length of the content in the frame's descriptor.
+    content_bytes_declared: Option<u64>,
+    /// At least one frame was complete.
     is_complete: bool,
 }
 
-/// What comes next.
+/// The part of a frame that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum FramePart {
     Magic,
     /// Of a skippable frame.
     SkippableSize,
@@ -90,7 +91,7 @@ enum Part {
 impl Default for Lz4 {
     fn default() -> Self {
         Lz4 {
-            part: Part::Magic,
+            part: FramePart::Magic,
             field: Vec::new(),
             wanted: WORD_BYTES,
             flags: 0,
@@ -101,7 +102,7 @@ impl Default for Lz4 {
             ready: 0..0,
             hash: XxHash32::with_seed(0),
             content_bytes: 0,
-            content_bytes_said: None,
+            content_bytes_declared: None,
             is_complete: false,
         }
     }
@@ -112,71 +113,73 @@ impl Codec for Lz4 {
         "lz4"
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
-        let mut progress = Progress::default();
+    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Advance {
+        let mut advance = Advance::default();
         if !self.ready.is_empty() {
             let ready = &self.content[self.ready.clone()];
             let count = ready.len().min(out.len());
             out[..count].copy_from_slice(&ready[..count]);
             self.ready.start += count;
-            progress.produced = count;
-            return progress;
+            advance.produced = count;
+            return advance;
         }
-        if let Part::Skippable(left) = self.part {
+        if let FramePart::Skippable(left) = self.part {
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-            progress.consumed = count;
+            advance.consumed = count;
             match left - count as u64 {
-                0 => progress.is_end = self.end_frame(),
-                left => self.part = Part::Skippable(left),
+                0 => advance.is_end = self.end_frame(),
+                left => self.part = FramePart::Skippable(left),
             }
-            return progress;
+            return advance;
         }
         let count = (self.wanted - self.field.len()).min(input.len());
         self.field.extend_from_slice(&input[..count]);
-        progress.consumed = count;
+        advance.consumed = count;
         if self.field.len() == self.wanted {
             match self.complete() {
-                Ok(is_end) => progress.is_end = is_end,
+                Ok(is_end) => advance.is_end = is_end,
                 Err(what) => {
                     let begin = at + count as u64 - self.wanted as u64;
-                    progress.error = Some(corrupt(what, begin));
+                    advance.error = Some(corrupt(what, begin));
                 }
             }
         }
-        progress
+        advance
     }
 
     fn may_end(&self) -> bool {
-        self.is_complete && self.part == Part::Magic && self.field.is_empty()
+        self.is_complete && self.part == FramePart::Magic && self.field.is_empty()
     }
 }
 
 impl Lz4 {
-    /// The part at hand is complete. Returns whether a frame is.
+    /// Processes a complete part. Returns `true` at the end of a frame.
     fn complete(&mut self) -> Result<bool, &'static str> {
         let word = self
             .field
             .first_chunk()
             .map_or(0, |&bytes| u32::from_le_bytes(bytes));
         match self.part {
-            Part::Magic if word == MAGIC => self.next(Part::Descriptor, DESCRIPTOR_BYTES),
-            Part::Magic if word & !0xf == SKIPPABLE_MAGIC => {
-                self.next(Part::SkippableSize, WORD_BYTES);
+            FramePart::Magic if word == MAGIC => self.next(FramePart::Descriptor, DESCRIPTOR_BYTES),
+            FramePart::Magic if word & !0xf == SKIPPABLE_MAGIC => {
+                self.next(FramePart::SkippableSize, WORD_BYTES);
             }
-            Part::Magic => return Err("bytes that are not lz4 behind the lz4 data"),
-            Part::SkippableSize if word == 0 => return Ok(self.end_frame()),
-            Part::SkippableSize => self.next(Part::Skippable(u64::from(word)), 0),
-            Part::Descriptor => self.descriptor()?,
-            Part::BlockSize if word == 0 => {
-                if (self.content_bytes_said).is_some_and(|said| said != self.content_bytes) {
+            FramePart::Magic => return Err("bytes that are not lz4 behind the lz4 data"),
+            FramePart::SkippableSize if word == 0 => return Ok(self.end_frame()),
+            FramePart::SkippableSize => self.next(FramePart::Skippable(u64::from(word)), 0),
+            FramePart::Descriptor => self.descriptor()?,
+            FramePart::BlockSize if word == 0 => {
+                if (self.content_bytes_declared)
+                    .is_some_and(|declared| declared != self.content_bytes)
+                {
                     return Err("wrong length of lz4 data");
                 }
                 if self.flags & HAS_CHECKSUM == 0 {
                     return Ok(self.end_frame());
                 }
-                self.next(Part::Checksum, WORD_BYTES);
+                self.next(FramePart::Checksum, WORD_BYTES);
             }
-            Part::BlockSize => {
+            FramePart::BlockSize => {
                 let bytes = (word & !IS_PLAIN) as usize;
                 if bytes > self.block_bytes_max {
                     return Err("a block of lz4 data that is too long");
@@ -187,33 +190,33 @@ impl Lz4 {
                     WORD_BYTES
                 };
                 let is_plain = word & IS_PLAIN != 0;
-                self.next(Part::Block { is_plain }, bytes + checksum);
+                self.next(FramePart::Block { is_plain }, bytes + checksum);
                 if self.wanted == 0 {
-                    // A block without anything in it.
+                    // An empty block.
                     return self.complete();
                 }
             }
-            Part::Block { is_plain } => {
+            FramePart::Block { is_plain } => {
                 self.block(is_plain)?;
-                self.next(Part::BlockSize, WORD_BYTES);
+                self.next(FramePart::BlockSize, WORD_BYTES);
             }
-            Part::Checksum if word == self.hash.finish_32() => return Ok(self.end_frame()),
-            Part::Checksum => return Err("wrong checksum of lz4 data"),
-            Part::Skippable(_) => {}
+            FramePart::Checksum if word == self.hash.finish_32() => return Ok(self.end_frame()),
+            FramePart::Checksum => return Err("wrong checksum of lz4 data"),
+            FramePart::Skippable(_) => {}
         }
         Ok(false)
     }
 
-    fn next(&mut self, part: Part, wanted: usize) {
+    fn next(&mut self, part: FramePart, wanted: usize) {
         self.part = part;
         self.field.clear();
         self.wanted = wanted;
     }
 
-    /// A frame is complete, which it returns.
+    /// Ends the frame and returns `true`.
     fn end_frame(&mut self) -> bool {
         self.is_complete = true;
-        self.next(Part::Magic, WORD_BYTES);
+        self.next(FramePart::Magic, WORD_BYTES);
         true
     }
 
@@ -246,17 +249,17 @@ impl Lz4 {
         };
         self.flags = flags;
         self.block_bytes_max = 1 << log;
-        self.content_bytes_said = (size_bytes > 0)
+        self.content_bytes_declared = (size_bytes > 0)
             .then(|| self.field[2..].first_chunk())
             .flatten()
             .map(|&bytes| u64::from_le_bytes(bytes));
-        // Both stay as long as the longest frame needs them.
+        // Both buffers keep the size that the largest blocks needed.
         let content_bytes = WINDOW_BYTES + self.block_bytes_max;
         if self.content.len() < content_bytes {
             self.content = Vec::new();
             self.content.resize(content_bytes, 0);
         }
-        self.next(Part::BlockSize, WORD_BYTES);
+        self.next(FramePart::BlockSize, WORD_BYTES);
         let field_bytes = self.block_bytes_max + WORD_BYTES;
         if self.field.capacity() < field_bytes {
             self.field = Vec::with_capacity(field_bytes);

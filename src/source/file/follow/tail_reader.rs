@@ -1,86 +1,79 @@
-//! One open file that grows.
+//! Reads one open file that grows.
 //!
-//! Promise: what is taken out of it ends with a record end, or goes on until one; no byte is taken twice
-//! unless the file's content was replaced, and none that may not be the one which stood there at first.
-//! Must not know: names, other files, the clock.
+//! Promise: bytes taken end with a record end, or continue until one; no byte is taken twice unless
+//! the content was replaced, and no byte of replaced content is taken as the old one. Must not
+//! know: names, other files, the clock.
 //!
-//! Nothing is carried: a record that is not complete stays in the file, and is read again when there is
-//! more. What was taken is known by its first bytes and its last ones. They are compared again behind
-//! every read, so that a file which was emptied and filled anew, however fast, is not taken for the old
-//! one unless both are the same in both.
+//! No bytes are carried over: an incomplete record stays in the file and is read again when there
+//! is more. The bytes taken are identified by the first and the last of them, which are compared
+//! again after every read. So a file that was emptied and filled again, however fast, is recognized
+//! unless both are equal.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::limits::FIRST_BYTES;
 use crate::source::codec::encoding::utf8_mark_bytes;
+use crate::source::file::{FileId, file_id};
 use crate::split::LineEnds;
 
-/// Bytes from the front of a file that it is known by.
+/// Bytes at the beginning of a file that identify it.
 const HEAD_BYTES: usize = 1024;
-/// Bytes in front of what is taken next.
+/// Bytes before the offset that identify it.
 const BEFORE_BYTES: usize = 256;
-/// Bytes looked at at once where the end of a long record is looked for.
+/// Bytes read at once while searching the end of a long record.
 const SCAN_BYTES: usize = 64 * 1024;
 
-/// What tells a file from all others, as long as it is open.
-pub(super) type Id = (u64, u64);
-
-/// The [`Id`] of what was looked at.
-pub(super) fn id_of(metadata: &Metadata) -> Id {
-    (metadata.dev(), metadata.ino())
-}
-
-/// See the module.
-pub(super) struct Reading {
+/// A reader of one growing file.
+pub(super) struct TailReader {
     pub(super) file: File,
-    pub(super) id: Id,
-    /// Where the next byte to take is.
+    pub(super) id: FileId,
+    /// The position of the next byte to take.
     pub(super) offset: u64,
-    /// Its size and the time of its last change, when it was looked at last.
+    /// Its size and the time of its last change at the last check.
     seen: Option<(u64, i64, i64)>,
-    /// It was changed since, even if size and time are the same.
+    /// It has changed since, even if size and time are the same.
     must_compare: bool,
-    /// No record ends before that place, if it is behind the offset and the bytes in front of it are still these.
+    /// No record ends before this position, if it is behind the offset and the bytes before it are
+    /// unchanged.
     scanned: u64,
     before_scanned: Vec<u8>,
-    /// The first bytes of what was taken, and the last ones.
+    /// The first and the last bytes taken.
     head: Vec<u8>,
     before: Vec<u8>,
-    /// A record was taken in part, and its end is known to be there.
+    /// A record was taken in part, and its end is in the file.
     pub(super) is_mid: bool,
-    /// Nothing is taken behind that place, which is where a graceful stop ends.
+    /// Nothing is taken behind this position, where a graceful stop ends.
     limit: u64,
     line_ends: LineEnds,
-    /// A record was taken in part and given up: what is left of it is not taken.
+    /// A record was taken in part and abandoned: the rest of it is skipped.
     is_broken_off: bool,
 }
 
-/// What was taken.
+/// The outcome of [`TailReader::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Bytes(usize),
     /// There is no complete record.
     Nothing,
-    /// The content is not what was taken from.
+    /// The content was replaced.
     Replaced,
 }
 
-/// What a look came to.
+/// The outcome of [`TailReader::look`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
-    AsBefore,
-    /// It was written to.
+    Unchanged,
     Changed,
-    /// The content is not what was taken from.
+    /// The content was replaced.
     Replaced,
 }
 
-impl Reading {
-    /// A file, from its beginning.
-    pub(super) fn new(file: File, id: Id, line_ends: LineEnds) -> Self {
-        Reading {
+impl TailReader {
+    /// Creates a reader at the beginning of a file.
+    pub(super) fn new(file: File, id: FileId, line_ends: LineEnds) -> Self {
+        TailReader {
             file,
             id,
             offset: 0,
@@ -97,11 +90,11 @@ impl Reading {
         }
     }
 
-    /// Leaves out all records that are complete in that many bytes.
+    /// Skips all records that are complete in the first `bytes`.
     pub(super) fn skip_to_end(&mut self, bytes: u64) -> io::Result<()> {
         let mut end = self.file.metadata()?.len().min(bytes);
         if end > 0 && self.ends_in_return(self.byte_at(end - 1)?) {
-            // What comes next may belong to it: that record is not complete.
+            // A `\n` may follow: that record is not complete.
             end -= 1;
         }
         let mut buf = vec![0; SCAN_BYTES];
@@ -118,7 +111,7 @@ impl Reading {
         self.jump(end)
     }
 
-    /// Leaves out everything in front of that place.
+    /// Skips everything before a position.
     fn jump(&mut self, to: u64) -> io::Result<()> {
         self.head = self.bytes_at(0, to.min(HEAD_BYTES as u64))?;
         let before = to.min(BEFORE_BYTES as u64);
@@ -134,7 +127,7 @@ impl Reading {
         Ok(bytes)
     }
 
-    /// Begins again: the content is another one.
+    /// Starts again at the beginning: the content was replaced.
     pub(super) fn restart(&mut self) {
         self.offset = 0;
         self.seen = None;
@@ -146,13 +139,13 @@ impl Reading {
         self.is_broken_off = false;
     }
 
-    /// Gives up the record that was taken in part.
+    /// Abandons the record that was taken in part.
     pub(super) fn break_off(&mut self) {
         self.is_mid = false;
         self.is_broken_off = true;
     }
 
-    /// Leaves out the rest of the record that was given up. `None`: its end is not there yet.
+    /// Skips the rest of the abandoned record. `None`: its end is not in the file yet.
     fn skip_rest(&mut self, is_last: bool) -> io::Result<Option<()>> {
         let end = if self.ends_behind(self.offset)? {
             let end = self.scanned + 1;
@@ -169,15 +162,14 @@ impl Reading {
         Ok(Some(()))
     }
 
-    /// The same record by record in a copy: what was taken is in it, and what was not can be taken from it.
-    /// `None`: it is not a copy, as far as can be seen.
-    pub(super) fn in_copy(&self, file: File) -> io::Result<Option<Reading>> {
+    /// Returns a reader that continues in a copy of this file. `None`: the file is not a copy.
+    pub(super) fn in_copy(&self, file: File) -> io::Result<Option<TailReader>> {
         let metadata = file.metadata()?;
         if self.offset == 0 || !metadata.is_file() || metadata.len() < self.offset {
             return Ok(None);
         }
-        let copy = Reading {
-            id: id_of(&metadata),
+        let copy = TailReader {
+            id: file_id(&metadata),
             file,
             offset: self.offset,
             seen: None,
@@ -194,18 +186,19 @@ impl Reading {
         Ok(copy.is_same()?.then_some(copy))
     }
 
-    /// Whether it holds bytes that were not taken, or were.
+    /// Returns `true` if it has or had any bytes.
     pub(super) fn has_data(&self) -> bool {
         self.offset > 0 || self.seen.is_some_and(|(bytes, ..)| bytes > 0)
     }
 
-    /// Bytes that were not taken, when it was looked at last.
+    /// Returns the bytes that were not taken, as of the last check.
     pub(super) fn bytes_left(&self) -> u64 {
         let bytes = self.seen.map_or(0, |(bytes, ..)| bytes);
         bytes.saturating_sub(self.offset)
     }
 
-    /// Bytes that were not taken, now; when it was looked at last if it cannot be looked at.
+    /// Returns the bytes that are not taken now, or as of the last check if the system does not
+    /// report it.
     pub(super) fn bytes_unread(&self) -> u64 {
         let bytes = self.file.metadata().map(|metadata| metadata.len());
         bytes.map_or_else(
@@ -214,30 +207,30 @@ impl Reading {
         )
     }
 
-    /// Takes that many bytes more at most, of what was there at the last look; returns how many those are. A record
-    /// that goes on behind them is not taken.
+    /// Limits what is taken from now on to `bytes_max` bytes of the content at the last check, and
+    /// returns how many those are. A record that continues behind them is not taken.
     pub(super) fn end_after(&mut self, bytes_max: u64) -> u64 {
         let bytes = self.bytes_left().min(bytes_max);
         self.limit = self.offset + bytes;
         bytes
     }
 
-    /// The first bytes there are, by which a format is known.
+    /// Returns the first bytes, from which a format is recognized.
     pub(super) fn first_bytes(&self) -> io::Result<Vec<u8>> {
         self.bytes_at(0, FIRST_BYTES as u64)
     }
 
-    /// The next look compares the content, whatever size and time say.
+    /// Has the next check compare the content, even if size and time are unchanged.
     pub(super) fn forget_look(&mut self) {
         self.must_compare = true;
     }
 
-    /// Looks whether there may be something to take.
+    /// Checks whether there may be something to take.
     pub(super) fn look(&mut self) -> io::Result<Looked> {
         let metadata = self.file.metadata()?;
         let seen = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
         if self.seen == Some(seen) && !self.must_compare {
-            return Ok(Looked::AsBefore);
+            return Ok(Looked::Unchanged);
         }
         if metadata.len() < self.offset || !self.is_same()? {
             return Ok(Looked::Replaced);
@@ -247,7 +240,7 @@ impl Reading {
         Ok(Looked::Changed)
     }
 
-    /// Whether what was taken is still what the file holds there.
+    /// Returns `true` if the file still has the bytes taken.
     fn is_same(&self) -> io::Result<bool> {
         let mut now = [0; HEAD_BYTES];
         for (bytes, at) in [
@@ -262,7 +255,7 @@ impl Reading {
         Ok(true)
     }
 
-    /// Whether another file begins with what was taken from the beginning of this one.
+    /// Returns `true` if another file begins with the first bytes taken from this one.
     pub(super) fn begins_like(&self, other: &File) -> bool {
         let mut now = [0; HEAD_BYTES];
         let now = &mut now[..self.head.len()];
@@ -271,8 +264,8 @@ impl Reading {
             && now == &self.head[..]
     }
 
-    /// Takes as many complete records as fit. `is_last`: nothing will be written any more, so that a
-    /// record without an end is complete as well.
+    /// Takes as many complete records as fit. `is_last`: no more writes are expected, so an
+    /// incomplete last record is complete as well.
     pub(super) fn take(&mut self, buf: &mut [u8], is_last: bool) -> io::Result<Taken> {
         if self.is_broken_off {
             if !self.is_same()? {
@@ -296,12 +289,12 @@ impl Reading {
                 Some(b'\n') => is_torn = true,
                 Some(_) => {}
                 None if is_last => {}
-                // What comes next may belong to it.
+                // A `\n` may follow.
                 None => count -= 1,
             }
         }
         if count == 0 {
-            // Where a record was taken in part, its end is gone.
+            // If a record was taken in part, its end is gone.
             let is_gone = self.is_mid && !is_last;
             return Ok(if is_gone {
                 Taken::Replaced
@@ -313,7 +306,7 @@ impl Reading {
         let (give, is_mid) = match end {
             _ if is_torn => (count, true),
             Some(end) => (end, false),
-            // It goes on behind the limit: what would be taken of it is not what was written.
+            // It continues behind the limit: only a part of it would be taken.
             None if self.offset + count as u64 == self.limit
                 && self.byte_at(self.limit)?.is_some() =>
             {
@@ -332,7 +325,7 @@ impl Reading {
         Ok(Taken::Bytes(give))
     }
 
-    /// Whether a record ends behind `from`.
+    /// Returns `true` if a record ends behind `from`.
     fn ends_behind(&mut self, from: u64) -> io::Result<bool> {
         if !self.is_scanned()? {
             self.scanned = 0;
@@ -364,15 +357,15 @@ impl Reading {
         Ok(())
     }
 
-    /// Whether what was looked through is still there. The bytes of a record that is not complete were not taken,
-    /// and nothing else would notice that they are others now.
+    /// Returns `true` if the scanned bytes are unchanged. The bytes of an incomplete record were
+    /// not taken, so nothing else would notice that they changed.
     fn is_scanned(&self) -> io::Result<bool> {
         let len = self.before_scanned.len() as u64;
         let now = self.bytes_at(self.scanned.saturating_sub(len), len)?;
         Ok(now == self.before_scanned)
     }
 
-    /// Whether `byte` ends a record and a `\n` that comes next would belong to that end.
+    /// Returns `true` if `byte` ends a record and a `\n` behind it belongs to that end.
     fn ends_in_return(&self, byte: Option<u8>) -> bool {
         byte.is_some_and(|byte| self.line_ends.may_pair(byte))
     }
@@ -393,7 +386,7 @@ impl Reading {
     }
 }
 
-/// Reads at a place as much as there is; an interrupted read is made again.
+/// Reads at a position until the buffer is full or the file ends. Retries interrupted reads.
 fn read_at(file: &File, buf: &mut [u8], at: u64) -> io::Result<usize> {
     let mut count = 0;
     while count < buf.len() {

@@ -7,7 +7,7 @@ use liblzma::write::XzEncoder;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
 
 use super::{
-    FORMATS, Unpack, at_once, content_of, error_of, lz4, lz4_with, noise, run, unpack, xz,
+    Decompressor, FORMATS, at_once, content_of, error_of, lz4, lz4_with, noise, run, unpack, xz,
 };
 
 #[test]
@@ -74,9 +74,9 @@ fn an_xz_dictionary_that_is_larger_than_there_may_be_is_refused() {
         encoder.write_all(&content).unwrap();
         let packed = [first.clone(), encoder.finish().unwrap()].concat();
         for (log_max, reads) in [(23, &[usize::MAX][..]), (24, &[1, 1000]), (26, &[7])] {
-            let mut unpack = Unpack::new();
-            unpack.limit_window(log_max);
-            let (found, ended) = run(unpack, &packed, reads, 1 << 16);
+            let mut decompressor = Decompressor::new();
+            decompressor.limit_window(log_max);
+            let (found, ended) = run(decompressor, &packed, reads, 1 << 16);
             let max = 1 << (log_max - 20);
             if wanted <= max {
                 assert!(ended.is_ok(), "{wanted} {max}: {ended:?}");

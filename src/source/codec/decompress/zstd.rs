@@ -1,41 +1,42 @@
 //! Zstd (RFC 8878): frames one after another, skippable ones among them.
 //!
-//! Promise: checksums are checked where there are any; a frame that asks for a larger window than there may be
-//! is refused, with what it asked for. Must not know: where bytes come from, what is in them, dictionaries.
+//! Promise: checksums are checked where there are any; a frame that asks for a larger window than
+//! allowed is refused, and the error says what it asked for. Must not know: `file`, records,
+//! dictionaries.
 
 use std::io;
 
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::{Codec, Progress, corrupt};
+use super::{Advance, Codec, corrupt, too_large};
 use crate::error::describe;
-use crate::limits::{MIB, WINDOW_LOG_MAX};
 
-/// What the decoder says of a window that is too large.
+/// The library's error for a window that is too large.
 const TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
-/// Bytes of the longest header of a frame.
+/// Bytes of the longest frame header.
 const FRAME_HEADER_BYTES: usize = 18;
 
-/// Bytes by which a frame's header is known to be one.
+/// Bytes from which a frame header is recognized.
 const BEGIN_BYTES: usize = 5;
 
-/// Bytes of a block's header.
+/// Bytes of a block header.
 const HEADER_BYTES: usize = 3;
 
 /// A decoder of zstd.
 pub(super) struct Zstd {
     decoder: Decoder<'static>,
-    /// Bytes up to the end of the next block or header. Taken at once, it is decoded where it lies; with
-    /// no more, what is corrupt costs nothing of what is before it.
+    /// Bytes up to the end of the next block or header. A block that is passed whole is decoded in
+    /// place; passing no more than one means that corrupt data does not affect the content before
+    /// it.
     wanted: usize,
-    /// The last call filled all the room it had, so that there may be more.
+    /// The last call filled `out`, so there may be more output.
     is_pending: bool,
     /// Between two frames.
     is_complete: bool,
     /// log2 of the largest window.
     window_log_max: u32,
-    /// The first bytes of the frame, for what to say of it.
+    /// The first bytes of the frame, for error messages.
     header: [u8; FRAME_HEADER_BYTES],
     header_bytes: usize,
 }
@@ -45,10 +46,10 @@ impl Codec for Zstd {
         "zstd"
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Progress {
-        let mut progress = Progress::default();
+    fn step(&mut self, input: &[u8], out: &mut [u8], at: u64) -> Advance {
+        let mut advance = Advance::default();
         if input.is_empty() && !self.is_pending {
-            return progress;
+            return advance;
         }
         let room = out.len();
         let input = &input[..self.wanted.min(input.len())];
@@ -57,25 +58,25 @@ impl Codec for Zstd {
         let count = header.len().min(input.len());
         header[..count].copy_from_slice(&input[..count]);
         self.header_bytes += count;
-        let mut given = InBuffer::around(input);
-        let mut taken = OutBuffer::around(out);
-        let outcome = self.decoder.run(&mut given, &mut taken);
-        progress.consumed = given.pos();
-        progress.produced = taken.pos();
+        let mut source = InBuffer::around(input);
+        let mut target = OutBuffer::around(out);
+        let outcome = self.decoder.run(&mut source, &mut target);
+        advance.consumed = source.pos();
+        advance.produced = target.pos();
         if outcome.is_ok() {
-            self.header_bytes = header_bytes + count.min(progress.consumed);
+            self.header_bytes = header_bytes + count.min(advance.consumed);
         }
         match outcome {
             Ok(0) => {
-                progress.is_end = true;
+                advance.is_end = true;
                 (self.is_complete, self.is_pending) = (true, false);
                 self.header_bytes = 0;
                 self.wanted = BEGIN_BYTES;
             }
             Ok(wanted) => {
                 self.is_complete = false;
-                self.is_pending = progress.produced == room;
-                // The header of the block behind this one is asked for with it.
+                self.is_pending = advance.produced == room;
+                // The library asks for the header of the next block as well.
                 self.wanted = match wanted {
                     ..=HEADER_BYTES => wanted,
                     _ => wanted - HEADER_BYTES,
@@ -83,16 +84,19 @@ impl Codec for Zstd {
             }
             Err(cause) => {
                 let cause = describe(&cause);
-                let too_large =
-                    (cause == TOO_LARGE).then(|| self.too_large(at - header_bytes as u64));
-                progress.error = Some(
-                    too_large
-                        .flatten()
-                        .unwrap_or_else(|| corrupt(&format!("corrupt zstd data ({cause})"), at)),
-                );
+                let window = window_bytes(&self.header[..self.header_bytes]);
+                advance.error = Some(match window {
+                    Some(bytes) if cause == TOO_LARGE => {
+                        let at = at - header_bytes as u64;
+                        let what = format!("the zstd frame at byte {at} asks for a window of");
+                        let commands = ["zstd -d", "zstd -d --long=31"];
+                        too_large(&what, bytes, self.window_log_max, commands)
+                    }
+                    _ => corrupt(&format!("corrupt zstd data ({cause})"), at),
+                });
             }
         }
-        progress
+        advance
     }
 
     fn may_end(&self) -> bool {
@@ -101,11 +105,11 @@ impl Codec for Zstd {
 }
 
 impl Zstd {
-    /// A decoder at the beginning of a frame, whose window is at most 2 to the power of `window_log_max`.
+    /// Creates a decoder whose window is at most 2 to the power of `window_log_max`.
     ///
     /// # Errors
     ///
-    /// There is no memory for it.
+    /// There is not enough memory for it.
     pub(super) fn new(window_log_max: u32) -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(window_log_max))?;
@@ -119,25 +123,9 @@ impl Zstd {
             header_bytes: 0,
         })
     }
-
-    /// The error of a frame that begins at byte `at` and asks for a window that is too large.
-    #[cold]
-    fn too_large(&self, at: u64) -> Option<io::Error> {
-        let wanted = window_bytes(&self.header[..self.header_bytes])?;
-        let mib = |bytes: u64| bytes.div_ceil(MIB as u64);
-        let (wanted, max) = (mib(wanted), mib(1 << self.window_log_max));
-        let limit = if self.window_log_max < WINDOW_LOG_MAX {
-            format!("the memory limit leaves {max} MiB for it; decompress it first with zstd -d")
-        } else {
-            format!("{max} MiB is the most; decompress it first with zstd -d --long=31")
-        };
-        let message =
-            format!("the zstd frame at byte {at} asks for a window of {wanted} MiB, and {limit}");
-        Some(io::Error::new(io::ErrorKind::InvalidData, message))
-    }
 }
 
-/// The window that the header of a frame asks for, in bytes; RFC 8878, section 3.1.1.1.
+/// Returns the window that a frame header asks for, in bytes; RFC 8878, section 3.1.1.1.
 pub(super) fn window_bytes(header: &[u8]) -> Option<u64> {
     let (&flags, rest) = header.get(4..)?.split_first()?;
     let is_single_segment = flags & 1 << 5 != 0;
@@ -146,7 +134,7 @@ pub(super) fn window_bytes(header: &[u8]) -> Option<u64> {
         let base = 1u64 << (10 + (window >> 3));
         return Some(base + base / 8 * u64::from(window & 7));
     }
-    // The window is the content.
+    // The window is as large as the content.
     let dictionary_bytes = [0, 1, 2, 4][usize::from(flags & 3)];
     let size_bytes = 1 << (flags >> 6);
     let mut size = [0; 8];
