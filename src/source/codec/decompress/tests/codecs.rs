@@ -1,4 +1,4 @@
-//! What is special to bzip2, xz and lz4, and what is refused.
+//! What is special to zstd, bzip2, xz and lz4, and what is refused.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,8 @@ use liblzma::write::XzEncoder;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
 
 use super::{
-    Decompressor, FORMATS, at_once, content_of, error_of, lz4, lz4_with, noise, run, unpack, xz,
+    Decompressor, FORMATS, at_once, content_of, encoded, error_of, lz4, lz4_with, noise, run,
+    unpack, xz, zstd,
 };
 
 #[test]
@@ -194,4 +195,90 @@ fn formats_that_are_known_and_not_decoded_are_refused_with_what_to_do() {
             assert!(said.starts_with(says) && said.contains(" first"), "{said}");
         }
     }
+}
+
+#[test]
+fn a_window_above_128_mib_is_refused() {
+    // A frame without flags: a window of 2^27 or 2^28 bytes, and an empty last block.
+    let frame = |log: u8| {
+        [
+            &b"\x28\xb5\x2f\xfd\x00"[..],
+            &[(log - 10) << 3],
+            b"\x01\x00\x00",
+        ]
+        .concat()
+    };
+    assert_eq!(content_of(&frame(27)), b"");
+    let says = "the zstd frame at byte 0 asks for a window of 256 MiB, and 128 MiB is the most; decompress \
+                it first with zstd -d --long=31";
+    assert_eq!(error_of(&frame(28)), says);
+    // More than the decoder would ever allow.
+    assert!(error_of(&frame(41)).contains(" 2097152 MiB, and"));
+}
+
+/// A frame of the reference encoder that asks for a window of 2 to the power of `log`, or of what
+/// is in it where its length is `known`.
+fn with_window(content: &[u8], log: u32, known: bool) -> Vec<u8> {
+    let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(log).unwrap();
+    if known {
+        encoder
+            .set_pledged_src_size(Some(content.len() as u64))
+            .unwrap();
+    }
+    encoded(encoder, content, |encoder| encoder.finish())
+}
+
+#[test]
+fn a_frame_that_wants_a_larger_window_than_there_may_be_is_refused_where_it_begins() {
+    let (first, content) = (zstd(b"first\n"), noise(9 << 20));
+    for (log, known, wanted) in [
+        (23, false, 8),
+        (24, false, 16),
+        (27, false, 128),
+        (27, true, 9),
+    ] {
+        let frame = with_window(&content, log, known);
+        let packed = [&first[..], &frame].concat();
+        for (log_max, reads) in [
+            (23, &[usize::MAX][..]),
+            (24, &[1, 1000]),
+            (26, &[usize::MAX]),
+            (27, &[7, 100_000]),
+        ] {
+            let mut decompressor = Decompressor::new();
+            decompressor.limit_window(log_max);
+            let (found, ended) = run(decompressor, &packed, reads, 1 << 16);
+            if wanted <= 1 << (log_max - 20) {
+                assert!(ended.is_ok(), "{ended:?}");
+                assert!(found == [&b"first\n"[..], &content].concat());
+                continue;
+            }
+            assert_eq!(found, b"first\n");
+            let says = format!(
+                "the zstd frame at byte {} asks for a window of {wanted} MiB, and the memory limit leaves {} MiB \
+                 for it; decompress it first with zstd -d",
+                first.len(),
+                1 << (log_max - 20)
+            );
+            assert_eq!(ended.unwrap_err().to_string(), says);
+        }
+    }
+    // A window that is no power of two, and a content whose length is in two bytes and in four.
+    let of = |header: &[u8]| super::super::zstd::window_bytes(header);
+    let magic = &b"\x28\xb5\x2f\xfd"[..];
+    assert_eq!(
+        of(&[magic, &[0, 13 << 3 | 3]].concat()),
+        Some((8 << 20) + (3 << 20))
+    );
+    assert_eq!(
+        of(&[magic, &[1 << 6 | 1 << 5 | 1, 9, 1, 2]].concat()),
+        Some(0x201 + 256)
+    );
+    assert_eq!(
+        of(&[magic, &[2 << 6 | 1 << 5, 1, 2, 3, 4]].concat()),
+        Some(0x0403_0201)
+    );
+    assert_eq!(of(&[magic, &[2 << 6 | 1 << 5, 1, 2, 3]].concat()), None);
+    assert_eq!(of(magic), None);
 }
