@@ -24,7 +24,7 @@
 //! |---|---|---|---|
 //! | [`Tally`] | fuzzing, tests, latency-sensitive embedding: push bytes, cut a batch when you say so | none | the caller's |
 //! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard for each core | its own, pinned | its own or the caller's |
-//! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own | batch interval |
+//! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own, pinned | batch interval |
 //!
 //! As a library it installs no signal handler, never exits, prints only through sinks that you ask
 //! for, and leaves the affinity of the caller's threads alone.
@@ -32,55 +32,77 @@
 //! # The picture
 //!
 //! ```text
-//!  control plane: may allocate, lock, format, use dyn; runs at start, once an epoch, at stop
+//!  control plane: runs at start and at stop; may allocate, lock, format
 //!    argv ─▶ parse ─▶ Config ─▶ start … stop
 //!                                │ takes the memory, starts and pins the threads
-//!  ──────────────────────────────┼─────────────────────────────────────────────────────────────────
-//!  data plane: no allocation, no formatting, no clock
+//!  ──────────────────────────────┼────────────────────────────────────────────────────────────────
+//!  data plane: no allocation, no formatting; only the reactor reads the clock
 //!                                ▼
-//!   socket ─▶ source ─▶ framer ─▶ ring ═══════▶ ring ─▶ split ─▶ table      (× N shards)
-//!            └── reactor thread, counts ──┘    └──── shard thread, pinned ────┘
-//!              too when every ring is full                │ an epoch's barrier arrives in the ring
-//!                                                         ▼
-//!                                      sink ◀─ merge ◀─ swap
-//!                                     └─ publisher thread ─┘
+//!   mt-reactor:      socket ─▶ source ─▶ framer ─▶ ring      (counts too when every ring is full)
+//!                                                   ║
+//!   mt-shard-N:         swap ◀─ table ◀─ split ◀─ ring       (pinned, N of them)
+//!                        │ when an epoch's barrier arrives in the ring
+//!  ──────────────────────┼────────────────────────────────────────────────────────────────────────
+//!  batch plane: once an epoch; may format and do what sinks do
+//!                        ▼
+//!   mt-publisher:      merge ─▶ batch ─▶ sink
 //! ```
+//!
+//! In the modules, the data plane is also called the record plane: operators that see each record run
+//! there, in the shards. Operators that see whole batches run in the batch plane.
 //!
 //! # Follow one word
 //!
-//! Eleven steps, in this order; `tests/layering.rs` checks that they exist:
-//! `engine::reactor::shell::run` → `source::Source::fill` → `intake::framer::Framer::cut` →
-//! `ring::BlockWriter::push_block` → `ring::BlockReader::pop` → `split::Splitter::visit` →
-//! `shard::pack::pack_for` → `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap` →
-//! `engine::publisher::Publisher::step` → `sink::Sink::emit`.
+//! Thirteen steps, in this order; `tests/layering.rs` checks that they exist.
 //!
-//! # Rooms
+//! 1. `mt-reactor`: `engine::reactor::shell::run` → `intake::router::Router::space` →
+//!    `source::Source::fill` → `intake::framer::Framer::cut` → `ring::BlockWriter::push_block`.
+//! 2. `mt-shard-N`: `ring::BlockReader::pop` → `shard::count::CountStage` → `split::Splitter::visit` →
+//!    `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap`.
+//! 3. `mt-publisher`: `engine::publisher::Publisher::step` → `epoch::merge::merge_nodes` →
+//!    `sink::Sink::emit`.
 //!
-//! | room | what is in it |
+//! # Modules
+//!
+//! | module | what is in it |
 //! |---|---|
-//! | `config`, `error`, `id`, `limits`, `notice`, `time` | what everybody knows: settings, errors, numbers that name things, bounds with their proofs, what people are told, batch times and the clock |
-//! | `sys` | everything that asks the operating system |
+//! | `config`, `error`, `id`, `limits`, `notice`, `time` | shared by all: settings, errors, numbers that name things, bounds and defaults with their proofs, messages for people, batch times and the clock |
+//! | `sys` | calls to the operating system |
 //! | `source` | bytes in: sockets (`net`), files (`file`), compression and encodings (`codec`), text in memory (`lines`) |
 //! | `intake` | where records end (`framer`), which shard gets a block (`router`) |
 //! | `ring` | blocks between threads |
-//! | `split`, `extract` | bytes to records and tokens; records to fields, columns, values, numbers |
+//! | `split` | bytes to records and tokens |
+//! | `extract` | records to fields, CSV columns, JSON values, matches, numbers |
 //! | `shard` | one pinned thread that counts |
-//! | `table` | one keyed table; `memory` divides what there is among all tables |
-//! | `epoch`, `window` | the barrier, the hand-over and the merge at a batch time; several batches taken together |
+//! | `table` | one table of keys and values |
+//! | `memory` | divides the memory limit among tables, blocks, decoders and windows |
+//! | `epoch` | the barrier, the hand-over and the merge at a batch time |
+//! | `window` | windows over several batches |
 //! | `batch`, `sink`, `repr` | what users see of a batch, where it goes, how keys are printed |
 //! | `engine` | from a blueprint to parts (`assemble`), the threads (`runtime`), reading (`reactor`), publishing (`publisher`), the push door (`push`), files on all cores (`scan`) |
 //! | `tally` | the door without threads |
 //! | `stream` | DStreams: what one calls (`program`), what runs (`plan`), the operators (`ops`) |
-//! | `ledger` | bytes in are bytes accounted for |
+//! | `ledger` | checks that every byte received is accounted for |
 //!
-//! Where a new thing goes: a source is a file in `source/net` or `source/file` and an input in
-//! `stream/program/context/inputs.rs`; an operator is a file in `stream/ops`; a sink is a file in `sink`; a
-//! notice is a line in `notice`; a flag of the program is in `bin/microtally/parse/groups.rs`.
+//! # Where a new thing goes
+//!
+//! | thing | place |
+//! |---|---|
+//! | source | a file in `source/net` or `source/file`; its name in `sources` below; for the program `parse/units/source` and `run` |
+//! | compressed format | a file in `source/codec/unpack`, its first bytes in `kinds` there |
+//! | operator | a file in `stream/ops`, a line in the table of `stream::operators` |
+//! | aggregate of the program | `parse` (its name), `counting` (how it is folded), `extract/number` (arithmetic) |
+//! | sink | a file in `sink`; for the program its name in `parse` and a line in `output` |
+//! | notice | a variant and its text in `notice` |
+//! | flag | `parse`: those of one command in its `mod`, shared ones beside it |
+//! | bound or default | `limits` |
+//! | benchmark of whole programs | `benches/machine` |
 //!
 //! # Layers
 //!
-//! A module uses modules on lower lines only; `tests/layering.rs` checks it, together with the list of
-//! files that may say `unsafe`, the one clock and the printing that may not be here.
+//! A module uses modules on lower lines only. `tests/layering.rs` checks it, and that code keeps to the
+//! "Must not know" of its header, to the lists of files that may use `unsafe` or read a clock, and to the
+//! ban on printing.
 //!
 //! ```text
 //! 10  bin/microtally                                           (public API only)
@@ -98,23 +120,26 @@
 //!
 //! # What is promised
 //!
-//! 1. After the first batches no thread allocates for words it knows: not per word, record, block or
-//!    batch (`tests/zero_alloc.rs`).
-//! 2. Results do not depend on how the input was cut into reads, on the number of shards, on the kernel.
+//! 1. After the first batches no thread allocates for a word it has already seen: not per word, record,
+//!    block or batch (`tests/zero_alloc.rs`).
+//! 2. Results do not depend on how the input is cut into reads, on the number of shards, or on the kernel.
 //! 3. The byte ledger closes at every epoch, in release builds too; a mismatch ends the run.
-//! 4. Slowness never loses data: a slow shard or sink pauses reading, and the sender is slowed down.
+//! 4. Slowness never loses data: a slow shard or sink pauses reading, and the sender is slowed down. Only
+//!    UDP cannot do that; what the kernel drops there is counted and reported.
 //! 5. No input makes us panic, and nothing a stream contains is printed unescaped.
 //!
 //! # Features
 //!
-//! - `cli` (default): the `microtally` program. To embed the library, write `default-features = false`.
+//! - `cli` (default): the `microtally` program, with `compress`, `extract`, `json` and `table`. To embed
+//!   the library, write `default-features = false`.
 //! - `compress`: `sources::Files::decompress` and `sources::Stdin::decompress`, for gzip, zstd, bzip2, xz
 //!   and lz4.
 //! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in
 //!   lines.
 //! - `json`: the output `sink::Json`.
 //! - `table`: the output `sink::Columns`.
-//! - `internals`: the inside, for this crate's own tests, benchmarks and fuzz targets. It promises nothing.
+//! - `internals`: exposes the inside to this crate's own tests, benchmarks and fuzz targets, without any
+//!   promise of stability.
 //!
 //! A feature only adds names; it never changes behaviour.
 

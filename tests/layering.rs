@@ -289,5 +289,5 @@ fn the_steps_of_one_word_exist() {
             assert!(is_there, "{path}: {item} is missing there");
         }
     }
-    assert_eq!(steps, 11);
+    assert_eq!(steps, 13);
 }
