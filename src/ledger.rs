@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result, lock};
 
-/// What the reading side did since it started. A snapshot goes to the publisher with each barrier, so
-/// reader and shards are compared over exactly the same bytes.
+/// What the reading side did since it started. A snapshot goes to the publisher with each barrier,
+/// so reader and shards are compared over exactly the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intake {
     /// Bytes that sources received.
@@ -42,7 +42,8 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Returns the difference to an earlier snapshot, except `bytes_carried`, which stays as it is now.
+    /// Returns the difference to an earlier snapshot, except `bytes_carried`, which stays as it is
+    /// now.
     ///
     /// # Errors
     ///
@@ -146,7 +147,8 @@ fn checked_sum(parts: &[u64]) -> Option<u64> {
     (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part))
 }
 
-/// A source's [`Passage`]: the source writes it, from any thread, and the engine reads it when it cuts.
+/// A source's [`Passage`]: the source writes it, from any thread, and the engine reads it when it
+/// cuts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Account(Arc<Mutex<Passage>>);
 

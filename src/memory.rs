@@ -47,11 +47,12 @@ impl PipelineNeeds {
 /// How many decoders of compressed input run at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecoderCounts {
-    pub(crate) count: usize,
+    /// All of them.
+    pub count: usize,
     /// How many of them may need a window: those of zstd and xz, and those with an unknown format.
-    pub(crate) windows: usize,
+    pub windows: usize,
     /// How many of them hold whole blocks: those of bzip2 and lz4.
-    pub(crate) blocks: usize,
+    pub blocks: usize,
 }
 
 // A decoder whose format is not known yet may become one that holds blocks.

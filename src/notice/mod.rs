@@ -28,8 +28,8 @@ use crate::time::BatchTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// The URL or name of the source it is about. For a followed file it is the path, escaped. Empty
-    /// if it is about the engine.
+    /// The URL or name of the source it is about. For a followed file it is the path, escaped.
+    /// Empty if it is about the engine.
     pub source: String,
     /// What happened.
     pub kind: NoticeKind,
@@ -56,8 +56,8 @@ pub enum NoticeKind {
     },
     /// The source is connected after it had to wait, or again.
     Connected,
-    /// Input was cut off in the middle of a line: a connection was reset, a file could not be read to
-    /// its end, or a graceful stop ended reading.
+    /// Input was cut off in the middle of a line: a connection was reset, a file could not be read
+    /// to its end, or a graceful stop ended reading.
     Truncated {
         /// Bytes of the partial line, which was dropped.
         bytes: u64,
@@ -107,8 +107,8 @@ pub enum NoticeKind {
         /// What the system reports.
         reason: String,
     },
-    /// The directories of the source are listed, and the source waits for files in them. Reported at
-    /// the start, and after they could not be listed.
+    /// The directories of the source are listed, and the source waits for files in them. Reported
+    /// at the start, and after they could not be listed.
     Listed,
     /// A file of a batch could not be read, or not to its end. The others are read, and this one is
     /// not tried again.
@@ -118,8 +118,8 @@ pub enum NoticeKind {
         /// What the system reports.
         reason: String,
     },
-    /// A file became shorter while it was read. What had been read is counted, except a line that was
-    /// cut, and the run ends with an error unless it is endless.
+    /// A file became shorter while it was read. What had been read is counted, except a line that
+    /// was cut, and the run ends with an error unless it is endless.
     Shorter {
         /// The file.
         path: PathBuf,
@@ -135,8 +135,9 @@ pub enum NoticeKind {
         /// Bytes of their partial lines, which were dropped.
         bytes: u64,
     },
-    /// Lines of clients were dropped because they are too long, or because the memory for unfinished
-    /// lines is full. Where lines are only split into words, it is words that were dropped.
+    /// Lines of clients were dropped because they are too long, or because the memory for
+    /// unfinished lines is full. Where lines are only split into words, it is words that were
+    /// dropped.
     LongLines {
         /// The client that sent the last one.
         peer: String,
@@ -195,8 +196,8 @@ pub enum NoticeKind {
         /// A guess.
         looks_like: LooksLike,
     },
-    /// A file that is not decoded begins with data that is not lines of text. It is counted as it is.
-    /// Reported once per file.
+    /// A file that is not decoded begins with data that is not lines of text. It is counted as it
+    /// is. Reported once per file.
     NotText {
         /// The file.
         path: PathBuf,
@@ -238,13 +239,14 @@ pub enum NoticeKind {
         /// What the system reports.
         reason: String,
     },
-    /// A graceful stop left data unread: its sender never pauses, or a followed file held more than a
-    /// stop reads.
+    /// A graceful stop left data unread: its sender never pauses, or a followed file held more than
+    /// a stop reads.
     Unread {
         /// Bytes left when reading stopped, if known.
         bytes: Option<u64>,
     },
-    /// The source listens: whatever connects or sends from now on is read. Reported once per address.
+    /// The source listens: whatever connects or sends from now on is read. Reported once per
+    /// address.
     Listening {
         /// The address with its port, or the URL where there is no address.
         address: String,
@@ -268,7 +270,7 @@ pub enum NoticeKind {
         /// Datagrams since the source started.
         datagrams: u64,
     },
-    /// A message of a source: a phrase in lower case, without a full stop. It is shown as it is, so a
-    /// source that quotes what it received escapes it first.
+    /// A message of a source: a phrase in lower case, without a full stop. It is shown as it is, so
+    /// a source that quotes what it received escapes it first.
     Message(String),
 }

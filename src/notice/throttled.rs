@@ -1,6 +1,7 @@
 //! Notices of one kind, added up.
 //!
-//! Promise: at most one in some seconds, and every occurrence is in one. Must not know: source, engine.
+//! Promise: at most one in some seconds, and every occurrence is in one.
+//! Must not know: source, engine.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The texts of notices.
 //!
-//! Promise: numbers agree with their nouns, and no path is shown unescaped. Must not know: source, engine.
+//! Promise: numbers agree with their nouns, and no path is shown unescaped.
+//! Must not know: source, engine.
 
 use std::fmt;
 use std::path::Path;

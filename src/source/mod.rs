@@ -1,10 +1,10 @@
-//! Bytes in: the [`Source`] contract, the [`Port`] that a source is lent, and the sources of this crate.
+//! Bytes in: the [`Source`] contract, the [`Port`] of a source, and the sources of this crate.
 //!
-//! Promise: a source fills the memory it is given and says how it wants to be woken. Must not know: rings, records,
-//! separators, epochs.
+//! Promise: a source fills the memory it is given and returns how it wants to be woken.
+//! Must not know: engine, ring, epoch.
 //!
-//! `net` has the sources that are sockets, `file` those that are files, `codec` what stands between their bytes and
-//! text.
+//! `net` has the sources that are sockets, `file` those that are files, `codec` what turns their
+//! bytes into text.
 
 pub(crate) mod codec;
 pub(crate) mod file;
@@ -29,50 +29,56 @@ use crate::notice::{Notice, NoticeKind, Notices};
 use crate::split::{Delimiters, LineEnds};
 use crate::time::BatchTime;
 
-/// A source of bytes of one's own.
+/// A source of bytes. Implement it for a custom one.
 ///
 /// A source is a state machine without a thread: the reading thread of a context calls it, gives it
-/// memory to fill and is told when to call again. What it fills in is one stream of bytes; lines, words
-/// and batches are made of it elsewhere. It may keep a thread of its own, which hands bytes over and
-/// wakes the reading thread; see the second example.
+/// memory to fill, and learns from it when to call again. What it fills in is one stream of bytes,
+/// from which lines, words and batches are made elsewhere. It may have a thread of its own that
+/// passes bytes on and wakes the reading thread; see the second example.
 ///
 /// # What is called when
 ///
-/// | call | when | on which thread |
-/// |---|---|---|
-/// | [`name`](Self::name) | once, before anything else | the one that calls `StreamingContext::start` |
-/// | [`start`](Self::start) | once, after `name` | the same |
-/// | [`fill`](Self::fill) | soon after the start; then as the last [`Fill`] asked for, when what was registered with the [`Port`] is readable, when its [`Waker`] was used, and once a second | `mt-reactor` |
-/// | [`batch_due`](Self::batch_due) | at each batch time, before the batch is cut | `mt-reactor` |
-/// | [`drain`](Self::drain) | at most once, when a graceful stop was asked for | `mt-reactor` |
-/// | [`ended`](Self::ended) | at most once, when the source is not read any more, before its last batch is cut | `mt-reactor` |
+/// On the thread that calls `StreamingContext::start`:
 ///
-/// A source is dropped when the run has ended, whatever way it ended: a thread of its own sees that its
-/// channel is closed.
+/// - [`name`](Self::name), before anything else.
+/// - [`start`](Self::start), once, after `name`.
 ///
-/// All sources of a context share `mt-reactor`, and batches are cut on it, so no call may wait: not for a
-/// socket, a lock that is held long, or a child. Readiness is reported as edges: once something is readable,
-/// read until there is nothing (a `read` that would block) before giving [`Fill::Pending`]. `fill` may be
-/// called without a reason, and then gives `Pending` again; once a second it is, so that an edge which the
-/// system or a source lost costs a second and not the run.
+/// On the thread `mt-reactor`:
 ///
-/// # What a record belongs to
+/// - [`fill`](Self::fill), soon after the start. Then as the last [`Fill`] requested, when
+///   something registered with the [`Port`] is readable, when its [`Waker`] was used, and once a
+///   second.
+/// - [`batch_due`](Self::batch_due), at each batch time, before the batch is cut.
+/// - [`drain`](Self::drain), at most once, at a graceful stop.
+/// - [`ended`](Self::ended), at most once, when the source is no longer read, before its last batch
+///   is cut.
 ///
-/// A record is in the batch in which its last byte was filled in. A record that is not complete at the end
-/// of a batch waits for the rest of it, and [`Fill::Break`] and [`Fill::End`] end it.
+/// A source is dropped when the run has ended, however it ended. A thread of its own notices that
+/// its channel is closed.
 ///
-/// # When it goes wrong
+/// All sources of a context share `mt-reactor`, and batches are cut on it. So no call may wait: not
+/// for a socket, a lock that is held long, or a child process. Readiness is reported as edges: once
+/// something is readable, read until nothing is left (a `read` that would block) before returning
+/// [`Fill::Pending`]. `fill` may be called without a reason, and returns `Pending` again. It is
+/// called once a second, so that an edge that was lost costs a second and not the run.
 ///
-/// What can be tried again is the source's own affair: it gives `Pending` until the time of the next
-/// attempt, and tells people with [`Port::report`]. [`Fill::Failed`] ends the source. So does a panic in any
-/// of its methods, and an answer that cannot be (more bytes than there was room for, or none): the rest of
-/// the run goes on, the line that was not complete is dropped, and `await_termination` gives the error, at
-/// once for a panic, when the run has ended for the others.
+/// # Which batch a record belongs to
+///
+/// A record is in the batch in which its last byte was filled in. An incomplete record at the end
+/// of a batch waits for the rest of it. [`Fill::Break`] and [`Fill::End`] end it.
+///
+/// # Failures
+///
+/// A source handles what can be tried again: it returns `Pending` until the time of the next
+/// attempt, and reports it with [`Port::report`]. [`Fill::Failed`] ends the source. So does a panic
+/// in any of its methods, and an impossible return value (no bytes, or more than there was room
+/// for). Then the rest of the run continues, and the incomplete line is dropped.
+/// `await_termination` returns the error: at once for a panic, otherwise when the run has ended.
 ///
 /// # Examples
 ///
-/// Numbers, as many as are asked for: there is nothing to wait for, so every call gives bytes. Where `buf`
-/// ends means nothing, so a line that does not fit goes on in the next call.
+/// A range of numbers: there is nothing to wait for, so every call returns bytes. The end of `buf`
+/// means nothing, so a line that does not fit continues in the next call.
 ///
 /// ```
 /// use std::collections::VecDeque;
@@ -84,7 +90,7 @@ use crate::time::BatchTime;
 ///
 /// struct Numbers {
 ///     left: Range<u32>,
-///     /// What of a line found no room yet.
+///     /// The part of a line that found no room yet.
 ///     rest: VecDeque<u8>,
 /// }
 ///
@@ -118,8 +124,9 @@ use crate::time::BatchTime;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 ///
-/// A client library that blocks, on a thread of its own: the thread hands over what it gets and wakes the
-/// reading thread. The channel is bounded, so when the engine is slow the library is not read from.
+/// A client library that blocks, on a thread of its own: the thread passes on what it receives and
+/// wakes the reading thread. The channel is bounded, so a slow engine stops reading from the
+/// library.
 ///
 /// ```
 /// use std::collections::VecDeque;
@@ -131,7 +138,7 @@ use crate::time::BatchTime;
 /// #[derive(Default)]
 /// struct Client {
 ///     messages: Option<Receiver<Vec<u8>>>,
-///     /// What of a message found no room yet.
+///     /// The part of a message that found no room yet.
 ///     rest: VecDeque<u8>,
 /// }
 ///
@@ -145,7 +152,7 @@ use crate::time::BatchTime;
 ///                 // Where a real client waits for its server.
 ///                 let message = format!("message {number}\n").into_bytes();
 ///                 if sender.send(message).is_err() {
-///                     return; // The run is over.
+///                     return; // The run has ended.
 ///                 }
 ///                 waker.wake();
 ///             }
@@ -188,67 +195,68 @@ use crate::time::BatchTime;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub trait Source: Send {
-    /// The run begins. `port` is what the source is woken through; keep it, or what is needed of it.
-    /// `now` is the time since 1970-01-01 00:00 UTC by the run's clock, from which its batch times are
-    /// counted. Does nothing unless it is written.
+    /// Starts the source. Keep `port`, or what is needed of it: it wakes the source. `now` is the
+    /// time since 1970-01-01 00:00 UTC by the run's clock, from which batch times are counted.
+    /// Default: does nothing.
     ///
-    /// What cannot be opened is found out here and told by the first [`fill`](Self::fill), with
-    /// [`Fill::Failed`]. A panic here goes to the caller of `StreamingContext::start`.
+    /// If something cannot be opened here, the first [`fill`](Self::fill) returns [`Fill::Failed`].
+    /// A panic here goes to the caller of `StreamingContext::start`.
     fn start(&mut self, port: Port, now: Duration) {
         let _ = (port, now);
     }
 
     /// Puts bytes at the front of `buf`, which has room for at least one and usually for tens of
-    /// kilobytes, and says how it went. `now` is the time since 1970-01-01 00:00 UTC by the run's clock:
-    /// it never goes back, and in tests it may stand still.
+    /// kilobytes. `now` is the time since 1970-01-01 00:00 UTC by the run's clock. It never goes
+    /// back, and in tests it may stand still.
     ///
-    /// What `buf` holds at first means nothing.
+    /// The previous contents of `buf` mean nothing.
     fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill;
 
-    /// The batch of this `time` is due. A source whose bytes arrive by themselves leaves this alone, and
-    /// they are in the batch that is open when they arrive.
+    /// The batch of this `time` is due. Default: returns `false`, for sources whose bytes belong to
+    /// the batch that is open when they arrive.
     ///
-    /// `true` is the answer of a *batched* source, one that decides at the batch's time what belongs to
-    /// it, as files in a directory do. It is then called until it gives [`Fill::Complete`] (or
-    /// [`Fill::End`], or fails); then the batch is cut. No other source is read meanwhile, and everybody
-    /// waits, so what is complete must be so soon: batches are late otherwise, though none is skipped.
-    /// `false`: nothing of this source belongs to the batch.
+    /// A *batched* source decides at a batch's time what belongs to it, as a directory of files
+    /// does. It returns `true` if something does. [`fill`](Self::fill) is then called until it
+    /// returns [`Fill::Complete`], ends, or fails, and the batch is cut. Meanwhile no other source
+    /// is read, so it must complete soon: otherwise batches are late, though none is skipped.
     ///
-    /// Each batch time is asked for once, in order, however late; at a graceful stop once more, for the
-    /// last batch, whose time is then a little ahead of the clock. Between its batches such a source gives
+    /// There is one call for each batch time, in order, however late. A graceful stop adds one for
+    /// the last batch, whose time is a little ahead of the clock. Between its batches such a source
+    /// returns
     /// [`Fill::Pending`].
     fn batch_due(&mut self, time: BatchTime) -> bool {
         let _ = time;
         false
     }
 
-    /// A graceful stop was asked for: how many bytes the source holds that count as received, at most.
-    /// [`fill`](Self::fill) is called until that many were given, or it gives anything but bytes and
-    /// breaks; then the last batch is cut. [`Fill::Finishing`] has the stop wait for more. Zero, unless it
-    /// is written: nothing is read any more.
+    /// A graceful stop begins: returns how many bytes the source may hold that count as received.
+    /// [`fill`](Self::fill) is called until it has returned that many, or returns anything but
+    /// bytes and breaks. Then the last batch is cut. [`Fill::Finishing`] makes the stop wait for
+    /// more. Default: 0, nothing more is read.
     ///
-    /// It is a bound, not a promise: one too large costs nothing, and more than
-    /// [`DRAIN_BYTES_MAX`](crate::sources::DRAIN_BYTES_MAX) are not read. A socket answers with what a
-    /// receive buffer may hold. A source that can always give more answers zero, or its run does not stop
-    /// before the bound.
+    /// It is a bound, not a promise. One too large costs nothing, and no more than
+    /// [`DRAIN_BYTES_MAX`](crate::sources::DRAIN_BYTES_MAX) are read. A socket returns what a
+    /// receive buffer may hold. A source that always has more returns zero, or its run stops only
+    /// at the bound.
     ///
-    /// Where the stop ends reading, at zero or at the bound, while the source's last answer was bytes, there may be
-    /// more of the line: it is dropped and reported if it is not complete.
+    /// If reading ends at zero or at the bound, and the last call returned bytes, there may be more
+    /// of the line: it is dropped and reported if it is incomplete.
     fn drain(&mut self) -> usize {
         0
     }
 
-    /// The source is not read any more: it has ended or failed, a graceful stop has read what it may, or the batch
-    /// that is cut next is the last one. What the source knows to be lost by now, and reports here with
-    /// [`Port::lost`], is in that batch. Not called after a panic of the source, nor at an immediate stop. Does
-    /// nothing unless it is written.
+    /// The source is no longer read: it has ended or failed, a graceful stop has read what it may,
+    /// or the next batch is the last one. Losses reported here with [`Port::lost`] are in that
+    /// batch. Not called after a panic of the source, nor at an immediate stop. Default: does
+    /// nothing.
     fn ended(&mut self) {}
 
-    /// What to call the source in messages: a URL, or a noun. Asked once.
+    /// The name of the source in messages: a URL, or a noun. It does not change.
     fn name(&self) -> &str;
 
-    /// Decoders it has at a time: they are in the memory limit. For sources of this crate.
-    #[doc(hidden)]
+    /// How many decompressors the source has at a time. The memory limit reserves memory for them,
+    /// and
+    /// [`Port::window_log_max`] limits their windows. Asked before the start. Default: none.
     fn decoders(&self) -> DecoderCounts {
         DecoderCounts::default()
     }
@@ -258,39 +266,39 @@ pub trait Source: Send {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fill {
-    /// That many bytes, at least one, were put at the front of the buffer. Call again at once.
+    /// This many bytes, at least one, are at the front of the buffer. Call again at once.
     Bytes(usize),
-    /// That many bytes were received that are no content, such as the mark at the beginning of a text: they are in
-    /// the batch's bytes, and in no record. Nothing was put in the buffer. Call again at once.
+    /// This many bytes were received that are not content, such as a byte order mark. They are in
+    /// the batch's bytes, and in no record. Nothing is in the buffer. Call again at once.
     Skipped(usize),
-    /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at the given time (since
-    /// 1970, as `now` is) if there is one. A time that has passed means at once, after the other sources.
+    /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at this time (since
+    /// 1970, as `now` is), if any. A time that has passed means at once, after the other sources.
     Pending(Option<Duration>),
-    /// As `Pending` with a time; and a graceful stop waits for it, if bytes of [`Source::drain`] are
-    /// left. It is given for as long as the source waits for senders that were told to end, which is
-    /// therefore bounded.
+    /// As `Pending` with a time, and a graceful stop waits for it, if bytes of [`Source::drain`]
+    /// are left. It is for a source that waits, for a limited time, for senders to end.
     Finishing(Duration),
-    /// The connection is over; the next bytes begin a new line. Call again at once.
+    /// The connection has ended; the next bytes begin a new line. Call again at once.
     Break {
         /// `true`: an unterminated last line is a record. `false`: it is dropped and reported.
         clean: bool,
     },
-    /// What belongs to the batch that [`Source::batch_due`] told of was given. Call again at the next
-    /// batch. Outside a batch it is the same as `Pending(None)`.
+    /// Everything that belongs to the batch of [`Source::batch_due`] was returned. Call again at
+    /// the next batch. Outside a batch it is as `Pending(None)`.
     ///
-    /// It ends no line: one that is not complete waits for the next batch, unless there was a
-    /// [`Break`](Fill::Break) behind it.
+    /// It ends no line: an incomplete one waits for the next batch, unless a [`Break`](Fill::Break)
+    /// followed it.
     Complete,
-    /// There will never be more; an unterminated last line is a record. When every source has ended, so
-    /// does the run, unless something else keeps it going.
+    /// There will never be more; an unterminated last line is a record. The run ends when every
+    /// source has ended, unless something else keeps it going.
     End,
-    /// The source could not be opened or was lost for good; an unterminated last line is dropped. See
+    /// The source could not be opened or was lost for good; an unterminated last line is dropped.
+    /// See
     /// [`Error::input`].
     Failed(Error),
 }
 
-/// What a started source is lent: its place in the operating system's event queue, a waker, and a way to
-/// tell people something.
+/// What a started source gets: its place in the operating system's event queue, a waker, and a way
+/// to report something.
 pub struct Port {
     /// The source's name.
     pub(crate) name: String,
@@ -301,24 +309,30 @@ pub struct Port {
     pub(crate) notices: Notices,
     /// What becomes of the bytes that the source receives and does not fill in.
     pub(crate) account: Account,
-    /// Where records end, and how they are split. With [`Rule::Lines`](crate::Rule::Lines) anything may
-    /// be made of them.
+    /// Where records end, and how they are split. With [`Rule::Lines`](crate::Rule::Lines) anything
+    /// may be made of them.
     pub(crate) delimiters: Delimiters,
     /// log2 of the largest window of a decoder.
     pub(crate) window_log_max: u32,
 }
 
-/// Has the reading thread call [`Source::fill`]; from any thread, as often as one likes.
+/// Makes the reading thread call [`Source::fill`]. Usable from any thread, any number of times.
 ///
-/// What was done before [`wake`](Self::wake) is seen by the call that follows it. Wake-ups that come
-/// before that call are one. After the end of the run they do nothing.
+/// The next call sees everything that was done before [`wake`](Self::wake). Wake-ups before that
+/// call are merged. After the end of the run they do nothing.
 #[derive(Clone)]
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
 impl Port {
-    /// Writes what the source did with the bytes it received and did not fill in.
+    /// Lets `f` record what the source did with the bytes it received and did not fill in.
     pub(crate) fn account(&self, f: impl FnOnce(&mut Passage)) {
         self.account.update(f);
+    }
+
+    /// log2 of the largest window that a decompressor of this source may have within the memory
+    /// limit.
+    pub fn window_log_max(&self) -> u32 {
+        self.window_log_max
     }
 
     /// Where records end, for a source that looks for ends itself.
@@ -326,7 +340,7 @@ impl Port {
         self.delimiters.line_ends
     }
 
-    /// A port that leads nowhere: for tests that call a source of one's own without an engine.
+    /// A port without an engine, for tests of custom sources.
     ///
     /// ```
     /// use std::time::Duration;
@@ -373,17 +387,17 @@ impl Port {
         (port, texts)
     }
 
-    /// Has the source called when `io`, something of the `mio` crate such as its `TcpStream`, is readable
-    /// or its other side is gone. Closing it ends that.
+    /// Calls the source when `io` is readable or its other side is closed, until `io` is closed. It
+    /// is an object of the `mio` crate, such as its `TcpStream`.
     ///
     /// # Errors
     ///
-    /// What the system says; a second registration of the same thing is refused.
+    /// The error of the system; a second registration of the same object is refused.
     pub fn register(&self, io: &mut impl mio::event::Source) -> io::Result<()> {
         self.register_for(io, Interest::READABLE)
     }
 
-    /// As [`register`](Self::register), saying what for.
+    /// As [`register`](Self::register), for this `interest`.
     pub(crate) fn register_for(
         &self,
         io: &mut impl mio::event::Source,
@@ -395,36 +409,36 @@ impl Port {
         }
     }
 
-    /// As [`register`](Self::register) for a file descriptor: a socket, a pipe, an eventfd. It should be
-    /// in non-blocking mode, for readiness may be gone by the time of the read.
+    /// As [`register`](Self::register), for a file descriptor: a socket, a pipe, an eventfd. It
+    /// should be in non-blocking mode, because it may no longer be ready when it is read.
     ///
     /// # Errors
     ///
-    /// What the system says; a regular file, which is always ready, is refused with
+    /// The error of the system; a regular file, which is always ready, is refused with
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
     pub fn register_fd(&self, fd: &impl AsFd) -> io::Result<()> {
         self.register(&mut SourceFd(&fd.as_fd().as_raw_fd()))
     }
 
-    /// What wakes the source from other threads.
+    /// Returns a waker, which wakes the source from other threads.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Reports `records` records that the source lost before it could fill them in, and their `bytes`, as
-    /// far as they arrived: 0 where only their number is known. They are in the statistics of the batch
-    /// that is open ([`lost_records`](crate::BatchStats::lost_records)) and of the run, in the JSON output as
+    /// Counts `records` that the source lost before it could fill them in, and the `bytes` of them
+    /// that arrived: 0 if only their number is known. They are in the statistics of the open batch
+    /// ([`lost_records`](crate::BatchStats::lost_records)) and of the run, in the JSON output as
     /// `dropped`, and in the byte ledger. May be called from any thread.
     ///
-    /// A partial line that a broken connection leaves is dropped and reported by [`Fill::Break`]: it has been
-    /// filled in.
+    /// A partial line of a broken connection has been filled in: [`Fill::Break`] drops and counts
+    /// it.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
     /// use microtally::prelude::*;
     /// use microtally::{Fill, Port, Source};
     ///
-    /// /// Messages whose sender numbers them, so that a gap is noticed.
+    /// /// Numbered messages, so that a gap is noticed.
     /// struct Numbered(Vec<u64>, Option<Port>);
     ///
     /// impl Source for Numbered {
@@ -465,10 +479,11 @@ impl Port {
         });
     }
 
-    /// Reports something about this source: calls the handler that `StreamingContext::on_notice` set,
-    /// on this thread.
+    /// Reports something about this source: calls the handler that `StreamingContext::on_notice`
+    /// set, on this thread.
     ///
-    /// Report changes, not attempts: a source that tries again every second has one thing to report.
+    /// Report changes, not attempts: a source that tries again every second has one thing to
+    /// report.
     pub fn report(&self, kind: NoticeKind) {
         self.report_of(&self.name, kind);
     }
@@ -484,7 +499,7 @@ impl Waker {
         Waker(Arc::new(wake))
     }
 
-    /// Has [`Source::fill`] called soon.
+    /// Makes the reading thread call [`Source::fill`] soon.
     pub fn wake(&self) {
         (self.0)();
     }

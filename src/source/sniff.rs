@@ -81,7 +81,8 @@ fn guess(first: &[u8]) -> Option<LooksLike> {
     }
 }
 
-/// A method and a target. If the line ends, there must be a version before that: lines may be paths.
+/// A method and a target. If the line ends, there must be a version before that: lines may be
+/// paths.
 fn is_http(first: &[u8]) -> bool {
     const BEGINNINGS: [&str; 11] = [
         "GET /",
@@ -206,7 +207,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is found does not depend on the pieces, and is found once. Later bytes are not looked at.
+        /// What is found does not depend on the pieces, and is found once. Later bytes are not
+        /// looked at.
         #[test]
         fn pieces_make_no_difference(pieces in prop::collection::vec(1..9usize, 1..20), index in 0..15usize) {
             let (text, what) = samples().swap_remove(index);

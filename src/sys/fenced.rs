@@ -1,12 +1,13 @@
-//! Bytes with a page on each side that nobody may touch: a read outside of them ends the test process.
+//! Bytes with a page on each side that must not be touched: a read outside of them ends the test
+//! process.
 //!
-//! Property tests in exact allocations need a sanitizer to notice a load that reaches too far; this needs
-//! nothing but the memory management unit, so it is part of the default tests. For tests only.
+//! Property tests in exact allocations need a sanitizer to notice a load that reaches too far. This
+//! needs only the memory management unit, so it is part of the default tests. For tests only.
 //!
 //! # Unsafe
 //!
-//! Needed for `mmap`, `mprotect` and slices of the mapping. The obligations: the mapping lives as long as the
-//! value that lends it out, and the fences are never part of a slice.
+//! Needed for `mmap`, `mprotect` and slices of the mapping. The obligations: the mapping lives as
+//! long as the value that lends it, and the fences are never part of a slice.
 
 #![allow(unsafe_code)]
 
@@ -24,11 +25,11 @@ pub(crate) struct Fenced {
 impl Fenced {
     /// Room for at least `len` bytes between two fences.
     pub(crate) fn new(len: usize) -> Fenced {
-        // SAFETY: asks for a number.
+        // SAFETY: returns a number.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         let page = usize::try_from(page).expect("pages have a size");
         let room = len.max(1).next_multiple_of(page);
-        // SAFETY: a new mapping, wherever the system likes, that is nobody else's.
+        // SAFETY: a new mapping at an address that the system chooses. Nothing else uses it.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -62,8 +63,8 @@ impl Fenced {
     }
 
     fn put(&mut self, bytes: &[u8], from: usize) -> &[u8] {
-        // SAFETY: `room` bytes behind the first fence are readable, writable, initialized with zeros by the
-        // system, and borrowed from `self` alone.
+        // SAFETY: `room` bytes behind the first fence are readable, writable, zeroed by the system,
+        // and borrowed from `self` alone.
         let room =
             unsafe { slice::from_raw_parts_mut(self.start.as_ptr().add(self.page), self.room) };
         let place = &mut room[from..from + bytes.len()];
@@ -74,7 +75,7 @@ impl Fenced {
 
 impl Drop for Fenced {
     fn drop(&mut self) {
-        // SAFETY: the whole mapping that `new` made; nobody has a slice of it any more.
+        // SAFETY: the whole mapping that `new` made; no slice of it is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.room + 2 * self.page) };
     }
 }
@@ -88,7 +89,7 @@ mod tests {
 
     const CHILD: &str = "MICROTALLY_TEST_READS_TOO_FAR";
 
-    /// The fence does what it is for: a child process that reads one byte too far dies of it.
+    /// A child process that reads one byte too far dies.
     #[test]
     #[cfg_attr(miri, ignore)]
     fn a_read_outside_of_the_fence_is_noticed() {

@@ -1,8 +1,9 @@
-//! The operating system, where no crate speaks for us already: on which cores this process may run, whether
-//! there is memory, and what a socket holds.
+//! The operating system, where no crate covers it: the cores of this process, its memory, its
+//! sockets.
 //!
-//! Promise: every answer is usable, also where the system gives none; no core is given to two threads of the
-//! process. Must not know: shards.
+//! Promise: every answer is usable, even if the system gives none; no core is given to two threads
+//! of the process.
+//! Must not know: shard, source, engine.
 
 #[cfg(test)]
 pub(crate) mod fenced;
@@ -17,24 +18,26 @@ use core_affinity::CoreId;
 
 use crate::error::lock;
 
-/// The cores that threads of the process are pinned to, and the process they were taken in: after a `fork` those
+/// The process that took cores, and the cores that its threads are pinned to. After a `fork` those
 /// threads are missing.
 static TAKEN: Mutex<(u32, Vec<usize>)> = Mutex::new((0, Vec::new()));
 
-/// Cores this process may use: the CPU quota of its control group and its affinity mask included.
+/// Number of cores this process may use, by the CPU quota of its control group and its affinity
+/// mask.
 pub(crate) fn core_count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Cores that threads may be pinned to, one each. Nobody else gets them until this is dropped.
+/// Cores that threads may be pinned to, one each. No other thread gets them until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Cores(Vec<CoreId>);
 
 impl Cores {
-    /// Takes cores for `thread_count` threads from those of the affinity mask (a container's need not be numbered
-    /// from 0) that were not taken before, by another engine of the process. `None` where the system does not say.
+    /// Takes cores of the affinity mask for `thread_count` threads, except those that another
+    /// engine of the process has taken. In a container they need not be numbered from 0. Returns
+    /// `None` if the system does not report them.
     ///
-    /// None are taken where pinning would do harm: with more threads than cores that are free, and with a CPU quota
+    /// Takes none if pinning would do harm. With more threads than free cores, or with a CPU quota
     /// below the mask, pinned threads would wait for each other on one core while another is free.
     pub(crate) fn take(thread_count: usize) -> Option<Self> {
         let mut cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty())?;
@@ -56,7 +59,7 @@ impl Cores {
         Some(Cores(cores))
     }
 
-    /// The core of the numbered thread, if there is one for each.
+    /// Returns the core of the numbered thread, if there is one for each.
     pub(crate) fn of(&self, thread: usize) -> Option<CoreId> {
         self.0.iter().rev().nth(thread).copied()
     }
@@ -70,27 +73,26 @@ impl Drop for Cores {
     }
 }
 
-/// Bytes that a socket, or another stream, has received and nobody has read. `None` where the system does not
-/// say.
+/// Returns the unread bytes of a socket, or another stream, if the system reports them.
 pub(crate) fn unread_bytes(stream: impl AsFd) -> Option<u64> {
     rustix::io::ioctl_fionread(stream).ok()
 }
 
-/// Pins the calling thread. Call it inside the thread: threads started later inherit the mask.
+/// Pins the calling thread. Threads that it starts later inherit the mask.
 pub(crate) fn pin_to(core: CoreId) -> bool {
     core_affinity::set_for_current(core)
 }
 
-/// Memory from which on it is asked for at once. A piece that an allocator maps by itself changes what it maps later;
-/// glibc's has no mind for pieces of this size.
+/// Memory of this size and above is requested at once. A piece that an allocator maps on its own
+/// changes what it maps later, but in glibc not for pieces of this size.
 const LARGE_BYTES: usize = 33 * 1024 * 1024;
 
-/// Smaller memory is asked for in pieces that no allocator maps by themselves.
+/// Smaller memory is requested in pieces that no allocator maps on their own.
 const PIECE_BYTES: usize = 96 * 1024;
 
-/// Whether the system has `bytes` of memory at this moment. They are asked for and given back: what is taken piece
-/// by piece right afterwards then finds them, and a process that has less learns it from an error instead of being
-/// aborted half-way.
+/// Returns `true` if the system has `bytes` of memory now. They are allocated and freed, so that
+/// they are there for what is allocated next. A process that has less gets an error instead of an
+/// abort half-way.
 pub(crate) fn has_memory(bytes: usize) -> bool {
     let each = if bytes < LARGE_BYTES {
         PIECE_BYTES
@@ -105,7 +107,7 @@ pub(crate) fn has_memory(bytes: usize) -> bool {
         pieces.push(piece);
         has
     });
-    // Otherwise the compiler may leave the allocations out.
+    // Without it the compiler may leave out the allocations.
     std::hint::black_box(&mut pieces);
     has
 }

@@ -1,6 +1,7 @@
-//! What the kernel says of this process and its sockets, as text below `/proc`.
+//! What the kernel reports about this process and its sockets, in text files below `/proc`.
 //!
-//! Promise: an answer, or none where there is no such file; never an error. Must not know: sources.
+//! Promise: an answer, or `None` without such a file; never an error.
+//! Must not know: source, engine.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,14 +12,14 @@ use crate::limits;
 /// Descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptors {
-    /// How many it may have.
+    /// The limit.
     pub(crate) max: usize,
-    /// How many it has.
+    /// Those open.
     pub(crate) open: usize,
 }
 
 impl Descriptors {
-    /// How many of them connections may take, at least one.
+    /// Returns how many of them connections may take, at least one.
     pub(crate) fn connections_max(self) -> usize {
         let spared = limits::DESCRIPTORS_SPARED.min(self.max / 4);
         let others = self.open.saturating_add(limits::DESCRIPTORS_FREE);
@@ -26,7 +27,7 @@ impl Descriptors {
     }
 }
 
-/// Descriptors of this process, if there is a limit.
+/// Returns the descriptors of this process, if there is a limit.
 pub(crate) fn descriptors() -> Option<Descriptors> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
@@ -34,15 +35,15 @@ pub(crate) fn descriptors() -> Option<Descriptors> {
         .find(|line| line.starts_with("Max open files"))?;
     // "unlimited" is no number, and no limit.
     let max = line.split_whitespace().nth(3)?.parse().ok()?;
-    // Looking takes one itself.
+    // Listing them takes one.
     let open = fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1));
     Some(Descriptors { max, open })
 }
 
 /// A row of `/proc/net/tcp`, `udp` and their like.
-struct Row<'t>(Vec<&'t str>);
+struct SocketRow<'t>(Vec<&'t str>);
 
-impl Row<'_> {
+impl SocketRow<'_> {
     /// The port of the socket's own address.
     fn port(&self) -> Option<u16> {
         let (_, port) = self.0.get(1)?.split_once(':')?;
@@ -57,27 +58,27 @@ impl Row<'_> {
         self.0.get(9)?.parse().ok()
     }
 
-    /// Datagrams dropped, which only the tables of `udp` have.
+    /// Datagrams dropped; only the tables of `udp` have them.
     fn drops(&self) -> Option<u64> {
         self.0.get(12)?.parse().ok()
     }
 }
 
-/// The first answer that `of` gives for a row of the table and its IPv6 sister.
-fn find<T>(protocol: &str, of: impl Fn(&Row<'_>) -> Option<T>) -> Option<T> {
+/// Returns the first result of `of` for a row of the table, or of the same table for IPv6.
+fn find<T>(protocol: &str, of: impl Fn(&SocketRow<'_>) -> Option<T>) -> Option<T> {
     ["", "6"].iter().find_map(|version| {
         let table = fs::read_to_string(format!("/proc/net/{protocol}{version}")).ok()?;
         let mut rows = table.lines().skip(1);
-        rows.find_map(|row| of(&Row(row.split_whitespace().collect())))
+        rows.find_map(|row| of(&SocketRow(row.split_whitespace().collect())))
     })
 }
 
-/// Datagrams the kernel has dropped for the UDP socket with this inode.
+/// Returns the datagrams that the kernel has dropped for the UDP socket with this inode.
 pub(crate) fn datagrams_dropped(inode: u64) -> Option<u64> {
     find("udp", |row| (row.inode()? == inode).then(|| row.drops())?)
 }
 
-/// Who has the port of `address`, as far as this process may see: a process and its name.
+/// Returns the process that has the port of `address` and its name, if this process may see it.
 pub(crate) fn holder(protocol: &str, address: SocketAddr) -> Option<(u32, String)> {
     const LISTENING: &str = "0A";
     const UNCONNECTED: &str = "07";
@@ -111,7 +112,7 @@ mod tests {
         let connections = |max, open| Descriptors { max, open }.connections_max();
         assert_eq!((connections(1024, 20), connections(256, 20)), (960, 192));
         assert_eq!((connections(64, 5), connections(64, 20)), (48, 36));
-        // Whoever has more open than is spared.
+        // More are open than are spared.
         assert_eq!(connections(1024, 500), 516);
         assert_eq!((connections(16, 10), connections(3, 3)), (1, 1));
     }

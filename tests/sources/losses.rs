@@ -1,34 +1,16 @@
-//! What is lost is in the statistics, wherever it is lost, and the same bytes make the same figures whatever
-//! source they come from. The ledger is checked at each batch: one that does not close would end a run.
+//! What is lost is in the statistics, wherever it is lost, and the same bytes have the same figures
+//! from every source. The ledger is checked at each batch: one that does not close would end the
+//! run.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use microtally::sources::{TcpClient, TcpListen};
+use microtally::sources::TcpClient;
 use microtally::{Config, LineEnds, Reconnect, RunStats};
-use socket2::SockRef;
 
-use crate::util::{PATIENCE, Run, count, count_with};
-
-fn listening() -> (TcpListen, SocketAddr) {
-    let source = TcpListen::bind("127.0.0.1", 0).unwrap();
-    let address = source.local_addr();
-    (source, address)
-}
-
-fn client(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-}
+use crate::util::{Run, client, count, count_with, listening, reset};
 
 #[test]
 fn a_half_line_that_a_reset_costs_is_in_the_statistics() {
@@ -87,7 +69,8 @@ fn a_reset_in_a_line_that_is_too_long_is_in_the_middle_of_a_line() {
     assert_eq!((stats.oversize_tokens, stats.oversize_bytes), (1, 13));
 }
 
-/// A sender that never pauses, and a stop that does not wait. Returns the bytes that the notice says were unread.
+/// A sender that never pauses, and a stop that does not wait. Returns the unread bytes in the
+/// notice.
 fn stop_in_mid_stream() -> Option<u64> {
     let (source, address) = listening();
     let source = source.drain_wait(Duration::ZERO);
@@ -110,7 +93,7 @@ fn stop_in_mid_stream() -> Option<u64> {
 
 #[test]
 fn what_a_stop_of_a_listener_leaves_unread_is_in_the_statistics() {
-    // On a busy machine the sender may have had no turn just then.
+    // On a busy machine the sender may not have run just then.
     let is_seen = (0..50).any(|_| stop_in_mid_stream().is_some());
     assert!(is_seen, "nothing was ever left unread");
 }
@@ -126,16 +109,15 @@ fn clients_that_are_refused_are_in_the_statistics() {
     run.wait_for_notice("refused");
     first.write_all(b"last\n").unwrap();
     run.wait_for("last", 1);
-    // All of them are seen before anybody says stop.
+    // All of them are seen before the stop.
     for mut other in others {
-        other.set_read_timeout(Some(PATIENCE)).unwrap();
         let end = std::io::Read::read(&mut other, &mut [0; 1]);
         assert_eq!(end.unwrap_or(0), 0);
     }
     drop(first);
     let (_, _, stats) = run.stop_with_stats();
     assert_eq!(stats.refused_connections, 3);
-    // How many lines they would have sent nobody knows.
+    // It is unknown how many lines they would have sent.
     assert_eq!(stats.dropped(), 0);
 }
 
@@ -162,7 +144,7 @@ fn text(limit: usize) -> Vec<u8> {
         .collect()
 }
 
-/// In pieces, so that ends are torn apart.
+/// Sends the text in pieces that cut line ends apart.
 fn send(mut stream: TcpStream, text: &[u8]) {
     for (number, piece) in text.chunks(997).enumerate() {
         stream.write_all(piece).unwrap();

@@ -10,33 +10,15 @@ use std::time::{Duration, Instant};
 
 use microtally::sources::TcpListen;
 use microtally::{Config, ErrorKind};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use crate::util::{Counts, PATIENCE, Run, count, count_with, counts, is_alone, until};
-
-fn listening() -> (TcpListen, SocketAddr) {
-    let source = TcpListen::bind("127.0.0.1", 0).unwrap();
-    let address = source.local_addr();
-    (source, address)
-}
+use crate::util::{
+    Counts, PATIENCE, Run, client, count, count_with, counts, is_alone, listening, reset, until,
+};
 
 fn started() -> (Run, SocketAddr) {
     let (source, address) = listening();
     (count(source), address)
-}
-
-fn client(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Resets a connection instead of ending it.
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
 }
 
 /// Waits until the other side has ended.
@@ -44,7 +26,7 @@ fn wait_for_end(stream: &mut TcpStream) {
     assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
 }
 
-/// P2, case 30: hundreds at once, whose lines are cut everywhere, and some that say nothing.
+/// P2, case 30: hundreds at once, whose lines are cut everywhere, and some that send nothing.
 #[test]
 fn hundreds_of_clients_never_share_a_line() {
     const CLIENTS: usize = 300;
@@ -148,7 +130,7 @@ fn case_22_clients_beyond_the_limit_are_ended_at_once() {
     run.wait_for_notice(&format!("tcp-listen://{address}: 2 clients connected"));
     first[0].write_all(b"still here\n").unwrap();
     run.wait_for("still here", 1);
-    // Somebody leaves, somebody may come.
+    // One leaves, another may come.
     let [_, second] = first;
     drop(second);
     until("there is a place", || {
@@ -161,7 +143,7 @@ fn case_22_clients_beyond_the_limit_are_ended_at_once() {
     let refused = notices
         .iter()
         .filter(|notice| notice.contains("; refused 127.0.0.1:"));
-    assert!(refused.count() <= 3, "told in sums: {notices:?}");
+    assert!(refused.count() <= 3, "reported in sums: {notices:?}");
 }
 
 #[test]
@@ -189,7 +171,7 @@ fn case_23_an_address_has_as_many_connections_as_it_may() {
     assert!(notices[0].contains(" from one address, which is the limit; refused 127.0.0.1:"));
 }
 
-/// Some end no line and hold all the memory there is for such.
+/// Some clients end no line and hold all the memory for unfinished lines.
 #[test]
 fn lines_in_two_pieces_are_all_counted_beside_clients_that_end_none() {
     const LINES: u64 = 100;
@@ -226,7 +208,7 @@ fn lines_in_two_pieces_are_all_counted_beside_clients_that_end_none() {
     );
 }
 
-/// P10: what one firehose costs 50 clients that say something now and then.
+/// P10: what one firehose costs 50 clients that send something now and then.
 #[test]
 fn a_firehose_does_not_silence_the_others() {
     const WORDS: usize = 20;
@@ -252,7 +234,7 @@ fn a_firehose_does_not_silence_the_others() {
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     println!("longest wait {longest:?}");
     drop(drops);
-    // The stop ends it, though it does not look whether we have ended.
+    // The stop closes it, though it does not check whether our side has ended.
     let (counted, notices) = run.stop();
     firehose.join().unwrap();
     assert_eq!(counted.get("drop"), Some(&(50 * WORDS as u64)));
@@ -288,7 +270,7 @@ fn a_graceful_stop_reads_what_has_arrived() {
                     sent += 1;
                     thread::sleep(Duration::from_micros(200));
                 }
-                // It saw our end, and has something to say still.
+                // It saw our end, and still has something to send.
                 stream.write_all(b"unterminated").unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
                 sent
@@ -397,14 +379,14 @@ fn case_41_localhost_is_every_address_it_has_here() {
 
 /// P24.
 #[test]
-fn listening_for_others_than_this_machine_is_told() {
+fn listening_for_other_machines_is_reported() {
     let run = count(TcpListen::bind("0.0.0.0", 0).unwrap());
     run.wait_for_notice("listens on 0.0.0.0:");
     drop(run);
 }
 
 #[test]
-fn lines_above_the_limit_are_dropped_and_told_of() {
+fn lines_above_the_limit_are_dropped_and_reported() {
     let (source, address) = listening();
     let run = count(source.record_bytes_max(100_000));
     let mut stream = client(address);
@@ -418,9 +400,9 @@ fn lines_above_the_limit_are_dropped_and_told_of() {
     assert_eq!(run.stop().0, counts([("before", 1), ("after", 1)]));
 }
 
-/// P8, P9, case 33: nobody takes our results, so senders have to wait; then all of it comes.
+/// P8, P9, case 33: nothing takes the results, so senders have to wait; then all of it comes.
 #[test]
-fn case_31_33_senders_wait_while_nothing_is_put_out_and_nothing_is_lost() {
+fn case_31_33_senders_wait_while_nothing_is_published_and_nothing_is_lost() {
     const LINES: u64 = 4_000_000;
     let (source, address) = listening();
     let config = Config::default().workers(1).block_bytes(16 * 1024);
@@ -546,7 +528,7 @@ fn case_24_without_descriptors_clients_wait_and_the_others_go_on() {
     first.write_all(b"first again\n").unwrap();
     run.wait_for("first again", 1);
     assert_eq!(run.counts().get("waiting"), None);
-    // As soon as there are descriptors, though nobody tells the listener.
+    // As soon as there are descriptors, though no event reports it.
     let start = Instant::now();
     drop(files);
     run.wait_for("waiting", 3);

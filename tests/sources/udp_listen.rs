@@ -42,7 +42,8 @@ fn case_39_the_end_of_a_datagram_ends_its_last_line() {
     assert_eq!(notices, [""; 0]);
 }
 
-/// The largest datagram there is, into blocks of every size: smaller than it, a little larger, larger.
+/// The largest datagram there is, into blocks of every size: smaller than it, a little larger,
+/// larger.
 #[test]
 fn case_39_the_largest_datagram_is_whole() {
     for block_bytes in [64, 65_000, 66_000, 1 << 20] {
@@ -93,7 +94,7 @@ impl Source for HeldUp {
 }
 
 #[test]
-fn case_39_what_the_kernel_drops_is_told_and_the_sum_is_right() {
+fn case_39_what_the_kernel_drops_is_reported_and_the_sum_is_right() {
     const SENT: u64 = 5000;
     let (source, address, socket) = listening();
     let goes_on = Arc::<AtomicBool>::default();
@@ -114,7 +115,7 @@ fn case_39_what_the_kernel_drops_is_told_and_the_sum_is_right() {
     goes_on.store(true, Ordering::Release);
     waker.lock().unwrap().as_ref().unwrap().wake();
     run.wait_for_notice("the kernel dropped ");
-    // And what is dropped after it was told is told at the end.
+    // What is dropped after the report is reported at the end.
     goes_on.store(false, Ordering::Release);
     send(SENT);
     goes_on.store(true, Ordering::Release);

@@ -1,22 +1,25 @@
-//! A run that counts the lines of a source, and patience.
+//! A run that counts the lines of a source, TCP clients, and patience.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
+use microtally::sources::TcpListen;
 use microtally::{Config, Notice, NoticeKind, RunStats, Source};
+use socket2::SockRef;
 
-/// Longest wait for anything: far beyond what a busy machine needs, so that only a hang reaches it.
+/// Longest wait for anything: far beyond what a busy machine needs, so only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// A context that runs.
+/// A running context.
 pub(crate) struct Run {
     running: RunningContext,
     seen: Arc<(Mutex<Seen>, Condvar)>,
@@ -36,15 +39,15 @@ pub(crate) fn count(source: impl Source + 'static) -> Run {
 pub(crate) fn count_with(source: impl Source + 'static, config: Config) -> Run {
     let ssc = StreamingContext::with_config(INTERVAL, config).unwrap();
     let seen = Arc::<(Mutex<Seen>, Condvar)>::default();
-    let told = Arc::clone(&seen);
+    let reported = Arc::clone(&seen);
     ssc.on_notice(move |notice: &Notice| {
-        // A busy machine is late, and every listener says that it listens.
+        // A busy machine is late, and every listener reports that it listens.
         if !matches!(
             notice.kind,
             NoticeKind::Behind { .. } | NoticeKind::Listening { .. }
         ) {
-            told.0.lock().unwrap().notices.push(notice.to_string());
-            told.1.notify_all();
+            reported.0.lock().unwrap().notices.push(notice.to_string());
+            reported.1.notify_all();
         }
     });
     let counted = Arc::clone(&seen);
@@ -81,14 +84,14 @@ impl Run {
         );
     }
 
-    /// Waits until so many of this line were counted.
+    /// Waits until this line was counted `count` times.
     pub(crate) fn wait_for(&self, line: &str, count: u64) {
         self.wait_until(&format!("{count} of {line:?}"), |seen| {
             seen.counts.get(line).is_some_and(|&so_far| so_far >= count)
         });
     }
 
-    /// Waits for a notice with these words.
+    /// Waits for a notice that contains these words.
     pub(crate) fn wait_for_notice(&self, words: &str) {
         let has = |seen: &Seen| seen.notices.iter().any(|notice| notice.contains(words));
         self.wait_until(words, has);
@@ -98,13 +101,13 @@ impl Run {
         self.seen.0.lock().unwrap().counts.clone()
     }
 
-    /// Does something while no batch can be put out.
+    /// Does something while no batch can be published.
     pub(crate) fn hold_up(&self, meanwhile: impl FnOnce()) {
         let _held = self.seen.0.lock().unwrap();
         meanwhile();
     }
 
-    /// Stops, and gives what was counted and told.
+    /// Stops, and returns the counts and the notices.
     pub(crate) fn stop(self) -> (Counts, Vec<String>) {
         let (counts, notices, _) = self.stop_with_stats();
         (counts, notices)
@@ -118,7 +121,7 @@ impl Run {
     }
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` returns `true`.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -127,12 +130,33 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// A TCP source on a free port.
+pub(crate) fn listening() -> (TcpListen, SocketAddr) {
+    let source = TcpListen::bind("127.0.0.1", 0).unwrap();
+    let address = source.local_addr();
+    (source, address)
+}
+
+/// A TCP client.
+pub(crate) fn client(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Resets a connection instead of ending it.
+pub(crate) fn reset(stream: TcpStream) {
+    let socket = SockRef::from(&stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 pub(crate) fn counts<const N: usize>(of: [(&str, u64); N]) -> Counts {
     of.map(|(line, count)| (line.to_owned(), count)).into()
 }
 
-/// Whether this is a process of the named test's own, which may open so many files. Otherwise the test is
-/// run in one.
+/// Returns `true` in a process that runs only the named test and may open `files_max` files.
+/// Otherwise runs the test in one.
 pub(crate) fn is_alone(test: &str, files_max: u32) -> bool {
     const ALONE: &str = "MICROTALLY_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {

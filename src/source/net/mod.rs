@@ -1,9 +1,9 @@
 //! Sources that are sockets.
 //!
-//! `tcp_client` and `unix_client` connect through `connector`. `tcp_listen` and `unix_listen` accept
-//! connections through `listener`, and `connection_set` makes one stream of whole lines of them.
-//! `udp_listen` receives datagrams. `bind` has this machine's addresses, `socket` what sockets have in
-//! common, and `spill` holds what was received and found no room yet.
+//! `tcp_client` and `unix_client` connect through `connector`. `tcp_listen` and `unix_listen`
+//! accept connections through `listener`, and `connection_set` makes one stream of whole lines of
+//! them. `udp_listen` receives datagrams. `bind` has this machine's addresses, `socket` what
+//! sockets have in common, and `spill` holds what was received and found no room yet.
 
 /// Implements [`Source`](crate::source::Source) and `Debug` for a type through one of its fields.
 macro_rules! source_through {

@@ -64,8 +64,8 @@ pub(crate) fn keep_alive(socket: &impl AsFd) {
     let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }
 
-/// Returns `true` if an error of a socket is no reason to expect the next call to fail: an interruption,
-/// or a report of the network about one connection or one peer.
+/// Returns `true` if an error of a socket is no reason to expect the next call to fail: an
+/// interruption, or a report of the network about one connection or one peer.
 pub(crate) fn is_passing(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),

@@ -1,4 +1,5 @@
-//! `tcp-client`: connects to a host and port and reads what it sends, as Spark's `socketTextStream`.
+//! `tcp-client`: connects to a host and port and reads what it sends, as Spark's
+//! `socketTextStream`.
 //!
 //! Promise: each attempt resolves the name again; a peer that disappears silently is noticed.
 //! Must not know: engine, split, time.

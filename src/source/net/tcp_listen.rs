@@ -1,7 +1,8 @@
-//! `tcp-listen`: accepts whoever connects to a port, many at a time.
+//! `tcp-listen`: accepts clients that connect to a port, many at a time.
 //!
-//! Promise: the port is bound before anything starts, so a port in use is found out then; lines of two
-//! clients never mix. Must not know: engine, split.
+//! Promise: the port is bound before anything starts, so a port in use is found out then; lines of
+//! two clients never mix.
+//! Must not know: engine, split.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +18,8 @@ use crate::source::net::socket::{keep_alive, url_host};
 
 /// Many TCP clients as one stream of lines.
 ///
-/// Clients are read in turn, and a line is always from one client. An unterminated last line is a line
-/// if the client ended cleanly; it is dropped if the connection was reset.
+/// Clients are read in turn, and a line is always from one client. An unterminated last line is a
+/// line if the client ended cleanly; it is dropped if the connection was reset.
 ///
 /// ```
 /// use std::io::Write;
@@ -52,13 +53,14 @@ pub struct TcpListen {
 }
 
 impl TcpListen {
-    /// Listens on `port` of `host`, a name or an address of this machine. Port 0 is any free port. A name
-    /// may have several addresses, as `localhost` has: it listens on all that this machine has, and one
-    /// is enough.
+    /// Listens on `port` of `host`, a name or an address of this machine. Port 0 is any free port.
+    /// A name may have several addresses, as `localhost` has: it listens on all that this machine
+    /// has, and one is enough.
     ///
     /// # Errors
     ///
-    /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
+    /// The name cannot be resolved, the port is in use on one of its addresses, or the system
+    /// refuses.
     pub fn bind(host: &str, port: u16) -> Result<Self> {
         let (listeners, addresses) = bind::every("tcp", host, port, bind_one)?;
         let name = format!("tcp-listen://{}:{}", url_host(host), addresses[0].port());
@@ -78,9 +80,9 @@ impl TcpListen {
         &self.addresses
     }
 
-    /// Sets how many clients of one address may be connected at a time, at least one. Further clients are
-    /// closed at once, with a notice. A client counts until it was read to its end. Loopback addresses
-    /// count too.
+    /// Sets how many clients of one address may be connected at a time, at least one. Further
+    /// clients are closed at once, with a notice. A client counts until it was read to its end.
+    /// Loopback addresses count too.
     ///
     /// By default an address of another machine may have a quarter of
     /// [`connections_max`](Self::connections_max), at least 16, so that no single machine keeps the

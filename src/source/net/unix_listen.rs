@@ -1,7 +1,8 @@
-//! `unix-listen`: accepts whoever connects to a Unix socket, many at a time.
+//! `unix-listen`: accepts clients that connect to a Unix socket, many at a time.
 //!
-//! Promise: only the owner can connect, from the first moment; a socket whose owner is gone is replaced,
-//! a live one or another file never; the file is removed at the end. Must not know: engine, split.
+//! Promise: only the owner can connect, from the first moment; a socket whose owner is gone is
+//! replaced, a live one or another file never; the file is removed at the end.
+//! Must not know: engine, split.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -18,8 +19,8 @@ use crate::notice::url_of_path;
 use crate::source::net::listener::{Acceptor, Listener, Peer, listening_options};
 use crate::source::net::socket::lower;
 
-/// Many clients of a Unix socket as one stream of lines, as [`TcpListen`](crate::sources::TcpListen)
-/// for TCP.
+/// Many clients of a Unix socket as one stream of lines, as
+/// [`TcpListen`](crate::sources::TcpListen) for TCP.
 ///
 /// ```
 /// use std::io::Write;
@@ -58,7 +59,8 @@ struct SocketFile {
 
 impl UnixListen {
     /// Listens at `path`: creates a socket file that only its owner can connect to (mode 0600), and
-    /// removes it when the source is dropped. An existing socket that nobody listens on is replaced.
+    /// removes it when the source is dropped. An existing socket that nobody listens on is
+    /// replaced.
     ///
     /// # Errors
     ///

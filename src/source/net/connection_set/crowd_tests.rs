@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 
-/// Sends what it was given, and then waits.
+/// Sends its bytes, and then nothing.
 struct Sends(Rc<RefCell<VecDeque<u8>>>);
 
 impl Read for Sends {
@@ -17,11 +17,11 @@ impl Read for Sends {
     }
 }
 
-/// Clients, some of whom end no line, and what comes of it.
+/// Clients, some of which end no line, and what they lead to.
 struct Crowd {
     clients: ConnectionSet<Sends>,
     output: Vec<u8>,
-    /// Who lost a line, by the order in which they came.
+    /// The clients that lost a line, numbered in the order in which they connected.
     payers: Vec<usize>,
 }
 
@@ -132,7 +132,7 @@ fn who_has_ended_is_known_until_it_was_read_to_its_end() {
     crowd.clients.on_ended(99);
     assert_eq!(crowd.clients.ended(), 1);
     assert!(crowd.clients.has_ended(|_| true) && !crowd.clients.has_ended(|_| false));
-    // It says that there may be more: it was no end.
+    // A read that would block means that there may be more: it was no end.
     crowd.send(second, b"a line\n");
     assert_eq!(crowd.clients.ended(), 0);
     crowd.clients.on_ended(second);

@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use super::{ConnectionEvent, ConnectionSet, UnreadData};
 
 impl<C: Read> ConnectionSet<C> {
-    /// Ends reading: [`fill`](Self::fill) closes the connections, as if each had ended cleanly, and fills
-    /// in what they left. The first call returns what they had sent that was not read. `unread` returns
-    /// how many bytes of a connection that is, if known.
+    /// Ends reading: [`fill`](Self::fill) closes the connections, as if each had ended cleanly, and
+    /// fills in what they left. The first call returns what they had sent that was not read.
+    /// `unread` returns how many bytes of a connection that is, if known.
     pub fn end(&mut self, unread: impl Fn(&C) -> Option<u64>) -> Option<UnreadData> {
         if std::mem::replace(&mut self.is_ending, true) {
             return None;

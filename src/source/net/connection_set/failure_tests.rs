@@ -5,7 +5,8 @@ use libc::{EINTR, ENOMEM};
 use super::*;
 use crate::source::net::scripted::{ScriptedRead, ScriptedReads};
 
-/// What is given until nobody has anything, and how connections were closed: the error and the bytes lost.
+/// What comes out until no client has anything, and how connections were closed: the error and the
+/// lost bytes.
 fn answered<const N: usize>(answers: [ScriptedRead; N]) -> (String, Vec<(Option<i32>, usize)>) {
     let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 10, 1 << 10);
     clients.add(ScriptedReads::from(answers));
@@ -54,20 +55,21 @@ fn a_connection_that_fails_says_why_also_between_two_lines() {
     }
 }
 
-/// Whether a client that sends this, a text a read, and is reset is said to have been in the middle of a line.
+/// Whether a client that sends these texts, one a read, and is reset is reported as in the middle
+/// of a line.
 fn is_half(texts: &[&'static str], record_bytes_max: usize, rule: Rule) -> bool {
     let mut clients = ConnectionSet::new(rule, LineEnds::Universal, record_bytes_max, 1 << 10);
     let texts = texts.iter().map(|&text| Ok(text));
     clients.add(ScriptedReads(texts.chain([Err(104), Err(104)]).collect()));
-    let mut said = None;
+    let mut seen = None;
     let mut buf = [0; 64];
     let mut on = |event: ConnectionEvent<'_, ScriptedReads>| {
         if let ConnectionEvent::Closed { is_half, .. } = event {
-            said = Some(is_half);
+            seen = Some(is_half);
         }
     };
     while clients.fill(&mut buf, &mut on) != FillOutcome::Idle {}
-    said.expect("it is closed")
+    seen.expect("it is closed")
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_reset_in_a_line_of_which_nothing_is_held_is_in_the_middle_of_a_line() {
     // All of it is dropped.
     assert!(is_half(&["too", "lo", "ng"], 3, Rule::Lines));
     assert!(!is_half(&["too", "lo\n"], 3, Rule::Lines));
-    // All of it is given.
+    // All of it has come out.
     assert!(is_half(&["two w", "ord "], 5, Rule::Split(b' ')));
 }
 
@@ -102,6 +104,6 @@ fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
     assert_eq!(drain(&mut clients), LOOK_CLIENTS_MAX);
     clients.check_again();
     assert_eq!(drain(&mut clients), count);
-    // Nobody, nothing to look at.
+    // Without clients there is nothing to check.
     ConnectionSet::<ScriptedReads>::new(Rule::Lines, LineEnds::Universal, 1, 1).check_again();
 }

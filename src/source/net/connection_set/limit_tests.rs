@@ -1,8 +1,11 @@
-//! Lines around the limit of a record: what is dropped, whatever the cuts, and what memory that is short costs.
+//! Lines around the limit of a record: what is dropped, whatever the cuts, and what short memory
+//! costs.
 
 use proptest::prelude::*;
 
-use super::tests::{ConnectionScript, OversizeTotals, ReadStep, run_delimited, tokens_delimited};
+use super::tests::{
+    ConnectionScript, OversizeTotals, ReadStep, run_delimited, sorted, tokens_delimited,
+};
 use super::*;
 use crate::intake::framer::tests::Given;
 use crate::intake::framer::{Ending, Framer};
@@ -12,7 +15,8 @@ use crate::split::scalar;
 
 const BLOCK: usize = 8;
 
-/// What becomes of a text that is read as one stream, as a file is: the tokens, sorted, and what is counted.
+/// What becomes of a text that is read as one stream, like a file: the tokens, sorted, and the
+/// counts.
 fn as_one_stream(
     delimiters: Delimiters,
     text: &[u8],
@@ -95,11 +99,6 @@ fn line_ends() -> impl Strategy<Value = LineEnds> {
     ]
 }
 
-fn sorted(mut tokens: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    tokens.sort();
-    tokens
-}
-
 const LIMIT: usize = 12;
 
 proptest! {
@@ -107,11 +106,10 @@ proptest! {
 
     #[test]
     fn clients_drop_what_one_stream_of_the_same_bytes_drops(
-        scripts in (around(LIMIT), around(LIMIT), around(LIMIT)),
+        scripts in [around(LIMIT), around(LIMIT), around(LIMIT)],
         line_ends in line_ends(),
         bufs in prop::collection::vec(prop_oneof![1..8usize, 8..100usize], 1..5),
     ) {
-        let scripts = [scripts.0, scripts.1, scripts.2];
         let delimiters = Delimiters { rule: Rule::Lines, line_ends };
         let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
         let (mut given, mut due) = (Vec::new(), Intake::default());
@@ -129,7 +127,7 @@ proptest! {
         }
         prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(given));
         let long = OversizeTotals::of(&due);
-        prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
+        prop_assert_eq!((ran.long, ran.long_events), (long, long.lines));
         prop_assert_eq!(ran.passage.totals.records_ended, due.records_ended);
         prop_assert_eq!(ran.passage.totals.truncated_records, due.truncated_records);
         prop_assert_eq!(ran.passage.totals.truncated_bytes, due.truncated_bytes);
@@ -137,14 +135,14 @@ proptest! {
 
     #[test]
     fn clients_drop_the_words_that_one_stream_of_the_same_bytes_drops(
-        scripts in (around(LIMIT), around(LIMIT), around(LIMIT)),
+        scripts in [around(LIMIT), around(LIMIT), around(LIMIT)],
         rule in prop_oneof![
             Just(Rule::Split(b' ')), Just(Rule::Split(b'\r')), Just(Rule::SplitWhitespace)
         ],
         line_ends in line_ends(),
         bufs in prop::collection::vec(prop_oneof![1..8usize, 8..100usize], 1..5),
     ) {
-        let mut scripts = [scripts.0, scripts.1, scripts.2];
+        let mut scripts = scripts;
         scripts.iter_mut().for_each(|script| script.is_reset = false);
         let delimiters = Delimiters { rule, line_ends };
         let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
@@ -159,7 +157,7 @@ proptest! {
         }
         prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(short));
         let long = OversizeTotals::of(&due);
-        prop_assert_eq!((ran.long, ran.long_told), (long, long.lines));
+        prop_assert_eq!((ran.long, ran.long_events), (long, long.lines));
     }
 }
 
@@ -231,8 +229,8 @@ impl Read for Drip {
     }
 }
 
-/// However many hold half a line, and however little memory is left: asking all of them for memory drops a line,
-/// which is not done for each read.
+/// However many clients hold half a line, and however little memory is left: all of them are asked
+/// for memory only if a line is dropped, not for each read.
 #[test]
 fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read() {
     const CLIENTS: usize = 4_000;

@@ -1,7 +1,7 @@
 //! Memory for unfinished lines, and who pays when it is short.
 //!
-//! Promise: what is held stays within its bound; a line is dropped for lack of memory only if no other
-//! client holds more, so a client with short lines never pays for one that ends none.
+//! Promise: what is held stays within its bound; a line is dropped for lack of memory only if no
+//! other client holds more, so a client with short lines never pays for one that ends none.
 //! Must not know: engine, notice, time.
 
 use std::io::Read;
@@ -23,8 +23,8 @@ impl<C: Read> ConnectionSet<C> {
         let client = self.slots[number].as_mut().expect("it was read");
         let (len, before) = (client.held.len() + bytes.len(), client.held.capacity());
         let content = self.delimiters.content_len(&client.held, bytes);
-        // All clients are asked only if even the bytes themselves find no room: that drops a line, or at
-        // least takes memory that is kept for later ones.
+        // All clients are asked only if even the bytes themselves find no room: that drops a line,
+        // or at least takes memory that is kept for later ones.
         let has_room = |held: usize| held - before + len <= self.held_bytes_max;
         if content <= self.record_bytes_max
             && (has_room(self.held) || self.make_room(number, len, on))
@@ -32,8 +32,8 @@ impl<C: Read> ConnectionSet<C> {
             let wanted = if len <= before {
                 before
             } else {
-                // Memory doubles, so a byte costs the same however much is held. If there is less, it grows
-                // by an equal share of what is left.
+                // Memory doubles, so a byte costs the same however much is held. If there is less,
+                // it grows by an equal share of what is left.
                 let ample = len.max((before * 2).min(self.record_bytes_max));
                 let left = self.held_bytes_max - (self.held - before + len);
                 ample.min(len + left / self.slots.len())
@@ -47,8 +47,8 @@ impl<C: Read> ConnectionSet<C> {
         self.overflow(number, bytes, on);
     }
 
-    /// Memory is short: clients that hold more than the `wanted` bytes of this one pay, the one that holds
-    /// most first. Returns `true` if there is room for `wanted` bytes then.
+    /// Memory is short: clients that hold more than the `wanted` bytes of this one pay, the one
+    /// that holds most first. Returns `true` if there is room for `wanted` bytes then.
     #[cold]
     fn make_room(
         &mut self,
@@ -89,9 +89,9 @@ impl<C: Read> ConnectionSet<C> {
         }
     }
 
-    /// There is no room to hold `bytes`, which contain no line end, behind what this client holds. The line
-    /// is dropped up to its end. Where lines are only split, its complete tokens are passed on, and only the
-    /// unfinished token is dropped, if there is no room for that either.
+    /// There is no room to hold `bytes`, which contain no line end, behind what this client holds.
+    /// The line is dropped up to its end. Where lines are only split, its complete tokens are
+    /// passed on, and only the unfinished token is dropped, if there is no room for that either.
     fn overflow(
         &mut self,
         number: usize,

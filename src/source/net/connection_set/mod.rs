@@ -1,9 +1,10 @@
 //! Many connections as one stream of whole lines.
 //!
-//! Promise: lines of two connections never mix, whatever the cuts; connections are read in turn, at most
-//! one buffer each; a byte that ends no line costs the same however much of its line is held; what
-//! becomes of each byte is counted. A line that is too long is dropped or, where lines are only split,
-//! comes in pieces; when memory for unfinished lines is short, the client that holds most of it pays.
+//! Promise: lines of two connections never mix, whatever the cuts; connections are read in turn, at
+//! most one buffer each; a byte that ends no line costs the same however much of its line is held;
+//! what becomes of each byte is counted. A line that is too long is dropped or, where lines are
+//! only split, comes in pieces; when memory for unfinished lines is short, the client that holds
+//! most of it pays.
 //! Must not know: engine, notice, time.
 //!
 //! ```text
@@ -11,16 +12,17 @@
 //!                    ▲ copied when the line ends                └──▶ held until then
 //! ```
 //!
-//! What is held of an unfinished line stays where it is until the line ends: new bytes are read behind
-//! the room for it, and only they are searched. A `\r` at the end of the bytes filled in becomes a `\n`.
-//! Otherwise a `\n` behind it, which is another connection's empty line, would be part of the same end.
+//! What is held of an unfinished line stays where it is until the line ends: new bytes are read
+//! behind the room for it, and only they are searched. A `\r` at the end of the bytes filled in
+//! becomes a `\n`. Otherwise a `\n` behind it, which is another connection's empty line, would be
+//! part of the same end.
 //!
-//! Where lines are only split into tokens, a delimiter in the middle of a line may become its end: the
-//! tokens are the same. So a line that finds no room is passed on as far as its tokens are complete, and
-//! only a token that is too long is dropped.
+//! Where lines are only split into tokens, a delimiter in the middle of a line may become its end:
+//! the tokens are the same. So a line that finds no room is passed on as far as its tokens are
+//! complete, and only a token that is too long is dropped.
 //!
-//! A read that fails is repeated once: what has arrived is still read, and an error that passes costs
-//! nothing.
+//! A read that fails is repeated once: what has arrived is still read, and an error that passes
+//! costs nothing.
 
 #[cfg(test)]
 mod crowd_tests;
@@ -53,8 +55,8 @@ pub struct ConnectionSet<C> {
     slots: Vec<Option<Client<C>>>,
     /// Slots without a client.
     free: Vec<usize>,
-    /// Clients that may have something, each at most once. The system reports an edge only once, so a
-    /// client that was not read to the end stays here.
+    /// Clients that may have something, each at most once. The system reports an edge only once, so
+    /// a client that was not read to the end stays here.
     ready: VecDeque<usize>,
     /// Open connections whose other side is known to have ended: see [`ConnectionSet::on_ended`].
     ended: usize,
@@ -116,8 +118,8 @@ pub enum ConnectionEvent<'c, C> {
         /// What it sent, at least one byte, whatever becomes of it.
         bytes: &'c [u8],
     },
-    /// A line of it, or a token, is dropped up to its end: it is too long, or the memory for unfinished
-    /// lines is full.
+    /// A line of it, or a token, is dropped up to its end: it is too long, or the memory for
+    /// unfinished lines is full.
     LongLine(&'c C),
     /// It is closed.
     Closed {
@@ -125,7 +127,8 @@ pub enum ConnectionEvent<'c, C> {
         connection: C,
         /// The error, unless it was a clean end.
         cause: Option<io::Error>,
-        /// `true` in the middle of a line, even if the line is dropped or a part of it was passed on.
+        /// `true` in the middle of a line, even if the line is dropped or a part of it was passed
+        /// on.
         is_half: bool,
         /// Bytes of its unfinished line, which was dropped.
         lost_bytes: usize,
@@ -135,8 +138,8 @@ pub enum ConnectionEvent<'c, C> {
 /// What a call of [`ConnectionSet::fill`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FillOutcome {
-    /// This many bytes are at the front of the buffer, at least one. The last one is `\n`, unless a line
-    /// that does not fit goes on in the next call.
+    /// This many bytes are at the front of the buffer, at least one. The last one is `\n`, unless a
+    /// line that does not fit goes on in the next call.
     Bytes(usize),
     /// A share of reading was done, and no line has ended: there may be more.
     Again,
@@ -145,10 +148,10 @@ pub enum FillOutcome {
 }
 
 impl<C: Read> ConnectionSet<C> {
-    /// No clients yet. Lines, or tokens, longer than `record_bytes_max` are dropped. Unfinished lines
-    /// together take at most `held_bytes_max`, or the memory of the longest line if that is more. When a
-    /// byte finds no memory, the longest of them is dropped. Lines end at `line_ends`, and those that are
-    /// too long are cut at the delimiters of `rule`.
+    /// No clients yet. Lines, or tokens, longer than `record_bytes_max` are dropped. Unfinished
+    /// lines together take at most `held_bytes_max`, or the memory of the longest line if that is
+    /// more. When a byte finds no memory, the longest of them is dropped. Lines end at `line_ends`,
+    /// and those that are too long are cut at the delimiters of `rule`.
     pub fn new(
         rule: Rule,
         line_ends: LineEnds,
@@ -223,8 +226,8 @@ impl<C: Read> ConnectionSet<C> {
         self.free.last().copied().unwrap_or(self.slots.len())
     }
 
-    /// Adds a client, which may have something already. Returns its number, which is reused when its
-    /// connection is closed.
+    /// Adds a client, which may have something already. Returns its number, which is reused when
+    /// its connection is closed.
     pub fn add(&mut self, connection: C) -> usize {
         let client = Client {
             connection,
@@ -261,8 +264,8 @@ impl<C: Read> ConnectionSet<C> {
         }
     }
 
-    /// As [`on_ready`](Self::on_ready), and the other side has ended: the client is closed as soon as what
-    /// it sent is read.
+    /// As [`on_ready`](Self::on_ready), and the other side has ended: the client is closed as soon
+    /// as what it sent is read.
     pub(crate) fn on_ended(&mut self, number: usize) {
         if let Some(Some(client)) = self.slots.get_mut(number) {
             self.ended += usize::from(!std::mem::replace(&mut client.has_ended, true));
@@ -270,7 +273,8 @@ impl<C: Read> ConnectionSet<C> {
         }
     }
 
-    /// Clients that are known to have ended and were not read to their ends yet. Each of them is ready.
+    /// Clients that are known to have ended and were not read to their ends yet. Each of them is
+    /// ready.
     pub(crate) fn ended(&self) -> usize {
         self.ended
     }
@@ -291,8 +295,8 @@ impl<C: Read> ConnectionSet<C> {
         !self.ready.is_empty()
     }
 
-    /// Has the next [`fill`](Self::fill) close the clients for which `is_idle` holds, as if they had ended
-    /// cleanly. Clients that may have something are not asked about.
+    /// Has the next [`fill`](Self::fill) close the clients for which `is_idle` holds, as if they
+    /// had ended cleanly. Clients that may have something are not asked about.
     pub(crate) fn end_idle(&mut self, mut is_idle: impl FnMut(&C) -> bool) {
         for number in 0..self.slots.len() {
             if let Some(client) = &mut self.slots[number]
@@ -316,7 +320,8 @@ impl<C: Read> ConnectionSet<C> {
             if !self.spill.is_empty() {
                 filled += self.spill.take(&mut buf[filled..]);
             }
-            // Later reads of a call want some room, so that most lines can stay where they are read.
+            // Later reads of a call want some room, so that most lines can stay where they are
+            // read.
             if filled == buf.len() || filled > buf.len() / 2 || !self.spill.is_empty() {
                 return FillOutcome::Bytes(filled);
             }
@@ -437,16 +442,16 @@ impl<C: Read> ConnectionSet<C> {
                 self.held -= held.capacity();
                 on(ConnectionEvent::LongLine(&client.connection));
                 let behind = self.behind_dropped(number, buf, from + first, end);
-                // Nothing is held now, so what is behind it has no other line that is too long. Without an
-                // end in it, its bytes were a part of this one.
+                // Nothing is held now, so what is behind it has no other line that is too long.
+                // Without an end in it, its bytes were a part of this one.
                 return self.take_lines(number, buf, behind, end, on);
             }
         }
         self.take_lines(number, buf, from, end, on)
     }
 
-    /// Handles `buf[from..end]`, which continues what is held and completes no line that is too long.
-    /// The bytes before `from` are free.
+    /// Handles `buf[from..end]`, which continues what is held and completes no line that is too
+    /// long. The bytes before `from` are free.
     fn take_lines(
         &mut self,
         number: usize,
@@ -491,7 +496,8 @@ impl<C: Read> ConnectionSet<C> {
         filled
     }
 
-    /// Returns where the bytes behind a dropped line, or token, begin. It ends at the delimiter at `at`.
+    /// Returns where the bytes behind a dropped line, or token, begin. It ends at the delimiter at
+    /// `at`.
     fn behind_dropped(&mut self, number: usize, buf: &[u8], at: usize, end: usize) -> usize {
         let line_ends = self.delimiters.line_ends;
         let client = self.slots[number].as_mut().expect("it was read");
@@ -519,8 +525,8 @@ impl<C> Client<C> {
     }
 }
 
-/// Replaces each `\r` at the end of `lines` with `\n`. If only the last one were replaced, the last two
-/// would be one end.
+/// Replaces each `\r` at the end of `lines` with `\n`. If only the last one were replaced, the last
+/// two would be one end.
 pub(crate) fn end_with_line_feed(lines: &mut [u8]) {
     let returns = lines.iter_mut().rev().take_while(|byte| **byte == b'\r');
     returns.for_each(|byte| *byte = b'\n');

@@ -1,7 +1,8 @@
 //! Lines that are too long, in pieces, where lines are only split into tokens.
 //!
-//! Promise: the tokens that come out are those of the line, except those longer than the limit, which
-//! are counted; what is held stays within its bounds. Must not know: engine, notice, time.
+//! Promise: the tokens that come out are those of the line, except those longer than the limit,
+//! which are counted; what is held stays within its bounds.
+//! Must not know: engine, notice, time.
 
 use std::io::Read;
 
@@ -10,9 +11,9 @@ use crate::split::{Delimiters, LineEnds};
 use super::{ConnectionEvent, ConnectionSet, end_with_line_feed};
 
 impl<C: Read> ConnectionSet<C> {
-    /// Handles `buf[from..end]`, which together with what is held is longer than the limit. Passes on the
-    /// complete tokens, holds the last one, and drops one that is too long. That can only be the one that
-    /// is held in part: no more than the limit is read at once.
+    /// Handles `buf[from..end]`, which together with what is held is longer than the limit. Passes
+    /// on the complete tokens, holds the last one, and drops one that is too long. That can only be
+    /// the one that is held in part: no more than the limit is read at once.
     #[cold]
     pub(super) fn take_long(
         &mut self,
@@ -76,9 +77,9 @@ impl<C: Read> ConnectionSet<C> {
         self.hold(number, &held, on);
     }
 
-    /// There is no memory to hold `bytes`, which contain no line end, behind what is held. Passes on the
-    /// complete tokens of both, and holds the last one if there is memory for it. Returns `false`, and
-    /// changes nothing, if there is no complete token.
+    /// There is no memory to hold `bytes`, which contain no line end, behind what is held. Passes
+    /// on the complete tokens of both, and holds the last one if there is memory for it. Returns
+    /// `false`, and changes nothing, if there is no complete token.
     #[cold]
     pub(super) fn pass_on_complete(
         &mut self,
@@ -107,8 +108,8 @@ impl<C: Read> ConnectionSet<C> {
     }
 }
 
-/// Makes the delimiter at the end of `piece` the end of a record, and nothing before it a part of that
-/// end. Returns by how many bytes the piece is longer.
+/// Makes the delimiter at the end of `piece` the end of a record, and nothing before it a part of
+/// that end. Returns by how many bytes the piece is longer.
 fn end_piece(piece: &mut Vec<u8>, delimiters: Delimiters) -> u64 {
     let line_ends = delimiters.line_ends;
     let len = piece.len();

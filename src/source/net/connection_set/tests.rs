@@ -11,7 +11,7 @@ use crate::ledger::Intake;
 
 #[derive(Clone, Debug)]
 pub(super) enum ReadStep {
-    /// So many bytes are there, the first of what is left of the text.
+    /// This many bytes arrive, the first of the rest of the text.
     Bytes(usize),
     /// Nothing, until the next edge.
     Nothing,
@@ -67,8 +67,8 @@ impl OversizeTotals {
     }
 }
 
-/// The lines of a text that come out, those that are dropped for their length, and the bytes that a reset
-/// costs.
+/// The lines of a text that come out, those that are dropped for their length, and the bytes that a
+/// reset costs.
 fn model(
     text: &[u8],
     is_reset: bool,
@@ -100,13 +100,13 @@ fn model(
     (lines, long, lost)
 }
 
-pub(super) struct Outcome {
+pub(super) struct RunOutcome {
     pub(super) passage: Passage,
     pub(super) output: Vec<u8>,
     pub(super) long: OversizeTotals,
-    pub(super) long_told: u64,
+    pub(super) long_events: u64,
     lost: usize,
-    /// Who was read, and how much it gave.
+    /// Which connection was read, and how many bytes it returned.
     reads: Vec<(usize, usize)>,
     held_max: usize,
 }
@@ -116,7 +116,7 @@ fn run(
     record_bytes_max: usize,
     held_bytes_max: usize,
     bufs: &[usize],
-) -> Outcome {
+) -> RunOutcome {
     run_by(Rule::Lines, scripts, record_bytes_max, held_bytes_max, bufs)
 }
 
@@ -126,7 +126,7 @@ fn run_by(
     record_bytes_max: usize,
     held_bytes_max: usize,
     bufs: &[usize],
-) -> Outcome {
+) -> RunOutcome {
     let delimiters = Delimiters {
         rule,
         line_ends: LineEnds::Universal,
@@ -140,7 +140,7 @@ pub(super) fn run_delimited(
     record_bytes_max: usize,
     held_bytes_max: usize,
     bufs: &[usize],
-) -> Outcome {
+) -> RunOutcome {
     let mut clients = ConnectionSet::new(rule, line_ends, record_bytes_max, held_bytes_max);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
@@ -154,7 +154,7 @@ pub(super) fn run_delimited(
         });
         assert_eq!(number, added);
     }
-    let (mut output, mut lost, mut long_told, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
+    let (mut output, mut lost, mut long_events, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
     let (mut received, mut filled_bytes) = (0, 0);
     let mut bufs = bufs.iter().cycle();
     while clients.count() > 0 || !clients.spill.is_empty() {
@@ -163,7 +163,7 @@ pub(super) fn run_delimited(
         let mut buf = vec![b'?'; *bufs.next().expect("there are some")];
         let filled = clients.fill(&mut buf, &mut |event| match event {
             ConnectionEvent::Received { bytes, .. } => received += bytes.len(),
-            ConnectionEvent::LongLine(_) => long_told += 1,
+            ConnectionEvent::LongLine(_) => long_events += 1,
             ConnectionEvent::Closed {
                 connection,
                 cause,
@@ -192,19 +192,19 @@ pub(super) fn run_delimited(
                 }
             }
             FillOutcome::Again => {}
-            // The next edge comes for everybody, those that are gone too.
+            // The next edge comes for all connections, also for closed ones.
             FillOutcome::Idle => (0..=scripts.len()).for_each(|number| clients.on_ready(number)),
         }
     }
     assert_eq!(clients.held_bytes(), 0);
     let sent: usize = scripts.iter().map(|script| script.text.len()).sum();
-    assert_eq!(received, sent, "whoever listens sees all of it");
+    assert_eq!(received, sent, "events have all of it");
     assert_eq!(clients.passage().totals.truncated_bytes, lost as u64);
-    Outcome {
+    RunOutcome {
         passage: clients.passage(),
         output,
         long: OversizeTotals::of(&clients.passage().totals),
-        long_told,
+        long_events,
         lost,
         reads: reads.take(),
         held_max,
@@ -222,26 +222,23 @@ fn assert_unmixed(scripts: &[ConnectionScript], record_bytes_max: usize, bufs: &
         long.lines += its_long.lines;
         long.bytes += its_long.bytes;
         lost += its_lost;
-        // Its lines are in order, those that say whose they are.
+        // Those of its lines that have its letter are in order.
         let is_its = |line: &&Vec<u8>| line.contains(&letter(name));
         let got: Vec<_> = lines.iter().filter(is_its).collect();
         assert_eq!(got, wanted.iter().filter(is_its).collect::<Vec<_>>());
         expected.extend(wanted);
     }
-    let mut lines = lines;
-    lines.sort();
-    expected.sort();
-    assert_eq!(lines, expected);
-    assert_eq!((ran.long, ran.long_told), (long, long.lines));
+    assert_eq!(sorted(lines), sorted(expected));
+    assert_eq!((ran.long, ran.long_events), (long, long.lines));
     assert_eq!(ran.lost, lost);
-    // A record that was dropped is one all the same, unless its end never came.
+    // A dropped record is a record, unless its end never came.
     let is_cut_off =
         |script: &&ConnectionScript| script.is_reset && is_mid_long(&script.text, record_bytes_max);
     let cut_off = scripts.iter().filter(is_cut_off).count() as u64;
     assert_eq!(ran.passage.totals.records_ended, long.lines - cut_off);
 }
 
-/// Whether a text ends in the middle of a line that is too long.
+/// Returns `true` if a text ends in the middle of a line that is too long.
 fn is_mid_long(text: &[u8], record_bytes_max: usize) -> bool {
     let last = text.rsplit(|&byte| matches!(byte, b'\n' | b'\r')).next();
     last.is_some_and(|last| last.len() > record_bytes_max)
@@ -280,28 +277,24 @@ proptest! {
     /// P3, cases 26, 27, 31, 32.
     #[test]
     fn each_connection_is_split_on_its_own(
-        scripts in (script(0), script(1), script(2)),
+        scripts in [script(0), script(1), script(2)],
         record_bytes_max in prop_oneof![1..40usize, Just(1 << 20)],
         bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
     ) {
-        assert_unmixed(&[scripts.0, scripts.1, scripts.2], record_bytes_max, &bufs);
+        assert_unmixed(&scripts, record_bytes_max, &bufs);
     }
 
     #[test]
     fn what_is_held_keeps_to_its_bound(
-        scripts in (script(0), script(1), script(2)),
+        scripts in [script(0), script(1), script(2)],
         held_bytes_max in 40..200usize,
     ) {
-        let scripts = [scripts.0, scripts.1, scripts.2];
         let ran = run(&scripts, 40, held_bytes_max, &[64]);
         prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
-        // Every line is given or told of, and what is given is whole.
-        let mut lines = model(&ran.output, true, usize::MAX).0;
-        lines.sort();
-        let mut sent: Vec<Vec<u8>> = (scripts.iter())
-            .flat_map(|script| model(&script.text, false, 40).0)
-            .collect();
-        sent.sort();
+        // Every line comes out or is reported, and those that come out are whole.
+        let lines = sorted(model(&ran.output, true, usize::MAX).0);
+        let sent = scripts.iter().flat_map(|script| model(&script.text, false, 40).0);
+        let sent = sorted(sent.collect());
         let given = lines.len();
         let mut sent = sent.iter();
         prop_assert!(lines.iter().all(|line| sent.any(|other| other == line)));
@@ -312,19 +305,21 @@ proptest! {
         if lost == 0 {
             prop_assert_eq!(given + ran.long.lines as usize, all);
         }
-        prop_assert_eq!(ran.long.lines, ran.long_told);
+        prop_assert_eq!(ran.long.lines, ran.long_events);
     }
 }
 
 /// The tokens of a text, sorted.
 pub(super) fn tokens(rule: Rule, text: &[u8]) -> Vec<Vec<u8>> {
     let lines = model(text, false, usize::MAX).0;
-    let mut tokens: Vec<Vec<u8>> = lines
+    let tokens = lines
         .iter()
         .flat_map(|line| line.split(|&byte| rule.separates_at(byte)))
-        .filter(|token| rule != Rule::SplitWhitespace || !token.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect();
+        .filter(|token| rule != Rule::SplitWhitespace || !token.is_empty());
+    sorted(tokens.map(<[u8]>::to_vec).collect())
+}
+
+pub(super) fn sorted(mut tokens: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     tokens.sort();
     tokens
 }
@@ -349,50 +344,46 @@ fn splitting() -> impl Strategy<Value = Rule> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// P3: whatever the cuts, the tokens are those of the lines, but for those that are too long.
+    /// P3: whatever the cuts, the tokens are those of the lines, except those that are too long.
     #[test]
     fn a_line_that_is_only_split_is_never_too_long(
-        scripts in (words(0), words(1), words(2)),
+        scripts in [words(0), words(1), words(2)],
         rule in splitting(),
         record_bytes_max in 1..20usize,
         bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
     ) {
-        let scripts = [scripts.0, scripts.1, scripts.2];
         let ran = run_by(rule, &scripts, record_bytes_max, usize::MAX, &bufs);
         let all = scripts.iter().flat_map(|script| tokens(rule, &script.text));
-        let (mut short, long): (Vec<_>, Vec<_>) =
+        let (short, long): (Vec<_>, Vec<_>) =
             all.partition(|token: &Vec<u8>| token.len() <= record_bytes_max);
-        short.sort();
-        prop_assert_eq!(tokens(rule, &ran.output), short);
+        prop_assert_eq!(tokens(rule, &ran.output), sorted(short));
         prop_assert_eq!(ran.long.lines, long.len() as u64);
         let bytes: usize = long.iter().map(Vec::len).sum();
         prop_assert_eq!(ran.long.bytes, bytes as u64);
-        prop_assert_eq!(ran.long_told, ran.long.lines);
+        prop_assert_eq!(ran.long_events, ran.long.lines);
     }
 
-    /// Where there is no memory for what is unfinished, it is given as far as it goes; a token that is
-    /// dropped is told of.
+    /// Without memory for an unfinished line, its complete tokens come out; a dropped token is
+    /// reported.
     #[test]
     fn pieces_keep_to_the_bound_of_what_is_held(
-        scripts in (words(0), words(1), words(2)),
+        scripts in [words(0), words(1), words(2)],
         rule in splitting(),
         held_bytes_max in 20..40usize,
         buf in 8..64usize,
     ) {
-        let scripts = [scripts.0, scripts.1, scripts.2];
         let ran = run_by(rule, &scripts, 20, held_bytes_max, &[buf]);
         prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
         let given = tokens(rule, &ran.output);
-        let mut all: Vec<Vec<u8>> =
-            scripts.iter().flat_map(|script| tokens(rule, &script.text)).collect();
-        all.sort();
+        let all = scripts.iter().flat_map(|script| tokens(rule, &script.text));
+        let all = sorted(all.collect());
         prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
         let mut all = all.iter();
         prop_assert!(given.iter().all(|token| all.any(|other| other == token)));
-        prop_assert_eq!(ran.long.lines, ran.long_told);
+        prop_assert_eq!(ran.long.lines, ran.long_events);
     }
 
-    /// A reset drops what is held, and what was given before it is of the line.
+    /// A reset drops what is held, and what came out before is part of the line.
     #[test]
     fn a_reset_in_the_middle_of_a_piece_costs_what_is_held(
         text in words(0),
@@ -402,7 +393,7 @@ proptest! {
         let all = tokens(rule, &script.text);
         let ran = run_by(rule, &[script], 8, usize::MAX, &[64]);
         let mut left = all.into_iter().peekable();
-        // What is given was sent: both are sorted.
+        // What comes out was sent: both are sorted.
         for token in tokens(rule, &ran.output) {
             prop_assert!(left.any(|other| other == token));
         }
@@ -421,10 +412,9 @@ fn whole(text: &[u8]) -> ConnectionScript {
 fn a_return_at_the_end_of_one_does_not_swallow_the_first_line_of_the_next() {
     for bufs in [&[64][..], &[1], &[3]] {
         let ran = run(&[whole(b"a\r\r"), whole(b"\nb\n")], 64, 64, bufs);
-        let mut lines = model(&ran.output, false, 64).0;
-        lines.sort();
+        let lines = sorted(model(&ran.output, false, 64).0);
         assert_eq!(lines, [&b""[..], b"", b"a", b"b"], "{bufs:?}");
-        // And what follows a `\r` of the same connection is a part of its end, in whatever read.
+        // A `\n` behind a `\r` of the same connection is part of its end, in whatever read.
         let pieces = ConnectionScript {
             steps: vec![ReadStep::Bytes(2), ReadStep::Nothing],
             ..whole(b"a\r\nb\n")
@@ -434,7 +424,7 @@ fn a_return_at_the_end_of_one_does_not_swallow_the_first_line_of_the_next() {
     }
 }
 
-/// P10: whoever has much waits behind everybody who has little.
+/// P10: a connection that has much waits behind all that have little.
 #[test]
 fn a_firehose_gets_one_buffer_a_turn() {
     let line = b"a line of the firehose\n";
@@ -477,7 +467,7 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
     let filled = loop {
         match clients.fill(&mut buf, &mut |_| ()) {
             FillOutcome::Again => {
-                // A copy of what is held would be seen here: the front of the buffer is left alone.
+                // A copy of what is held would be seen here: the front of the buffer is untouched.
                 moved += usize::from(buf[0] != 0);
                 // The first read of the call put one byte to the front, when nothing was held.
                 buf[0] = 0;
@@ -559,7 +549,7 @@ fn an_idle_client_holds_no_memory() {
     assert_eq!((given, clients.held_bytes()), (100_010, 0));
 }
 
-/// The tokens of a text whose records end as these say.
+/// The tokens of a text with these delimiters.
 pub(super) fn tokens_delimited(delimiters: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
     let Delimiters { rule, line_ends } = delimiters;
     let mut text = text.to_vec();
@@ -569,8 +559,7 @@ pub(super) fn tokens_delimited(delimiters: Delimiters, text: &[u8]) -> Vec<Vec<u
     }
     let mut tokens = Vec::new();
     crate::split::scalar::tokens(&text, rule, line_ends, |token| tokens.push(token.to_vec()));
-    tokens.sort();
-    tokens
+    sorted(tokens)
 }
 
 proptest! {
@@ -578,19 +567,18 @@ proptest! {
 
     #[test]
     fn other_line_ends_are_those_of_each_client(
-        scripts in (script(0), script(1), script(2)),
+        scripts in [script(0), script(1), script(2)],
         rule in prop_oneof![Just(Rule::Lines), splitting()],
         line_ends in prop_oneof![Just(LineEnds::Lf), Just(LineEnds::Nul)],
         record_bytes_max in prop_oneof![3 => Just(usize::MAX), 1 => 1..20usize],
         bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
     ) {
-        let mut scripts = [scripts.0, scripts.1, scripts.2];
+        let mut scripts = scripts;
         scripts.iter_mut().for_each(|script| script.is_reset = false);
         let delimiters = Delimiters { rule, line_ends };
         let ran = run_delimited(delimiters, &scripts, record_bytes_max, usize::MAX, &bufs);
         let all = scripts.iter().flat_map(|script| tokens_delimited(delimiters, &script.text));
-        let mut all: Vec<Vec<u8>> = all.collect();
-        all.sort();
+        let mut all = sorted(all.collect());
         let given = tokens_delimited(delimiters, &ran.output);
         if ran.long.lines == 0 {
             prop_assert_eq!(given, all);

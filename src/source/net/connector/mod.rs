@@ -1,8 +1,9 @@
 //! A connection made as a client, of any kind.
 //!
 //! Promise: refused, reset and ended connections are tried again, each time with the name resolved
-//! again and every address tried; two connections never share a line; only this source waits for the
-//! connection. Must not know: engine, split.
+//! again and every address tried; two connections never share a line; only this source waits for
+//! the connection.
+//! Must not know: engine, split.
 //!
 //! ```text
 //!   Idle ──time──▶ Resolving ──addresses──▶ Connecting ──writable──▶ Connected
@@ -12,8 +13,9 @@
 //!
 //! Connecting is done in non-blocking steps on the reading thread, not on the thread that resolves
 //! names. That thread could hand a connection over only after it has run again, and a graceful stop
-//! meanwhile would lose what has arrived on it; a stop would also leave the thread in `connect`, with
-//! its socket, for as long as each address may take; and `connect` on a Unix socket has no time limit.
+//! meanwhile would lose what has arrived on it; a stop would also leave the thread in `connect`,
+//! with its socket, for as long as each address may take; and `connect` on a Unix socket has no
+//! time limit.
 //!
 //! A read that fails is repeated once before the connection is given up: what has arrived is still
 //! read, and an error that passes, such as a kernel short of memory, costs nothing.
@@ -110,9 +112,9 @@ enum ConnectState<T: ConnectTarget> {
     },
     Connected {
         stream: T::Stream,
-        /// The connection was reset before it was looked at, or the last read failed. What came before
-        /// can still be read. Asking for the error took it off the socket, so what then looks like a
-        /// clean end is this.
+        /// The connection was reset before it was looked at, or the last read failed. What came
+        /// before can still be read. Asking for the error took it off the socket, so what then
+        /// looks like a clean end is this.
         failure: Option<io::Error>,
     },
     /// The last connection has ended.
@@ -196,7 +198,8 @@ impl<T: ConnectTarget> Connector<T> {
             let _ = sender.send(ask());
             waker.wake();
         };
-        // If there is no thread, the sender is gone with the closure, which the next look finds out.
+        // If there is no thread, the sender is gone with the closure, which the next look finds
+        // out.
         let _ = thread::Builder::new()
             .name("mt-resolve".to_owned())
             .spawn(lookup);
@@ -256,7 +259,8 @@ impl<T: ConnectTarget> Connector<T> {
         Fill::Break { clean }
     }
 
-    /// There is no connection because of `reason`. If this is an error, its message begins with `error`.
+    /// There is no connection because of `reason`. If this is an error, its message begins with
+    /// `error`.
     fn disconnected(
         &mut self,
         reason: String,
@@ -346,7 +350,8 @@ impl<T: ConnectTarget> Source for Connector<T> {
 
     fn drain(&mut self) -> usize {
         match self.state {
-            // The connection may have been made, and bytes may have come, since it was last looked at.
+            // The connection may have been made, and bytes may have come, since it was last looked
+            // at.
             ConnectState::Connected { .. } | ConnectState::Connecting { .. } => {
                 self.is_stopped_early = true;
                 limits::DRAIN_BYTES_MAX
@@ -355,8 +360,8 @@ impl<T: ConnectTarget> Source for Connector<T> {
         }
     }
 
-    /// What a graceful stop could not read, because the sender never paused, is lost: at least a part of
-    /// one record.
+    /// What a graceful stop could not read, because the sender never paused, is lost: at least a
+    /// part of one record.
     fn ended(&mut self) {
         let is_stopped_early = std::mem::take(&mut self.is_stopped_early);
         if let (true, ConnectState::Connected { stream, .. }) = (is_stopped_early, &self.state)
@@ -382,8 +387,8 @@ impl<T: ConnectTarget> Drop for Connector<T> {
     }
 }
 
-/// Returns `true` if the other side tore the connection down. After it had ended its half, Linux calls
-/// that a broken pipe.
+/// Returns `true` if the other side tore the connection down. After it had ended its half, Linux
+/// calls that a broken pipe.
 fn is_reset(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),

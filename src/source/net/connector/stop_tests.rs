@@ -40,8 +40,8 @@ impl ConnectTarget for FiniteSender {
     }
 }
 
-/// Reads 10 bytes from a sender of 100, and as many as `drains` in a stop, if there is one. Returns the
-/// notices, and the lost records and bytes in the statistics.
+/// Reads 10 bytes from a sender of 100, and as many as `drains` in a stop, if there is one. Returns
+/// the notices, and the lost records and bytes in the statistics.
 fn stopped(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
     let mut connector = Connector::new(FiniteSender(100), "test://".to_owned(), Reconnect::Never);
     let (port, notices) = Port::kept("test://");

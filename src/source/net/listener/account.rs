@@ -1,4 +1,5 @@
-//! What becomes of the bytes of a listener's clients, and the check on clients whose edges were lost.
+//! What becomes of the bytes of a listener's clients, and the check on clients whose edges were
+//! lost.
 //!
 //! Promise: from the sockets on every byte is in one column, which the ledger checks at each batch.
 //! Must not know: engine, split.
@@ -22,7 +23,8 @@ impl<A: Acceptor> Listener<A> {
             .for_each(|(_, ready)| *ready = true);
     }
 
-    /// Records what became of what was received. What is carried follows from that until a batch is due.
+    /// Records what became of what was received. What is carried follows from that until a batch is
+    /// due.
     pub(super) fn account(&mut self, outcome: FillOutcome) {
         if let FillOutcome::Bytes(count) = outcome {
             self.filled_bytes += count as u64;

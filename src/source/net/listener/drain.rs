@@ -1,7 +1,8 @@
 //! A graceful stop of a listener.
 //!
-//! Promise: clients that have connected are accepted, and what has arrived is read, for a limited time;
-//! what is left unread is in the statistics and reported. Must not know: engine, split.
+//! Promise: clients that have connected are accepted, and what has arrived is read, for a limited
+//! time; what is left unread is in the statistics and reported.
+//! Must not know: engine, split.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ impl<A: Acceptor> Listener<A> {
             bytes_left: limits::DRAIN_BYTES_MAX / 2,
             unaccepted: None,
         });
-        // Clients in the queue of a listener have connected, and may have sent all they have to send.
+        // Clients in the queue of a listener have connected, and may have sent all they have to
+        // send.
         let waiting = self.acceptors.len() * limits::BACKLOG as usize;
         if let Err(cause) = self.collect() {
             self.failure = Some(cause);

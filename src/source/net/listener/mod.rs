@@ -1,22 +1,23 @@
 //! A listening source of connections of any kind.
 //!
-//! Promise: whoever connects is accepted, or closed at once if the limit is reached by live connections.
-//! Clients wait while there may be a place for them soon: a connection has ended and is not read to its
-//! end yet, or the system is out of descriptors. Connected clients never notice.
+//! Promise: whoever connects is accepted, or closed at once if the limit is reached by live
+//! connections. Clients wait while there may be a place for them soon: a connection has ended and
+//! is not read to its end yet, or the system is out of descriptors. Connected clients never notice.
 //! Must not know: engine.
 //!
 //! All connections are in an event queue of the source's own, which is in the reactor's as one
-//! descriptor. Both report edges, so each call empties the inner queue and keeps what it reported in
-//! lists: who may have bytes, which listeners may have clients. A listener that could not be accepted
-//! from stays in its list, and is tried again after a pause.
+//! descriptor. Both report edges, so each call empties the inner queue and keeps what it reported
+//! in lists: who may have bytes, which listeners may have clients. A listener that could not be
+//! accepted from stays in its list, and is tried again after a pause.
 //!
 //! A graceful stop accepts who has connected, closes the listeners, and ends our side of each
-//! connection, which its sender sees as an end. It reads until all have ended theirs, for a limited time.
+//! connection, which its sender sees as an end. It reads until all have ended theirs, for a limited
+//! time.
 //!
 //! Connections are read before new ones are accepted, so that one that has ended makes room for the
-//! next. The event queue reports ends, with or without bytes before them, so nobody is refused because
-//! of a connection that has ended: the new client is held back, and the others stay in the kernel's
-//! queue until there is a place.
+//! next. The event queue reports ends, with or without bytes before them, so nobody is refused
+//! because of a connection that has ended: the new client is held back, and the others stay in the
+//! kernel's queue until there is a place.
 
 mod account;
 mod drain;
@@ -98,7 +99,8 @@ pub(crate) struct Listener<A: Acceptor> {
     /// An accepted client that has no place yet. It is the next one to be connected.
     held_back: Option<(A::Stream, Peer)>,
     per_address: PerAddressLimit,
-    /// When a client may have been silent for too long; [`Duration::MAX`] while there are none to check.
+    /// When a client may have been silent for too long; [`Duration::MAX`] while there are none to
+    /// check.
     idle_check_at: Duration,
     incidents: Incidents,
     /// Connections closed unread.
@@ -202,8 +204,8 @@ impl<A: Acceptor> Listener<A> {
         self.port = port;
     }
 
-    /// Closes clients that were silent for too long, if it is time to check. Those that may have something
-    /// are spared: all edges so far were collected, and it may be we who did not read.
+    /// Closes clients that were silent for too long, if it is time to check. Those that may have
+    /// something are spared: all edges so far were collected, and it may be we who did not read.
     fn end_idle(&mut self, now: Duration) {
         if now < self.idle_check_at || self.drain.is_some() {
             return;
@@ -294,7 +296,8 @@ impl<A: Acceptor> Listener<A> {
         }
     }
 
-    /// Connects one more client, or refuses it. `false`: it is held back, and so are those behind it.
+    /// Connects one more client, or refuses it. `false`: it is held back, and so are those behind
+    /// it.
     fn admit(&mut self, mut stream: A::Stream, peer: Peer, now: Duration) -> bool {
         if !self.has_place(&peer) {
             // Connections that ended before this one was made are known only now.
@@ -341,8 +344,8 @@ impl<A: Acceptor> Listener<A> {
         true
     }
 
-    /// Returns `true` if there is a place for one more. A stop cannot let clients wait for one, so it
-    /// counts the places of ended connections as free.
+    /// Returns `true` if there is a place for one more. A stop cannot let clients wait for one, so
+    /// it counts the places of ended connections as free.
     fn has_place(&self, peer: &Peer) -> bool {
         let is_stopping = self.drain.is_some();
         let ended = if is_stopping { self.clients.ended() } else { 0 };
@@ -530,9 +533,9 @@ impl<A: Acceptor> Drop for Listener<A> {
     }
 }
 
-/// Returns `true` if an error of `accept` is about the connection it would have returned, which is gone
-/// with it: the next one may be better. These are what Linux reports of a connection that already has an
-/// error.
+/// Returns `true` if an error of `accept` is about the connection it would have returned, which is
+/// gone with it: the next one may be better. These are what Linux reports of a connection that
+/// already has an error.
 fn is_of_one(cause: &io::Error) -> bool {
     is_passing(cause)
         || cause.kind() == io::ErrorKind::ConnectionAborted

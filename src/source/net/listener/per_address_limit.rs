@@ -28,8 +28,8 @@ impl PerAddressLimit {
         }
     }
 
-    /// At most `connections_max` connections of an address of another machine. Those of this machine have
-    /// no limit.
+    /// At most `connections_max` connections of an address of another machine. Those of this
+    /// machine have no limit.
     pub(crate) fn of_other_machines(connections_max: usize) -> Self {
         PerAddressLimit {
             spares_local: true,

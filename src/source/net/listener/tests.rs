@@ -18,19 +18,19 @@ use crate::notice::NoticeTexts;
 #[derive(Clone, Default)]
 struct Queue {
     answers: Arc<Mutex<VecDeque<ScriptedClient>>>,
-    /// Where the next clients come from, if not from this machine.
+    /// Where the next clients connect from, if not from this machine.
     address: Arc<Mutex<Option<IpAddr>>>,
     /// Registrations that fail.
     unregistered: Arc<AtomicUsize>,
 }
 
-/// What a client sends, or an error number. One that sends nothing, or dots at last, does not end; one that
-/// sends a tilde never stops to send lines.
+/// What a client sends, or an error number. A client that sends nothing, or dots at the end, does
+/// not end; one that sends a tilde sends lines without end.
 type ScriptedClient = std::result::Result<Vec<u8>, i32>;
 
 struct ScriptedAcceptor(Queue);
 
-/// Gives what it has and then, if it ends, its end.
+/// Returns what it has and then, if it ends, its end.
 struct ScriptedStream {
     bytes: Arc<Mutex<VecDeque<u8>>>,
     ends: Arc<AtomicBool>,
@@ -129,7 +129,7 @@ impl ListenerHarness {
         }
     }
 
-    /// Records and bytes that are lost, by the statistics. What was received is accounted for.
+    /// Returns the lost records and bytes in the statistics. What was received is accounted for.
     fn lost(&self) -> (u64, u64) {
         let framer = Intake {
             bytes_read: self.output.len() as u64,
@@ -154,7 +154,7 @@ impl ListenerHarness {
         self.listener.acceptors[0].1 = true;
     }
 
-    /// Fills until there is nothing, and gives what it was that is not bytes.
+    /// Fills until there is nothing, and returns what was not bytes.
     fn fill(&mut self, now: Duration) -> Fill {
         let mut buf = [0; 64];
         for _ in 0..10_000 {
@@ -168,7 +168,7 @@ impl ListenerHarness {
         panic!("it spins")
     }
 
-    /// Fills at `now`; there is nothing, and `at` is the time of the next attempt.
+    /// Checks that there is nothing at `now`, and that the next attempt is at `at`.
     #[track_caller]
     fn waits_until(&mut self, now: Duration, at: Duration) {
         let fill = self.fill(now);
@@ -178,7 +178,7 @@ impl ListenerHarness {
         );
     }
 
-    /// A listener of two clients, both of whom are there and stay.
+    /// A listener of two clients, both of which are connected and stay.
     fn full_with_two() -> ListenerHarness {
         let options = ListenOptions {
             connections_max: Some(2),
@@ -190,7 +190,7 @@ impl ListenerHarness {
         harness
     }
 
-    /// The client of this number, before which so many numbers are free, sends something.
+    /// The client of this number sends something. `free` numbers before it are unused.
     fn send(&mut self, number: usize, free: usize, text: &[u8]) {
         let client = self.listener.clients.connections().nth(number - free);
         let stream = &client.expect("it is connected").stream;
@@ -198,7 +198,8 @@ impl ListenerHarness {
         self.listener.clients.on_ready(number);
     }
 
-    /// The client of this number, before which so many numbers are free, ends; the event queue says so.
+    /// The client of this number ends, and the event queue reports it. `free` numbers before it are
+    /// unused.
     fn end(&mut self, number: usize, free: usize) {
         let client = self.listener.clients.connections().nth(number - free);
         let stream = &client.expect("it is connected").stream;
@@ -206,7 +207,7 @@ impl ListenerHarness {
         self.listener.clients.on_ended(number);
     }
 
-    /// The next clients come from here.
+    /// The next clients connect from `address`.
     fn from(&mut self, address: &str) {
         *self.queue.address.lock().unwrap() = Some(address.parse().unwrap());
     }
@@ -231,7 +232,7 @@ fn case_25_an_error_of_one_connection_costs_nobody_else() {
     harness.arrive([hello()].into_iter().chain(errors).chain([hello()]));
     assert!(matches!(harness.fill(ms(0)), Fill::Pending(None)));
     assert_eq!(harness.output, b"hello\nhello\n");
-    // Who it was is not known, nor what was sent.
+    // Neither the client nor what it sent is known.
     let expected = "test://: 3 connections failed before being accepted: operation not permitted; what had \
                     arrived is not counted";
     assert_eq!(harness.notices(), [expected]);
@@ -251,10 +252,10 @@ fn case_25_an_error_that_all_of_them_have_does_not_spin() {
 }
 
 #[test]
-fn case_24_clients_wait_for_descriptors_and_are_told_of_once() {
+fn case_24_clients_wait_for_descriptors_and_are_reported_once() {
     for errno in [EMFILE, ENFILE, ENOBUFS, ENOMEM] {
         let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
-        // The answers to four attempts; the listener reports nothing in between.
+        // The results of four attempts; there are no edges in between.
         harness.arrive([Err(errno), Err(errno), Err(errno), hello(), hello()]);
         let pause = ms(limits::ACCEPT_AGAIN_MS);
         for attempt in 0..3 {
@@ -284,7 +285,7 @@ fn case_24_whoever_waits_gets_the_place_of_one_who_leaves_at_once() {
 }
 
 #[test]
-fn long_lines_are_told_of_with_numbers() {
+fn long_lines_are_reported_with_numbers() {
     let options = ListenOptions {
         record_bytes_max: 8,
         ..ListenOptions::default()
@@ -306,7 +307,7 @@ fn idle_after_a_second() -> ListenOptions {
 }
 
 #[test]
-fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
+fn case_21_a_client_that_is_silent_too_long_is_closed_and_its_beginning_is_a_line() {
     let mut harness = ListenerHarness::new(&idle_after_a_second(), 1024);
     harness.arrive([Ok(b"half...".to_vec())]);
     let fill = harness.fill(ms(0));
@@ -323,7 +324,7 @@ fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
         (harness.listener.clients.count(), &harness.output[..]),
         (2, &b"half...\n"[..])
     );
-    // One of the others says something in time.
+    // One of the others sends something in time.
     harness.send(1, 1, b"more");
     harness.fill(ms(1500));
     harness.fill(ms(1700));
@@ -343,7 +344,7 @@ fn case_21_who_is_silent_too_long_is_closed_and_what_he_began_is_a_line() {
     assert_eq!(harness.notices(), expected);
 }
 
-/// P8: it was we who did not read.
+/// P8: it was our side that did not read.
 #[test]
 fn case_21_who_waits_to_be_read_is_not_silent() {
     let mut harness = ListenerHarness::new(&idle_after_a_second(), 1024);
@@ -360,7 +361,7 @@ fn case_21_who_waits_to_be_read_is_not_silent() {
     assert_eq!(harness.listener.clients.count(), 0);
 }
 
-/// However many are silent, and however different their times are, looking at them all is rare.
+/// However many are silent, and however different their times are, checking them all is rare.
 #[test]
 fn case_21_looking_for_the_silent_is_rare() {
     let mut harness = ListenerHarness::new(&idle_after_a_second(), 10_000);
@@ -384,7 +385,7 @@ fn case_21_looking_for_the_silent_is_rare() {
 }
 
 #[test]
-fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
+fn case_11_12_what_is_not_text_is_reported_once_per_kind_and_counted() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     let request = b"GET / HTTP/1.1\r\n\r\n";
     harness.arrive([
@@ -406,12 +407,12 @@ fn case_11_12_what_is_no_text_is_told_of_once_a_kind_and_counted() {
 }
 
 #[test]
-fn clients_whose_edges_are_lost_are_looked_at_once_a_second() {
+fn clients_whose_edges_are_lost_are_checked_once_a_second() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     harness.arrive([Ok(b"one\n...".to_vec())]);
     harness.fill(ms(0));
     assert_eq!(harness.output, b"one\n");
-    // More comes, another client too, and nobody says so.
+    // More arrives, and another client connects, without edges.
     {
         let client = harness.listener.clients.connections().next();
         let stream = &client.expect("it is connected").stream;

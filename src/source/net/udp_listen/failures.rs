@@ -35,8 +35,8 @@ impl Failures {
         *self = Failures::default();
     }
 
-    /// Receiving failed because of `cause`. A failure that may be permanent is repeated once, as for
-    /// connections.
+    /// Receiving failed because of `cause`. A failure that may be permanent is repeated once, as
+    /// for connections.
     pub(super) fn add(&mut self, cause: &io::Error, now: Duration) -> OnFailure {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if !may_pass(cause) && std::mem::replace(&mut self.is_lasting, true) {
@@ -60,8 +60,9 @@ impl Failures {
     }
 }
 
-/// Returns `true` for errors that do not affect the next datagram. Besides those of all sockets, these
-/// are reports about datagrams sent from this port, which are not ours, and a kernel short of memory.
+/// Returns `true` for errors that do not affect the next datagram. Besides those of all sockets,
+/// these are reports about datagrams sent from this port, which are not ours, and a kernel short of
+/// memory.
 fn may_pass(cause: &io::Error) -> bool {
     is_passing(cause)
         || matches!(

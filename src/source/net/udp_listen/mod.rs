@@ -41,16 +41,17 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 
 /// Datagrams as lines.
 ///
-/// A sender of datagrams does not wait for the receiver: if they come faster than they are read, the
-/// kernel drops some. Each counts as one of the [`lost_records`](crate::BatchStats::lost_records) of the
-/// batch in which the drop was noticed: the same batch or, if batches are shorter than a second, one up
-/// to a second later, but no later than the last. [`NoticeKind::DatagramsLost`] reports them, a little
-/// later and at the end. An empty datagram is no line.
+/// A sender of datagrams does not wait for the receiver: if they come faster than they are read,
+/// the kernel drops some. Each counts as one of the
+/// [`lost_records`](crate::BatchStats::lost_records) of the batch in which the drop was noticed:
+/// the same batch or, if batches are shorter than a second, one up to a second later, but no later
+/// than the last. [`NoticeKind::DatagramsLost`] reports them, a little later and at the end. An
+/// empty datagram is no line.
 ///
 /// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread,
-/// because a sender never pauses, is in the statistics as well, and [`NoticeKind::Unread`] reports it.
-/// Calls that fail are repeated, with a pause when many fail in a row, and [`NoticeKind::Unreceived`]
-/// reports them.
+/// because a sender never pauses, is in the statistics as well, and [`NoticeKind::Unread`] reports
+/// it. Calls that fail are repeated, with a pause when many fail in a row, and
+/// [`NoticeKind::Unreceived`] reports them.
 ///
 /// ```
 /// use std::net::UdpSocket;
@@ -133,12 +134,13 @@ struct Drops {
 }
 
 impl UdpListen {
-    /// Receives on `port` of `host`, a name or an address of this machine. Port 0 is any free port. A name
-    /// may have several addresses: see [`TcpListen::bind`](crate::sources::TcpListen::bind).
+    /// Receives on `port` of `host`, a name or an address of this machine. Port 0 is any free port.
+    /// A name may have several addresses: see [`TcpListen::bind`](crate::sources::TcpListen::bind).
     ///
     /// # Errors
     ///
-    /// The name cannot be resolved, the port is in use on one of its addresses, or the system refuses.
+    /// The name cannot be resolved, the port is in use on one of its addresses, or the system
+    /// refuses.
     pub fn bind(host: &str, port: u16) -> Result<Self> {
         let (sockets, addresses) = bind::every("udp", host, port, bind_one)?;
         Ok(UdpListen {
@@ -169,8 +171,8 @@ impl UdpListen {
         &self.addresses
     }
 
-    /// Sets how many bytes the kernel may hold for each socket, its own bookkeeping included. The kernel
-    /// silently limits it to `net.core.rmem_max`. Default: 8 MiB.
+    /// Sets how many bytes the kernel may hold for each socket, its own bookkeeping included. The
+    /// kernel silently limits it to `net.core.rmem_max`. Default: 8 MiB.
     pub fn buffer_bytes(self, bytes: usize) -> Self {
         for bound in &self.sockets {
             set_buffer(&bound.socket, bytes);
@@ -198,7 +200,8 @@ impl UdpListen {
         Ok(len + end.len())
     }
 
-    /// As `receive`, and what finds no room in `buf` is spilled. Returns how many bytes are in `buf`.
+    /// As `receive`, and what finds no room in `buf` is spilled. Returns how many bytes are in
+    /// `buf`.
     fn receive_or_spill(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
         if buf.len() >= ROOM {
             return self.receive(index, buf);

@@ -44,7 +44,7 @@ impl UdpHarness {
         self.source.sockets[0].scripted.len()
     }
 
-    /// Fills until there is nothing, and returns what it was that is not bytes.
+    /// Fills until there is nothing, and returns what was not bytes.
     fn fill(&mut self, now: Duration) -> Fill {
         let mut buf = vec![0; 1 << 18];
         for _ in 0..100 {
@@ -113,7 +113,7 @@ fn errors_without_end_are_reported_as_sums_and_take_no_processor_time() {
     let pauses = NOTICE_PAUSE_MS / RECEIVE_AGAIN_MS;
     assert_eq!(notices[0], failed(RECEIVE_FAILURES_MAX.into()));
     assert_eq!(notices[1], failed(pauses));
-    // As soon as it works nothing is waited for.
+    // As soon as it works there is no pause.
     harness.fails([]);
     harness.sender.send(b"a line").unwrap();
     harness.fill(ms(NOTICE_PAUSE_MS + 2000));
@@ -166,7 +166,7 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
     harness.fill(ms(0));
     send(&harness);
     harness.source.drain();
-    // Nothing more is read: as much as may be was.
+    // Nothing more is read.
     harness.source.ended();
     harness.source.ended();
     let intake = harness.account.then(Intake::default());
@@ -174,7 +174,7 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
     let name = &harness.source.name;
     let expected = format!("{name}: stopped with 12 bytes unread; they are not counted");
     assert_eq!(harness.notices(), [expected]);
-    // Where all was read, or nobody promised to, there is nothing to report.
+    // If all was read, or there was no stop, there is nothing to report.
     for drains in [true, false] {
         let mut harness = UdpHarness::new();
         send(&harness);

@@ -1,9 +1,9 @@
-//! Who gets a place.
+//! Which clients get a place.
 
 use super::*;
 
 #[test]
-fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
+fn case_22_one_too_many_is_closed_and_reported_in_sums() {
     let mut harness = ListenerHarness::full_with_two();
     harness.arrive((0..3).map(|_| hello()));
     let fill = harness.fill(ms(1));
@@ -22,7 +22,7 @@ fn case_22_one_too_many_is_ended_and_told_of_in_sums() {
 }
 
 #[test]
-fn case_22_who_is_refused_for_want_of_descriptors_is_told_with_the_limit_that_is_to_blame() {
+fn case_22_clients_refused_for_lack_of_descriptors_are_reported_with_that_limit() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 20);
     harness.arrive((0..13).map(|_| Ok(b"stays...".to_vec())));
     harness.fill(ms(0));
@@ -52,7 +52,7 @@ fn the_limit_of_connections_is_what_descriptors_allow() {
 }
 
 #[test]
-fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
+fn a_client_that_cannot_be_registered_waits_as_reported() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     harness.queue.unregistered.store(3, Relaxed);
     harness.arrive([hello(), hello()]);
@@ -70,7 +70,7 @@ fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
         "test://: new clients have to wait: No space left on device"
     );
     assert_eq!(notices[1], "test://: new clients are accepted again");
-    // Where nobody can wait it is said as well.
+    // If clients cannot wait, this is reported too.
     harness.queue.unregistered.store(3, Relaxed);
     harness.arrive([hello()]);
     harness.listener.drain();
@@ -85,19 +85,19 @@ fn a_client_that_cannot_be_registered_waits_as_it_is_said() {
 #[test]
 fn who_has_ended_is_read_to_the_end_before_anybody_is_refused() {
     let mut harness = ListenerHarness::full_with_two();
-    // Far more than one call reads, so that others come long before its end is seen.
+    // Far more than one call reads, so others connect long before its end is seen.
     harness.send(0, 0, &b"x\n".repeat(10_000));
     harness.end(0, 0);
     harness.arrive((0..50).map(|_| Ok(b"in turn...".to_vec())));
     harness.fill(ms(1));
     let lines = |output: &[u8]| output.iter().filter(|&&byte| byte == b'\n').count();
     assert_eq!(lines(&harness.output), 10_000);
-    // One has the place, and the others are refused: everybody is alive.
+    // One has the place, and the others are refused: all connections are alive.
     assert_eq!(harness.listener.clients.count(), 2);
     let expected =
         "test://: 2 clients connected, which is the limit; refused somebody and 48 others";
     assert_eq!(harness.notices(), [expected]);
-    // One at a time: nobody is refused, however many there were before.
+    // One at a time: none is refused, however many there were before.
     for round in 0..100 {
         harness.end(0, 0);
         harness.arrive([Ok(b"next...".to_vec())]);
@@ -130,7 +130,7 @@ fn who_has_ended_makes_room_for_the_next_one_of_its_address() {
         (harness.listener.clients.count(), harness.notices()),
         (2, Vec::<String>::new())
     );
-    // The end of one of another address makes none.
+    // The end of a client of another address makes none.
     harness.end(0, 0);
     harness.arrive([Ok(b"crowded".to_vec())]);
     harness.fill(ms(2));

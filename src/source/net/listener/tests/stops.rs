@@ -27,7 +27,7 @@ fn a_graceful_stop_takes_in_who_waits_and_what_is_unfinished() {
         notices[0].starts_with("test://: 2 clients did not disconnect"),
         "{notices:?}"
     );
-    // With nobody there is nothing to wait for.
+    // Without clients there is nothing to wait for.
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     harness.listener.drain();
     assert!(matches!(harness.fill(ms(0)), Fill::End));
@@ -49,7 +49,7 @@ fn a_stop_that_has_drained_its_share_waits_for_nobody() {
 }
 
 #[test]
-fn case_24_a_stop_that_can_accept_nobody_says_that_they_are_not_served() {
+fn case_24_a_stop_that_cannot_accept_clients_reports_that_they_are_not_served() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     harness.arrive([Err(EMFILE), Err(EMFILE), Err(EMFILE), hello()]);
     harness.fill(ms(0));
@@ -95,7 +95,7 @@ fn a_stop_reads_no_more_than_its_share_of_a_client_that_never_ends() {
     harness.arrive([Ok(b"~".to_vec())]);
     harness.listener.drain();
     let (mut buf, mut drained) = (vec![0; 1 << 20], 0);
-    // Time stands still: the bytes alone say when it is enough.
+    // Time stands still: only the bytes are a limit.
     loop {
         match harness.listener.fill(&mut buf, ms(0)) {
             Fill::Bytes(count) => drained += count,
@@ -126,9 +126,9 @@ fn the_last_line_of_a_stop_is_given_however_many_end_before_it() {
     }
 }
 
-/// P12: who had sent more than was read when the time was over.
+/// P12: clients that had sent more than was read in time.
 #[test]
-fn a_graceful_stop_says_how_many_it_cut_off() {
+fn a_graceful_stop_reports_how_many_it_cut_off() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
     harness.arrive((0..3).map(|_| Ok(b"begun...".to_vec())));
     harness.fill(ms(0));
@@ -156,7 +156,7 @@ fn a_graceful_stop_says_how_many_it_cut_off() {
     assert!(lines.count() < 100);
 }
 
-/// The time for the whole stop is over, or the memory is full: nobody fills any more.
+/// The time for the whole stop has passed, or the memory is full: `fill` is no longer called.
 #[test]
 fn what_is_unread_when_a_stop_is_cut_short_is_in_the_statistics() {
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
@@ -168,7 +168,7 @@ fn what_is_unread_when_a_stop_is_cut_short_is_in_the_statistics() {
     harness.listener.ended();
     assert_eq!(harness.lost(), (2, 12));
     assert!(harness.notices()[0].ends_with(", nor are 12 unread bytes from 2 clients"));
-    // Once; and without a stop nothing was promised.
+    // Only once. Without a stop nothing was promised.
     harness.listener.ended();
     assert_eq!((harness.lost(), harness.notices()), ((2, 12), vec![]));
     let mut harness = ListenerHarness::new(&ListenOptions::default(), 1024);
