@@ -206,26 +206,19 @@ mod tests {
 
     #[test]
     fn the_first_batch_time_is_strictly_after_start() {
-        for (now, first) in [
+        let first = |interval, now| BatchClock::new(interval, now).next().as_millis();
+        let cases = [
             (0, 1000),
             (999, 1000),
             (1000, 2000),
             (1001, 2000),
             (1_234_567, 1_235_000),
-        ] {
-            assert_eq!(
-                BatchClock::new(1000, ms(now)).next().as_millis(),
-                first,
-                "{now}"
-            );
+        ];
+        for (now, expected) in cases {
+            assert_eq!(first(1000, ms(now)), expected, "{now}");
         }
-        assert_eq!(BatchClock::new(1, ms(7)).next().as_millis(), 8);
-        assert_eq!(
-            BatchClock::new(1000, Duration::from_nanos(999_999_999))
-                .next()
-                .as_millis(),
-            1000
-        );
+        assert_eq!(first(1, ms(7)), 8);
+        assert_eq!(first(1000, Duration::from_nanos(999_999_999)), 1000);
     }
 
     #[test]
@@ -303,12 +296,8 @@ mod tests {
         let before = since_boot();
         let uptime = std::fs::read_to_string("/proc/uptime").expect("there is a /proc");
         let after = since_boot();
-        let seconds: f64 = uptime
-            .split(' ')
-            .next()
-            .expect("a number")
-            .parse()
-            .expect("a number");
+        let seconds = uptime.split(' ').next().expect("a number");
+        let seconds: f64 = seconds.parse().expect("a number");
         let slack = 0.011; // It has hundredths.
         assert!(
             (before.as_secs_f64() - slack..=after.as_secs_f64() + slack).contains(&seconds),

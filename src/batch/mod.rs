@@ -53,17 +53,16 @@ pub trait Value: Copy + Repr + Send + Sync + 'static {
 }
 
 macro_rules! ordered {
-    ($($t:ty),*) => {$(
+    ($order:ident: $($t:ty),*) => {$(
         impl Value for $t {
             fn order(&self, other: &Self) -> Ordering {
-                self.cmp(other)
+                self.$order(other)
             }
         }
     )*};
 }
-ordered!(
-    u8, u16, u32, u128, usize, i8, i16, i32, i64, i128, isize, bool, char
-);
+ordered!(cmp: u8, u16, u32, u128, usize, i8, i16, i32, i64, i128, isize, bool, char);
+ordered!(total_cmp: f32, f64);
 
 impl Value for u64 {
     fn order(&self, other: &Self) -> Ordering {
@@ -72,18 +71,6 @@ impl Value for u64 {
 
     fn as_count(&self) -> Option<u64> {
         Some(*self)
-    }
-}
-
-impl Value for f64 {
-    fn order(&self, other: &Self) -> Ordering {
-        self.total_cmp(other)
-    }
-}
-
-impl Value for f32 {
-    fn order(&self, other: &Self) -> Ordering {
-        self.total_cmp(other)
     }
 }
 

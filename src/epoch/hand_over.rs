@@ -13,7 +13,7 @@ use crate::error::guarded;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
 
-/// What one pipeline gathers during one epoch in one shard.
+/// What one pipeline gathers during one epoch in one shard. The pipeline that made it knows its type.
 pub(crate) trait PartialAggregate: Any + Send {
     /// Number of distinct keys; decides into which shard's table the others are merged.
     fn len(&self) -> usize;
@@ -31,10 +31,6 @@ pub(crate) trait PartialAggregate: Any + Send {
     /// merged. Otherwise a table that took a new seed after a flood would never again be in the
     /// others' order. What was taken of shared memory for its keys is now `leader`'s.
     fn follow(&mut self, leader: &mut dyn PartialAggregate);
-    /// For the pipeline that made it, which knows its type.
-    fn as_any(&self) -> &dyn Any;
-    /// For the pipeline that made it, which knows its type.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 /// One pipeline's share of [`Tables`].

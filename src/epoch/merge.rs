@@ -3,6 +3,8 @@
 //! Promise: the merged table is the fold over all shards. For counts it is checked that they add up
 //! to the tokens, and the keys' bytes to the bytes that were split. Must not know: threads, `sink`.
 
+use std::any::Any;
+
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MIB;
@@ -34,20 +36,11 @@ impl<V: Copy + Send + 'static> PartialAggregate for KeyTable<V> {
         KeyTable::clear(self);
         self.set_seed(leader.seed());
     }
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 /// The table behind `partial`, which must be of values `V`: one pipeline makes all of its tables.
 pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate) -> &KeyTable<V> {
-    partial
-        .as_any()
+    (partial as &dyn Any)
         .downcast_ref()
         .expect("a pipeline makes all of its tables itself")
 }
@@ -56,8 +49,7 @@ pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate)
 pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
     partial: &mut dyn PartialAggregate,
 ) -> &mut KeyTable<V> {
-    partial
-        .as_any_mut()
+    (partial as &mut dyn Any)
         .downcast_mut()
         .expect("a pipeline makes all of its tables itself")
 }

@@ -171,16 +171,6 @@ impl Repr for str {
     }
 }
 
-impl Repr for String {
-    fn write_repr(&self, out: &mut Vec<u8>) {
-        self.as_str().write_repr(out);
-    }
-
-    fn write_str(&self, out: &mut Vec<u8>) {
-        self.as_str().write_str(out);
-    }
-}
-
 /// Python has no characters, only strings of length one.
 impl Repr for char {
     fn write_repr(&self, out: &mut Vec<u8>) {
@@ -228,19 +218,10 @@ impl<T: Repr, const N: usize> Repr for [T; N] {
     }
 }
 
-impl<T: Repr> Repr for Vec<T> {
-    fn write_repr(&self, out: &mut Vec<u8>) {
-        T::write_items_repr(self, out);
-    }
-
-    fn write_str(&self, out: &mut Vec<u8>) {
-        T::write_items_str(self, out);
-    }
-}
-
+/// Types that look like what they point to.
 macro_rules! pointers {
-    ($($t:ty),*) => {$(
-        impl<T: Repr + ?Sized> Repr for $t {
+    ($([$($generics:tt)*] $t:ty;)*) => {$(
+        impl<$($generics)*> Repr for $t {
             fn write_repr(&self, out: &mut Vec<u8>) {
                 (**self).write_repr(out);
             }
@@ -251,16 +232,13 @@ macro_rules! pointers {
         }
     )*};
 }
-pointers!(&T, Box<T>, Arc<T>);
-
-impl<T: Repr + ToOwned + ?Sized> Repr for Cow<'_, T> {
-    fn write_repr(&self, out: &mut Vec<u8>) {
-        (**self).write_repr(out);
-    }
-
-    fn write_str(&self, out: &mut Vec<u8>) {
-        (**self).write_str(out);
-    }
+pointers! {
+    [T: Repr + ?Sized] &T;
+    [T: Repr + ?Sized] Box<T>;
+    [T: Repr + ?Sized] Arc<T>;
+    [T: Repr + ToOwned + ?Sized] Cow<'_, T>;
+    [T: Repr] Vec<T>;
+    [] String;
 }
 
 impl Repr for () {

@@ -5,12 +5,7 @@
 //!
 //! # Why it is written like this
 //!
-//! ```text
-//! for position in 0..len:                 the naive version
-//!     if chunk[position] is a delimiter:
-//!         ends[count] = position
-//!         count += 1
-//! ```
+//! The naive version is in `portable`. What was done here:
 //!
 //! 1. 64 bytes a step: compare two vectors with each delimiter and gather the results in one `u64`
 //!    with one bit a byte. The masks of `\n` and `\r` are needed for that anyway, so counting the

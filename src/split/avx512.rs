@@ -5,12 +5,7 @@
 //!
 //! # Why it is written like this
 //!
-//! ```text
-//! for position in 0..len:                 the naive version
-//!     if chunk[position] is a delimiter:
-//!         ends[count] = position
-//!         count += 1
-//! ```
+//! The naive version is in `portable`. What was done here:
 //!
 //! 1. 64 bytes a step; a comparison returns one bit a byte. The masks of `\n` and `\r` are needed
 //!    for the delimiters anyway, so counting the two costs a popcount each.

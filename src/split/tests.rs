@@ -361,16 +361,22 @@ mod kernel {
     suite! { scalar portable avx2 avx512 }
 }
 
-/// The definition itself, against Python's `bytes.split` for the lines of each block.
+/// Checks the definition itself.
+#[track_caller]
+fn check(rule: Rule, line_ends: LineEnds, block: &str, expected: &[&str], records: u64) {
+    let (tokens, tallied) = defined(block.as_bytes(), rule, line_ends);
+    let expected: Vec<&[u8]> = expected.iter().map(|token| token.as_bytes()).collect();
+    assert_eq!(tokens, expected, "{rule:?} {line_ends:?} {block:?}");
+    assert_eq!(tallied.records, records, "{rule:?} {line_ends:?} {block:?}");
+}
+
+/// Against Python's `bytes.split` for the lines of each block.
 #[test]
 fn the_definition() {
     let check = |rule, block: &str, expected: &[&str], records| {
-        let (tokens, tallied) = defined(block.as_bytes(), rule, LineEnds::Universal);
-        let expected: Vec<&[u8]> = expected.iter().map(|token| token.as_bytes()).collect();
-        assert_eq!(tokens, expected, "{rule:?} {block:?}");
-        assert_eq!(tallied.records, records, "{rule:?} {block:?}");
+        check(rule, LineEnds::Universal, block, expected, records);
     };
-    let space = Rule::Split(b' ');
+    let (space, words) = (Rule::Split(b' '), Rule::SplitWhitespace);
     check(space, "", &[], 0);
     check(space, "\n", &[""], 1);
     check(space, " \n", &["", ""], 1);
@@ -381,12 +387,8 @@ fn the_definition() {
     check(space, " ", &[""], 0);
     check(space, "\r\n\r\n", &["", ""], 2);
     check(space, "a \r\n b\rc\n", &["a", "", "", "b", "c"], 3);
-    check(
-        space,
-        "a\u{85}b\x0bc\x0cd\0e\u{2028}f\n",
-        &["a\u{85}b\x0bc\x0cd\0e\u{2028}f"],
-        1,
-    );
+    let odd = "a\u{85}b\x0bc\x0cd\0e\u{2028}f";
+    check(space, &format!("{odd}\n"), &[odd], 1);
     check(Rule::Split(b','), "a b,,c\n", &["a b", "", "c"], 1);
     for lines in [Rule::Lines, Rule::Split(b'\n'), Rule::Split(b'\r')] {
         check(lines, "a\nb\n", &["a", "b"], 2);
@@ -396,95 +398,39 @@ fn the_definition() {
         check(lines, "\n\r\n\r", &["", "", ""], 3);
         check(lines, " a b \n", &[" a b "], 1);
     }
-    check(Rule::SplitWhitespace, "\n \t\x0b\x0c\r\n", &[], 2);
-    check(
-        Rule::SplitWhitespace,
-        "  a\tb \x0b c\x1cd\r\ne\u{85}\u{a0}f\n",
-        &["a", "b", "c\x1cd", "e\u{85}\u{a0}f"],
-        2,
-    );
-    check(Rule::SplitWhitespace, "a ", &["a"], 0);
+    check(words, "\n \t\x0b\x0c\r\n", &[], 2);
+    let block = "  a\tb \x0b c\x1cd\r\ne\u{85}\u{a0}f\n";
+    check(words, block, &["a", "b", "c\x1cd", "e\u{85}\u{a0}f"], 2);
+    check(words, "a ", &["a"], 0);
 }
 
 /// What `sort`, `grep` and `sort -z` take for a line.
 #[test]
 fn the_definition_of_other_line_ends() {
-    let check = |rule, line_ends, block: &str, expected: &[&str], records| {
-        let (tokens, tallied) = defined(block.as_bytes(), rule, line_ends);
-        let expected: Vec<&[u8]> = expected.iter().map(|token| token.as_bytes()).collect();
-        assert_eq!(tokens, expected, "{rule:?} {line_ends:?} {block:?}");
-        assert_eq!(tallied.records, records, "{rule:?} {line_ends:?} {block:?}");
-    };
+    let (lines, space, words) = (Rule::Lines, Rule::Split(b' '), Rule::SplitWhitespace);
     let (lf, nul) = (LineEnds::Lf, LineEnds::Nul);
-    check(Rule::Lines, lf, "a\rb\n", &["a\rb"], 1);
-    check(
-        Rule::Lines,
-        lf,
-        "a\r\nb\r\r\n\r\n\n",
-        &["a", "b\r", "", ""],
-        4,
-    );
-    check(Rule::Lines, lf, "\ra\n\r\n", &["\ra", ""], 2);
-    let space = Rule::Split(b' ');
-    check(
-        space,
-        lf,
-        "a \r b\r\n\r \r\n",
-        &["a", "\r", "b", "\r", ""],
-        2,
-    );
+    check(lines, lf, "a\rb\n", &["a\rb"], 1);
+    let block = "a\r\nb\r\r\n\r\n\n";
+    check(lines, lf, block, &["a", "b\r", "", ""], 4);
+    check(lines, lf, "\ra\n\r\n", &["\ra", ""], 2);
+    let block = "a \r b\r\n\r \r\n";
+    check(space, lf, block, &["a", "\r", "b", "\r", ""], 2);
     check(space, lf, "a\r ", &["a\r"], 0);
-    check(
-        Rule::Split(b'\r'),
-        lf,
-        "a\rb\r\nc\n",
-        &["a", "b", "", "c"],
-        2,
-    );
-    check(
-        Rule::SplitWhitespace,
-        lf,
-        "a\rb\r\n c\n",
-        &["a", "b", "c"],
-        2,
-    );
-    check(
-        Rule::Lines,
-        nul,
-        "a\r\nb\0\0c\n\0",
-        &["a\r\nb", "", "c\n"],
-        3,
-    );
+    let returns = Rule::Split(b'\r');
+    check(returns, lf, "a\rb\r\nc\n", &["a", "b", "", "c"], 2);
+    check(words, lf, "a\rb\r\n c\n", &["a", "b", "c"], 2);
+    check(lines, nul, "a\r\nb\0\0c\n\0", &["a\r\nb", "", "c\n"], 3);
     check(space, nul, "a b\n c\0", &["a", "b\n", "c"], 1);
-    check(
-        Rule::SplitWhitespace,
-        nul,
-        "a b\r\nc\0\0",
-        &["a", "b", "c"],
-        2,
-    );
+    check(words, nul, "a b\r\nc\0\0", &["a", "b", "c"], 2);
 }
 
 #[test]
 fn delimiter_bytes_are_all_bytes_outside_tokens() {
-    assert_eq!(
-        defined(b"a  b\r\n\r\n", Rule::Split(b' '), LineEnds::Universal)
-            .1
-            .delimiter_bytes,
-        6
-    );
-    assert_eq!(
-        defined(b"a  b\r\n\r\n", Rule::SplitWhitespace, LineEnds::Universal)
-            .1
-            .delimiter_bytes,
-        6
-    );
-    assert_eq!(
-        defined(b"a  b\r\n\r\n", Rule::Lines, LineEnds::Universal)
-            .1
-            .delimiter_bytes,
-        4
-    );
+    let rules = [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines];
+    for (rule, bytes) in rules.into_iter().zip([6, 6, 4]) {
+        let (_, tallied) = defined(b"a  b\r\n\r\n", rule, LineEnds::Universal);
+        assert_eq!(tallied.delimiter_bytes, bytes, "{rule:?}");
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) struct TableEntry<K, V> {
 
 impl<K: StoredKey, V: Copy> TableEntry<K, V> {
     /// The key's bytes and the value.
+    #[inline(always)]
     pub(super) fn pair(&self) -> (&[u8], V) {
         (self.key.bytes(), self.value)
     }
@@ -47,11 +48,13 @@ pub(super) trait StoredKey {
     fn bytes(&self) -> &[u8];
 
     /// The hash under the seed of the table that holds the key.
+    #[inline(always)]
     fn hash(&self, seed: &Seed) -> u64 {
         seed.hash(self.lookup().packed())
     }
 
     /// The hash under `seed`, which becomes the seed of that table.
+    #[inline(always)]
     fn rehash(&mut self, seed: &Seed) -> u64 {
         self.hash(seed)
     }
@@ -85,10 +88,12 @@ macro_rules! packed_class {
         impl StoredKey for [u8; $bytes] {
             type Probe<'a> = $int;
 
+            #[inline(always)]
             fn lookup(&self) -> $int {
                 <$int>::from_le_bytes(*self)
             }
 
+            #[inline(always)]
             fn bytes(&self) -> &[u8] {
                 unpack(self)
             }
@@ -97,22 +102,27 @@ macro_rules! packed_class {
         impl LookupKey for $int {
             type Stored = [u8; $bytes];
 
+            #[inline(always)]
             fn packed(&self) -> PackedKey<'_> {
                 PackedKey::$class(*self)
             }
 
+            #[inline(always)]
             fn is(self, _hash: u64, stored: &[u8; $bytes]) -> bool {
                 stored.lookup() == self
             }
 
+            #[inline(always)]
             fn store<V>(self, _: u64, _: &mut KeyTable<V>) -> Result<[u8; $bytes], TableFull> {
                 Ok(self.to_le_bytes())
             }
 
+            #[inline(always)]
             fn segments<V>(table: &KeyTable<V>) -> &Segments<Self, V> {
                 &table.$segments
             }
 
+            #[inline(always)]
             fn parts<V>(table: &mut KeyTable<V>) -> (&mut Segments<Self, V>, &mut KeyArena) {
                 (&mut table.$segments, &mut table.arena)
             }
@@ -126,18 +136,22 @@ packed_class!(u128, 16, Medium, medium);
 impl StoredKey for LongKey {
     type Probe<'a> = &'a [u8];
 
+    #[inline(always)]
     fn lookup(&self) -> &[u8] {
         self.bytes()
     }
 
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         LongKey::bytes(self)
     }
 
+    #[inline(always)]
     fn hash(&self, _seed: &Seed) -> u64 {
         self.hash
     }
 
+    #[inline(always)]
     fn rehash(&mut self, seed: &Seed) -> u64 {
         self.hash = seed.hash_long(self.bytes());
         self.hash
@@ -147,14 +161,17 @@ impl StoredKey for LongKey {
 impl LookupKey for &[u8] {
     type Stored = LongKey;
 
+    #[inline(always)]
     fn packed(&self) -> PackedKey<'_> {
         PackedKey::Long(self)
     }
 
+    #[inline(always)]
     fn is(self, hash: u64, stored: &LongKey) -> bool {
         stored.hash == hash && stored.bytes() == self
     }
 
+    #[inline(always)]
     fn store<V: Copy>(self, hash: u64, table: &mut KeyTable<V>) -> Result<LongKey, TableFull> {
         if table.has_arena_room(self.len()) {
             return Ok(table.arena.copy(hash, self));
@@ -163,10 +180,12 @@ impl LookupKey for &[u8] {
         table.arena.copy_within(hash, self, more).ok_or(TableFull)
     }
 
+    #[inline(always)]
     fn segments<V>(table: &KeyTable<V>) -> &Segments<Self, V> {
         &table.long
     }
 
+    #[inline(always)]
     fn parts<V>(table: &mut KeyTable<V>) -> (&mut Segments<Self, V>, &mut KeyArena) {
         (&mut table.long, &mut table.arena)
     }

@@ -342,6 +342,7 @@ fn make_room<T>(items: &mut Vec<T>, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OnLimit;
     use crate::table::bound::MemoryCap;
     use crate::table::keys::Seed;
 
@@ -361,10 +362,7 @@ mod tests {
     /// Counts from a user-supplied function may be any numbers.
     #[test]
     fn the_largest_numbers_are_thinned_as_others_are() {
-        let cap = MemoryCap {
-            bytes: usize::MAX - 1,
-            ..MemoryCap::NONE
-        };
+        let cap = MemoryCap::new(usize::MAX - 1, OnLimit::Approximate);
         let mut table = KeyTable::counting(Seed::random(), cap);
         for number in 0..1000u64 {
             table.add(format!("{number}").as_bytes(), u64::MAX - number, |a, _| a);

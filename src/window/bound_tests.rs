@@ -28,13 +28,7 @@ fn batch_of(words: &[u32]) -> BatchCounts {
 
 /// The table of a batch that was thinned `times` times, as it is at its limit.
 fn table_of(batch: &BatchCounts, seed: Seed, times: u8) -> KeyTable<u64> {
-    let cap = MemoryCap {
-        bytes: usize::MAX - 1,
-        on_limit: OnLimit::Approximate,
-        may_partition: true,
-        pool: None,
-    };
-    let mut table = KeyTable::counting(seed, cap);
+    let mut table = KeyTable::counting(seed, MemoryCap::new(usize::MAX - 1, OnLimit::Approximate));
     for (index, (key, count)) in batch.iter().enumerate() {
         table.add(key, *count, add);
         if times > 0 && index == batch.len() / usize::from(times + 1) {
@@ -116,8 +110,7 @@ proptest! {
             // Most batches are small.
             let keys = if kind == 0 { keys } else { keys / 10 };
             let batch = burst(number * 1000, keys, span);
-            let cap = MemoryCap { bytes: usize::MAX - 1, on_limit, may_partition: true, pool: None };
-            let mut table = KeyTable::counting(seed, cap);
+            let mut table = KeyTable::counting(seed, MemoryCap::new(usize::MAX - 1, on_limit));
             for (key, &count) in &batch {
                 table.add(key, count, add);
             }
@@ -183,13 +176,8 @@ fn a_small_share_is_for_the_most_frequent_key() {
         inverse.keep_within(bytes);
         reduced.keep_within(bytes);
         for number in 0..1500u64 {
-            let cap = MemoryCap {
-                bytes: usize::MAX - 1,
-                on_limit: OnLimit::Approximate,
-                may_partition: true,
-                pool: None,
-            };
-            let mut table = KeyTable::counting(seed, cap);
+            let mut table =
+                KeyTable::counting(seed, MemoryCap::new(usize::MAX - 1, OnLimit::Approximate));
             table.add(often.as_bytes(), 100, add);
             for rare in 0..50 {
                 table.add(format!("{number}{rare:02}").as_bytes(), 1, add);

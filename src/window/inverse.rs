@@ -76,6 +76,7 @@ pub struct InverseWindow<V> {
 }
 
 debug_fields!([V] InverseWindow<V>, "InverseWindow", applied);
+entered_by_batches!(InverseWindow, state);
 
 impl<V: Copy> InverseWindow<V> {
     /// A window over no batch yet.
@@ -104,14 +105,6 @@ impl<V: Copy> InverseWindow<V> {
         !self.is_anew
     }
 
-    /// Adds a finished batch. `reduce` is called if several batches of one slide are folded. If it
-    /// panics, the batch counts as failed.
-    pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
-        self.state.follow_rules(batch);
-        let elsewhere = self.taken_elsewhere();
-        self.panes.enter(Some(batch), reduce, elsewhere);
-    }
-
     /// Limits the memory to `bytes`: panes without room are thinned. Call it before the first
     /// batch.
     pub(crate) fn keep_within(&mut self, bytes: usize) {
@@ -126,33 +119,11 @@ impl<V: Copy> InverseWindow<V> {
         self.panes.keep_within(bytes, cost);
     }
 
-    /// Bytes of everything.
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> usize {
-        self.panes.held_bytes() + self.taken_elsewhere()
-    }
-
     /// Bytes of everything except the panes.
     fn taken_elsewhere(&self) -> usize {
         let tables = self.state.allocated_bytes() + self.fold.allocated_bytes();
         let packed = self.leaving.held_bytes() + self.entering.held_bytes();
         tables + packed + self.state.len() * RANKED_KEY_BYTES
-    }
-
-    /// Adds the rest of a batch after `reduce` panicked in [`enter`](Self::enter). Call it before
-    /// anything else. Returns `true` if there was a rest: then the batch has not failed after all.
-    pub(crate) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
-        self.panes.make_up(reduce)
-    }
-
-    /// Adds a batch without a result.
-    pub fn enter_failed(&mut self) {
-        self.panes.enter(None, |_, new| new, 0);
-    }
-
-    /// Returns `true` if a window ends with the batch that entered last.
-    pub fn is_due(&self) -> bool {
-        self.panes.is_due()
     }
 
     /// Makes the window that is due.
@@ -252,13 +223,6 @@ impl<V: Copy> InverseWindow<V> {
             window.filter(|&value| keep(key, value))
         });
         Ok(())
-    }
-}
-
-impl<V> AsRef<KeyTable<V>> for InverseWindow<V> {
-    /// The last window.
-    fn as_ref(&self) -> &KeyTable<V> {
-        &self.state
     }
 }
 

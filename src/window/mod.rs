@@ -25,6 +25,51 @@
 //! in `enter`, the batch becomes a failed one, unless `make_up` is called next and works. If it
 //! panics in `slide`, that window alone fails, and the next one is computed anew from its batches.
 
+/// What both windows do with batches that enter; `$table` holds the last window.
+macro_rules! entered_by_batches {
+    ($window:ident, $table:ident) => {
+        impl<V: Copy> $window<V> {
+            /// Adds a finished batch. `reduce` is called if several batches of one slide are
+            /// folded. If it panics, the batch counts as failed.
+            pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
+                self.$table.follow_rules(batch);
+                let elsewhere = self.taken_elsewhere();
+                self.panes.enter(Some(batch), reduce, elsewhere);
+            }
+
+            /// Adds the rest of a batch after `reduce` panicked in [`enter`](Self::enter). Call it
+            /// before anything else. Returns `true` if there was a rest: then the batch has not
+            /// failed after all.
+            pub(crate) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
+                self.panes.make_up(reduce)
+            }
+
+            /// Adds a batch without a result.
+            pub fn enter_failed(&mut self) {
+                self.panes.enter(None, |_, new| new, 0);
+            }
+
+            /// Returns `true` if a window ends with the batch that entered last.
+            pub fn is_due(&self) -> bool {
+                self.panes.is_due()
+            }
+
+            /// Bytes of everything.
+            #[cfg(test)]
+            pub(super) fn taken(&self) -> usize {
+                self.panes.held_bytes() + self.taken_elsewhere()
+            }
+        }
+
+        impl<V> AsRef<KeyTable<V>> for $window<V> {
+            /// The last window.
+            fn as_ref(&self) -> &KeyTable<V> {
+                &self.$table
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod bound_tests;
 mod inverse;

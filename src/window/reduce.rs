@@ -69,13 +69,7 @@ pub struct ReduceWindow<V> {
 }
 
 debug_fields!([V] ReduceWindow<V>, "ReduceWindow", middle, back);
-
-impl<V> AsRef<KeyTable<V>> for ReduceWindow<V> {
-    /// The last window.
-    fn as_ref(&self) -> &KeyTable<V> {
-        &self.window
-    }
-}
+entered_by_batches!(ReduceWindow, window);
 
 /// A key's folds of the front, the middle, the back, and the newest panes of the middle.
 #[derive(Clone, Copy)]
@@ -118,14 +112,6 @@ impl<V: Copy> ReduceWindow<V> {
         }
     }
 
-    /// Adds a finished batch. `reduce` is called if several batches of one slide are folded. If it
-    /// panics, the batch counts as failed.
-    pub fn enter(&mut self, batch: &KeyTable<V>, reduce: impl Fn(V, V) -> V) {
-        self.window.follow_rules(batch);
-        let elsewhere = self.taken_elsewhere();
-        self.panes.enter(Some(batch), reduce, elsewhere);
-    }
-
     /// Limits the memory to `bytes`: panes without room are thinned. Call it before the first
     /// batch.
     pub(crate) fn keep_within(&mut self, bytes: usize) {
@@ -138,12 +124,6 @@ impl<V: Copy> ReduceWindow<V> {
             .keep_within(bytes, FrozenTable::<V>::cost().plus(tables).plus(each));
     }
 
-    /// Bytes of everything.
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> usize {
-        self.panes.held_bytes() + self.taken_elsewhere()
-    }
-
     /// Bytes of everything except the panes.
     fn taken_elsewhere(&self) -> usize {
         let tables = self.window.allocated_bytes() + self.folds.allocated_bytes();
@@ -151,22 +131,6 @@ impl<V: Copy> ReduceWindow<V> {
         let behind: usize = behind.map(Behind::held_bytes).sum();
         let touched = self.touched.capacity() * size_of::<Option<V>>();
         tables + behind + touched + self.window.len() * RANKED_KEY_BYTES
-    }
-
-    /// Adds the rest of a batch after `reduce` panicked in [`enter`](Self::enter). Call it before
-    /// anything else. Returns `true` if there was a rest: then the batch has not failed after all.
-    pub(crate) fn make_up(&mut self, reduce: impl Fn(V, V) -> V) -> bool {
-        self.panes.make_up(reduce)
-    }
-
-    /// Adds a batch without a result.
-    pub fn enter_failed(&mut self) {
-        self.panes.enter(None, |_, new| new, 0);
-    }
-
-    /// Returns `true` if a window ends with the batch that entered last.
-    pub fn is_due(&self) -> bool {
-        self.panes.is_due()
     }
 
     /// Makes the window that is due. `reduce(older, newer)` must be associative.

@@ -20,7 +20,7 @@ type Function<V> = fn(V, V) -> V;
 
 /// What happens to one batch, and to the window that is due with it.
 #[derive(Clone, Debug)]
-struct WindowEvent<V> {
+struct BatchEvent<V> {
     batch: Option<Map<V>>,
     panic_in_enter: bool,
     panic_in_slide: bool,
@@ -38,11 +38,11 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 fn events<V: Debug + Clone>(
     value: impl Strategy<Value = V>,
     failures: u32,
-) -> impl Strategy<Value = Vec<WindowEvent<V>>> {
+) -> impl Strategy<Value = Vec<BatchEvent<V>>> {
     let batch = proptest::collection::btree_map(key(), value, 0..8);
     let rarely = move || (0u32..100).prop_map(move |n| n < failures);
     let event = (batch, rarely(), rarely(), rarely()).prop_map(
-        |(batch, failed, panic_in_enter, panic_in_slide)| WindowEvent {
+        |(batch, failed, panic_in_enter, panic_in_slide)| BatchEvent {
             batch: (!failed).then_some(batch),
             panic_in_enter,
             panic_in_slide,
@@ -170,7 +170,7 @@ fn check_inverse<V: Copy + Debug + 'static>(
     dialect: Dialect,
     (reduce, inverse): (Function<V>, Function<V>),
     keep: Option<fn(&[u8], V) -> bool>,
-    events: Vec<WindowEvent<V>>,
+    events: Vec<BatchEvent<V>>,
     same: fn(&V, &V) -> bool,
 ) {
     let armed = Cell::new(false);

@@ -548,43 +548,31 @@ where
 /// Defines `is_primitive` and `is_same` for these types. Compiled for a type, both are a constant
 /// or one comparison.
 macro_rules! primitives {
-    ($($type:ty => $bits:expr),* $(,)?) => {
+    ($($int:ident)*; $($float:ident)*) => {
         /// Returns `true` if `is_same` can compare values of this type.
         #[inline(always)]
         pub(crate) fn is_primitive<V: 'static>() -> bool {
-            $(TypeId::of::<V>() == TypeId::of::<$type>())||*
+            let type_id = TypeId::of::<V>();
+            $(type_id == TypeId::of::<$int>() ||)* $(type_id == TypeId::of::<$float>())||*
         }
 
         /// Returns `true` if two values are known to have the same bits.
         #[inline(always)]
         fn is_same<V: 'static>(a: V, b: V) -> bool {
             let (a, b): (&dyn Any, &dyn Any) = (&a, &b);
-            $(if let (Some(a), Some(b)) = (a.downcast_ref::<$type>(), b.downcast_ref::<$type>()) {
-                let bits: fn(&$type) -> _ = $bits;
-                return bits(a) == bits(b);
+            $(if let (Some(a), Some(b)) = (a.downcast_ref::<$int>(), b.downcast_ref::<$int>()) {
+                return a == b;
+            })*
+            // Two zeros are equal and two NaNs are not, but the question is about bits.
+            $(if let (Some(a), Some(b)) = (a.downcast_ref::<$float>(), b.downcast_ref::<$float>()) {
+                return a.to_bits() == b.to_bits();
             })*
             false
         }
     };
 }
 
-primitives! {
-    u8 => |n| *n,
-    u16 => |n| *n,
-    u32 => |n| *n,
-    u64 => |n| *n,
-    u128 => |n| *n,
-    usize => |n| *n,
-    i8 => |n| *n,
-    i16 => |n| *n,
-    i32 => |n| *n,
-    i64 => |n| *n,
-    i128 => |n| *n,
-    isize => |n| *n,
-    // Two zeros are equal and two NaNs are not, but the question is about bits.
-    f32 => |n| n.to_bits(),
-    f64 => |n| n.to_bits(),
-}
+primitives!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize; f32 f64);
 
 /// Returns `value`, whose type is `W`, which the compiler does not know.
 #[inline(always)]

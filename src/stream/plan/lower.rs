@@ -467,7 +467,7 @@ where
     }
 
     fn merge(&self, into: &mut dyn PartialAggregate, from: &dyn PartialAggregate) {
-        let from = from.as_any().downcast_ref::<Gathered<S>>();
+        let from = (from as &dyn Any).downcast_ref::<Gathered<S>>();
         let Gathered(from) = from.expect("a pipeline makes all of its sums itself");
         (self.merge)(sum_of_mut(into), from);
     }
@@ -501,7 +501,7 @@ where
 struct Gathered<S>(S);
 
 fn sum_of_mut<S: 'static>(partial: &mut dyn PartialAggregate) -> &mut S {
-    let gathered = partial.as_any_mut().downcast_mut::<Gathered<S>>();
+    let gathered = (partial as &mut dyn Any).downcast_mut::<Gathered<S>>();
     &mut gathered.expect("a pipeline makes all of its sums itself").0
 }
 
@@ -517,13 +517,5 @@ impl<S: Default + Send + 'static> PartialAggregate for Gathered<S> {
 
     fn follow(&mut self, _leader: &mut dyn PartialAggregate) {
         self.clear();
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
     }
 }

@@ -17,7 +17,7 @@ use crate::table::KeyTable;
 pub(in crate::table) type TakeIn<V> = fn(&mut KeyTable<V>, PackedKey<'_>, V);
 
 /// How values are treated.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::table) struct Rules<V> {
     /// Makes room by taking something off all values. Without it, new keys are refused.
     pub(in crate::table) take_in: Option<TakeIn<V>>,
@@ -48,14 +48,6 @@ pub(super) fn later<V>() -> Cost {
 pub(super) fn later_of_tallies() -> Cost {
     Cost::in_table::<u128>().plus(later::<u128>())
 }
-
-impl<V> Clone for Rules<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V> Copy for Rules<V> {}
 
 impl<V> Rules<V> {
     /// The rules of values of which nothing is known.

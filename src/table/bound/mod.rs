@@ -79,12 +79,17 @@ const OWN_PART: usize = 8;
 
 impl MemoryCap {
     /// No limit.
-    pub(crate) const NONE: MemoryCap = MemoryCap {
-        bytes: UNLIMITED,
-        on_limit: OnLimit::Approximate,
-        may_partition: true,
-        pool: None,
-    };
+    pub(crate) const NONE: MemoryCap = MemoryCap::new(UNLIMITED, OnLimit::Approximate);
+
+    /// A cap of `bytes`, without a pool.
+    pub(crate) const fn new(bytes: usize, on_limit: OnLimit) -> MemoryCap {
+        MemoryCap {
+            bytes,
+            on_limit,
+            may_partition: true,
+            pool: None,
+        }
+    }
 }
 
 /// What a table could not keep since it was cleared.
@@ -371,11 +376,7 @@ impl KeyTable<u64> {
     /// An empty table of counts that are added up, within `bytes`.
     #[doc(hidden)]
     pub fn counting_within(seed: Seed, bytes: usize) -> Self {
-        let cap = MemoryCap {
-            bytes,
-            ..MemoryCap::NONE
-        };
-        KeyTable::counting(seed, cap)
+        KeyTable::counting(seed, MemoryCap::new(bytes, OnLimit::Approximate))
     }
 
     /// An empty table of counts that are added up, within `cap`.

@@ -10,17 +10,8 @@ use crate::table::keys::Seed;
 
 type TrueCounts = BTreeMap<Vec<u8>, u64>;
 
-fn cap(bytes: usize, on_limit: OnLimit) -> MemoryCap {
-    MemoryCap {
-        bytes,
-        on_limit,
-        may_partition: true,
-        pool: None,
-    }
-}
-
 fn small(on_limit: OnLimit) -> MemoryCap {
-    cap(KeyTable::<u64>::bytes_min() + 700_000, on_limit)
+    MemoryCap::new(KeyTable::<u64>::bytes_min() + 700_000, on_limit)
 }
 
 /// The key of a number, of all three classes: every number has one.
@@ -209,7 +200,7 @@ fn case_16_frequent_keys_are_found_after_garbage() {
 /// at the whole table each.
 #[test]
 fn another_class_gets_room() {
-    let cap = cap(
+    let cap = MemoryCap::new(
         KeyTable::<u64>::bytes_min() + 3_000_000,
         OnLimit::Approximate,
     );
@@ -391,7 +382,7 @@ fn a_flood_of_a_table_that_is_nearly_full_changes_no_seed() {
     }
     let bytes = KeyTable::<u64>::bytes_min() + 3_000_000;
     for (filler, may_reseed) in [(100, true), (100_000, false)] {
-        let mut table = KeyTable::counting(seed, cap(bytes, OnLimit::Other));
+        let mut table = KeyTable::counting(seed, MemoryCap::new(bytes, OnLimit::Other));
         for number in 0..filler {
             table.add(format!("filler {number:07}").as_bytes(), 1, add);
         }

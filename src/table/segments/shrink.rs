@@ -67,17 +67,11 @@ impl<T> SegmentedTable<T> {
             let span = 1 << (self.depth - depth);
             let first = place / (2 * span) * 2 * span;
             let other = self.directory[(place / span * span) ^ span];
-            let sibling = &mut self.segments[other as usize];
+            let sibling = &self.segments[other as usize];
             if sibling.depth != depth || sibling.table.len() + len > SEGMENT_KEYS_JOINED {
                 return;
             }
-            let mut emptied = std::mem::take(&mut sibling.table);
-            let segment = &mut self.segments[at as usize];
-            segment.depth -= 1;
-            for entry in emptied.drain() {
-                segment.insert(hasher(&entry), entry, &hasher);
-            }
-            self.spare = emptied;
+            self.spare = self.absorb(at, other, &hasher);
             self.table_bytes = self.measured();
             self.directory[first..first + 2 * span].fill(at);
             // The last segment takes the number that became free.
@@ -170,12 +164,7 @@ impl<T> SegmentedTable<T> {
                 if !is_pair || segment.table.len() + sibling.table.len() > SEGMENT_KEYS_THINNED {
                     continue;
                 }
-                let mut emptied = std::mem::take(&mut self.segments[other as usize].table);
-                let segment = &mut self.segments[at as usize];
-                segment.depth -= 1;
-                for entry in emptied.drain() {
-                    segment.insert(hasher(&entry), entry, &hasher);
-                }
+                self.absorb(at, other, &hasher);
                 self.directory[first..first + 2 * span].fill(at);
             }
         }
@@ -194,6 +183,17 @@ impl<T> SegmentedTable<T> {
             *number = numbers[*number as usize];
         }
         self.shrink_directory();
+    }
+
+    /// Moves the entries of segment `other` into segment `at`, and returns the emptied table.
+    fn absorb(&mut self, at: u32, other: u32, hasher: impl Fn(&T) -> u64) -> HashTable<T> {
+        let mut emptied = std::mem::take(&mut self.segments[other as usize].table);
+        let segment = &mut self.segments[at as usize];
+        segment.depth -= 1;
+        for entry in emptied.drain() {
+            segment.insert(hasher(&entry), entry, &hasher);
+        }
+        emptied
     }
 
     /// Halves the directory as long as no segment needs all of its bits.
