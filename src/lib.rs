@@ -257,7 +257,7 @@ pub mod internals {
     pub use crate::split::{
         CHUNK_BYTES_MAX, ChunkCounts, ENDS_LEN, Kernel, Splitter, Tallied, scalar,
     };
-    pub use crate::stream::ops::filter_map::FilterMap;
+    pub use crate::stream::ops::filter::FilterMap;
     pub use crate::table::KeyTable;
     pub use crate::table::frozen::FrozenTable;
     pub use crate::table::keys::Seed;

@@ -35,6 +35,13 @@ fn printed<V: Value>(
     written.text()
 }
 
+/// The text that `write` appends.
+fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
 const WORDS: &[(&[u8], u64)] = &[
     (b"the", 1_234_567),
     ("汉字".as_bytes(), 4321),
@@ -145,9 +152,7 @@ fn values_too_large_to_be_added_have_no_share() {
         assert!(!text.contains('%') && !text.contains("inf/s"), "{text}");
         assert!(text.ends_with("a\n… and 1 more key\n"), "{text}");
     }
-    let mut text = Vec::new();
-    write_rate(1.5e300, &mut text);
-    assert_eq!(text, b"1.50e300/s");
+    assert_eq!(text(|out| write_rate(1.5e300, out)), "1.50e300/s");
 }
 
 #[test]
@@ -172,9 +177,8 @@ fn blank_keys_can_be_seen_and_told_from_all_others() {
     assert_eq!(printed(keys, 0, narrow), expected);
     // All but the empty one can be had back from what is shown.
     for (key, _) in &keys[1..] {
-        let mut text = Vec::new();
-        write_key(key, &mut text);
-        assert_eq!(unescape(&text).as_deref(), Some(*key));
+        let written = text(|out| write_key(key, out));
+        assert_eq!(unescape(written.as_bytes()).as_deref(), Some(*key));
     }
 }
 
@@ -268,22 +272,14 @@ fn numbers_are_grouped_and_nothing_else() {
 
 #[test]
 fn shares_and_rates_round_to_the_honest_side() {
-    let share = |share| {
-        let mut out = Vec::new();
-        write_share(share, &mut out);
-        String::from_utf8(out).unwrap()
-    };
+    let share = |share| text(|out| write_share(share, out));
     assert_eq!(
         [0.0, 1e-9, 0.0005, 0.5, 0.9994, 0.99999, 1.0].map(share),
         [
             "0.0 %", "<0.1 %", "0.1 %", "50.0 %", "99.9 %", ">99.9 %", "100.0 %"
         ]
     );
-    let rate = |rate| {
-        let mut out = Vec::new();
-        write_rate(rate, &mut out);
-        String::from_utf8(out).unwrap()
-    };
+    let rate = |rate| text(|out| write_rate(rate, out));
     assert_eq!(
         [0.0, 0.01, 0.5, 99.9, 99.99, 1234.5, 1e7].map(rate),
         [

@@ -231,39 +231,21 @@ pub(crate) struct OutputNode {
 
 /// All streams and outputs of a program: what the engine runs once a batch.
 pub(crate) struct Graph {
-    nodes: Vec<PlanNode>,
+    /// Parents stand before their children.
+    pub(crate) nodes: Vec<PlanNode>,
     /// In registration order.
-    outputs: Vec<OutputNode>,
-    interval_ms: u64,
-    zero: Option<BatchTime>,
+    pub(crate) outputs: Vec<OutputNode>,
+    pub(crate) interval_ms: u64,
+    /// The batch before the first one, once there is one.
+    pub(crate) zero: Option<BatchTime>,
     /// The first failed batch ends the run.
-    fails_fast: bool,
-    reporter: Reporter,
+    pub(crate) fails_fast: bool,
+    pub(crate) reporter: Reporter,
     /// The engine's node and the number of each stream of bytes that is read.
-    byte_inputs: Vec<(usize, usize)>,
+    pub(crate) byte_inputs: Vec<(usize, usize)>,
 }
 
 impl Graph {
-    /// Creates a graph. In `nodes`, parents stand before their children.
-    pub(crate) fn new(
-        nodes: Vec<PlanNode>,
-        outputs: Vec<OutputNode>,
-        interval_ms: u64,
-        fails_fast: bool,
-        reporter: Reporter,
-        byte_inputs: Vec<(usize, usize)>,
-    ) -> Self {
-        Graph {
-            nodes,
-            outputs,
-            interval_ms,
-            zero: None,
-            fails_fast,
-            reporter,
-            byte_inputs,
-        }
-    }
-
     /// Makes every stream that is due. Returns the first failure that leaves the batch without any
     /// output.
     fn make(&mut self, now: &mut BatchContext<'_, '_>) -> Option<Failure> {

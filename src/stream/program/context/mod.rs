@@ -500,14 +500,15 @@ impl Draft {
             let stream = plan.nodes[node].stream();
             (node, self.byte_inputs[stream.0])
         });
-        plan.outputs = vec![Box::new(Graph::new(
-            graph,
-            std::mem::take(&mut self.outputs),
-            self.interval_ms,
-            self.fails_fast,
-            Reporter::new(self.bus.clone(), clock.clone()),
-            byte_inputs.collect(),
-        ))];
+        plan.outputs = vec![Box::new(Graph {
+            nodes: graph,
+            outputs: std::mem::take(&mut self.outputs),
+            interval_ms: self.interval_ms,
+            zero: None,
+            fails_fast: self.fails_fast,
+            reporter: Reporter::new(self.bus.clone(), clock.clone()),
+            byte_inputs: byte_inputs.collect(),
+        })];
         Blueprint {
             config: self.config.clone(),
             plan,
