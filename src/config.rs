@@ -1,11 +1,11 @@
-//! What a caller may choose, checked once at the door.
+//! The settings of an engine, checked once.
 //!
 //! Promise: a [`Config`] that passed [`Config::validate`] describes an engine that can be built.
-//! Must not know: argv, the environment, files, threads.
+//! Must not know: `engine`, `source`, `sink`, `stream`.
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Setting};
 use crate::limits;
 use crate::split::{Kernel, LineEnds};
 
@@ -23,7 +23,7 @@ pub struct Config {
     pub(crate) pin: bool,
     pub(crate) block_bytes: usize,
     pub(crate) record_bytes_max: usize,
-    /// A kernel's name, as it was given.
+    /// The name of a kernel, unchecked.
     pub(crate) kernel: Option<String>,
     pub(crate) low_latency: Option<LowLatency>,
     pub(crate) memory_bytes_max: Option<usize>,
@@ -32,62 +32,63 @@ pub struct Config {
     pub(crate) seed: Option<u64>,
 }
 
-/// What happens when the memory there may be for keys is used up: see [`Config::memory_bytes_max`].
+/// What happens when the memory for keys is used up: see [`Config::memory_bytes_max`].
 ///
-/// Whatever it is, totals (records, tokens, bytes) stay exact, the batch says so
-/// ([`BatchStats::error_max`](crate::BatchStats), [`other_records`](crate::BatchStats)), and there is a
-/// [`Notice`](crate::Notice) when it happens for the first time. For every key of a batch
+/// In every case totals (records, tokens, bytes) stay exact, the batch reports the effect
+/// ([`BatchStats::error_max`](crate::BatchStats), [`other_records`](crate::BatchStats)), and there
+/// is a [`Notice`](crate::Notice) the first time. For every key of a batch
 ///
 /// ```text
 /// count - error_max <= true count <= count + missing_max
 /// ```
 ///
-/// where [`Batch::missing_max`](crate::Batch::missing_max) is of the key, or
-/// [`BatchStats::missing_max`](crate::BatchStats) of all keys; a key that is not there occurred at most
+/// where [`Batch::missing_max`](crate::Batch::missing_max) holds for one key, and
+/// [`BatchStats::missing_max`](crate::BatchStats) for all keys. A missing key occurred at most
 /// `error_max + other_records` times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnLimit {
-    /// Room is made by taking the same number off every count and dropping the keys that have none left, as
-    /// often as it is needed. What was taken off, `error_max`, is added to every count that is shown: a count
-    /// is never too low, and too high by at most `error_max`. A key that is not there occurred at most
-    /// `error_max` times, so those that are frequent are there whatever came before them. This is the
-    /// Space-Saving guarantee, in the form of Misra and Gries that can be merged (Agarwal et al., *Mergeable
-    /// Summaries*, 2012).
+    /// Makes room by subtracting the same number from every count and dropping the keys that reach
+    /// 0, as often as needed. The total that was subtracted, `error_max`, is added to every
+    /// published count: a count is never too low, and too high by at most `error_max`. A missing
+    /// key occurred at most `error_max` times, so frequent keys are present whatever came before
+    /// them. This is the Space-Saving guarantee, in the mergeable form of Misra and Gries (Agarwal
+    /// et al., *Mergeable Summaries*, 2012).
     ///
-    /// A window thins its batches, too. A key of some hundred bytes and more that would take a large part of
-    /// what a batch of the window may have is not kept for it, whatever its count is; those records are in
-    /// `other_records`, so the count of such a key may be too low by that.
+    /// A window also thins its batches. A long key (hundreds of bytes or more) that would take a
+    /// large part of the share of a batch in the window is not kept for the window, whatever its
+    /// count. Those records are in `other_records`, and the count of such a key may be too low by
+    /// that number.
     ///
-    /// It needs values that are counts and added up: tokens counted as they are, `count_by_value`. Sums, extremes,
-    /// means and any other reduction by a custom function have no such bound. They are treated as by
-    /// [`Other`](Self::Other).
+    /// This needs values that are counts and are added up: plain tokens, `count_by_value`. Sums,
+    /// extremes, means and other reductions by a custom function have no such bound and are treated
+    /// as with [`Other`](Self::Other).
     #[default]
     Approximate,
-    /// Keys that are there stay, and go on to be counted exactly. No new ones are taken in until the batch
-    /// ends; the records of those are counted in `other_records`, how many keys that were is not known.
+    /// Keeps the existing keys and counts them exactly. No new keys are added until the batch ends;
+    /// their records are counted in `other_records`. The number of those keys is unknown.
     ///
-    /// Each thread that counts has its own tables. A key that one of them knew and another refused has some of its
-    /// records in `other_records`. How many that are at most,
-    /// [`Batch::missing_max`](crate::Batch::missing_max) says of each key: of a key for which it is 0 the value, a
-    /// sum, an extreme or a mean as well as a count, is that of all its records. It is 0 for all keys where one
-    /// thread counts, and for most of them while few were refused. A key for which it is `m` has the value of all its
-    /// records but `m` at most.
+    /// Each counting thread has its own tables. A key that one table has and another refused has
+    /// some of its records in `other_records`. [`Batch::missing_max`](crate::Batch::missing_max)
+    /// returns for each key how many at most. If it is 0, the value of the key (count, sum, extreme
+    /// or mean) covers all its records; if it is `m`, the value covers all but at most `m` records.
+    /// It is 0 for all keys if one thread counts, and for most keys while few were refused.
     ///
-    /// The tables of all threads share the memory, so keys are refused only when it is used up. Running sums
-    /// ([`reduce_by_key_so_far`](crate::stream::Reduced::reduce_by_key_so_far)) take theirs from the same share and
-    /// keep it: once it is used up, the tables of a batch have an eighth of their part each, and refuse keys earlier.
+    /// The tables of all threads share the memory, so keys are refused only when it is used up.
+    /// Running sums ([`reduce_by_key_so_far`](crate::stream::Reduced::reduce_by_key_so_far)) take
+    /// their memory from the same share and keep it. Once it is used up, the tables of a batch have
+    /// an eighth of their part each, and refuse keys earlier.
     Other,
-    /// As [`Other`](Self::Other) for the batch in which it happens. That batch is published, and the run ends
-    /// with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally) gives the error instead
-    /// of the batch.
+    /// Treats the batch in which it happens as with [`Other`](Self::Other) and publishes it; then
+    /// the run ends with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally)
+    /// returns the error instead of the batch.
     Fail,
 }
 
-/// Small batches as soon as can be, instead of large ones at least cost.
+/// Small batches with little latency, instead of large ones at least cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LowLatency {
-    /// How long the reading thread looks for input without sleeping.
+    /// How long the reading thread polls for input without sleeping.
     pub(crate) spin: Duration,
 }
 
@@ -109,51 +110,50 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Number of shard threads, 1 to 256. Without it: one less than the cores this process may use
-    /// (affinity mask and CPU quota included), and at least one. The thread that reads is the other
-    /// one: it counts too whenever every ring is full.
+    /// Sets the number of shard threads, 1 to 256. By default it is one less than the cores that
+    /// this process may use (by affinity mask and CPU quota), but at least one. The remaining core
+    /// is for the reading thread, which also counts whenever every ring is full.
     pub fn workers(mut self, shard_count: usize) -> Self {
         self.workers = Some(shard_count);
         self
     }
 
-    /// Whether shard threads are pinned to a core each. On by default. Pinning is an optimisation:
-    /// where it fails there is one notice and the results are the same.
+    /// Sets whether shard threads are pinned to a core each. On by default. Pinning is an
+    /// optimization: if it fails there is one notice, and the results are the same.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
     }
 
-    /// Bytes of one block, 64 to 64 MiB, 256 KiB by default. A block is what a source fills with one
-    /// read and a shard counts in one go. Small blocks are for tests.
+    /// Sets the size of a block, 64 bytes to 64 MiB, 256 KiB by default. A source fills a block
+    /// with one read, and a shard counts it in one go. Small blocks are for tests.
     pub fn block_bytes(mut self, block_bytes: usize) -> Self {
         self.block_bytes = block_bytes;
         self
     }
 
-    /// Longest record in bytes that is kept whole, 64 bytes to 1 GiB, 16 MiB by default.
+    /// Sets the longest record that is kept whole, 64 bytes to 1 GiB, 16 MiB by default.
     ///
-    /// A longer record is cut into tokens as it streams when the pipeline only splits and counts:
-    /// nothing is lost, its tokens may fall into more than one batch, and a single *token* above the
-    /// limit is counted in `oversize_tokens`. Where a pipeline needs whole records, the record is
+    /// If the pipeline only splits and counts, a longer record is split into tokens as it streams
+    /// in: nothing is lost, its tokens may fall into more than one batch, and a *token* above the
+    /// limit is counted in `oversize_tokens`. If the pipeline needs whole records, the record is
     /// dropped and counted there. A limit below the block size makes blocks that small.
     pub fn record_bytes_max(mut self, record_bytes_max: usize) -> Self {
         self.record_bytes_max = record_bytes_max;
         self
     }
 
-    /// Where records end, [`LineEnds::Universal`] by default: as in Spark, `\n`, `\r` and `\r\n` each end one.
-    ///
-    /// It holds for every stream of the engine or context.
+    /// Sets where records end, in every stream of the engine or context. The default is
+    /// [`LineEnds::Universal`]: as in Spark, `\n`, `\r` and `\r\n` each end a record.
     pub fn line_ends(mut self, line_ends: LineEnds) -> Self {
         self.line_ends = line_ends;
         self
     }
 
-    /// Splits with the kernel of this name, one of [`kernels`](Self::kernels); the fastest by default.
+    /// Sets the kernel that splits, one of [`kernels`](Self::kernels); the fastest by default.
     ///
-    /// All kernels give the same results: the choice is for comparing them, and for tests of the ones
-    /// that this CPU would not take by itself.
+    /// All kernels give the same results: the choice is for comparisons, and for tests of kernels
+    /// that are not the fastest on this CPU.
     ///
     /// ```
     /// use microtally::Config;
@@ -165,12 +165,13 @@ impl Config {
         self
     }
 
-    /// Names of the kernels that this CPU can run. The last one is the fastest, and the default.
+    /// Returns the names of the kernels that this CPU can run. The last one is the fastest, and the
+    /// default.
     pub fn kernels() -> impl Iterator<Item = &'static str> {
         Kernel::available().map(Kernel::name)
     }
 
-    /// The kernel that was asked for, or the fastest.
+    /// Returns the chosen kernel, or the fastest.
     ///
     /// # Errors
     ///
@@ -184,27 +185,28 @@ impl Config {
         kernel.ok_or_else(|| {
             let name = self.kernel.as_deref().unwrap_or_default();
             let names: Vec<_> = Config::kernels().collect();
-            Error::refused(format!(
-                "kernel {name:?} is not one of those this CPU can run: {}",
-                names.join(", ")
-            ))
+            let names = names.join(", ");
+            let problem =
+                format!("is unknown or not supported by this CPU, which can run: {names}");
+            Setting::new("kernel", format!("{name:?}"), problem).into()
         })
     }
 
-    /// For small batches whose result is wanted within microseconds. Off by default.
+    /// Sets the mode for small batches whose results are needed within microseconds. Off by
+    /// default.
     ///
-    /// The thread that reads (of an [`Engine`](crate::Engine): that cuts or flushes) counts what is
-    /// there itself instead of waking a shard, and the thread that completes a batch publishes it itself
-    /// instead of waking the publisher: nobody is waited for. The price: outputs run on those threads,
-    /// so a slow one holds up reading, and one core does the work of small batches. An output must not
-    /// wait for a lock that is held around [`Engine::cut`](crate::Engine::cut), nor write to the engine
-    /// that calls it. Blocks that fill up go to the shards as ever.
+    /// The reading thread (for an [`Engine`](crate::Engine), the thread that cuts or flushes)
+    /// counts available input itself instead of waking a shard. The thread that completes a batch
+    /// publishes it itself instead of waking the publisher. So no thread waits for another. The
+    /// price: outputs run on those threads, so a slow output delays reading, and one core does the
+    /// work of small batches. An output must not wait for a lock that is held around
+    /// [`Engine::cut`](crate::Engine::cut), and must not write to the engine that calls it. Full
+    /// blocks still go to the shards.
     ///
-    /// `spin`, up to 1 s, is how long a [`StreamingContext`](crate::StreamingContext) that has read
-    /// something looks for more without sleeping. A core is busy meanwhile; when nothing comes for
-    /// that long, it sleeps. A batch that holds something is cut on time to some microseconds, with up
-    /// to 1.2 ms of looking at the clock; without this mode the event queue rounds up to whole
-    /// milliseconds.
+    /// `spin`, up to 1 s, is how long a [`StreamingContext`](crate::StreamingContext) polls for
+    /// more input after it has read some. A core is busy meanwhile; after that time without input
+    /// it sleeps. A batch with content is cut on time within microseconds, by polling the clock for
+    /// up to 1.2 ms. Without this mode the event queue rounds up to whole milliseconds.
     ///
     /// ```
     /// use std::io::Write;
@@ -224,24 +226,27 @@ impl Config {
         self
     }
 
-    /// Memory in bytes that the engine may take for everything whose size depends on the input: blocks,
-    /// the keys of the batch that is counted and of the one that is published, ranking all of them, windows
-    /// over them, records longer than a block, decoders of compressed input. No limit by default.
+    /// Sets the memory in bytes for everything whose size depends on the input: blocks, the keys of
+    /// the batch that is counted and of the batch that is published, ranking all keys, windows,
+    /// records longer than a block, and decoders of compressed input. No limit by default.
     ///
-    /// It is divided when the engine starts; too little for the fixed parts is refused then, with the number
-    /// that would do. Windows have half of it: in one half of that every batch of a window has its share, and the
-    /// other is for whichever comes first, so that a stream may be uneven. What a batch has no room for there is
-    /// lost to the window as said in [`on_limit`](Self::on_limit). What happens beyond it says [`on_limit`](Self::on_limit). Not in it: code, stacks and
-    /// the allocator's own needs, some 64 MiB at most; what functions of the user's keep; and streams whose
-    /// records are copied out of the shards (`RddStream`, state by key), which hold what they are given, and the
-    /// bytes instead of the records where a function has failed.
+    /// The memory is divided when the engine starts. Too little for the fixed parts is refused
+    /// then, with the number that is enough. Windows have half of the memory. Every batch of a
+    /// window has its share in one half of that; the other half goes to the batches that need it
+    /// first, so that a stream may be uneven. What happens when the memory for keys, or the share
+    /// of a batch in a window, is used up is set by [`on_limit`](Self::on_limit).
+    ///
+    /// The limit does not include code, stacks and the allocator's overhead (at most about 64 MiB),
+    /// nor what user-supplied functions keep. It also excludes streams whose records are copied out
+    /// of the shards (`RddStream`, state by key): they hold the records, or their bytes where a
+    /// function has failed.
     pub fn memory_bytes_max(mut self, memory_bytes_max: usize) -> Self {
         self.memory_bytes_max = Some(memory_bytes_max);
         self
     }
 
-    /// What happens when there is no more memory for keys; [`OnLimit::Approximate`] by default. Without
-    /// [`memory_bytes_max`](Self::memory_bytes_max) it never does.
+    /// Sets what happens when there is no more memory for keys; [`OnLimit::Approximate`] by
+    /// default. It has no effect without [`memory_bytes_max`](Self::memory_bytes_max).
     ///
     /// ```
     /// use microtally::{BatchTime, Config, OnLimit, Rule, Tally};
@@ -257,22 +262,24 @@ impl Config {
         self
     }
 
-    /// Hashes keys with this seed, so that equal runs are equal. By default every run takes a seed of its own from
-    /// the operating system, so that nobody can send keys that collide: choose one for tests and fuzzing, not for
-    /// input from strangers.
+    /// Sets the seed for hashing keys, so that equal runs give equal results. By default every run
+    /// takes a seed from the operating system, so that nobody can send keys that collide. Choose a
+    /// seed for tests and fuzzing, not for untrusted input.
     ///
-    /// Below the memory limit results never depend on it, only the order in which
-    /// [`Batch::iter`](crate::Batch::iter) visits keys. Beyond the limit it decides, together with the order in which
-    /// keys come, which of them are kept. Two runs with one seed and the same input keep the same keys
+    /// Below the memory limit results do not depend on the seed, except the order in which
+    /// [`Batch::iter`](crate::Batch::iter) visits keys. Beyond the limit the seed decides, together
+    /// with the order in which keys arrive, which keys are kept. Two runs with the same seed and
+    /// input keep the same keys for
     ///
-    /// - of a [`Tally`](crate::Tally) that is pushed the same pieces;
-    /// - of an [`Engine`](crate::Engine) with one input and the same number of
-    ///   [`workers`](Self::workers), that is written the same pieces and cut by the caller: blocks go to its shards
-    ///   in turns then, and the thread that writes counts none of them unless a record is longer than a block;
-    /// - of files that are counted by one worker, uncompressed.
+    /// - a [`Tally`](crate::Tally) that is pushed the same pieces;
+    /// - an [`Engine`](crate::Engine) with one input and the same number of
+    ///   [`workers`](Self::workers) that is written the same pieces and cut by the caller: then
+    ///   blocks go to its shards in turn, and the writing thread counts none of them unless a
+    ///   record is longer than a block;
+    /// - uncompressed files that are counted by one worker.
     ///
-    /// Otherwise which thread gets which block depends on time: what is said about a count stays true, and which
-    /// keys are kept may differ.
+    /// Otherwise timing decides which thread gets which block: all bounds on counts hold, but
+    /// different keys may be kept.
     ///
     /// ```
     /// use microtally::{BatchTime, Config, Rule, Tally};
@@ -280,7 +287,8 @@ impl Config {
     ///     let mut tally = Tally::with_config(Rule::Split(b' '), &Config::default().seed(7))?;
     ///     tally.push(b"to be or not to be\n");
     ///     let batch = tally.cut(BatchTime::from_millis(1))?;
-    ///     Ok::<_, microtally::Error>(batch.iter().map(|(word, _)| word.to_vec()).collect::<Vec<_>>())
+    ///     let words = batch.iter().map(|(word, _)| word.to_vec());
+    ///     Ok::<Vec<_>, microtally::Error>(words.collect())
     /// };
     /// assert_eq!(order()?, order()?);
     /// # Ok::<(), microtally::Error>(())
@@ -290,13 +298,13 @@ impl Config {
         self
     }
 
-    /// The size blocks really have. One that is larger than the record limit would let tokens above
-    /// the limit through wherever the reads happen to leave room for them.
     /// The memory limit in bytes, and what happens there.
     pub(crate) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
         Some((self.memory_bytes_max?, self.on_limit))
     }
 
+    /// Returns the actual size of blocks. Blocks larger than the record limit would accept tokens
+    /// above the limit, depending on how reads happen to fill them.
     pub(crate) fn block_bytes_within_limit(&self) -> usize {
         self.block_bytes.min(self.record_bytes_max)
     }
@@ -305,7 +313,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting, the value and the range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting, its value and the range;
+    /// see [`Error::setting`].
     pub fn validate(&self) -> Result<()> {
         if let Some(workers) = self.workers {
             within("workers", workers, 1, limits::SHARDS_MAX)?;
@@ -335,7 +344,7 @@ impl Config {
     }
 }
 
-/// Checks a batch interval and gives it in milliseconds.
+/// Checks a batch interval and returns it in milliseconds.
 pub(crate) fn interval_ms(interval: Duration) -> Result<u64> {
     let whole = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     if !interval.subsec_nanos().is_multiple_of(1_000_000) {
@@ -353,23 +362,22 @@ pub(crate) fn interval_ms(interval: Duration) -> Result<u64> {
     Ok(whole)
 }
 
-fn within(name: &str, value: usize, min: usize, max: usize) -> Result<()> {
+fn within(name: &'static str, value: usize, min: usize, max: usize) -> Result<()> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::refused(format!(
-        "{name} {value} is outside {min} to {max}"
-    )))
+    let problem = format!("is outside {min} to {max}");
+    Err(Setting::new(name, value, problem).into())
 }
 
-/// Whose rule holds where Spark's Scala API and PySpark differ.
+/// Which rules apply where Spark's Scala API and PySpark differ.
 ///
 /// | | `Scala` | `PySpark` |
 /// |---|---|---|
-/// | `count` of a batch in which nothing came | `0` | nothing |
-/// | window with inverse function shorter than 5 slides | incremental: keys whose values left stay, as `0` | computed anew: they go |
-/// | `update_state_by_key` in a batch in which the parent gave nothing | the function is called for every key | the states come out unchanged |
-/// | `transform_with`, joins of streams with different slides | refused | a side without a batch counts as empty |
+/// | `count` of an empty batch | `0` | nothing |
+/// | inverse window below 5 slides | incremental: empty keys stay, as `0` | recomputed: they go |
+/// | `update_state_by_key` without input | calls the function for every key | keeps the states |
+/// | `transform_with`, joins: different slides | refused | a side without a batch is empty |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// The Scala and Java API's rules.
@@ -429,7 +437,7 @@ mod tests {
         let fastest = Config::default().chosen_kernel().unwrap();
         assert_eq!(Config::kernels().last(), Some(fastest.name()));
         let error = Config::default().kernel("abacus").validate().unwrap_err();
-        let start = "kernel \"abacus\" is not one of those this CPU can run: scalar, portable";
+        let start = "kernel \"abacus\" is unknown or not supported by this CPU, which can run: scalar, portable";
         assert!(error.to_string().starts_with(start), "{error}");
     }
 

@@ -1,7 +1,8 @@
 //! What can go wrong: one opaque [`Error`] with a [`kind`](Error::kind).
 //!
-//! Promise: a message holds the value, the limit and the place, starts in lower case and ends without
-//! a full stop. Must not know: who prints it.
+//! Promise: a message has the form `<subject>: <what happened>; <what to do>` or a sentence of it,
+//! starts in lower case and ends without a full stop. What a program needs to build its own message
+//! is data. Must not know: `notice`, `sink`, `bin`.
 
 use std::fmt;
 use std::io;
@@ -13,9 +14,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error: a kind to decide by and a message to show.
 ///
-/// It can be cloned, because a run that failed answers every `await_termination` with the same error.
-/// As `Debug` it shows the message, too: that is what a `main` that returns it prints. `{:#?}` shows the kind
-/// as well.
+/// It can be cloned, because every `await_termination` of a failed run returns the same error.
+/// `{:?}` prints the message alone, because a `main` that returns an error prints it that way;
+/// `{:#?}` also prints the kind.
 ///
 /// ```
 /// let error = microtally::Error::refused("slide 0 ms is below 1 ms");
@@ -25,8 +26,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    /// What is left of the message for somebody who has seen every notice, if that is less than all of it.
+    /// The part of the message that no notice has reported, if that is less than all of it.
     unreported: Option<String>,
+    setting: Option<Box<Setting>>,
+    cause: Option<io::ErrorKind>,
 }
 
 /// What went wrong, for code that has to decide.
@@ -35,43 +38,123 @@ pub struct Error {
 pub enum ErrorKind {
     /// A setting is out of its range or contradicts another; nothing was started.
     Config,
-    /// `start` without any output operation.
+    /// `start` was called without any output operation.
     NoOutput,
     /// A source could not be opened or was lost for good.
     Source,
     /// An output could not be written.
     Sink,
-    /// The reader of an output went away (`EPIPE`): not a failure for most programs.
+    /// The reader of an output went away (`EPIPE`). Most programs do not treat this as a failure.
     SinkClosed,
-    /// A function of the user's panicked. In a pipeline: the batch was not published. In an output: the
-    /// other outputs of the batch got it all the same. In a source: it is over, the others go on.
+    /// A user-supplied function panicked. In a pipeline, the batch was not published. In an output,
+    /// the other outputs still received the batch. In a source, that source has ended and the
+    /// others go on.
     UserFunction,
-    /// The memory limit was reached, and that was to end the run ([`OnLimit::Fail`](crate::OnLimit::Fail)).
+    /// The memory limit was reached, and [`OnLimit::Fail`](crate::OnLimit::Fail) ends the run in
+    /// that case.
     Limit,
     /// The operating system refused something the engine needs (memory, a thread, an event queue).
     System,
-    /// A call that can have no effect where it is made: in a function that the engine itself calls, which would
-    /// wait for itself, or in a process that was forked off the engine's, which has none of its threads.
+    /// The call has no effect where it was made: in a function that the engine itself calls, which
+    /// would wait for itself, or in a forked process, which has none of the engine's threads.
     InvalidCall,
-    /// A call that had a time limit did not finish in time.
+    /// A call with a time limit did not finish in time.
     TimedOut,
-    /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What was
-    /// published before is right, nothing is published after.
+    /// The byte ledger does not close or a thread of the engine panicked: a bug of this crate. What
+    /// was published before is correct, nothing is published after.
     Internal,
 }
 
+/// A setting that was refused, as data.
+///
+/// The message of the error names the setting as [`Config`](crate::Config) does. A program that has
+/// another name for it, such as a flag, builds its own message from these fields: `<name> <value>
+/// <problem>; lower <lower_instead>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Setting {
+    /// The method of [`Config`](crate::Config) that sets it.
+    pub name: &'static str,
+    /// The refused value.
+    pub value: String,
+    /// What is wrong with the value and what is allowed: `is outside 1 to 256`.
+    pub problem: String,
+    /// The least value that is enough, where the value is too small.
+    pub enough: Option<usize>,
+    /// Settings that can be lowered instead.
+    pub lower_instead: Vec<&'static str>,
+}
+
+impl Setting {
+    pub(crate) fn new(
+        name: &'static str,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> Self {
+        Setting {
+            name,
+            value: value.to_string(),
+            problem: problem.into(),
+            enough: None,
+            lower_instead: Vec::new(),
+        }
+    }
+}
+
+impl From<Setting> for Error {
+    fn from(setting: Setting) -> Self {
+        let Setting {
+            name,
+            value,
+            problem,
+            ..
+        } = &setting;
+        let error = Error::refused(format!("{name} {value} {problem}"));
+        let error = match &setting.lower_instead[..] {
+            [] => error,
+            settings => error.with_advice(&format!("lower {}", settings.join(" or "))),
+        };
+        Error {
+            setting: Some(Box::new(setting)),
+            ..error
+        }
+    }
+}
+
 impl Error {
-    /// What went wrong.
+    /// Returns what went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// An error of a program's own: something was refused before anything started.
+    /// Returns the refused setting, if the error is about one.
+    ///
+    /// ```
+    /// use microtally::Config;
+    /// let error = Config::default().workers(1000).validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "workers 1000 is outside 1 to 256");
+    /// let setting = error.setting().expect("the error is about a setting");
+    /// assert_eq!((setting.name, setting.value.as_str()), ("workers", "1000"));
+    /// ```
+    pub fn setting(&self) -> Option<&Setting> {
+        self.setting.as_deref()
+    }
+
+    /// Returns what kind of I/O error caused this one, if one did.
+    ///
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) stands for compressed input that needs more
+    /// memory than [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) leaves for it.
+    pub fn cause(&self) -> Option<io::ErrorKind> {
+        self.cause
+    }
+
+    /// Returns an error of kind [`ErrorKind::Config`]: something was refused before anything
+    /// started.
     pub fn refused(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Config, message)
     }
 
-    /// An error of a sink's own: `place` cannot be written to.
+    /// Returns the error of a custom sink: `place` cannot be written to.
     ///
     /// ```
     /// use microtally::{Error, ErrorKind};
@@ -83,13 +166,14 @@ impl Error {
             io::ErrorKind::BrokenPipe => ErrorKind::SinkClosed,
             _ => ErrorKind::Sink,
         };
-        Error::new(
-            kind,
-            format!("cannot write results to {place}: {}", describe(cause)),
-        )
+        let message = format!("cannot write results to {place}: {}", describe(cause));
+        Error {
+            cause: Some(cause.kind()),
+            ..Error::new(kind, message)
+        }
     }
 
-    /// An error of a source's own: `place` cannot be opened or read any more.
+    /// Returns the error of a custom source: `place` cannot be opened or read any more.
     ///
     /// ```
     /// use microtally::{Error, ErrorKind};
@@ -99,27 +183,35 @@ impl Error {
     /// assert_eq!(error.to_string(), "cannot read queue://orders: the queue was deleted");
     /// ```
     pub fn input(place: &str, cause: &io::Error) -> Self {
-        Error::new(
-            ErrorKind::Source,
-            format!("cannot read {place}: {}", describe(cause)),
-        )
+        let message = format!("cannot read {place}: {}", describe(cause));
+        Error {
+            cause: Some(cause.kind()),
+            ..Error::new(ErrorKind::Source, message)
+        }
     }
 
-    /// The same error, with what to do about it behind it.
+    /// Appends advice to the message.
     ///
     /// ```
     /// let error = microtally::Error::refused("no room").with_advice("ask for less");
     /// assert_eq!(error.to_string(), "no room; ask for less");
     /// ```
     pub fn with_advice(self, advice: &str) -> Self {
+        let message = format!("{self}; {advice}");
+        self.with_message(message)
+    }
+
+    /// Replaces the message, for a program with its own names for things.
+    pub fn with_message(self, message: impl Into<String>) -> Self {
         Error {
-            message: format!("{self}; {advice}"),
+            message: message.into(),
             ..self
         }
     }
 
-    /// The part of the message that no [`Notice`](crate::Notice) has reported: all of it, as a rule, and nothing where
-    /// a notice said the same. A program that shows every notice shows this at the end, and says nothing twice.
+    /// Returns the part of the message that no [`Notice`](crate::Notice) has reported: usually all
+    /// of it, nothing if a notice said the same. A program that shows every notice shows this at
+    /// the end, and repeats nothing.
     ///
     /// ```
     /// let error = microtally::Error::refused("no room");
@@ -134,10 +226,12 @@ impl Error {
             kind,
             message: message.into(),
             unreported: None,
+            setting: None,
+            cause: None,
         }
     }
 
-    /// The same error, of which notices have reported everything except `unreported`.
+    /// Marks everything except `unreported` as reported by notices.
     pub(crate) fn reported_except(self, unreported: impl Into<String>) -> Self {
         Error {
             unreported: Some(unreported.into()),
@@ -145,7 +239,8 @@ impl Error {
         }
     }
 
-    /// The same error, behind which `other` is to be said as well.
+    /// Appends what notices have not reported of `other` to what they have not reported of this
+    /// error.
     pub(crate) fn followed_by(self, other: &Error) -> Self {
         let both = match (self.unreported(), other.unreported()) {
             ("", one) | (one, "") => one.to_owned(),
@@ -154,7 +249,7 @@ impl Error {
         self.reported_except(both)
     }
 
-    /// Whether notices have reported what happened.
+    /// Returns `true` if notices have reported what happened.
     pub(crate) fn is_reported(&self) -> bool {
         self.unreported.is_some()
     }
@@ -164,7 +259,7 @@ impl Error {
     }
 }
 
-/// The operating system's sentence without Rust's `(os error N)` behind it.
+/// The operating system's message without the `(os error N)` that Rust appends.
 pub(crate) fn describe(cause: &io::Error) -> String {
     let text = cause.to_string();
     match text.find(" (os error") {
@@ -194,14 +289,14 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Locks `mutex`, also after a thread panicked while it had the lock: what is behind these locks is never left half
-/// done, or is only statistics.
+/// Locks `mutex`, even after a thread panicked while it held the lock: what these locks protect is
+/// never left half done, or is only statistics.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls `f` and returns what it panicked with, if it did. The caller sees to it that nothing that `f` may have left
-/// half done is used again.
+/// Calls `f` and returns what it panicked with, if it did. The caller must not reuse anything that
+/// `f` may have left half done.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(f))
 }
@@ -226,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_setting_is_a_message_and_data() {
+        let setting = Setting {
+            enough: Some(7),
+            lower_instead: vec!["workers", "record_bytes_max"],
+            ..Setting::new("memory_bytes_max", 5, "is too small: 7 bytes are needed")
+        };
+        let error = Error::from(setting.clone());
+        let message = "memory_bytes_max 5 is too small: 7 bytes are needed; lower workers or record_bytes_max";
+        assert_eq!(error.to_string(), message);
+        let renamed = error.with_message("--max-memory 5B is too small");
+        assert_eq!(
+            (renamed.kind(), renamed.setting()),
+            (ErrorKind::Config, Some(&setting))
+        );
+    }
+
+    #[test]
     fn a_main_that_returns_an_error_prints_its_message() {
         let error = Error::refused("no room").with_advice("ask for less");
         assert_eq!(format!("Error: {error:?}"), "Error: no room; ask for less");
@@ -238,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_apart_from_a_full_disk() {
+    fn a_closed_pipe_differs_from_a_full_disk() {
         let closed = Error::output("stdout", &io::Error::from_raw_os_error(32));
         assert_eq!(closed.kind(), ErrorKind::SinkClosed);
         let full = Error::output("stdout", &io::Error::from_raw_os_error(28));

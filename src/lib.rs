@@ -201,7 +201,7 @@ pub use crate::batch::{Batch, BatchStats, Value};
 pub use crate::config::{Config, OnLimit};
 pub use crate::engine::control::{RunStats, Stop};
 pub use crate::engine::push::{Engine, EngineBuilder, Finished, Writer};
-pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::error::{Error, ErrorKind, Result, Setting};
 pub use crate::memory::DecoderCounts;
 pub use crate::notice::{LooksLike, Notice, NoticeKind};
 pub use crate::repr::Repr;

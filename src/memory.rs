@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, OnLimit};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Setting};
 use crate::limits::{
     COUNTER_BYTES, DECODER_BLOCKS_BYTES, DECODER_BYTES, GROUP_KEYS, GROUPS_LOG2, GUARD_BYTES, MIB,
     QUEUES_BYTES, SHARDS_MAX, WINDOW_LOG_MAX, WINDOW_LOG_MIN, WINDOWS_SHARE,
@@ -194,23 +194,25 @@ impl MemoryPlan<'_> {
                 bytes_min = enough;
             }
             let mib = |bytes: usize| bytes.div_ceil(MIB);
-            let decoders = match self.decoders.count {
-                0 => "",
-                _ => ", decoders of compressed input",
+            let fixed_parts = match self.decoders.count {
+                0 => "blocks and long records",
+                _ => "blocks, long records and decoders of compressed input",
             };
-            return Err(Error::refused(format!(
-                "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do, of which {} MiB are \
-                 for blocks and long records{decoders} and the rest for {tables} tables{}; take {}a smaller \
-                 record_bytes_max",
-                mib(bytes_min),
-                mib(fixed),
-                if halves == 1 { "" } else { " and windows" },
-                // One thread that counts is the least there is.
-                match self.config.workers {
-                    Some(1) => "",
-                    _ => "fewer workers or ",
+            let windows = if halves == 1 { "" } else { " and windows" };
+            let (min_mib, fixed_mib) = (mib(bytes_min), mib(fixed));
+            let problem = format!(
+                "is too small: {bytes_min} bytes ({min_mib} MiB) are needed, {fixed_mib} MiB of them for \
+                 {fixed_parts}, and the rest for {tables} tables{windows}"
+            );
+            return Err(Error::from(Setting {
+                enough: Some(bytes_min),
+                // One counting thread is the minimum.
+                lower_instead: match self.config.workers {
+                    Some(1) => vec!["record_bytes_max"],
+                    _ => vec!["workers", "record_bytes_max"],
                 },
-            )));
+                ..Setting::new("memory_bytes_max", bytes_max, problem)
+            }));
         }
         let shared = self.pool_bytes(cap.bytes);
         cap.pool = (shared > 0).then(|| Arc::new(Pool::new(shared)));
@@ -431,9 +433,9 @@ mod tests {
                 plan.table_cap()
             };
             let error = cap(1 << 20, 0).unwrap_err().to_string();
-            let says = error.contains(", decoders of compressed input and the rest");
+            let says = error.contains("decoders of compressed input, and the rest");
             assert_eq!(says, decoders.count > 0, "{error}");
-            let start = "memory_bytes_max 1048576 is too little: ";
+            let start = "memory_bytes_max 1048576 is too small: ";
             let number = error.strip_prefix(start).unwrap().split(' ').next();
             let least: usize = number.unwrap().parse().unwrap();
             assert!(cap(least, 0).is_ok());

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use microtally::extract::{Finder, Number, Part, Place, Separator};
+use microtally::extract::{FieldIndex, Finder, Number, Selector, Separator};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -41,16 +41,16 @@ fn a_key_is_found_without_an_allocation() {
         b"",
         b"\xff\xfe not UTF-8 status=500",
     ];
-    let pointer = |names: [&str; 2]| Part::Json(names.map(String::from).to_vec());
+    let pointer = |names: [&str; 2]| Selector::Json(names.map(String::from).to_vec());
     for part in [
-        Part::Line,
-        Part::Field(Place::FromStart(1)),
-        Part::Field(Place::FromEnd(0)),
-        Part::Csv(1),
+        Selector::Line,
+        Selector::Field(FieldIndex::FromStart(1)),
+        Selector::Field(FieldIndex::FromEnd(0)),
+        Selector::Csv(1),
         pointer(["user", "id"]),
         pointer(["user", "name"]),
-        Part::Regex("status=(\\d+)".into()),
-        Part::Regex("[a-z]+".into()),
+        Selector::Regex("status=(\\d+)".into()),
+        Selector::Regex("[a-z]+".into()),
     ] {
         let mut finder = Finder::new(&part, Separator::Blanks, "key").expect("a finder");
         let (mut out, mut found) = (Vec::with_capacity(1 << 10), 0u64);

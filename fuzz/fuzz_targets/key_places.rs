@@ -12,7 +12,7 @@ use std::ops::Add;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::Repr;
-use microtally::extract::{Column, Finder, Missing, Number, Pointer, Separator, Unread};
+use microtally::extract::{Column, Finder, Missing, Number, Pointer, Separator, ParseNumberError};
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
@@ -252,8 +252,8 @@ fn check_number(text: &str) {
             let read: f64 = shown(number).parse().expect("a float");
             assert_eq!(read, std, "what is shown reads back");
         }
-        Err(Unread::TooLarge) => assert!(std.is_some_and(f64::is_infinite)),
+        Err(ParseNumberError::TooLarge) => assert!(std.is_some_and(f64::is_infinite)),
         // std knows words besides numbers.
-        Err(Unread::NotANumber) => assert!(std.is_none_or(|float| !float.is_finite())),
+        Err(ParseNumberError::NotANumber) => assert!(std.is_none_or(|float| !float.is_finite())),
     }
 }

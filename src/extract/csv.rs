@@ -1,23 +1,24 @@
-//! A column of a line of CSV, quoted as RFC 4180 says.
+//! A column of a line of CSV, quoted as in RFC 4180.
 //!
-//! Promise: the text of the column without its quotes, doubled ones made single. A line is a record: a quoted
-//! column that has not ended when the line does ends there, and [`Column::take_open`] says so. An empty line has no
-//! columns. Must not know: names of columns, types, line ends.
+//! Promise: the text of the column without its quotes, and with doubled quotes made single. A line
+//! is a record: a quoted column that is still open at the end of the line ends there, and
+//! [`Column::take_open`] reports it. An empty line has no columns. Must not know: `find`, `json`,
+//! `number`, `skipped`.
 
 use csv_core::{ReadFieldResult, Reader, ReaderBuilder, Terminator};
 
-/// Which column, and what it takes to find it. One for each thread.
+/// Finds a column. Each thread needs its own.
 #[derive(Debug)]
 pub struct Column {
-    /// The first one being 0.
+    /// From 0.
     number: usize,
     separator: u8,
     reader: Reader,
-    /// Whether the line that was looked at last ended inside of quotes.
+    /// Whether the last line ended inside quotes.
     is_open: bool,
 }
 
-/// Another reader: one that is cloned (csv-core 0.1.13) has forgotten how many classes of bytes it has, and
+/// Builds a new reader: a cloned one (csv-core 0.1.13) has lost its number of byte classes, and
 /// `reset` puts it into a wrong state.
 impl Clone for Column {
     fn clone(&self) -> Self {
@@ -25,16 +26,16 @@ impl Clone for Column {
     }
 }
 
-/// Bytes of a column that are taken over at once.
+/// Bytes of a column that are copied at once.
 const PIECE_BYTES: usize = 256;
 
 impl Column {
-    /// The numbered column, the first one being 0, where this byte separates.
+    /// Finds column `number`, from 0, in lines whose columns are separated by `separator`.
     pub fn new(number: usize, separator: u8) -> Self {
         Column {
             number,
             separator,
-            // Lines have no line feed in them; a carriage return may be part of a column.
+            // A line contains no line feed; a carriage return may be part of a column.
             reader: ReaderBuilder::new()
                 .delimiter(separator)
                 .terminator(Terminator::Any(b'\n'))
@@ -43,13 +44,14 @@ impl Column {
         }
     }
 
-    /// Appends the column of `line`, which has no line end. Whether there is one; if not, `out` is as it was.
+    /// Appends the column of `line`, which has no line end, to `out`. Returns `false` and leaves
+    /// `out` unchanged if there is no such column.
     pub fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         self.is_open = false;
         if line.is_empty() {
             return false;
         }
-        // A line without quotes is nothing but separated.
+        // A line without quotes only needs to be split.
         if memchr::memchr(b'"', line).is_none() {
             let column = nth(line, self.number, self.separator);
             out.extend_from_slice(column.unwrap_or_default());
@@ -58,8 +60,8 @@ impl Column {
         self.read(line, out)
     }
 
-    /// Whether the line that [`find`](Self::find) looked at last ended inside of a quoted column: the record may go
-    /// on in the next line. Asked again, it is `false`.
+    /// Returns `true` if the last line of [`find`](Self::find) ended inside a quoted column: the
+    /// record may continue in the next line. A second call returns `false`.
     pub fn take_open(&mut self) -> bool {
         std::mem::take(&mut self.is_open)
     }
@@ -86,7 +88,8 @@ impl Column {
                 }
             }
         }
-        // A line feed ends the column that is open, unless it is in quotes: then it is a byte of it.
+        // A line feed ends the open column, unless that is in quotes: then it is part of the
+        // column.
         let (result, ..) = self.reader.read_field(b"\n", &mut piece);
         self.is_open = matches!(
             result,
@@ -96,8 +99,8 @@ impl Column {
     }
 }
 
-/// Whether `rest`, which begins with a column, ends inside of a quoted one. From quote to quote, which is several
-/// times faster than to read the columns.
+/// Returns `true` if `rest`, which begins with a column, ends inside a quoted one. Jumps from quote
+/// to quote, which is several times faster than reading the columns.
 fn ends_open(rest: &[u8], separator: u8) -> bool {
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'"', &rest[at..]) {
@@ -105,7 +108,7 @@ fn ends_open(rest: &[u8], separator: u8) -> bool {
         let is_first = at == 0 || rest[at - 1] == separator;
         at += 1;
         if !is_first {
-            // Inside of a column without quotes, or behind a closing one.
+            // Inside an unquoted column, or after a closing quote.
             continue;
         }
         loop {
@@ -122,7 +125,7 @@ fn ends_open(rest: &[u8], separator: u8) -> bool {
     false
 }
 
-/// The numbered one of what `separator` separates, the first one being 0.
+/// Returns part `number`, from 0, of a line split at `separator`.
 pub(super) fn nth(line: &[u8], number: usize, separator: u8) -> Option<&[u8]> {
     let mut separators = memchr::memchr_iter(separator, line);
     let start = match number.checked_sub(1) {
@@ -138,8 +141,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 4180, byte by byte, with what it leaves open: a quote inside of an unquoted column is a quote, and what
-    /// follows a closing quote is added to the column.
+    /// RFC 4180, byte by byte. Where it is silent: a quote inside an unquoted column is a quote,
+    /// and what follows a closing quote is added to the column.
     fn columns(line: &[u8], separator: u8) -> (Vec<Vec<u8>>, bool) {
         let mut columns = vec![Vec::new()];
         let (mut quoted, mut at) = (false, 0);
@@ -170,7 +173,7 @@ mod tests {
     fn find(number: usize, separator: u8, line: &[u8]) -> Option<Vec<u8>> {
         let mut out = b"x".to_vec();
         let mut column = Column::new(number, separator);
-        // What was found before does not matter.
+        // Earlier lines do not matter.
         column.find(b"a,\"b", &mut Vec::new());
         let mut column = column.clone();
         let is_there = column.find(line, &mut out);
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_inside_of_quotes_is_seen() {
+    fn a_line_that_ends_inside_quotes_is_reported() {
         for (line, expected) in [
             ("a,\"b", true),
             ("\"a,b", true),
@@ -218,7 +221,7 @@ mod tests {
             ("\"", true),
             ("a,\"b\"", false),
             ("a,\"b\"\"\"", false),
-            // A quote inside of a column without quotes is a quote.
+            // A quote inside an unquoted column is a quote.
             ("a,b\"c", false),
             ("a,b,c\"", false),
             ("a,\"b\"c,\"d\"", false),
@@ -229,7 +232,7 @@ mod tests {
                 let mut column = Column::new(number, b',');
                 column.find(line.as_bytes(), &mut Vec::new());
                 assert_eq!(column.take_open(), expected, "{line}, column {number}");
-                // The next line is another one.
+                // The next line starts afresh.
                 column.find(b"x,\"y\"", &mut Vec::new());
                 assert!(!column.take_open());
             }

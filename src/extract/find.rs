@@ -1,65 +1,68 @@
-//! Finds parts of keys, and values, in a line.
+//! Finds a part of a line by its [`Selector`].
 //!
-//! Promise: a part is found in one line without looking at others, and allocates nothing in the usual case. Must
-//! not know: how parts are joined, what a missing one comes to.
+//! Promise: a part is found in one line without looking at others, and allocates nothing in the
+//! usual case. Must not know: `skipped`, `number`.
 
 use crate::split::Rule;
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
 use crate::extract::csv::Column;
 use crate::extract::json::Pointer;
-use crate::extract::place::{Part, Place, Separator};
+use crate::extract::selector::{FieldIndex, Selector, Separator};
 
-/// Most bytes a regular expression may take. Both the memory and the time of a line grow with it: counted
-/// repetitions of counted repetitions would take 10 MB and minutes.
+/// Most bytes a compiled regular expression may take. Memory and the time per line grow with it:
+/// counted repetitions of counted repetitions would take 10 MB and minutes.
 const REGEX_BYTES_MAX: usize = 2 << 20;
 
-/// Why a line has not what is looked for.
+/// Why a part was not found in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// The line has no such part.
     Absent,
     /// The line is not JSON.
     NotJson,
-    /// There is a string of JSON that is no text: half of a surrogate pair, or not UTF-8.
+    /// A JSON string on the way is not text: half of a surrogate pair, or not UTF-8.
     NotText,
 }
 
-/// A part that is looked for. One for each thread: some work in memory of their own.
+/// Finds a part of a line. Each thread needs its own, because some kinds have working memory.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Finder {
     /// The whole line.
     Line,
-    /// The numbered field that the rule makes, the first one being 0.
+    /// A field, numbered from 0, where the rule splits.
     Field(usize, Rule),
-    /// The numbered field that the rule makes, the last one being 0.
+    /// A field, numbered from 0 backwards from the last one, where the rule splits.
     FieldFromEnd(usize, Rule),
-    /// A column of quoted CSV. Boxed: it is the largest one by far.
+    /// A column of quoted CSV. Boxed, because it is the largest variant by far.
     Csv(Box<Column>),
     /// A value in a JSON document.
     Json(Pointer),
-    /// What a regular expression matches.
-    Pattern(Pattern),
+    /// The match of a regular expression, or a group of it.
+    Regex(RegexFinder),
 }
 
 impl Finder {
-    /// `group` is the name of the group that counts in a regular expression, if it has one.
+    /// Returns a finder for `selector`. In a regular expression, the group named `group` is the
+    /// part, if there is one.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
-    pub fn new(part: &Part, separator: Separator, group: &str) -> Result<Finder, String> {
+    /// What is wrong with the selector.
+    pub fn new(selector: &Selector, separator: Separator, group: &str) -> Result<Finder, String> {
         let rule = match separator {
             Separator::Blanks => Rule::SplitWhitespace,
             Separator::Byte(byte) => Rule::Split(byte),
         };
-        Ok(match part {
-            Part::Line => Finder::Line,
-            Part::Word => return Err("word is many of a line, and stands for itself only".into()),
-            Part::Field(Place::FromStart(number)) => Finder::Field(*number, rule),
-            Part::Field(Place::FromEnd(number)) => Finder::FieldFromEnd(*number, rule),
-            Part::Csv(number) => {
+        Ok(match selector {
+            Selector::Line => Finder::Line,
+            Selector::Word => {
+                return Err("a line has many words, so word cannot be one value of it".into());
+            }
+            Selector::Field(FieldIndex::FromStart(number)) => Finder::Field(*number, rule),
+            Selector::Field(FieldIndex::FromEnd(number)) => Finder::FieldFromEnd(*number, rule),
+            Selector::Csv(number) => {
                 let byte = match separator {
                     Separator::Blanks => b',',
                     Separator::Byte(b'"') => {
@@ -69,16 +72,16 @@ impl Finder {
                 };
                 Finder::Csv(Box::new(Column::new(*number, byte)))
             }
-            Part::Json(names) => Finder::Json(Pointer::new(names)),
-            Part::Regex(pattern) => Finder::Pattern(Pattern::new(regex(pattern)?, group)),
+            Selector::Json(names) => Finder::Json(Pointer::new(names)),
+            Selector::Regex(pattern) => Finder::Regex(RegexFinder::new(regex(pattern)?, group)),
         })
     }
 
-    /// Appends what is found in `line` to `out`.
+    /// Appends the part of `line` to `out`.
     ///
     /// # Errors
     ///
-    /// Why there is nothing; `out` is as it was.
+    /// Why the part is missing; `out` is unchanged.
     pub fn find(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
         let found = match self {
             Finder::Line => Some(line),
@@ -93,21 +96,18 @@ impl Finder {
                     .nth(*number)
             }
             Finder::Csv(column) => {
-                return if column.find(line, out) {
-                    Ok(())
-                } else {
-                    Err(Missing::Absent)
-                };
+                return column.find(line, out).then_some(()).ok_or(Missing::Absent);
             }
             Finder::Json(pointer) => return pointer.find(line, out),
-            Finder::Pattern(pattern) => pattern.find(line),
+            Finder::Regex(pattern) => pattern.find(line),
         };
         let found = found.ok_or(Missing::Absent)?;
         out.extend_from_slice(found);
         Ok(())
     }
 
-    /// Whether the line that was looked at last ended inside of a quoted CSV column. Asked again, it is `false`.
+    /// Returns `true` if the last line ended inside a quoted CSV column. A second call returns
+    /// `false`.
     pub fn take_open(&mut self) -> bool {
         match self {
             Finder::Csv(column) => column.take_open(),
@@ -116,7 +116,7 @@ impl Finder {
     }
 }
 
-/// A regular expression of bytes. Its classes are those of Unicode unless it says `(?-u)`.
+/// Compiles a regular expression on bytes. Its classes are Unicode classes, except after `(?-u)`.
 ///
 /// # Errors
 ///
@@ -128,8 +128,8 @@ pub fn regex(pattern: &str) -> Result<Regex, String> {
     regex.map_err(|error| {
         if let regex::Error::CompiledTooBig(_) = error {
             return format!(
-                "this regular expression takes more than {} MiB; use smaller counts in its {{}}, or the ASCII \
-                 form of a class: (?-u:\\w) in place of \\w",
+                "this regular expression needs more than {} MiB; use smaller counts in {{}}, or the ASCII form of \
+                 a class: (?-u:\\w) instead of \\w",
                 REGEX_BYTES_MAX >> 20
             );
         }
@@ -140,28 +140,30 @@ pub fn regex(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// A regular expression, and the group of it that counts.
+/// Finds a regular expression, or one of its groups.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub struct RegexFinder {
     regex: Regex,
     /// 0 is the whole match.
     group: usize,
     places: CaptureLocations,
 }
 
-impl Pattern {
-    /// The group of this name counts; without one the first group; without groups the whole match.
+impl RegexFinder {
+    /// The part is the group with this name, or the first group, or the whole match if there are no
+    /// groups.
     fn new(regex: Regex, name: &str) -> Self {
         let mut names = regex.capture_names();
         let named = names.position(|other| other == Some(name));
-        Pattern {
+        RegexFinder {
             group: named.unwrap_or(usize::from(regex.captures_len() > 1)),
             places: regex.capture_locations(),
             regex,
         }
     }
 
-    /// What the first match has in it; `None` if there is no match, or the group has no part in it.
+    /// Returns the group of the first match. `None` if there is no match, or the group is not part
+    /// of it.
     fn find<'l>(&mut self, line: &'l [u8]) -> Option<&'l [u8]> {
         if self.group == 0 {
             return self.regex.find(line).map(|found| found.as_bytes());

@@ -1,8 +1,10 @@
-//! The value a JSON pointer leads to, in one document a line.
+//! The value at a JSON pointer, in one document per line.
 //!
-//! Promise: what `serde_json` finds, with `Value::pointer`, in the same line; a line that is no JSON from its first
-//! byte to its last has none. Why there is none is one of three reasons. No document is built: what is not on the way is passed over, and nothing is allocated
-//! but for texts with escapes, deep nesting and damaged documents. Must not know: what the value is for.
+//! Promise: the value is what `serde_json::Value::pointer` returns for the same line; a line that
+//! is not JSON from its first byte to its last has no value. A missing value has one of three
+//! reasons. No document is built: values off the path are skipped, and nothing is allocated except
+//! for strings with escapes, deep nesting and damaged documents. Must not know: `csv`, `number`,
+//! `skipped`.
 
 use std::fmt;
 
@@ -11,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::extract::find::Missing;
 
-/// Where to look.
+/// A JSON pointer (RFC 6901).
 #[derive(Clone, Debug)]
 pub struct Pointer {
     names: Vec<PointerStep>,
@@ -21,13 +23,13 @@ pub struct Pointer {
 #[derive(Clone, Debug)]
 struct PointerStep {
     name: String,
-    /// RFC 6901: digits without a zero in front.
+    /// RFC 6901: digits without a leading zero.
     index: Option<usize>,
 }
 
 impl Pointer {
-    /// The value that these names lead to, unescaped, from the outermost object or array on; none is the whole
-    /// document.
+    /// Returns the pointer with these unescaped names, outermost first. Without names it is the
+    /// whole document.
     pub fn new(names: &[String]) -> Self {
         let step = |name: &String| {
             let is_index = name == "0"
@@ -42,14 +44,14 @@ impl Pointer {
         }
     }
 
-    /// Appends the value to `out`: a string's text, numbers and words as they are written, arrays and objects
-    /// without blanks between their parts.
+    /// Appends the value to `out`: the text of a string; numbers, booleans and null as they are
+    /// written; arrays and objects without white space.
     ///
     /// # Errors
     ///
-    /// Why there is none; `out` is as it was.
+    /// Why the value is missing; `out` is unchanged.
     pub fn find(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Missing> {
-        // An error would be allocated for every line that is something else altogether.
+        // The parser would allocate an error for every line that is something else altogether.
         let begins = line.trim_ascii_start().first();
         if !self.names.is_empty() && !matches!(begins, Some(b'{' | b'[')) {
             return Err(without_parts(line));
@@ -65,17 +67,18 @@ impl Pointer {
     }
 }
 
-/// What is wrong with a document that is not an object or an array: nothing but that.
+/// The reason for a line that is not an object or an array.
 #[cold]
 fn without_parts(line: &[u8]) -> Missing {
-    // White space of JSON is less than that of ASCII.
+    // JSON has fewer white space characters than ASCII.
     let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = line.iter().take_while(is_blank).count();
     let end = line.iter().rev().take_while(is_blank).count();
     let text = line.get(start..line.len() - end).unwrap_or_default();
     let is_json = match text.first() {
         Some(b't' | b'f' | b'n') => matches!(text, b"true" | b"false" | b"null"),
-        // Lines that begin with a time or an address are many, and an error is allocated.
+        // Many lines begin with a time or an address, and the parser would allocate an error for
+        // each.
         Some(b'-' | b'0'..=b'9') => {
             let of_numbers =
                 |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
@@ -91,13 +94,13 @@ fn without_parts(line: &[u8]) -> Missing {
     }
 }
 
-/// What made a document end with `error`.
+/// The reason for a line that the parser refused with `error`.
 #[cold]
 fn damage(line: &[u8], error: &serde_json::Error) -> Missing {
     if !is_json(line) {
         return Missing::NotJson;
     }
-    // As a document it is right; what cannot be taken from it is a text or a number on the way.
+    // The document is valid; a string or a number on the path cannot be converted.
     let of_texts = ["surrogate", "hex escape", "unicode code point"];
     let error = error.to_string();
     if std::str::from_utf8(line).is_err() || of_texts.iter().any(|part| error.contains(part)) {
@@ -107,12 +110,12 @@ fn damage(line: &[u8], error: &serde_json::Error) -> Missing {
     }
 }
 
-/// Whether `line` has the form of JSON, whatever its strings and numbers stand for.
+/// Returns `true` if `line` has the form of JSON, whatever its strings and numbers stand for.
 fn is_json(line: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
-/// Appends what `raw`, which is valid, stands for.
+/// Appends the value of `raw`, which is valid JSON.
 fn write(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), Missing> {
     let raw = raw.get();
     match raw.as_bytes() {
@@ -123,7 +126,7 @@ fn write(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), Missing> {
             }
             match serde_json::from_str::<String>(raw) {
                 Ok(text) => out.extend_from_slice(text.as_bytes()),
-                // Half of a surrogate pair: valid to whoever passes over it, and no text.
+                // Half of a surrogate pair: valid JSON, but not text.
                 Err(_) => return Err(Missing::NotText),
             }
         }
@@ -133,7 +136,7 @@ fn write(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), Missing> {
     Ok(())
 }
 
-/// Leaves blanks out that are not in a string.
+/// Appends `json` without the white space outside strings.
 fn write_compact(json: &[u8], out: &mut Vec<u8>) {
     let (mut in_string, mut is_escaped) = (false, false);
     for &byte in json {
@@ -149,7 +152,16 @@ fn write_compact(json: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The rest of the way, from a value on.
+/// Visits scalars: the path goes on, but they have no members.
+macro_rules! scalars {
+    ($($visit:ident: $scalar:ty),*) => {
+        $(fn $visit<E>(self, _: $scalar) -> Result<Self::Value, E> {
+            Ok(None)
+        })*
+    };
+}
+
+/// The rest of the path, from a value on.
 #[derive(Clone, Copy)]
 struct Walk<'p> {
     steps: &'p [PointerStep],
@@ -176,12 +188,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let Some((step, steps)) = self.steps.split_first() else {
-            return Err(A::Error::custom("the way has ended"));
+            return Err(A::Error::custom("the path has ended"));
         };
         let mut found = None;
         while let Some(is_it) = map.next_key_seed(Is(&step.name))? {
             if is_it {
-                // Of equal names the last one counts.
+                // The last of equal names counts.
                 found = map.next_value_seed(Walk { steps })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -192,7 +204,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let Some((step, steps)) = self.steps.split_first() else {
-            return Err(A::Error::custom("the way has ended"));
+            return Err(A::Error::custom("the path has ended"));
         };
         let mut found = None;
         let mut index = 0;
@@ -209,34 +221,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
     }
 
-    // The way goes on, and there is nothing to go into.
-
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
+    scalars! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str }
 }
 
-/// Whether a name is this one.
+/// Compares a name with this one.
 struct Is<'p>(&'p str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -366,7 +358,7 @@ mod tests {
             assert_eq!(found, Err(expected), "{line}");
             assert_eq!(out, b"before", "{line}");
         }
-        // What is not on the way does not matter.
+        // Values off the path do not matter.
         let line = br#"{"x":"\ud800","a":{"b":1}}"#;
         let pointer = Pointer::new(&["a".to_owned(), "b".to_owned()]);
         assert_eq!(pointer.find(line, &mut Vec::new()), Ok(()));
@@ -408,13 +400,13 @@ mod tests {
             prop_assert_eq!(find(&names, line.as_bytes()), value.pointer(&pointer).map(text));
         }
 
-        /// Damaged documents: whether there is something at all is what `serde_json` says too.
+        /// Damaged documents: there is a value if and only if `serde_json` finds one.
         #[test]
         fn damage_is_seen(value in json(), at in any::<prop::sample::Index>(), byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'}')]) {
             let mut line = value.to_string().into_bytes();
             let at = at.index(line.len());
             line[at] = byte;
-            // Numbers too large for a float are passed over here and refused there.
+            // Numbers too large for a float are skipped here and refused there.
             let expected = serde_json::from_slice::<Value>(&line).ok();
             let found = find(&[], &line);
             if let Some(value) = expected {

@@ -1,45 +1,46 @@
-//! What was left out, and why.
+//! Counts skipped lines by reason.
 //!
-//! Promise: every record that is not in a result is in one of the counts, with one of its kind as an example. Threads
-//! that count do not wait for each other: each has a lane of its own. Must not know: batches, what is said to whom.
+//! Promise: every record that is in no result is in one of the counts, and there is an example for
+//! each reason. Counting threads do not wait for each other: each has its own counters. Must not
+//! know: `find`, `csv`, `json`, `number`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::lock;
 
-/// What a line was left out for, or what is odd about one that was not.
+/// Why a line was skipped, or what is odd about one that was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// `--grep` or `--not` dropped it.
+    /// A filter dropped it.
     Filtered,
-    /// It has no such key: too few fields, no such name, no match.
+    /// It has no key: too few fields, no such name, no match.
     NoKey,
-    /// It has a key, and no such value.
+    /// It has a key but no value.
     NoValue,
     /// It is not JSON.
     NotJson,
-    /// What is looked for is a string of JSON that is no text: half of a surrogate pair, or not UTF-8.
+    /// The part is a JSON string that is not text: half of a surrogate pair, or not UTF-8.
     NotText,
-    /// It has a key, and a value that is not a number.
+    /// It has a key, but its value is not a number.
     NotANumber,
-    /// It has a key, and a number beyond the range of a double.
+    /// It has a key, but its value is a number beyond the range of a double.
     TooLarge,
-    /// It ends inside of a quoted CSV column. Such a line is counted as it is.
+    /// It ends inside a quoted CSV column. Such a line is counted as it is.
     OpenQuote,
 }
 
 /// How many reasons there are.
 const REASONS: usize = Reason::OpenQuote as usize + 1;
 
-/// Bytes that are kept of a line that is an example.
+/// Bytes that are kept of an example.
 const EXAMPLE_BYTES_MAX: usize = 256;
 
-/// The counts of a run.
+/// The skipped lines of a run.
 #[derive(Debug, Default)]
 pub struct Skipped {
     lanes: Mutex<Vec<Arc<Lane>>>,
-    /// The first line of each kind that a thread saw.
+    /// The first line that a thread saw, by reason.
     examples: [OnceLock<Vec<u8>>; REASONS],
 }
 
@@ -50,55 +51,55 @@ struct Lane {
     counts: [AtomicU64; REASONS],
 }
 
-/// Counts in a lane. A clone has another one.
+/// Counts skipped lines for one thread. A clone has counters of its own.
 #[derive(Debug)]
-pub struct Counter {
+pub struct SkipCounter {
     skipped: Arc<Skipped>,
     lane: Arc<Lane>,
 }
 
 impl Skipped {
-    /// Nothing yet.
+    /// Returns counts of 0.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// How many lines there were.
+    /// Returns the number of lines for `reason`.
     pub fn count(&self, reason: Reason) -> u64 {
-        // Nothing is left half done when a thread panics here.
         let lanes = lock(&self.lanes);
         // Relaxed: statistics; no other data depends on them.
-        lanes
+        let counts = lanes
             .iter()
-            .map(|lane| lane.counts[reason as usize].load(Ordering::Relaxed))
-            .sum()
+            .map(|lane| lane.counts[reason as usize].load(Ordering::Relaxed));
+        counts.sum()
     }
 
-    /// The beginning of one of them. There is none of lines that were only counted, as those of `--grep` are.
+    /// Returns the beginning of one of the lines for `reason`. Filtered lines are only counted and
+    /// have no example.
     pub fn example(&self, reason: Reason) -> Option<&[u8]> {
         self.examples[reason as usize].get().map(Vec::as_slice)
     }
 }
 
-impl Counter {
-    /// A counter with a lane of its own.
+impl SkipCounter {
+    /// Returns a counter that adds to `skipped`.
     pub fn new(skipped: &Arc<Skipped>) -> Self {
         let lane = Arc::<Lane>::default();
         let mut lanes = lock(&skipped.lanes);
         lanes.push(Arc::clone(&lane));
-        Counter {
+        SkipCounter {
             skipped: Arc::clone(skipped),
             lane,
         }
     }
 
-    /// Counts lines of which nobody has kept one.
+    /// Counts `lines` lines without an example. Returns the count of this counter before.
     pub fn add(&self, reason: Reason, lines: u64) -> u64 {
         // Relaxed: see `Skipped::count`.
         self.lane.counts[reason as usize].fetch_add(lines, Ordering::Relaxed)
     }
 
-    /// Keeps the beginning of `line` if it is the first of its kind; somebody else counts it.
+    /// Keeps `line` as the example if there is none yet, without counting it.
     #[inline]
     pub fn keep_first(&self, reason: Reason, line: &[u8]) {
         if self.skipped.examples[reason as usize].get().is_none() {
@@ -106,14 +107,14 @@ impl Counter {
         }
     }
 
-    /// Counts `line`.
+    /// Counts `line`, and keeps it as the example if there is none yet.
     pub fn line(&self, reason: Reason, line: &[u8]) {
         if self.add(reason, 1) == 0 {
             self.keep(reason, line);
         }
     }
 
-    /// Keeps the beginning of a lane's first line. Others are not looked at, so this allocates once.
+    /// Called for the first line of each counter only, so it allocates rarely.
     #[cold]
     fn keep(&self, reason: Reason, line: &[u8]) {
         let begin = &line[..line.len().min(EXAMPLE_BYTES_MAX)];
@@ -121,9 +122,9 @@ impl Counter {
     }
 }
 
-impl Clone for Counter {
+impl Clone for SkipCounter {
     fn clone(&self) -> Self {
-        Counter::new(&self.skipped)
+        SkipCounter::new(&self.skipped)
     }
 }
 
@@ -132,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_add_up_also_those_of_clones_that_are_gone() {
+    fn counts_include_those_of_dropped_clones() {
         let skipped = Skipped::new();
-        let counter = Counter::new(&skipped);
+        let counter = SkipCounter::new(&skipped);
         let threads = (0..4).map(|n| {
             let counter = counter.clone();
             std::thread::spawn(move || {
@@ -154,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn an_example_is_the_beginning_of_a_line_of_its_kind() {
+    fn an_example_is_the_beginning_of_a_line_with_its_reason() {
         let skipped = Skipped::new();
-        let counter = Counter::new(&skipped);
+        let counter = SkipCounter::new(&skipped);
         counter.line(Reason::NotJson, b"first");
         counter.line(Reason::NotJson, b"second");
         counter.clone().line(Reason::NotJson, b"third");

@@ -117,6 +117,9 @@ pub enum NoticeKind {
         path: PathBuf,
         /// What the system reports.
         reason: String,
+        /// What kind of error that is; [`QuotaExceeded`](std::io::ErrorKind::QuotaExceeded) as in
+        /// [`Error::cause`](crate::Error::cause).
+        cause: std::io::ErrorKind,
     },
     /// A file became shorter while it was read. What had been read is counted, except a line that
     /// was cut, and the run ends with an error unless it is endless.

@@ -20,7 +20,7 @@ impl fmt::Display for Notice {
             Kind::Listening { address } => format!("listening on {address}"),
             Kind::Unlisted { reason } => format!("cannot list {source}: {reason}"),
             Kind::Listed => format!("waiting for {source}"),
-            Kind::Unreadable { path, reason } => format!("cannot read {path:?}: {reason}"),
+            Kind::Unreadable { path, reason, .. } => format!("cannot read {path:?}: {reason}"),
             Kind::Shorter { path, bytes } => format!(
                 "{path:?}: became shorter while it was read; beyond its first {}, only what had already \
                  been read is counted",

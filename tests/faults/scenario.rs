@@ -383,7 +383,7 @@ impl Scenario {
             "listening on",
             "connected to",
             "waiting for files in",
-            "files that are put into it from now on",
+            "new files are counted from now on",
             "processing falls behind",
         ];
         let is_usual =

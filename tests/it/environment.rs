@@ -15,8 +15,8 @@ fn the_memory_limit_may_be_set_for_every_run() {
     // It counts: one that is too small is refused as that of the option is.
     let too_small = count((name, "64MiB"), &["-j", "4"]).exits_with(2);
     too_small.says(&[
-        "too little",
-        "; --max-memory is what the environment variable MICROTALLY_MAX_MEMORY says\n",
+        "too small",
+        "; --max-memory is set by the environment variable MICROTALLY_MAX_MEMORY\n",
     ]);
     count((name, "64MiB"), &["-j", "4", "--max-memory", "1GiB"]).quietly();
     count((name, "lots"), &[]).exits_with(2).says(&[
@@ -46,7 +46,7 @@ fn the_number_of_workers_may_be_set_for_every_run() {
     count((name, "1"), &limit).quietly();
     count((name, "64"), &limit)
         .exits_with(2)
-        .says(&["too little", "MICROTALLY_WORKERS"]);
+        .says(&["too small", "MICROTALLY_WORKERS"]);
 }
 
 #[test]

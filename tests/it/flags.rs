@@ -166,11 +166,11 @@ fn a_first_guess_is_answered_with_what_to_write() {
 }
 
 #[test]
-fn colours_are_refused_where_there_are_none() {
+fn colors_are_refused_where_there_are_none() {
     for command in ["count", "words"] {
         let ended = microtally(&[command, "--color", "always"]).run_with(b"a\n");
         ended.exits_with(2).says(&[&format!(
-            "microtally: --color always: {command} prints without colours; only the live view of top has them"
+            "microtally: --color always: {command} prints without colors; only the live view of top has them"
         )]);
         for when in ["auto", "never"] {
             let program = microtally(&[command, "--color", when, "-n", "1"]);

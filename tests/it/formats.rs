@@ -86,7 +86,7 @@ fn a_carriage_return_separates_where_it_is_no_line_end() {
         ),
         (
             &["count", "-k", "word", "--split", "\\n"],
-            "a line ends there, so that no line has this byte",
+            "a line ends there, so no line contains this byte",
         ),
     ] {
         microtally(args)
@@ -334,7 +334,7 @@ fn stats_are_one_line_on_standard_error_and_only_when_asked_for() {
         "4 tokens",
         "7 bytes",
         "GB/s",
-        " s of processor time, ",
+        " s of CPU time, ",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }

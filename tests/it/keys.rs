@@ -414,8 +414,8 @@ fn a_quoted_column_that_does_not_end_with_its_line_is_reported() {
     let text = "\"a\nb\",1\n\"a\nb\",2\nc,3\n";
     for key in ["csv:1", "csv:2"] {
         count(&["-k", key, "--stats=json"], text).says(&[
-            "microtally: 2 lines end inside a quoted CSV column; a record that spans lines is not joined, each line is \
-             looked at by itself, for example: \"a\n",
+            "microtally: 2 lines end inside a quoted CSV column; records that span lines are not joined, each line is \
+             read by itself, for example: \"a\n",
             "\"open_quotes\":2",
         ]);
     }
@@ -488,15 +488,15 @@ fn wrong_keys_exit_2_and_name_the_option() {
         ),
         (
             &["-k", "field:1", "field:2"],
-            &["'field:2'", "a key and not a source", "-k field:2"],
+            &["'field:2'", "looks like a key, not a source", "-k field:2"],
         ),
         (
             &["csv:3"],
-            &["'csv:3'", "a key and not a source", "-k csv:3"],
+            &["'csv:3'", "looks like a key, not a source", "-k csv:3"],
         ),
         (
             &["-g", "((a{0,30}){0,30}){0,100}x"],
-            &["--grep", "takes more than 2 MiB"],
+            &["--grep", "needs more than 2 MiB"],
         ),
         (&["-k", "word,field:1"], &["--key word", "cannot be joined"]),
         (&["-g", "["], &["--grep", "'['", "unclosed"]),

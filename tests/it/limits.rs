@@ -170,20 +170,24 @@ fn too_small_a_limit_is_refused_and_what_would_do_is_named() {
         ended.stderr
     };
     let text = refused(&["--max-memory", "64MiB", "-j", "4"]);
-    assert!(!text.contains("nobody has set it"), "{text}");
+    assert!(!text.contains("by default"), "{text}");
     // Whatever is asked for, the first answer is the last one: what is named does.
     for (limit, workers) in [("1B", "4"), ("1MiB", "4"), ("64MiB", "4"), ("1MiB", "1")] {
         let text = refused(&["--max-memory", limit, "-j", workers]);
-        let begin = format!("microtally: --max-memory {limit} is too little: ");
+        let begin = format!("microtally: --max-memory {limit} is too small: ");
         assert!(text.starts_with(&begin), "{text}");
         assert!(
-            text.contains(" MiB) would do") && text.contains("--max-record"),
+            text.contains(" MiB) are needed") && text.contains("--max-record"),
             "{text}"
         );
         // One thread is the least.
-        assert_eq!(text.contains("fewer workers"), workers != "1", "{text}");
+        assert_eq!(
+            text.contains("lower --workers or "),
+            workers != "1",
+            "{text}"
+        );
         let mib = text
-            .split_once(" MiB) would do")
+            .split_once(" MiB) are needed")
             .unwrap()
             .0
             .rsplit_once('(')
@@ -290,16 +294,16 @@ fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
         let ended = run(60_000, &format!("--max-memory none {source}"));
         let ended = ended
             .exits_with(1)
-            .says(&["microtally: out of memory for ", " with --max-memory\n"]);
+            .says(&["microtally: out of memory for ", " or lower --max-memory\n"]);
         assert_eq!(ended.stdout, "");
         // Room for lines of 256 MiB there is not.
         let ended = run(220_000, &format!("--max-record 256MiB {source}"));
         let ended = ended.exits_with(2);
         let _ = ended.says(&[
             "microtally: --max-memory ",
-            " (half of the memory there is, as nobody has set it) is too little: ",
+            " (by default, half of the available memory) is too small: ",
             // The process may not have as much.
-            "; or allow the process more memory (ulimit -v, control group)",
+            "; or raise the memory limit of the process (ulimit -v, control group)",
         ]);
     }
 }
@@ -496,7 +500,7 @@ fn a_limited_address_space_is_enough_or_refused() {
         let ended = shell(&script).file("input", &text).run();
         let at = format!("{kib} {workers} {source}: {}", ended.stderr);
         assert!(!ended.stderr.contains("out of memory"), "{at}");
-        if ended.stderr.contains(" is too little: ") {
+        if ended.stderr.contains(" is too small: ") {
             let _ = ended.exits_with(2);
             assert!(kib < 400_000 || workers == 4 && kib < 600_000, "{at}");
             continue;

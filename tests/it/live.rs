@@ -91,7 +91,7 @@ fn a_terminal_as_input_is_explained() {
     terminal.run("stty -g > before");
     terminal.run(&format!("{PROGRAM} top; echo refused with $?"));
     terminal.wait("the refusal", |screen| {
-        screen.contains("whose keys steer the live view") && screen.contains("refused with 2\n")
+        screen.contains("whose keys control the live view") && screen.contains("refused with 2\n")
     });
     terminal.run(&format!("{PROGRAM} count; echo left with $?"));
     terminal.wait("the hint", |screen| {
@@ -131,7 +131,7 @@ fn a_filter_is_typed_and_cleared() {
     terminal.watch("");
     terminal.type_text("/HE");
     terminal.wait("no key", |screen| {
-        screen.contains("no key passes the filter")
+        screen.contains("no key matches the filter")
     });
     terminal.press(&["BSpace", "BSpace"]);
     terminal.type_text("he");

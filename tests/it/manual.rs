@@ -65,15 +65,15 @@ fn the_manual_page_tells_of_the_program_and_of_each_command() {
     }
     // The text of options that -h does not show.
     for part in [
-        "Wait before connecting again, or never: end instead",
-        "Separate words by runs of white space, as Python\\*(Aqs split()",
-        "Statistics on standard error at the end: text or json",
-        "Leave it to the system which core a thread runs on",
+        "How long to wait before reconnecting, or never to end instead",
+        "Split at runs of white space, like Python\\*(Aqs split()",
+        "Print statistics to standard error at the end: text or json",
+        "Do not pin counting threads to cores",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
     let ended = microtally(&["man", "cuont"]).run().exits_with(2);
-    ended.says(&["there is no command \"cuont\"; there are words, top, count"]);
+    ended.says(&["unknown command \"cuont\"; the commands are words, top, count"]);
 }
 
 #[test]

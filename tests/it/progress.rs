@@ -104,7 +104,7 @@ fn a_count_on_a_terminal_ends_with_its_lines_and_keys_and_figures_come_with_stat
     ));
     let text = terminal.is_as_before(0);
     assert!(text.contains("\n3 lines, 2 keys\n"), "{text}");
-    for jargon in ["batch", "GB/s", "late", "allocations", "processor"] {
+    for jargon in ["batch", "GB/s", "late", "allocations", "CPU"] {
         assert!(!text.contains(jargon), "{jargon}: {text}");
     }
     terminal.run("clear");

@@ -35,8 +35,8 @@ fn files_that_are_moved_in_are_counted_once() {
     // Until then nothing need come, and nobody has to guess why.
     assert_eq!(
         ended.stderr,
-        "microtally: waiting for files in \"in\"\n            files that are put into it from now on are \
-         counted; a signal ends the program\n"
+        "microtally: waiting for files in \"in\"\n            new files are counted from now on; a signal \
+         ends the program\n"
     );
 }
 
@@ -50,7 +50,7 @@ fn a_compressed_file_is_reported_and_not_decompressed() {
     run.stderr
         .wait_for("\"in/a.bz2\": looks like bzip2 data, not like lines of text; its bytes are counted as they are\n");
     run.stderr
-        .wait_for("            name it without -F and without dir:// to count what is inside");
+        .wait_for("            files are not decoded with -F or dir://; name the file without them to count its content");
     run.wait_for_counts(&[("BZh91AY&SY and so on", 1)]);
     run.signal("INT");
     run.wait().exits_with(0);
@@ -76,8 +76,8 @@ fn a_directory_that_is_not_there_is_told_and_waited_for() {
 fn counting_tells_of_a_directory_that_is_not_there_at_once_and_counts_it_when_it_is() {
     let run = microtally(&["count", "dir://later"]).start();
     run.stderr.wait_for(
-        "microtally: cannot list files in \"later\": no such directory\n            it is looked \
-         for again whenever a batch ends",
+        "microtally: cannot list files in \"later\": no such directory\n            the program \
+         looks again at the end of each batch",
     );
     run.wait_until_it_reads();
     fs::create_dir(run.path("later")).unwrap();

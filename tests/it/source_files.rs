@@ -69,7 +69,7 @@ fn nothing_begins_where_nothing_can_be_opened_and_it_is_named() {
     }
     fails(
         count(&["a:b"]),
-        &["cannot read \"a:b\"", "an address is written HOST:PORT"],
+        &["cannot read \"a:b\"", "write an address as HOST:PORT"],
     );
 }
 
@@ -103,7 +103,7 @@ fn one_that_cannot_be_opened_costs_the_others_nothing_and_is_reported_once() {
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
     // An address that is none.
     let ended = count(&["a", "b:c"]).file("a", "x\n").run().exits_with(3);
-    let ended = ended.says(&["cannot read \"b:c\": ", "an address is written HOST:PORT"]);
+    let ended = ended.says(&["cannot read \"b:c\": ", "write an address as HOST:PORT"]);
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
 }
 
@@ -205,7 +205,7 @@ fn case_5_lines_that_are_too_long_are_told_and_their_number() {
         let program = microtally(command).args(&["-k", "line", "-o", "tsv", "many"]);
         let ended = program.file("many", &text).run().exits_with(0).says(&[
             "microtally: \"many\": tokens longer than 16777216 bytes are skipped\n",
-            "            keep longer ones with --max-record",
+            "            raise --max-record, up to 1GiB, to keep longer ones",
             "microtally: 2 lines or words are longer than --max-record; skipped\n",
         ]);
         let counted = ended.tsv_counts();
@@ -259,7 +259,7 @@ fn a_name_that_looks_like_an_address_is_written_with_its_directory() {
     name_is("./host:80", "host:80");
     let address = count(&["--reconnect", "never", "localhost:1"]).file("localhost:1", "x\n");
     address.run().exits_with(3).says(&[
-        "\"localhost:1\" is taken for an address; for the file of that name write \"./localhost:1\"\n",
+        "\"localhost:1\" is taken for an address; write \"./localhost:1\" for the file with this name\n",
         "cannot connect to tcp://localhost:1",
     ]);
     // These are no addresses: no port, a wrong one, one that cannot be connected to.

@@ -75,7 +75,7 @@ fn case_5_a_word_without_an_end_is_counted_as_oversize_and_the_stream_goes_on() 
     let ended = microtally(&args).args(&ONE_BATCH).run_with(text.as_bytes());
     let ended = ended.exits_with(0).says(&[
         "microtally: standard input: tokens longer than 1024 bytes are skipped\n",
-        "            keep longer ones with --max-record",
+        "            raise --max-record, up to 1GiB, to keep longer ones",
         "microtally: 1 line or word is longer than --max-record; skipped\n",
         "\"dropped\":1,",
     ]);

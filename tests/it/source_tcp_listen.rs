@@ -193,7 +193,7 @@ fn case_22_one_client_too_many_sees_an_end_and_the_option_is_named() {
     run.stderr.wait_for(&format!(
         "microtally: tcp-listen://{address}: 3 clients connected, which is the limit; refused {peer}\n"
     ));
-    run.stderr.wait_for("--max-connections says");
+    run.stderr.wait_for("--max-connections sets");
     for stream in &mut first {
         stream.write_all(b"line\n").unwrap();
     }
@@ -310,7 +310,7 @@ fn case_23_an_address_has_a_limit_of_its_own() {
     run.stderr.wait_for(&format!(
         "tcp-listen://{address}: 2 clients connected from one address, which is the limit; refused 127.0.0.1:"
     ));
-    run.stderr.wait_for("--max-connections-per-ip says");
+    run.stderr.wait_for("--max-connections-per-ip sets");
     // Another address has its own, and those that are there go on.
     let mut other = connect_from([127, 0, 0, 2], &address);
     other.write_all(b"elsewhere\n").unwrap();
@@ -369,7 +369,7 @@ fn case_21_silent_clients_are_closed_and_trickling_ones_harm_nobody() {
     run.stderr.wait_for(&format!(
         "tcp-listen://{address}: nothing received for 2s; closed 127.0.0.1:"
     ));
-    run.stderr.wait_for("--idle-timeout says");
+    run.stderr.wait_for("--idle-timeout sets");
     let mut late = connect(&address);
     late.write_all(b"late\n").unwrap();
     drop(late);

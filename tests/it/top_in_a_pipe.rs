@@ -106,7 +106,7 @@ fn a_window_may_be_shown_less_often() {
     let ended = microtally(&["top", "-i", "20ms", "-w", "50ms"]).run();
     ended
         .exits_with(2)
-        .says(&["microtally: --window 50ms has to be a multiple of --interval, which is 20ms"]);
+        .says(&["microtally: --window 50ms must be a multiple of --interval, which is 20ms"]);
 }
 
 /// Half a year goes by before the window is due.

@@ -144,18 +144,10 @@ fn batches(stream: Stream, seed: u64, count: u64, batch_words: u64) -> Vec<(Vec<
 
 /// The settings with the least memory they take, which the refusal names.
 fn with_least(config: Config, start: impl Fn(&Config) -> Option<Error>) -> Config {
-    let error = start(&config.clone().memory_bytes_max(1 << 20)).expect("a MiB is too little");
+    let error = start(&config.clone().memory_bytes_max(1 << 20)).expect("a MiB is too small");
     assert_eq!(error.kind(), ErrorKind::Config);
-    let message = error.to_string();
-    let rest = message
-        .split("too little: ")
-        .nth(1)
-        .expect("it says what would do");
-    let least = rest
-        .split(' ')
-        .next()
-        .and_then(|number| number.parse().ok());
-    config.memory_bytes_max(least.expect("a number"))
+    let least = error.setting().and_then(|setting| setting.enough);
+    config.memory_bytes_max(least.expect("the error names what is enough"))
 }
 
 fn config(on_limit: OnLimit) -> Config {
@@ -413,13 +405,13 @@ fn a_window_whose_batches_have_no_room_is_refused() {
     let error = ask(64 << 20).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     // 86 401 batches of 1 KiB, in a half of a half.
-    let message = "memory_bytes_max 67108864 is too little: 353898496 (338 MiB) would do for a window of 86401";
+    let message = "memory_bytes_max 67108864 is too small: 353898496 bytes (338 MiB) are needed for a window of 86401";
     assert!(error.to_string().starts_with(message), "{error}");
     assert!(ask(353_898_496).is_ok());
     // A short one takes as much of a long one as a long one of a short one.
     for lengths in [[day, 2 * second], [2 * second, day]] {
         let error = ask_all(353_898_496, &lengths).unwrap_err().to_string();
-        let would_do = "707796992 (676 MiB) would do";
+        let would_do = "707796992 bytes (676 MiB) are needed";
         assert!(error.contains(would_do), "{error}");
         assert!(ask_all(707_796_992, &lengths).is_ok());
     }

@@ -26,7 +26,7 @@ use self::loopback::Program;
 use self::matrix::{Row, Text};
 use self::programs::Programs;
 use crate::corpora::{Installed, Kind};
-use crate::parse::Bench;
+use crate::parse::BenchArgs;
 use crate::{run, say};
 
 /// Rounds and bytes without options, and with `--quick`.
@@ -65,7 +65,7 @@ impl Whole {
 }
 
 /// `microtally bench`.
-pub(crate) fn run(options: &Bench) -> Result<()> {
+pub(crate) fn run(options: &BenchArgs) -> Result<()> {
     let (choices, wholes) = choices(&options.only)?;
     let config = run::with_kernel(Config::default(), &options.kernel);
     config.validate()?;

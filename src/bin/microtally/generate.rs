@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use microtally::{Error, Result};
 
 use crate::corpora::words::{Text, Words};
-use crate::parse::{Endpoint, Gen, Load, Rate};
+use crate::parse::{GenArgs, HostPort, LoadArgs, RateArg};
 use crate::run::signals;
 use crate::say;
 
@@ -21,7 +21,7 @@ use crate::say;
 const WRITES_PER_S: u64 = 200;
 
 /// Returns the text that `load` describes.
-pub(crate) fn text(load: &Load) -> Result<Text> {
+pub(crate) fn text(load: &LoadArgs) -> Result<Text> {
     Words::new(load.seed)
         .vocabulary(load.vocabulary)
         .zipf_exponent(load.zipf_exponent)
@@ -30,7 +30,7 @@ pub(crate) fn text(load: &Load) -> Result<Text> {
 }
 
 /// `microtally gen`.
-pub(crate) fn generate(options: &Gen) -> Result<()> {
+pub(crate) fn generate(options: &GenArgs) -> Result<()> {
     signals::exit_on_signal();
     let Some(endpoint) = &options.listen else {
         // Without Rust's buffering of standard output, which looks for line ends.
@@ -64,21 +64,21 @@ pub(crate) fn generate(options: &Gen) -> Result<()> {
     }
 }
 
-fn listen(endpoint: &Endpoint) -> Result<TcpListener> {
+fn listen(endpoint: &HostPort) -> Result<TcpListener> {
     (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()
         .and_then(|addresses| TcpListener::bind(&addresses.collect::<Vec<_>>()[..]))
         .map_err(|cause| cannot_listen(endpoint, &cause))
 }
 
-fn cannot_listen(endpoint: &Endpoint, cause: &io::Error) -> Error {
-    let Endpoint { host, port } = endpoint;
+fn cannot_listen(endpoint: &HostPort, cause: &io::Error) -> Error {
+    let HostPort { host, port } = endpoint;
     Error::refused(format!(
         "cannot listen on {host}:{port}: {cause}; choose another address with --listen"
     ))
 }
 
-fn serve(mut client: TcpStream, options: &Gen) {
+fn serve(mut client: TcpStream, options: &GenArgs) {
     let Ok(mut text) = text(&options.load) else {
         return;
     };
@@ -86,7 +86,7 @@ fn serve(mut client: TcpStream, options: &Gen) {
     let _ = send(&mut text, options, &mut client);
 }
 
-fn send(text: &mut Text, options: &Gen, to: &mut impl Write) -> io::Result<()> {
+fn send(text: &mut Text, options: &GenArgs, to: &mut impl Write) -> io::Result<()> {
     match send_until(text, options.load.rate, options.total_bytes, to) {
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
@@ -96,7 +96,7 @@ fn send(text: &mut Text, options: &Gen, to: &mut impl Write) -> io::Result<()> {
 /// Sends `text` at `rate` until `total_bytes` are sent or `to` returns an error.
 pub(crate) fn send_until(
     text: &mut Text,
-    rate: Rate,
+    rate: RateArg,
     total_bytes: Option<u64>,
     to: &mut impl Write,
 ) -> io::Result<()> {
@@ -105,8 +105,8 @@ pub(crate) fn send_until(
     while total_bytes.is_none_or(|total| sent < total) {
         let left = total_bytes.map_or(u64::MAX, |total| total - sent);
         let piece = match rate {
-            Rate::Max => left,
-            Rate::BytesPerSecond(rate) => {
+            RateArg::Max => left,
+            RateArg::BytesPerSecond(rate) => {
                 let rate = rate.max(1);
                 let due = Duration::from_secs_f64(sent as f64 / rate as f64);
                 thread::sleep(due.saturating_sub(start.elapsed()));
@@ -122,7 +122,7 @@ pub(crate) fn send_until(
 
 /// Serves one client on a free port, in a thread, until the client leaves. The text is made before,
 /// so that it costs nothing while sending.
-pub(crate) fn serve_one(load: &Load) -> Result<u16> {
+pub(crate) fn serve_one(load: &LoadArgs) -> Result<u16> {
     let mut text = text(load)?;
     let period = Words::new(load.seed).period_bytes;
     let mut made = 0;

@@ -1,11 +1,12 @@
 //! The program: turns arguments into a run, and its outcome into an exit code.
 //!
-//! Promise: standard output carries results and nothing else; everything said to a person goes to
-//! standard error. Must not know: how the library works inside.
+//! Promise: standard output carries results and nothing else; messages for people go to standard
+//! error. Must not know: `engine`, `intake`, `ring`, `shard`, `table`.
 //!
-//! `parse` is what the user typed, `run` connects it to the library and has what a process needs (signals, memory,
-//! descriptors), `counting` is what is counted and of which lines, `output` is how results, progress and advice are
-//! shown, `live` the view on a terminal, `generate` the load generator, `bench` measures.
+//! `parse` reads the command line. `run` connects it to the library, and handles signals, memory
+//! and descriptors. `counting` says what is counted of which lines. `output` prints results,
+//! progress and advice. `live` is the view on a terminal, `generate` the load generator, and
+//! `bench` measures.
 
 #[path = "../../../benches/machine/harness/mod.rs"]
 mod bench;
@@ -22,14 +23,17 @@ use std::fmt::Display;
 use std::io::ErrorKind::BrokenPipe;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use microtally::{Error, ErrorKind};
 
-use crate::output::progress;
+use crate::output::{advice, progress};
 use crate::run::{allocations, manual, signals, streams};
 
-/// Without it the results would be lost and the exit code would say that all is well.
-const CLOSED: &str = "standard output: it is closed, so results would be lost; open it, or discard them with > /dev/null";
+/// Without this message results would be lost while the exit code says success.
+const CLOSED: &str = "standard output: it is closed, so results would be lost; open it, or discard results with > /dev/null";
 
 fn main() -> ExitCode {
     allocations::fit_into_address_space();
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     let command = match parse::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => {
-            // Of what is wrong the exit code tells, also where nobody reads it; help is all there is.
+            // An error is also in the exit code, but help that cannot be printed is a failure.
             let code = match error.print() {
                 Err(cause) if !error.use_stderr() && cause.kind() != BrokenPipe => {
                     say(&Error::output("stdout", &cause));
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
-    // Whoever listens writes to clients, and needs no standard output.
+    // `gen --listen` writes to clients, and needs no standard output.
     let is_needed = !matches!(&command, parse::Command::Gen(options) if options.listen.is_some());
     if is_needed && streams::is_stdout_closed() {
         say(&CLOSED);
@@ -73,8 +77,8 @@ fn main() -> ExitCode {
         Err(error) if error.kind() == ErrorKind::SinkClosed => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit_code(&error);
-            let error = in_terms_of_variables(error);
-            // What was shown as a notice is not said again.
+            let error = advice::in_terms_of_options(error);
+            // What was shown as a notice is not repeated.
             if !error.unreported().is_empty() {
                 say(&error.unreported());
             }
@@ -83,25 +87,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was refused, with the environment variables that had a part in it.
-fn in_terms_of_variables(error: Error) -> Error {
-    if error.kind() != ErrorKind::Config {
-        return error;
-    }
-    let message = error.to_string();
-    let variables = parse::options_of_variables(std::env::args_os());
-    let involved = variables
-        .iter()
-        .filter(|(option, _)| message.contains(option.as_str()));
-    involved.fold(error, |error, (option, variable)| {
-        error.with_advice(&format!(
-            "--{option} is what the environment variable {variable} says"
-        ))
-    })
-}
-
-/// 1: failed while running. 2: refused before anything started. 3: a source could not be opened or was
-/// lost for good. 5: the memory limit was reached, and that was to end the run.
+/// 1: failed while running. 2: refused before anything started. 3: a source could not be opened or
+/// was lost for good. 5: the memory limit was reached with `--on-limit error`.
 fn exit_code(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Config | ErrorKind::NoOutput => 2,
@@ -111,14 +98,33 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// Says something to the person at the terminal.
+/// Locks `mutex`, even after a thread panicked while it held the lock: what these locks protect is
+/// never left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], but waits half a second at most: a thread may be stuck while it holds the lock.
+fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..50 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    None
+}
+
+/// Prints a message on standard error, after the program's name.
 fn say(message: &dyn Display) {
     say_line(&format_args!("microtally: {message}"));
 }
 
-/// Says a line that does not begin with our name. What is not printable is escaped: names of files and patterns are
-/// the user's, and what a peer sends may be in a message too. A progress line makes way for it; while the live view has
-/// the terminal it is shown there, and again on standard error afterwards.
+/// Prints a line on standard error, without the program's name. What is not printable is escaped:
+/// the line may contain names of files, patterns, and what a peer sent. The progress line makes way
+/// for it. While the live view is open, the line is shown there, and again on standard error
+/// afterwards.
 fn say_line(line: &dyn Display) {
     let line = parse::spec::shown(&line.to_string());
     let _cleared = progress::clear();

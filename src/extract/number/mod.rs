@@ -1,11 +1,12 @@
-//! Numbers in a stream, and what sums, extremes and means of them are.
+//! Numbers in a stream, and their sums, extremes and means.
 //!
-//! Promise: decimal fractions of up to nine places are added exactly, whatever the order and the number of
-//! threads, as long as the sum is below 10^29; others as floats, whose sum may differ in its last digits from run
-//! to run. No order makes a sum infinite: one that is beyond the range of a double in the end is [`NULL`]. Every
-//! number that is shown reads back as what it was. Must not know: keys, lines, where a number was found.
+//! Promise: decimal fractions of up to nine places are added exactly, in any order and by any
+//! number of threads, as long as the sum is below 10^29. Other numbers are added as floats, whose
+//! sum may differ in its last digits from run to run. No order of additions makes a sum infinite; a
+//! final sum beyond the range of a double is [`NULL`]. Every printed number reads back as the same
+//! number. Must not know: `find`, `csv`, `json`, `skipped`.
 //!
-//! `f64` alone would lose whole numbers above 2^53 and make 0.1 + 0.2 of two prices 0.30000000000000004.
+//! `f64` alone would lose whole numbers above 2^53, and 0.1 + 0.2 would be 0.30000000000000004.
 
 use std::cmp::Ordering;
 use std::io::Write;
@@ -14,42 +15,43 @@ use std::ops::Add;
 use crate::batch::Value;
 use crate::repr::Repr;
 
-/// Units of the exact part: one is a billion of them.
+/// The exact part counts billionths.
 const UNIT_DIGITS: i32 = 9;
 const UNITS: i128 = 10i128.pow(UNIT_DIGITS as u32);
 
-/// Most units a number that was read may have: as many numbers as a stream has add up without overflow.
+/// Most units of a number that was read: all numbers of a stream add up without overflow.
 const UNITS_MAX: i128 = 10i128.pow(36);
 
-/// What stands for a sum that no double can hold.
+/// Printed for a sum that no double can hold.
 pub const NULL: &str = "null";
 
-/// What a large float part is divided by: as many numbers as a count can hold add up without overflow.
+/// A large float part is divided by this, so that as many numbers as a count can hold add up
+/// without overflow.
 const SCALE: f64 = (1u128 << 64) as f64;
 
-/// A float part from here on is held divided by [`SCALE`]: 2^960. What the division takes from numbers that are
-/// added to such a one is far below its last digit.
+/// A float part of at least 2^960 is stored divided by [`SCALE`]. What the division rounds off
+/// smaller numbers that are added to it is far below its last digit.
 const SCALED_FROM: f64 = f64::from_bits((1023 + 960) << 52);
 
-/// The bit of [`Number::count`] that says that the float part is held divided by [`SCALE`].
+/// The bit of [`Number::count`] for a float part that is stored divided by [`SCALE`].
 const IS_SCALED: u64 = 1 << 63;
 
-/// A number that was read, or a sum, an extreme or a mean of such.
+/// A number that was read, or a sum, an extreme or a mean of numbers.
 ///
-/// Ranked by size and printed as itself: `3`, `0.25`, `1e+300`.
+/// It is ranked by size and printed in its shortest form: `3`, `0.25`, `1e+300`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Number {
-    /// The sum of those that are exact, in billionths.
+    /// The sum of the exact numbers, in billionths.
     exact: i128,
     /// The sum of the others; divided by [`SCALE`] if [`IS_SCALED`] is set.
     float: f64,
-    /// How many there are, where they make a mean, else 0; and [`IS_SCALED`].
+    /// For a mean, how many numbers there are, else 0; and [`IS_SCALED`].
     count: u64,
 }
 
-/// Why a text is no number to compute with.
+/// Why a text is not a number to compute with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
+pub enum ParseNumberError {
     /// It is not a number.
     NotANumber,
     /// It is a number beyond the range of a double: `1e400`.
@@ -57,15 +59,15 @@ pub enum Unread {
 }
 
 impl Number {
-    /// A number as people and programs write them: `-12`, `+0.5`, `.5`, `1e6`, blanks around it allowed. Not
-    /// one: words such as `inf` and `nan`, and digits that are grouped.
+    /// Parses a number as people and programs write it: `-12`, `+0.5`, `.5`, `1e6`, with white
+    /// space around it. Words such as `inf` and `nan`, and grouped digits, are not numbers.
     ///
     /// # Errors
     ///
-    /// Why it is no number to compute with.
-    pub fn parse(text: &[u8]) -> Result<Number, Unread> {
+    /// Why the text is not a number to compute with.
+    pub fn parse(text: &[u8]) -> Result<Number, ParseNumberError> {
         let text = text.trim_ascii();
-        let decimal = Decimal::parse(text).ok_or(Unread::NotANumber)?;
+        let decimal = Decimal::parse(text).ok_or(ParseNumberError::NotANumber)?;
         if let Some(exact) = decimal.units() {
             return Ok(Number {
                 exact,
@@ -75,8 +77,8 @@ impl Number {
         let float = std::str::from_utf8(text).map(str::parse::<f64>);
         match float {
             Ok(Ok(float)) if float.is_finite() => Ok(Number::of_float(float)),
-            Ok(Ok(_)) => Err(Unread::TooLarge),
-            _ => Err(Unread::NotANumber),
+            Ok(Ok(_)) => Err(ParseNumberError::TooLarge),
+            _ => Err(ParseNumberError::NotANumber),
         }
     }
 
@@ -93,7 +95,7 @@ impl Number {
         }
     }
 
-    /// The mean of this one number, to which others can be added.
+    /// Returns the mean of this one number, to which others can be added.
     pub fn mean(self) -> Number {
         Number {
             count: self.count | 1,
@@ -101,25 +103,24 @@ impl Number {
         }
     }
 
-    /// The smaller one.
+    /// Returns the smaller number.
     pub fn min(self, other: Number) -> Number {
-        if other.order(&self) == Ordering::Less {
-            other
-        } else {
-            self
+        match other.order(&self) {
+            Ordering::Less => other,
+            _ => self,
         }
     }
 
-    /// The greater one.
+    /// Returns the greater number.
     pub fn max(self, other: Number) -> Number {
-        if other.order(&self) == Ordering::Greater {
-            other
-        } else {
-            self
+        match other.order(&self) {
+            Ordering::Greater => other,
+            _ => self,
         }
     }
 
-    /// The number as a float, as near as that comes; infinite if it is [beyond](Self::is_null) a double.
+    /// Returns the nearest float, which is infinite if the number [is beyond a
+    /// double](Self::is_null).
     pub fn to_f64(self) -> f64 {
         let count = self.len().max(1);
         if self.float == 0.0 {
@@ -131,12 +132,12 @@ impl Number {
         (self.scaled() + units_to_f64(self.exact) / SCALE) / count as f64 * SCALE
     }
 
-    /// Whether the number is beyond the range of a double and shown as [`NULL`].
+    /// Returns `true` if the number is beyond the range of a double and printed as [`NULL`].
     pub fn is_null(self) -> bool {
         self.count & IS_SCALED != 0 && self.to_f64().is_infinite()
     }
 
-    /// How many numbers there are, where they make a mean.
+    /// How many numbers a mean is of, else 0.
     fn len(self) -> u64 {
         self.count & !IS_SCALED
     }
@@ -156,7 +157,7 @@ impl Add for Number {
 
     /// The sum of both, or the mean over both.
     fn add(self, other: Number) -> Number {
-        // The usual case; a float part that is zero is never held divided.
+        // The usual case; a float part of zero is never stored divided.
         if self.float == 0.0
             && other.float == 0.0
             && let Some(exact) = self.exact.checked_add(other.exact)
@@ -170,7 +171,7 @@ impl Add for Number {
         let count = self.len() + other.len();
         let (exact, overflow) = match self.exact.checked_add(other.exact) {
             Some(exact) => (exact, 0.0),
-            // Beyond 10^29: only the leading digits are kept.
+            // Beyond 10^29 only the leading digits are kept.
             None => (0, units_to_f64(self.exact) + units_to_f64(other.exact)),
         };
         let float = if (self.count | other.count) & IS_SCALED == 0 {
@@ -197,7 +198,7 @@ impl Add for Number {
 }
 
 fn units_to_f64(units: i128) -> f64 {
-    // Whole numbers take the shorter way, on which nothing is rounded twice.
+    // Whole numbers are converted directly, so that nothing is rounded twice.
     if units % UNITS == 0 {
         (units / UNITS) as f64
     } else {
@@ -205,7 +206,7 @@ fn units_to_f64(units: i128) -> f64 {
     }
 }
 
-/// The double next to `units / count`.
+/// The double nearest to `units / count`.
 fn quotient(units: i128, count: u64) -> f64 {
     /// Whole numbers up to here are doubles.
     const EXACT_MAX: u128 = 1 << 53;
@@ -214,7 +215,7 @@ fn quotient(units: i128, count: u64) -> f64 {
     let quotient = if magnitude.is_multiple_of(divisor) {
         (magnitude / divisor) as f64
     } else if magnitude <= EXACT_MAX && divisor <= EXACT_MAX {
-        // One division of two doubles that are exact: rounded once.
+        // One division of two exact doubles: rounded once.
         magnitude as f64 / divisor as f64
     } else {
         quotient_of_many_digits(magnitude, divisor)
@@ -222,14 +223,15 @@ fn quotient(units: i128, count: u64) -> f64 {
     if units < 0 { -quotient } else { quotient }
 }
 
-/// The double next to the quotient. Written out in decimal and read again, which rounds once: with 40 digits behind
-/// the point, of which at least 20 are significant, and one more where something is left, that is the right one.
+/// The double nearest to the quotient: it is written in decimal and read again, which rounds once.
+/// 40 digits after the point, at least 20 of them significant, and one more for the remainder are
+/// enough.
 #[cold]
 fn quotient_of_many_digits(dividend: u128, divisor: u128) -> f64 {
     let mut text = [0; 96];
     let mut rest = &mut text[..];
     write!(rest, "{}.", dividend / divisor).expect("there is room");
-    // Below 10^9 * 2^64, so that ten times it can be held.
+    // Below 10^9 * 2^64, so ten times it does not overflow.
     let mut left = dividend % divisor;
     for _ in 0..40 {
         left *= 10;
@@ -243,8 +245,8 @@ fn quotient_of_many_digits(dividend: u128, divisor: u128) -> f64 {
 }
 
 impl Value for Number {
-    /// By size. The other parts are compared so that the order is total: two numbers that are the same float
-    /// need not be the same.
+    /// By size. The other parts make the order total: two numbers with the same float need not be
+    /// equal.
     fn order(&self, other: &Self) -> Ordering {
         let is_exact = |number: &Number| number.float == 0.0 && number.count <= 1;
         if is_exact(self) && is_exact(other) {
@@ -274,14 +276,14 @@ impl Repr for Number {
         }
         let start = out.len();
         float.write_repr(out);
-        // As the exact ones: whole numbers without a point.
+        // Whole numbers have no point, like exact ones.
         if out[start..].ends_with(b".0") {
             out.truncate(out.len() - 2);
         }
     }
 }
 
-/// A decimal without an exponent, its zeros cut.
+/// Writes a decimal without an exponent or trailing zeros.
 fn write_units(units: i128, out: &mut Vec<u8>) {
     let sign = if units < 0 { "-" } else { "" };
     let (whole, rest) = (
@@ -302,7 +304,7 @@ fn write_units(units: i128, out: &mut Vec<u8>) {
     written.expect("writing to memory succeeds");
 }
 
-/// A number as it is written: `digits * 10^exponent`.
+/// A decimal number as written: `digits * 10^exponent`.
 struct Decimal {
     is_negative: bool,
     /// `None` if there are too many.
@@ -311,13 +313,9 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// `None` if `text` is no number at all.
+    /// Returns `None` if `text` is not a number.
     fn parse(text: &[u8]) -> Option<Decimal> {
-        let (is_negative, text) = match text {
-            [b'-', rest @ ..] => (true, rest),
-            [b'+', rest @ ..] => (false, rest),
-            _ => (false, text),
-        };
+        let (is_negative, text) = sign(text);
         let mut digits = Some(0i128);
         let (mut point, mut count, mut places) = (false, 0, 0i32);
         let mut bytes = text.iter();
@@ -348,7 +346,7 @@ impl Decimal {
         })
     }
 
-    /// The number in billionths, if it is a whole number of them and not too large.
+    /// Returns the number in billionths, if it is a whole number of them and not too large.
     fn units(&self) -> Option<i128> {
         let (mut units, mut shift) = (self.digits?, self.exponent.saturating_add(UNIT_DIGITS));
         if units == 0 {
@@ -366,13 +364,19 @@ impl Decimal {
     }
 }
 
-/// What stands behind an `e`: a sign and digits.
-fn exponent(text: &[u8]) -> Option<i32> {
-    let (is_negative, digits) = match text {
+/// Splits off a sign and returns `true` for a minus.
+#[inline]
+fn sign(text: &[u8]) -> (bool, &[u8]) {
+    match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
-    };
+    }
+}
+
+/// Parses the exponent after an `e`: an optional sign and digits.
+fn exponent(text: &[u8]) -> Option<i32> {
+    let (is_negative, digits) = sign(text);
     if digits.is_empty() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Numbers against what std reads, whole numbers and fractions.
+//! Numbers against the standard library, whole numbers and fractions.
 
 use super::*;
 use proptest::prelude::*;
@@ -58,9 +58,9 @@ fn numbers_are_read_and_shown() {
         "1_000", "0x10", "inf", "nan", "infinity", "--1", "12ms", "é",
     ] {
         let read = Number::parse(text.as_bytes());
-        assert_eq!(read, Err(Unread::NotANumber), "{text}");
+        assert_eq!(read, Err(ParseNumberError::NotANumber), "{text}");
     }
-    assert_eq!(Number::parse(b"1\xff"), Err(Unread::NotANumber));
+    assert_eq!(Number::parse(b"1\xff"), Err(ParseNumberError::NotANumber));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_number_beyond_a_double_is_too_large_and_not_no_number() {
         digits.as_str(),
     ] {
         let read = Number::parse(text.as_bytes());
-        assert_eq!(read, Err(Unread::TooLarge), "{text}");
+        assert_eq!(read, Err(ParseNumberError::TooLarge), "{text}");
     }
     assert_eq!(
         shown(read("1.7976931348623157e308")),
@@ -123,7 +123,7 @@ fn a_sum_beyond_a_double_is_null_and_no_order_makes_it_infinite() {
     assert_eq!(shown(read("2e-310").max(read("1e-310"))), "2e-310");
     let many = (0..64).fold(read("1.7e308"), |sum, _| sum.add(sum));
     assert!(many.is_null() && many.float.is_finite(), "{many:?}");
-    // Above all that are not, and below.
+    // Such sums are above or below all others.
     let above = sum(&["1e308", "1e308"]);
     assert_eq!(above.order(&read("1.7e308")), Ordering::Greater);
     let below = sum(&["-1e308", "-1e308"]);
@@ -185,12 +185,12 @@ proptest! {
         match (found, std) {
             (Ok(found), Some(std)) => prop_assert!((found - std).abs() <= std.abs() * 1e-15),
             (Err(_), None) => {}
-            // `parse` of std knows words that are no finite numbers, and was filtered.
+            // `parse` of std accepts words that are not finite numbers; they were filtered.
             other => prop_assert!(false, "{:?}: {other:?}", text.escape_ascii().to_string()),
         }
     }
 
-    /// In any order and any grouping, what i128 gives; extremes too.
+    /// In any order and grouping the sum is that of i128, and so are extremes.
     #[test]
     fn aggregates_equal_a_model(numbers in proptest::collection::vec((any::<i64>(), 0u32..=9), 1..50)) {
         let texts: Vec<String> = numbers.iter().map(|&(units, places)| {
@@ -208,11 +208,11 @@ proptest! {
         prop_assert_eq!(sum.float, 0.0);
         prop_assert_eq!(read.iter().copied().reduce(Number::min).map(|n| n.exact), exact.iter().copied().min());
         prop_assert_eq!(read.iter().copied().reduce(Number::max).map(|n| n.exact), exact.iter().copied().max());
-        // What is shown is read as the same.
+        // A printed number reads back as the same.
         prop_assert_eq!(Number::parse(shown(sum).as_bytes()).map(|n| n.exact), Ok(sum.exact));
     }
 
-    /// No double is nearer to an exact mean than the one that is shown.
+    /// No double is nearer to an exact mean than the printed one.
     #[test]
     fn an_exact_mean_is_the_nearest_double(
         units in any::<i64>(),
@@ -224,7 +224,7 @@ proptest! {
         let found = quotient(units, count);
         prop_assert_eq!(found < 0.0, units < 0);
         let near = [found.abs(), found.abs().next_up(), found.abs().next_down()];
-        // Each as a whole number times a power of two, and all times the least of these.
+        // Each as a whole number times a power of two, all scaled by the least of these.
         let parts = near.map(|float| {
             let (exponent, mantissa) = (float.to_bits() >> 52, float.to_bits() & ((1 << 52) - 1));
             (u128::from(mantissa | 1 << 52), exponent as i32 - 1075)

@@ -1,13 +1,13 @@
 //! What is counted, and of which lines: `--key`, `--grep`, `--not`, `--aggregate`, `--value`.
 //!
-//! Promise: a line that is in no result is in a count of [`Skipped`], under its reason; whole lines, words and fields are counted by
-//! the library's fastest ways; nothing is allocated for a line whose key is known, in the usual case. Must not
-//! know: sources, batches, outputs, clap.
+//! Promise: a line that is in no result is in a count of [`Skipped`], under its reason. Whole
+//! lines, words and fields take the library's fastest paths. Nothing is allocated for a line with a
+//! known key, in the usual case. Must not know: `live`, `output`, `run`, `bench`, `generate`.
 //!
-//! Parts of a key are joined by tabs. For different keys to stay different a tab inside of a part is `\t` and
-//! a backslash `\\`, in keys of several parts only; a key of one part is its bytes.
+//! Parts of a key are joined by tabs. To keep different keys different, a tab inside a part becomes
+//! `\t` and a backslash `\\`, but only in keys of several parts; a key of one part is its bytes.
 //!
-//! The library finds the parts ([`microtally::extract`]); here they become a pipeline.
+//! [`microtally::extract`] finds the parts; here they become a pipeline.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,8 @@ use std::ops::Add;
 use std::sync::Arc;
 
 use microtally::extract::{
-    Counter, Finder, Missing, Number, Part, Place, Reason, Separator, Skipped, Unread, regex,
+    FieldIndex, Finder, Missing, Number, ParseNumberError, Reason, Selector, Separator,
+    SkipCounter, Skipped, regex,
 };
 use microtally::stream::{DStream, Reduced};
 use microtally::{LineEnds, Lines, Rule};
@@ -28,19 +29,19 @@ use crate::parse::spec::{Aggregate, KeySpec};
 /// Joins the parts of a key.
 const JOINT: u8 = b'\t';
 
-/// What the options say together.
+/// What all options together ask for.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct CountingPlan {
     /// Lines have to match all of them.
     pub greps: Vec<String>,
     /// Lines must match none of them.
     pub nots: Vec<String>,
-    /// Joined, if there are several; the whole line, if there are none.
+    /// Joined if there are several; the whole line if there are none.
     pub keys: Vec<KeySpec>,
-    /// What is made of the records of a key.
+    /// What is computed for each key.
     pub aggregate: Aggregate,
-    /// What it is made of, for all but `count`.
-    pub value: Option<Part>,
+    /// What is aggregated, except for `count`.
+    pub value: Option<Selector>,
     /// What separates fields.
     pub separator: Separator,
     /// What separates words.
@@ -50,15 +51,16 @@ pub(crate) struct Plan {
 }
 
 /// A stream of results.
-pub(crate) enum Counted<'c> {
-    /// How many there are of each key.
+pub(crate) enum CountedStream<'c> {
+    /// The number of records of each key.
     Count(Reduced<'c, u64>),
-    /// The aggregate of each key's values. Those of a window are folded by [`Aggregate::fold`].
+    /// The aggregate of the values of each key. [`Aggregate::fold`] combines the batches of a
+    /// window.
     Number(Reduced<'c, Number>),
 }
 
 impl Aggregate {
-    /// Folds two results into one. Counting is not done with it.
+    /// Returns the function that combines two results. Counts do not use it.
     pub(crate) fn fold(self) -> fn(Number, Number) -> Number {
         match self {
             Aggregate::Min => Number::min,
@@ -68,15 +70,15 @@ impl Aggregate {
     }
 }
 
-/// Which lines there are for the rest.
+/// Filters lines by `--grep` and `--not`.
 #[derive(Clone)]
-struct Filter {
+struct LineFilter {
     greps: Vec<Regex>,
     nots: Vec<Regex>,
-    counter: Counter,
+    counter: SkipCounter,
 }
 
-impl Filter {
+impl LineFilter {
     fn wants(&self, line: &[u8]) -> bool {
         let is_wanted = self.greps.iter().all(|regex| regex.is_match(line))
             && !self.nots.iter().any(|regex| regex.is_match(line));
@@ -87,22 +89,22 @@ impl Filter {
     }
 }
 
-/// What makes a key and a value of a line. One for each thread.
+/// Finds the key and the value of a line. Each thread needs its own.
 #[derive(Clone)]
 struct Extractor {
-    filter: Filter,
+    filter: LineFilter,
     parts: Vec<Finder>,
     value: Option<Finder>,
     /// Whether a part or the value is a CSV column.
     has_csv: bool,
-    /// Whether the last line ended inside of quotes as far as its key is concerned.
+    /// Whether the key of the last line ended inside quotes.
     is_open: bool,
-    /// Text of a part or a value.
+    /// Working memory for a part or a value.
     text: Vec<u8>,
 }
 
 impl Extractor {
-    /// Puts the key of `line` into `key`, if it is wanted and has one.
+    /// Appends the key of `line` to `key`, if the line is wanted and has a key.
     fn key(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<()> {
         if !self.filter.wants(line) {
             return None;
@@ -132,13 +134,13 @@ impl Extractor {
         found.ok()
     }
 
-    /// As [`key`](Self::key), and returns the value, if that is a number.
+    /// As [`key`](Self::key), but also returns the value, if it is a number.
     fn key_and_value(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<Number> {
         self.key(line, key)?;
         self.text.clear();
         let value = self.value.as_mut()?;
         let found = value.find(line, &mut self.text);
-        // A line is counted once.
+        // A line is counted only once.
         if self.has_csv && value.take_open() && !self.is_open {
             self.filter.counter.line(Reason::OpenQuote, line);
         }
@@ -150,8 +152,8 @@ impl Extractor {
             Ok(number) => Some(number),
             Err(unread) => {
                 let reason = match unread {
-                    Unread::NotANumber => Reason::NotANumber,
-                    Unread::TooLarge => Reason::TooLarge,
+                    ParseNumberError::NotANumber => Reason::NotANumber,
+                    ParseNumberError::TooLarge => Reason::TooLarge,
                 };
                 self.filter.counter.line(reason, line);
                 None
@@ -159,7 +161,7 @@ impl Extractor {
         }
     }
 
-    /// Counts `line`, in which something is missing; `absent` is the reason if it has no such part.
+    /// Counts `line`, in which a part is missing; `absent` is the reason for [`Missing::Absent`].
     #[inline(never)]
     fn is_missing(&self, missing: Missing, absent: Reason, line: &[u8]) {
         let reason = match missing {
@@ -171,7 +173,7 @@ impl Extractor {
     }
 }
 
-/// Makes `\t` and `\\` of tabs and backslashes behind `start`.
+/// Escapes tabs and backslashes from `start` on as `\t` and `\\`.
 fn escape(key: &mut Vec<u8>, start: usize, text: &mut Vec<u8>) {
     if memchr::memchr2(JOINT, b'\\', &key[start..]).is_none() {
         return;
@@ -188,11 +190,11 @@ fn escape(key: &mut Vec<u8>, start: usize, text: &mut Vec<u8>) {
     }
 }
 
-impl Plan {
-    /// Counts what `key` says, of every line; words are what `words` makes of it.
+impl CountingPlan {
+    /// Counts `key` of every line; `words` splits lines into words.
     #[cfg(test)]
-    pub(crate) fn of(key: Part, words: Rule) -> Plan {
-        Plan {
+    pub(crate) fn of(key: Selector, words: Rule) -> CountingPlan {
+        CountingPlan {
             greps: Vec::new(),
             nots: Vec::new(),
             keys: vec![key.into()],
@@ -204,25 +206,25 @@ impl Plan {
         }
     }
 
-    /// Whether everything fits together.
+    /// Checks that the options fit together.
     ///
     /// # Errors
     ///
-    /// Which option does not, its value and what is allowed.
+    /// The option that does not fit, its value and what is allowed.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.extractor(&Skipped::new()).map(drop)
     }
 
-    /// Counts `lines`. What is left out is counted in `skipped`.
+    /// Counts `lines`. Skipped lines are counted in `skipped`.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check); nothing was attached then.
+    /// Those of [`check`](Self::check); nothing is attached then.
     pub(crate) fn attach<'c>(
         &self,
         lines: &DStream<'c, Lines>,
         skipped: &Arc<Skipped>,
-    ) -> Result<Counted<'c>, String> {
+    ) -> Result<CountedStream<'c>, String> {
         let extractor = self.extractor(skipped)?;
         let Extractor { filter, .. } = &extractor;
         let is_filtered = !filter.greps.is_empty() || !filter.nots.is_empty();
@@ -237,64 +239,67 @@ impl Plan {
                 let numbers = lines.map_key_with(init, |extractor, line, key| {
                     extractor.key_and_value(line, key).map(Number::mean)
                 });
-                return Ok(Counted::Number(numbers.reduce_by_key(fold)));
+                return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
             }
             Aggregate::Sum | Aggregate::Min | Aggregate::Max => {
                 let numbers = lines.map_key_with(init, Extractor::key_and_value);
-                return Ok(Counted::Number(numbers.reduce_by_key(fold)));
+                return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
             }
         }
         let wanted = || {
             let filter = filter.clone();
             lines.filter(move |line| filter.wants(line))
         };
-        Ok(Counted::Count(match (self.only_part(), is_filtered) {
-            (Some(Part::Line), false) => lines.count_by_value(),
-            (Some(Part::Line), true) => wanted().count_by_value(),
-            (Some(Part::Word), false) => lines.flat_map(self.words).count_by_value(),
-            (Some(Part::Word), true) => wanted().flat_map(self.words).count_by_value(),
-            (Some(Part::Field(Place::FromStart(number))), false) => {
-                let (number, counter) = (*number, filter.counter.clone());
-                let rule = match self.separator {
-                    Separator::Blanks => Rule::SplitWhitespace,
-                    Separator::Byte(byte) => Rule::Split(byte),
-                };
-                let example = counter.clone();
-                let keep = move |line: &[u8]| example.keep_first(Reason::NoKey, line);
-                let counts = lines.part_or(rule, number, keep).count_by_value();
-                // The fast way does not count lines that are too short: they are what is missing in the end.
-                counts.for_each_batch(move |batch, _| {
-                    let stats = batch.stats();
-                    let found = stats.tokens + stats.oversize_tokens;
-                    counter.add(Reason::NoKey, stats.records.saturating_sub(found));
-                });
-                counts
-            }
-            _ => lines.map_key_with(init, Extractor::key).count_by_key(),
-        }))
+        Ok(CountedStream::Count(
+            match (self.only_part(), is_filtered) {
+                (Some(Selector::Line), false) => lines.count_by_value(),
+                (Some(Selector::Line), true) => wanted().count_by_value(),
+                (Some(Selector::Word), false) => lines.flat_map(self.words).count_by_value(),
+                (Some(Selector::Word), true) => wanted().flat_map(self.words).count_by_value(),
+                (Some(Selector::Field(FieldIndex::FromStart(number))), false) => {
+                    let (number, counter) = (*number, filter.counter.clone());
+                    let rule = match self.separator {
+                        Separator::Blanks => Rule::SplitWhitespace,
+                        Separator::Byte(byte) => Rule::Split(byte),
+                    };
+                    let example = counter.clone();
+                    let keep = move |line: &[u8]| example.keep_first(Reason::NoKey, line);
+                    let counts = lines.part_or(rule, number, keep).count_by_value();
+                    // The fast path does not count lines that are too short: they are the
+                    // difference.
+                    counts.for_each_batch(move |batch, _| {
+                        let stats = batch.stats();
+                        let found = stats.tokens + stats.oversize_tokens;
+                        counter.add(Reason::NoKey, stats.records.saturating_sub(found));
+                    });
+                    counts
+                }
+                _ => lines.map_key_with(init, Extractor::key).count_by_key(),
+            },
+        ))
     }
 
-    /// The key's part, if it is one.
-    fn only_part(&self) -> Option<&Part> {
+    /// The part of the key, if there is only one.
+    fn only_part(&self) -> Option<&Selector> {
         let mut parts = self.parts();
-        let first = parts.next().unwrap_or(&Part::Line);
+        let first = parts.next().unwrap_or(&Selector::Line);
         parts.next().is_none().then_some(first)
     }
 
-    fn parts(&self) -> impl Iterator<Item = &Part> {
+    fn parts(&self) -> impl Iterator<Item = &Selector> {
         self.keys.iter().flat_map(|key| &key.parts)
     }
 
-    /// Why no record has `byte` in it, if none has.
+    /// Returns why no record can contain `byte`, if none can.
     fn ends_at(&self, byte: u8) -> Option<&'static str> {
         Some(match (self.ends, byte) {
             (LineEnds::Nul, 0) => {
-                "with --null a record ends there, so that no record has this byte; choose another byte"
+                "with --null a record ends there, so no record contains this byte; choose another byte"
             }
             (LineEnds::Nul, _) => return None,
-            (_, b'\n') => "a line ends there, so that no line has this byte; choose another byte",
+            (_, b'\n') => "a line ends there, so no line contains this byte; choose another byte",
             (LineEnds::Universal, b'\r') => {
-                "a line ends there in words and with --cr, so that no line has this byte; choose another byte, or \
+                "a line ends there in words and with --cr, so no line contains this byte; choose another byte, or use \
                  count or top without --cr"
             }
             _ => return None,
@@ -314,37 +319,40 @@ impl Plan {
             });
             regexes.collect::<Result<Vec<_>, _>>()
         };
-        let filter = Filter {
+        let filter = LineFilter {
             greps: regexes("--grep", &self.greps)?,
             nots: regexes("--not", &self.nots)?,
-            counter: Counter::new(skipped),
+            counter: SkipCounter::new(skipped),
         };
         let name = self.aggregate.name();
         let value = match (&self.value, self.aggregate) {
             (None, Aggregate::Count) => None,
             (Some(_), Aggregate::Count) => {
-                return Err("--value is there and --aggregate count needs none; \
-                            write --aggregate sum, min, max or mean"
-                    .into());
+                return Err(
+                    "--value: --aggregate count needs none; write --aggregate sum, min, max or mean, or leave \
+                     --value out"
+                        .into(),
+                );
             }
             (None, _) => {
                 return Err(format!(
-                    "--aggregate {name} needs a --value: --value field:2, for example"
+                    "--aggregate {name}: it needs a --value, for example --value field:2"
                 ));
             }
             (Some(part), _) => Some(self.finder("--value", part, "value")?),
         };
-        // Words are many of a line: they are counted, and nothing else is done with them.
-        let has_words = self.parts().any(|part| *part == Part::Word);
+        // A line has many words, so they can only be counted.
+        let has_words = self.parts().any(|part| *part == Selector::Word);
         let is_one_part = self.only_part().is_some();
         if has_words && !is_one_part {
             return Err(
-                "--key word cannot be joined with other keys: a line has many words".into(),
+                "--key word: it cannot be joined with other keys, because a line has many words"
+                    .into(),
             );
         }
         if has_words && value.is_some() {
             return Err(format!(
-                "--key word can be counted only: --aggregate {name} needs one key a line"
+                "--key word: it can only be counted; --aggregate {name} needs one key per line"
             ));
         }
         let parts: Vec<_> = if has_words {
@@ -366,12 +374,12 @@ impl Plan {
         })
     }
 
-    fn finder(&self, option: &str, part: &Part, group: &str) -> Result<Finder, String> {
+    fn finder(&self, option: &str, part: &Selector, group: &str) -> Result<Finder, String> {
         Finder::new(part, self.separator, group).map_err(|reason| match part {
-            Part::Regex(pattern) => {
+            Selector::Regex(pattern) => {
                 format!("{option} 're:{}': {reason}", spec::shown(pattern))
             }
-            Part::Csv(number) => format!("{option} 'csv:{}': {reason}", number + 1),
+            Selector::Csv(number) => format!("{option} 'csv:{}': {reason}", number + 1),
             _ => format!("{option}: {reason}"),
         })
     }

@@ -1,4 +1,4 @@
-//! Plans against loops over the lines, through the library as the program uses it.
+//! Compares plans, run through the library, with loops over the lines.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// A source of one text.
-struct Text(Vec<u8>, usize);
+struct TextSource(Vec<u8>, usize);
 
-impl Source for Text {
+impl Source for TextSource {
     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
         let rest = &self.0[self.1..];
         let len = rest.len().min(buf.len());
@@ -31,30 +31,30 @@ impl Source for Text {
 }
 
 /// Keys with their printed values.
-type Rows = BTreeMap<Vec<u8>, String>;
+type RowsByKey = BTreeMap<Vec<u8>, String>;
 
-/// What was filtered, without a key, and no number; lines that are not JSON have no key, and those without a value no
-/// number.
-type Counts = [u64; 3];
+/// Lines that were filtered, without a key (also if not JSON), and without a number (also if
+/// without a value).
+type SkippedCounts = [u64; 3];
 
-fn run(plan: &Plan, text: &[u8]) -> (Rows, Counts) {
+fn run(plan: &CountingPlan, text: &[u8]) -> (RowsByKey, SkippedCounts) {
     let config = Config::default().workers(1).pin(false);
     let ssc = StreamingContext::with_config(Duration::from_secs(60), config).expect("a context");
-    let lines = ssc.source_stream(Text(text.to_vec(), 0));
+    let lines = ssc.source_stream(TextSource(text.to_vec(), 0));
     let skipped = Skipped::new();
     let (tell, rows) = mpsc::channel();
     match plan.attach(&lines, &skipped).expect("a good plan") {
-        Counted::Count(counts) => {
+        CountedStream::Count(counts) => {
             counts.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
         }
-        Counted::Number(numbers) => {
+        CountedStream::Number(numbers) => {
             numbers.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
         }
     }
     let running = ssc.start().expect("it starts");
     running.await_termination().expect("it ends well");
     drop(running);
-    let batches: Vec<Rows> = rows.try_iter().filter(|rows| !rows.is_empty()).collect();
+    let batches: Vec<RowsByKey> = rows.try_iter().filter(|rows| !rows.is_empty()).collect();
     assert!(batches.len() <= 1, "the text is one batch: {batches:?}");
     let counts = [
         &[Reason::Filtered][..],
@@ -65,7 +65,7 @@ fn run(plan: &Plan, text: &[u8]) -> (Rows, Counts) {
     (batches.into_iter().next().unwrap_or_default(), counts)
 }
 
-fn rows_of<V: Value>(batch: &Batch<'_, V>) -> Rows {
+fn rows_of<V: Value>(batch: &Batch<'_, V>) -> RowsByKey {
     let rows = batch.iter().map(|(key, value)| {
         let mut text = Vec::new();
         value.write_repr(&mut text);
@@ -74,23 +74,23 @@ fn rows_of<V: Value>(batch: &Batch<'_, V>) -> Rows {
     rows.collect()
 }
 
-fn plan(keys: &[&str]) -> Plan {
+fn plan(keys: &[&str]) -> CountingPlan {
     let key = |text: &&str| spec::key(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
-    Plan {
+    CountingPlan {
         keys: keys.iter().map(key).collect(),
-        ..Plan::of(Part::Line, Rule::Split(b' '))
+        ..CountingPlan::of(Selector::Line, Rule::Split(b' '))
     }
 }
 
-fn of(key: &str, aggregate: Aggregate, value: &str) -> Plan {
-    Plan {
+fn of(key: &str, aggregate: Aggregate, value: &str) -> CountingPlan {
+    CountingPlan {
         aggregate,
         value: Some(spec::value(value).expect("a value")),
         ..plan(&[key])
     }
 }
 
-fn rows(expected: &[(&str, &str)]) -> Rows {
+fn rows(expected: &[(&str, &str)]) -> RowsByKey {
     let rows = expected.iter();
     rows.map(|(key, value)| (key.as_bytes().to_vec(), (*value).to_owned()))
         .collect()
@@ -144,7 +144,7 @@ fn every_kind_of_key_is_counted() {
         (rows(&[("x", "2")]), [0, 2, 0])
     );
     let csv = b"1;\"a;b\"\n2;a\n3\n";
-    let semicolons = Plan {
+    let semicolons = CountingPlan {
         separator: Separator::Byte(b';'),
         ..plan(&["csv:2"])
     };
@@ -163,7 +163,7 @@ fn lines_are_filtered_before_their_keys() {
         ("field:2", &[("disk", "1")]),
         ("re:d.*", &[("disk full", "1")]),
     ] {
-        let filtered = Plan {
+        let filtered = CountingPlan {
             greps: vec!["^error".into(), "disk".into()],
             nots: vec!["ok$".into(), "never".into()],
             ..plan(&[key])
@@ -201,15 +201,15 @@ fn values_are_aggregated() {
     assert_eq!(found, (rows(&[("GET", "4")]), [0, 0, 0]));
 }
 
-/// What was skipped for each of some reasons.
-fn skipped_by(plan: &Plan, text: &[u8], reasons: &[Reason]) -> Vec<(u64, Option<String>)> {
+/// Count and example of some reasons.
+fn skipped_by(plan: &CountingPlan, text: &[u8], reasons: &[Reason]) -> Vec<(u64, Option<String>)> {
     let skipped = Skipped::new();
     let config = Config::default().workers(1).pin(false);
     let ssc = StreamingContext::with_config(Duration::from_secs(60), config).expect("a context");
-    let lines = ssc.source_stream(Text(text.to_vec(), 0));
+    let lines = ssc.source_stream(TextSource(text.to_vec(), 0));
     match plan.attach(&lines, &skipped).expect("a good plan") {
-        Counted::Count(counts) => counts.for_each_batch(|_, _| {}),
-        Counted::Number(numbers) => numbers.for_each_batch(|_, _| {}),
+        CountedStream::Count(counts) => counts.for_each_batch(|_, _| {}),
+        CountedStream::Number(numbers) => numbers.for_each_batch(|_, _| {}),
     }
     let running = ssc.start().expect("it starts");
     running.await_termination().expect("it ends well");
@@ -234,7 +234,7 @@ fn each_reason_has_its_own_count_and_an_example() {
             some(1, "{\"a\":\"x\\ud83d\"}")
         ]
     );
-    // The same of a value.
+    // Reasons of values.
     let values = b"k {\"a\":1}\nk\nk x\nk {}\nk {\"a\":\"b\"}\nk {\"a\":1e400}\n";
     let sums = of("field:1", Aggregate::Max, "re:a\":(.*)}");
     assert_eq!(
@@ -246,7 +246,7 @@ fn each_reason_has_its_own_count_and_an_example() {
             some(1, "k {\"a\":1e400}")
         ]
     );
-    // A line is counted once, however many of its columns are looked for.
+    // A line is counted once, however many of its columns are selected.
     let csv = b"\"a\nb\",1\n\"a\nb\",2\nc,3\n";
     for keys in [
         &["csv:1"][..],
@@ -266,19 +266,19 @@ fn each_reason_has_its_own_count_and_an_example() {
 }
 
 #[test]
-fn a_regular_expression_that_takes_too_much_is_refused() {
+fn a_regular_expression_that_needs_too_much_is_refused() {
     for pattern in [
         "((a{0,30}){0,30}){0,100}x",
         "\\w{100}",
         "(?:(?:a{1,50}){1,50}){1,20}",
     ] {
-        let filtered = Plan {
+        let filtered = CountingPlan {
             greps: vec![pattern.into()],
             ..plan(&["line"])
         };
         for plan in [filtered, plan(&[&format!("re:{pattern}")])] {
             let reason = plan.check().expect_err("it is too large");
-            assert!(reason.contains("takes more than 2 MiB"), "{reason}");
+            assert!(reason.contains("needs more than 2 MiB"), "{reason}");
             assert!(!reason.contains('\n'), "{reason}");
         }
     }
@@ -291,11 +291,11 @@ fn a_regular_expression_that_takes_too_much_is_refused() {
     }
 }
 
-/// Parts that a tab alone would not tell apart.
+/// A tab alone would not distinguish these parts.
 #[test]
 fn joined_keys_stay_different() {
     let text = b"a\tb;c\na;b\tc\na\\tb;c\na\\;\\tc\n";
-    let joined = Plan {
+    let joined = CountingPlan {
         separator: Separator::Byte(b';'),
         ..plan(&["field:1,field:2"])
     };
@@ -306,7 +306,7 @@ fn joined_keys_stay_different() {
         ("a\\\\\t\\\\tc", "1"),
     ];
     assert_eq!(run(&joined, text), (rows(&expected), [0, 0, 0]));
-    let single = Plan {
+    let single = CountingPlan {
         separator: Separator::Byte(b';'),
         ..plan(&["field:-1"])
     };
@@ -317,8 +317,8 @@ fn joined_keys_stay_different() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused() {
-    let with = |change: fn(&mut Plan)| {
+fn options_that_do_not_fit_together_are_refused() {
+    let with = |change: fn(&mut CountingPlan)| {
         let mut plan = plan(&["field:1"]);
         change(&mut plan);
         plan
@@ -353,7 +353,7 @@ fn what_does_not_fit_together_is_refused() {
             &["--aggregate sum", "needs a --value"],
         ),
         (
-            with(|plan| plan.value = Some(Part::Csv(0))),
+            with(|plan| plan.value = Some(Selector::Csv(0))),
             &[
                 "--value",
                 "--aggregate count needs none",
@@ -385,7 +385,7 @@ fn what_does_not_fit_together_is_refused() {
         ),
         (
             with(|plan| {
-                (plan.keys, plan.separator) = (vec![Part::Csv(1).into()], Separator::Byte(b'"'))
+                (plan.keys, plan.separator) = (vec![Selector::Csv(1).into()], Separator::Byte(b'"'))
             }),
             &["--key 'csv:2'", "quote"],
         ),
@@ -400,7 +400,7 @@ fn what_does_not_fit_together_is_refused() {
 }
 
 #[test]
-fn what_is_an_ordinary_byte_of_a_record_may_separate() {
+fn an_ordinary_byte_of_a_record_may_separate() {
     for (ends, byte) in [
         (LineEnds::Lf, b'\r'),
         (LineEnds::Lf, 0),
@@ -409,7 +409,7 @@ fn what_is_an_ordinary_byte_of_a_record_may_separate() {
         (LineEnds::Nul, b'\n'),
     ] {
         let separator = Separator::Byte(byte);
-        let plan = Plan {
+        let plan = CountingPlan {
             separator,
             ends,
             ..plan(&["field:1"])
@@ -418,8 +418,8 @@ fn what_is_an_ordinary_byte_of_a_record_may_separate() {
     }
 }
 
-/// The parts of a line as a loop finds them; a line without one of them has no key.
-fn model(text: &[u8], separator: Option<u8>, numbers: &[usize]) -> (Rows, u64) {
+/// Finds the parts of each line with a loop; a line without one of them has no key.
+fn model(text: &[u8], separator: Option<u8>, numbers: &[usize]) -> (RowsByKey, u64) {
     let (mut counts, mut without_key) = (BTreeMap::<Vec<u8>, u64>::new(), 0);
     for line in text
         .split(|byte| *byte == b'\n')
@@ -470,7 +470,7 @@ proptest! {
     ) {
         let text: String = lines.iter().flat_map(|(line, end)| [line.as_str(), end]).collect();
         let keys: Vec<String> = numbers.iter().map(|number| format!("field:{}", number + 1)).collect();
-        let fields = Plan {
+        let fields = CountingPlan {
             separator: separator.map_or(Separator::Blanks, Separator::Byte),
             ..plan(&keys.iter().map(String::as_str).collect::<Vec<_>>())
         };

@@ -1,94 +1,85 @@
-//! Copies of batches on their way from counting to drawing.
+//! Copies batches from the publisher thread to the drawing thread.
 //!
-//! Promise: handing a batch over takes as long as copying its first rows; what nobody has looked at yet
-//! is replaced by what is newer. Must not know: what is done with the rows.
+//! Promise: handing over a batch takes as long as copying its first rows; a batch that has not been
+//! drawn is replaced by a newer one. Must not know: `draw`, `model`, `screen`.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use microtally::sink::{Sink, table};
 use microtally::{Batch, Ranking, Result, Value};
 
-/// Bytes of a key that are copied: more than any terminal shows, and a stream may have keys of megabytes.
+use crate::lock;
+
+/// Bytes of a key that are copied: more than any terminal shows. A stream may have keys of
+/// megabytes.
 const KEY_BYTES_MAX: usize = 4096;
 
-/// What a batch's values are to each other.
+/// How the values of a batch relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Values {
-    /// Counts and sums: each is a part of the whole that is named here, `the records`. They have shares and
-    /// rates.
+pub(crate) enum ValueKind {
+    /// Counts and sums: each is a part of the named whole, such as `the records`. They have shares
+    /// and rates.
     PartsOf(&'static str),
-    /// Each stands alone: least values, means.
+    /// Extremes and means, which do not add up.
     Alone,
 }
 
-/// What is known of a batch as a whole.
+/// The figures of a batch as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Head {
     /// The batch's number.
     pub batch: u64,
     /// Its time, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Seconds over which records and bytes came; 0 when there is no interval.
+    /// Seconds that records and bytes cover; 0 without an interval.
     pub interval_s: f64,
-    /// Seconds over which values came together: the interval, or a window, as much of it as there has been.
+    /// Seconds that values cover: the interval, or as much of the window as has passed.
     pub period_s: f64,
-    /// Keys of the batch that pass the filter, whether or not they are among the rows, if it was asked for.
-    pub passed: Option<u64>,
+    /// How many of all keys match the filter, if one was set.
+    pub matching: Option<u64>,
     /// Records of the batch.
     pub records: u64,
     /// Bytes of the batch.
     pub bytes: u64,
-    /// Distinct keys, of which the rows are the first.
+    /// Distinct keys, also those without a row.
     pub keys: u64,
     /// How long after its time the batch was processed.
     pub lateness: Duration,
-    /// Sum of the values of all keys, where they are parts of it.
+    /// Sum of the values of all keys, if they add up.
     pub total: Option<f64>,
-    /// What the memory limit did.
-    pub limit: Limit,
+    /// The effect of the memory limit.
+    pub limit: LimitEffect,
 }
 
-/// What a memory limit did to a batch.
+/// The effect of the memory limit on a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Limit {
+pub(crate) struct LimitEffect {
     /// Whether values are approximate.
     pub is_approximate: bool,
-    /// How much too high they are at most.
+    /// How much too high values are at most.
     pub error_max: u64,
     /// Records whose keys were not kept.
     pub other_records: u64,
-    /// How many of those a value may lack at most.
+    /// How many of those records a value may lack at most.
     pub missing_max: u64,
 }
 
-impl Limit {
-    fn of<V: Copy + Send + 'static>(batch: &Batch<'_, V>) -> Self {
-        let stats = batch.stats();
-        Limit {
-            is_approximate: stats.error_max > 0,
-            error_max: stats.error_max,
-            other_records: stats.other_records,
-            missing_max: stats.missing_max,
-        }
-    }
-}
-
-/// The first rows of a batch in its own order, and its head.
+/// The first rows of a batch by rank, and its figures.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct BatchRows {
     pub head: Head,
-    /// The filter that all keys of the batch were compared with; `head.passed` is the result.
-    pub filter: Filter,
-    /// Key and value of each row, one behind the other.
+    /// The filter that all keys of the batch were compared with; `head.matching` is the result.
+    pub filter: KeyFilter,
+    /// Key and value of each row, one after the other.
     bytes: Vec<u8>,
-    rows: Vec<Place>,
+    rows: Vec<RowSpan>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RowSpan {
     key: usize,
     value: usize,
     end: usize,
@@ -99,12 +90,12 @@ struct Place {
 
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Row<'a> {
+pub(crate) struct BatchRow<'a> {
     /// The key, or its first bytes.
     pub key: &'a [u8],
-    /// Whether the key is longer than that.
+    /// Whether the key is longer.
     pub is_cut: bool,
-    /// Tells keys apart that begin with the same bytes.
+    /// Distinguishes keys that begin with the same bytes.
     pub identity: u64,
     /// The value as text; any bytes.
     pub value: &'a [u8],
@@ -112,16 +103,16 @@ pub(crate) struct Row<'a> {
     pub number: f64,
 }
 
-impl Rows {
-    /// Number of rows.
+impl BatchRows {
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Row by its rank, from 0.
-    pub(crate) fn row(&self, index: usize) -> Row<'_> {
+    /// Returns the row of this rank, from 0.
+    pub(crate) fn row(&self, index: usize) -> BatchRow<'_> {
         let place = self.rows[index];
-        Row {
+        BatchRow {
             key: &self.bytes[place.key..place.value],
             is_cut: place.is_cut,
             identity: place.identity,
@@ -130,8 +121,8 @@ impl Rows {
         }
     }
 
-    /// All rows by rank.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+    /// Returns all rows by rank.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = BatchRow<'_>> {
         (0..self.len()).map(|index| self.row(index))
     }
 
@@ -148,7 +139,7 @@ impl Rows {
         self.bytes.extend_from_slice(kept);
         let at = self.bytes.len();
         value(&mut self.bytes);
-        self.rows.push(Place {
+        self.rows.push(RowSpan {
             key,
             value: at,
             end: self.bytes.len(),
@@ -165,22 +156,22 @@ fn hash(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A batch and the one before it.
+/// A batch and its predecessor.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    pub now: Arc<Rows>,
-    pub before: Option<Arc<Rows>>,
+    pub now: Arc<BatchRows>,
+    pub before: Option<Arc<BatchRows>>,
 }
 
-/// What keys have to contain.
+/// The text that keys must contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Filter {
+pub(crate) struct KeyFilter {
     text: String,
-    /// Capital letters are typed on purpose; without any, their size does not matter.
+    /// Whether case matters: only if the text has a capital letter.
     is_exact: bool,
 }
 
-impl Filter {
+impl KeyFilter {
     pub(crate) fn new(text: &str) -> Self {
         let is_exact = text.chars().any(char::is_uppercase);
         let text = if is_exact {
@@ -188,16 +179,16 @@ impl Filter {
         } else {
             text.to_lowercase()
         };
-        Filter { text, is_exact }
+        KeyFilter { text, is_exact }
     }
 
-    /// Whether everything passes.
+    /// Returns `true` if every key matches.
     pub(crate) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// Whether `key` passes. What is searched is what is shown; `shown` is room for it.
-    pub(crate) fn passes(&self, key: &[u8], shown: &mut Vec<u8>) -> bool {
+    /// Returns `true` if `key` matches as it is shown; `shown` is working memory.
+    pub(crate) fn matches(&self, key: &[u8], shown: &mut Vec<u8>) -> bool {
         if self.is_empty() {
             return true;
         }
@@ -211,60 +202,54 @@ impl Filter {
     }
 }
 
-/// Holds the newest frame until it is taken; and, the other way, what keys are looked for.
+/// Holds the newest frame until it is taken and, in the other direction, the filter.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Option<Frame>>, Mutex<Filter>);
+pub(crate) struct LatestFrame {
+    frame: Mutex<Option<Frame>>,
+    filter: Mutex<KeyFilter>,
+}
 
-impl Slot {
-    /// From the next batch on, the rows hold what passes this filter as well.
-    pub(crate) fn look_for(&self, filter: &Filter) {
-        let mut wanted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        if *wanted != *filter {
-            wanted.clone_from(filter);
+impl LatestFrame {
+    /// Sets the filter. From the next batch on, the rows include the keys that match it.
+    pub(crate) fn set_filter(&self, filter: &KeyFilter) {
+        let mut current = lock(&self.filter);
+        if *current != *filter {
+            current.clone_from(filter);
         }
     }
 
-    fn wanted(&self) -> Filter {
-        let wanted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.clone()
-    }
-
-    /// Replaces what is there.
+    /// Replaces the frame.
     fn put(&self, frame: Frame) {
-        let old = {
-            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            held.replace(frame)
-        };
+        let old = lock(&self.frame).replace(frame);
         drop(old);
     }
 
-    /// Takes the newest frame, if there is one that was not taken.
+    /// Takes the newest frame, unless it was taken before.
     pub(crate) fn take(&self) -> Option<Frame> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.take()
+        lock(&self.frame).take()
     }
 }
 
-/// Puts the first rows of each batch into a slot.
+/// Copies the first rows of each batch into a [`LatestFrame`].
 pub(crate) struct LiveSink<V: 'static, F> {
-    slot: Arc<Slot>,
+    slot: Arc<LatestFrame>,
     ranking: Ranking<V>,
     rows_max: usize,
-    values: Values,
+    values: ValueKind,
     period: Option<Duration>,
     number: F,
-    before: Option<Arc<Rows>>,
-    /// Rows that were handed out; those that came back are filled again. Never more than the slot, the
-    /// view and this sink can hold at once: six.
-    pool: Vec<Arc<Rows>>,
+    before: Option<Arc<BatchRows>>,
+    /// Rows that were handed out; they are reused once they are released. At most six: the slot,
+    /// the view and this sink hold two each.
+    pool: Vec<Arc<BatchRows>>,
 }
 
 impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
-    /// `period` is the length of a window, where values are not those of an interval.
+    /// `period` is the length of the window, if there is one.
     pub(crate) fn new(
-        slot: Arc<Slot>,
+        slot: Arc<LatestFrame>,
         rows_max: usize,
-        values: Values,
+        values: ValueKind,
         period: Option<Duration>,
         number: F,
     ) -> Self {
@@ -280,8 +265,8 @@ impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
         }
     }
 
-    /// Rows that nobody looks at.
-    fn spare(&mut self) -> Arc<Rows> {
+    /// Returns rows that nothing else holds.
+    fn spare(&mut self) -> Arc<BatchRows> {
         let free = self
             .pool
             .iter_mut()
@@ -293,30 +278,35 @@ impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
 impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         let mut spare = self.spare();
-        let rows = Arc::get_mut(&mut spare).expect("nobody else looks at spare rows");
+        let rows = Arc::get_mut(&mut spare).expect("nothing else holds spare rows");
         rows.clear();
         let (stats, number) = (batch.stats(), &self.number);
-        let limit = Limit::of(batch);
+        let limit = LimitEffect {
+            is_approximate: stats.error_max > 0,
+            error_max: stats.error_max,
+            other_records: stats.other_records,
+            missing_max: stats.missing_max,
+        };
         rows.head = Head {
             batch: stats.batch,
             time_ms: stats.time.as_millis(),
             interval_s: stats.interval.as_secs_f64(),
             period_s: table::seconds_of(self.period, stats),
-            passed: None,
+            matching: None,
             records: stats.records,
             bytes: stats.bytes,
             keys: batch.len() as u64,
             lateness: stats.scheduling_delay,
             total: match self.values {
-                // 0 where there are no shares: values that are negative are parts of nothing.
-                Values::PartsOf(_) => {
+                // 0 without shares: negative values are parts of nothing.
+                ValueKind::PartsOf(_) => {
                     let whole = table::whole_of(batch.iter().map(|(_, value)| number(value)));
                     Some(match whole {
                         0.0 => 0.0,
                         whole => table::with_others::<V>(whole, limit.other_records),
                     })
                 }
-                Values::Alone => None,
+                ValueKind::Alone => None,
             },
             limit,
         };
@@ -325,10 +315,10 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
                 rows.push(key, number(value), |out| table::write_value(&value, out));
             }
         });
-        let filter = self.slot.wanted();
+        let filter = lock(&self.slot.filter).clone();
         if !filter.is_empty() {
             let found = find(batch, &filter, rows, self.rows_max, number);
-            rows.head.passed = Some(found);
+            rows.head.matching = Some(found);
         }
         rows.filter = filter;
         let frame = Frame {
@@ -341,18 +331,19 @@ impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
     }
 }
 
-/// Appends the greatest keys behind the first rows that pass the filter, in order, and returns how many of all keys
-/// pass. It compares every key, but only while a filter is set, and holds at most twice `rows_max` of them.
+/// Appends the greatest matching keys that are not among the first rows, in order, and returns how
+/// many of all keys match. Compares every key, but only while a filter is set, and holds at most
+/// twice `rows_max` of them.
 fn find<V: Value>(
     batch: &Batch<'_, V>,
-    filter: &Filter,
-    rows: &mut Rows,
+    filter: &KeyFilter,
+    rows: &mut BatchRows,
     rows_max: usize,
     number: &impl Fn(V) -> f64,
 ) -> u64 {
-    let (mut passed, mut shown) = (0, Vec::new());
+    let (mut matching, mut shown) = (0, Vec::new());
     let is_whole = rows.len() as u64 == rows.head.keys;
-    let hash_of = |row: Row<'_>| match row.is_cut {
+    let hash_of = |row: BatchRow<'_>| match row.is_cut {
         true => row.identity,
         false => hash(row.key),
     };
@@ -366,10 +357,10 @@ fn find<V: Value>(
     };
     let mut found: Vec<(&[u8], V)> = Vec::new();
     for (key, value) in batch.iter() {
-        if !filter.passes(key, &mut shown) {
+        if !filter.matches(key, &mut shown) {
             continue;
         }
-        passed += 1;
+        matching += 1;
         if is_whole || rows_max == 0 || first.contains(&hash(key)) {
             continue;
         }
@@ -384,7 +375,7 @@ fn find<V: Value>(
     for (key, value) in found {
         rows.push(key, number(value), |out| table::write_value(&value, out));
     }
-    passed
+    matching
 }
 
 #[cfg(test)]
@@ -399,13 +390,13 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_frame_wins_and_knows_the_one_before_it() {
-        let slot = Arc::new(Slot::default());
+    fn the_newest_frame_wins_and_has_its_predecessor() {
+        let slot = Arc::new(LatestFrame::default());
         let mut tally = Tally::new(Rule::Split(b' '));
         let mut sink = LiveSink::new(
             Arc::clone(&slot),
             2,
-            Values::PartsOf("the words"),
+            ValueKind::PartsOf("the words"),
             None,
             |n: u64| n as f64,
         );
@@ -414,7 +405,7 @@ mod tests {
         emit(&mut tally, &mut sink, b"c c c b b a\n");
         let frame = slot.take().unwrap();
         assert!(slot.take().is_none());
-        let rows = |rows: &Rows| -> Vec<(Vec<u8>, Vec<u8>, f64)> {
+        let rows = |rows: &BatchRows| -> Vec<(Vec<u8>, Vec<u8>, f64)> {
             rows.iter()
                 .map(|row| (row.key.to_vec(), row.value.to_vec(), row.number))
                 .collect()
@@ -432,12 +423,12 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_finds_keys_behind_the_first_rows() {
-        let slot = Arc::new(Slot::default());
+    fn a_filter_finds_keys_beyond_the_first_rows() {
+        let slot = Arc::new(LatestFrame::default());
         let mut tally = Tally::new(Rule::Split(b' '));
         let number = |n: u64| n as f64;
-        let mut sink = LiveSink::new(Arc::clone(&slot), 2, Values::Alone, None, number);
-        slot.look_for(&Filter::new("need"));
+        let mut sink = LiveSink::new(Arc::clone(&slot), 2, ValueKind::Alone, None, number);
+        slot.set_filter(&KeyFilter::new("need"));
         emit(
             &mut tally,
             &mut sink,
@@ -445,25 +436,25 @@ mod tests {
         );
         let frame = slot.take().unwrap();
         let keys: Vec<&[u8]> = frame.now.iter().map(|row| row.key).collect();
-        // The first two of all, then the first two of those that pass.
+        // The first two of all keys, then the first two that match.
         assert_eq!(keys, [&b"a"[..], b"b", b"needle", b"NEED"]);
-        assert_eq!(frame.now.head.passed, Some(3));
-        slot.look_for(&Filter::new("Need"));
+        assert_eq!(frame.now.head.matching, Some(3));
+        slot.set_filter(&KeyFilter::new("Need"));
         emit(&mut tally, &mut sink, b"a a a b b Needle needle\n");
         let frame = slot.take().unwrap();
-        assert_eq!(frame.now.head.passed, Some(1));
+        assert_eq!(frame.now.head.matching, Some(1));
         assert_eq!(frame.now.row(2).key, b"Needle");
-        slot.look_for(&Filter::default());
+        slot.set_filter(&KeyFilter::default());
         emit(&mut tally, &mut sink, b"a a a b b Needle needle\n");
         let frame = slot.take().unwrap();
-        assert_eq!((frame.now.len(), frame.now.head.passed), (2, None));
+        assert_eq!((frame.now.len(), frame.now.head.matching), (2, None));
     }
 
     #[test]
-    fn rows_are_filled_again_once_they_came_back() {
-        let slot = Arc::new(Slot::default());
+    fn rows_are_reused_once_they_are_released() {
+        let slot = Arc::new(LatestFrame::default());
         let mut tally = Tally::new(Rule::Split(b' '));
-        let mut sink = LiveSink::new(Arc::clone(&slot), 10, Values::Alone, None, |n: u64| {
+        let mut sink = LiveSink::new(Arc::clone(&slot), 10, ValueKind::Alone, None, |n: u64| {
             n as f64
         });
         let mut held = None;
@@ -480,8 +471,8 @@ mod tests {
     }
 
     #[test]
-    fn long_keys_are_cut_and_told_apart() {
-        let mut rows = Rows::default();
+    fn long_keys_are_cut_and_stay_distinct() {
+        let mut rows = BatchRows::default();
         let mut key = vec![b'x'; KEY_BYTES_MAX];
         rows.push(&key, 1.0, |_| ());
         for last in *b"ab" {

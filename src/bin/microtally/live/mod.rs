@@ -1,16 +1,16 @@
 //! The live view: a table on a terminal that follows the stream.
 //!
-//! Promise: counting never waits for drawing; a batch that comes while one is drawn replaces it. The
-//! terminal is given back whatever happens, with the last table left on it. Must not know: what is
-//! counted and where it comes from.
+//! Promise: counting never waits for drawing; a batch that arrives while one is drawn replaces it.
+//! The terminal is always restored, with the last table left on it. Must not know: `counting`,
+//! `parse`, `run`.
 //!
 //! ```text
-//!   publisher thread                      drawing thread
-//!     LiveSink::emit ─▶ Slot (the newest) ─▶ Model ─▶ draw ─▶ terminal
-//!                                             ▲ keys
+//!   publisher thread                drawing thread
+//!     LiveSink::emit ─▶ LatestFrame ─▶ ViewModel ─▶ draw ─▶ terminal
+//!                                         ▲ keys
 //! ```
 //!
-//! `frame` is what is handed over, `model` what keys do, `draw` what is seen, `screen` the terminal's modes.
+//! `frame` copies batches, `model` handles keys, `draw` draws, `screen` sets the terminal's modes.
 
 mod draw;
 mod frame;
@@ -34,104 +34,107 @@ use ratatui::crossterm::style::force_color_output;
 use ratatui::crossterm::terminal::size;
 use signal_hook::consts::{SIGCONT, SIGTSTP};
 
-pub(crate) use self::frame::Values;
+pub(crate) use self::frame::ValueKind;
 
-use self::draw::{Fixed, Said};
-use self::frame::{Filter, LiveSink, Slot};
+use self::draw::{ShownMessages, ViewLabels};
+use self::frame::{KeyFilter, LatestFrame, LiveSink};
 pub(crate) use self::model::Period;
-use self::model::{Act, Model};
+use self::model::{KeyAction, ViewModel};
 
-/// How often the drawing thread looks for a new batch: more often than people see.
+/// How often the drawing thread looks for a new batch: faster than people notice.
 const TICK: Duration = Duration::from_millis(40);
 
-/// Ticks a message stays on the screen: some six seconds.
+/// Ticks a message stays on the screen: six seconds.
 const MESSAGE_TICKS: u32 = 150;
 
-/// Quarters of a tick that the drawing thread has to end: a second.
+/// Quarters of a tick to wait for the drawing thread to end: a second.
 const PATIENCE_TICKS: u32 = 100;
 
-/// Lines around the rows of the table that is left behind: the header, what is below, and the prompt.
+/// Lines around the rows of the last table: the header, the footer, and the prompt.
 const LINES_AROUND: usize = 5;
 
-/// Whether there may be colours.
+/// Which colors the view may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Color {
-    /// The terminal's sixteen.
+pub(crate) enum Palette {
+    /// The sixteen colors of the terminal.
     Full,
     /// Bold, dim and reversed only.
     None,
 }
 
-/// What the view shows.
+/// Options of the view.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ViewOptions {
     /// Names of the sources, as they were typed.
     pub sources: Vec<String>,
     /// What the values are: `count`, `sum`.
     pub value_name: String,
-    /// What the values are to each other.
-    pub values: Values,
-    /// The time over which values come together.
+    /// How the values relate to each other.
+    pub values: ValueKind,
+    /// The time that values cover.
     pub period: Period,
-    /// Rows that are held of each batch, at most, to be scrolled through, filtered and sorted.
+    /// Most rows of each batch that can be scrolled through, filtered and sorted.
     pub rows_max: usize,
-    /// Whether there may be colours.
-    pub color: Color,
+    /// Which colors the view may use.
+    pub color: Palette,
 }
 
-/// A view that is open. Dropped, it gives the terminal back.
-pub(crate) struct Live {
-    shared: Arc<Shared>,
-    values: Values,
+/// An open view. Dropping it restores the terminal.
+pub(crate) struct LiveView {
+    shared: Arc<ViewShared>,
+    values: ValueKind,
     period: Period,
     rows_max: usize,
-    drawing: Option<JoinHandle<Model>>,
+    drawing: Option<JoinHandle<ViewModel>>,
 }
 
-struct Shared {
-    slot: Arc<Slot>,
-    is_over: AtomicBool,
+struct ViewShared {
+    slot: Arc<LatestFrame>,
+    is_ended: AtomicBool,
 }
 
-/// Opens the view. Standard output has to be a terminal that can be drawn on.
+/// Opens the view. Standard output must be a terminal that can be drawn on.
 ///
-/// `on_quit` is called once, on the drawing thread, when the user wants the run to end; the view stays
-/// until [`Live::finish`]. A second time the process ends at once, with exit code 130.
+/// `on_quit` is called once, on the drawing thread, when the user quits; the view stays until
+/// [`LiveView::finish`]. The second time the process exits at once, with code 130.
 ///
 /// # Errors
 ///
-/// The terminal's, as those of an output.
-pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -> Result<Live> {
-    let shared = Arc::new(Shared {
+/// The terminal failed; the error is that of an output.
+pub(crate) fn start(
+    options: ViewOptions,
+    on_quit: impl FnOnce() + Send + 'static,
+) -> Result<LiveView> {
+    let shared = Arc::new(ViewShared {
         slot: Arc::default(),
-        is_over: AtomicBool::new(false),
+        is_ended: AtomicBool::new(false),
     });
-    let mut live = Live {
+    let mut live = LiveView {
         period: options.period,
         shared: Arc::clone(&shared),
         values: options.values,
         rows_max: options.rows_max,
         drawing: None,
     };
-    // It is settled whether there are colours; the library would look at NO_COLOR alone.
-    force_color_output(options.color == Color::Full);
+    // The option decides; crossterm alone would only look at NO_COLOR.
+    force_color_output(options.color == Palette::Full);
     let view = View {
         shared,
-        model: Model::new(options.period),
-        fixed: Fixed {
+        model: ViewModel::new(options.period),
+        labels: ViewLabels {
             sources: options.sources,
             value_name: options.value_name,
             color: options.color,
             zone: TimeZone::system(),
         },
         on_quit: OnQuit(Some(Box::new(on_quit))),
-        said: (0, 0),
+        messages: (0, 0),
     };
     let open = || {
-        let signals = Signals::register()?;
+        let signals = TerminalSignals::register()?;
         screen::take()?;
-        // Whatever the view needs descriptors for, before sources may take all that the process can have: what
-        // it draws on, where keys come from, and what the library waits for them with.
+        // The view opens all its descriptors before sources may use up the process's limit: the
+        // terminal, the keyboard, and what crossterm waits with.
         let out = screen::terminal()?;
         let keyboard = screen::Keyboard::open()?;
         event::poll(Duration::ZERO)?;
@@ -144,8 +147,8 @@ pub(crate) fn start(options: Options, on_quit: impl FnOnce() + Send + 'static) -
     Ok(live)
 }
 
-impl Live {
-    /// Where batches go in; `number` is a value as a number, to sort by and to take shares of.
+impl LiveView {
+    /// Returns the sink for batches; `number` converts a value for sorting and shares.
     pub(crate) fn sink<V: Value>(
         &self,
         number: impl Fn(V) -> f64 + Send + 'static,
@@ -158,17 +161,17 @@ impl Live {
         LiveSink::new(slot, self.rows_max, self.values, period, number)
     }
 
-    /// Gives the terminal back and leaves the last table on it.
+    /// Restores the terminal and leaves the last table on it.
     ///
     /// # Errors
     ///
     /// The table could not be written.
     pub(crate) fn finish(mut self) -> Result<()> {
         let model = self.close();
-        screen::give_back();
-        let mut model = model.unwrap_or_else(|| Model::new(self.period));
-        // Who quits wants the table that was seen, not that of the short batch which ends the run.
-        if !model.is_left()
+        screen::restore();
+        let mut model = model.unwrap_or_else(|| ViewModel::new(self.period));
+        // After a quit the table that was visible stays, not that of the short last batch.
+        if !model.is_final()
             && let Some(frame) = self.shared.slot.take()
         {
             model.show(frame);
@@ -180,10 +183,10 @@ impl Live {
             .map_err(|cause| Error::output("stdout", &cause))
     }
 
-    /// Ends the drawing. Nothing is left of it when it panicked, which the hook has told, or when it cannot
-    /// be ended: on a terminal that is gone the library that reads keys goes round for ever.
-    fn close(&mut self) -> Option<Model> {
-        self.shared.is_over.store(true, Ordering::SeqCst);
+    /// Ends the drawing thread. Returns `None` if it panicked, which the hook has reported, or if
+    /// it does not end: crossterm loops forever on a terminal that is gone.
+    fn close(&mut self) -> Option<ViewModel> {
+        self.shared.is_ended.store(true, Ordering::SeqCst);
         let drawing = self.drawing.take()?;
         for _ in 0..PATIENCE_TICKS {
             if drawing.is_finished() {
@@ -195,25 +198,25 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for LiveView {
     fn drop(&mut self) {
         self.close();
-        screen::give_back();
+        screen::restore();
     }
 }
 
-/// A value that is text already.
+/// A value that has been formatted.
 #[derive(Clone, Copy)]
-struct Text<'a>(&'a [u8]);
+struct ValueText<'a>(&'a [u8]);
 
-impl Repr for Text<'_> {
+impl Repr for ValueText<'_> {
     fn write_repr(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0);
     }
 }
 
-/// The table as the plain text that stays, as many rows as fit on a screen.
-fn last_table(model: &mut Model, values: Values, size: Option<(u16, u16)>) -> Vec<u8> {
+/// Returns the last table as plain text, with as many rows as fit on the screen.
+fn last_table(model: &mut ViewModel, values: ValueKind, size: Option<(u16, u16)>) -> Vec<u8> {
     let (columns, lines) = size.unwrap_or((80, 24));
     model.set_height(usize::from(lines).saturating_sub(LINES_AROUND).max(1));
     let mut text = Vec::new();
@@ -225,12 +228,12 @@ fn last_table(model: &mut Model, values: Values, size: Option<(u16, u16)>) -> Ve
     table::write_header(time, head.records, head.keys, &mut text);
     let rows = model
         .window()
-        .map(|(row, change)| (row.key, Text(row.value), model.figures(&row, change)));
+        .map(|(row, change)| (row.key, ValueText(row.value), model.figures(&row, change)));
     table::write_rows(rows, Some(usize::from(columns)), &mut text);
     let shown = model.window().map(|(row, _)| row.number).sum::<f64>();
     let limit = head.limit;
     let left = match (values, head.total) {
-        (Values::PartsOf(whole), Some(total)) if total > 0.0 => {
+        (ValueKind::PartsOf(whole), Some(total)) if total > 0.0 => {
             let left = total - limit.other_records as f64 - shown;
             Some((left.max(0.0) / total, whole))
         }
@@ -248,29 +251,30 @@ fn last_table(model: &mut Model, values: Values, size: Option<(u16, u16)>) -> Ve
     text
 }
 
-/// Signals that concern the terminal.
-struct Signals {
+/// Signals to suspend and resume.
+struct TerminalSignals {
     stop: Arc<AtomicBool>,
-    go_on: Arc<AtomicBool>,
+    resume: Arc<AtomicBool>,
 }
 
-impl Signals {
+impl TerminalSignals {
     fn register() -> io::Result<Self> {
-        let signals = Signals {
+        let signals = TerminalSignals {
             stop: Arc::default(),
-            go_on: Arc::default(),
+            resume: Arc::default(),
         };
         signal_hook::flag::register(SIGTSTP, Arc::clone(&signals.stop))?;
-        signal_hook::flag::register(SIGCONT, Arc::clone(&signals.go_on))?;
+        signal_hook::flag::register(SIGCONT, Arc::clone(&signals.resume))?;
         Ok(signals)
     }
 }
 
-/// Ends the run, once. A panic of the drawing thread ends it too: nobody could follow it any more.
+/// Ends the run, once. A panic of the drawing thread also ends it, because the user could not
+/// control it any more.
 struct OnQuit(Option<Box<dyn FnOnce() + Send>>);
 
 impl OnQuit {
-    /// False when it was called before.
+    /// Returns `false` if it was called before.
     fn call(&mut self) -> bool {
         self.0.take().map(|on_quit| on_quit()).is_some()
     }
@@ -284,19 +288,24 @@ impl Drop for OnQuit {
     }
 }
 
-/// The drawing thread's.
+/// The state of the drawing thread.
 struct View {
-    shared: Arc<Shared>,
-    model: Model,
-    fixed: Fixed,
+    shared: Arc<ViewShared>,
+    model: ViewModel,
+    labels: ViewLabels,
     on_quit: OnQuit,
-    /// How many messages there were, and for how many ticks the last one is shown.
-    said: (usize, u32),
+    /// How many messages there were, and for how many ticks the last one stays.
+    messages: (usize, u32),
 }
 
 impl View {
-    fn run(mut self, out: File, keyboard: &screen::Keyboard, signals: &Signals) -> Model {
-        // A terminal that is gone ends the run as its user would; counting ends in its own way.
+    fn run(
+        mut self,
+        out: File,
+        keyboard: &screen::Keyboard,
+        signals: &TerminalSignals,
+    ) -> ViewModel {
+        // A terminal that is gone ends the run like a quit; counting still ends gracefully.
         if self.follow(out, keyboard, signals).is_err() {
             self.on_quit.call();
         }
@@ -307,40 +316,40 @@ impl View {
         &mut self,
         out: File,
         keyboard: &screen::Keyboard,
-        signals: &Signals,
+        signals: &TerminalSignals,
     ) -> io::Result<()> {
         let out = BufWriter::with_capacity(1 << 16, out);
         let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
         let mut is_stale = true;
-        while !self.shared.is_over.load(Ordering::SeqCst) && screen::is_ours() {
+        while !self.shared.is_ended.load(Ordering::SeqCst) && screen::is_ours() {
             if signals.stop.swap(false, Ordering::SeqCst) {
                 screen::suspend()?;
-                signals.go_on.store(true, Ordering::SeqCst);
+                signals.resume.store(true, Ordering::SeqCst);
             }
-            if signals.go_on.swap(false, Ordering::SeqCst) {
+            if signals.resume.swap(false, Ordering::SeqCst) {
                 screen::resume()?;
                 terminal.clear()?;
                 is_stale = true;
             }
             if !self.model.is_paused
-                && !self.model.is_left()
+                && !self.model.is_final()
                 && let Some(frame) = self.shared.slot.take()
             {
                 self.model.show(frame);
                 is_stale = true;
             }
-            is_stale |= self.listen();
+            is_stale |= self.update_messages();
             if is_stale {
-                let said = Said {
+                let messages = ShownMessages {
                     lines: screen::newest().1,
-                    is_new: self.said.1 > 0,
+                    is_new: self.messages.1 > 0,
                 };
                 let drawn = screen::while_ours(|| {
                     terminal
                         .draw(|picture| {
                             let area = picture.area();
-                            let (model, fixed) = (&mut self.model, &self.fixed);
-                            draw::draw(picture.buffer_mut(), area, model, fixed, &said);
+                            let (model, labels) = (&mut self.model, &self.labels);
+                            draw::draw(picture.buffer_mut(), area, model, labels, &messages);
                         })
                         .map(drop)
                 });
@@ -352,38 +361,40 @@ impl View {
                 is_stale = true;
                 match event::read()? {
                     Event::Key(key) => match self.model.press(key) {
-                        Act::Nothing => {}
-                        Act::Quit => self.quit(),
-                        Act::Suspend => screen::stop_pipeline()?,
+                        KeyAction::Nothing => {}
+                        KeyAction::Quit => self.quit(),
+                        KeyAction::Suspend => screen::stop_pipeline()?,
                     },
                     Event::Paste(text) => self.model.paste(&text),
                     _ => {}
                 }
                 keyboard.wait(Duration::ZERO)?;
             }
-            self.shared.slot.look_for(&Filter::new(&self.model.filter));
+            self.shared
+                .slot
+                .set_filter(&KeyFilter::new(&self.model.filter));
         }
         Ok(())
     }
 
-    /// The first time asks for the end, the second time is the end.
+    /// Asks the run to end; the second time the process exits.
     fn quit(&mut self) {
         self.model.is_ending = true;
         if !self.on_quit.call() {
-            screen::give_back();
+            screen::restore();
             std::process::exit(130);
         }
     }
 
-    /// Counts down what was said; true when the picture has to change for it.
-    fn listen(&mut self) -> bool {
+    /// Counts down the last message. Returns `true` if the picture must change.
+    fn update_messages(&mut self) -> bool {
         let count = screen::newest().0;
-        if count != self.said.0 {
-            self.said = (count, MESSAGE_TICKS);
+        if count != self.messages.0 {
+            self.messages = (count, MESSAGE_TICKS);
             return true;
         }
-        let ticks = self.said.1;
-        self.said.1 = ticks.saturating_sub(1);
+        let ticks = self.messages.1;
+        self.messages.1 = ticks.saturating_sub(1);
         ticks == 1
     }
 }
@@ -391,11 +402,11 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::frame::{Frame, Head, Limit, Rows};
+    use crate::live::frame::{BatchRows, Frame, Head, LimitEffect};
     use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-    fn model(limit: Limit) -> Model {
-        let mut rows = Rows::default();
+    fn model(limit: LimitEffect) -> ViewModel {
+        let mut rows = BatchRows::default();
         for (key, number) in [("汉字", 600_u64), ("a\u{1b}[2J", 300), ("b", 50)] {
             rows.push(key.as_bytes(), number as f64, |out| {
                 table::write_value(&number, out);
@@ -411,7 +422,7 @@ mod tests {
             limit,
             ..Head::default()
         };
-        let mut model = Model::new(Period::Interval);
+        let mut model = ViewModel::new(Period::Interval);
         model.show(Frame {
             now: Arc::new(rows),
             before: None,
@@ -419,8 +430,8 @@ mod tests {
         model
     }
 
-    /// What is left below its header, whose time is local.
-    fn left(model: &mut Model, values: Values, size: (u16, u16)) -> String {
+    /// The table below its header, whose time is local.
+    fn left(model: &mut ViewModel, values: ValueKind, size: (u16, u16)) -> String {
         let text = String::from_utf8(last_table(model, values, Some(size))).unwrap();
         let (header, rest) = text.split_once('\n').unwrap();
         assert!(header.ends_with("   950 records, 48 213 keys"), "{header}");
@@ -428,9 +439,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_table_is_plain_and_says_what_is_missing() {
-        let mut model = model(Limit::default());
-        let values = Values::PartsOf("the words");
+    fn the_last_table_is_plain_and_reports_what_is_missing() {
+        let mut model = model(LimitEffect::default());
+        let values = ValueKind::PartsOf("the words");
         assert_eq!(
             left(&mut model, values, (80, 24)),
             "600   60.0 %  1 200/s  汉字\n\
@@ -438,17 +449,17 @@ mod tests {
              50    5.0 %    100/s  b\n\
              … and 48 210 more keys, 5.0 % of the words\n"
         );
-        // As few rows as the screen has room for, as narrow as it is.
+        // Only the rows and columns that fit on the screen.
         assert_eq!(
             left(&mut model, values, (22, 6)),
             "600  汉字\n… and 48 212 more keys, 40.0 % of the words\n"
         );
-        assert!(left(&mut model, Values::Alone, (80, 24)).ends_with("48 210 more keys\n"));
+        assert!(left(&mut model, ValueKind::Alone, (80, 24)).ends_with("48 210 more keys\n"));
     }
 
     #[test]
     fn the_last_table_is_what_was_seen() {
-        let mut model = model(Limit {
+        let mut model = model(LimitEffect {
             is_approximate: true,
             error_max: 7,
             other_records: 20,
@@ -458,7 +469,7 @@ mod tests {
             model.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
         }
         assert_eq!(
-            left(&mut model, Values::PartsOf("the words"), (80, 24)),
+            left(&mut model, ValueKind::PartsOf("the words"), (80, 24)),
             "300   30.0 %  600/s  a\\x1b[2J\n\
              … and at least 48 212 more keys, 68.0 % of the words\n\
              20 records of other keys (memory limit)\n\
@@ -467,8 +478,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_where_nothing_was() {
-        let mut model = Model::new(Period::Interval);
-        assert_eq!(last_table(&mut model, Values::Alone, None), b"");
+    fn nothing_is_left_without_a_batch() {
+        let mut model = ViewModel::new(Period::Interval);
+        assert_eq!(last_table(&mut model, ValueKind::Alone, None), b"");
     }
 }

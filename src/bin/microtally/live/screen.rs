@@ -1,10 +1,11 @@
-//! The terminal's modes, and the way back.
+//! Sets the terminal's modes and restores them.
 //!
-//! Promise: whatever ends the program, a signal, an error, a panic on any thread, the terminal is left as
-//! it was found, and what was said meanwhile is said then. Must not know: what is drawn.
+//! Promise: whatever ends the program, be it a signal, an error or a panic on any thread, the
+//! terminal is restored, and the messages of the meantime are printed. Must not know: `draw`,
+//! `frame`, `model`.
 //!
-//! There is one terminal, so this is the state of the process: a panic hook and a signal's thread have no
-//! other way to it.
+//! There is one terminal, so its state belongs to the process: a panic hook and a signal thread
+//! have no other access.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -12,8 +13,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use ratatui::crossterm::cursor::Show;
@@ -26,13 +26,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, kill_current_process_group};
 
-/// Messages kept for later, at most; older ones go.
+use crate::{lock, lock_soon};
+
+/// Most messages that are kept; older ones are dropped.
 const MESSAGES_MAX: usize = 100;
 
-/// Of those, lines that are shown, at most.
+/// Most of those that are shown.
 const SHOWN_MAX: usize = 8;
 
-/// Whether the terminal is ours.
+/// Whether the view has the terminal.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
 /// Held while something is drawn.
 static DRAWING: Mutex<()> = Mutex::new(());
@@ -42,11 +44,11 @@ static MESSAGES: Mutex<Messages> = Mutex::new(Messages {
 });
 static HOOK: Once = Once::new();
 
-/// What was said while the terminal was ours.
+/// Messages while the view had the terminal.
 #[derive(Default)]
 struct Messages {
     lines: VecDeque<String>,
-    /// How many there were, those that went included.
+    /// How many there were, including dropped ones.
     count: usize,
 }
 
@@ -55,45 +57,35 @@ pub(super) fn take() -> io::Result<()> {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore();
             before(panic);
         }));
     });
     enable_raw_mode()?;
-    // From here on there is something to give back, should the rest fail.
+    // From here on there is something to restore if the rest fails.
     IS_OURS.store(true, Ordering::SeqCst);
     enter()
 }
 
-/// Gives the terminal back and says what was kept. Does nothing when it is not ours.
-pub(crate) fn give_back() {
+/// Restores the terminal and prints the kept messages. Does nothing if the view does not have the
+/// terminal.
+pub(crate) fn restore() {
     if !IS_OURS.swap(false, Ordering::SeqCst) {
         return;
     }
-    // Half a picture behind the way back would spoil the other screen. Whoever draws may be stuck, or be
-    // the one who panicked, so there is an end to waiting.
-    let mut drawing = None;
-    for _ in 0..50 {
-        match DRAWING.try_lock() {
-            Ok(guard) => drawing = Some(guard),
-            Err(TryLockError::Poisoned(guard)) => drawing = Some(guard.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                thread::sleep(Duration::from_millis(10));
-                continue;
-            }
-        }
-        break;
-    }
-    // Nothing can be done about an error: the terminal is gone.
+    // Half a picture after leaving would spoil the normal screen. The drawing thread may be stuck,
+    // or may be the one that panicked, so the wait is limited.
+    let drawing = lock_soon(&DRAWING);
+    // An error cannot be handled: the terminal is gone.
     let _ = leave();
     drop(drawing);
-    let said = std::mem::take(&mut *messages());
-    for message in said.lines {
+    let kept = std::mem::take(&mut *messages());
+    for message in kept.lines {
         let _ = writeln!(io::stderr(), "{message}");
     }
 }
 
-/// Gives the terminal back at the end of the process, and no more than that: without memory, or patience.
+/// Restores the terminal and does nothing else, for an end without memory or time.
 pub(crate) fn abandon() {
     if IS_OURS.swap(false, Ordering::SeqCst) {
         let _ = leave();
@@ -111,7 +103,7 @@ fn enter() -> io::Result<()> {
 
 fn leave() -> io::Result<()> {
     let modes = disable_raw_mode();
-    // Not a descriptor of its own: the process may have no more of them.
+    // Without a new descriptor: the process may not have any left.
     execute!(
         io::stdout(),
         Show,
@@ -121,8 +113,8 @@ fn leave() -> io::Result<()> {
     modes
 }
 
-/// Where keys come from: standard input, or the session's terminal where that is something else. The library
-/// that reads them has the same.
+/// Where keys come from: standard input if it is a terminal, else the session's terminal. Crossterm
+/// reads the same.
 pub(super) struct Keyboard(OwnedFd);
 
 impl Keyboard {
@@ -134,38 +126,37 @@ impl Keyboard {
         File::open("/dev/tty").map(|tty| Keyboard(tty.into()))
     }
 
-    /// Waits until there is a key to read, a signal comes, or `patience` is over.
+    /// Waits for a key or a signal, but no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// The terminal is gone. It has to be asked for before every reading: reading keys from one that is gone
-    /// goes round for ever in the library.
-    pub(super) fn wait(&self, patience: Duration) -> io::Result<()> {
+    /// The terminal is gone. Check before every read: crossterm loops forever on a terminal that is
+    /// gone.
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec {
-            tv_sec: patience.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: patience.subsec_nanos().into(),
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
         };
-        let mut asked = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut asked, Some(&timeout)) {
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut polled, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(cause) => return Err(cause.into()),
         }
         let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        if asked[0].revents().intersects(gone) {
+        if polled[0].revents().intersects(gone) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(())
     }
 }
 
-/// What the terminal itself does at Ctrl-Z when keys are not read one by one: stops the process and whoever
-/// else is in its pipeline.
+/// Does what the terminal does at Ctrl-Z in its normal mode: stops all processes of the pipeline.
 pub(super) fn stop_pipeline() -> io::Result<()> {
     kill_current_process_group(Signal::TSTP).map_err(io::Error::from)
 }
 
-/// Answers SIGTSTP: gives the terminal back, stops, and takes it again once the process goes on. Where
-/// nobody could make it go on, the signal is ignored, as the kernel ignores it.
+/// Handles SIGTSTP: restores the terminal, stops, and takes the terminal again when the process
+/// continues. If no shell could continue the process, the signal is ignored, as the kernel does.
 pub(super) fn suspend() -> io::Result<()> {
     if is_orphaned() {
         return Ok(());
@@ -175,18 +166,19 @@ pub(super) fn suspend() -> io::Result<()> {
     resume()
 }
 
-/// Takes the terminal again after somebody else had it.
+/// Takes the terminal again after another process had it.
 pub(super) fn resume() -> io::Result<()> {
-    // What its modes are now is what they will be given back as.
+    // The current modes are the ones to restore later.
     let _ = disable_raw_mode();
     enable_raw_mode()?;
     enter()
 }
 
-/// Whether no shell watches this process group: the way up through it does not lead to another group of
-/// the session. Not so where there is no `/proc` to tell.
+/// Returns `true` if no shell controls this process group: no ancestor belongs to another group of
+/// the session. Returns `false` without `/proc`.
 fn is_orphaned() -> bool {
-    // Behind the name, which is in brackets and may hold anything: state, parent, group, session.
+    // After the name, which is in parentheses and may contain anything: state, parent, group,
+    // session.
     let status = |process: &str| -> Option<(String, String, String)> {
         let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(1);
@@ -205,19 +197,19 @@ fn is_orphaned() -> bool {
     }
 }
 
-/// Whether the terminal is ours.
+/// Returns `true` if the view has the terminal.
 pub(super) fn is_ours() -> bool {
     IS_OURS.load(Ordering::SeqCst)
 }
 
-/// Calls `draw` unless the terminal is not ours any more.
+/// Calls `draw` if the view still has the terminal.
 pub(super) fn while_ours<R>(draw: impl FnOnce() -> R) -> Option<R> {
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _drawing = lock(&DRAWING);
     is_ours().then(draw)
 }
 
 /// Keeps a line for standard error, where it would spoil the picture now, and shows it in the view.
-/// False when the terminal is not ours: then the line may just be written.
+/// Returns `false` if the view does not have the terminal, and the line can be printed.
 pub(crate) fn keep(line: &dyn Display) -> bool {
     let mut messages = messages();
     if !is_ours() {
@@ -231,7 +223,7 @@ pub(crate) fn keep(line: &dyn Display) -> bool {
     true
 }
 
-/// How many lines there were, and the last few of them.
+/// Returns how many messages there were, and the last few of them.
 pub(super) fn newest() -> (usize, Vec<String>) {
     let messages = messages();
     let last = messages.lines.iter().rev().take(SHOWN_MAX).rev();
@@ -239,10 +231,10 @@ pub(super) fn newest() -> (usize, Vec<String>) {
 }
 
 fn messages() -> MutexGuard<'static, Messages> {
-    MESSAGES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&MESSAGES)
 }
 
-/// Standard output past Rust's buffering by lines.
+/// Returns standard output without Rust's line buffering.
 pub(super) fn terminal() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }

@@ -1,19 +1,92 @@
-//! What to do about a notice or a source that cannot be opened, in terms of the program.
+//! Advice on notices and errors, in terms of options, environment variables and other programs.
 //!
-//! Promise: only adds to what the library reports. Must not know: how sources are made and run.
+//! Promise: only adds to what the library reports, and renames settings to options. Must not know:
+//! `counting`, `live`, `bench`, `generate`.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
 
-use microtally::{Error, ErrorKind, LooksLike, Notice, NoticeKind};
+use microtally::{Error, ErrorKind, LooksLike, Notice, NoticeKind, Setting};
 
+use crate::parse::units::format_bytes;
+use crate::parse::{self, Origin};
 use crate::{say, say_line};
 
-/// How the library says that compressed data asks for more memory than the limit spares, and what would do.
-pub(crate) const OF_MEMORY_LIMIT: &str = "the memory limit leaves";
-pub(crate) const MORE_MEMORY: &str = "or raise --max-memory";
+/// For compressed input that needs more memory than the limit leaves for it.
+const MORE_MEMORY: &str = "or raise --max-memory";
 
-/// What may have been meant by a name that is no file.
+/// Names options and environment variables where the library, which does not know them, names
+/// settings; and adds what to do.
+pub(crate) fn in_terms_of_options(error: Error) -> Error {
+    match (error.kind(), error.setting()) {
+        (ErrorKind::Config, Some(setting)) => {
+            let message = refused(setting);
+            error.with_message(message)
+        }
+        (ErrorKind::Source, _) if error.cause() == Some(io::ErrorKind::QuotaExceeded) => {
+            error.with_advice(MORE_MEMORY)
+        }
+        (ErrorKind::Limit, _) => error.with_advice(
+            "raise --max-memory, or continue beyond the limit with --on-limit approx or --on-limit other",
+        ),
+        _ => error,
+    }
+}
+
+/// The option for a setting of the library, without its dashes.
+fn option(setting: &'static str) -> &'static str {
+    match setting {
+        "memory_bytes_max" => "max-memory",
+        "record_bytes_max" => "max-record",
+        other => other,
+    }
+}
+
+fn refused(setting: &Setting) -> String {
+    let origin = |option: &str| parse::origin(std::env::args_os(), option);
+    let name = option(setting.name);
+    let bytes: Option<u64> = setting.value.parse().ok();
+    let bytes = bytes.filter(|_| setting.name.ends_with("_bytes_max"));
+    let is_default = origin(name) == Origin::Default;
+    let value = match bytes {
+        Some(bytes) if is_default => {
+            let mib = bytes as f64 / f64::from(1 << 20);
+            format!("{mib:.1} MiB (by default, half of the available memory)")
+        }
+        Some(bytes) => format_bytes(bytes),
+        None => setting.value.clone(),
+    };
+    let mut message = format!("--{name} {value} {}", setting.problem);
+    let mut options = vec![name];
+    let lower = setting.lower_instead.iter().map(|name| option(name));
+    options.extend(lower);
+    if options.len() > 1 {
+        let lower: Vec<_> = options[1..]
+            .iter()
+            .map(|option| format!("--{option}"))
+            .collect();
+        message += &format!("; lower {}", lower.join(" or "));
+    }
+    if let (true, Some(bytes), Some(enough)) = (is_default, bytes, setting.enough) {
+        let mib = enough.div_ceil(1 << 20) as u64;
+        // The default is half of what there is.
+        message += &if mib << 20 <= bytes.saturating_mul(2) {
+            format!("; or set --{name} {mib}MiB")
+        } else {
+            "; or raise the memory limit of the process (ulimit -v, control group)".to_owned()
+        };
+    }
+    for option in options {
+        if let Origin::Variable(variable) = origin(option) {
+            message += &format!("; --{option} is set by the environment variable {variable}");
+        }
+    }
+    message
+}
+
+/// Adds what may have been meant by a name that is not a file.
 pub(crate) fn in_terms_of_sources(error: Error, name: &OsStr) -> Error {
     match error.kind() {
         ErrorKind::Source if Path::new(name).is_dir() => error.with_advice(DIRECTORY),
@@ -23,82 +96,83 @@ pub(crate) fn in_terms_of_sources(error: Error, name: &OsStr) -> Error {
     }
 }
 
-const DIRECTORY: &str =
-    "name the files in it (DIR/*), or dir:///PATH to count files that are put into it";
+const DIRECTORY: &str = "name the files in it (DIR/*), or use dir:///PATH to count new files in it";
 
-const PORT: &str = "a port is written with its host: localhost:9999";
+const PORT: &str = "write a port with its host: localhost:9999";
 
 fn is_port(name: &OsStr) -> bool {
     name.to_str()
         .is_some_and(|text| text.parse::<u16>().is_ok())
 }
 
-/// What a name that is no file may have been meant for.
-const ADDRESS: &str = "an address is written HOST:PORT, with a port from 1 to 65535";
+const ADDRESS: &str = "write an address as HOST:PORT, with a port from 1 to 65535";
 
 fn has_colon(name: &OsStr) -> bool {
     name.to_string_lossy().contains(':')
 }
 
-/// Notices go to the person at the terminal, with what to do where there is something to do.
-pub(crate) fn tell(notice: &Notice) {
+/// Prints a notice on standard error, with advice if there is any.
+pub(crate) fn report(notice: &Notice) {
     match &notice.kind {
-        NoticeKind::Unreadable { reason, .. } if reason.contains(OF_MEMORY_LIMIT) => {
+        NoticeKind::Unreadable {
+            cause: io::ErrorKind::QuotaExceeded,
+            ..
+        } => {
             say(&format_args!("{notice}; {MORE_MEMORY}"));
         }
         _ => say(notice),
     }
-    let advice = match &notice.kind {
+    let advice: Cow<'_, str> = match &notice.kind {
         NoticeKind::Waiting { reason, .. } if reason == "connection refused" => {
-            notice.source.rsplit_once(':').map(|(_, port)| {
-                format!("start a source in another terminal, for example:  nc -lk {port}")
-            })
+            let Some((_, port)) = notice.source.rsplit_once(':') else {
+                return;
+            };
+            format!("start a source in another terminal, for example:  nc -lk {port}").into()
         }
         NoticeKind::Refused {
             descriptors: None, ..
-        } => Some("--max-connections says how many there may be".to_owned()),
+        } => "--max-connections sets how many clients may connect".into(),
         NoticeKind::Unaccepted { reason, .. } if reason.eq_ignore_ascii_case("too many open files") => {
-            Some("raise the limit of open files with ulimit -n".to_owned())
+            "raise the limit of open files with ulimit -n".into()
         }
         NoticeKind::RefusedOfPeer { .. } => {
-            Some("--max-connections-per-ip says how many there may be".to_owned())
+            "--max-connections-per-ip sets how many clients of an address may connect".into()
         }
         NoticeKind::Idle { .. } => {
-            Some("--idle-timeout says how long they may be silent, or never".to_owned())
+            "--idle-timeout sets how long clients may be silent, or never closes them".into()
         }
-        NoticeKind::Oversize { .. } => {
-            Some("keep longer ones with --max-record, up to 1GiB".to_owned())
+        NoticeKind::Oversize { .. } => "raise --max-record, up to 1GiB, to keep longer ones".into(),
+        NoticeKind::Unreadable {
+            path,
+            cause: io::ErrorKind::NotFound,
+            ..
+        } if has_colon(path.as_os_str()) => ADDRESS.into(),
+        NoticeKind::Unlisted { .. } => {
+            "the program looks again at the end of each batch; a signal ends it".into()
         }
-        NoticeKind::Unreadable { path, reason, .. }
-            if reason.starts_with("No such file") && has_colon(path.as_os_str()) =>
-        {
-            Some(ADDRESS.to_owned())
+        NoticeKind::Listed => {
+            "new files are counted from now on; a signal ends the program".into()
         }
-        NoticeKind::Unlisted { .. } => Some(
-            "it is looked for again whenever a batch ends; a signal ends the program".to_owned(),
-        ),
-        NoticeKind::Listed => Some(
-            "files that are put into it from now on are counted; a signal ends the program".to_owned(),
-        ),
-        NoticeKind::NotText { .. } => Some(
-            "name it without -F and without dir:// to count what is inside: nothing is decoded here".to_owned(),
-        ),
-        NoticeKind::NotLines { looks_like, .. } => instead(*looks_like).map(str::to_owned),
+        NoticeKind::NotText { .. } => {
+            "files are not decoded with -F or dir://; name the file without them to count its content".into()
+        }
+        NoticeKind::NotLines { looks_like, .. } => match instead(*looks_like) {
+            Some(advice) => advice.into(),
+            None => return,
+        },
         NoticeKind::Unfinished { cut_off: 1.., .. } => {
-            Some("--drain-timeout says how long they are waited for".to_owned())
+            "--drain-timeout sets how long to wait for clients".into()
         }
-        _ => None,
+        _ => return,
     };
-    if let Some(advice) = advice {
-        say_line(&format_args!("            {advice}"));
-    }
+    say_line(&format_args!("            {advice}"));
 }
 
-/// What to do about a sender that sends something else than lines.
+/// Advice on a sender that sends something else than lines.
 fn instead(what: LooksLike) -> Option<&'static str> {
     Some(match what {
-        LooksLike::Tls => "send without TLS, or end it in front, for example with stunnel",
-        LooksLike::Http => "send lines as they are, for example with nc",
+        LooksLike::Tls => "send without TLS, or decrypt it first, for example with stunnel",
+        LooksLike::Http => "send plain lines, for example with nc",
         LooksLike::Gzip => "decompress it first, for example:  zcat FILE | nc HOST PORT",
         LooksLike::Zstd => "decompress it first, for example:  zstdcat FILE | nc HOST PORT",
         LooksLike::Bzip2 => "decompress it first, for example:  bzcat FILE | nc HOST PORT",

@@ -1,7 +1,6 @@
-//! How results are shown: formats, the live view, statistics at the end.
+//! Prints results: formats, the live view, statistics at the end.
 //!
-//! Promise: standard output carries results and nothing else. Must not know: where lines come from and
-//! how they are counted.
+//! Promise: standard output carries results and nothing else. Must not know: `bench`, `generate`.
 
 pub(crate) mod advice;
 pub(crate) mod progress;
@@ -9,130 +8,101 @@ pub(crate) mod report;
 
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use microtally::extract::{Number, Part, Reason, Skipped};
+use microtally::extract::{Number, Reason, Selector, Skipped};
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
 use microtally::{Error, Result, StopHandle, Value, sink};
 
-use crate::counting::Plan;
-use crate::live::{self, Live, Period, Values};
-use crate::output::progress::Ending;
+use crate::counting::CountingPlan;
+use crate::live::{self, LiveView, Period, ValueKind};
+use crate::output::progress::EndProgress;
 use crate::output::report::{Report, Results};
 use crate::parse::spec::Aggregate;
-use crate::parse::{Counting, Format, SourceSpec, Stats, Top};
+use crate::parse::{CountingArgs, FormatArg, SourceSpec, StatsArg, TopArg};
 use crate::run::signals;
-use crate::{parse, say, say_line};
+use crate::{lock, parse, say, say_line};
 
-/// Rows of a batch that the live view holds, unless more are asked for.
+/// Rows of a batch that the live view holds without `--top`.
 const LIVE_ROWS: usize = 1000;
 
-/// Characters that are shown of a line that is an example.
+/// Characters of an example line that are printed.
 const EXAMPLE_CHARACTERS: usize = 60;
 
-/// How a context is started.
+/// What a line with [`Reason::NotText`] has.
+const NOT_TEXT: &str = "a JSON string that is not text (half of a surrogate pair, or not UTF-8)";
+
+/// Starts a context.
 pub(crate) type Start = fn(StreamingContext) -> Result<RunningContext>;
 
-/// What stops a run, also one that has not begun yet: that one as soon as it has.
+/// Stops the run; if it hasn't started yet, stops it as soon as it does.
 #[derive(Clone, Default)]
 pub(crate) struct Stopper(Arc<Mutex<Stoppable>>);
 
 #[derive(Default)]
 struct Stoppable {
-    is_unwanted: bool,
+    is_stopped: bool,
     handle: Option<StopHandle>,
 }
 
 impl Stopper {
     fn stop(&self) {
-        let mut run = self.run();
-        run.is_unwanted = true;
+        let mut run = lock(&self.0);
+        run.is_stopped = true;
         if let Some(handle) = &run.handle {
             handle.stop(Stop::Graceful);
         }
     }
 
-    fn has_begun(&self, handle: StopHandle) {
-        let mut run = self.run();
-        if run.is_unwanted {
+    fn started(&self, handle: StopHandle) {
+        let mut run = lock(&self.0);
+        if run.is_stopped {
             handle.stop(Stop::Graceful);
         }
         run.handle = Some(handle);
     }
-
-    fn run(&self) -> MutexGuard<'_, Stoppable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// How results are shown where the user said nothing.
-pub(crate) struct Defaults {
-    top: Top,
-    format: Format,
-    /// On a terminal there is a live view.
-    is_live: bool,
+/// How results are printed without options.
+pub(crate) struct FormatDefaults {
+    pub top: TopArg,
+    pub format: FormatArg,
+    /// Whether there is a live view on a terminal.
+    pub is_live: bool,
 }
 
-impl Defaults {
-    /// As PySpark's `pprint(10)`.
-    pub(crate) fn words() -> Self {
-        Defaults {
-            top: Top::First(10),
-            format: Format::Pyspark,
-            is_live: false,
-        }
-    }
-
-    /// Live.
-    pub(crate) fn top() -> Self {
-        Defaults {
-            top: Top::First(10),
-            format: table_or_tsv(),
-            is_live: true,
-        }
-    }
-
-    /// Everything, once.
-    pub(crate) fn count() -> Self {
-        Defaults {
-            top: Top::All,
-            format: table_or_tsv(),
-            is_live: false,
-        }
-    }
-}
-
-fn table_or_tsv() -> Format {
+/// A table on a terminal, and tsv in a pipe.
+pub(crate) fn table_or_tsv() -> FormatArg {
     if std::io::stdout().is_terminal() {
-        Format::Table
+        FormatArg::Table
     } else {
-        Format::Tsv
+        FormatArg::Tsv
     }
 }
 
-/// A value of results as the program shows it.
-pub(crate) trait Shown: Value {
+/// A value of a result.
+pub(crate) trait ResultValue: Value {
     /// Whether there are values that are [null](Self::is_null).
     const MAY_BE_NULL: bool = false;
 
-    /// As a number, to sort by and to take shares of.
+    /// Returns the value as a number, for sorting and shares.
     fn number(self) -> f64;
 
-    /// Whether it is beyond what a double can hold, and shown as `null`.
+    /// Returns `true` if the value is beyond a double and printed as `null`.
     fn is_null(self) -> bool {
         false
     }
 }
 
-impl Shown for u64 {
+impl ResultValue for u64 {
     fn number(self) -> f64 {
         self as f64
     }
 }
 
-impl Shown for Number {
+impl ResultValue for Number {
     const MAY_BE_NULL: bool = true;
 
     fn number(self) -> f64 {
@@ -144,27 +114,18 @@ impl Shown for Number {
     }
 }
 
-/// How a table is written.
+/// Options of the table format.
 #[derive(Clone, Copy)]
-pub(crate) struct Table {
-    is_repeated: bool,
-    /// What all values together are, if they are parts of something.
-    whole: Option<&'static str>,
-    /// The time over which values came together, if it is not the interval.
-    period: Option<Duration>,
+pub(crate) struct TableStyle {
+    pub is_repeated: bool,
+    /// What the values are parts of, if they add up.
+    pub whole: Option<&'static str>,
+    /// The time that values cover, if it is not the interval.
+    pub period: Option<Duration>,
 }
 
-impl Table {
-    /// Of values that are parts of `whole`.
-    pub(crate) fn new(is_repeated: bool, whole: &'static str, period: Option<Duration>) -> Self {
-        Table {
-            is_repeated,
-            whole: Some(whole),
-            period,
-        }
-    }
-
-    fn sink<V: Shown>(self, rows: usize) -> sink::Columns<V> {
+impl TableStyle {
+    fn sink<V: ResultValue>(self, rows: usize) -> sink::Columns<V> {
         let mut table = sink::Columns::of_values_stdout(rows).is_repeated(self.is_repeated);
         if let Some(whole) = self.whole {
             table = table.adds_up(V::number).whole(whole);
@@ -176,56 +137,60 @@ impl Table {
     }
 }
 
-/// Puts `results` out on standard output.
-pub(crate) fn put_out<V: Shown>(
+/// Prints `results` on standard output.
+pub(crate) fn print<V: ResultValue>(
     results: &Reduced<'_, V>,
-    format: Format,
+    format: FormatArg,
     rows: usize,
-    table: Table,
+    table: TableStyle,
 ) {
     match format {
-        Format::Pyspark => results.output(Pyspark::stdout(rows)),
-        Format::Table => results.output(table.sink(rows)),
-        Format::Tsv => results.output(Tsv::stdout(rows)),
-        Format::Json => results.output(Json::stdout(rows)),
+        FormatArg::Pyspark => results.output(Pyspark::stdout(rows)),
+        FormatArg::Table => results.output(table.sink(rows)),
+        FormatArg::Tsv => results.output(Tsv::stdout(rows)),
+        FormatArg::Json => results.output(Json::stdout(rows)),
     }
 }
 
-/// How many rows that is.
-pub(crate) fn rows(top: Top) -> usize {
+/// The number of rows for `--top`.
+pub(crate) fn rows(top: TopArg) -> usize {
     match top {
-        Top::First(count) => count,
-        Top::All => usize::MAX,
+        TopArg::First(count) => count,
+        TopArg::All => usize::MAX,
     }
 }
 
-/// How the results of one command are shown.
-pub(crate) struct Show<'a> {
-    counting: &'a Counting,
-    format: Format,
+/// Prints the results of one command.
+pub(crate) struct ResultOutput<'a> {
+    counting: &'a CountingArgs,
+    format: FormatArg,
     is_live: bool,
     rows: usize,
-    /// What all values together are, if they are parts of something.
+    /// What the values are parts of, if they add up.
     whole: Option<&'static str>,
     value_name: &'static str,
     report: Report,
-    /// What was left out of the results.
+    /// Lines that are in no result.
     pub(crate) skipped: Arc<Skipped>,
     stopper: Stopper,
-    live: Option<Live>,
-    /// Whether the last result holds all that was counted.
+    live: Option<LiveView>,
+    /// Whether the last result holds everything that was counted.
     is_of_all: bool,
 }
 
-impl<'a> Show<'a> {
-    /// As the user asked for.
-    pub(crate) fn new(counting: &'a Counting, plan: &Plan, defaults: &Defaults) -> Self {
+impl<'a> ResultOutput<'a> {
+    /// Follows the options of the user, and `defaults` without them.
+    pub(crate) fn new(
+        counting: &'a CountingArgs,
+        plan: &CountingPlan,
+        defaults: &FormatDefaults,
+    ) -> Self {
         let is_of_words = plan
             .keys
             .iter()
             .flat_map(|key| &key.parts)
-            .any(|part| *part == Part::Word);
-        Show {
+            .any(|part| *part == Selector::Word);
+        ResultOutput {
             counting,
             format: counting.format.unwrap_or(defaults.format),
             is_live: defaults.is_live && counting.format.is_none(),
@@ -245,25 +210,25 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// Counts what goes through `batches`, for the statistics.
+    /// Adds `batches` to the statistics.
     pub(crate) fn watch<V: Value>(&self, batches: &Reduced<'_, V>) {
         batches.output(self.report.clone());
     }
 
-    /// Shows the one batch there will be; the progress line ends before.
-    pub(crate) fn at_the_end<V: Shown>(&mut self, results: &Reduced<'_, V>) {
+    /// Prints the only batch; the progress line ends first.
+    pub(crate) fn print_once<V: ResultValue>(&mut self, results: &Reduced<'_, V>) {
         self.is_of_all = true;
-        results.output(Ending(Results(self.report.clone())));
-        let table = Table {
+        results.output(EndProgress(Results(self.report.clone())));
+        let table = TableStyle {
             is_repeated: false,
             whole: self.whole,
             period: Some(Duration::ZERO),
         };
-        put_out(results, self.format, self.rows, table);
+        print(results, self.format, self.rows, table);
     }
 
-    /// Shows batch after batch, live if this user and this terminal want it.
-    pub(crate) fn again_and_again<V: Shown>(
+    /// Prints every batch, or shows it in the live view if the options and the terminal allow it.
+    pub(crate) fn print_repeatedly<V: ResultValue>(
         &mut self,
         results: &Reduced<'_, V>,
         period: Period,
@@ -274,39 +239,41 @@ impl<'a> Show<'a> {
         if self.is_live && std::io::stdout().is_terminal() && !is_dumb {
             return self.live(results, period);
         }
-        let table = Table {
+        let table = TableStyle {
             is_repeated: true,
             whole: self.whole,
             period: match period {
                 Period::Interval => None,
                 Period::Window(length) => Some(length),
-                // Of a sum that only grows a rate says nothing.
+                // A rate says nothing about a sum that only grows.
                 Period::SoFar => Some(Duration::ZERO),
             },
         };
-        put_out(results, self.format, self.rows, table);
+        print(results, self.format, self.rows, table);
         Ok(())
     }
 
-    fn live<V: Shown>(&mut self, results: &Reduced<'_, V>, period: Period) -> Result<()> {
+    fn live<V: ResultValue>(&mut self, results: &Reduced<'_, V>, period: Period) -> Result<()> {
         let sources = &self.counting.sources;
         let reads_stdin = sources.is_empty() || sources.contains(&SourceSpec::Stdin);
         if reads_stdin && std::io::stdin().is_terminal() {
             return Err(Error::refused(
-                "standard input: this terminal, whose keys steer the live view; name a file or an address to count, or \
-                 write -o table to type lines here",
+                "standard input: this terminal, whose keys control the live view; name a file or an address to \
+                 count, or use -o table to type lines here",
             ));
         }
-        let is_colourful = match self.counting.color {
-            parse::Color::Always => true,
-            parse::Color::Never => false,
-            parse::Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
+        let has_colors = match self.counting.color {
+            parse::ColorArg::Always => true,
+            parse::ColorArg::Never => false,
+            parse::ColorArg::Auto => {
+                std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())
+            }
         };
         let rows_max = match self.counting.top {
-            Some(Top::First(count)) => count,
+            Some(TopArg::First(count)) => count,
             _ => LIVE_ROWS,
         };
-        let options = live::Options {
+        let options = live::ViewOptions {
             sources: match &self.counting.sources[..] {
                 [] => vec![SourceSpec::Stdin.to_string()],
                 sources => {
@@ -315,13 +282,13 @@ impl<'a> Show<'a> {
                 }
             },
             value_name: self.value_name.to_owned(),
-            values: self.whole.map_or(Values::Alone, Values::PartsOf),
+            values: self.whole.map_or(ValueKind::Alone, ValueKind::PartsOf),
             period,
             rows_max,
-            color: if is_colourful {
-                live::Color::Full
+            color: if has_colors {
+                live::Palette::Full
             } else {
-                live::Color::None
+                live::Palette::None
             },
         };
         let stopper = self.stopper.clone();
@@ -331,27 +298,27 @@ impl<'a> Show<'a> {
         Ok(())
     }
 
-    /// Runs to the end, and tells what was left out, and the statistics if they are wanted.
+    /// Runs to the end, and reports skipped lines and, on request, statistics.
     pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
         let outcome = run(ssc, start, &self.stopper);
         let is_live = self.live.is_some();
-        let left = self.live.map_or(Ok(()), Live::finish);
-        let summary = self.report.summary_with(&self.skipped);
-        say_what_was_skipped(&self.skipped);
+        let left = self.live.map_or(Ok(()), LiveView::finish);
+        let summary = self.report.summary(&self.skipped);
+        report_skipped(&self.skipped);
         for (records, one, many) in [
             (
-                summary.oversize(),
+                summary.totals.oversize,
                 "line or word is longer than --max-record; skipped",
                 "lines or words are longer than --max-record; skipped",
             ),
-            // A window is shown when it is due. One that is not due at the end has not slid.
+            // A window is printed when it is due; at the end the last one may not be due yet.
             (
-                summary.left_records(),
+                summary.totals.records - summary.totals.out_records,
                 "line came after the last window of --slide; skipped",
                 "lines came after the last window of --slide; skipped",
             ),
             (
-                summary.null_values(),
+                summary.totals.null_values,
                 "value is beyond 1.8e308, the range of a double; its result is null",
                 "values are beyond 1.8e308, the range of a double; their results are null",
             ),
@@ -362,92 +329,69 @@ impl<'a> Show<'a> {
                 _ => say(&format_args!("{records} {many}")),
             }
         }
-        // The other formats say themselves how many keys there are, or that there are more.
-        let is_cut = self.format == Format::Tsv && !is_live && self.counting.top.is_none();
-        if is_cut && summary.keys_max() > self.rows as u64 {
+        // The other formats include the number of keys, or mark that there are more.
+        let is_cut = self.format == FormatArg::Tsv && !is_live && self.counting.top.is_none();
+        if is_cut && summary.totals.keys_max > self.rows as u64 {
             say(&format_args!(
                 "the first {} of up to {} keys were printed; -n all prints every key",
-                self.rows,
-                summary.keys_max()
+                self.rows, summary.totals.keys_max
             ));
         }
         match self.counting.stats {
             None if std::io::stderr().is_terminal() && outcome.is_ok() => {
                 say_line(&summary.short_text(self.is_of_all));
             }
-            Some(Stats::Text) => say(&summary.text()),
-            // A line of its own for programs, without our name in front.
-            Some(Stats::Json) => say_line(&summary.json()),
+            Some(StatsArg::Text) => say(&summary.text()),
+            // For programs, so without our name in front.
+            Some(StatsArg::Json) => say_line(&summary.json()),
             None => {}
         }
         outcome.and(left)
     }
 }
 
-/// Says for each reason how many lines were skipped, and shows one of them.
-fn say_what_was_skipped(skipped: &Skipped) {
-    for (reason, one, many, rest) in [
-        (
-            Reason::NotJson,
-            "line is not valid JSON",
-            "lines are not valid JSON",
-            "skipped",
-        ),
-        (
-            Reason::NotText,
-            "line has a JSON string that is not text (half of a surrogate pair, or not UTF-8)",
-            "lines have a JSON string that is not text (half of a surrogate pair, or not UTF-8)",
-            "skipped",
-        ),
-        (
-            Reason::NoKey,
-            "line has no such key",
-            "lines have no such key",
-            "skipped",
-        ),
-        (
-            Reason::NoValue,
-            "line has no such value",
-            "lines have no such value",
-            "skipped",
-        ),
+/// Reports for each reason how many lines were skipped, with an example.
+fn report_skipped(skipped: &Skipped) {
+    for (reason, one, many, what, rest) in [
+        (Reason::NotJson, "is", "are", "not valid JSON", "skipped"),
+        (Reason::NotText, "has", "have", NOT_TEXT, "skipped"),
+        (Reason::NoKey, "has", "have", "no such key", "skipped"),
+        (Reason::NoValue, "has", "have", "no such value", "skipped"),
         (
             Reason::NotANumber,
-            "line has a value that is not a number",
-            "lines have a value that is not a number",
+            "has",
+            "have",
+            "a value that is not a number",
             "skipped",
         ),
         (
             Reason::TooLarge,
-            "line has a number beyond 1.8e308, the range of a double",
-            "lines have a number beyond 1.8e308, the range of a double",
+            "has",
+            "have",
+            "a number beyond 1.8e308, the range of a double",
             "skipped, and not in any sum, mean, min or max",
         ),
         (
             Reason::OpenQuote,
-            "line ends inside a quoted CSV column",
-            "lines end inside a quoted CSV column",
-            "a record that spans lines is not joined, each line is looked at by itself",
+            "ends",
+            "end",
+            "inside a quoted CSV column",
+            "records that span lines are not joined, each line is read by itself",
         ),
     ] {
-        let (lines, what) = match skipped.count(reason) {
+        let lines = match skipped.count(reason) {
             0 => continue,
-            1 => (1, one),
-            lines => (lines, many),
+            1 => format!("1 line {one}"),
+            lines => format!("{lines} lines {many}"),
         };
-        match skipped.example(reason) {
-            Some(line) => {
-                let example = shortened(line);
-                say(&format_args!(
-                    "{lines} {what}; {rest}, for example: {example}"
-                ));
-            }
-            None => say(&format_args!("{lines} {what}; {rest}")),
-        }
+        let example = skipped.example(reason).map(shortened);
+        let example = example.map_or(String::new(), |line| format!(", for example: {line}"));
+        say(&format_args!("{lines} {what}; {rest}{example}"));
     }
 }
 
-/// The beginning of a line. A byte that is not UTF-8 is escaped; all else is left to whoever shows it.
+/// Returns the beginning of a line. Bytes that are not UTF-8 are escaped here, other characters
+/// where it is printed.
 fn shortened(line: &[u8]) -> String {
     let mut text = String::new();
     for chunk in line.utf8_chunks() {
@@ -466,12 +410,12 @@ fn shortened(line: &[u8]) -> String {
     text
 }
 
-/// Runs to the end, or until a signal or whoever has `stopper` ends it.
+/// Runs to the end, or until a signal or `stopper` ends the run.
 pub(crate) fn run(ssc: StreamingContext, start: Start, stopper: &Stopper) -> Result<()> {
-    // Before there are sources: they may open as many files as the process can, and waiting for signals takes two.
+    // Before sources open as many files as the process may: waiting for signals takes two.
     let on_signal = stopper.clone();
     signals::stop_on_signal(move || on_signal.stop());
     let running = start(ssc)?;
-    stopper.has_begun(running.stop_handle());
+    stopper.started(running.stop_handle());
     running.await_termination()
 }

@@ -1,12 +1,15 @@
-//! How far a long finite input has got: one line on a terminal's standard error.
+//! The progress line of a long finite input, on a terminal's standard error.
 //!
-//! Promise: nothing where standard error is no terminal, nothing in the first second, nothing left at the
-//! end, and no message in the middle of it. No escape code either: a carriage return and blanks do, also
-//! on a dumb terminal. Must not know: what is read and counted.
+//! Promise: it appears only if standard error is a terminal and only after the first second. It
+//! leaves nothing behind, and no message ends up in the middle of it. Must not know: `counting`,
+//! `live`, `parse`, `run`.
+//!
+//! It needs no escape codes, only carriage returns and spaces, so it also works on a dumb terminal,
+//! and it never waits for a terminal that is stuck. That is why it is not the `indicatif` crate.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,47 +17,43 @@ use microtally::sink::{Sink, table};
 use microtally::{Batch, Result};
 use ratatui::crossterm::terminal;
 
-/// A run that is over before needs no line.
+use crate::{lock, lock_soon};
+
+/// A shorter run needs no line.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How often the line is drawn: some four times a second.
+/// Time between two drawings.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How much a new reading of the speed weighs against those before: it settles in some two seconds.
+/// Weight of a new measurement of the speed against earlier ones: it settles in about two seconds.
 const SPEED_WEIGHT: f64 = 0.2;
 
-/// Columns behind the line that stay free and are cleared with it: a terminal shows Ctrl-C there, as `^C`.
+/// Columns after the line that stay free and are cleared with it: a terminal echoes Ctrl-C there,
+/// as `^C`.
 const ECHO_COLUMNS: usize = 2;
 
-/// There is one terminal, so this is the process's.
-static SHOWN: Mutex<Shown> = Mutex::new(Shown {
+/// There is one terminal, so this belongs to the process.
+static LINE: Mutex<LineState> = Mutex::new(LineState {
     columns: 0,
-    is_over: false,
+    is_ended: false,
 });
 
-/// What is on the terminal now.
-struct Shown {
+/// What is on the terminal.
+struct LineState {
     /// Columns of the line.
     columns: usize,
-    /// Whether there will be no line any more.
-    is_over: bool,
+    /// Whether no line may appear any more.
+    is_ended: bool,
 }
 
-/// A line that is drawn until this is dropped.
-pub(crate) struct Line {
-    stop: Option<Sender<()>>,
-    drawing: Option<JoinHandle<()>>,
-}
+/// Draws the line until it is dropped.
+pub(crate) struct Line(Option<(Sender<()>, JoinHandle<()>)>);
 
-/// Starts drawing, if standard error is a terminal. `progress` is asked for the bytes that were read and
-/// for those that there are, where that is known.
+/// Starts drawing, if standard error is a terminal. `progress` returns the bytes read so far and,
+/// if known, the total.
 pub(crate) fn start(progress: impl Fn() -> (u64, Option<u64>) + Send + 'static) -> Line {
-    let mut line = Line {
-        stop: None,
-        drawing: None,
-    };
     if !io::stderr().is_terminal() {
-        return line;
+        return Line(None);
     }
     let (stop, stopped) = mpsc::channel();
     let drawing = thread::Builder::new()
@@ -70,40 +69,38 @@ pub(crate) fn start(progress: impl Fn() -> (u64, Option<u64>) + Send + 'static) 
                 let (columns, _) = terminal::size().unwrap_or((80, 24));
                 let text = text(read_bytes, total_bytes, bytes_per_s, usize::from(columns));
                 let mut shown = shown();
-                if shown.is_over {
+                if shown.is_ended {
                     break;
                 }
                 show(&text, &mut shown.columns, &mut io::stderr());
             }
         });
-    // Without a thread there is no line: a run does not fail for that.
-    if let Ok(drawing) = drawing {
-        (line.stop, line.drawing) = (Some(stop), Some(drawing));
-    }
-    line
+    // Without a thread there is no line, but the run goes on.
+    Line(drawing.ok().map(|drawing| (stop, drawing)))
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(drawing) = self.drawing.take() {
-            // It does not panic; and if it did, there is nothing to end.
+        if let Some((stop, drawing)) = self.0.take() {
+            drop(stop);
+            // Even if it had panicked, nothing would be left to do.
             let _ = drawing.join();
         }
         end();
     }
 }
 
-/// Bytes that were read, and those that there are, where that is known.
-pub(crate) type HowFar = Box<dyn Fn() -> (u64, Option<u64>) + Send>;
+/// Returns the bytes read so far and, if known, the total.
+pub(crate) type ReadProgress = Box<dyn Fn() -> (u64, Option<u64>) + Send>;
 
-/// How far reading files has got.
-pub(crate) fn of_files(progress: microtally::sources::Progress) -> HowFar {
+/// The progress of reading files.
+pub(crate) fn of_files(progress: microtally::sources::Progress) -> ReadProgress {
     Box::new(move || (progress.read_bytes(), Some(progress.total_bytes())))
 }
 
-/// How far reading standard input has got, if that is a regular file: the place in it is the system's.
-pub(crate) fn of_stdin() -> Option<HowFar> {
+/// The progress of reading standard input, if that is a regular file: the system knows the position
+/// in it.
+pub(crate) fn of_stdin() -> Option<ReadProgress> {
     let place = || -> Option<u64> {
         let text = std::fs::read_to_string("/proc/self/fdinfo/0").ok()?;
         text.strip_prefix("pos:")?
@@ -122,59 +119,51 @@ pub(crate) fn of_stdin() -> Option<HowFar> {
     }))
 }
 
-/// Takes the line away, and keeps it away until the answer is dropped: for whoever writes a message.
+/// Clears the line, and keeps it away until the result is dropped. Call it around writing a
+/// message.
 pub(crate) fn clear() -> Cleared {
     let mut shown = shown();
     show("", &mut shown.columns, &mut io::stderr());
     Cleared(shown)
 }
 
-/// Keeps the line away.
+/// Keeps the line away until it is dropped.
 pub(crate) struct Cleared(
-    #[expect(dead_code, reason = "held for its lock")] MutexGuard<'static, Shown>,
+    #[expect(dead_code, reason = "held for its lock")] MutexGuard<'static, LineState>,
 );
 
-/// Takes the line away for good: results come, or the end of the program. Does not wait for long: whoever
-/// writes a message may be stuck in it.
+/// Clears the line for good, before results or the end of the program. Waits half a second at most,
+/// because a thread may be stuck while it writes a message.
 pub(crate) fn end() {
-    for _ in 0..50 {
-        let mut shown = match SHOWN.try_lock() {
-            Ok(shown) => shown,
-            Err(TryLockError::Poisoned(shown)) => shown.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                thread::sleep(Duration::from_millis(10));
-                continue;
-            }
-        };
+    if let Some(mut shown) = lock_soon(&LINE) {
         show("", &mut shown.columns, &mut io::stderr());
-        shown.is_over = true;
-        return;
+        shown.is_ended = true;
     }
 }
 
-/// A sink whose first batch is the end of the line: an input that is counted as a whole has only one.
-pub(crate) struct Ending<S>(pub(crate) S);
+/// A sink whose first batch ends the line: an input that is counted as a whole has only one.
+pub(crate) struct EndProgress<S>(pub(crate) S);
 
-impl<V, S: Sink<V>> Sink<V> for Ending<S> {
+impl<V, S: Sink<V>> Sink<V> for EndProgress<S> {
     fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
         end();
         self.0.emit(batch)
     }
 }
 
-fn shown() -> MutexGuard<'static, Shown> {
-    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+fn shown() -> MutexGuard<'static, LineState> {
+    lock(&LINE)
 }
 
-/// Puts `text` in the place of a line of `shown` columns.
+/// Replaces a line of `shown` columns with `text`.
 fn show(text: &str, shown: &mut usize, to: &mut impl Write) {
     let columns = table::width(text);
     if columns == 0 && *shown == 0 {
         return;
     }
     let blanks = (*shown + ECHO_COLUMNS).saturating_sub(columns);
-    // Twice, so that the cursor is right behind it: there the terminal's own is cleared next time. Nobody is
-    // told that nothing can be told.
+    // Twice, so that the cursor is right after the text, where an echo is cleared next time. A
+    // failure cannot be reported.
     let _ = write!(to, "\r{text}{:blanks$}\r{text}", "").and_then(|()| to.flush());
     *shown = columns;
 }
@@ -187,7 +176,7 @@ struct Speed {
 }
 
 impl Speed {
-    /// The speed now that `read_bytes` were read after `elapsed`.
+    /// Updates and returns the speed, now that `read_bytes` have been read after `elapsed`.
     fn at(&mut self, elapsed: Duration, read_bytes: u64) -> f64 {
         let (before, read_before) = self.last.unwrap_or_default();
         let seconds = (elapsed - before).as_secs_f64();
@@ -203,10 +192,10 @@ impl Speed {
     }
 }
 
-/// The line, which leaves the last of `columns` free: a cursor behind it would begin a new one, and so would
-/// what is cleared with it.
+/// Returns the line. It leaves the last of `columns` free, because a cursor after it would start a
+/// new line.
 fn text(read_bytes: u64, total_bytes: Option<u64>, bytes_per_s: f64, columns: usize) -> String {
-    // An input that has grown has no known end.
+    // The end of an input that has grown is unknown.
     let total_bytes = total_bytes.filter(|&total| total > 0 && read_bytes <= total);
     let speed = format!("{:.3} GB/s", bytes_per_s / 1e9);
     let mut pieces = vec![match total_bytes {
@@ -241,7 +230,8 @@ fn text(read_bytes: u64, total_bytes: Option<u64>, bytes_per_s: f64, columns: us
     line
 }
 
-/// Seconds as `9 s`, `3 min 05 s` or `2 h 07 min`, rounded up: something that is left is never nothing.
+/// Formats seconds as `9 s`, `3 min 05 s` or `2 h 07 min`. Rounded up: time that is left is never
+/// 0.
 fn period(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     match seconds {
@@ -261,7 +251,7 @@ mod tests {
     const GB: u64 = 1_000_000_000;
 
     #[test]
-    fn the_line_says_how_far_how_fast_and_how_long() {
+    fn the_line_has_share_speed_and_time_left() {
         assert_eq!(
             text(GB, Some(4 * GB), 1.5e9, 80),
             "25.0 % · 1.500 GB/s · 2 s left · 1.000 of 4.000 GB"
@@ -311,7 +301,7 @@ mod tests {
         for line in ["", "long line", "short"] {
             show(line, &mut columns, &mut out);
         }
-        // The terminal's own, which is where the cursor is.
+        // The terminal echoes at the cursor.
         out.extend_from_slice(b"^C");
         for line in ["", ""] {
             show(line, &mut columns, &mut out);
@@ -320,7 +310,7 @@ mod tests {
         let long = "\rlong line\rlong line";
         let short = "\rshort      \rshort";
         assert_eq!(text, format!("{long}{short}^C\r       \r"));
-        // What a terminal makes of it.
+        // What a terminal shows.
         let mut screen = [' '; 20];
         let mut at = 0;
         for character in text.chars() {
@@ -333,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn speed_settles_on_what_it_is_now() {
+    fn speed_settles_on_the_current_value() {
         let mut speed = Speed::default();
         let mut read = 10 * GB;
         assert_eq!(speed.at(Duration::from_secs(1), read), 10e9);
@@ -343,7 +333,7 @@ mod tests {
             last = speed.at(Duration::from_millis(1000 + 250 * tick), read);
         }
         assert!((1.0e9..1.01e9).contains(&last), "{last}");
-        // No time has passed: no division by nothing.
+        // No time has passed: no division by zero.
         assert_eq!(speed.at(Duration::from_millis(11_000), read), last);
     }
 }

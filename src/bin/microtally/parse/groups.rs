@@ -1,23 +1,23 @@
 //! Options that several commands share.
 //!
-//! Promise: an option means the same everywhere; where its default depends on the command, it is absent
-//! here and its help says so. Must not know: which command it stands in.
+//! Promise: an option means the same in every command. Where its default depends on the command, it
+//! is absent here and its help says so. Must not know: `command`.
 
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::spec::{self, Aggregate, KeySpec};
-use super::units::{self, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
-use microtally::extract::Part;
+use super::units::{self, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg};
+use microtally::extract::Selector;
 
 /// File names need not be UTF-8.
 fn source() -> impl TypedValueParser<Value = SourceSpec> {
     OsStringValueParser::new().try_map(|text| units::source(&text))
 }
 
-/// Clap's own error for what is not UTF-8 would not say of which option it is.
+/// Clap's own error for a value that is not UTF-8 would not name the option.
 fn utf8<T: Clone + Send + Sync + 'static>(
     parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
 ) -> impl TypedValueParser<Value = T> {
@@ -27,43 +27,46 @@ fn utf8<T: Clone + Send + Sync + 'static>(
     })
 }
 
-/// Where a followed file begins.
+/// Where reading a followed file begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Begin {
-    /// With the first line it holds.
+pub(crate) enum FromArg {
+    /// At its first line.
     Start,
-    /// With the first line that ends after the program has started.
+    /// At the first line that ends after the program has started.
     End,
 }
 
 /// Options of every command that counts.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Counting {
-    /// Files, globs or URLs; - or nothing: standard input
+pub(crate) struct CountingArgs {
+    /// Files, globs or URLs [default: -, standard input]
     ///
-    /// PATH, or a pattern with * ? [a-z] {a,b}; - for standard input; HOST:PORT or tcp://HOST:PORT to
-    /// connect; tcp-listen://HOST:PORT and udp-listen://HOST:PORT to be connected to;
-    /// unix:///PATH and unix-listen:///PATH; dir:///PATH for files that are put into a directory.
-    /// A file whose name looks like HOST:PORT is written ./HOST:PORT. Several may be given.
-    /// Files and standard input that hold gzip, zstd, bzip2, xz or lz4 data, whatever their names, are
-    /// decompressed, each by one thread; all of them count what is inside. UTF-16 with a mark becomes UTF-8,
-    /// and a UTF-8 mark is skipped. With -F, from dir:/// and from sockets nothing is decoded; what looks like
-    /// such data is reported.
+    /// PATH or a glob with * ? [a-z] {a,b}; - for standard input; HOST:PORT or tcp://HOST:PORT to
+    /// connect to a server; tcp-listen://HOST:PORT and udp-listen://HOST:PORT to listen;
+    /// unix:///PATH and unix-listen:///PATH for Unix sockets; dir:///PATH for new files in a
+    /// directory. Write ./HOST:PORT for a file whose name looks like an address. Several sources
+    /// are counted together.
+    ///
+    /// Files and standard input that hold gzip, zstd, bzip2, xz or lz4 data are decompressed,
+    /// whatever their names. UTF-16 with a byte order mark is converted to UTF-8, and a UTF-8 byte
+    /// order mark is skipped. Nothing is decoded with -F, from dir:/// or from sockets; data that
+    /// looks encoded is reported there.
     #[arg(value_name = "SOURCE", value_parser = source(), help_heading = "Input")]
     #[arg(display_order = 0)]
     pub sources: Vec<SourceSpec>,
-    /// Follow files as they grow, through rotation (tail -F)
+    /// Follow files as they grow and rotate, like tail -F
     ///
-    /// Followed files are counted as they are: what is compressed is not decompressed, and reported. A pipe or a device
-    /// is read as without this option, and its end is its end. A quoted pattern, such as 'app-*.log', also follows the files that
-    /// come later; it should not fit the copies that a rotator makes, each of which is a new file.
+    /// A quoted glob such as 'app-*.log' also follows files that appear later. It should not match
+    /// the copies that log rotation makes, because each copy would be a new file. Followed files
+    /// are not decompressed; compressed ones are reported. Pipes and devices are read to their end,
+    /// as without this option.
     #[arg(short = 'F', long, help_heading = "Input")]
     pub follow: bool,
-    /// Where followed files begin: start or end [default: end; count: start]
+    /// Where to begin in followed files: start or end [default: end; count: start]
     ///
-    /// end leaves out the lines that files hold when the program starts. A file that comes later is always read
-    /// from its start.
+    /// end skips the lines that a file holds when the program starts. Files that appear later are
+    /// always read from their start.
     #[arg(
         long,
         value_name = "start|end",
@@ -71,31 +74,58 @@ pub(crate) struct Counting {
         hide_possible_values = true
     )]
     #[arg(help_heading = "Input", hide_short_help = true)]
-    pub from: Option<Begin>,
-    /// Wait before connecting again, or never: end instead
+    pub from: Option<FromArg>,
+    /// How long to wait before reconnecting, or never to end instead
     #[arg(long, value_name = "DUR|never", default_value = "2s", value_parser = units::reconnect)]
     #[arg(help_heading = "Input", hide_short_help = true)]
-    pub reconnect: Reconnect,
+    pub reconnect: ReconnectArg,
     /// Who may connect, and for how long.
     #[command(flatten)]
-    pub listening: Listening,
-    /// How lines are split: `--split` and `--split-whitespace`.
-    #[command(flatten)]
-    pub split: Split,
-    /// Where records end: `--cr` and `--null`.
-    #[command(flatten)]
-    pub ends: Ends,
+    pub listening: ListenArgs,
+    /// One byte that separates words or fields: , or \t or \x1f
+    ///
+    /// As with Python's split(" "), two separators in a row have an empty word between them.
+    /// Escapes: \0 \t \n \v \f \r \\ \xNN. By default words splits at every space, and the other
+    /// commands split at runs of white space.
+    #[arg(long, value_name = "CHAR", value_parser = units::split_byte, help_heading = "Input")]
+    pub split: Option<u8>,
+    /// Split at runs of white space, like Python's split()
+    #[arg(
+        long,
+        conflicts_with = "split",
+        help_heading = "Input",
+        hide_short_help = true
+    )]
+    pub split_whitespace: bool,
+    /// Also end records at a lone carriage return
+    ///
+    /// This is what Spark does. By default count and top end records at \n and \r\n only, like sort
+    /// and grep. words always ends them at \n, \r and \r\n.
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
+    pub cr: bool,
+    /// End records at NUL only: for find -print0
+    ///
+    /// Reads what find -print0, sort -z and git -z write. Line ends are part of the record.
+    #[arg(
+        short = '0',
+        long,
+        conflicts_with = "cr",
+        help_heading = "Input",
+        hide_short_help = true
+    )]
+    pub null: bool,
     /// Longest line that is kept whole, 1KiB to 1GiB
     ///
-    /// Where lines are only split into words, a longer one is counted as it comes, and only a word that is itself
-    /// longer is left out. Otherwise it is dropped. What is left out or dropped is told.
+    /// A longer line is dropped, unless lines are only split into words: then only words that are
+    /// longer are skipped. What was dropped or skipped is reported.
     #[arg(long = "max-record", value_name = "SIZE", default_value = "16MiB")]
-    #[arg(value_parser = units::record_bytes_max, help_heading = "Input", hide_short_help = true)]
+    #[arg(value_parser = units::size(1 << 10..=1 << 30), help_heading = "Input", hide_short_help = true)]
     pub record_bytes_max: usize,
-    /// Only lines this regex matches (-G: does not match)
+    /// Only count lines that match (-G: lines that do not)
     ///
-    /// The syntax is that of the regex crate. A regex that takes more than 2 MiB is refused: smaller counts in
-    /// its {} help, and (?-u:\w) in place of \w. Given several times, all have to match.
+    /// The syntax is that of the Rust regex crate. A regex that needs more than 2 MiB is refused;
+    /// use smaller counts in {}, or (?-u:\w) instead of \w. If given several times, a line must
+    /// match all of them.
     #[arg(
         short = 'g',
         long = "grep",
@@ -105,9 +135,9 @@ pub(crate) struct Counting {
         help_heading = "Input"
     )]
     pub greps: Vec<String>,
-    /// Only lines this regex does not match
+    /// Only count lines that do not match
     ///
-    /// Given several times, none may match.
+    /// If given several times, a line must match none of them.
     #[arg(
         short = 'G',
         long = "not",
@@ -120,65 +150,74 @@ pub(crate) struct Counting {
     pub nots: Vec<String>,
     /// line, word, field:N, csv:N, json:/PTR or re:REGEX
     ///
-    /// By default the command words counts words, the others lines.
-    /// field:N is the Nth field, from 1, as $N in awk: between runs of blanks, or between separators if
-    /// --split says which. csv:N is the Nth column of a line of quoted CSV. json:/PTR is what a JSON
-    /// pointer finds in a line that is a JSON object. re:REGEX is the group named key, else the first
-    /// group, else the match. Several keys, separated by commas or given several times, are counted
-    /// together, joined by tabs. Behind a regex the next key begins with its kind and a colon:
-    /// re:s=(\d),field:2; a comma that belongs to the regex is written [,] there. Lines that have no such
-    /// key are skipped; how many, why, and one of them are reported. A CSV record that spans lines is not
-    /// joined; how many lines end inside quotes is reported.
+    /// By default words counts words, and the other commands count lines.
+    ///
+    /// field:N is the Nth field, like $N in awk: separated by runs of white space, or by the
+    /// --split byte. Negative numbers count from the end. csv:N is the Nth column of quoted CSV.
+    /// json:/PTR is the value at a JSON pointer. re:REGEX is the group named key, or the first
+    /// group, or the whole match.
+    ///
+    /// Several keys, separated by commas or given several times, are counted together, joined by
+    /// tabs. After a regex, a comma begins the next key only if a kind and a colon follow:
+    /// re:s=(\d),field:2. Write [,] for such a comma that belongs to the regex.
+    ///
+    /// Lines without the key are skipped; their number, the reason and an example are reported. A
+    /// CSV record that spans lines is not joined; the number of lines that end inside quotes is
+    /// reported.
     #[arg(
         short = 'k',
         long = "key",
         value_name = "KEY",
-        value_parser = utf8(spec::key), help_heading = "What is counted"
+        value_parser = utf8(spec::key), help_heading = "Counting"
     )]
     pub keys: Vec<KeySpec>,
     /// count, or sum, min, max, mean of -v
     ///
-    /// Numbers with up to nine decimal places are added exactly while the sum is below 10^29, others as
-    /// doubles. A mean is exact or the nearest double, in as few digits as read back. A sum beyond the range
-    /// of a double (1.8e308) is null.
+    /// Numbers with up to nine decimal places are added exactly while the sum is below 10^29,
+    /// others as doubles. A mean is the nearest double, in as few digits as read back. A sum beyond
+    /// the range of a double (1.8e308) is null.
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
-    #[arg(value_parser = spec::aggregate, help_heading = "What is counted")]
+    #[arg(value_parser = spec::aggregate, help_heading = "Counting")]
     pub aggregate: Aggregate,
-    /// The number: field:N, csv:N, json:/PTR or re:REGEX
+    /// Number for -a: field:N, csv:N, json:/PTR or re:REGEX
     ///
-    /// Lines without such a value, with one that is not a number, and with a number beyond the range of a
-    /// double (1e400) are skipped; how many of each, and one of them, are reported.
+    /// A line is skipped if it has no such value, if the value is not a number, or if the number is
+    /// beyond the range of a double (1e400). The number of skipped lines and an example are
+    /// reported for each reason.
     #[arg(
         short = 'v',
         long,
         value_name = "KEY",
-        value_parser = utf8(spec::value), help_heading = "What is counted"
+        value_parser = utf8(spec::value), help_heading = "Counting"
     )]
-    pub value: Option<Part>,
-    /// How many, the greatest first
+    pub value: Option<Selector>,
+    /// How many results, greatest first
     ///
-    /// 0 prints no key, as head -n 0 prints no line: for the totals that table and json print, or for --stats alone.
-    // Negative numbers are for the parsers to refuse, which say what is allowed; so below.
+    /// 0 prints no key, as head -n 0 prints no line: use it for the totals of table and json, or
+    /// with --stats.
+    // Negative numbers reach the parsers, which report what is allowed; the same holds for other
+    // options.
     #[arg(short = 'n', long, value_name = "N|all", value_parser = units::top)]
     #[arg(allow_negative_numbers = true)]
     #[arg(help_heading = "Results")]
-    pub top: Option<Top>,
+    pub top: Option<TopArg>,
     /// pyspark, table, tsv or json
     ///
-    /// By default pyspark for words; for the others a table on a terminal, tsv in a pipe. No format writes
-    /// a character that is not printable as it is. In a table an empty key is (empty), and a space at the
-    /// end of a key is \x20.
+    /// By default words prints pyspark. The other commands print a table on a terminal and tsv into
+    /// a pipe. Characters that are not printable are escaped in every format. In a table an empty
+    /// key is (empty), and a space at the end of a key is \x20.
     #[arg(short = 'o', long, value_name = "FORMAT", help_heading = "Results")]
     #[arg(hide_possible_values = true)]
-    pub format: Option<Format>,
-    /// Statistics on standard error at the end: text or json
+    pub format: Option<FormatArg>,
+    /// Print statistics to standard error at the end: text or json
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "text", hide_possible_values = true)]
     #[arg(help_heading = "Results", hide_short_help = true)]
-    pub stats: Option<Stats>,
-    /// Colours of the live view: auto, always or never
+    pub stats: Option<StatsArg>,
+    /// Colors of the live view: auto, always or never
     ///
-    /// auto: unless NO_COLOR is set. What is printed has none: words and count refuse always.
+    /// auto uses colors unless NO_COLOR is set. Other output has no colors, so words and count
+    /// refuse always.
     #[arg(
         long,
         value_name = "WHEN",
@@ -186,25 +225,28 @@ pub(crate) struct Counting {
         hide_possible_values = true
     )]
     #[arg(help_heading = "Results", hide_short_help = true)]
-    pub color: Color,
-    /// For everything: 512MiB, none [default: half]
+    pub color: ColorArg,
+    /// Memory limit: 512MiB, or none [default: half]
     ///
-    /// Half of what the control group or ulimit -v allows or the machine has free. The environment variable
-    /// MICROTALLY_MAX_MEMORY does the same. Of compressed input, zstd and xz may ask for a window of an eighth of it,
-    /// and for 8 MiB in any case.
+    /// The default is half of what the control group or ulimit -v allows, or of what the machine
+    /// has free. The environment variable MICROTALLY_MAX_MEMORY also sets it. The windows of
+    /// compressed zstd and xz input may take an eighth of the limit, and 8 MiB in any case.
     #[arg(long = "max-memory", value_name = "SIZE|none", value_parser = units::memory)]
     #[arg(
         env = "MICROTALLY_MAX_MEMORY",
         hide_env = true,
         help_heading = "Running"
     )]
-    pub memory: Option<Memory>,
-    /// What to do when keys no longer fit: approx, other, error
+    pub memory: Option<MemoryArg>,
+    /// What to do when keys no longer fit: approx, other or error
     ///
-    /// approx: counts become upper bounds, and the results say how far off they may be at most; sums, minima,
-    /// maxima and means have no such bound and are treated as by other. other: no new keys, what they have is
-    /// summed up; a value that may lack records of its key says how many at most (missing_max in json), all other
-    /// values are exact. error: end, with exit code 5.
+    /// approx: counts become upper bounds, and the results say how much too high they are at most.
+    /// Sums, minima, maxima and means have no such bound and are treated as with other.
+    ///
+    /// other: no new keys are added; their records are counted together. A value that may lack
+    /// records of its key says how many at most (missing_max in json); all other values are exact.
+    ///
+    /// error: the run ends with exit code 5.
     #[arg(
         long,
         value_name = "HOW",
@@ -212,72 +254,73 @@ pub(crate) struct Counting {
         hide_possible_values = true
     )]
     #[arg(help_heading = "Running", hide_short_help = true)]
-    pub on_limit: OnLimit,
-    /// Hash keys with this seed, so that equal runs are equal
+    pub on_limit: OnLimitArg,
+    /// Hash keys with this seed, so that equal runs give equal results
     ///
-    /// Beyond the memory limit it decides which keys are kept. Two runs over the same uncompressed files with -j 1
-    /// and one seed print the same; results below the limit never depend on it. Not for input from strangers, who
-    /// could choose keys that collide.
-    #[arg(long = "hash-seed", value_name = "N", value_parser = units::seed)]
+    /// The seed matters only beyond the memory limit, where it decides which keys are kept. Two
+    /// runs over the same uncompressed files with -j 1 and the same seed print the same. Do not use
+    /// it for untrusted input, which could be made of keys that collide.
+    #[arg(long = "hash-seed", value_name = "N", value_parser = units::number(0..=u64::MAX))]
     #[arg(help_heading = "Running", hide_short_help = true)]
     pub hash_seed: Option<u64>,
-    /// How many threads, and whether they are pinned.
+    /// How many threads count, and whether they are pinned.
     #[command(flatten)]
-    pub threads: Threads,
+    pub threads: ThreadArgs,
 }
 
-/// Whoever connects to `tcp-listen://` and `unix-listen://`.
+/// Limits for clients of `tcp-listen://` and `unix-listen://`.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Listening {
-    /// Clients of a listening source at a time; others see an end at once [default: 1024]
+pub(crate) struct ListenArgs {
+    /// Clients of a listening source at a time; others are closed at once [default: 1024]
     ///
-    /// Without it 1024, or as many as the limit of open files allows. A client that has ended makes room as
-    /// soon as it is read to its end, and new ones wait for that.
-    #[arg(long = "max-connections", value_name = "N", value_parser = units::connections)]
+    /// The default is lower if the limit of open files requires it. A client counts until it has
+    /// disconnected and everything it sent has been read.
+    #[arg(long = "max-connections", value_name = "N", value_parser = units::count(1..=1_000_000))]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub connections_max: Option<usize>,
-    /// Those of one address, for tcp-listen:// [default: a quarter; loopback: no limit]
+    /// Clients per IP address of tcp-listen:// [default: a quarter; loopback: no limit]
     ///
-    /// Without it one address of another machine may have a quarter of --max-connections, at least 16. A client
-    /// is connected until it was read to its end.
-    #[arg(long = "max-connections-per-ip", value_name = "N", value_parser = units::connections)]
+    /// By default an address of another machine may have a quarter of --max-connections, but at
+    /// least 16.
+    #[arg(long = "max-connections-per-ip", value_name = "N", value_parser = units::count(1..=1_000_000))]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub connections_per_peer_max: Option<usize>,
-    /// Close who has sent nothing for so long, or never [default: 1h; this machine: never]
+    /// Close clients that are silent for this long, or never [default: 1h; this machine: never]
     ///
-    /// A line that was begun is counted as it is, as when the client ends the connection. Without it clients of
-    /// loopback addresses and Unix sockets may be silent, others are closed after an hour.
+    /// An incomplete last line is counted, as when the client disconnects. By default clients on
+    /// loopback addresses and Unix sockets are never closed.
     #[arg(long, value_name = "DUR", value_parser = units::timeout)]
     #[arg(help_heading = "Listening", hide_short_help = true)]
     pub idle_timeout: Option<Duration>,
-    /// At the end, wait so long for clients to end as well
+    /// How long to wait at the end for clients to disconnect
     ///
-    /// On Ctrl-C and SIGTERM clients see an end, and what they send before they end too is counted. Who has
-    /// not ended in time is closed, and how many had sent more is told.
+    /// On Ctrl-C and SIGTERM clients see the end of the connection. What they send before they
+    /// disconnect is still counted. Clients that are connected after this time are closed; how many
+    /// had sent more is reported.
     #[arg(long = "drain-timeout", value_name = "DUR", default_value = "1s")]
-    #[arg(value_parser = units::wait, help_heading = "Listening", hide_short_help = true)]
+    #[arg(value_parser = units::parse_duration, help_heading = "Listening", hide_short_help = true)]
     pub drain_wait: Duration,
 }
 
-/// When results come, for commands that give them again and again.
+/// How often results are printed, for commands that print them repeatedly.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Slides {
-    /// Batch interval, from 1ms: 500ms, 2m
+pub(crate) struct BatchArgs {
+    /// Batch interval, at least 1ms: 500ms, 2m
     #[arg(short, long, value_name = "DUR", value_parser = units::interval)]
     #[arg(help_heading = "Results")]
     pub interval: Option<Duration>,
-    /// Stop after N batches [default: no end]
-    #[arg(long, value_name = "N", value_parser = units::batches)]
+    /// Stop after N batches [default: no limit]
+    #[arg(long, value_name = "N", value_parser = units::number(1..=u64::MAX))]
     #[arg(allow_negative_numbers = true)]
     #[arg(help_heading = "Results", hide_short_help = true)]
     pub batches: Option<u64>,
-    /// Count the last DUR only: keys that left are gone
+    /// Count only the last DUR, a sliding window: 5m
     #[arg(short, long, value_name = "DUR", value_parser = units::interval)]
     #[arg(help_heading = "Results")]
     pub window: Option<Duration>,
-    /// How often a window is shown [default: every batch]
+    /// How often to print the window [default: every batch]
     #[arg(long, value_name = "DUR", requires = "window", value_parser = units::interval)]
     #[arg(help_heading = "Results", hide_short_help = true)]
     pub slide: Option<Duration>,
@@ -286,32 +329,33 @@ pub(crate) struct Slides {
 /// The threads that count.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Threads {
+pub(crate) struct ThreadArgs {
     /// Counting threads, 1 to 256
     ///
-    /// auto: one less than the process may use cores, since the reading thread counts too. The environment variable MICROTALLY_WORKERS does the same.
+    /// auto is one less than the cores this process may use, because the reading thread counts too.
+    /// The environment variable MICROTALLY_WORKERS also sets it.
     #[arg(short = 'j', long, value_name = "N|auto", default_value = "auto")]
     #[arg(env = "MICROTALLY_WORKERS", hide_env = true)]
     #[arg(value_parser = units::workers, help_heading = "Running")]
     #[arg(allow_negative_numbers = true)]
-    pub workers: Workers,
-    /// Leave it to the system which core a thread runs on
+    pub workers: WorkersArg,
+    /// Do not pin counting threads to cores
     #[arg(long = "no-pin", action = ArgAction::SetFalse, help_heading = "Running")]
     #[arg(hide_short_help = true)]
     pub pin: bool,
     /// How input is split.
     #[command(flatten)]
-    pub kernel: Kernel,
+    pub kernel: KernelArg,
 }
 
 /// The code that finds separators.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Kernel {
+pub(crate) struct KernelArg {
     /// Find separators with this kernel instead of the fastest one
     ///
-    /// One of scalar, portable, avx2 and avx512, as far as this CPU has them; the results are the
-    /// same. The environment variable MICROTALLY_KERNEL does the same.
+    /// One of scalar, portable, avx2 and avx512, if this CPU supports it. All kernels give the same
+    /// results. The environment variable MICROTALLY_KERNEL also sets it.
     #[arg(
         long = "kernel",
         value_name = "NAME",
@@ -322,52 +366,30 @@ pub(crate) struct Kernel {
     pub name: Option<String>,
 }
 
-/// What the load generator makes, and how fast it sends.
+/// What the load generator generates, and how fast it sends.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(about = None, long_about = None)]
-pub(crate) struct Load {
+pub(crate) struct LoadArgs {
     /// Bytes per second: 100MB/s, or max
     #[arg(long, value_name = "SIZE/s|max", default_value = "max", value_parser = units::rate)]
     #[arg(help_heading = "Load")]
-    pub rate: Rate,
-    /// The same seed gives the same text
-    #[arg(long, value_name = "N", default_value = "1", value_parser = units::seed, help_heading = "Load")]
+    pub rate: RateArg,
+    /// The same seed generates the same text
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::number(0..=u64::MAX), help_heading = "Load")]
     pub seed: u64,
-    /// Different words, 1 to 10000000
-    #[arg(long, value_name = "N", default_value = "50000", value_parser = units::vocabulary)]
+    /// Distinct words, 1 to 10000000
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = units::count(1..=10_000_000))]
     #[arg(help_heading = "Load")]
     pub vocabulary: usize,
-    /// Zipf exponent, 0 to 4; text: about 1
+    /// Zipf exponent, 0 to 4; prose: about 1
     #[arg(long = "zipf", value_name = "EXPONENT", default_value = "1.0", value_parser = units::zipf)]
     #[arg(help_heading = "Load")]
     pub zipf_exponent: f64,
 }
 
-/// What separates words and fields.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Split {
-    /// What the command and the key take by themselves.
-    Default,
-    /// This byte, and empty words count: Python's `split(" ")`.
-    Byte(u8),
-    /// Runs of white space: Python's `split()`.
-    Whitespace,
-}
-
-/// Where a record ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Ends {
-    /// As the command has it.
-    Default,
-    /// At a lone carriage return, too.
-    Cr,
-    /// At NUL, and nowhere else.
-    Null,
-}
-
-/// What happens when the keys no longer fit into the memory there is.
+/// What happens when keys no longer fit into memory.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum OnLimit {
+pub(crate) enum OnLimitArg {
     /// Counts become upper bounds with a known error
     Approx,
     /// New keys are counted together
@@ -376,10 +398,10 @@ pub(crate) enum OnLimit {
     Error,
 }
 
-/// When there are colours.
+/// When the live view has colors.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Color {
-    /// On a terminal that has them
+pub(crate) enum ColorArg {
+    /// Unless NO_COLOR is set
     Auto,
     /// Always
     Always,
@@ -389,111 +411,22 @@ pub(crate) enum Color {
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum FormatArg {
     /// As PySpark's pprint writes them
     Pyspark,
     /// In columns, for people
     Table,
-    /// One line a result: batch time in milliseconds, key, count
+    /// One line per result: batch time in milliseconds, key, count
     Tsv,
-    /// One object a line and a batch
+    /// One object per line and batch
     Json,
 }
 
 /// How statistics are written.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Stats {
+pub(crate) enum StatsArg {
     /// For people
     Text,
     /// For programs
     Json,
-}
-
-impl Args for Split {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let split = Arg::new("split")
-            .long("split")
-            .value_name("CHAR")
-            .value_parser(units::split_byte)
-            .help("One byte that separates words or fields: , or \\t or \\x1f")
-            .long_help(
-                "Words and fields are separated by this one byte, as by Python's split(\" \"): two separators \
-                 in a row have an empty word between them. Escapes: \\0 \\t \\n \\v \\f \\r \\\\ \\xNN. \
-                 By default the command words separates at every blank, the others at runs of white space.",
-            );
-        let whitespace = Arg::new("split_whitespace")
-            .long("split-whitespace")
-            .action(ArgAction::SetTrue)
-            .conflicts_with("split")
-            .hide_short_help(true)
-            .help("Separate words by runs of white space, as Python's split()");
-        command.args([
-            split.help_heading("Input"),
-            whitespace.help_heading("Input"),
-        ])
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Split {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(match matches.get_one("split") {
-            _ if matches.get_flag("split_whitespace") => Self::Whitespace,
-            Some(&byte) => Self::Byte(byte),
-            None => Self::Default,
-        })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for Ends {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let cr = Arg::new("cr")
-            .long("cr")
-            .action(ArgAction::SetTrue)
-            .hide_short_help(true)
-            .help("A lone carriage return ends a record, too")
-            .long_help(
-                "A lone carriage return ends a record, too, as in Spark. count and top end records at \\n and \
-                 \\r\\n only, like sort and grep; words always ends them at \\n, \\r and \\r\\n.",
-            );
-        let null = Arg::new("null")
-            .short('0')
-            .long("null")
-            .action(ArgAction::SetTrue)
-            .conflicts_with("cr")
-            .hide_short_help(true)
-            .help("NUL ends a record, and nothing else: find -print0")
-            .long_help(
-                "NUL ends a record, and nothing else does: for what find -print0, sort -z and git -z write. Line \
-                 ends are bytes of the record.",
-            );
-        command.args([cr.help_heading("Input"), null.help_heading("Input")])
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Ends {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(match (matches.get_flag("cr"), matches.get_flag("null")) {
-            (_, true) => Self::Null,
-            (true, _) => Self::Cr,
-            _ => Self::Default,
-        })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
 }

@@ -1,10 +1,11 @@
-//! What the user typed: checked, in plain types, and nothing else.
+//! The command line, checked and in plain types.
 //!
 //! Promise: [`parse`] never panics, and every error names the option, the value, what is allowed
-//! and what to write instead. Must not know: the library, sockets, the machine, how anything is
-//! run. It depends on std and clap only, so that a fuzz target can include it as it is.
+//! and what to write instead. Must not know: `bench`, `counting`, `generate`, `live`, `output`,
+//! `run`.
 //!
-//! Doc comments on fields are help texts: the first paragraph is all that `-h` shows of them.
+//! It depends on std, clap and [`microtally::extract`] only, so that a fuzz target can include it
+//! as it is. Doc comments on fields are help texts; `-h` shows their first paragraph only.
 
 mod groups;
 pub(crate) mod spec;
@@ -22,16 +23,18 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use groups::{
-    Begin, Color, Counting, Ends, Format, Kernel, Load, OnLimit, Slides, Split, Stats, Threads,
+    BatchArgs, ColorArg, CountingArgs, FormatArg, FromArg, KernelArg, LoadArgs, OnLimitArg,
+    StatsArg, ThreadArgs,
 };
-pub(crate) use units::{Endpoint, Memory, Rate, Reconnect, SourceSpec, Top, Workers};
+pub(crate) use units::{
+    HostPort, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg,
+};
 
-/// Reads the arguments, the program's own name first as in `std::env::args_os`.
+/// Parses the arguments, of which the first is the program's name as in `std::env::args_os`.
 ///
 /// # Errors
 ///
-/// A wrong argument, and also a request for help or the version: both are printed and turned into
-/// an exit code by [`clap::Error::exit`] (2 for wrong usage, 0 for help and version).
+/// A wrong argument (exit code 2), and also a request for help or the version (exit code 0).
 pub(crate) fn parse<I>(args: I) -> Result<Command, clap::Error>
 where
     I: IntoIterator,
@@ -50,9 +53,9 @@ where
         .map_err(harmless)
 }
 
-/// An error about an option that other programs have, with ours.
+/// Suggests our option where the error is about an option that other programs have.
 fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap::Error {
-    // The others have neither keys nor files.
+    // The other commands have neither keys nor files.
     let command = args.get(1).and_then(|arg| arg.to_str());
     let counts = matches!(command, Some("count" | "top" | "words"));
     let is_unknown = error.kind() == ErrorKind::UnknownArgument;
@@ -60,7 +63,7 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
         Some(ContextValue::String(option)) if counts && is_unknown => option,
         _ => return error,
     };
-    // Those of `cut`: the value stands behind the option, or is the next argument.
+    // As in `cut`: the value follows the option directly, or is the next argument.
     let value = |option: &str| {
         let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
         let at = args.iter().position(|arg| arg.starts_with(option))?;
@@ -72,13 +75,13 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
     let instead = match option.as_str() {
         "-f" => Some(match value("-f").and_then(|value| spec::meant(&value)) {
             Some(meant) => format!("-k {meant}"),
-            // Of `tail`.
+            // As in `tail`.
             None => "-F, which follows files".to_owned(),
         }),
         "-i" | "-w" | "--interval" | "--window" | "--slide" | "--batches"
             if command == Some("count") =>
         {
-            Some("top or words, which print again and again".to_owned())
+            Some("top or words, which print results repeatedly".to_owned())
         }
         "-d" => value("-d").map(|value| format!("--split '{}'", spec::shown(&value))),
         _ => None,
@@ -90,12 +93,12 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
     error
 }
 
-/// An error whose text cannot steer a terminal, whatever was typed.
+/// Escapes whatever was typed, so that the text of the error cannot control a terminal.
 fn harmless(mut error: clap::Error) -> clap::Error {
     if !error.use_stderr() {
         return error;
     }
-    // First what was typed, line ends included; then whatever else a text has.
+    // First what was typed, including line ends; then the rest of the text.
     for kind in [
         ContextKind::InvalidArg,
         ContextKind::InvalidValue,
@@ -129,7 +132,7 @@ fn harmless(mut error: clap::Error) -> clap::Error {
     clap::Error::raw(error.kind(), format!("{message}\n"))
 }
 
-/// `text` without the sequences that make it bold or coloured: `ESC [ … m` with digits and semicolons.
+/// Removes the escape sequences for bold and colors: `ESC [ … m` with digits and semicolons.
 fn without_styles(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -152,15 +155,21 @@ fn without_styles(text: &str) -> String {
     plain
 }
 
-/// The whole command line, for completions and manual pages too.
+/// The whole command line, also for completions and manual pages.
 pub(crate) fn command() -> clap::Command {
-    // An environment variable that is empty is as good as none.
-    without_variables(with_defaults(Cli::command()), &|_, value| value.is_empty())
+    // An empty environment variable is ignored.
+    without_variables(with_help(Cli::command()), &|_, value| value.is_empty())
 }
 
-/// Options that commands share and whose default is the command's: each help shows its own and no other.
-fn with_defaults(command: clap::Command) -> clap::Command {
+/// Adds `-h` to each command, and its defaults to the help of options whose default depends on the
+/// command.
+fn with_help(command: clap::Command) -> clap::Command {
     command.mut_subcommands(|command| {
+        let heading = match command.get_name() {
+            "completions" | "man" => "Options",
+            _ => "Running",
+        };
+        let command = command.disable_help_flag(true).arg(help(heading));
         let defaults: &[(&str, &str)] = match command.get_name() {
             "words" => &[("top", "10"), ("interval", "5s")],
             "top" => &[("top", "10"), ("interval", "1s")],
@@ -176,50 +185,60 @@ fn with_defaults(command: clap::Command) -> clap::Command {
     })
 }
 
-/// Of the options on a command line that was right: those that an environment variable stands for, without
-/// their dashes, and the variables.
-pub(crate) fn options_of_variables<I>(args: I) -> Vec<(String, String)>
+/// Where the value of an option comes from.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Origin {
+    /// The command line.
+    Typed,
+    /// This environment variable.
+    Variable(String),
+    /// Neither: it has its default.
+    Default,
+}
+
+/// Returns where the value of `option`, named without its dashes, comes from in a valid command
+/// line.
+pub(crate) fn origin<I>(args: I, option: &str) -> Origin
 where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
     let mut command = command();
-    let Ok(matches) = command.try_get_matches_from_mut(args) else {
-        return Vec::new();
+    let matches = command.try_get_matches_from_mut(args).ok();
+    let find = |matches: clap::ArgMatches| {
+        let (name, matches) = matches.subcommand()?;
+        let mut args = command.find_subcommand(name)?.get_arguments();
+        let arg = args.find(|arg| arg.get_long() == Some(option))?;
+        match matches.value_source(arg.get_id().as_str())? {
+            ValueSource::CommandLine => Some(Origin::Typed),
+            ValueSource::EnvVariable => arg
+                .get_env()?
+                .to_str()
+                .map(|name| Origin::Variable(name.to_owned())),
+            _ => None,
+        }
     };
-    let Some((name, matches)) = matches.subcommand() else {
-        return Vec::new();
-    };
-    let args = command
-        .find_subcommand(name)
-        .into_iter()
-        .flat_map(clap::Command::get_arguments);
-    args.filter_map(|arg| {
-        let variable = arg.get_env()?;
-        let is_used = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable);
-        is_used.then_some((arg.get_long()?.to_owned(), variable.to_str()?.to_owned()))
-    })
-    .collect()
+    matches.and_then(find).unwrap_or(Origin::Default)
 }
 
-/// `command`, in which no environment variable stands for an option if `is_out` says so of the option and the
-/// variable's value.
+/// Ignores the environment variables for which `is_ignored` returns `true`, given the option and
+/// the variable's value.
 fn without_variables(
     command: clap::Command,
-    is_out: &dyn Fn(&Arg, &OsStr) -> bool,
+    is_ignored: &dyn Fn(&Arg, &OsStr) -> bool,
 ) -> clap::Command {
     command.mut_subcommands(|command| {
         command.mut_args(|arg| {
             let value = arg.get_env().and_then(std::env::var_os);
             match value {
-                Some(value) if is_out(&arg, &value) => arg.env(None::<&'static str>),
+                Some(value) if is_ignored(&arg, &value) => arg.env(None::<&'static str>),
                 _ => arg,
             }
         })
     })
 }
 
-/// An error that is an environment variable's, with the variable in it. Nobody has typed what it is about.
+/// Names the environment variable where the error is about its value, which was not typed.
 fn in_terms_of_variables(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let invalid = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(arg)) => Some(arg.clone()),
@@ -239,19 +258,19 @@ fn in_terms_of_variables(mut error: clap::Error, args: &[OsString]) -> clap::Err
     let typed = without.try_get_matches_from(args).err();
     if typed.as_ref().and_then(invalid).as_ref() != Some(&named) {
         let variable = arg.get_env().unwrap_or_default().display();
-        // The quotes are those around what is inserted.
+        // Clap puts quotes around the inserted text.
         let both = format!("{named}' of the environment variable '{variable}");
         error.insert(ContextKind::InvalidArg, ContextValue::String(both));
     }
     error
 }
 
-/// Counts streams and files by key: like Spark Streaming, and like sort | uniq -c
+/// Count streams and files by key, like Spark Streaming and sort | uniq -c
 ///
-/// Counts what streams and files hold, by key, at memory speed: word counts as Spark Streaming makes them,
-/// and what sort, uniq -c and head are used for.
+/// Count words, lines, fields, CSV columns or JSON values of streams and files at memory speed: in
+/// batches, as Spark Streaming does, or once, as sort | uniq -c | head does.
 #[derive(Debug, Parser)]
-#[command(name = "microtally", version, after_long_help = TOP_EXAMPLES)]
+#[command(name = "microtally", version, after_long_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
@@ -261,52 +280,58 @@ struct Cli {
 /// One of the program's commands with its options.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub(crate) enum Command {
-    /// Count the words of a stream in every batch interval
-    Words(Words),
-    /// Show the most frequent keys, live on a terminal or into a pipe
-    Top(Live),
-    /// Count to the end and print once: sort | uniq -c | sort -rn
-    Count(Count),
-    /// Count words from a built-in source: nothing to set up
-    Demo(Demo),
-    /// Generate lines of words, to standard output or to clients
-    Gen(Gen),
-    /// Measure this machine: how fast it counts, and what limits it
-    Bench(Bench),
-    /// Print what completes this program's options in a shell
-    Completions(Completions),
+    /// Count the words of a stream, batch by batch
+    #[command(after_long_help = WORDS_EXAMPLES, help_template = TEMPLATE)]
+    Words(StreamArgs),
+    /// Show the most frequent keys, live on a terminal or in a pipe
+    #[command(after_long_help = TOP_EXAMPLES, help_template = TEMPLATE)]
+    Top(StreamArgs),
+    /// Count to the end and print once, like sort | uniq -c | sort -rn
+    #[command(after_long_help = COUNT_EXAMPLES, help_template = TEMPLATE)]
+    Count(CountingArgs),
+    /// Count words from a built-in source, with nothing to set up
+    #[command(after_long_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Generate lines of words on standard output or for clients
+    #[command(after_long_help = GEN_EXAMPLES)]
+    Gen(GenArgs),
+    /// Measure how fast this machine counts, and what limits it
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
     /// Print the manual page
-    Man(Man),
+    Man(ManArgs),
 }
 
-/// One line less than clap's own, so that `-h` fits a screen of 24.
+/// One line shorter than clap's own, so that `-h` fits a screen of 24 lines.
 const TEMPLATE: &str = "{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
-const TOP_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   microtally demo                              see it work
-  microtally words localhost:9999              the tutorial's program
-  microtally count -n 10 access.log            the lines that occur most
-  microtally top -F -k field:1 access.log      who asks, live
+  microtally words localhost:9999              the Spark tutorial's word count
+  microtally count -n 10 access.log            the ten most frequent lines
+  microtally top -F -k field:1 access.log      the busiest clients, live
   microtally gen --total 1GB | microtally words -
 
 Exit codes: 0 done, also after Ctrl-C; 1 failed while running; 2 wrong usage; 3 a source could not be
-opened or was lost; 5 the memory limit was reached with --on-limit error.";
+opened or was lost; 5 the memory limit was reached and --on-limit is error.";
 
 const WORDS_EXAMPLES: &str = "\
 Examples:
-  nc -lk 9999                                  type lines here, in another terminal
-  microtally words localhost:9999              and see them counted every 5 s
+  nc -lk 9999                                  type lines in another terminal
+  microtally words localhost:9999              and see their words counted every 5 s
   microtally words -i 500ms -n all tcp://[::1]:9999
   microtally words --split '\\t' -o tsv - < table.tsv
   microtally words -w 1m -i 5s tcp-listen://127.0.0.1:9999
   microtally words --reconnect never --stats=json -o json localhost:9999 > counts.json";
 
-const LIVE_EXAMPLES: &str = "\
+const TOP_EXAMPLES: &str = "\
 Examples:
-  microtally top -F access.log                 whole lines, as they come
-  microtally top -F --from start 'app-*.log'   also what is there, and files of later days
-  microtally top -F -k field:1 -w 5m access.log    hosts of the last five minutes
+  microtally top -F access.log                 whole lines, as they arrive
+  microtally top -F --from start 'app-*.log'   also existing lines, and files of later days
+  microtally top -F -k field:1 -w 5m access.log    clients of the last five minutes
   microtally top -k json:/user/id tcp-listen://127.0.0.1:9999 udp-listen://127.0.0.1:9999
   microtally top -k 're:status=(?P<key>\\d+)' -g POST -F app.log | tee table.tsv";
 
@@ -328,65 +353,39 @@ const GEN_EXAMPLES: &str = "\
 Examples:
   microtally gen --total 1GB > words.txt       the same seed gives the same bytes
   microtally gen --listen 127.0.0.1:9999 --rate 100MB/s
-  microtally words 127.0.0.1:9999              in another terminal, counts them";
+  microtally words 127.0.0.1:9999              count them in another terminal";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
-  microtally bench > figures.md                everything: some minutes
+  microtally bench > figures.md                everything; takes some minutes
   microtally bench --only english,log --rounds 15
-  microtally bench --quick                     whether it works: seconds, and no figure to quote";
+  microtally bench --quick                     a check that it works; do not quote its figures";
 
-/// Options of `microtally words`.
+/// Options of `microtally words` and `microtally top`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = WORDS_EXAMPLES)]
-#[command(help_template = TEMPLATE)]
-pub(crate) struct Words {
-    /// What is read, counted and shown.
+pub(crate) struct StreamArgs {
+    /// What is read, counted and printed.
     #[command(flatten)]
-    pub counting: Counting,
-    /// When results come.
+    pub counting: CountingArgs,
+    /// How often results are printed.
     #[command(flatten)]
-    pub slides: Slides,
-}
-
-/// Options of `microtally top`.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = LIVE_EXAMPLES)]
-#[command(help_template = TEMPLATE)]
-pub(crate) struct Live {
-    /// What is read, counted and shown.
-    #[command(flatten)]
-    pub counting: Counting,
-    /// When results come.
-    #[command(flatten)]
-    pub slides: Slides,
-}
-
-/// Options of `microtally count`.
-#[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = COUNT_EXAMPLES)]
-#[command(help_template = TEMPLATE)]
-pub(crate) struct Count {
-    /// What is read, counted and shown.
-    #[command(flatten)]
-    pub counting: Counting,
+    pub batching: BatchArgs,
 }
 
 /// Options of `microtally completions`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Options"))]
-pub(crate) struct Completions {
+pub(crate) struct CompletionsArgs {
     /// bash, elvish, fish, powershell or zsh
     ///
-    /// What is printed goes where that shell looks for completions.
+    /// Save the script where that shell looks for completions.
     #[arg(hide_possible_values = true)]
-    pub shell: Shell,
+    pub shell: ShellArg,
 }
 
-/// A shell that can complete.
+/// A shell with completions.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 #[allow(missing_docs)]
-pub(crate) enum Shell {
+pub(crate) enum ShellArg {
     Bash,
     Elvish,
     Fish,
@@ -396,73 +395,70 @@ pub(crate) enum Shell {
 
 /// Options of `microtally man`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Options"))]
-pub(crate) struct Man {
-    /// The page of this command [default: of the program]
+pub(crate) struct ManArgs {
+    /// The command to describe [default: the whole program]
     pub command: Option<String>,
 }
 
 /// Options of `microtally demo`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = DEMO_EXAMPLES)]
-pub(crate) struct Demo {
-    /// What the source sends.
+pub(crate) struct DemoArgs {
+    /// What the source generates.
     #[command(flatten)]
-    pub load: Load,
-    /// Batch interval, from 1ms: 500ms, 5s, 2m
+    pub load: LoadArgs,
+    /// Batch interval, at least 1ms: 500ms, 5s
     #[arg(short, long, value_name = "DUR", default_value = "1s", value_parser = units::interval)]
     #[arg(help_heading = "Batches and results")]
     pub interval: Duration,
     /// Stop after N batches
-    #[arg(long, value_name = "N", default_value = "5", value_parser = units::batches)]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = units::number(1..=u64::MAX))]
     #[arg(help_heading = "Batches and results")]
     pub batches: u64,
-    /// Results per batch, the greatest first
+    /// Results per batch, greatest first
     #[arg(short = 'n', long, value_name = "N|all", default_value = "10", value_parser = units::top)]
     #[arg(help_heading = "Batches and results")]
-    pub top: Top,
+    pub top: TopArg,
     /// pyspark, table, tsv or json
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "pyspark")]
     #[arg(hide_possible_values = true)]
     #[arg(help_heading = "Batches and results")]
-    pub format: Format,
+    pub format: FormatArg,
     /// How many threads, and whether they are pinned.
     #[command(flatten)]
-    pub threads: Threads,
+    pub threads: ThreadArgs,
 }
 
 /// Options of `microtally gen`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = GEN_EXAMPLES)]
-pub(crate) struct Gen {
-    /// What is sent.
+pub(crate) struct GenArgs {
+    /// What is generated.
     #[command(flatten)]
-    pub load: Load,
+    pub load: LoadArgs,
     /// Send to clients of this address [default: stdout]
     ///
-    /// Port 0 takes any free port. An IPv6 address goes in brackets: [::1]:9999.
+    /// Every client receives the same text from the start. Port 0 selects any free port. Put an
+    /// IPv6 address in brackets: [::1]:9999.
     #[arg(long, value_name = "HOST:PORT", value_parser = units::listen, help_heading = "Running")]
-    pub listen: Option<Endpoint>,
-    /// End after this many bytes: 4GiB [default: no end]
+    pub listen: Option<HostPort>,
+    /// Stop after this many bytes: 4GiB [default: no limit]
     #[arg(long = "total", value_name = "SIZE", value_parser = units::total, help_heading = "Running")]
     pub total_bytes: Option<u64>,
 }
 
 /// Options of `microtally bench`.
 #[derive(Args, Clone, Debug, PartialEq)]
-#[command(disable_help_flag = true, arg = help("Running"), after_long_help = BENCH_EXAMPLES)]
-pub(crate) struct Bench {
-    /// How often everything is measured, 1 to 1000 [default: 5]
+pub(crate) struct BenchArgs {
+    /// How often to measure everything, 1 to 1000 [default: 5]
     ///
-    /// Whatever is compared is measured in turns within a round. A figure is the median of the rounds,
-    /// a ratio the median of the rounds' ratios.
-    #[arg(long, value_name = "N", value_parser = units::rounds, help_heading = "Measuring")]
+    /// Things that are compared are measured in turns within each round. A figure is the median of
+    /// the rounds, and a ratio is the median of the rounds' ratios.
+    #[arg(long, value_name = "N", value_parser = units::number(1..=1000), help_heading = "Measuring")]
     pub rounds: Option<u64>,
-    /// Bytes of each text, 64KiB to 512MiB [default: 64MB]
-    #[arg(long = "size", value_name = "SIZE", value_parser = units::text_bytes)]
+    /// Size of each text, 64KiB to 512MiB [default: 64MB]
+    #[arg(long = "size", value_name = "SIZE", value_parser = units::size(64 << 10..=512 << 20))]
     #[arg(help_heading = "Measuring")]
     pub text_bytes: Option<usize>,
-    /// Only these texts, or files, memory, start; with commas
+    /// Only these texts, or files, memory, start; comma-separated
     #[arg(
         long,
         value_name = "NAME",
@@ -470,17 +466,17 @@ pub(crate) struct Bench {
         help_heading = "Measuring"
     )]
     pub only: Vec<String>,
-    /// One round of 1MB by default: shows that it works
+    /// A quick check that it works: one round of 1MB
     #[arg(long, help_heading = "Measuring")]
     pub quick: bool,
     /// How input is split.
     #[command(flatten)]
-    pub kernel: Kernel,
+    pub kernel: KernelArg,
 }
 
-/// `-h` and `--help` under one of our headings: under its own it would cost `-h` three lines.
+/// `-h` and `--help` under one of our headings; a heading of their own would cost `-h` three lines.
 fn help(heading: &'static str) -> Arg {
-    let text = StyledStr::from("Print help (--help: all of it, with examples)");
+    let text = StyledStr::from("Print help (--help: in full, with examples)");
     let arg = Arg::new("help")
         .short('h')
         .long("help")

@@ -1,33 +1,34 @@
 //! Keys, values and aggregates as people type them.
 //!
-//! Promise: parsing never panics, and an error says what may be written instead, without a character that could
-//! steer a terminal. Must not know: how a key is found in a line, whether a pattern is a regular expression, clap.
-//! //!
+//! Promise: parsing never panics, and an error says what to write instead, without a character that
+//! could control a terminal. Must not know: `clap`, `groups`, `units`, `counting`.
+//!
 //! ```text
-//! key   = part { "," part }                  joined by a tab, see `join`
+//! key   = part { "," part }                  joined by a tab
 //! part  = "line" | "word" | "field:" N | "csv:" N | "json:" pointer | "re:" pattern
-//! N     = 1, 2, 3 … as $1 in awk and cut -f1; of fields also -1, the last, -2 …
+//! N     = 1, 2, 3 … as $1 in awk and cut -f1; for fields also -1, the last, -2 …
 //! ```
 //!
-//! A comma separates parts where a part begins behind it, so pointers and patterns may have commas. Behind a pattern
-//! a part begins with its kind and a colon; a pattern that has such a text itself writes its comma `[,]`.
+//! A comma separates parts only if a part begins after it, so pointers and patterns may contain
+//! commas. After a pattern, a part begins with its kind and a colon; a pattern that contains such a
+//! text writes the comma as `[,]`.
 
-use microtally::extract::{Part, Place};
+use microtally::extract::{FieldIndex, Selector};
 
-/// What is counted: what one `-k` says.
+/// The key of one `-k`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KeySpec {
     /// At least one.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Selector>,
 }
 
-/// What is made of the records of a key.
+/// What is computed for each key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Aggregate {
-    /// How many there are.
+    /// The number of records.
     #[default]
     Count,
-    /// The sum of their values.
+    /// The sum of the values.
     Sum,
     /// The least value.
     Min,
@@ -46,7 +47,7 @@ const AGGREGATES: [(&str, Aggregate); 5] = [
     ("mean", Aggregate::Mean),
 ];
 
-const KEYS_ALLOWED: &str = "allowed are line, word, field:N, csv:N, json:/POINTER and re:PATTERN, several with commas between them";
+const KEYS_ALLOWED: &str = "allowed are line, word, field:N, csv:N, json:/POINTER and re:PATTERN, several separated by commas";
 
 const VALUES_ALLOWED: &str = "a value is one of field:N, csv:N, json:/POINTER and re:PATTERN";
 
@@ -70,12 +71,12 @@ pub(crate) fn key(text: &str) -> Result<KeySpec, String> {
 /// # Errors
 ///
 /// What is wrong, and what is allowed.
-pub(crate) fn value(text: &str) -> Result<Part, String> {
+pub(crate) fn value(text: &str) -> Result<Selector, String> {
     if let Some(meant) = meant(text).filter(|meant| !meant.contains(',')) {
         return Err(format!("did you mean -v {meant}? {VALUES_ALLOWED}"));
     }
     match part(text) {
-        Ok(Part::Line | Part::Word) => Err(VALUES_ALLOWED.into()),
+        Ok(Selector::Line | Selector::Word) => Err(VALUES_ALLOWED.into()),
         Err(reason) if reason == KEYS_ALLOWED => Err(VALUES_ALLOWED.into()),
         part => part,
     }
@@ -98,21 +99,21 @@ pub(crate) fn aggregate(text: &str) -> Result<Aggregate, String> {
 }
 
 impl Aggregate {
-    /// What is typed for it.
+    /// Returns the name as typed.
     pub(crate) fn name(self) -> &'static str {
         let named = AGGREGATES.iter().find(|(_, aggregate)| *aggregate == self);
         named.map_or("count", |(name, _)| name)
     }
 }
 
-impl From<Part> for KeySpec {
-    fn from(part: Part) -> Self {
+impl From<Selector> for KeySpec {
+    fn from(part: Selector) -> Self {
         KeySpec { parts: vec![part] }
     }
 }
 
-/// What other programs call a field, as it is written here: `7` and `1,3` as for `cut`, `$7` and `$NF` as for `awk`,
-/// `.user.id` as for `jq`. `None` for what is nothing of that.
+/// Translates keys of other programs: `7` and `1,3` of `cut`, `$7` and `$NF` of `awk`, `.user.id`
+/// of `jq`. Returns `None` for anything else.
 pub(crate) fn meant(text: &str) -> Option<String> {
     let field = |text: &str| match text.strip_prefix('$') {
         Some("NF") => Some("field:-1".to_owned()),
@@ -139,13 +140,12 @@ pub(crate) fn meant(text: &str) -> Option<String> {
         .then(|| format!("json:/{}", path.replace('.', "/")))
 }
 
-/// Whether `text` is written as a key of one part or more that nobody could take for anything else: it begins with a
-/// kind and a colon.
+/// Returns `true` if `text` is clearly a key: it is valid and begins with a kind and a colon.
 pub(crate) fn is_like_a_key(text: &str) -> bool {
     begins_with_kind(text) && key(text).is_ok()
 }
 
-/// `text` as it can be shown on a terminal: what is not printable is escaped.
+/// Escapes what is not printable, so that `text` can be shown on a terminal.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let is_left_alone = ['\'', '"', '\\'];
@@ -157,7 +157,7 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// The texts of a key's parts.
+/// Splits a key into the texts of its parts.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -181,7 +181,7 @@ fn split(text: &str) -> Vec<&str> {
     }
 }
 
-/// Whether a part begins here: its kind, and what has to stand behind it.
+/// Returns `true` if a part begins here: its kind, and what must follow it.
 fn begins_part(text: &str) -> bool {
     let first = text.split(',').next().unwrap_or_default();
     matches!(first, "line" | "word") || begins_with_kind(text)
@@ -192,23 +192,23 @@ fn begins_with_kind(text: &str) -> bool {
     kinds.iter().any(|kind| text.starts_with(kind))
 }
 
-fn part(text: &str) -> Result<Part, String> {
+fn part(text: &str) -> Result<Selector, String> {
     match text.split_once(':') {
-        None if text == "line" => Ok(Part::Line),
-        None if text == "word" => Ok(Part::Word),
-        Some(("field", number)) => field(number).map(Part::Field),
-        Some(("csv", number)) => column(number).map(Part::Csv),
-        Some(("json", pointer)) => names(pointer).map(Part::Json),
-        Some(("re", "")) => Err("a pattern is missing: re:status=(\\d+), for example".into()),
-        Some(("re", pattern)) => Ok(Part::Regex(pattern.into())),
+        None if text == "line" => Ok(Selector::Line),
+        None if text == "word" => Ok(Selector::Word),
+        Some(("field", number)) => field(number).map(Selector::Field),
+        Some(("csv", number)) => column(number).map(Selector::Csv),
+        Some(("json", pointer)) => names(pointer).map(Selector::Json),
+        Some(("re", "")) => Err("a pattern is missing, for example re:status=(\\d+)".into()),
+        Some(("re", pattern)) => Ok(Selector::Regex(pattern.into())),
         _ => Err(KEYS_ALLOWED.into()),
     }
 }
 
-fn field(number: &str) -> Result<Place, String> {
+fn field(number: &str) -> Result<FieldIndex, String> {
     let wrong = || {
         let number = shown(number);
-        format!("'{number}' is no number of a field: field:1 is the first, field:-1 the last")
+        format!("'{number}' is not a field number: field:1 is the first, field:-1 the last")
     };
     let (digits, from_end) = match number.strip_prefix('-') {
         Some(digits) => (digits, true),
@@ -216,15 +216,15 @@ fn field(number: &str) -> Result<Place, String> {
     };
     match whole(digits).ok_or_else(wrong)? {
         0 => Err("fields are numbered from 1; for the whole line write line".into()),
-        count if from_end => Ok(Place::FromEnd(count - 1)),
-        count => Ok(Place::FromStart(count - 1)),
+        count if from_end => Ok(FieldIndex::FromEnd(count - 1)),
+        count => Ok(FieldIndex::FromStart(count - 1)),
     }
 }
 
 fn column(number: &str) -> Result<usize, String> {
     match whole(number) {
         None => Err(format!(
-            "'{}' is no number of a column: csv:1 is the first",
+            "'{}' is not a column number: csv:1 is the first",
             shown(number)
         )),
         Some(0) => Err("columns are numbered from 1".into()),
@@ -238,7 +238,7 @@ fn whole(digits: &str) -> Option<usize> {
     digits.parse().ok().filter(|_| are_digits)
 }
 
-/// The names on the way of a JSON pointer (RFC 6901).
+/// Parses the names of a JSON pointer (RFC 6901).
 fn names(pointer: &str) -> Result<Vec<String>, String> {
     if pointer.is_empty() {
         return Ok(Vec::new());
@@ -272,27 +272,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parts(text: &str) -> Vec<Part> {
+    fn parts(text: &str) -> Vec<Selector> {
         key(text)
             .unwrap_or_else(|reason| panic!("{text}: {reason}"))
             .parts
     }
 
-    fn json(names: &[&str]) -> Part {
-        Part::Json(names.iter().map(|name| (*name).to_owned()).collect())
+    fn json(names: &[&str]) -> Selector {
+        Selector::Json(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
     #[test]
     fn keys_mean_what_they_say() {
-        let first = Part::Field(Place::FromStart(0));
-        let last = Part::Field(Place::FromEnd(0));
+        let first = Selector::Field(FieldIndex::FromStart(0));
+        let last = Selector::Field(FieldIndex::FromEnd(0));
         for (text, expected) in [
-            ("line", vec![Part::Line]),
-            ("word", vec![Part::Word]),
+            ("line", vec![Selector::Line]),
+            ("word", vec![Selector::Word]),
             ("field:1", vec![first.clone()]),
             ("field:-1", vec![last.clone()]),
-            ("field:07", vec![Part::Field(Place::FromStart(6))]),
-            ("csv:3", vec![Part::Csv(2)]),
+            ("field:07", vec![Selector::Field(FieldIndex::FromStart(6))]),
+            ("csv:3", vec![Selector::Csv(2)]),
             ("json:", vec![json(&[])]),
             ("json:/", vec![json(&[""])]),
             ("json:/a/b~1c~0/0", vec![json(&["a", "b/c~", "0"])]),
@@ -300,36 +300,49 @@ mod tests {
             ("json:/a,b,field:1", vec![json(&["a,b"]), first.clone()]),
             (
                 "re:a{1,2},field:1",
-                vec![Part::Regex("a{1,2}".into()), first.clone()],
+                vec![Selector::Regex("a{1,2}".into()), first.clone()],
             ),
             (
                 "re:s=(\\d),field:-1,re:b,csv:1",
                 vec![
-                    Part::Regex("s=(\\d)".into()),
+                    Selector::Regex("s=(\\d)".into()),
                     last.clone(),
-                    Part::Regex("b".into()),
-                    Part::Csv(0),
+                    Selector::Regex("b".into()),
+                    Selector::Csv(0),
                 ],
             ),
             (
                 "re:x,json:/a,b",
-                vec![Part::Regex("x".into()), json(&["a,b"])],
+                vec![Selector::Regex("x".into()), json(&["a,b"])],
             ),
-            // Only with a colon: words of a pattern are words of a pattern.
-            ("re:a,line", vec![Part::Regex("a,line".into())]),
-            ("re:a, field:1", vec![Part::Regex("a, field:1".into())]),
-            ("re:a[,]field:1", vec![Part::Regex("a[,]field:1".into())]),
-            ("re:(?P<key>:)", vec![Part::Regex("(?P<key>:)".into())]),
+            // Without a colon, words after the comma belong to the pattern.
+            ("re:a,line", vec![Selector::Regex("a,line".into())]),
+            ("re:a, field:1", vec![Selector::Regex("a, field:1".into())]),
+            (
+                "re:a[,]field:1",
+                vec![Selector::Regex("a[,]field:1".into())],
+            ),
+            ("re:(?P<key>:)", vec![Selector::Regex("(?P<key>:)".into())]),
             ("field:1,field:-1", vec![first.clone(), last]),
             (
                 "line,csv:1,re:,",
-                vec![Part::Line, Part::Csv(0), Part::Regex(",".into())],
+                vec![
+                    Selector::Line,
+                    Selector::Csv(0),
+                    Selector::Regex(",".into()),
+                ],
             ),
-            ("json:/a,lines,line", vec![json(&["a,lines"]), Part::Line]),
+            (
+                "json:/a,lines,line",
+                vec![json(&["a,lines"]), Selector::Line],
+            ),
         ] {
             assert_eq!(parts(text), expected, "{text}");
         }
-        assert_eq!(value("field:10"), Ok(Part::Field(Place::FromStart(9))));
+        assert_eq!(
+            value("field:10"),
+            Ok(Selector::Field(FieldIndex::FromStart(9)))
+        );
         for (name, found) in AGGREGATES {
             assert_eq!(aggregate(name), Ok(found));
             assert_eq!(found.name(), name);
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_what_is_allowed() {
+    fn errors_say_what_is_wrong_and_what_is_allowed() {
         for (text, expected) in [
             ("", KEYS_ALLOWED),
             ("7", "did you mean -k field:7?"),
@@ -351,24 +364,21 @@ mod tests {
             (".", KEYS_ALLOWED),
             ("$", KEYS_ALLOWED),
             ("1-3", KEYS_ALLOWED),
-            ("field:\x1b[2J", "'\\u{1b}[2J' is no number of a field"),
-            ("csv:\u{9b}\n", "'\\u{9b}\\n' is no number of a column"),
+            ("field:\x1b[2J", "'\\u{1b}[2J' is not a field number"),
+            ("csv:\u{9b}\n", "'\\u{9b}\\n' is not a column number"),
             ("json:\u{202e}", "begins with a slash: json:/\\u{202e}"),
             ("words", KEYS_ALLOWED),
             ("Field:1", KEYS_ALLOWED),
             ("line:1", KEYS_ALLOWED),
-            ("field:1,", "'1,' is no number of a field"),
-            ("field:", "'' is no number of a field: field:1 is the first"),
-            ("field:x", "'x' is no number of a field"),
-            ("field:+1", "'+1' is no number of a field"),
-            ("field:99999999999999999999", "no number of a field"),
+            ("field:1,", "'1,' is not a field number"),
+            ("field:", "'' is not a field number: field:1 is the first"),
+            ("field:x", "'x' is not a field number"),
+            ("field:+1", "'+1' is not a field number"),
+            ("field:99999999999999999999", "is not a field number"),
             ("field:0", "numbered from 1; for the whole line write line"),
             ("field:-0", "numbered from 1"),
             ("csv:0", "numbered from 1"),
-            (
-                "csv:-1",
-                "'-1' is no number of a column: csv:1 is the first",
-            ),
+            ("csv:-1", "'-1' is not a column number: csv:1 is the first"),
             ("json:a/b", "begins with a slash: json:/a/b"),
             ("json:/a~", "~ is written ~0"),
             ("json:/a~2", "~ is written ~0"),
@@ -397,9 +407,9 @@ mod tests {
             let _ = (value(&text), aggregate(&text));
         }
 
-        /// Names, escaped as RFC 6901 says, come back.
+        /// Escaped as in RFC 6901, names come back.
         #[test]
-        fn pointers_come_back(names in proptest::collection::vec("[a~/0-1,:é]{0,5}", 1..5)) {
+        fn pointers_round_trip(names in proptest::collection::vec("[a~/0-1,:é]{0,5}", 1..5)) {
             let escape = |name: &String| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
             let pointer: String = names.iter().map(escape).collect();
             prop_assert_eq!(super::names(&pointer), Ok(names));

@@ -1,6 +1,6 @@
 //! Tests of the parser: defaults, every option, every message, help, and that nothing panics.
 
-use super::groups::Listening;
+use super::groups::ListenArgs;
 use super::*;
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn error(line: &str) -> String {
     parse(line.split('|')).expect_err(line).to_string()
 }
 
-fn words(line: &str) -> Words {
+fn words(line: &str) -> StreamArgs {
     match parse(
         format!("microtally|words|{line}")
             .trim_end_matches('|')
@@ -19,39 +19,41 @@ fn words(line: &str) -> Words {
     }
 }
 
-/// What no `--kernel` means: tests may run with the environment variable set.
-fn kernel() -> Kernel {
+/// The value without `--kernel`: tests may run with the environment variable set.
+fn kernel() -> KernelArg {
     let name = std::env::var("MICROTALLY_KERNEL").ok();
     let name = name.filter(|name| !name.is_empty());
-    Kernel { name }
+    KernelArg { name }
 }
 
 #[test]
-fn defaults_are_those_of_the_manual() {
-    let threads = Threads {
-        workers: Workers::Auto,
+fn defaults_match_the_manual() {
+    let threads = ThreadArgs {
+        workers: WorkersArg::Auto,
         pin: true,
         kernel: kernel(),
     };
-    let load = Load {
-        rate: Rate::Max,
+    let load = LoadArgs {
+        rate: RateArg::Max,
         seed: 1,
         vocabulary: 50_000,
         zipf_exponent: 1.0,
     };
-    let counting = Counting {
+    let counting = CountingArgs {
         sources: Vec::new(),
         follow: false,
         from: None,
-        reconnect: Reconnect::After(Duration::from_secs(2)),
-        listening: Listening {
+        reconnect: ReconnectArg::After(Duration::from_secs(2)),
+        listening: ListenArgs {
             connections_max: None,
             connections_per_peer_max: None,
             idle_timeout: None,
             drain_wait: Duration::from_secs(1),
         },
-        split: Split::Default,
-        ends: Ends::Default,
+        split: None,
+        split_whitespace: false,
+        cr: false,
+        null: false,
         record_bytes_max: 16 << 20,
         greps: Vec::new(),
         nots: Vec::new(),
@@ -61,46 +63,45 @@ fn defaults_are_those_of_the_manual() {
         top: None,
         format: None,
         stats: None,
-        color: Color::Auto,
+        color: ColorArg::Auto,
         memory: None,
-        on_limit: OnLimit::Approx,
+        on_limit: OnLimitArg::Approx,
         hash_seed: None,
         threads: threads.clone(),
     };
-    let slides = Slides {
+    let batching = BatchArgs {
         interval: None,
         batches: None,
         window: None,
         slide: None,
     };
-    let words = Words {
+    let words = StreamArgs {
         counting: counting.clone(),
-        slides: slides.clone(),
+        batching: batching.clone(),
     };
     assert_eq!(
         parse(["microtally", "words"]).unwrap(),
         Command::Words(words)
     );
-    let top = Live {
+    let top = StreamArgs {
         counting: counting.clone(),
-        slides,
+        batching,
     };
     assert_eq!(parse(["microtally", "top"]).unwrap(), Command::Top(top));
-    let count = Count { counting };
     assert_eq!(
         parse(["microtally", "count"]).unwrap(),
-        Command::Count(count)
+        Command::Count(counting)
     );
-    let demo = Demo {
+    let demo = DemoArgs {
         load: load.clone(),
         interval: Duration::from_secs(1),
         batches: 5,
-        top: Top::First(10),
-        format: Format::Pyspark,
+        top: TopArg::First(10),
+        format: FormatArg::Pyspark,
         threads,
     };
     assert_eq!(parse(["microtally", "demo"]).unwrap(), Command::Demo(demo));
-    let generate = Gen {
+    let generate = GenArgs {
         load,
         listen: None,
         total_bytes: None,
@@ -109,7 +110,7 @@ fn defaults_are_those_of_the_manual() {
         parse(["microtally", "gen"]).unwrap(),
         Command::Gen(generate)
     );
-    let bench = Bench {
+    let bench = BenchArgs {
         rounds: None,
         text_bytes: None,
         only: Vec::new(),
@@ -130,27 +131,30 @@ fn every_option_is_read() {
          -v|field:3|--color|never|--max-memory|1GiB|--on-limit|other|--hash-seed|3|-w|5m|--slide|1s|\
          --max-connections|9|--max-connections-per-ip|2|--idle-timeout|30s|--drain-timeout|0s",
     );
-    let Words {
+    let StreamArgs {
         counting: all,
-        slides,
+        batching,
     } = all;
-    let tcp = SourceSpec::Tcp {
+    let tcp = SourceSpec::Tcp(HostPort {
         host: "h".into(),
         port: 1,
-    };
+    });
     assert_eq!(all.sources, [tcp, SourceSpec::Files("a.log".into())]);
     assert!(all.follow);
-    assert_eq!(all.from, Some(Begin::Start));
+    assert_eq!(all.from, Some(FromArg::Start));
     assert_eq!(
-        slides,
-        Slides {
+        batching,
+        BatchArgs {
             interval: Some(Duration::from_millis(500)),
             batches: Some(7),
             window: Some(Duration::from_secs(300)),
             slide: Some(Duration::from_secs(1)),
         }
     );
-    assert_eq!((all.top, all.format), (Some(Top::All), Some(Format::Json)));
+    assert_eq!(
+        (all.top, all.format),
+        (Some(TopArg::All), Some(FormatArg::Json))
+    );
     assert_eq!(
         all.keys,
         ["field:2", "csv:1"].map(|text| spec::key(text).unwrap())
@@ -165,12 +169,12 @@ fn every_option_is_read() {
     );
     assert_eq!(
         (all.memory, all.on_limit, all.hash_seed),
-        (Some(Memory::Bytes(1 << 30)), OnLimit::Other, Some(3))
+        (Some(MemoryArg::Bytes(1 << 30)), OnLimitArg::Other, Some(3))
     );
-    assert_eq!(all.color, Color::Never);
+    assert_eq!(all.color, ColorArg::Never);
     assert_eq!(
         all.listening,
-        Listening {
+        ListenArgs {
             connections_max: Some(9),
             connections_per_peer_max: Some(2),
             idle_timeout: Some(Duration::from_secs(30)),
@@ -179,42 +183,42 @@ fn every_option_is_read() {
     );
     assert_eq!(
         (all.split, all.reconnect),
-        (Split::Byte(b','), Reconnect::Never)
+        (Some(b','), ReconnectArg::Never)
     );
     assert_eq!(
         all.threads,
-        Threads {
-            workers: Workers::Exactly(3),
+        ThreadArgs {
+            workers: WorkersArg::Exactly(3),
             pin: false,
-            kernel: Kernel {
+            kernel: KernelArg {
                 name: Some("avx2".into())
             },
         }
     );
     assert_eq!(
         (all.record_bytes_max, all.stats),
-        (1_024, Some(Stats::Json))
+        (1_024, Some(StatsArg::Json))
     );
     // Without an equals sign, what follows --stats is the source.
     let text = words("--split-whitespace|--stats|-").counting;
     assert_eq!(text.sources, [SourceSpec::Stdin]);
     assert_eq!(
-        (text.split, text.stats),
-        (Split::Whitespace, Some(Stats::Text))
+        (text.split_whitespace, text.split, text.stats),
+        (true, None, Some(StatsArg::Text))
     );
     let line = "microtally gen --listen [::]:0 --rate 1MB/s --total 2G --seed 9 \
                 --vocabulary 10 --zipf 0";
-    let load = Load {
-        rate: Rate::BytesPerSecond(1_000_000),
+    let load = LoadArgs {
+        rate: RateArg::BytesPerSecond(1_000_000),
         seed: 9,
         vocabulary: 10,
         zipf_exponent: 0.0,
     };
-    let listen = Some(Endpoint {
+    let listen = Some(HostPort {
         host: "::".into(),
         port: 0,
     });
-    let generate = Gen {
+    let generate = GenArgs {
         load,
         listen,
         total_bytes: Some(2 << 30),
@@ -224,12 +228,12 @@ fn every_option_is_read() {
         Command::Gen(generate)
     );
     let line = "microtally bench --rounds 3 --size 1MB --only english,log --quick --kernel scalar";
-    let bench = Bench {
+    let bench = BenchArgs {
         rounds: Some(3),
         text_bytes: Some(1_000_000),
         only: vec!["english".into(), "log".into()],
         quick: true,
-        kernel: Kernel {
+        kernel: KernelArg {
             name: Some("scalar".into()),
         },
     };
@@ -242,7 +246,7 @@ fn every_option_is_read() {
 #[test]
 fn errors_name_the_option_the_value_and_what_is_allowed() {
     for (line, parts) in [
-        ("words|", "[SOURCE]|a source has a name|allowed are"),
+        ("words|", "[SOURCE]|a source cannot be empty|allowed are"),
         ("words|tcp://:9999", "'tcp://:9999'|no host name"),
         ("words|tcp://a b:1", "no host name|allowed are"),
         ("words|tcp://h:0", "port 0"),

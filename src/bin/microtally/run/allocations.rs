@@ -1,15 +1,15 @@
-//! Counts what the program asks the allocator for, so that `--stats` can show that a steady run asks for
-//! nothing; and ends the program in order when there is no memory.
+//! Counts allocator calls, so that `--stats` can show that a steady run makes none; and ends the
+//! program with a message when there is no memory.
 //!
-//! Promise: the system's allocator, with one relaxed increment a call; who gets an answer gets memory. Must
-//! not know: who allocates.
+//! Promise: the system's allocator, with one relaxed increment per call; every call that returns
+//! has memory. Must not know: `counting`, `output`, `parse`.
 //!
-//! Nobody gets to know that there is no memory, not even who could do with less: what would be left to do on a
-//! few bytes is to abort, in the standard library, which has been seen to stand still over its backtrace instead.
+//! No caller learns that there is no memory, not even one that could do with less. The standard
+//! library would only abort, and has been seen to hang while it prints its backtrace.
 #![allow(unsafe_code)]
-// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator unchanged. And
-// its end must not allocate, so it writes and exits as the C library does. How that allocator divides its memory
-// can be set by calls of the C library only.
+// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator
+// unchanged. The last message must not allocate, so it is written by the C library, which also has
+// the only way to set the allocator's number of heaps.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -20,9 +20,9 @@ use crate::live;
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-struct Counting;
+struct CountingAllocator;
 
 /// Allocations and reallocations of the whole process so far.
 pub(crate) fn calls() -> u64 {
@@ -30,9 +30,10 @@ pub(crate) fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// Where the address space is limited (`ulimit -v`), has all threads allocate from one heap. Otherwise each would reserve
-/// 64 MiB for a heap of its own, of which it uses little: two such threads and the limit is used up. They do not get
-/// into each other's way, because threads that count allocate only for new keys.
+/// Makes all threads allocate from one heap where the address space is limited (`ulimit -v`).
+/// Otherwise each thread reserves 64 MiB for its own heap and uses little of it, so that two
+/// threads use up the limit. Threads hardly wait for each other, because counting allocates only
+/// for new keys.
 pub(crate) fn fit_into_address_space() {
     #[cfg(target_env = "gnu")]
     {
@@ -40,16 +41,16 @@ pub(crate) fn fit_into_address_space() {
             rlim_cur: libc::RLIM_INFINITY,
             rlim_max: libc::RLIM_INFINITY,
         };
-        // SAFETY: the system fills in the structure, which is there as long as the call takes.
+        // SAFETY: the system fills in the structure, which outlives the call.
         let is_known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
         if is_known && limit.rlim_cur != libc::RLIM_INFINITY {
-            // SAFETY: there is only this thread so far, and the number is one that the parameter allows.
+            // SAFETY: this is the only thread so far, and the parameter allows the number.
             unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
         }
     }
 }
 
-/// Ends the program if there was no memory for `bytes` more.
+/// Ends the program if there was no memory for `bytes` more bytes.
 #[inline]
 fn granted(block: *mut u8, bytes: usize) -> *mut u8 {
     if block.is_null() {
@@ -63,15 +64,15 @@ fn end_without_memory(bytes: usize) -> ! {
     live::screen::abandon();
     let mut text = [0; 256];
     let mut rest = &mut text[..];
-    // There is room for it.
+    // The text fits.
     let _ = writeln!(
         rest,
-        "microtally: out of memory for {bytes} bytes more, results that are not out are lost: allow the process \
-         more (ulimit -v), or have it take less with --max-memory"
+        "microtally: out of memory for {bytes} more bytes; results that were not printed are lost; raise the limit \
+         of the process (ulimit -v), or lower --max-memory"
     );
     let left = rest.len();
     let length = text.len() - left;
-    // SAFETY: the text is that long, and neither function keeps it.
+    // SAFETY: the text has this length, and neither function keeps it.
     unsafe {
         libc::write(2, text.as_ptr().cast(), length);
         libc::_exit(1)
@@ -79,7 +80,7 @@ fn end_without_memory(bytes: usize) -> ! {
 }
 
 // SAFETY: every method passes its arguments on to `System`, whose contract is the same.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.

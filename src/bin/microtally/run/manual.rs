@@ -1,7 +1,7 @@
-//! What other programs show of ours: completions for shells, and manual pages.
+//! Prints completion scripts and manual pages.
 //!
-//! Promise: both are made of the flags themselves, so that they cannot differ from them. Must not know:
-//! where they are installed.
+//! Promise: both are generated from the options, so that they cannot differ from them. Must not
+//! know: `counting`, `output`, `live`.
 
 use std::io::Write;
 
@@ -9,16 +9,16 @@ use clap_complete::Shell;
 use microtally::{Error, Result};
 
 use crate::parse;
-use crate::parse::{Completions, Man};
+use crate::parse::{CompletionsArgs, ManArgs};
 
 /// `microtally completions`.
-pub(crate) fn completions(options: &Completions) -> Result<()> {
+pub(crate) fn completions(options: &CompletionsArgs) -> Result<()> {
     let shell = match options.shell {
-        parse::Shell::Bash => Shell::Bash,
-        parse::Shell::Elvish => Shell::Elvish,
-        parse::Shell::Fish => Shell::Fish,
-        parse::Shell::Powershell => Shell::PowerShell,
-        parse::Shell::Zsh => Shell::Zsh,
+        parse::ShellArg::Bash => Shell::Bash,
+        parse::ShellArg::Elvish => Shell::Elvish,
+        parse::ShellArg::Fish => Shell::Fish,
+        parse::ShellArg::Powershell => Shell::PowerShell,
+        parse::ShellArg::Zsh => Shell::Zsh,
     };
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut parse::command(), "microtally", &mut text);
@@ -26,7 +26,7 @@ pub(crate) fn completions(options: &Completions) -> Result<()> {
 }
 
 /// `microtally man`.
-pub(crate) fn page(options: &Man) -> Result<()> {
+pub(crate) fn page(options: &ManArgs) -> Result<()> {
     let mut program = parse::command();
     program.build();
     let page = match &options.command {
@@ -38,12 +38,14 @@ pub(crate) fn page(options: &Man) -> Result<()> {
                     .map(clap::Command::get_name)
                     .collect();
                 let names = names.join(", ");
-                Error::refused(format!("there is no command {name:?}; there are {names}"))
+                Error::refused(format!(
+                    "unknown command {name:?}; the commands are {names}"
+                ))
             })?;
             found.name(format!("microtally-{name}"))
         }
     };
-    // The page would leave out the text of an option that `-h` does not show.
+    // The page would omit the text of options that `-h` does not show.
     let page = page.mut_args(|arg| arg.hide_short_help(false));
     let mut text = Vec::new();
     let written = clap_mangen::Man::new(page).render(&mut text);

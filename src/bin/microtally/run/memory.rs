@@ -1,22 +1,23 @@
-//! How much memory there is, for what `--max-memory` is by default, and how much this process took.
+//! The memory that is available, for the default of `--max-memory`, and the peak memory of this
+//! process.
 //!
-//! Promise: the default is never more than half of what the control group allows or the machine has free.
-//! Must not know: what the memory is for.
+//! Promise: the default is never more than half of what the control group allows or the machine has
+//! free. Must not know: `counting`, `output`, `parse`.
 
 use std::fs;
 use std::path::Path;
 
-/// Address space of a thread's stack, which is the standard library's default, and of its guard page. That little of it
-/// is ever used makes no difference to `ulimit -v`.
+/// Address space of a thread's stack, at the standard library's default size, and of its guard
+/// page. All of it counts for `ulimit -v`, however little is used.
 const STACK_BYTES: u64 = (2 << 20) + (64 << 10);
 
-/// Threads beside those that count: they read, publish, wait for signals, and show how far it has got.
+/// Threads besides those that count: for reading, publishing, signals, progress and the live view.
 const OTHER_THREADS: usize = 5;
 
-/// Half of the smallest of: the limits of the control groups (version 2 and 1), what the machine could hand out
-/// without swapping, and what the process may still take of its address space (`ulimit -v`) once there are `workers`
-/// threads that count, and the others. `None` where nothing can be found out.
-pub(crate) fn half_of_what_there_is(workers: usize) -> Option<u64> {
+/// Half of the smallest of: the limits of the control groups (versions 2 and 1), what the machine
+/// could provide without swapping, and what is left of the address space (`ulimit -v`) after the
+/// stacks of `workers` counting threads and the others. `None` where nothing is known.
+pub(crate) fn half_of_available(workers: usize) -> Option<u64> {
     let stacks = (workers + OTHER_THREADS) as u64 * STACK_BYTES;
     let limits = [
         cgroup_limit(),
@@ -31,7 +32,7 @@ pub(crate) fn half_of_what_there_is(workers: usize) -> Option<u64> {
     limits.into_iter().flatten().min().map(|bytes| bytes / 2)
 }
 
-/// The least `memory.max` of the process's control group and those around it.
+/// The least `memory.max` of the process's control group and its ancestors.
 fn cgroup_limit() -> Option<u64> {
     let of_process = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = of_process
@@ -46,13 +47,13 @@ fn cgroup_limit() -> Option<u64> {
         .min()
 }
 
-/// The number in a file; `max` is none.
+/// The number in a file; `None` for `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The most memory this process had at any time, in bytes. (`getrusage` would count what the process that started
-/// it had, too.)
+/// The peak memory of this process, in bytes. (`getrusage` would include the process that started
+/// it.)
 pub(crate) fn peak() -> Option<u64> {
     entry(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
@@ -64,7 +65,7 @@ fn entry(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// What is left of the limit of a process's address space, if it has one.
+/// What is left of a process's limit of address space, if it has one.
 fn address_space_left(limits: &str, status: &str) -> Option<u64> {
     let line = limits
         .lines()
@@ -82,7 +83,7 @@ mod tests {
         let text = "MemTotal:       24632456 kB\nMemFree:  1 kB\nMemAvailable:   23000000 kB\n";
         assert_eq!(entry(text, "MemAvailable:"), Some(23_000_000 * 1024));
         assert_eq!(entry("MemTotal: 5 kB\n", "MemAvailable:"), None);
-        assert!(peak().expect("Linux tells") > 1 << 20);
+        assert!(peak().expect("Linux reports it") > 1 << 20);
         let limits = "Limit   Soft Limit  Hard Limit  Units\n\
             Max address space         5000000              unlimited            bytes\n";
         let status = "VmPeak:\t 9 kB\nVmSize:\t    1000 kB\n";
@@ -93,7 +94,7 @@ mod tests {
         let unlimited =
             "Max address space         unlimited            unlimited            bytes\n";
         assert_eq!(address_space_left(unlimited, status), None);
-        let half = half_of_what_there_is(1).expect("Linux tells");
+        let half = half_of_available(1).expect("Linux reports it");
         assert!(half > 1 << 20, "{half}");
     }
 }

@@ -1,7 +1,6 @@
-//! Connects what the user typed to the library.
+//! Connects the command line to the library.
 //!
-//! Promise: nothing is started before everything was checked; a source is one line here. Must not know:
-//! how stages work, how results are shown.
+//! Promise: nothing is started before everything has been checked. Must not know: `bench`.
 
 pub(crate) mod allocations;
 pub(crate) mod manual;
@@ -14,7 +13,7 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use microtally::extract::{Part, Separator};
+use microtally::extract::{Selector, Separator, Skipped};
 use microtally::prelude::*;
 use microtally::sources::{
     DirectoryFiles, Files, Follow, FollowOptions, Stdin, TcpClient, TcpListen, UdpListen,
@@ -26,78 +25,89 @@ use microtally::{
     Source,
 };
 
-use crate::counting::{Counted, Plan};
+use crate::counting::{CountedStream, CountingPlan};
 use crate::live::Period;
-use crate::output::advice::{MORE_MEMORY, OF_MEMORY_LIMIT, in_terms_of_sources, tell};
+use crate::output::advice::{self, in_terms_of_sources};
 use crate::output::report::Report;
-use crate::output::{Show, Start, Table, progress};
+use crate::output::{FormatDefaults, ResultOutput, Start, TableStyle, progress};
 use crate::parse::{
-    Begin, Count, Counting, Demo, Format, Live, Memory, Slides, SourceSpec, Split, Threads, Words,
-    Workers,
+    BatchArgs, CountingArgs, DemoArgs, FormatArg, FromArg, HostPort, MemoryArg, SourceSpec,
+    StreamArgs, ThreadArgs, TopArg, WorkersArg,
 };
 use crate::{generate, output, parse, say};
 
-/// What a command takes where the user said nothing.
-struct Defaults {
+/// What a command uses without options.
+struct CommandDefaults {
     interval: Duration,
-    key: Part,
+    key: Selector,
     /// How `-k word` splits.
     words: Rule,
     ends: LineEnds,
-    show: output::Defaults,
-    /// Without a window, results are of everything so far.
+    output: FormatDefaults,
+    /// Whether results cover everything so far, if there is no window.
     adds_up: bool,
-    /// Where followed files begin.
-    from: Begin,
+    /// Where to begin in followed files.
+    from: FromArg,
 }
 
 /// `microtally words`.
-pub(crate) fn words(options: &Words) -> Result<()> {
-    let defaults = Defaults {
+pub(crate) fn words(options: &StreamArgs) -> Result<()> {
+    let defaults = CommandDefaults {
         interval: Duration::from_secs(5),
-        key: Part::Word,
+        key: Selector::Word,
         words: Rule::Split(b' '),
         ends: LineEnds::Universal,
-        show: output::Defaults::words(),
+        output: FormatDefaults {
+            top: TopArg::First(10),
+            format: FormatArg::Pyspark,
+            is_live: false,
+        },
         adds_up: false,
-        from: Begin::End,
+        from: FromArg::End,
     };
-    refuse_colours(&options.counting, "words")?;
-    batches(&options.counting, &options.slides, &defaults)
+    refuse_colors(&options.counting, "words")?;
+    batches(&options.counting, &options.batching, &defaults)
 }
 
 /// `microtally top`.
-pub(crate) fn top(options: &Live) -> Result<()> {
-    let defaults = Defaults {
+pub(crate) fn top(options: &StreamArgs) -> Result<()> {
+    let defaults = CommandDefaults {
         interval: Duration::from_secs(1),
-        key: Part::Line,
+        key: Selector::Line,
         words: Rule::SplitWhitespace,
         ends: LineEnds::Lf,
-        show: output::Defaults::top(),
+        output: FormatDefaults {
+            top: TopArg::First(10),
+            format: output::table_or_tsv(),
+            is_live: true,
+        },
         adds_up: true,
-        from: Begin::End,
+        from: FromArg::End,
     };
-    batches(&options.counting, &options.slides, &defaults)
+    batches(&options.counting, &options.batching, &defaults)
 }
 
 /// `microtally count`.
-pub(crate) fn count(options: &Count) -> Result<()> {
-    let defaults = Defaults {
+pub(crate) fn count(counting: &CountingArgs) -> Result<()> {
+    let defaults = CommandDefaults {
         interval: Duration::ZERO,
-        key: Part::Line,
+        key: Selector::Line,
         words: Rule::SplitWhitespace,
         ends: LineEnds::Lf,
-        show: output::Defaults::count(),
+        output: FormatDefaults {
+            top: TopArg::All,
+            format: output::table_or_tsv(),
+            is_live: false,
+        },
         adds_up: false,
-        from: Begin::Start,
+        from: FromArg::Start,
     };
-    let counting = &options.counting;
-    refuse_colours(counting, "count")?;
+    refuse_colors(counting, "count")?;
     let plan = plan(counting, &defaults)?;
     let ssc = StreamingContext::one_batch(config(counting, defaults.ends))?;
-    ssc.on_notice(tell);
-    let mut show = Show::new(counting, &plan, &defaults.show);
-    // Nothing but files is counted on all cores at once, without a thread that reads.
+    ssc.on_notice(advice::report);
+    let mut output = ResultOutput::new(counting, &plan, &defaults.output);
+    // Files alone are counted on all cores at once, without a reading thread.
     let (lines, start, progress): (_, Start, _) = match only_files(counting) {
         Some(patterns) => {
             let files = open(&patterns)?;
@@ -114,62 +124,65 @@ pub(crate) fn count(options: &Count) -> Result<()> {
             (lines, StreamingContext::start, progress)
         }
     };
-    match attach(&plan, &lines, &show)? {
-        Counted::Count(counts) => {
-            show.watch(&counts);
-            show.at_the_end(&counts);
+    match attach(&plan, &lines, &output)? {
+        CountedStream::Count(counts) => {
+            output.watch(&counts);
+            output.print_once(&counts);
         }
-        Counted::Number(numbers) => {
-            show.watch(&numbers);
-            show.at_the_end(&numbers);
+        CountedStream::Number(numbers) => {
+            output.watch(&numbers);
+            output.print_once(&numbers);
         }
     }
     let _line = progress.map(progress::start);
-    show.run(ssc, start)
-        .map_err(|error| in_terms_of_options(error, counting))
+    output.run(ssc, start)
 }
 
-/// Only the live view has colours: a command without one cannot have them always.
-fn refuse_colours(counting: &Counting, command: &str) -> Result<()> {
+/// Refuses `--color always` for commands without a live view, which print no colors.
+fn refuse_colors(counting: &CountingArgs, command: &str) -> Result<()> {
     match counting.color {
-        parse::Color::Always => Err(Error::refused(format!(
-            "--color always: {command} prints without colours; only the live view of top has them, so leave it out"
+        parse::ColorArg::Always => Err(Error::refused(format!(
+            "--color always: {command} prints without colors; only the live view of top has them, so leave --color out"
         ))),
-        parse::Color::Auto | parse::Color::Never => Ok(()),
+        parse::ColorArg::Auto | parse::ColorArg::Never => Ok(()),
     }
 }
 
-/// A command that gives results again and again.
-fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<()> {
+/// Runs a command that prints results repeatedly.
+fn batches(
+    counting: &CountingArgs,
+    batching: &BatchArgs,
+    defaults: &CommandDefaults,
+) -> Result<()> {
     let plan = plan(counting, defaults)?;
-    let interval = slides.interval.unwrap_or(defaults.interval);
-    for (option, duration) in [("--window", slides.window), ("--slide", slides.slide)] {
+    let interval = batching.interval.unwrap_or(defaults.interval);
+    for (option, duration) in [("--window", batching.window), ("--slide", batching.slide)] {
         if let Some(duration) = duration
             && duration.as_millis() % interval.as_millis() != 0
         {
             return Err(Error::refused(format!(
-                "{option} {duration:?} has to be a multiple of --interval, which is {interval:?}"
+                "{option} {duration:?} must be a multiple of --interval, which is {interval:?}"
             )));
         }
     }
     let ssc = StreamingContext::with_config(interval, config(counting, defaults.ends))?;
-    ssc.on_notice(tell);
-    if let Some(batches) = slides.batches {
+    ssc.on_notice(advice::report);
+    if let Some(batches) = batching.batches {
         ssc.stop_after(batches)?;
     }
-    let mut show = Show::new(counting, &plan, &defaults.show);
+    let mut output = ResultOutput::new(counting, &plan, &defaults.output);
     let lines = connect(&ssc, counting, defaults, Some(interval))?;
-    let window = slides
+    let window = batching
         .window
-        .map(|length| (length, slides.slide.unwrap_or(interval)));
-    let period = match slides.window {
+        .map(|length| (length, batching.slide.unwrap_or(interval)));
+    let period = match batching.window {
         Some(length) => Period::Window(length),
         None if defaults.adds_up => Period::SoFar,
         None => Period::Interval,
     };
-    match attach(&plan, &lines, &show)? {
-        Counted::Count(counts) => {
-            show.watch(&counts);
+    match attach(&plan, &lines, &output)? {
+        CountedStream::Count(counts) => {
+            output.watch(&counts);
             let shown = match window {
                 None if defaults.adds_up => counts.reduce_by_key_so_far(|a, b| a + b),
                 None => counts,
@@ -180,88 +193,30 @@ fn batches(counting: &Counting, slides: &Slides, defaults: &Defaults) -> Result<
                     |_, count| count != 0,
                 )?,
             };
-            show.again_and_again(&shown, period)?;
+            output.print_repeatedly(&shown, period)?;
         }
-        Counted::Number(numbers) => {
-            show.watch(&numbers);
+        CountedStream::Number(numbers) => {
+            output.watch(&numbers);
             let fold = plan.aggregate.fold();
             let shown = match window {
                 None if defaults.adds_up => numbers.reduce_by_key_so_far(fold),
                 None => numbers,
                 Some(window) => numbers.reduce_by_key_and_window(fold, window)?,
             };
-            show.again_and_again(&shown, period)?;
+            output.print_repeatedly(&shown, period)?;
         }
     }
-    show.run(ssc, StreamingContext::start)
-        .map_err(|error| in_terms_of_options(error, counting))
+    output.run(ssc, StreamingContext::start)
 }
 
-/// An error of the library, which knows nothing of options, with their names in it and what to do.
-fn in_terms_of_options(error: Error, counting: &Counting) -> Error {
-    match error.kind() {
-        ErrorKind::Config => {
-            let names = [
-                ("memory_bytes_max", "--max-memory"),
-                ("record_bytes_max", "--max-record"),
-            ];
-            let message = names
-                .iter()
-                .fold(error.to_string(), |text, (name, option)| {
-                    text.replace(name, option)
-                });
-            in_terms_of_sizes(&message, counting)
-        }
-        ErrorKind::Source if error.to_string().contains(OF_MEMORY_LIMIT) => {
-            error.with_advice(MORE_MEMORY)
-        }
-        ErrorKind::Limit => error.with_advice(
-            "raise --max-memory, or go on beyond it with --on-limit approx or --on-limit other",
-        ),
-        _ => error,
-    }
-}
-
-/// A memory limit that is too little, with its size as people write it. Of one that nobody has set it is said where
-/// it comes from, and what would do: a limit of the process, where that leaves too little in all.
-fn in_terms_of_sizes(message: &str, counting: &Counting) -> Error {
-    const TOO_LITTLE: &str = " is too little: ";
-    let said = || {
-        let (limit, behind) = message.split_once(TOO_LITTLE)?;
-        let (before, bytes) = limit.rsplit_once(' ')?;
-        let bytes: u64 = bytes.parse().ok()?;
-        let (_, mib) = behind.split_once(" MiB) would do")?.0.rsplit_once('(')?;
-        Some((before, bytes, behind, mib))
-    };
-    let Some((before, bytes, behind, mib)) = said() else {
-        return Error::refused(message);
-    };
-    if counting.memory.is_some() {
-        let size = parse::units::format_bytes(bytes);
-        return Error::refused(format!("{before} {size}{TOO_LITTLE}{behind}"));
-    }
-    let size = bytes as f64 / f64::from(1 << 20);
-    let error = Error::refused(format!(
-        "{before} {size:.1} MiB (half of the memory there is, as nobody has set it){TOO_LITTLE}{behind}"
-    ));
-    let needed: u64 = mib.parse().unwrap_or(0);
-    if needed << 20 <= bytes.saturating_mul(2) {
-        error.with_advice(&format!(
-            "or write --max-memory {mib}MiB if that much may be taken"
-        ))
-    } else {
-        error.with_advice("or allow the process more memory (ulimit -v, control group)")
-    }
-}
-
-/// What is counted, of which lines.
-fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
+/// Builds the plan of what is counted of which lines.
+fn plan(counting: &CountingArgs, defaults: &CommandDefaults) -> Result<CountingPlan> {
     let (separator, words) = match counting.split {
-        Split::Default => (Separator::Blanks, defaults.words),
-        Split::Byte(byte) => (Separator::Byte(byte), Rule::Split(byte)),
-        Split::Whitespace => (Separator::Blanks, Rule::SplitWhitespace),
+        Some(byte) => (Separator::Byte(byte), Rule::Split(byte)),
+        None if counting.split_whitespace => (Separator::Blanks, Rule::SplitWhitespace),
+        None => (Separator::Blanks, defaults.words),
     };
-    let plan = Plan {
+    let plan = CountingPlan {
         greps: counting.greps.clone(),
         nots: counting.nots.clone(),
         keys: match &counting.keys[..] {
@@ -278,44 +233,49 @@ fn plan(counting: &Counting, defaults: &Defaults) -> Result<Plan> {
     let keys = plan.keys.iter().flat_map(|key| &key.parts);
     let mut parts = keys.chain(&plan.value);
     let (option, is_used) = match counting.split {
-        Split::Default => return Ok(plan),
-        Split::Byte(_) => (
+        Some(_) => (
             "--split",
-            parts.any(|part| matches!(part, Part::Word | Part::Field(_) | Part::Csv(_))),
+            parts
+                .any(|part| matches!(part, Selector::Word | Selector::Field(_) | Selector::Csv(_))),
         ),
-        Split::Whitespace => (
+        None if !counting.split_whitespace => return Ok(plan),
+        None => (
             "--split-whitespace",
-            parts.any(|part| matches!(part, Part::Word | Part::Field(_))),
+            parts.any(|part| matches!(part, Selector::Word | Selector::Field(_))),
         ),
     };
     match is_used {
         true => Ok(plan),
         false => Err(Error::refused(format!(
-            "{option}: nothing is split, because no -k or -v asks for a word or a field; add -k word or -k field:N, or \
+            "{option}: nothing is split, because no -k or -v selects a word or a field; add -k word or -k field:N, or \
              leave {option} out"
         ))),
     }
 }
 
-fn attach<'c>(plan: &Plan, lines: &DStream<'c, Lines>, show: &Show<'_>) -> Result<Counted<'c>> {
-    plan.attach(lines, &show.skipped).map_err(Error::refused)
+fn attach<'c>(
+    plan: &CountingPlan,
+    lines: &DStream<'c, Lines>,
+    output: &ResultOutput<'_>,
+) -> Result<CountedStream<'c>> {
+    plan.attach(lines, &output.skipped).map_err(Error::refused)
 }
 
-/// The sources of a command, standard input if none was named.
-fn specs(counting: &Counting) -> &[SourceSpec] {
+/// The sources of a command; standard input if none is named.
+fn specs(counting: &CountingArgs) -> &[SourceSpec] {
     match &counting.sources[..] {
         [] => &[SourceSpec::Stdin],
         specs => specs,
     }
 }
 
-/// Whether standard input is all that is read.
-fn reads_stdin(counting: &Counting) -> bool {
+/// Returns `true` if standard input is the only source.
+fn reads_stdin(counting: &CountingArgs) -> bool {
     specs(counting) == [SourceSpec::Stdin]
 }
 
-/// The patterns of a command that reads files to their ends and nothing else.
-fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
+/// The patterns of a command that only reads files to their ends.
+fn only_files(counting: &CountingArgs) -> Option<Vec<&OsStr>> {
     let patterns = specs(counting).iter().map(|source| match source {
         SourceSpec::Files(pattern) => Some(pattern.as_os_str()),
         _ => None,
@@ -324,7 +284,8 @@ fn only_files(counting: &Counting) -> Option<Vec<&OsStr>> {
     (!counting.follow).then_some(patterns)
 }
 
-/// The files of some patterns. Those that cannot be read are reported when their turn comes, if there are others.
+/// Opens the files of some patterns. Unreadable files are reported when their turn comes, if there
+/// are others.
 fn open(patterns: &[&OsStr]) -> Result<Files> {
     let mut paths = Vec::new();
     for pattern in patterns {
@@ -333,7 +294,8 @@ fn open(patterns: &[&OsStr]) -> Result<Files> {
     open_any(&paths, true)
 }
 
-/// The files of a pattern. One that fits none is a file that is missing, unless it `is_alone`.
+/// Expands a pattern. One without matches is a missing file, unless it `is_alone`: then it is an
+/// error.
 fn files_of(pattern: &OsStr, is_alone: bool) -> Result<Vec<PathBuf>> {
     match expand([pattern]) {
         Err(error) if is_alone || error.kind() != ErrorKind::Source => {
@@ -344,7 +306,8 @@ fn files_of(pattern: &OsStr, is_alone: bool) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// What can be read of some files, which is at least one of them if there is nothing else to read.
+/// Opens some files. At least one of them must be readable if there are no other sources, that is,
+/// if `is_all`.
 fn open_any(paths: &[PathBuf], is_all: bool) -> Result<Files> {
     let files = Files::open_any(paths)?;
     let files = if is_all && files.readable() == 0 {
@@ -358,17 +321,17 @@ fn open_any(paths: &[PathBuf], is_all: bool) -> Result<Files> {
     Ok(files.decompress())
 }
 
-/// The lines of every source, for batches `interval` apart, or for a single one.
+/// Joins the lines of every source, for batches every `interval`, or for a single batch.
 fn connect<'c>(
     ssc: &'c StreamingContext,
-    counting: &Counting,
-    defaults: &Defaults,
+    counting: &CountingArgs,
+    defaults: &CommandDefaults,
     interval: Option<Duration>,
 ) -> Result<DStream<'c, Lines>> {
     let (mut sources, mut files, mut followed) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs(counting) {
         match spec {
-            // What is missing is waited for, whether a file or all that a pattern stands for.
+            // Missing files are waited for, also where a pattern matches none.
             SourceSpec::Files(pattern) if counting.follow => {
                 let streams = match expand([pattern]) {
                     Ok(paths) => paths.into_iter().filter(|path| is_stream(path)).collect(),
@@ -379,7 +342,7 @@ fn connect<'c>(
                     followed.push(pattern);
                 }
                 for path in streams {
-                    // It is no file that grows: what comes out of it is what it is without --follow.
+                    // It is not a file that grows, so it is read as without --follow.
                     let stream = Files::open([path])?.decompress();
                     sources.push(Box::new(stream) as Box<dyn Source>);
                 }
@@ -391,7 +354,7 @@ fn connect<'c>(
                     {
                         sources.push(Box::new(stream.decompress()) as Box<dyn Source>);
                     } else {
-                        // What cannot be opened is reported by whoever reads the others.
+                        // A file that cannot be opened is reported by the source of the others.
                         files.push(path);
                     }
                 }
@@ -399,29 +362,31 @@ fn connect<'c>(
             other => sources.push(source(other, counting, interval)?),
         }
     }
-    // One source for all: each takes memory of its own, and a shell makes hundreds of names of a pattern. What
-    // has no end of its own is not among them, for nothing comes behind it.
+    // One source for all: each takes memory, and a shell expands a pattern to hundreds of names.
+    // Pipes and devices are not among them, because nothing would be read after one that never
+    // ends.
     if !files.is_empty() {
-        // A wrong name beside a connection is noticed at once, and not when that ends.
+        // A wrong name beside a connection is reported at once, and not when the connection ends.
         let is_all = sources.is_empty() || interval.is_some();
         sources.push(Box::new(open_any(&files, is_all)?));
     }
     if !followed.is_empty() {
         let from = counting.from.unwrap_or(defaults.from);
-        let options = FollowOptions::default().from_end(from == Begin::End);
+        let options = FollowOptions::default().from_end(from == FromArg::End);
         sources.push(Box::new(Follow::matching(followed, options)?));
     }
     ssc.union_sources(sources)
 }
 
-/// Whether it is a pipe or a device: it does not grow, nor is it rotated, and it can be read only once.
+/// Returns `true` for a pipe or a device, which does not grow, is not rotated, and can be read only
+/// once.
 fn is_stream(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|is| !is.is_file() && !is.is_dir())
 }
 
-/// The files that are put into a directory. Where there is one batch, which may be long in coming, a file is not
-/// too old for it that was there for all of its time.
-fn put_into(path: &Path, interval: Option<Duration>) -> Result<DirectoryFiles> {
+/// Reads new files of a directory. A single batch may last long, so files are remembered for a year
+/// then and are not too old for it.
+fn new_files(path: &Path, interval: Option<Duration>) -> Result<DirectoryFiles> {
     let (options, day) = (FileOptions::default(), Duration::from_secs(24 * 3600));
     match interval {
         Some(interval) => DirectoryFiles::new(path, interval, options),
@@ -429,19 +394,19 @@ fn put_into(path: &Path, interval: Option<Duration>) -> Result<DirectoryFiles> {
     }
 }
 
-/// A source of its own.
+/// Builds a source that is not a file.
 fn source(
     spec: &SourceSpec,
-    counting: &Counting,
+    counting: &CountingArgs,
     interval: Option<Duration>,
 ) -> Result<Box<dyn Source>> {
     let reconnect = match counting.reconnect {
-        parse::Reconnect::After(pause) => Reconnect::After(pause),
-        parse::Reconnect::Never => Reconnect::Never,
+        parse::ReconnectArg::After(pause) => Reconnect::After(pause),
+        parse::ReconnectArg::Never => Reconnect::Never,
     };
     let record_bytes_max = counting.record_bytes_max;
     let elsewhere = |error: Error| error.with_advice("pick another place to listen");
-    // The two kinds of listeners have these options in common, and no type.
+    // The two kinds of listeners share these options, but no trait.
     macro_rules! with_options {
         ($listener:expr) => {{
             let listening = &counting.listening;
@@ -464,17 +429,17 @@ fn source(
             }
             Box::new(Stdin::open().decompress())
         }
-        SourceSpec::Tcp { host, port } => {
+        SourceSpec::Tcp(HostPort { host, port }) => {
             let name = format!("{host}:{port}");
             if Path::new(&name).exists() {
                 say(&format_args!(
-                    "{name:?} is taken for an address; for the file of that name write {:?}",
+                    "{name:?} is taken for an address; write {:?} for the file with this name",
                     format!("./{name}")
                 ));
             }
             Box::new(TcpClient::new(host, *port, reconnect))
         }
-        SourceSpec::TcpListen { host, port } => {
+        SourceSpec::TcpListen(HostPort { host, port }) => {
             let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;
             let listener = match counting.listening.connections_per_peer_max {
                 Some(connections) => listener.connections_per_peer_max(connections),
@@ -482,7 +447,7 @@ fn source(
             };
             Box::new(with_options!(listener))
         }
-        SourceSpec::UdpListen { host, port } => {
+        SourceSpec::UdpListen(HostPort { host, port }) => {
             Box::new(UdpListen::bind(host, *port).map_err(elsewhere)?)
         }
         SourceSpec::Unix(path) => Box::new(UnixClient::new(path, reconnect)),
@@ -490,35 +455,39 @@ fn source(
             let listener = UnixListen::bind(path).map_err(elsewhere)?;
             Box::new(with_options!(listener))
         }
-        SourceSpec::Dir(path) => Box::new(put_into(path, interval)?),
+        SourceSpec::Dir(path) => Box::new(new_files(path, interval)?),
         SourceSpec::Files(pattern) => Box::new(open(&[pattern])?),
     })
 }
 
 /// `microtally demo`.
-pub(crate) fn demo(options: &Demo) -> Result<()> {
+pub(crate) fn demo(options: &DemoArgs) -> Result<()> {
     let port = generate::serve_one(&options.load)?;
     let ssc = StreamingContext::with_config(options.interval, of_threads(&options.threads))?;
-    ssc.on_notice(tell);
+    ssc.on_notice(advice::report);
     ssc.stop_after(options.batches)?;
     let lines = ssc.socket_text_stream_with("127.0.0.1", port, Reconnect::Never)?;
     let counts = lines.flat_map(split(b' ')).count_by_value();
     let report = Report::new();
-    let table = Table::new(true, "the words", None);
-    output::put_out(&counts, options.format, output::rows(options.top), table);
+    let table = TableStyle {
+        is_repeated: true,
+        whole: Some("the words"),
+        period: None,
+    };
+    output::print(&counts, options.format, output::rows(options.top), table);
     counts.output(report.clone());
     output::run(ssc, StreamingContext::start, &output::Stopper::default())?;
-    if options.format != Format::Pyspark {
+    let text = report.summary(&Skipped::new()).text();
+    if options.format != FormatArg::Pyspark {
         // Programs read these formats: no line for people among the results.
-        say(&report.summary().text());
+        say(&text);
         return Ok(());
     }
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{}", report.summary().text()).map_err(|cause| Error::output("stdout", &cause))
+    writeln!(std::io::stdout(), "{text}").map_err(|cause| Error::output("stdout", &cause))
 }
 
-/// The settings of a command that counts, whose records end at `ends` if nothing else was asked for.
-fn config(counting: &Counting, ends: LineEnds) -> Config {
+/// The settings of a command that counts. Records end at `ends` without `--cr` and `--null`.
+fn config(counting: &CountingArgs, ends: LineEnds) -> Config {
     let config = of_threads(&counting.threads).record_bytes_max(counting.record_bytes_max);
     let config = config.line_ends(line_ends(counting, ends));
     let config = match counting.hash_seed {
@@ -526,16 +495,16 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
         None => config,
     };
     let config = config.on_limit(match counting.on_limit {
-        parse::OnLimit::Approx => OnLimit::Approximate,
-        parse::OnLimit::Other => OnLimit::Other,
-        parse::OnLimit::Error => OnLimit::Fail,
+        parse::OnLimitArg::Approx => OnLimit::Approximate,
+        parse::OnLimitArg::Other => OnLimit::Other,
+        parse::OnLimitArg::Error => OnLimit::Fail,
     });
     let bytes_max = match counting.memory {
-        Some(Memory::Unlimited) => return config,
-        Some(Memory::Bytes(bytes)) => Some(bytes),
-        None => memory::half_of_what_there_is(match counting.threads.workers {
-            Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
-            Workers::Exactly(count) => count,
+        Some(MemoryArg::Unlimited) => return config,
+        Some(MemoryArg::Bytes(bytes)) => Some(bytes),
+        None => memory::half_of_available(match counting.threads.workers {
+            WorkersArg::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            WorkersArg::Exactly(count) => count,
         }),
     };
     match bytes_max.map(usize::try_from) {
@@ -544,26 +513,25 @@ fn config(counting: &Counting, ends: LineEnds) -> Config {
     }
 }
 
-/// Where records end, which is at `ends` if nothing else was asked for.
-fn line_ends(counting: &Counting, ends: LineEnds) -> LineEnds {
-    match counting.ends {
-        parse::Ends::Default => ends,
-        parse::Ends::Cr => LineEnds::Universal,
-        parse::Ends::Null => LineEnds::Nul,
+/// Where records end: at `ends` without `--cr` and `--null`.
+fn line_ends(counting: &CountingArgs, ends: LineEnds) -> LineEnds {
+    match (counting.cr, counting.null) {
+        (_, true) => LineEnds::Nul,
+        (true, _) => LineEnds::Universal,
+        _ => ends,
     }
 }
 
-fn of_threads(threads: &Threads) -> Config {
+fn of_threads(threads: &ThreadArgs) -> Config {
     let config = with_kernel(Config::default().pin(threads.pin), &threads.kernel);
     match threads.workers {
-        Workers::Auto => config,
-        Workers::Exactly(count) => config.workers(count),
+        WorkersArg::Auto => config,
+        WorkersArg::Exactly(count) => config.workers(count),
     }
 }
 
-/// `config` with the kernel that was asked for, if one was. Whether there is one of that name is for the
-/// library to say.
-pub(crate) fn with_kernel(config: Config, kernel: &parse::Kernel) -> Config {
+/// Sets the kernel of `--kernel`, if it was given. The library checks the name.
+pub(crate) fn with_kernel(config: Config, kernel: &parse::KernelArg) -> Config {
     match &kernel.name {
         Some(name) => config.kernel(name),
         None => config,

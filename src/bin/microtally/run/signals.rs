@@ -1,7 +1,7 @@
-//! SIGINT, SIGTERM and SIGHUP: the first one ends a run gracefully, the second at once. SIGXFSZ ends nothing.
+//! SIGINT, SIGTERM and SIGHUP: the first signal ends a run gracefully, the second at once. SIGXFSZ
+//! is ignored.
 //!
-//! Promise: nothing is done in a signal handler; a thread waits for signals and acts. Must not know:
-//! what a run is.
+//! Promise: signal handlers only wake a thread, which acts. Must not know: `counting`, `parse`.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -16,13 +16,15 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use crate::output::progress;
 use crate::{live, say};
 
-/// How long a signal waits at most whose handler could not wake the thread, for the kernel was short of memory.
+/// How long a signal waits at most if its handler could not wake the thread because the kernel was
+/// short of memory.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A file that may not grow any more (`ulimit -f`) is an error of writing it, as a full disk is, and no reason to
-/// be killed.
+/// Makes a file that may not grow any more (`ulimit -f`) a write error, like a full disk, instead
+/// of a fatal signal.
 pub(crate) fn outlive_full_files() {
-    // A flag that nobody looks at: that there is a handler is enough. Without one it is as it was.
+    // The flag is never read: a handler is enough. If it cannot be installed, the signal stays
+    // fatal.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
@@ -32,22 +34,24 @@ pub(crate) fn stop_on_signal(stop: impl Fn() + Send + 'static) {
         if count == 1 {
             stop();
         } else {
-            live::screen::give_back();
+            live::screen::restore();
             progress::end();
             std::process::exit(128 + number);
         }
     });
 }
 
-/// Ends the program as if it were done.
+/// Any signal ends the program with success.
 pub(crate) fn exit_on_signal() {
     on_signals(|_, _| std::process::exit(0));
 }
 
-/// Calls `act` with each signal's number and how many came so far, on a thread of its own.
+/// Calls `act` with the number of each signal and how many have arrived so far, on a separate
+/// thread.
 ///
-/// The thread installs the handlers itself: if it cannot be started there are none, and signals end the program as
-/// they do by default. Handlers that nobody listens to would make it deaf. Returns once they are installed.
+/// The thread installs the handlers itself. If it cannot be started there are none, and signals end
+/// the program as they do by default; handlers without the thread would ignore signals. Returns
+/// once the handlers are installed.
 fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
     let mut wanted = vec![SIGINT, SIGTERM];
     if !ignores_hangup() {
@@ -83,21 +87,21 @@ fn on_signals(mut act: impl FnMut(i32, u32) + Send + 'static) {
     }
 }
 
-/// Has the handlers of these signals write to a socket, when they have written down the number.
+/// Installs handlers that record the number of the signal and write to a socket.
 fn install(wanted: &[i32]) -> io::Result<SignalDelivery<UnixStream, SignalOnly>> {
     let (read, write) = UnixStream::pair()?;
-    // Without it a signal may have to wait for the next one.
+    // Without the timeout a signal may have to wait for the next one.
     let _ = read.set_read_timeout(Some(LOOK_AGAIN));
     SignalDelivery::with_pipe(read, write, SignalOnly, wanted)
 }
 
-/// Waits until there may be signals: no longer than [`LOOK_AGAIN`], whatever the socket says. `Signals::forever` would
-/// wait for ever for a handler that could not write, and panic where the socket cannot be read; signals would be
-/// caught then, and nobody would look at them.
+/// Waits until there may be signals, but no longer than [`LOOK_AGAIN`]. `Signals::forever` would
+/// wait forever for a handler that could not write, and panic if the socket cannot be read; signals
+/// would then be caught and ignored.
 fn wait(socket: &mut UnixStream) {
     match socket.read(&mut [0]) {
         Ok(1..) => {}
-        // A handler has just run, or it is time to look.
+        // A handler has just run, or the time is up.
         Err(cause)
             if matches!(
                 cause.kind(),
@@ -107,7 +111,7 @@ fn wait(socket: &mut UnixStream) {
     }
 }
 
-/// Whether the program was started to outlive its terminal (`nohup`).
+/// Returns `true` if the program was started to outlive its terminal (`nohup`).
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -127,15 +127,20 @@ fn corrupt(what: &str, at: u64) -> io::Error {
 fn too_large(what: &str, wanted_bytes: u64, window_log_max: u32, commands: [&str; 2]) -> io::Error {
     let mib = |bytes: u64| bytes.div_ceil(crate::limits::MIB as u64);
     let (wanted, max) = (mib(wanted_bytes), mib(1 << window_log_max));
-    let (limit, command) = match window_log_max < WINDOW_LOG_MAX {
+    let (kind, limit, command) = match window_log_max < WINDOW_LOG_MAX {
         true => (
+            io::ErrorKind::QuotaExceeded,
             format!("the memory limit leaves {max} MiB for it"),
             commands[0],
         ),
-        false => (format!("{max} MiB is the most"), commands[1]),
+        false => (
+            io::ErrorKind::InvalidData,
+            format!("{max} MiB is the most"),
+            commands[1],
+        ),
     };
     let message = format!("{what} {wanted} MiB, and {limit}; decompress it first with {command}");
-    io::Error::new(io::ErrorKind::InvalidData, message)
+    io::Error::new(kind, message)
 }
 
 impl Decompressor {

@@ -340,6 +340,7 @@ impl Directory {
         NoticeKind::Unreadable {
             path: path.to_owned(),
             reason: describe(cause),
+            cause: cause.kind(),
         }
     }
 

@@ -378,7 +378,7 @@ pub(crate) fn input_cause(error: &Error, name: &str) -> io::Error {
     let message = error.to_string();
     let place = Error::input(name, &io::Error::other("")).to_string();
     let cause = message.strip_prefix(&place).unwrap_or(&message);
-    io::Error::other(cause.to_owned())
+    io::Error::new(error.cause().unwrap_or(io::ErrorKind::Other), cause)
 }
 
 impl Source for Files {

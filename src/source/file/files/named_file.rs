@@ -180,6 +180,7 @@ impl NamedFile {
         NoticeKind::Unreadable {
             path: self.path.clone(),
             reason: describe(cause),
+            cause: cause.kind(),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::engine::plan::{Pipeline, Plan};
 use crate::engine::reactor::{ReactorCore, ReactorParts, ReactorShell, ReadySignals, WAKE_TOKEN};
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
-use crate::error::{Error, ErrorKind, Result, describe};
+use crate::error::{Error, ErrorKind, Result, Setting, describe};
 use crate::id::StreamId;
 use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::memory::RetainedTables;
@@ -292,11 +292,15 @@ impl StreamingContext {
             let bytes_min = (4 * PANE_BYTES_MIN)
                 .saturating_mul(panes_max)
                 .saturating_mul(retained.windows);
-            return Err(Error::refused(format!(
-                "memory_bytes_max {bytes_max} is too little: {bytes_min} ({} MiB) would do for a window of \
-                 {panes_max} batches; take a shorter window or a longer interval",
+            let problem = format!(
+                "is too small: {bytes_min} bytes ({} MiB) are needed for a window of {panes_max} batches; use a \
+                 shorter window or a longer interval",
                 bytes_min.div_ceil(MIB)
-            )));
+            );
+            return Err(Error::from(Setting {
+                enough: Some(bytes_min),
+                ..Setting::new("memory_bytes_max", bytes_max, problem)
+            }));
         }
         (draft.retained, draft.panes_max) = (retained, panes_max);
         Ok(())

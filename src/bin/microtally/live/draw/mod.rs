@@ -1,8 +1,8 @@
 //! Draws the view into cells.
 //!
-//! Promise: fits any window; below 40 columns or 10 rows it shows what there is room for. Whatever the
-//! rows hold, no cell has a control character or one that turns the direction of writing. Must not
-//! know: terminals, keys, where rows come from.
+//! Promise: it fits any window; below 40 columns or 10 rows it shows what fits. Whatever the rows
+//! hold, no cell has a control character or one that changes the direction of writing. Must not
+//! know: `screen`, `counting`, `parse`, `run`.
 //!
 //! ```text
 //!  microtally top · tcp://localhost:9999                    16:52:25 · batch 17     title
@@ -20,21 +20,21 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color as Paint, Modifier, Style};
 
-use super::Color;
+use super::Palette;
 use super::frame::Head;
-use super::model::{Change, Model, Period, Sort, write_change};
+use super::model::{Period, Sort, ValueChange, ViewModel, write_change};
 
-/// Columns that are left to keys before a column of numbers goes.
+/// Columns that keys need; columns of numbers are dropped to keep them.
 const KEY_COLUMNS_MIN: usize = 16;
 
-/// Columns of the bar beside the share; it is there only where keys have plenty of room.
+/// Columns of the bar beside the share; it is drawn only if keys have plenty of room.
 const BAR_COLUMNS: usize = 10;
 const KEY_COLUMNS_BESIDE_BAR: usize = 44;
 
-/// Columns of the title that are left to the sources' names.
+/// Columns of the title that the names of the sources need.
 const NAME_COLUMNS_MIN: usize = 12;
 
-/// From this height on the state has a line of its own; below, it takes that of the keys' help.
+/// From this height on the state has its own line; below, it replaces the key hints.
 const STATE_HEIGHT_MIN: u16 = 14;
 
 /// Fits 40 columns and 10 rows.
@@ -45,48 +45,54 @@ const HELP: [(&str, &str); 9] = [
     ("r", "reverse the order"),
     ("/", "filter; Esc clears it"),
     ("↑↓ PgUp PgDn", "scroll, also Home, End"),
-    ("^Z", "suspend; fg comes back"),
-    ("new", "not in the batch before"),
-    ("?", "not among its first rows"),
+    ("^Z", "suspend; fg resumes"),
+    ("new", "not in the previous batch"),
+    ("?", "not in its first rows"),
 ];
 
-/// What does not change while the view is open.
+/// Labels that do not change while the view is open.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed {
+pub(crate) struct ViewLabels {
     /// Names of the sources.
     pub sources: Vec<String>,
     /// What the values are: `count`, `sum`.
     pub value_name: String,
-    pub color: Color,
+    pub color: Palette,
     pub zone: TimeZone,
 }
 
-/// What was said to the user, last line last.
+/// Messages to the user, the newest last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct ShownMessages {
     pub lines: Vec<String>,
-    /// Whether the last line was not seen yet.
+    /// Whether the newest is to be shown in the footer.
     pub is_new: bool,
 }
 
-/// Draws everything. A new message takes the place of the help for keys; while there is no table, the
-/// messages take its place.
-pub(crate) fn draw(buffer: &mut Buffer, area: Rect, model: &mut Model, fixed: &Fixed, said: &Said) {
+/// Draws everything. A new message replaces the key hints; while there is no table, messages
+/// replace it.
+pub(crate) fn draw(
+    buffer: &mut Buffer,
+    area: Rect,
+    model: &mut ViewModel,
+    labels: &ViewLabels,
+    messages: &ShownMessages,
+) {
     if area.width < 2 || area.height == 0 {
         return;
     }
     let mut page = Page {
         buffer,
         area,
-        color: fixed.color,
+        color: labels.color,
     };
     let has_state_line = area.height >= STATE_HEIGHT_MIN;
-    let state = state(model, &fixed.value_name);
+    let state = state(model, &labels.value_name);
     let body = if has_state_line { 4 } else { 3 };
     let rows = usize::from(area.height).saturating_sub(body + 1);
     model.set_height(rows);
 
-    page.title(model, fixed);
+    page.title(model, labels);
     if model.has_help {
         page.help();
         return;
@@ -98,21 +104,21 @@ pub(crate) fn draw(buffer: &mut Buffer, area: Rect, model: &mut Model, fixed: &F
     let heading = body as u16 - 1;
     match model.frame() {
         Some(frame) => {
-            page.table(heading, model, &fixed.value_name);
+            page.table(heading, model, &labels.value_name);
             if frame.now.len() == 0 {
-                page.messages(heading + 3, said);
+                page.messages(heading + 3, messages);
             }
         }
         None => {
             page.put(2, heading, "waiting for the first batch", page.faint());
-            page.messages(heading + 2, said);
+            page.messages(heading + 2, messages);
         }
     }
     if area.height <= body as u16 {
         return;
     }
     let footer = area.height - 1;
-    let message = said.lines.last().filter(|_| said.is_new);
+    let message = messages.lines.last().filter(|_| messages.is_new);
     if model.is_typing {
         page.prompt(footer, &model.filter);
     } else if !has_state_line && is_remarkable(model) {
@@ -125,18 +131,18 @@ pub(crate) fn draw(buffer: &mut Buffer, area: Rect, model: &mut Model, fixed: &F
     }
 }
 
-/// A window that is drawn into, by columns and rows from its corner.
+/// The window, addressed by column and row from its corner.
 struct Page<'a> {
     buffer: &'a mut Buffer,
     area: Rect,
-    color: Color,
+    color: Palette,
 }
 
 impl Page<'_> {
     fn painted(&self, paint: Paint) -> Style {
         match self.color {
-            Color::Full => Style::new().fg(paint),
-            Color::None => Style::new(),
+            Palette::Full => Style::new().fg(paint),
+            Palette::None => Style::new(),
         }
     }
 
@@ -152,8 +158,8 @@ impl Page<'_> {
         usize::from(self.area.width)
     }
 
-    /// Writes text that is printable at a column of a row, as far as there is room, and gives the column
-    /// behind it.
+    /// Writes printable text from a column of a row on, as far as it fits, and returns the column
+    /// after it.
     fn put(&mut self, column: usize, row: u16, text: &str, style: Style) -> usize {
         if row >= self.area.height || column >= self.columns() {
             return column;
@@ -164,7 +170,7 @@ impl Page<'_> {
         usize::from(end - self.area.x)
     }
 
-    /// Writes text so that it ends in front of a column.
+    /// Writes text that ends before a column.
     fn put_right(&mut self, end: usize, row: u16, text: &str, style: Style) {
         self.put(end.saturating_sub(table::width(text)), row, text, style);
     }
@@ -176,7 +182,7 @@ impl Page<'_> {
         }
     }
 
-    fn title(&mut self, model: &Model, fixed: &Fixed) {
+    fn title(&mut self, model: &ViewModel, labels: &ViewLabels) {
         self.style_row(0, Style::new().add_modifier(Modifier::REVERSED));
         let style = Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED);
         let mut right = Vec::new();
@@ -185,7 +191,7 @@ impl Page<'_> {
         }
         if let Some(frame) = model.frame() {
             let head = &frame.now.head;
-            right.push(clock_time(head, &fixed.zone));
+            right.push(clock_time(head, &labels.zone));
             right.push(format!("batch {}", head.batch));
         }
         let width = |right: &[String]| table::width(&right.join(" · ")) + 3;
@@ -199,14 +205,14 @@ impl Page<'_> {
         let room = self.columns().saturating_sub(width(&right));
         let column = self.put(0, 0, program, style);
         let mut names = Vec::new();
-        let all = fixed.sources.join(" ");
+        let all = labels.sources.join(" ");
         table::fit(all.as_bytes(), room.saturating_sub(column), &mut names);
         self.put(column, 0, &String::from_utf8_lossy(&names), style);
         self.put_right(self.columns() - 1, 0, &right.join(" · "), style);
     }
 
-    /// As many of the batch's figures as there is room for, the most telling first.
-    fn figures(&mut self, model: &Model) {
+    /// Draws as many figures of the batch as fit, the most important first.
+    fn figures(&mut self, model: &ViewModel) {
         let Some(frame) = model.frame() else { return };
         let mut column = 1;
         for (index, (text, is_loud)) in figures(&frame.now.head, model.throughput())
@@ -230,7 +236,7 @@ impl Page<'_> {
         self.put(1, row, &String::from_utf8_lossy(&text), self.faint());
     }
 
-    fn table(&mut self, heading: u16, model: &Model, value_name: &str) {
+    fn table(&mut self, heading: u16, model: &ViewModel, value_name: &str) {
         let columns = Columns::choose(self.columns(), model, value_name);
         self.style_row(heading, Style::new().add_modifier(Modifier::UNDERLINED));
         let bold = Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
@@ -281,9 +287,9 @@ impl Page<'_> {
             }
             if columns.change > 0 {
                 let style = match change {
-                    Change::New => self.painted(Paint::Yellow),
-                    Change::By(gain) if gain > 0.0 => self.painted(Paint::Green),
-                    Change::By(gain) if gain < 0.0 => self.painted(Paint::Red),
+                    ValueChange::New => self.painted(Paint::Yellow),
+                    ValueChange::By(gain) if gain > 0.0 => self.painted(Paint::Green),
+                    ValueChange::By(gain) if gain < 0.0 => self.painted(Paint::Red),
                     _ => self.faint(),
                 };
                 self.cell(columns.change, y, style, |out| write_change(change, out));
@@ -296,17 +302,17 @@ impl Page<'_> {
         if model.len() == 0 {
             let nothing = match model.filter.is_empty() {
                 true => "nothing in this batch",
-                false if model.passed().is_some() => "no key passes the filter",
-                false => "none of the first rows passes the filter; searching all keys",
+                false if model.matching().is_some() => "no key matches the filter",
+                false => "no match in the first rows; searching all keys",
             };
             self.put(2, heading + 1, nothing, self.faint());
         }
     }
 
-    /// Why there is nothing, most likely.
-    fn messages(&mut self, first: u16, said: &Said) {
+    /// Draws messages, which probably say why there is nothing.
+    fn messages(&mut self, first: u16, messages: &ShownMessages) {
         let footer = self.area.height.saturating_sub(1);
-        for (line, row) in said.lines.iter().zip(first..footer) {
+        for (line, row) in messages.lines.iter().zip(first..footer) {
             self.put(2, row, &shown(line), Style::new());
         }
     }
@@ -319,7 +325,7 @@ impl Page<'_> {
 
     fn prompt(&mut self, row: u16, filter: &str) {
         let column = self.put(1, row, "filter: ", self.loud());
-        // Its end is what is being typed; so that is what stays when it is too long.
+        // The end stays visible if it is too long, because that is where the user types.
         let room = self.columns().saturating_sub(column + 1);
         let mut typed = shown(filter);
         while table::width(&typed) > room {
@@ -362,7 +368,7 @@ impl Page<'_> {
         for (index, (key, what)) in HELP.into_iter().enumerate() {
             let row = index as u16 + 1;
             self.put(1, row, key, Style::new().add_modifier(Modifier::BOLD));
-            // Nine columns do for all but one of the keys, where the window is narrow.
+            // In a narrow window nine columns are enough for all keys but one.
             let column = if self.columns() < 50 { 10 } else { 15 };
             let column = column.max(table::width(key) + 2);
             self.put(column, row, what, Style::new());
@@ -370,7 +376,7 @@ impl Page<'_> {
     }
 }
 
-/// Where columns are: numbers end in front of theirs, key and bar begin there; 0 is not shown.
+/// Positions of columns: numbers end before theirs, key and bar begin there; 0 is not shown.
 #[derive(Debug, Default, PartialEq)]
 struct Columns {
     value: usize,
@@ -382,8 +388,8 @@ struct Columns {
 }
 
 impl Columns {
-    /// Drops what leaves too little for keys: change, then rate, then share.
-    fn choose(width: usize, model: &Model, value_name: &str) -> Self {
+    /// Drops columns that leave too little room for keys: change, then rate, then share.
+    fn choose(width: usize, model: &ViewModel, value_name: &str) -> Self {
         let head = model
             .frame()
             .map(|frame| frame.now.head)
@@ -404,29 +410,22 @@ impl Columns {
         }
         let key = numbers(shown);
         let has_bar = shown[0] > 0 && key + BAR_COLUMNS + 2 + KEY_COLUMNS_BESIDE_BAR <= width;
-        let mut columns = Columns {
-            value: 1 + value,
-            ..Columns::default()
+        let mut end = 1 + value;
+        let mut place = |width: usize| {
+            end += gap(width);
+            if width > 0 { end } else { 0 }
         };
-        let mut end = columns.value;
-        if shown[0] > 0 {
-            end += 2 + shown[0];
-            columns.share = end;
+        let share = place(shown[0]);
+        let bar = place(if has_bar { BAR_COLUMNS } else { 0 }).saturating_sub(BAR_COLUMNS);
+        let (rate, change) = (place(shown[1]), place(shown[2]));
+        Columns {
+            value: 1 + value,
+            share,
+            bar,
+            rate,
+            change,
+            key: end + 2,
         }
-        if has_bar {
-            columns.bar = end + 2;
-            end += 2 + BAR_COLUMNS;
-        }
-        if shown[1] > 0 {
-            end += 2 + shown[1];
-            columns.rate = end;
-        }
-        if shown[2] > 0 {
-            end += 2 + shown[2];
-            columns.change = end;
-        }
-        columns.key = end + 2;
-        columns
     }
 }
 
@@ -437,7 +436,7 @@ fn bar(part: f64) -> String {
     format!("{}{rest}", "█".repeat(eighths / 8))
 }
 
-/// The batch's figures, the most telling first, and whether one is a warning.
+/// Returns the figures of the batch, the most important first, and whether each is a warning.
 fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
     let mut figures = Vec::new();
     if let Some((records_per_s, _)) = throughput {
@@ -461,7 +460,7 @@ fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
         );
         figures.push((text, true));
         if limit.missing_max > 0 {
-            let text = format!("values lack {} at most", grouped(limit.missing_max));
+            let text = format!("values lack at most {}", grouped(limit.missing_max));
             figures.push((text, true));
         }
     }
@@ -486,15 +485,15 @@ fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
     figures
 }
 
-/// What is shown of the batch, in words.
-fn state(model: &Model, value_name: &str) -> Vec<String> {
+/// Describes which rows are shown, in which order.
+fn state(model: &ViewModel, value_name: &str) -> Vec<String> {
     let mut pieces = Vec::new();
     let name = match model.sort {
         Sort::Value => value_name,
         Sort::Key => "key",
         Sort::Change => "change",
     };
-    // Keys begin with the first letter, numbers with the greatest.
+    // By default keys are in ascending order, numbers in descending order.
     let falls = (model.sort == Sort::Key) == model.is_reversed;
     pieces.push(format!("by {name} {}", if falls { "↓" } else { "↑" }));
     let Some(frame) = model.frame() else {
@@ -512,14 +511,14 @@ fn state(model: &Model, value_name: &str) -> Vec<String> {
     }
     let (rows, keys) = (frame.now.len() as u64, head.keys);
     if !model.filter.is_empty() {
-        let passed = match model.passed().unwrap_or(model.len() as u64) {
+        let matching = match model.matching().unwrap_or(model.len() as u64) {
             1 => "1 key".to_owned(),
             keys => format!("{} keys", grouped(keys)),
         };
-        pieces.push(format!("filter \"{}\": {passed}", shown(&model.filter)));
+        pieces.push(format!("filter \"{}\": {matching}", shown(&model.filter)));
     }
-    // A filter that all keys were compared with is not limited to the first rows.
-    if rows < keys && (model.filter.is_empty() || model.passed().is_none()) {
+    // A filter that was applied to all keys is not limited to the first rows.
+    if rows < keys && (model.filter.is_empty() || model.matching().is_none()) {
         let (rows, keys) = (grouped(rows), grouped(keys));
         pieces.push(format!("of the first {rows} of {keys} keys"));
     }
@@ -529,20 +528,18 @@ fn state(model: &Model, value_name: &str) -> Vec<String> {
     pieces
 }
 
-/// Whether the state has to be told even where room is short.
-fn is_remarkable(model: &Model) -> bool {
+/// Returns `true` if the state is shown even in a low window.
+fn is_remarkable(model: &ViewModel) -> bool {
     !model.filter.is_empty() || model.sort != Sort::Value || model.is_reversed || model.first() > 0
 }
 
 fn clock_time(head: &Head, zone: &TimeZone) -> String {
     let ms = i64::try_from(head.time_ms).unwrap_or(i64::MAX);
-    let t = zone.to_datetime(Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX));
-    let mut text = format!("{:02}:{:02}:{:02}", t.hour(), t.minute(), t.second());
-    // For all batches or for none, so that nothing jumps about.
-    if head.interval_s.fract() != 0.0 {
-        text.push_str(&format!(".{:03}", t.millisecond()));
-    }
-    text
+    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    // For all batches or for none, so that the title does not jump.
+    let has_fraction = head.interval_s.fract() != 0.0;
+    let format = if has_fraction { "%T.%3f" } else { "%T" };
+    zone.to_datetime(time).strftime(format).to_string()
 }
 
 fn grouped(number: u64) -> String {
@@ -551,7 +548,7 @@ fn grouped(number: u64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A number in at most four digits and a prefix: `1.23 M`.
+/// Formats a number with at most four digits and a prefix: `1.23 M`.
 fn metric(number: f64) -> String {
     let (scaled, prefix) = match number {
         1e9.. => (number / 1e9, " G"),
@@ -567,7 +564,7 @@ fn metric(number: f64) -> String {
     format!("{scaled:.decimals$}{prefix}")
 }
 
-/// Any text, harmless.
+/// Escapes text for the terminal.
 fn shown(text: &str) -> String {
     let mut out = Vec::new();
     table::fit(text.as_bytes(), usize::MAX, &mut out);

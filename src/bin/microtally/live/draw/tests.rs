@@ -1,16 +1,16 @@
-//! Screens, to the cell.
+//! Compares screens cell by cell.
 
 use super::*;
-use crate::live::frame::{Filter, Frame, Limit, Rows};
-use crate::live::model::{Model, Period};
+use crate::live::frame::{BatchRows, Frame, KeyFilter, LimitEffect};
+use crate::live::model::{Period, ViewModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::sync::Arc;
 use std::time::Duration;
 
-fn fixed(color: Color) -> Fixed {
-    Fixed {
+fn labels(color: Palette) -> ViewLabels {
+    ViewLabels {
         sources: vec!["tcp://localhost:9999".into(), "evil\u{1b}[2J.log".into()],
         value_name: "count".into(),
         color,
@@ -30,8 +30,8 @@ const HOSTILE: &[&str] = &[
     "back\\slash",
 ];
 
-fn rows(keys: &[&[u8]], head: Head) -> Arc<Rows> {
-    let mut rows = Rows::default();
+fn rows(keys: &[&[u8]], head: Head) -> Arc<BatchRows> {
+    let mut rows = BatchRows::default();
     let mut total = 0.0;
     for (rank, key) in keys.iter().enumerate() {
         let number = 1_000_000 / (rank as u64 + 1);
@@ -53,8 +53,8 @@ fn rows(keys: &[&[u8]], head: Head) -> Arc<Rows> {
     Arc::new(rows)
 }
 
-fn model_of(keys: &[&[u8]], head: Head) -> Model {
-    let mut model = Model::new(Period::Interval);
+fn model_of(keys: &[&[u8]], head: Head) -> ViewModel {
+    let mut model = ViewModel::new(Period::Interval);
     model.show(Frame {
         now: rows(keys, head),
         before: Some(rows(&keys[keys.len() / 2..], head)),
@@ -62,7 +62,7 @@ fn model_of(keys: &[&[u8]], head: Head) -> Model {
     model
 }
 
-fn wide_and_hostile() -> Model {
+fn wide_and_hostile() -> ViewModel {
     let wide = ["汉字かな交じり文", "👍🏽 emoji", "e\u{301}te\u{301}", "plain"];
     let keys: Vec<&[u8]> = wide
         .iter()
@@ -72,19 +72,19 @@ fn wide_and_hostile() -> Model {
     model_of(&keys, Head::default())
 }
 
-fn screen_of(model: &mut Model, width: u16, height: u16, said: &Said) -> Buffer {
+fn screen_of(model: &mut ViewModel, width: u16, height: u16, messages: &ShownMessages) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    let fixed = fixed(Color::Full);
+    let labels = labels(Palette::Full);
     terminal
         .draw(|picture| {
             let area = picture.area();
-            draw(picture.buffer_mut(), area, model, &fixed, said);
+            draw(picture.buffer_mut(), area, model, &labels, messages);
         })
         .unwrap();
     terminal.backend().buffer().clone()
 }
 
-/// The lines of a screen; a wide character's second cell is left out, as a terminal does.
+/// The lines of a screen, without the second cell of a wide character, as on a terminal.
 fn lines(buffer: &Buffer) -> Vec<String> {
     let area = buffer.area;
     let line = |y| {
@@ -100,11 +100,11 @@ fn lines(buffer: &Buffer) -> Vec<String> {
     (0..area.height).map(line).collect()
 }
 
-fn screen(model: &mut Model, width: u16, height: u16) -> Vec<String> {
-    lines(&screen_of(model, width, height, &Said::default()))
+fn screen(model: &mut ViewModel, width: u16, height: u16) -> Vec<String> {
+    lines(&screen_of(model, width, height, &ShownMessages::default()))
 }
 
-fn press(model: &mut Model, keys: &str) {
+fn press(model: &mut ViewModel, keys: &str) {
     for key in keys.chars() {
         model.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
     }
@@ -170,9 +170,9 @@ fn two_hundred_by_sixty_has_bars() {
     assert_eq!(lines.len(), 60);
 }
 
-/// Every window from nothing to large: nothing panics, nothing is wider than it.
+/// Windows of every size: nothing panics, and nothing is wider than the window.
 #[test]
-fn any_window_will_do_and_columns_go_in_order() {
+fn every_window_works_and_columns_are_dropped_in_order() {
     let mut model = wide_and_hostile();
     let mut before = 5;
     for width in (1..130).rev() {
@@ -196,16 +196,16 @@ fn any_window_will_do_and_columns_go_in_order() {
 }
 
 #[test]
-fn nothing_that_steers_a_terminal_gets_into_a_cell() {
+fn nothing_that_controls_a_terminal_gets_into_a_cell() {
     let mut model = wide_and_hostile();
-    let said = Said {
+    let messages = ShownMessages {
         lines: vec!["a\u{1b}[31m\u{202e}b".into()],
         is_new: true,
     };
     for (width, height) in [(40, 10), (80, 24), (200, 60)] {
         for keys in ["", "?", "?", "/\u{202e}\u{1b}", "\u{9b}x"] {
             press(&mut model, keys);
-            let buffer = screen_of(&mut model, width, height, &said);
+            let buffer = screen_of(&mut model, width, height, &messages);
             for character in buffer
                 .content()
                 .iter()
@@ -233,7 +233,7 @@ fn keys_are_cut_at_the_edge() {
 }
 
 #[test]
-fn the_state_is_told_with_what_it_is_of() {
+fn the_state_names_what_it_is_of() {
     let head = Head::default();
     let mut model = model_of(&[b"apple", b"pear", b"fig"], head);
     let mut frame = model.frame().unwrap().clone();
@@ -256,21 +256,18 @@ fn the_state_is_told_with_what_it_is_of() {
     press(&mut model, "/xyz");
     assert_eq!(
         screen(&mut model, 80, 24)[4],
-        "  none of the first rows passes the filter; searching all keys"
+        "  no match in the first rows; searching all keys"
     );
-    // A batch of which every key was compared with this filter, and with no other.
+    // A batch whose keys were all compared with this filter only.
     for (wanted, expected) in [
-        ("xyz", "  no key passes the filter"),
-        (
-            "xy",
-            "  none of the first rows passes the filter; searching all keys",
-        ),
+        ("xyz", "  no key matches the filter"),
+        ("xy", "  no match in the first rows; searching all keys"),
     ] {
         let mut searched = rows(&[b"apple", b"pear", b"fig"], head);
         let there = Arc::get_mut(&mut searched).unwrap();
-        (there.head.keys, there.head.passed) = (48_213, Some(0));
-        there.filter = Filter::new(wanted);
-        let mut model = Model::new(Period::Interval);
+        (there.head.keys, there.head.matching) = (48_213, Some(0));
+        there.filter = KeyFilter::new(wanted);
+        let mut model = ViewModel::new(Period::Interval);
         model.show(Frame {
             now: searched,
             before: None,
@@ -281,11 +278,11 @@ fn the_state_is_told_with_what_it_is_of() {
 }
 
 #[test]
-fn a_window_says_how_much_of_it_there_is_so_far() {
+fn a_window_shows_how_much_of_it_has_passed() {
     let state = |period_s| {
         let mut now = rows(&[b"a"], Head::default());
         Arc::get_mut(&mut now).unwrap().head.period_s = period_s;
-        let mut model = Model::new(Period::Window(Duration::from_secs(60)));
+        let mut model = ViewModel::new(Period::Window(Duration::from_secs(60)));
         model.show(Frame { now, before: None });
         screen(&mut model, 80, 24)[2].clone()
     };
@@ -294,15 +291,15 @@ fn a_window_says_how_much_of_it_there_is_so_far() {
 }
 
 #[test]
-fn the_memory_limit_is_told() {
+fn the_memory_limit_is_reported() {
     let limited = |limit| {
-        let mut model = Model::new(Period::Interval);
+        let mut model = ViewModel::new(Period::Interval);
         let mut now = rows(&[b"a"], Head::default());
         Arc::get_mut(&mut now).unwrap().head.limit = limit;
         model.show(Frame { now, before: None });
         screen(&mut model, 80, 24)[1].clone()
     };
-    let approximate = limited(Limit {
+    let approximate = limited(LimitEffect {
         is_approximate: true,
         error_max: 1200,
         other_records: 0,
@@ -312,29 +309,29 @@ fn the_memory_limit_is_told() {
         approximate,
         " 1.23 M records/s · memory limit: at most 1 200 too high · 1 key · 0.123 GB/s"
     );
-    let other = limited(Limit {
+    let other = limited(LimitEffect {
         other_records: 98_765,
-        ..Limit::default()
+        ..LimitEffect::default()
     });
     assert!(
         other.contains("memory limit: 98 765 of other keys"),
         "{other}"
     );
     assert!(!other.contains("exact"));
-    let missing = limited(Limit {
+    let missing = limited(LimitEffect {
         other_records: 9,
         missing_max: 7,
-        ..Limit::default()
+        ..LimitEffect::default()
     });
     assert!(
-        missing.contains("memory limit: 9 of other keys · values lack 7 at most"),
+        missing.contains("memory limit: 9 of other keys · values lack at most 7"),
         "{missing}"
     );
 }
 
 #[test]
 fn values_that_stand_alone_have_no_share_and_no_rate() {
-    let mut model = Model::new(Period::Interval);
+    let mut model = ViewModel::new(Period::Interval);
     let mut now = rows(&[b"a", b"b"], Head::default());
     Arc::get_mut(&mut now).unwrap().head.total = None;
     model.show(Frame { now, before: None });
@@ -345,12 +342,12 @@ fn values_that_stand_alone_have_no_share_and_no_rate() {
 
 #[test]
 fn before_the_first_batch_messages_are_shown() {
-    let mut model = Model::new(Period::Interval);
-    let said = Said {
+    let mut model = ViewModel::new(Period::Interval);
+    let messages = ShownMessages {
         lines: vec!["microtally: waiting for tcp://h:1: connection refused".into()],
         is_new: false,
     };
-    let lines = lines(&screen_of(&mut model, 80, 24, &said));
+    let lines = lines(&screen_of(&mut model, 80, 24, &messages));
     assert_eq!(lines[3], "  waiting for the first batch");
     assert_eq!(
         lines[5],
@@ -359,15 +356,15 @@ fn before_the_first_batch_messages_are_shown() {
 }
 
 #[test]
-fn an_empty_batch_shows_them_as_well() {
-    let mut model = Model::new(Period::Interval);
+fn an_empty_batch_also_shows_messages() {
+    let mut model = ViewModel::new(Period::Interval);
     let now = rows(&[], Head::default());
     model.show(Frame { now, before: None });
-    let said = Said {
+    let messages = ShownMessages {
         lines: vec!["microtally: waiting for tcp://h:1: connection refused".into()],
         is_new: false,
     };
-    let lines = lines(&screen_of(&mut model, 80, 24, &said));
+    let lines = lines(&screen_of(&mut model, 80, 24, &messages));
     assert_eq!(lines[4], "  nothing in this batch");
     assert_eq!(
         lines[6],
@@ -376,7 +373,7 @@ fn an_empty_batch_shows_them_as_well() {
 }
 
 #[test]
-fn lateness_beyond_the_interval_is_told_first() {
+fn lateness_beyond_the_interval_comes_first() {
     let mut now = rows(&[b"a"], Head::default());
     Arc::get_mut(&mut now).unwrap().head.lateness = Duration::from_millis(1500);
     let texts: Vec<_> = figures(&now.head, Some((1.0, 1.0)));
@@ -394,7 +391,7 @@ fn help_fits_the_smallest_window() {
 }
 
 #[test]
-fn without_colours_there_are_none() {
+fn without_colors_there_are_none() {
     let mut model = wide_and_hostile();
     let mut buffer = Buffer::empty(Rect::new(0, 0, 120, 30));
     let area = buffer.area;
@@ -402,8 +399,8 @@ fn without_colours_there_are_none() {
         &mut buffer,
         area,
         &mut model,
-        &fixed(Color::None),
-        &Said::default(),
+        &labels(Palette::None),
+        &ShownMessages::default(),
     );
     assert!(
         buffer
@@ -415,8 +412,8 @@ fn without_colours_there_are_none() {
         &mut buffer,
         area,
         &mut model,
-        &fixed(Color::Full),
-        &Said::default(),
+        &labels(Palette::Full),
+        &ShownMessages::default(),
     );
     assert!(buffer.content().iter().any(|cell| cell.fg != Paint::Reset));
 }

@@ -1,7 +1,7 @@
-//! What the view shows and what keys do to it, without a terminal.
+//! The state of the view and the effect of keys, without a terminal.
 //!
-//! Promise: pausing, filtering and sorting change what is shown, never what is counted, and the rows are
-//! those of one batch. Must not know: windows, colours, threads, time.
+//! Promise: pausing, filtering and sorting change what is shown, never what is counted; all rows
+//! are of one batch. Must not know: `draw`, `screen`, `counting`, `parse`, `run`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,15 +10,16 @@ use std::time::Duration;
 use microtally::sink::table;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::frame::{Filter, Frame, Row};
+use super::frame::{BatchRow, Frame, KeyFilter};
 
-/// Characters of a filter: more than fit on a line help nobody.
+/// Most characters of a filter: more than fit on a line.
 const FILTER_CHARS_MAX: usize = 200;
 
-/// What rows are ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The order of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// As the batch ranks them: greatest value first.
+    /// Greatest value first, as the batch ranks them.
+    #[default]
     Value,
     /// By bytes of the key.
     Key,
@@ -26,46 +27,47 @@ pub(crate) enum Sort {
     Change,
 }
 
-/// The time over which the values of a batch came together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The time that the values of a batch cover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Period {
     /// The batch interval.
+    #[default]
     Interval,
     /// A window of this length.
     Window(Duration),
-    /// All the time so far: the rate is that of what came last.
+    /// All the time so far; rates are those of the last interval.
     SoFar,
 }
 
-/// A value against the same key's in the batch before.
+/// The change of a value since the previous batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Change {
-    /// There was no batch before, so there is nothing to compare with.
+pub(crate) enum ValueChange {
+    /// There is no previous batch.
     None,
-    /// The key was not in it.
+    /// The previous batch did not have the key.
     New,
-    /// The key was not among its first rows, and there were more.
+    /// The key was not among the first rows of the previous batch, which had more keys.
     Unknown,
-    /// So much more, or less.
+    /// More by this number, or less.
     By(f64),
 }
 
-/// What has to be done about a key that was pressed.
+/// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum KeyAction {
     Nothing,
     Quit,
     Suspend,
 }
 
 /// The state of the view.
-#[derive(Debug)]
-pub(crate) struct Model {
+#[derive(Debug, Default)]
+pub(crate) struct ViewModel {
     frame: Option<Frame>,
-    changes: Vec<Change>,
+    changes: Vec<ValueChange>,
     /// Ranks of the rows that are shown, in order.
     order: Vec<usize>,
-    /// Greatest widths of values and rates so far: columns do not jump about while numbers change.
+    /// Greatest widths of values, rates and changes so far, so that columns do not jump.
     pub widths: [usize; 3],
     pub sort: Sort,
     pub is_reversed: bool,
@@ -74,29 +76,17 @@ pub(crate) struct Model {
     pub is_paused: bool,
     pub has_help: bool,
     pub is_ending: bool,
-    /// The time over which a value came together.
+    /// The time that values cover.
     pub period: Period,
     first: usize,
     height: usize,
 }
 
-impl Model {
+impl ViewModel {
     pub(crate) fn new(period: Period) -> Self {
-        Model {
-            frame: None,
-            changes: Vec::new(),
-            order: Vec::new(),
-            widths: [0; 3],
-            sort: Sort::Value,
-            is_reversed: false,
-            filter: String::new(),
-            is_typing: false,
-            is_paused: false,
-            has_help: false,
-            is_ending: false,
+        ViewModel {
             period,
-            first: 0,
-            height: 0,
+            ..ViewModel::default()
         }
     }
 
@@ -109,43 +99,44 @@ impl Model {
         self.arrange();
     }
 
-    /// The batch that is shown.
+    /// Returns the batch that is shown.
     pub(crate) fn frame(&self) -> Option<&Frame> {
         self.frame.as_ref()
     }
 
-    /// Whether the picture is the one that stays behind.
-    pub(crate) fn is_left(&self) -> bool {
+    /// Returns `true` if the picture is the one that stays on the terminal.
+    pub(crate) fn is_final(&self) -> bool {
         self.is_ending && self.frame.is_some()
     }
 
-    /// How many of all keys of the batch pass the filter, or `None` while only the first rows were compared with it.
-    pub(crate) fn passed(&self) -> Option<u64> {
+    /// Returns how many of all keys match the filter, or `None` while only the first rows were
+    /// compared.
+    pub(crate) fn matching(&self) -> Option<u64> {
         let rows = &self.frame.as_ref()?.now;
         match rows.len() as u64 == rows.head.keys {
             true => Some(self.order.len() as u64),
-            false => (rows.head.passed).filter(|_| rows.filter == Filter::new(&self.filter)),
+            false => (rows.head.matching).filter(|_| rows.filter == KeyFilter::new(&self.filter)),
         }
     }
 
-    /// How many rows pass the filter.
+    /// Returns how many rows match the filter.
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Where the window begins, in rows that pass the filter.
+    /// Returns where the window begins, in rows that match the filter.
     pub(crate) fn first(&self) -> usize {
         self.first
     }
 
-    /// How many rows fit into the window.
+    /// Sets how many rows fit into the window.
     pub(crate) fn set_height(&mut self, height: usize) {
         self.height = height;
         self.keep_in_range();
     }
 
-    /// The rows in the window with their changes.
-    pub(crate) fn window(&self) -> impl Iterator<Item = (Row<'_>, Change)> + Clone {
+    /// Returns the rows in the window with their changes.
+    pub(crate) fn window(&self) -> impl Iterator<Item = (BatchRow<'_>, ValueChange)> + Clone {
         let ranks = self.order.iter().skip(self.first).take(self.height);
         self.frame.iter().flat_map(move |frame| {
             let row = |&rank: &usize| (frame.now.row(rank), self.changes[rank]);
@@ -153,12 +144,12 @@ impl Model {
         })
     }
 
-    /// Seconds over which what rates are taken of came together; 0 when there is no interval.
+    /// Returns the seconds that rates refer to; 0 without an interval.
     pub(crate) fn seconds(&self) -> f64 {
         self.frame.as_ref().map_or(0.0, |it| it.now.head.period_s)
     }
 
-    /// Records and bytes a second. Those of a sum so far are what it has more than the one before.
+    /// Returns records and bytes per second. For a sum so far they are those of the last interval.
     pub(crate) fn throughput(&self) -> Option<(f64, f64)> {
         let frame = self.frame.as_ref()?;
         let seconds = self.seconds();
@@ -173,16 +164,16 @@ impl Model {
         (seconds > 0.0).then(|| (records as f64 / seconds, bytes as f64 / seconds))
     }
 
-    /// Share and rate of a row.
-    pub(crate) fn figures(&self, row: &Row<'_>, change: Change) -> table::ShareAndRate {
+    /// Returns share and rate of a row.
+    pub(crate) fn figures(&self, row: &BatchRow<'_>, change: ValueChange) -> table::ShareAndRate {
         let total = self.frame.as_ref().and_then(|frame| frame.now.head.total);
         let number = total.map(|_| row.number);
         let mut figures = table::ShareAndRate::of(number, total.unwrap_or(0.0), self.seconds());
         if self.period == Period::SoFar {
             let came = match change {
-                Change::By(gain) => Some(gain),
-                Change::New => number,
-                Change::None | Change::Unknown => None,
+                ValueChange::By(gain) => Some(gain),
+                ValueChange::New => number,
+                ValueChange::None | ValueChange::Unknown => None,
             };
             figures.rate =
                 table::ShareAndRate::of(came.filter(|_| total.is_some()), 0.0, self.seconds()).rate;
@@ -190,19 +181,23 @@ impl Model {
         figures
     }
 
-    /// What a key does.
-    pub(crate) fn press(&mut self, key: KeyEvent) -> Act {
+    /// Handles a key.
+    pub(crate) fn press(&mut self, key: KeyEvent) -> KeyAction {
         if key.kind == KeyEventKind::Release {
-            return Act::Nothing;
+            return KeyAction::Nothing;
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char('c') if control => return Act::Quit,
-            KeyCode::Char('z') if control => return Act::Suspend,
-            // The picture is the one that stays; what is typed now is meant for what comes after.
+            KeyCode::Char('c') if control => return KeyAction::Quit,
+            KeyCode::Char('z') if control => return KeyAction::Suspend,
+            // The picture is final; what is typed now is meant for the shell.
             code if self.is_ending => {
                 let again = !self.is_typing && matches!(code, KeyCode::Char('q') | KeyCode::Esc);
-                return if again { Act::Quit } else { Act::Nothing };
+                return if again {
+                    KeyAction::Quit
+                } else {
+                    KeyAction::Nothing
+                };
             }
             KeyCode::Up => self.scroll(-1),
             KeyCode::Down => self.scroll(1),
@@ -214,10 +209,10 @@ impl Model {
             _ if control => {}
             code => return self.command(code),
         }
-        Act::Nothing
+        KeyAction::Nothing
     }
 
-    /// Text that was pasted goes where typed text goes.
+    /// Handles pasted text like typed text.
     pub(crate) fn paste(&mut self, text: &str) {
         if self.is_typing {
             text.chars()
@@ -226,14 +221,14 @@ impl Model {
         }
     }
 
-    fn command(&mut self, code: KeyCode) -> Act {
+    fn command(&mut self, code: KeyCode) -> KeyAction {
         match code {
             KeyCode::Esc if self.has_help => self.has_help = false,
             KeyCode::Esc if !self.filter.is_empty() => {
                 self.filter.clear();
                 self.filter_changed();
             }
-            KeyCode::Char('q') | KeyCode::Esc => return Act::Quit,
+            KeyCode::Char('q') | KeyCode::Esc => return KeyAction::Quit,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
             KeyCode::Char('s') => {
                 self.sort = match self.sort {
@@ -255,7 +250,7 @@ impl Model {
             KeyCode::Char('G') => self.scroll(isize::MAX),
             _ => {}
         }
-        Act::Nothing
+        KeyAction::Nothing
     }
 
     fn type_filter(&mut self, code: KeyCode, control: bool) {
@@ -290,29 +285,29 @@ impl Model {
         self.keep_in_range();
     }
 
-    /// The last row is at the bottom of the window, at most.
+    /// Scrolls no further than until the last row is at the bottom.
     fn keep_in_range(&mut self) {
         let last = self.order.len().saturating_sub(self.height.max(1));
         self.first = self.first.min(last);
     }
 
-    /// Finds out which rows pass the filter, and orders them.
+    /// Filters and sorts the rows.
     fn arrange(&mut self) {
         let Some(frame) = &self.frame else { return };
         let rows = &frame.now;
-        let filter = Filter::new(&self.filter);
+        let filter = KeyFilter::new(&self.filter);
         let mut text = Vec::new();
-        let passes = |&rank: &usize| filter.passes(rows.row(rank).key, &mut text);
+        let matches = |&rank: &usize| filter.matches(rows.row(rank).key, &mut text);
         self.order.clear();
-        self.order.extend((0..rows.len()).filter(passes));
+        self.order.extend((0..rows.len()).filter(matches));
         match self.sort {
             Sort::Value => {}
             Sort::Key => self.order.sort_by_key(|&rank| rows.row(rank).key),
             Sort::Change => {
                 let gain = |rank: usize| match self.changes[rank] {
-                    Change::By(gain) => gain,
-                    Change::New => rows.row(rank).number,
-                    Change::Unknown | Change::None => 0.0,
+                    ValueChange::By(gain) => gain,
+                    ValueChange::New => rows.row(rank).number,
+                    ValueChange::Unknown | ValueChange::None => 0.0,
                 };
                 let by_gain = |a: &usize, b: &usize| -> Ordering { gain(*b).total_cmp(&gain(*a)) };
                 self.order.sort_by(by_gain);
@@ -346,33 +341,33 @@ impl Model {
     }
 }
 
-/// The rows' changes, by rank.
-fn changes(frame: &Frame) -> Vec<Change> {
+/// Returns the changes of the rows, by rank.
+fn changes(frame: &Frame) -> Vec<ValueChange> {
     let Some(before) = &frame.before else {
-        return vec![Change::None; frame.now.len()];
+        return vec![ValueChange::None; frame.now.len()];
     };
     let numbers: HashMap<_, _> = before
         .iter()
         .map(|row| ((row.key, row.identity), row.number))
         .collect();
     let is_whole = before.len() as u64 == before.head.keys;
-    let of = |row: Row<'_>| match numbers.get(&(row.key, row.identity)) {
-        Some(number) => Change::By(row.number - number),
-        None if is_whole => Change::New,
-        None => Change::Unknown,
+    let of = |row: BatchRow<'_>| match numbers.get(&(row.key, row.identity)) {
+        Some(number) => ValueChange::By(row.number - number),
+        None if is_whole => ValueChange::New,
+        None => ValueChange::Unknown,
     };
     frame.now.iter().map(of).collect()
 }
 
-/// Appends a change as it is shown: `new`, `+12`, `−3`, `=`.
-pub(crate) fn write_change(change: Change, out: &mut Vec<u8>) {
+/// Formats a change: `new`, `+12`, `−3`, `=`.
+pub(crate) fn write_change(change: ValueChange, out: &mut Vec<u8>) {
     match change {
-        Change::None => {}
-        Change::New => out.extend_from_slice(b"new"),
-        Change::Unknown => out.push(b'?'),
-        Change::By(gain) if !gain.is_finite() => out.push(b'?'),
-        Change::By(0.0) => out.push(b'='),
-        Change::By(gain) => {
+        ValueChange::None => {}
+        ValueChange::New => out.extend_from_slice(b"new"),
+        ValueChange::Unknown => out.push(b'?'),
+        ValueChange::By(gain) if !gain.is_finite() => out.push(b'?'),
+        ValueChange::By(0.0) => out.push(b'='),
+        ValueChange::By(gain) => {
             out.extend_from_slice(if gain < 0.0 { "−" } else { "+" }.as_bytes());
             let magnitude = gain.abs();
             if magnitude.fract() == 0.0 && magnitude < 1e15 {
@@ -380,7 +375,7 @@ pub(crate) fn write_change(change: Change, out: &mut Vec<u8>) {
             } else if (1e-3..1e15).contains(&magnitude) {
                 out.extend_from_slice(format!("{magnitude:.3}").as_bytes());
             } else {
-                // Hundreds of digits, or zeros and nothing else.
+                // It would have hundreds of digits, or only zeros.
                 out.extend_from_slice(format!("{magnitude:.2e}").as_bytes());
             }
         }

@@ -1,12 +1,12 @@
-//! Keys pressed one after the other, and what is to be seen then.
+//! Presses keys and checks what is visible.
 
 use super::*;
-use crate::live::frame::{Head, Rows};
+use crate::live::frame::{BatchRows, Head};
 use std::sync::Arc;
 
-/// Rows by rank; `keys` is how many there were in the batch.
-pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<Rows> {
-    let mut made = Rows::default();
+/// Rows by rank of a batch with `keys` keys.
+pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<BatchRows> {
+    let mut made = BatchRows::default();
     for (key, number) in rows {
         made.push(key, *number, |out| {
             table::write_value(&(*number as u64), out)
@@ -26,9 +26,9 @@ pub(crate) fn rows(rows: &[(&[u8], f64)], keys: u64) -> Arc<Rows> {
     Arc::new(made)
 }
 
-type Pairs = [(&'static [u8], f64)];
+type KeyNumbers = [(&'static [u8], f64)];
 
-fn frame(now: &Pairs, before: Option<(&Pairs, u64)>) -> Frame {
+fn frame(now: &KeyNumbers, before: Option<(&KeyNumbers, u64)>) -> Frame {
     Frame {
         now: rows(now, now.len() as u64),
         before: before.map(|(before, keys)| rows(before, keys)),
@@ -43,30 +43,31 @@ const FRUIT: &[(&[u8], f64)] = &[
     (b"plum", 10.0),
 ];
 
-fn model() -> Model {
-    let mut model = Model::new(Period::Interval);
+fn model() -> ViewModel {
+    let mut model = ViewModel::new(Period::Interval);
     model.set_height(3);
     let before: &[(&[u8], f64)] = &[(b"apple", 60.0), (b"Pear", 40.0), (b"plum", 2.0)];
     model.show(frame(FRUIT, Some((before, 3))));
     model
 }
 
-fn press(model: &mut Model, codes: impl IntoIterator<Item = KeyCode>) -> Act {
+fn press(model: &mut ViewModel, codes: impl IntoIterator<Item = KeyCode>) -> KeyAction {
     let press = |code| model.press(KeyEvent::new(code, KeyModifiers::NONE));
     codes.into_iter().map(press).last().expect("a key")
 }
 
-fn control(model: &mut Model, letter: char) -> Act {
+fn control(model: &mut ViewModel, letter: char) -> KeyAction {
     model.press(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL))
 }
 
-fn type_text(model: &mut Model, text: &str) {
+fn type_text(model: &mut ViewModel, text: &str) {
     press(model, text.chars().map(KeyCode::Char));
 }
 
 /// First letters of the rows in the window.
-fn seen(model: &Model) -> String {
-    let first = |(row, _): (Row<'_>, Change)| String::from_utf8_lossy(row.key).chars().next();
+fn visible(model: &ViewModel) -> String {
+    let first =
+        |(row, _): (BatchRow<'_>, ValueChange)| String::from_utf8_lossy(row.key).chars().next();
     model.window().filter_map(first).collect()
 }
 
@@ -74,16 +75,22 @@ fn seen(model: &Model) -> String {
 fn sorting_goes_around_and_can_be_reversed() {
     let mut model = model();
     model.set_height(10);
-    assert_eq!(seen(&model), "aPfkp");
+    assert_eq!(visible(&model), "aPfkp");
     type_text(&mut model, "s");
-    assert_eq!((seen(&model).as_str(), model.sort), ("Pafkp", Sort::Key));
+    assert_eq!((visible(&model).as_str(), model.sort), ("Pafkp", Sort::Key));
     type_text(&mut model, "r");
-    assert_eq!(seen(&model), "pkfaP");
+    assert_eq!(visible(&model), "pkfaP");
     type_text(&mut model, "rs");
-    // New keys gained what they have: fig 30, käse 20; plum 8, Pear nothing, apple lost.
-    assert_eq!((seen(&model).as_str(), model.sort), ("fkpPa", Sort::Change));
+    // New keys gained their values: fig 30, käse 20; plum gained 8, Pear nothing, apple lost.
+    assert_eq!(
+        (visible(&model).as_str(), model.sort),
+        ("fkpPa", Sort::Change)
+    );
     type_text(&mut model, "s");
-    assert_eq!((seen(&model).as_str(), model.sort), ("aPfkp", Sort::Value));
+    assert_eq!(
+        (visible(&model).as_str(), model.sort),
+        ("aPfkp", Sort::Value)
+    );
 }
 
 #[test]
@@ -91,25 +98,31 @@ fn a_filter_is_typed_live_kept_and_cleared() {
     let mut model = model();
     type_text(&mut model, "/");
     assert!(model.is_typing);
-    // Letters that are commands elsewhere.
+    // Letters that are commands otherwise.
     type_text(&mut model, "p");
-    assert_eq!(seen(&model), "aPp");
+    assert_eq!(visible(&model), "aPp");
     type_text(&mut model, "l");
-    assert_eq!(seen(&model), "ap");
+    assert_eq!(visible(&model), "ap");
     press(&mut model, [KeyCode::Backspace, KeyCode::Enter]);
     assert!(!model.is_typing);
-    assert_eq!((seen(&model).as_str(), model.filter.as_str()), ("aPp", "p"));
-    // A capital letter is meant as one.
+    assert_eq!(
+        (visible(&model).as_str(), model.filter.as_str()),
+        ("aPp", "p")
+    );
+    // A capital letter matches itself only.
     press(&mut model, [KeyCode::Char('/'), KeyCode::Backspace]);
     type_text(&mut model, "P");
-    assert_eq!(seen(&model), "P");
-    // What is shown is searched: the escape and the accent.
+    assert_eq!(visible(&model), "P");
+    // The filter applies to what is shown: the escape and the accent.
     control(&mut model, 'u');
     type_text(&mut model, "\\x1");
-    assert_eq!(seen(&model), "f");
+    assert_eq!(visible(&model), "f");
     control(&mut model, 'w');
     model.paste("KÄ\n".to_lowercase().as_str());
-    assert_eq!((seen(&model).as_str(), model.filter.as_str()), ("k", "kä"));
+    assert_eq!(
+        (visible(&model).as_str(), model.filter.as_str()),
+        ("k", "kä")
+    );
     press(&mut model, [KeyCode::Esc]);
     assert_eq!((model.len(), model.is_typing), (5, false));
 }
@@ -121,74 +134,74 @@ fn escape_leaves_one_thing_after_the_other() {
     press(&mut model, [KeyCode::Enter]);
     type_text(&mut model, "?");
     assert!(model.has_help);
-    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Nothing);
+    assert_eq!(press(&mut model, [KeyCode::Esc]), KeyAction::Nothing);
     assert_eq!((model.has_help, model.filter.as_str()), (false, "a"));
-    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Nothing);
+    assert_eq!(press(&mut model, [KeyCode::Esc]), KeyAction::Nothing);
     assert_eq!(model.filter, "");
-    assert_eq!(press(&mut model, [KeyCode::Esc]), Act::Quit);
+    assert_eq!(press(&mut model, [KeyCode::Esc]), KeyAction::Quit);
 }
 
 #[test]
-fn quit_and_suspend_work_wherever_one_is() {
+fn quit_and_suspend_work_in_every_state() {
     let mut model = model();
-    assert_eq!(press(&mut model, [KeyCode::Char('q')]), Act::Quit);
+    assert_eq!(press(&mut model, [KeyCode::Char('q')]), KeyAction::Quit);
     for before in ["", "/", "?", "p"] {
         type_text(&mut model, &format!("/{before}"));
-        assert_eq!(control(&mut model, 'c'), Act::Quit);
-        assert_eq!(control(&mut model, 'z'), Act::Suspend);
+        assert_eq!(control(&mut model, 'c'), KeyAction::Quit);
+        assert_eq!(control(&mut model, 'z'), KeyAction::Suspend);
     }
     let release = KeyEvent {
         kind: KeyEventKind::Release,
         ..KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)
     };
-    assert_eq!(model.press(release), Act::Nothing);
+    assert_eq!(model.press(release), KeyAction::Nothing);
 }
 
 #[test]
-fn what_is_typed_after_the_end_was_asked_for_changes_nothing() {
+fn typing_after_a_quit_changes_nothing() {
     let mut model = model();
     model.is_ending = true;
     type_text(&mut model, "srp/x?jG");
-    assert_eq!((seen(&model).as_str(), model.is_typing), ("aPf", false));
+    assert_eq!((visible(&model).as_str(), model.is_typing), ("aPf", false));
     assert!(!model.is_paused && !model.has_help);
-    assert_eq!(press(&mut model, [KeyCode::Char('q')]), Act::Quit);
-    assert_eq!(control(&mut model, 'c'), Act::Quit);
+    assert_eq!(press(&mut model, [KeyCode::Char('q')]), KeyAction::Quit);
+    assert_eq!(control(&mut model, 'c'), KeyAction::Quit);
 }
 
 #[test]
 fn scrolling_stays_among_the_rows() {
     let mut model = model();
     press(&mut model, [KeyCode::Up]);
-    assert_eq!((model.first(), seen(&model).as_str()), (0, "aPf"));
+    assert_eq!((model.first(), visible(&model).as_str()), (0, "aPf"));
     press(&mut model, [KeyCode::Down]);
-    assert_eq!((model.first(), seen(&model).as_str()), (1, "Pfk"));
+    assert_eq!((model.first(), visible(&model).as_str()), (1, "Pfk"));
     press(&mut model, [KeyCode::PageDown]);
-    assert_eq!((model.first(), seen(&model).as_str()), (2, "fkp"));
+    assert_eq!((model.first(), visible(&model).as_str()), (2, "fkp"));
     press(&mut model, [KeyCode::Home]);
     press(&mut model, [KeyCode::End, KeyCode::PageUp]);
     assert_eq!(model.first(), 0);
     press(&mut model, [KeyCode::End]);
-    // The window grows, the rows get fewer.
+    // The window grows, and there are fewer rows.
     model.set_height(4);
-    assert_eq!((model.first(), seen(&model).as_str()), (1, "Pfkp"));
+    assert_eq!((model.first(), visible(&model).as_str()), (1, "Pfkp"));
     model.show(frame(&FRUIT[..2], None));
-    assert_eq!((model.first(), seen(&model).as_str()), (0, "aP"));
+    assert_eq!((model.first(), visible(&model).as_str()), (0, "aP"));
     model.set_height(0);
     press(&mut model, [KeyCode::PageDown, KeyCode::End]);
-    assert_eq!(seen(&model), "");
+    assert_eq!(visible(&model), "");
 }
 
 #[test]
-fn changes_say_no_more_than_is_known() {
+fn changes_are_unknown_without_the_previous_value() {
     let before: &[(&[u8], f64)] = &[(b"apple", 60.0), (b"plum", 10.0)];
     let known = changes(&frame(FRUIT, Some((before, 2))));
-    let (by, new) = (Change::By, Change::New);
+    let (by, new) = (ValueChange::By, ValueChange::New);
     assert_eq!(known, [by(-10.0), new, new, new, by(0.0)]);
-    // There were more keys than rows: they may have been among those.
-    let unknown = Change::Unknown;
+    // There were more keys than rows, so these keys may have been among them.
+    let unknown = ValueChange::Unknown;
     let partly = changes(&frame(FRUIT, Some((before, 3))));
     assert_eq!(partly, [by(-10.0), unknown, unknown, unknown, by(0.0)]);
-    assert_eq!(changes(&frame(FRUIT, None)), [Change::None; 5]);
+    assert_eq!(changes(&frame(FRUIT, None)), [ValueChange::None; 5]);
 
     let text = |change| {
         let mut out = Vec::new();
@@ -226,7 +239,7 @@ fn changes_say_no_more_than_is_known() {
 
 #[test]
 fn columns_never_get_narrower() {
-    let mut model = Model::new(Period::Interval);
+    let mut model = ViewModel::new(Period::Interval);
     model.show(frame(&[(b"a", 1_000_000.0)], None));
     assert_eq!(model.widths, [9, 11, 0]);
     model.show(frame(&[(b"a", 1.0)], None));
@@ -234,23 +247,23 @@ fn columns_never_get_narrower() {
 }
 
 #[test]
-fn a_window_has_the_rate_of_the_time_it_covers() {
-    let mut model = Model::new(Period::Window(Duration::from_secs(60)));
+fn rates_of_a_window_refer_to_the_time_it_covers() {
+    let mut model = ViewModel::new(Period::Window(Duration::from_secs(60)));
     let mut fruit = rows(FRUIT, FRUIT.len() as u64);
     Arc::get_mut(&mut fruit).unwrap().head.period_s = 10.0;
     model.show(Frame {
         now: fruit,
         before: None,
     });
-    let figures = model.figures(&model.frame().unwrap().now.row(0), Change::By(7.0));
+    let figures = model.figures(&model.frame().unwrap().now.row(0), ValueChange::By(7.0));
     assert_eq!(figures.rate, Some(5.0));
     assert_eq!(figures.share, Some(50.0 / 150.0));
 }
 
 #[test]
-fn a_sum_so_far_has_the_throughput_of_what_came_last() {
+fn the_throughput_of_a_sum_so_far_is_that_of_the_last_interval() {
     let rows = |records, bytes| {
-        let mut rows = Rows::default();
+        let mut rows = BatchRows::default();
         rows.head = Head {
             records,
             bytes,
@@ -260,7 +273,7 @@ fn a_sum_so_far_has_the_throughput_of_what_came_last() {
         };
         Arc::new(rows)
     };
-    let frame = |before: Option<Arc<Rows>>| Frame {
+    let frame = |before: Option<Arc<BatchRows>>| Frame {
         now: rows(300, 7000),
         before,
     };
@@ -270,15 +283,15 @@ fn a_sum_so_far_has_the_throughput_of_what_came_last() {
         (Period::SoFar, None, (600.0, 14_000.0)),
         (Period::Interval, Some(rows(100, 6000)), (600.0, 14_000.0)),
     ] {
-        let mut model = Model::new(period);
+        let mut model = ViewModel::new(period);
         model.show(frame(before));
         assert_eq!(model.throughput(), Some(expected), "{period:?}");
     }
 }
 
 #[test]
-fn a_sum_so_far_has_the_rate_of_what_came_last() {
-    let mut model = Model::new(Period::SoFar);
+fn rates_of_a_sum_so_far_are_those_of_the_last_interval() {
+    let mut model = ViewModel::new(Period::SoFar);
     model.show(frame(FRUIT, None));
     let seconds = model.seconds();
     let rate = |change| {
@@ -287,7 +300,10 @@ fn a_sum_so_far_has_the_rate_of_what_came_last() {
             .rate
     };
     let per_s = |number: f64| (seconds > 0.0).then_some(number / seconds);
-    assert_eq!(rate(Change::By(7.0)), per_s(7.0));
-    assert_eq!(rate(Change::New), per_s(50.0));
-    assert_eq!((rate(Change::None), rate(Change::Unknown)), (None, None));
+    assert_eq!(rate(ValueChange::By(7.0)), per_s(7.0));
+    assert_eq!(rate(ValueChange::New), per_s(50.0));
+    assert_eq!(
+        (rate(ValueChange::None), rate(ValueChange::Unknown)),
+        (None, None)
+    );
 }

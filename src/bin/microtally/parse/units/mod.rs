@@ -1,12 +1,13 @@
 //! Values as people type them: sizes, durations, rates, addresses, separators and counts.
 //!
-//! Promise: exact integer arithmetic, no rounding of durations, and for everything else an error
-//! that says what may be written instead. Must not know: option names, defaults, clap.
+//! Promise: exact integer arithmetic, no rounding of durations, and otherwise an error that says
+//! what to write instead. Must not know: `clap`, `groups`, `spec`.
 
 mod source;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -14,82 +15,73 @@ use std::time::Duration;
 
 pub(crate) use source::{SourceSpec, source};
 
-/// Least and most bytes `--max-record` allows.
-const RECORD_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
-
-/// Worker counts `--workers` allows besides `auto`.
-const WORKERS: RangeInclusive<u64> = 1..=256;
-
-/// Vocabulary sizes `--vocabulary` allows.
-const VOCABULARY: RangeInclusive<u64> = 1..=10_000_000;
-
-/// Steepest exponent `--zipf` allows.
+/// Largest exponent that `--zipf` allows.
 const ZIPF_MAX: f64 = 4.0;
 
-/// Clients `--max-connections` allows.
-const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
-
-/// Rounds `--rounds` allows.
-const ROUNDS: RangeInclusive<u64> = 1..=1000;
-
-/// Least and most bytes `bench --size` allows.
-const TEXT_BYTES: RangeInclusive<u64> = 64 << 10..=512 << 20;
-
-/// A place to listen. An IPv6 host has no brackets; port 0 means any free one.
+/// An address. An IPv6 host has no brackets; when listening, port 0 means any free port.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Endpoint {
+pub(crate) struct HostPort {
     /// Name or address.
     pub host: String,
-    /// TCP port.
+    /// TCP or UDP port.
     pub port: u16,
 }
 
-/// What happens after a connection failed or ended.
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPort { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            HostPort { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// What happens after a connection has failed or ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Reconnect {
-    /// A new attempt this much later.
+pub(crate) enum ReconnectArg {
+    /// A new attempt after this time.
     After(Duration),
     /// The run ends.
     Never,
 }
 
-/// How many results of a batch are shown.
+/// How many results of a batch are printed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Top {
+pub(crate) enum TopArg {
     /// At most this many.
     First(usize),
-    /// Every one.
+    /// All of them.
     All,
 }
 
 /// How many threads count.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Workers {
-    /// One less than the process may use cores: the reading thread counts too.
+pub(crate) enum WorkersArg {
+    /// One less than the cores that the process may use, because the reading thread counts too.
     Auto,
     /// This many, 1 to 256.
     Exactly(usize),
 }
 
-/// How much memory there is for everything.
+/// How much memory the program may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Memory {
+pub(crate) enum MemoryArg {
     /// This many bytes.
     Bytes(u64),
-    /// As much as it takes.
+    /// No limit.
     Unlimited,
 }
 
 /// How fast the load generator sends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rate {
-    /// As fast as it is read.
+pub(crate) enum RateArg {
+    /// As fast as the receiver reads.
     Max,
     /// Bytes per second, at least 1.
     BytesPerSecond(u64),
 }
 
-/// Longest duration that can be written: a year. Beyond it a typing error is more likely.
+/// Longest duration: a year. A longer one is more likely a typing error.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Prefixes of sizes with their powers of 1024 and of 1000.
@@ -100,20 +92,20 @@ const PREFIXES: [(char, u64, u64); 4] = [
     ('T', 1 << 40, 1_000_000_000_000),
 ];
 
-/// `--listen`: where to listen.
-pub(crate) fn listen(text: &str) -> Result<Endpoint, String> {
+/// `--listen`: an address.
+pub(crate) fn listen(text: &str) -> Result<HostPort, String> {
     endpoint(text.strip_prefix("tcp://").unwrap_or(text))
         .map_err(|reason| format!("{reason}; write HOST:PORT, for example 127.0.0.1:9999"))
 }
 
 /// Splits `HOST:PORT` or `[IPV6]:PORT`.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str) -> Result<HostPort, String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest
                 .split_once("]:")
                 .ok_or("it has no ]:PORT after the [")?;
-            // A scope such as %eth0 is for the resolver to judge.
+            // The resolver checks a scope such as %eth0.
             let (address, scope) = host.split_once('%').unwrap_or((host, "0"));
             if address.parse::<Ipv6Addr>().is_err() || !is_name(scope) {
                 return Err("there is no IPv6 address between [ and ]".into());
@@ -126,13 +118,13 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
                 return Err("an IPv6 address needs brackets, as in [::1]:9999".into());
             }
             if !is_name(host) {
-                return Err("before the port there is no host name or address".into());
+                return Err("there is no host name or address before the port".into());
             }
             (host, port)
         }
     };
     match whole_number(port).and_then(|port| u16::try_from(port).ok()) {
-        Some(port) => Ok(Endpoint {
+        Some(port) => Ok(HostPort {
             host: host.into(),
             port,
         }),
@@ -140,13 +132,14 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// Whether this may be a host name: letters, digits, `.`, `-`, `_`, as long as DNS allows.
+/// Returns `true` if this may be a host name: letters, digits, `.`, `-`, `_`, no longer than DNS
+/// allows.
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     (1..=253).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// `--split`: one byte, as it is or as an escape.
+/// `--split`: one byte, literally or as an escape.
 pub(crate) fn split_byte(text: &str) -> Result<u8, String> {
     match *text.as_bytes() {
         [byte] => Ok(byte),
@@ -161,7 +154,7 @@ pub(crate) fn split_byte(text: &str) -> Result<u8, String> {
             u8::from_str_radix(&text[2..], 16).map_err(|error| error.to_string())
         }
         _ => Err(format!(
-            "this is {} bytes and a separator is exactly one; write it as it is, or one of \
+            "this is {} bytes and a separator is exactly one; write it as it is, or as one of \
              \\0 \\t \\n \\v \\f \\r \\\\ \\xNN, or use --split-whitespace",
             text.len()
         )),
@@ -176,70 +169,43 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `--reconnect`: a duration from 1ms, or `never`.
-pub(crate) fn reconnect(text: &str) -> Result<Reconnect, String> {
+/// A duration from 1ms, or `never`: `None`.
+fn or_never(text: &str) -> Result<Option<Duration>, String> {
     if text == "never" {
-        return Ok(Reconnect::Never);
-    }
-    let after = parse_duration(text).map_err(|reason| format!("{reason}; or write never"))?;
-    match after {
-        Duration::ZERO => Err("the shortest wait is 1ms; or write never".into()),
-        after => Ok(Reconnect::After(after)),
-    }
-}
-
-/// `--idle-timeout`: a duration from 1ms, or `never`, which is the longest there is.
-pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
-    if text == "never" {
-        return Ok(Duration::MAX);
+        return Ok(None);
     }
     match parse_duration(text).map_err(|reason| format!("{reason}; or write never"))? {
         Duration::ZERO => Err("the shortest time is 1ms; or write never".into()),
-        timeout => Ok(timeout),
+        duration => Ok(Some(duration)),
     }
 }
 
-/// `--drain-timeout`: a duration, also none.
-pub(crate) fn wait(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
+/// `--reconnect`.
+pub(crate) fn reconnect(text: &str) -> Result<ReconnectArg, String> {
+    or_never(text).map(|pause| pause.map_or(ReconnectArg::Never, ReconnectArg::After))
 }
 
-/// `--max-connections`: a number within its range.
-pub(crate) fn connections(text: &str) -> Result<usize, String> {
-    number_in(text, CONNECTIONS).map(|count| count as usize)
+/// `--idle-timeout`, for which `never` is the longest duration.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    or_never(text).map(|timeout| timeout.unwrap_or(Duration::MAX))
 }
 
 /// `--top`: a number, or `all`.
-pub(crate) fn top(text: &str) -> Result<Top, String> {
+pub(crate) fn top(text: &str) -> Result<TopArg, String> {
     match whole_number(text).map(usize::try_from) {
-        _ if text == "all" => Ok(Top::All),
-        Some(Ok(count)) => Ok(Top::First(count)),
+        _ if text == "all" => Ok(TopArg::All),
+        Some(Ok(count)) => Ok(TopArg::First(count)),
         _ => Err("write a whole number from 0, or all".into()),
     }
 }
 
 /// `--workers`: a number, or `auto`.
-pub(crate) fn workers(text: &str) -> Result<Workers, String> {
+pub(crate) fn workers(text: &str) -> Result<WorkersArg, String> {
     if text == "auto" {
-        return Ok(Workers::Auto);
+        return Ok(WorkersArg::Auto);
     }
-    let count = number_in(text, WORKERS).map_err(|reason| format!("{reason}, or auto"))?;
-    Ok(Workers::Exactly(count as usize))
-}
-
-/// `--batches`: a number from 1.
-pub(crate) fn batches(text: &str) -> Result<u64, String> {
-    number_in(text, 1..=u64::MAX)
-}
-
-/// `--seed`: any number.
-pub(crate) fn seed(text: &str) -> Result<u64, String> {
-    number_in(text, 0..=u64::MAX)
-}
-
-/// `--vocabulary`: how many different words.
-pub(crate) fn vocabulary(text: &str) -> Result<usize, String> {
-    number_in(text, VOCABULARY).map(|words| words as usize)
+    let count = number_in(text, &(1..=256)).map_err(|reason| format!("{reason}, or auto"))?;
+    Ok(WorkersArg::Exactly(count as usize))
 }
 
 /// `--zipf`: an exponent.
@@ -252,76 +218,72 @@ pub(crate) fn zipf(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `--max-record`: a size within its range.
-pub(crate) fn record_bytes_max(text: &str) -> Result<usize, String> {
-    size_in(text, RECORD_BYTES)
-}
-
-/// `--max-memory`: a size, or `none`. What is enough depends on the command: the library says it.
-pub(crate) fn memory(text: &str) -> Result<Memory, String> {
+/// `--max-memory`: a size, or `none`. The library checks whether it is enough for the command.
+pub(crate) fn memory(text: &str) -> Result<MemoryArg, String> {
     if text == "none" {
-        return Ok(Memory::Unlimited);
+        return Ok(MemoryArg::Unlimited);
     }
     match parse_size(text).map_err(|reason| format!("{reason}; or write none"))? {
         0 => Err(
-            "nothing can be counted in no memory; write a size, for example 512MiB, or none".into(),
+            "nothing can be counted without memory; write a size, for example 512MiB, or none"
+                .into(),
         ),
-        bytes => Ok(Memory::Bytes(bytes)),
+        bytes => Ok(MemoryArg::Bytes(bytes)),
     }
 }
 
-/// `bench --size`: a size within its range.
-pub(crate) fn text_bytes(text: &str) -> Result<usize, String> {
-    size_in(text, TEXT_BYTES)
-}
-
-/// `--rounds`: a number within its range.
-pub(crate) fn rounds(text: &str) -> Result<u64, String> {
-    number_in(text, ROUNDS)
-}
-
-/// A size within `range`, which is below what an address space holds.
-fn size_in(text: &str, range: RangeInclusive<u64>) -> Result<usize, String> {
-    let bytes = parse_size(text)?;
-    if range.contains(&bytes) {
-        return Ok(bytes as usize);
+/// Parses a size within `range`, all of which fits a `usize`.
+pub(crate) fn size(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let bytes = parse_size(text)?;
+        if range.contains(&bytes) {
+            return Ok(bytes as usize);
+        }
+        let [bytes, min, max] = [bytes, *range.start(), *range.end()].map(format_bytes);
+        Err(format!("{bytes} is outside {min} to {max}"))
     }
-    let (min, max) = (format_bytes(*range.start()), format_bytes(*range.end()));
-    Err(format!(
-        "{} is outside what is allowed: {min} to {max}",
-        format_bytes(bytes)
-    ))
 }
 
 /// `--rate`: bytes per second, or `max`.
-pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<RateArg, String> {
     if text == "max" {
-        return Ok(Rate::Max);
+        return Ok(RateArg::Max);
     }
     let bytes = parse_rate(text).map_err(|reason| format!("{reason}; or write max"))?;
-    Ok(Rate::BytesPerSecond(bytes))
+    Ok(RateArg::BytesPerSecond(bytes))
 }
 
 /// `--total`: a size that is not 0.
 pub(crate) fn total(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
-        0 => Err("write 1B or more, or leave --total out for no end".into()),
+        0 => Err("write 1B or more, or leave --total out for no limit".into()),
         bytes => Ok(bytes),
     }
 }
 
-fn number_in(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    match whole_number(text) {
-        Some(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!(
-            "write a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )),
-    }
+/// Parses a whole number within `range`.
+pub(crate) fn number(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| number_in(text, &range)
 }
 
-/// Digits only: the standard library would also take a plus sign.
+/// Parses a whole number within `range`, all of which fits a `usize`.
+pub(crate) fn count(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| number_in(text, &range).map(|number| number as usize)
+}
+
+fn number_in(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let number = whole_number(text).filter(|number| range.contains(number));
+    let (min, max) = range.clone().into_inner();
+    number.ok_or_else(|| format!("write a whole number from {min} to {max}"))
+}
+
+/// Digits only: the standard library would also accept a plus sign.
 fn whole_number(text: &str) -> Option<u64> {
     text.parse()
         .ok()
@@ -334,15 +296,15 @@ fn whole_number(text: &str) -> Option<u64> {
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
     let scale = size_scale(unit).ok_or_else(|| size_hint(unit))?;
-    let number = Decimal::parse(number).ok_or_else(|| size_hint(unit))?;
+    let number = TypedNumber::parse(number).ok_or_else(|| size_hint(unit))?;
     u64::try_from(number.times(scale).0).map_err(|_| "more than 2^64 bytes".to_owned())
 }
 
-/// Time: `500ms`, `1.5s`, `2m`, `1h`. Whole milliseconds only, up to a year.
+/// A duration: `500ms`, `1.5s`, `2m`, `1h`. Whole milliseconds only, up to a year.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let hint = "write a number and one of the units ms, s, m, h, for example 500ms or 1.5s";
     let (number, unit) = split_unit(text);
-    let Some(number) = Decimal::parse(number) else {
+    let Some(number) = TypedNumber::parse(number) else {
         return Err(hint.to_owned());
     };
     let scale = match unit {
@@ -369,12 +331,12 @@ pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
         return Err("write a size per second, for example 100MB/s or 1GiB/s".to_owned());
     };
     match parse_size(size)? {
-        0 => Err("a rate of nothing sends nothing; write 1B/s or more".to_owned()),
+        0 => Err("a rate of 0 sends nothing; write 1B/s or more".to_owned()),
         bytes => Ok(bytes),
     }
 }
 
-/// The shortest exact way to write a size that [`parse_size`] reads: `16MiB`, `5MB`, `4097B`.
+/// Formats a size in the shortest exact way that [`parse_size`] reads: `16MiB`, `5MB`, `4097B`.
 pub(crate) fn format_bytes(bytes: u64) -> String {
     for (prefix, binary, decimal) in PREFIXES.into_iter().rev() {
         for (scale, unit) in [(binary, "iB"), (decimal, "B")] {
@@ -386,7 +348,7 @@ pub(crate) fn format_bytes(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// Cuts before the first character that is no part of a number.
+/// Splits before the first character that is not part of a number.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -394,9 +356,9 @@ fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Bytes in a unit. `KB` or `kb` is 1000, `K`, `k`, `KiB` or `kib` is 1024, as in GNU programs.
+/// Bytes of a unit. `KB` or `kb` is 1000, `K`, `k`, `KiB` or `kib` is 1024, as in GNU programs.
 ///
-/// `Mb` and `Gb` are refused: they may mean bits.
+/// `Mb` and `Gb` are refused, because they may mean bits.
 fn size_scale(unit: &str) -> Option<u64> {
     if matches!(unit, "" | "B" | "b") {
         return Some(1);
@@ -422,15 +384,15 @@ fn size_hint(unit: &str) -> String {
     }
 }
 
-/// A number as typed: `digits / 10^places`.
-struct Decimal {
+/// A decimal fraction as typed: `digits / 10^places`.
+struct TypedNumber {
     digits: u64,
     places: u32,
 }
 
-impl Decimal {
-    /// Digits, and perhaps a point and more digits. All digits together fit a `u64` and at most
-    /// 18 are behind the point, so that [`times`](Self::times) cannot overflow.
+impl TypedNumber {
+    /// Parses digits and perhaps a point and more digits. All digits together fit a `u64` and at
+    /// most 18 follow the point, so that [`times`](Self::times) cannot overflow.
     fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let all_digits = |part: &str| {
@@ -448,7 +410,7 @@ impl Decimal {
         Some(Self { digits, places })
     }
 
-    /// The product with `scale`, cut to a whole number, and whether nothing was cut off.
+    /// Returns the product with `scale`, rounded down, and whether it is exact.
     fn times(&self, scale: u64) -> (u128, bool) {
         let product = u128::from(self.digits) * u128::from(scale);
         let divisor = 10_u128.pow(self.places);

@@ -1,14 +1,17 @@
-//! Where lines come from, as people write it: URLs, addresses, file names.
+//! Sources as people type them: URLs, addresses, file names.
+//!
+//! Promise: a source without a scheme is an address if it looks like HOST:PORT, and a file
+//! otherwise. Must not know: `clap`, `groups`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::{Endpoint, endpoint};
+use super::{HostPort, endpoint};
 use crate::parse::spec;
 
-/// Source schemes that are planned: they deserve a better answer than "unknown".
+/// Planned source schemes, which deserve a better answer than "unknown".
 const SCHEMES_LATER: [&str; 3] = ["kafka", "kinesis", "flume-avro-listen"];
 
 const SOURCE_ALLOWED: &str = "allowed are files, - (standard input), HOST:PORT, tcp://HOST:PORT, \
@@ -20,36 +23,29 @@ const SOURCE_ALLOWED: &str = "allowed are files, - (standard input), HOST:PORT, 
 pub(crate) enum SourceSpec {
     /// Standard input.
     Stdin,
-    /// A connection made as a client. An IPv6 host has no brackets; the port is not 0.
-    Tcp { host: String, port: u16 },
-    /// Connections that clients make. Port 0 means any free one.
-    TcpListen { host: String, port: u16 },
-    /// Datagrams that are sent to this place.
-    UdpListen { host: String, port: u16 },
-    /// A connection to a socket in the file system.
+    /// A connection to a server. The port is not 0.
+    Tcp(HostPort),
+    /// Connections from clients. Port 0 means any free port.
+    TcpListen(HostPort),
+    /// Datagrams that are sent to this address.
+    UdpListen(HostPort),
+    /// A connection to a Unix socket.
     Unix(PathBuf),
-    /// Connections that clients make to a socket in the file system.
+    /// Connections from clients to a Unix socket.
     UnixListen(PathBuf),
-    /// Files that are put into a directory.
+    /// New files in a directory.
     Dir(PathBuf),
-    /// A file, or a pattern that names some.
+    /// A file or a pattern.
     Files(OsString),
 }
 
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = |f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16| {
-            if host.contains(':') {
-                write!(f, "{scheme}://[{host}]:{port}")
-            } else {
-                write!(f, "{scheme}://{host}:{port}")
-            }
-        };
         match self {
             SourceSpec::Stdin => f.write_str("standard input"),
-            SourceSpec::Tcp { host, port } => address(f, "tcp", host, *port),
-            SourceSpec::TcpListen { host, port } => address(f, "tcp-listen", host, *port),
-            SourceSpec::UdpListen { host, port } => address(f, "udp-listen", host, *port),
+            SourceSpec::Tcp(address) => write!(f, "tcp://{address}"),
+            SourceSpec::TcpListen(address) => write!(f, "tcp-listen://{address}"),
+            SourceSpec::UdpListen(address) => write!(f, "udp-listen://{address}"),
             SourceSpec::Unix(path) => write!(f, "unix://{}", path.display()),
             SourceSpec::UnixListen(path) => write!(f, "unix-listen://{}", path.display()),
             SourceSpec::Dir(path) => write!(f, "dir://{}", path.display()),
@@ -58,29 +54,25 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// `SOURCE`: where lines come from. What looks like HOST:PORT is an address, everything else without a
-/// scheme a file.
+/// `SOURCE`: a URL, an address or a file.
 pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     let bytes = text.as_bytes();
     if bytes == b"-" {
         return Ok(SourceSpec::Stdin);
     }
     if bytes.is_empty() {
-        return Err(format!("a source has a name; {SOURCE_ALLOWED}"));
+        return Err(format!("a source cannot be empty; {SOURCE_ALLOWED}"));
     }
     if let Some(text) = text.to_str().filter(|text| spec::is_like_a_key(text)) {
         return Err(format!(
-            "this is a key and not a source; write -k {0}, or -k field:1,{0} for a key of two parts; a file of that \
-             name is ./{0}",
+            "this looks like a key, not a source; write -k {0}, or -k field:1,{0} for a key of two parts, or ./{0} for \
+             a file with this name",
             spec::shown(text)
         ));
     }
     let Some(at) = bytes.windows(3).position(|three| three == b"://") else {
         return Ok(match text.to_str().map(endpoint) {
-            Some(Ok(Endpoint {
-                host,
-                port: port @ 1..,
-            })) => SourceSpec::Tcp { host, port },
+            Some(Ok(address @ HostPort { port: 1.., .. })) => SourceSpec::Tcp(address),
             _ => SourceSpec::Files(text.to_owned()),
         });
     };
@@ -88,17 +80,13 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     let scheme = std::str::from_utf8(scheme).unwrap_or_default();
     match scheme {
         "tcp" => match address(rest)? {
-            Endpoint { port: 0, .. } => {
-                Err("port 0 cannot be connected to; write 1 to 65535".into())
+            HostPort { port: 0, .. } => {
+                Err("a client cannot connect to port 0; write a port from 1 to 65535".into())
             }
-            Endpoint { host, port } => Ok(SourceSpec::Tcp { host, port }),
+            address => Ok(SourceSpec::Tcp(address)),
         },
-        "tcp-listen" => {
-            address(rest).map(|Endpoint { host, port }| SourceSpec::TcpListen { host, port })
-        }
-        "udp-listen" => {
-            address(rest).map(|Endpoint { host, port }| SourceSpec::UdpListen { host, port })
-        }
+        "tcp-listen" => address(rest).map(SourceSpec::TcpListen),
+        "udp-listen" => address(rest).map(SourceSpec::UdpListen),
         "unix" => path(scheme, rest).map(SourceSpec::Unix),
         "unix-listen" => path(scheme, rest).map(SourceSpec::UnixListen),
         "dir" => path(scheme, rest).map(SourceSpec::Dir),
@@ -109,18 +97,18 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     }
 }
 
-fn address(text: &[u8]) -> Result<Endpoint, String> {
+fn address(text: &[u8]) -> Result<HostPort, String> {
     std::str::from_utf8(text)
         .map_err(|_| "it is not UTF-8".to_owned())
         .and_then(endpoint)
         .map_err(|reason| format!("{reason}; {SOURCE_ALLOWED}"))
 }
 
-/// The path behind `scheme://`, which begins with a slash when it is absolute.
+/// The path after `scheme://`, which begins with a slash if it is absolute.
 fn path(scheme: &str, text: &[u8]) -> Result<PathBuf, String> {
     match text {
         b"" => Err(format!(
-            "there is no path behind {scheme}://; write {scheme}:///PATH"
+            "there is no path after {scheme}://; write {scheme}:///PATH"
         )),
         text => Ok(PathBuf::from(OsString::from_vec(text.to_vec()))),
     }
