@@ -13,7 +13,8 @@ use crate::error::guarded;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
 
-/// What one pipeline gathers during one epoch in one shard. The pipeline that made it knows its type.
+/// What one pipeline gathers during one epoch in one shard. The pipeline that made it knows its
+/// type.
 pub(crate) trait PartialAggregate: Any + Send {
     /// Number of distinct keys; decides into which shard's table the others are merged.
     fn len(&self) -> usize;

@@ -1,7 +1,7 @@
 //! What the reading side says of each epoch to whoever publishes it, before any table of it comes.
 //!
-//! Promise: readers and shards are compared over exactly the same bytes; no more epochs are under way than
-//! was agreed. Must not know: what is counted, who reads, who publishes.
+//! Promise: readers and shards are compared over exactly the same bytes; no more epochs are under
+//! way than was agreed. Must not know: what is counted, who reads, who publishes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,8 +75,8 @@ impl HeaderSender {
         self.sent - self.published.load(Ordering::Acquire) < self.epochs_max as u64
     }
 
-    /// Sends the header of the next epoch, for which there is room, and returns its barrier. `intakes` is
-    /// what each stream has read.
+    /// Sends the header of the next epoch, for which there is room, and returns its barrier.
+    /// `intakes` is what each stream has read.
     pub(crate) fn send(
         &mut self,
         time: BatchTime,
@@ -106,7 +106,8 @@ impl HeaderReceiver {
         self.headers.peek().ok().copied()
     }
 
-    /// Takes the epoch that [`peek`](Self::peek) returned, and what each stream had read, into `intakes`.
+    /// Takes the epoch that [`peek`](Self::peek) returned, and what each stream had read, into
+    /// `intakes`.
     pub(crate) fn take(&mut self, intakes: &mut [Intake]) {
         self.headers.pop().expect("it was looked at");
         for intake in intakes {

@@ -1,7 +1,8 @@
-//! A thread that parks while it has nothing to do, known to those who wake it before it has started.
+//! A thread that parks while it has nothing to do, known to those who wake it before it has
+//! started.
 //!
-//! Promise: what was written before [`Sleeper::unpark`] is seen by the thread before it parks again, or the
-//! thread is woken. Must not know: why the thread sleeps.
+//! Promise: what was written before [`Sleeper::unpark`] is seen by the thread before it parks
+//! again, or the thread is woken. Must not know: why the thread sleeps.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, fence};
@@ -12,8 +13,8 @@ use std::thread::{self, Thread};
 pub struct Sleeper(OnceLock<Thread>);
 
 impl Sleeper {
-    /// Makes the calling thread the one to wake, once and for all. It must look for work afterwards, before
-    /// it parks.
+    /// Makes the calling thread the one to wake, once and for all. It must look for work
+    /// afterwards, before it parks.
     pub fn attach(&self) {
         let set = self.0.set(thread::current());
         assert!(set.is_ok(), "one thread attaches, once");
@@ -23,8 +24,8 @@ impl Sleeper {
 
     /// Wakes the thread, if it has attached.
     ///
-    /// Costs one atomic swap while the thread is awake. An `unpark` before a `park` is remembered, so no
-    /// wake-up is missed and no flag of our own is needed.
+    /// Costs one atomic swap while the thread is awake. An `unpark` before a `park` is remembered,
+    /// so no wake-up is missed and no flag of our own is needed.
     #[inline]
     pub fn unpark(&self) {
         match self.0.get() {
@@ -36,8 +37,8 @@ impl Sleeper {
     /// The thread is about to start, or there is none: a test steps its work.
     #[cold]
     fn unpark_starting(&self) {
-        // Pairs with the fence in `attach`: either the thread sees what was written before this call, or it
-        // is seen here.
+        // Pairs with the fence in `attach`: either the thread sees what was written before this
+        // call, or it is seen here.
         fence(Ordering::SeqCst);
         if let Some(thread) = self.0.get() {
             thread.unpark();

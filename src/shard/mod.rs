@@ -43,8 +43,8 @@ pub(crate) struct ShardCore {
 pub(crate) type WhenFull = Arc<dyn Fn() + Send + Sync>;
 
 impl ShardCore {
-    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`. `when_full` is
-    /// called after each block in which there was no room for a key.
+    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`.
+    /// `when_full` is called after each block in which there was no room for a key.
     pub(crate) fn new(
         stages: Vec<(StreamId, Box<dyn Stage>)>,
         tables: Tables,
