@@ -15,7 +15,7 @@
 //! | `none` | nothing | what the machine adds: no door can be better |
 //! | `tally` | push, cut | copying the batch |
 //! | `engine` | write, cut | copying the batch |
-//! | `tcp` | sends to a `StreamingContext` | the kernel on both sides; the wait for the interval's end |
+//! | `tcp` | sends to a `StreamingContext` | the kernel; the wait for the interval's end |
 //!
 //! A door's maximum is measured first, with batches sent without a pause; `--load` is a share of
 //! it. Printed in microseconds: how late the sender began (above a few, the rate is more than the
