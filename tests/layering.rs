@@ -61,7 +61,7 @@ const UNSAFE: &[(&str, &str)] = &[
 
 /// Files that may read a clock.
 const CLOCKS: &[&str] = &[
-    "time.rs",
+    "time/mod.rs",
     "bin/microtally/output/report.rs",
     "bin/microtally/generate.rs",
     "bin/microtally/output/progress.rs",

@@ -21,13 +21,15 @@
 //! `\r` skip all handling of `\r\n`.
 //!
 //! Reading order: `scalar` is the definition, `portable` runs everywhere, `avx2` and `avx512` are
-//! faster versions. This file holds the rules, the choice of kernel and the cutting; `record`
-//! splits single records.
+//! faster versions. `line_ends` and `rule` say what is split at what, this file chooses the kernel and
+//! cuts the tokens, `record` splits single records.
 
 pub mod scalar;
 
+mod line_ends;
 mod portable;
 pub(crate) mod record;
+mod rule;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -39,6 +41,10 @@ mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::portable::BITS;
+
+pub use self::line_ends::LineEnds;
+pub(crate) use self::rule::Delimiters;
+pub use self::rule::Rule;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -58,201 +64,6 @@ const _: () = {
     assert!(CHUNK_BYTES_MAX < 1 << 16); // Positions are u16, and so is the one behind the last.
     assert!(CHUNK_BYTES_MAX.is_multiple_of(64)); // Only the last chunk of a block has a tail.
 };
-
-/// Where a record of a byte stream ends. The end belongs to no record.
-///
-/// | bytes | `Universal` | `Lf` | `Nul` |
-/// |---|---|---|---|
-/// | `a\nb\n` | `a`, `b` | `a`, `b` | `a\nb\n` |
-/// | `a\r\nb\r\n` | `a`, `b` | `a`, `b` | `a\r\nb\r\n` |
-/// | `10%\r20%\n` | `10%`, `20%` | `10%\r20%` | `10%\r20%\n` |
-/// | `a\r\r\n` | `a`, the empty record | `a\r` | `a\r\r\n` |
-/// | `a\0b\0` | `a\0b\0` | `a\0b\0` | `a`, `b` |
-///
-/// Bytes behind the last end are a record too if the stream ends cleanly, and stay what they are.
-///
-/// ```
-/// use microtally::{BatchTime, Config, LineEnds, Rule, Tally};
-///
-/// let mut tally = Tally::with_config(Rule::Lines, &Config::default().line_ends(LineEnds::Lf))?;
-/// tally.push(b"10%\r20%\r\ndone\n");
-/// let batch = tally.cut(BatchTime::from_millis(1))?;
-/// assert_eq!(batch.get(b"10%\r20%"), Some(1));
-/// # Ok::<(), microtally::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LineEnds {
-    /// `\n`, `\r` and `\r\n` each end a record: Python's universal newlines, and what Spark's
-    /// sockets and files do.
-    #[default]
-    Universal,
-    /// `\n` and `\r\n` end a record, as in `sort`, `grep`, `awk` and log shippers; a `\r` elsewhere
-    /// is an ordinary byte. With [`Rule::Split`]`(b'\r')` every `\r` separates, even one before a
-    /// `\n`.
-    Lf,
-    /// NUL ends a record, as in `find -print0` and `sort -z`; `\n` and `\r` are ordinary bytes.
-    Nul,
-}
-
-impl LineEnds {
-    /// Returns `true` if a record that holds `byte` may end there.
-    #[inline]
-    pub(crate) fn is_end(self, byte: u8) -> bool {
-        match self {
-            LineEnds::Universal => matches!(byte, b'\n' | b'\r'),
-            LineEnds::Lf => byte == b'\n',
-            LineEnds::Nul => byte == 0,
-        }
-    }
-
-    /// The position of the first byte that ends a record.
-    #[inline]
-    pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            LineEnds::Universal => memchr::memchr2(b'\n', b'\r', bytes),
-            LineEnds::Lf => memchr::memchr(b'\n', bytes),
-            LineEnds::Nul => memchr::memchr(0, bytes),
-        }
-    }
-
-    /// The position of the last byte that ends a record.
-    #[inline]
-    pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            LineEnds::Universal => memchr::memrchr2(b'\n', b'\r', bytes),
-            LineEnds::Lf => memchr::memrchr(b'\n', bytes),
-            LineEnds::Nul => memchr::memrchr(0, bytes),
-        }
-    }
-
-    /// The byte to append to a record that has no end.
-    pub(crate) fn terminator(self) -> u8 {
-        match self {
-            LineEnds::Universal | LineEnds::Lf => b'\n',
-            LineEnds::Nul => 0,
-        }
-    }
-
-    /// Returns `true` if `byte` ends a record together with a `\n` behind it, if there is one.
-    #[inline]
-    pub(crate) fn may_pair(self, byte: u8) -> bool {
-        self == LineEnds::Universal && byte == b'\r'
-    }
-
-    /// The two bytes that an index pass takes for line ends.
-    fn bytes(self) -> [u8; 2] {
-        match self {
-            LineEnds::Universal | LineEnds::Lf => [b'\n', b'\r'],
-            LineEnds::Nul => [0, 0],
-        }
-    }
-
-    /// How many records end in `block`, for callers that cannot split it.
-    #[cold]
-    pub(crate) fn count_in(self, block: &[u8]) -> u64 {
-        let count = match self {
-            LineEnds::Universal => {
-                let is_end = |&at: &usize| block[at] == b'\r' || at == 0 || block[at - 1] != b'\r';
-                let ends = memchr::memchr2_iter(b'\n', b'\r', block).filter(is_end);
-                ends.count()
-            }
-            LineEnds::Lf | LineEnds::Nul => memchr::memchr_iter(self.terminator(), block).count(),
-        };
-        count as u64
-    }
-}
-
-/// What ends a token.
-///
-/// A record end (see [`LineEnds`]) ends a token under every rule.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-pub enum Rule {
-    /// Python's `line.split(separator)`: every separator ends a token and so does the line end;
-    /// empty tokens count. A line never contains a `\n` or a `\r`, so with one of these as the
-    /// separator the token is the line.
-    Split(u8),
-    /// Python's `line.split()` on ASCII: space, `\t`, `\n`, `\v`, `\f` and `\r` separate; there
-    /// are no empty tokens.
-    SplitWhitespace,
-    /// The token is the line without its end; empty lines count.
-    #[default]
-    Lines,
-}
-
-impl Rule {
-    /// Returns `true` if `byte` ends a token within a record.
-    #[inline]
-    pub fn separates_at(self, byte: u8) -> bool {
-        match self {
-            Rule::Split(separator) => byte == separator,
-            Rule::SplitWhitespace => byte == b' ' || (9..=13).contains(&byte),
-            Rule::Lines => false,
-        }
-    }
-}
-
-/// Where a stream may be cut without changing its tokens: behind what ends a token.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Delimiters {
-    pub(crate) rule: Rule,
-    pub(crate) line_ends: LineEnds,
-}
-
-impl Delimiters {
-    /// Returns `true` if `byte` is part of no token, whatever follows it. A block may be cut behind
-    /// such a byte. If it is cut inside a `\r\n` that ends a record, whoever cuts removes the `\n`.
-    #[inline]
-    pub(crate) fn contain(self, byte: u8) -> bool {
-        self.line_ends.is_end(byte) || self.rule.separates_at(byte)
-    }
-
-    /// The position of the first delimiter of `bytes`. For long stretches without one, where
-    /// `memchr` is at its best.
-    pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
-        match (self.rule, self.line_ends) {
-            (Rule::Lines, ends) => ends.find(bytes),
-            (Rule::Split(separator), LineEnds::Universal) => {
-                memchr::memchr3(separator, b'\n', b'\r', bytes)
-            }
-            (Rule::Split(separator), ends) => memchr::memchr2(separator, ends.terminator(), bytes),
-            (Rule::SplitWhitespace, _) => bytes.iter().position(|&byte| self.contain(byte)),
-        }
-    }
-
-    /// The end to append to a record that ends in these bytes and has no end. A `\r` that is part
-    /// of the record, and separates nothing, must not become part of the end.
-    pub(crate) fn end_behind(self, record: &[u8]) -> &'static [u8] {
-        match self.line_ends {
-            LineEnds::Lf if self.content_len(record, b"") < record.len() => b"\r\n",
-            LineEnds::Universal | LineEnds::Lf => b"\n",
-            LineEnds::Nul => b"\0",
-        }
-    }
-
-    /// Bytes of `head` and `tail` that are the content of a record, or token, that ends behind them
-    /// or goes on. A `\r` at the end is not among them if a `\n` behind it would end the record
-    /// together with it: the next byte decides. At the end of a stream there is none, and the `\r`
-    /// is content.
-    pub(crate) fn content_len(self, head: &[u8], tail: &[u8]) -> usize {
-        let is_undecided = self.line_ends == LineEnds::Lf
-            && tail.last().or(head.last()) == Some(&b'\r')
-            && !self.rule.separates_at(b'\r');
-        head.len() + tail.len() - usize::from(is_undecided)
-    }
-
-    /// The position of the last delimiter of `bytes`.
-    pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
-        match (self.rule, self.line_ends) {
-            (Rule::Lines, ends) => ends.rfind(bytes),
-            (Rule::Split(separator), LineEnds::Universal) => {
-                memchr::memrchr3(separator, b'\n', b'\r', bytes)
-            }
-            (Rule::Split(separator), ends) => memchr::memrchr2(separator, ends.terminator(), bytes),
-            (Rule::SplitWhitespace, _) => bytes.iter().rposition(|&byte| self.contain(byte)),
-        }
-    }
-}
 
 /// What one index pass found in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
