@@ -12,9 +12,9 @@ pub(crate) fn of_file(first: &[u8]) -> Option<LooksLike> {
     guess(first).filter(|found| !matches!(found, LooksLike::Tls | LooksLike::Http))
 }
 
-/// The first bytes of one connection, as far as they have arrived.
+/// Looks at the first bytes of one connection, as they arrive.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FirstBytes {
+pub(crate) struct Sniffer {
     bytes: [u8; FIRST_BYTES],
     /// [`FIRST_BYTES`]: nothing more is looked at.
     len: u8,
@@ -34,7 +34,7 @@ impl ReportedKinds {
     }
 }
 
-impl FirstBytes {
+impl Sniffer {
     /// Looks at the next bytes of the connection. Returns what it looks like, once.
     pub(crate) fn look(&mut self, bytes: &[u8]) -> Option<LooksLike> {
         let len = usize::from(self.len);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn case_11_12_what_is_no_text_is_known_by_its_beginning() {
         for (text, what) in samples() {
-            assert_eq!(FirstBytes::default().look(&text), Some(what), "{text:?}");
+            assert_eq!(Sniffer::default().look(&text), Some(what), "{text:?}");
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
             b"BZh9 and more words",
             "\u{2003}text".as_bytes(),
         ] {
-            assert_eq!(FirstBytes::default().look(text), None, "{text:?}");
+            assert_eq!(Sniffer::default().look(text), None, "{text:?}");
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
         #[test]
         fn pieces_make_no_difference(pieces in prop::collection::vec(1..9usize, 1..20), index in 0..15usize) {
             let (text, what) = samples().swap_remove(index);
-            let mut first = FirstBytes::default();
+            let mut first = Sniffer::default();
             let (mut at, mut found) = (0, Vec::new());
             for len in pieces.into_iter().chain([text.len()]) {
                 let end = (at + len).min(text.len());
@@ -225,13 +225,13 @@ mod tests {
 
         #[test]
         fn printed_text_of_words_is_never_suspected(text in "[a-z]{1,9}( [a-z0-9]{0,9}){0,9}\n") {
-            prop_assert_eq!(FirstBytes::default().look(text.as_bytes()), None);
+            prop_assert_eq!(Sniffer::default().look(text.as_bytes()), None);
         }
     }
 
     #[test]
     fn nothing_later_is_looked_at() {
-        let mut first = FirstBytes::default();
+        let mut first = Sniffer::default();
         assert_eq!(first.look(&[b'x'; FIRST_BYTES]), None);
         assert_eq!(first.look(HELLO), None);
     }

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::notice::NoticeKind;
 use crate::source::net::socket::{StreamSocket, lower};
-use crate::source::sniff::{FirstBytes, ReportedKinds};
+use crate::source::sniff::{ReportedKinds, Sniffer};
 use crate::source::{Fill, Port, Source};
 
 /// What a [`Connector`] connects to.
@@ -91,7 +91,7 @@ pub(crate) struct Connector<T: ConnectTarget> {
     /// The reason in the last notice, so that changes are reported and not attempts.
     reported: Option<String>,
     /// Of the current connection.
-    first: FirstBytes,
+    sniffer: Sniffer,
     reported_kinds: ReportedKinds,
     /// A graceful stop has not found the connection empty yet.
     is_stopped_early: bool,
@@ -134,7 +134,7 @@ impl<T: ConnectTarget> Connector<T> {
             port: Port::detached(),
             state: ConnectState::Idle { retry_at },
             reported: None,
-            first: FirstBytes::default(),
+            sniffer: Sniffer::default(),
             reported_kinds: ReportedKinds::default(),
             is_stopped_early: false,
         }
@@ -241,7 +241,7 @@ impl<T: ConnectTarget> Connector<T> {
         if self.reported.take().is_some() {
             self.port.report(NoticeKind::Connected);
         }
-        self.first = FirstBytes::default();
+        self.sniffer = Sniffer::default();
         ConnectState::Connected { stream, failure }
     }
 
@@ -316,7 +316,7 @@ impl<T: ConnectTarget> Connector<T> {
 
     /// Reports data that does not begin like text, once per kind.
     fn look(&mut self, bytes: &[u8]) {
-        if let Some(looks_like) = self.first.look(bytes)
+        if let Some(looks_like) = self.sniffer.look(bytes)
             && self.reported_kinds.insert(looks_like)
         {
             let peer = None;

@@ -45,7 +45,7 @@ use crate::source::net::listener::incidents::Incidents;
 pub(crate) use crate::source::net::listener::options::{ListenOptions, listening_options};
 use crate::source::net::listener::per_address_limit::PerAddressLimit;
 use crate::source::net::socket::{StreamSocket, is_passing, lower};
-use crate::source::sniff::{FirstBytes, ReportedKinds};
+use crate::source::sniff::{ReportedKinds, Sniffer};
 use crate::source::{Fill, Port, Source};
 use crate::split::{LineEnds, Rule};
 use crate::sys::proc::{self, Descriptors};
@@ -120,7 +120,7 @@ struct Connection<S> {
     address: Option<IpAddr>,
     /// When it was accepted, or last read from.
     received_at: Duration,
-    first: FirstBytes,
+    sniffer: Sniffer,
 }
 
 impl<S: Read> Read for Connection<S> {
@@ -337,7 +337,7 @@ impl<A: Acceptor> Listener<A> {
             peer: peer.name.into(),
             address: peer.address,
             received_at: now,
-            first: FirstBytes::default(),
+            sniffer: Sniffer::default(),
         });
         let silent_until = self.options.silent_until(peer.address, now);
         self.idle_check_at = self.idle_check_at.min(silent_until);
@@ -375,7 +375,7 @@ impl<A: Acceptor> Listener<A> {
         let outcome = self.clients.fill(buf, &mut |event| match event {
             ConnectionEvent::Received { connection, bytes } => {
                 connection.received_at = now;
-                if let Some(looks_like) = connection.first.look(bytes)
+                if let Some(looks_like) = connection.sniffer.look(bytes)
                     && reported_kinds.insert(looks_like)
                 {
                     let peer = Some(connection.peer.to_string());
