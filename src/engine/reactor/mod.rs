@@ -230,10 +230,11 @@ impl ReactorCore {
             self.end_drain();
         }
         let helper_done = self.router.seal_helper();
-        (self.phase == Phase::Finished).then(|| match helper_done {
+        let next = match helper_done {
             true => Next::Done,
             false => Next::Stalled(Duration::MAX),
-        })
+        };
+        (self.phase == Phase::Finished).then_some(next)
     }
 
     /// A connection that has ended belongs to the open batch, even if what it left had to wait for room.
