@@ -88,8 +88,8 @@ impl FollowOptions {
 ///
 /// An incomplete last line stays in its file. It becomes a record when the file is closed, and at a
 /// graceful stop. Such a stop reads what the files contained when it was requested, at most
-/// [`DRAIN_BYTES_MAX`] of all of them. [`NoticeKind::Unread`] reports the rest for each file; it counts
-/// as at least one lost record.
+/// [`DRAIN_BYTES_MAX`] of all of them. [`NoticeKind::Unread`] reports the rest for each file; it
+/// counts as at least one lost record.
 ///
 /// Nothing is decoded. A file that does not begin like text is reported once with
 /// [`NoticeKind::NotText`].

@@ -280,8 +280,8 @@ impl PathPattern {
 /// that is too wide: its braces stand for more than
 /// [`PATTERN_NAMES_MAX`](crate::sources::PATTERN_NAMES_MAX) names, or it matches in more than
 /// [`PATTERN_DIRECTORIES_MAX`](crate::sources::PATTERN_DIRECTORIES_MAX) directories or more than
-/// [`PATTERN_PATHS_MAX`](crate::sources::PATTERN_PATHS_MAX) paths. A directory that the system fails
-/// to list, so that files may be missing, [`ErrorKind::System`].
+/// [`PATTERN_PATHS_MAX`](crate::sources::PATTERN_PATHS_MAX) paths. A directory that the system
+/// fails to list, so that files may be missing, [`ErrorKind::System`].
 pub fn expand<P: AsRef<Path>>(patterns: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for given in patterns {
