@@ -8,7 +8,7 @@ use crate::config::Dialect;
 use crate::error::{Result, lock};
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::{
-    BatchCache, CachedBatch, Failure, Produced, Retry, rdds_of,
+    BatchCache, CachedBatch, Failure, Produced, Retry, TimedBatches, rdds_of,
 };
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
@@ -182,7 +182,7 @@ struct LastWindow<K, V> {
     sums: KeyedSums<K, V>,
     /// Its batches, once a later window could not be made: by the time they leave one that can, the
     /// cache may have forgotten them.
-    batches: Option<Vec<(BatchTime, CachedBatch<(K, V)>)>>,
+    batches: Option<TimedBatches<(K, V)>>,
 }
 
 impl<K, V, F, G> InverseWindowOperator<K, V, F, G>

@@ -133,6 +133,9 @@ impl<T> CachedBatch<T> {
     }
 }
 
+/// Batches with their times, oldest first.
+pub(crate) type TimedBatches<T> = Vec<(BatchTime, CachedBatch<T>)>;
+
 /// Makes a failed batch again, during the batch of the given time, from what the operator kept of
 /// its parents.
 pub(crate) type Retry<T> = Box<dyn FnMut(BatchTime) -> Produced<Rdd<T>> + Send>;
@@ -264,11 +267,7 @@ impl<T> BatchCache<T> {
     }
 
     /// The batches with times in `(after, until]`, oldest first.
-    pub(crate) fn between(
-        &self,
-        after: BatchTime,
-        until: BatchTime,
-    ) -> Vec<(BatchTime, CachedBatch<T>)> {
+    pub(crate) fn between(&self, after: BatchTime, until: BatchTime) -> TimedBatches<T> {
         let state = self.lock();
         let inside = |(at, _): &&(BatchTime, _)| after < *at && *at <= until;
         state.batches.iter().filter(inside).cloned().collect()

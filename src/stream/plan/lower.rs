@@ -262,7 +262,7 @@ impl<'c, R: Records> DStream<'c, R> {
                 let made = guarded(|| make(records, splitter, bytes));
                 let (records, tallied) = match made {
                     Ok((made, tallied)) => (BlockRecords::Produced(Arc::new(made)), tallied),
-                    Err(panic) => FailedBlock::new(bytes, splitter.kernel(), panic.as_ref()),
+                    Err(panic) => failed_block(bytes, splitter.kernel(), panic.as_ref()),
                 };
                 sum.push((block.number(), records));
                 tallied
@@ -384,25 +384,23 @@ struct FailedBlock {
     message: Arc<str>,
 }
 
-impl FailedBlock {
-    /// A block for which a function panicked, and its tally.
-    #[cold]
-    fn new<T>(
-        bytes: &[u8],
-        kernel: Kernel,
-        panic: &(dyn Any + Send),
-    ) -> (BlockRecords<T>, Tallied) {
-        let failed = FailedBlock {
-            bytes: bytes.to_vec(),
-            kernel,
-            message: panic_message(panic).into(),
-        };
-        let tallied = Tallied {
-            records: kernel.line_ends().count_in(bytes),
-            ..Tallied::default()
-        };
-        (BlockRecords::Failed(Arc::new(failed)), tallied)
-    }
+/// A block for which a function panicked, and its tally.
+#[cold]
+fn failed_block<T>(
+    bytes: &[u8],
+    kernel: Kernel,
+    panic: &(dyn Any + Send),
+) -> (BlockRecords<T>, Tallied) {
+    let failed = FailedBlock {
+        bytes: bytes.to_vec(),
+        kernel,
+        message: panic_message(panic).into(),
+    };
+    let tallied = Tallied {
+        records: kernel.line_ends().count_in(bytes),
+        ..Tallied::default()
+    };
+    (BlockRecords::Failed(Arc::new(failed)), tallied)
 }
 
 /// A chain that ends in a sum which is not a table.
