@@ -3,8 +3,8 @@
 #![no_main]
 #![allow(dead_code)]
 
-#[path = "../../src/bin/microtally/parse/spec.rs"]
-mod spec;
+#[path = "../../src/bin/microtally/parse/keys.rs"]
+mod keys;
 
 use std::fmt::Write;
 use std::ops::Add;
@@ -72,8 +72,8 @@ fuzz_target!(|input: Input<'_>| {
         Input::Numbers(numbers) => check_numbers(&numbers),
         Input::Number(text) => check_number(text),
         Input::Key { text, line } => {
-            let _ = spec::value(text);
-            for part in spec::key(text).into_iter().flat_map(|key| key.parts) {
+            let _ = keys::value(text);
+            for part in keys::key(text).into_iter().flat_map(|key| key.parts) {
                 if let Ok(mut finder) = Finder::new(&part, Separator::Blanks, "key") {
                     let mut out = b"before".to_vec();
                     let found = finder.find(line, &mut out);

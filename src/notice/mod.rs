@@ -7,8 +7,8 @@ mod handler;
 mod looks_like;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod throttled;
-mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ pub use self::looks_like::LooksLike;
 #[cfg(test)]
 pub(crate) use crate::notice::handler::NoticeTexts;
 pub(crate) use crate::notice::handler::Notices;
+pub(crate) use crate::notice::texts::{Others, url_of_path};
 pub(crate) use crate::notice::throttled::Throttled;
-pub(crate) use crate::notice::words::{Others, url_of_path};
 use crate::time::BatchTime;
 
 /// Something a person may want to know while an engine runs. None is an error of the run.

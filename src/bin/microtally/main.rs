@@ -126,7 +126,7 @@ fn say(message: &dyn Display) {
 /// for it. While the live view is open, the line is shown there, and again on standard error
 /// afterwards.
 fn say_line(line: &dyn Display) {
-    let line = parse::spec::shown(&line.to_string());
+    let line = parse::keys::shown(&line.to_string());
     let _cleared = progress::clear();
     if !live::screen::keep(&line) {
         // Not `eprintln`: it panics when standard error is closed.

@@ -23,8 +23,8 @@ use microtally::stream::{DStream, Reduced};
 use microtally::{LineEnds, Lines, Rule};
 use regex::bytes::Regex;
 
-use crate::parse::spec;
-use crate::parse::spec::{Aggregate, KeySpec};
+use crate::parse::keys;
+use crate::parse::keys::{Aggregate, KeySpec};
 
 /// Joins the parts of a key.
 const JOINT: u8 = b'\t';
@@ -314,7 +314,7 @@ impl CountingPlan {
         }
         let regexes = |option: &str, patterns: &[String]| {
             let regexes = patterns.iter().map(|pattern| {
-                let pattern_shown = spec::shown(pattern);
+                let pattern_shown = keys::shown(pattern);
                 regex(pattern).map_err(|reason| format!("{option} '{pattern_shown}': {reason}"))
             });
             regexes.collect::<Result<Vec<_>, _>>()
@@ -377,7 +377,7 @@ impl CountingPlan {
     fn finder(&self, option: &str, part: &Selector, group: &str) -> Result<Finder, String> {
         Finder::new(part, self.separator, group).map_err(|reason| match part {
             Selector::Regex(pattern) => {
-                format!("{option} 're:{}': {reason}", spec::shown(pattern))
+                format!("{option} 're:{}': {reason}", keys::shown(pattern))
             }
             Selector::Csv(number) => format!("{option} 'csv:{}': {reason}", number + 1),
             _ => format!("{option}: {reason}"),

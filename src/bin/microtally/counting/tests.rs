@@ -75,7 +75,7 @@ fn rows_of<V: Value>(batch: &Batch<'_, V>) -> RowsByKey {
 }
 
 fn plan(keys: &[&str]) -> CountingPlan {
-    let key = |text: &&str| spec::key(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
+    let key = |text: &&str| keys::key(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
     CountingPlan {
         keys: keys.iter().map(key).collect(),
         ..CountingPlan::of(Selector::Line, Rule::Split(b' '))
@@ -85,7 +85,7 @@ fn plan(keys: &[&str]) -> CountingPlan {
 fn of(key: &str, aggregate: Aggregate, value: &str) -> CountingPlan {
     CountingPlan {
         aggregate,
-        value: Some(spec::value(value).expect("a value")),
+        value: Some(keys::value(value).expect("a value")),
         ..plan(&[key])
     }
 }

@@ -20,7 +20,7 @@ use crate::counting::CountingPlan;
 use crate::live::{self, LiveView, Period, ValueKind};
 use crate::output::progress::EndProgress;
 use crate::output::report::{Report, Results};
-use crate::parse::spec::Aggregate;
+use crate::parse::keys::Aggregate;
 use crate::parse::{CountingArgs, FormatArg, SourceSpec, StatsArg, TopArg};
 use crate::run::signals;
 use crate::{lock, parse, say, say_line};
@@ -277,7 +277,7 @@ impl<'a> ResultOutput<'a> {
             sources: match &self.counting.sources[..] {
                 [] => vec![SourceSpec::Stdin.to_string()],
                 sources => {
-                    let shown = |source: &SourceSpec| parse::spec::shown(&source.to_string());
+                    let shown = |source: &SourceSpec| parse::keys::shown(&source.to_string());
                     sources.iter().map(shown).collect()
                 }
             },

@@ -7,8 +7,8 @@
 //! It depends on std, clap and [`microtally::extract`] only, so that a fuzz target can include it
 //! as it is. Doc comments on fields are help texts; `-h` shows their first paragraph only.
 
-mod groups;
-pub(crate) mod spec;
+pub(crate) mod keys;
+mod options;
 pub(crate) mod units;
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub(crate) use groups::{
+pub(crate) use options::{
     BatchArgs, ColorArg, CountingArgs, FormatArg, FromArg, KernelArg, LoadArgs, OnLimitArg,
     StatsArg, ThreadArgs,
 };
@@ -73,7 +73,7 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
         }
     };
     let instead = match option.as_str() {
-        "-f" => Some(match value("-f").and_then(|value| spec::meant(&value)) {
+        "-f" => Some(match value("-f").and_then(|value| keys::meant(&value)) {
             Some(meant) => format!("-k {meant}"),
             // As in `tail`.
             None => "-F, which follows files".to_owned(),
@@ -83,7 +83,7 @@ fn in_terms_of_other_programs(mut error: clap::Error, args: &[OsString]) -> clap
         {
             Some("top or words, which print results repeatedly".to_owned())
         }
-        "-d" => value("-d").map(|value| format!("--split '{}'", spec::shown(&value))),
+        "-d" => value("-d").map(|value| format!("--split '{}'", keys::shown(&value))),
         _ => None,
     };
     if let Some(instead) = instead {
@@ -105,7 +105,7 @@ fn harmless(mut error: clap::Error) -> clap::Error {
         ContextKind::InvalidSubcommand,
     ] {
         if let Some(ContextValue::String(text)) = error.get(kind) {
-            let shown = spec::shown(text);
+            let shown = keys::shown(text);
             error.insert(kind, ContextValue::String(shown));
         }
     }
@@ -113,7 +113,7 @@ fn harmless(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::StyledStrs(tips)) = error.get(ContextKind::Suggested) {
         let shown = tips.iter().map(|tip| {
             let plain = without_styles(&tip.ansi().to_string());
-            match spec::shown(&plain) {
+            match keys::shown(&plain) {
                 shown if shown == plain => tip.clone(),
                 shown => StyledStr::from(shown),
             }
@@ -123,7 +123,7 @@ fn harmless(mut error: clap::Error) -> clap::Error {
     }
     let text = error.render().ansi().to_string();
     let without_styles = without_styles(&text);
-    let shown: Vec<String> = without_styles.lines().map(spec::shown).collect();
+    let shown: Vec<String> = without_styles.lines().map(keys::shown).collect();
     if shown.iter().map(String::as_str).eq(without_styles.lines()) {
         return error;
     }

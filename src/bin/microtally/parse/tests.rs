@@ -1,6 +1,6 @@
 //! Tests of the parser: defaults, every option, every message, help, and that nothing panics.
 
-use super::groups::ListenArgs;
+use super::options::ListenArgs;
 use super::*;
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn defaults_match_the_manual() {
         greps: Vec::new(),
         nots: Vec::new(),
         keys: Vec::new(),
-        aggregate: spec::Aggregate::Count,
+        aggregate: keys::Aggregate::Count,
         value: None,
         top: None,
         format: None,
@@ -157,7 +157,7 @@ fn every_option_is_read() {
     );
     assert_eq!(
         all.keys,
-        ["field:2", "csv:1"].map(|text| spec::key(text).unwrap())
+        ["field:2", "csv:1"].map(|text| keys::key(text).unwrap())
     );
     assert_eq!(
         (&all.greps[..], &all.nots[..]),
@@ -165,7 +165,7 @@ fn every_option_is_read() {
     );
     assert_eq!(
         (all.aggregate, all.value),
-        (spec::Aggregate::Mean, Some(spec::value("field:3").unwrap()))
+        (keys::Aggregate::Mean, Some(keys::value("field:3").unwrap()))
     );
     assert_eq!(
         (all.memory, all.on_limit, all.hash_seed),

@@ -1,7 +1,7 @@
 //! Values as people type them: sizes, durations, rates, addresses, separators and counts.
 //!
 //! Promise: exact integer arithmetic, no rounding of durations, and otherwise an error that says
-//! what to write instead. Must not know: `clap`, `groups`, `spec`.
+//! what to write instead. Must not know: `clap`, `options`, `keys`.
 
 mod source;
 #[cfg(test)]

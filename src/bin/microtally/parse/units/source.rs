@@ -1,7 +1,7 @@
 //! Sources as people type them: URLs, addresses, file names.
 //!
 //! Promise: a source without a scheme is an address if it looks like HOST:PORT, and a file
-//! otherwise. Must not know: `clap`, `groups`.
+//! otherwise. Must not know: `clap`, `options`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::{HostPort, endpoint};
-use crate::parse::spec;
+use crate::parse::keys;
 
 /// Planned source schemes, which deserve a better answer than "unknown".
 const SCHEMES_LATER: [&str; 3] = ["kafka", "kinesis", "flume-avro-listen"];
@@ -63,11 +63,11 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     if bytes.is_empty() {
         return Err(format!("a source cannot be empty; {SOURCE_ALLOWED}"));
     }
-    if let Some(text) = text.to_str().filter(|text| spec::is_like_a_key(text)) {
+    if let Some(text) = text.to_str().filter(|text| keys::is_like_a_key(text)) {
         return Err(format!(
             "this looks like a key, not a source; write -k {0}, or -k field:1,{0} for a key of two parts, or ./{0} for \
              a file with this name",
-            spec::shown(text)
+            keys::shown(text)
         ));
     }
     let Some(at) = bytes.windows(3).position(|three| three == b"://") else {

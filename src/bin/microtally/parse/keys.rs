@@ -1,7 +1,7 @@
 //! Keys, values and aggregates as people type them.
 //!
 //! Promise: parsing never panics, and an error says what to write instead, without a character that
-//! could control a terminal. Must not know: `clap`, `groups`, `units`, `counting`.
+//! could control a terminal. Must not know: `clap`, `options`, `units`, `counting`.
 //!
 //! ```text
 //! key   = part { "," part }                  joined by a tab

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::spec::{self, Aggregate, KeySpec};
+use super::keys::{self, Aggregate, KeySpec};
 use super::units::{self, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg};
 use microtally::extract::Selector;
 
@@ -168,7 +168,7 @@ pub(crate) struct CountingArgs {
         short = 'k',
         long = "key",
         value_name = "KEY",
-        value_parser = utf8(spec::key), help_heading = "Counting"
+        value_parser = utf8(keys::key), help_heading = "Counting"
     )]
     pub keys: Vec<KeySpec>,
     /// count, or sum, min, max, mean of -v
@@ -177,7 +177,7 @@ pub(crate) struct CountingArgs {
     /// others as doubles. A mean is the nearest double, in as few digits as read back. A sum beyond
     /// the range of a double (1.8e308) is null.
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
-    #[arg(value_parser = spec::aggregate, help_heading = "Counting")]
+    #[arg(value_parser = keys::aggregate, help_heading = "Counting")]
     pub aggregate: Aggregate,
     /// Number for -a: field:N, csv:N, json:/PTR or re:REGEX
     ///
@@ -188,7 +188,7 @@ pub(crate) struct CountingArgs {
         short = 'v',
         long,
         value_name = "KEY",
-        value_parser = utf8(spec::value), help_heading = "Counting"
+        value_parser = utf8(keys::value), help_heading = "Counting"
     )]
     pub value: Option<Selector>,
     /// How many results, greatest first
