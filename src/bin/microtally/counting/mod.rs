@@ -12,7 +12,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::ops::Add;
 use std::sync::Arc;
 
 use microtally::extract::{
@@ -23,8 +22,9 @@ use microtally::stream::{DStream, Reduced};
 use microtally::{LineEnds, Lines, Rule};
 use regex::bytes::Regex;
 
+use crate::parse::aggregate::Aggregate;
 use crate::parse::keys;
-use crate::parse::keys::{Aggregate, KeySpec};
+use crate::parse::keys::KeySpec;
 
 /// Joins the parts of a key.
 const JOINT: u8 = b'\t';
@@ -57,17 +57,6 @@ pub(crate) enum CountedStream<'c> {
     /// The aggregate of the values of each key. [`Aggregate::fold`] combines the batches of a
     /// window.
     Number(Reduced<'c, Number>),
-}
-
-impl Aggregate {
-    /// Returns the function that combines two results. Counts do not use it.
-    pub(crate) fn fold(self) -> fn(Number, Number) -> Number {
-        match self {
-            Aggregate::Min => Number::min,
-            Aggregate::Max => Number::max,
-            Aggregate::Count | Aggregate::Sum | Aggregate::Mean => Number::add,
-        }
-    }
 }
 
 /// Filters lines by `--grep` and `--not`.

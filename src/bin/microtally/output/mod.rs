@@ -20,7 +20,7 @@ use crate::counting::CountingPlan;
 use crate::live::{self, LiveView, Period, ValueKind};
 use crate::output::progress::EndProgress;
 use crate::output::report::{Report, Results};
-use crate::parse::keys::Aggregate;
+use crate::parse::aggregate::Aggregate;
 use crate::parse::{CountingArgs, FormatArg, SourceSpec, StatsArg, TopArg};
 use crate::run::signals;
 use crate::{lock, parse, say, say_line};

@@ -1,4 +1,4 @@
-//! Keys, values and aggregates as people type them.
+//! Keys and values as people type them.
 //!
 //! Promise: parsing never panics, and an error says what to write instead, without a character that
 //! could control a terminal. Must not know: `clap`, `options`, `units`, `counting`.
@@ -21,31 +21,6 @@ pub(crate) struct KeySpec {
     /// At least one.
     pub parts: Vec<Selector>,
 }
-
-/// What is computed for each key.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Aggregate {
-    /// The number of records.
-    #[default]
-    Count,
-    /// The sum of the values.
-    Sum,
-    /// The least value.
-    Min,
-    /// The greatest value.
-    Max,
-    /// The mean value.
-    Mean,
-}
-
-/// Every aggregate with its name.
-const AGGREGATES: [(&str, Aggregate); 5] = [
-    ("count", Aggregate::Count),
-    ("sum", Aggregate::Sum),
-    ("min", Aggregate::Min),
-    ("max", Aggregate::Max),
-    ("mean", Aggregate::Mean),
-];
 
 const KEYS_ALLOWED: &str = "allowed are line, word, field:N, csv:N, json:/POINTER and re:PATTERN, several separated by commas";
 
@@ -79,30 +54,6 @@ pub(crate) fn value(text: &str) -> Result<Selector, String> {
         Ok(Selector::Line | Selector::Word) => Err(VALUES_ALLOWED.into()),
         Err(reason) if reason == KEYS_ALLOWED => Err(VALUES_ALLOWED.into()),
         part => part,
-    }
-}
-
-/// `-a`.
-///
-/// # Errors
-///
-/// What is allowed.
-pub(crate) fn aggregate(text: &str) -> Result<Aggregate, String> {
-    let found = AGGREGATES.iter().find(|(name, _)| *name == text);
-    let allowed = || {
-        format!(
-            "allowed are {}",
-            AGGREGATES.map(|(name, _)| name).join(", ")
-        )
-    };
-    found.map(|(_, aggregate)| *aggregate).ok_or_else(allowed)
-}
-
-impl Aggregate {
-    /// Returns the name as typed.
-    pub(crate) fn name(self) -> &'static str {
-        let named = AGGREGATES.iter().find(|(_, aggregate)| *aggregate == self);
-        named.map_or("count", |(name, _)| name)
     }
 }
 
@@ -343,10 +294,6 @@ mod tests {
             value("field:10"),
             Ok(Selector::Field(FieldIndex::FromStart(9)))
         );
-        for (name, found) in AGGREGATES {
-            assert_eq!(aggregate(name), Ok(found));
-            assert_eq!(found.name(), name);
-        }
     }
 
     #[test]
@@ -392,8 +339,6 @@ mod tests {
         for text in ["line", "word", "", "1,2"] {
             assert_eq!(value(text), Err(VALUES_ALLOWED.into()), "{text}");
         }
-        let reason = aggregate("avg").expect_err("no aggregate");
-        assert_eq!(reason, "allowed are count, sum, min, max, mean");
     }
 
     proptest! {
@@ -404,7 +349,7 @@ mod tests {
             if let Ok(spec) = key(&text) {
                 prop_assert!(!spec.parts.is_empty());
             }
-            let _ = (value(&text), aggregate(&text));
+            let _ = value(&text);
         }
 
         /// Escaped as in RFC 6901, names come back.

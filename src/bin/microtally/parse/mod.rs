@@ -7,6 +7,7 @@
 //! It depends on std, clap and [`microtally::extract`] only, so that a fuzz target can include it
 //! as it is. Doc comments on fields are help texts; `-h` shows their first paragraph only.
 
+pub(crate) mod aggregate;
 pub(crate) mod keys;
 mod options;
 pub(crate) mod units;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::keys::{self, Aggregate, KeySpec};
+use super::aggregate::{self, Aggregate};
+use super::keys::{self, KeySpec};
 use super::units::{self, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg};
 use microtally::extract::Selector;
 
@@ -177,7 +178,7 @@ pub(crate) struct CountingArgs {
     /// others as doubles. A mean is the nearest double, in as few digits as read back. A sum beyond
     /// the range of a double (1.8e308) is null.
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
-    #[arg(value_parser = keys::aggregate, help_heading = "Counting")]
+    #[arg(value_parser = aggregate::aggregate, help_heading = "Counting")]
     pub aggregate: Aggregate,
     /// Number for -a: field:N, csv:N, json:/PTR or re:REGEX
     ///

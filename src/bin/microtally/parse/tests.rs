@@ -58,7 +58,7 @@ fn defaults_match_the_manual() {
         greps: Vec::new(),
         nots: Vec::new(),
         keys: Vec::new(),
-        aggregate: keys::Aggregate::Count,
+        aggregate: aggregate::Aggregate::Count,
         value: None,
         top: None,
         format: None,
@@ -165,7 +165,10 @@ fn every_option_is_read() {
     );
     assert_eq!(
         (all.aggregate, all.value),
-        (keys::Aggregate::Mean, Some(keys::value("field:3").unwrap()))
+        (
+            aggregate::Aggregate::Mean,
+            Some(keys::value("field:3").unwrap())
+        )
     );
     assert_eq!(
         (all.memory, all.on_limit, all.hash_seed),
