@@ -1,8 +1,8 @@
 //! Divides the memory among tables, blocks, decoders and windows.
 //!
 //! Promise: the terms of [`MemoryPlan::fixed`], and all tables of the size
-//! [`MemoryPlan::table_cap`], are together at most what was asked for. Must not know: what a table
-//! does at its cap, who counts.
+//! [`MemoryPlan::table_cap`], are together at most what was asked for. Must not know: shards,
+//! sources, what a table does at its cap.
 //!
 //! Windows, if there are any, have one half, and keep to it themselves (`window`). In the other
 //! half the fixed parts come first, then the tables, all of one size. A batch may be far larger

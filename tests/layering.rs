@@ -68,6 +68,36 @@ const CLOCKS: &[&str] = &[
     "bin/benches/machine/harness/clock.rs",
 ];
 
+/// Words of `Must not know:` that this test understands, and what code says that knows it. The name or path
+/// of a module stands for itself. What is neither is for people only.
+const KNOWLEDGE: &[(&str, &[&str])] = &[
+    ("argv", &["clap::", "env::args"]),
+    ("batches", &["crate::batch"]),
+    ("clap", &["clap::"]),
+    ("decoders", &["crate::source::codec", "flate2::", "zstd::"]),
+    ("epochs", &["crate::epoch"]),
+    ("everything", &["crate::"]),
+    ("event queues", &["mio::"]),
+    ("files", &["std::fs", "crate::source::file"]),
+    ("formats", &["crate::sink"]),
+    ("operators", &["crate::stream"]),
+    ("rings", &["crate::ring"]),
+    ("shards", &["crate::shard"]),
+    ("sinks", &["crate::sink"]),
+    (
+        "sockets",
+        &["std::net", "mio::net", "crate::source::net", "socket2::"],
+    ),
+    ("sources", &["crate::source"]),
+    ("streams", &["crate::stream"]),
+    ("tables", &["crate::table"]),
+    ("terminals", &["ratatui", "crossterm", "IsTerminal"]),
+    ("the clock", &["Clock", "Instant", "SystemTime"]),
+    ("the environment", &["std::env", "env::var"]),
+    ("threads", &["std::thread", "thread::", "mpsc"]),
+    ("windows", &["crate::window"]),
+];
+
 const LINES_MAX: usize = 600;
 
 fn root() -> PathBuf {
@@ -166,6 +196,68 @@ fn modules_use_lower_layers_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The items of a header's `Must not know:`, up to the full stop.
+fn must_not_know(text: &str) -> Vec<String> {
+    let header = text.lines().take_while(|line| line.starts_with("//!"));
+    let header = header.map(|line| line.trim_start_matches("//!").trim());
+    let header = header.collect::<Vec<_>>().join(" ");
+    let Some((_, list)) = header.split_once("Must not know: ") else {
+        return Vec::new();
+    };
+    let end = list.find(". ").unwrap_or(list.trim_end_matches('.').len());
+    let list = list[..end].replace(" and ", ", ");
+    list.split(',').map(|item| item.trim().to_owned()).collect()
+}
+
+#[test]
+fn what_a_header_says_that_its_code_must_not_know_it_does_not_know() {
+    let files = files();
+    let (mut wrong, mut enforced) = (Vec::new(), BTreeMap::new());
+    for (header_file, text) in &files {
+        for item in must_not_know(text) {
+            let path = Some(item.trim_matches('`'));
+            let path = path.filter(|path| {
+                let is_module = LAYERS.iter().any(|(module, _)| module == path);
+                is_module || path.contains("::") || item.starts_with('`')
+            });
+            let known = KNOWLEDGE.iter().find(|(word, _)| *word == item);
+            let forms: Vec<String> = match (path, known) {
+                (Some(path), _) => vec![format!("crate::{path}")],
+                (_, Some((_, forms))) => forms.iter().map(|&form| form.to_owned()).collect(),
+                _ => continue,
+            };
+            *enforced
+                .entry(module_of(header_file).to_owned())
+                .or_insert(0) += 1;
+            // The header of a folder is for all files in it.
+            let folder = header_file.strip_suffix("mod.rs");
+            for (file, text) in &files {
+                let is_meant =
+                    file == header_file || folder.is_some_and(|folder| file.starts_with(folder));
+                if !is_meant || file.contains("tests") {
+                    continue;
+                }
+                let code = code(text);
+                for form in &forms {
+                    if code.contains(form.as_str()) {
+                        wrong.push(format!(
+                            "{file} says {form}; {header_file}: must not know {item}"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for (module, _) in LAYERS {
+        if !enforced.contains_key(*module) {
+            wrong.push(format!(
+                "no header of {module} says what it must not know in words of this test"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn unsafe_stays_on_its_list_and_every_block_says_why() {
     for (file, text) in files() {
@@ -238,6 +330,58 @@ fn no_file_outgrows_its_reader() {
             "{file} has {lines} lines, more than {LINES_MAX}"
         );
     }
+}
+
+#[test]
+fn no_comment_is_wider_than_a_hundred_columns() {
+    let mut wide = Vec::new();
+    for (file, text) in files() {
+        for (number, line) in text.lines().enumerate() {
+            let is_comment = line.trim_start().starts_with("//");
+            // What cannot be broken: the row of a table, a picture, a link.
+            let is_whole = line.contains(" | ") || line.contains("://");
+            if is_comment && line.chars().count() > 100 && !is_whole {
+                wide.push(format!("{file}:{}", number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{}", wide.join("\n"));
+}
+
+/// The name of the type that a line defines.
+fn defined_type(line: &str) -> Option<&str> {
+    let code = line.trim_start();
+    let mut words = code
+        .split_whitespace()
+        .skip_while(|word| word.starts_with("pub"));
+    let kind = words.next()?;
+    // An associated type is no type of its own.
+    let is_type =
+        matches!(kind, "struct" | "enum" | "trait" | "union") || kind == "type" && code == line;
+    let name = words.next().filter(|_| is_type)?;
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+    Some(&name[..end.unwrap_or(name.len())])
+}
+
+#[test]
+fn one_type_name_is_one_type() {
+    let mut types = BTreeMap::<String, Vec<String>>::new();
+    for (file, text) in files() {
+        // It takes the place of another file where that cannot be built.
+        if file.ends_with("absent.rs") {
+            continue;
+        }
+        for name in text.lines().filter_map(defined_type) {
+            types.entry(name.to_owned()).or_default().push(file.clone());
+        }
+    }
+    assert!(
+        types.len() > 300,
+        "the types were not found: {}",
+        types.len()
+    );
+    types.retain(|_, files| files.len() > 1);
+    assert!(types.is_empty(), "{types:#?}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! How values look in Python: what `pprint` shows and text files hold.
 //!
 //! Promise: [`Repr`] writes what Python 3.11 writes for the same value, so that a batch printed
-//! here and one printed by PySpark can be compared. Must not know: where the text goes, what a
-//! batch is.
+//! here and one printed by PySpark can be compared. Must not know: sinks, batches, tables.
 //!
 //! `text` writes strings and keys, `printable` knows which characters are printable.
 

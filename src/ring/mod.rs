@@ -1,8 +1,8 @@
 //! Carries filled blocks to one shard and brings the empty ones back.
 //!
 //! Promise: parcels arrive in the order they were pushed, so a barrier never overtakes a block.
-//! Nothing is dropped, and after start nothing is allocated. Must not know: what bytes and barriers
-//! mean.
+//! Nothing is dropped, and after start nothing is allocated. Must not know: epochs, shards, what
+//! the bytes mean.
 //!
 //! `arena` is the memory of the blocks. The queues are `rtrb`'s: wait-free, one writer and one
 //! reader, tested upstream with Miri and ThreadSanitizer. Only waking is ours.

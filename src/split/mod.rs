@@ -2,7 +2,7 @@
 //!
 //! Promise: for every rule, every block and every chunk size, all kernels return exactly what
 //! `scalar` returns, and no kernel reads a byte outside the slice it was handed. Must not know:
-//! where the bytes came from, who owns them, what is done with a token.
+//! sources, rings, tables, threads, what is done with a token.
 //!
 //! A byte of a block is either part of a token or a *delimiter*. A delimiter ends exactly one
 //! token, except for the `\n` of a `\r\n`, which belongs to the `\r` before it and ends nothing.

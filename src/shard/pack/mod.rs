@@ -2,7 +2,8 @@
 //!
 //! Promise: every token goes exactly one of four ways, and all implementations choose the same one:
 //! it is empty, or counted as a hot word, or a miss (1 to 8 bytes, packed), or long (9 bytes and
-//! more, by its place). Must not know: tables, what is done with the lists.
+//! more, by its place). Must not know: rings, epochs, what is done with the
+//! lists.
 //!
 //! The naive version is a look-up for each token as it is split. Here each step is a loop over all
 //! tokens of the chunk, without a branch that depends on the data: a token is written to all lists,

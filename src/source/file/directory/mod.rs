@@ -1,7 +1,7 @@
 //! Decides which files of a directory belong to which batch: Spark's rule for file streams.
 //!
 //! Promise: a file belongs to at most one batch while it is remembered; its name, its modification
-//! time and the batch times alone decide which. Must not know: what is in a file, the clock.
+//! time and the batch times alone decide which. Must not know: rings, what is in a file.
 //!
 //! ```text
 //!            older than the window        the window W           not yet
