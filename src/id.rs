@@ -2,7 +2,8 @@
 //!
 //! Must not know: `engine`, `stream`, what is named.
 
-/// The number of a stream of bytes: what its sources read goes to the same pipelines. Counted from 0.
+/// The number of a stream of bytes: what its sources read goes to the same pipelines. Counted from
+/// 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub usize);
 

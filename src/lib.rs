@@ -1,6 +1,6 @@
-//! microtally counts a byte stream by key, micro-batch by micro-batch, on one machine, at the speed at
-//! which the bytes can be read. It is Spark Streaming's DStream model (connect, transform, start, stop)
-//! as an engine that does not allocate per word.
+//! microtally counts a byte stream by key, micro-batch by micro-batch, on one machine, at the speed
+//! at which the bytes can be read. It is Spark Streaming's DStream model (connect, transform,
+//! start, stop) as an engine that does not allocate per word.
 //!
 //! ```no_run
 //! use microtally::prelude::*;
@@ -48,8 +48,8 @@
 //!   mt-publisher:      merge ─▶ batch ─▶ sink
 //! ```
 //!
-//! In the modules, the data plane is also called the record plane: operators that see each record run
-//! there, in the shards. Operators that see whole batches run in the batch plane.
+//! In the modules, the data plane is also called the record plane: operators that see each record
+//! run there, in the shards. Operators that see whole batches run in the batch plane.
 //!
 //! # Follow one word
 //!
@@ -57,8 +57,8 @@
 //!
 //! 1. `mt-reactor`: `engine::reactor::shell::run` → `intake::router::Router::space` →
 //!    `source::Source::fill` → `intake::framer::Framer::cut` → `ring::BlockWriter::push_block`.
-//! 2. `mt-shard-N`: `ring::BlockReader::pop` → `shard::count::CountStage` → `split::Splitter::visit` →
-//!    `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap`.
+//! 2. `mt-shard-N`: `ring::BlockReader::pop` → `shard::count::CountStage` →
+//!    `split::Splitter::visit` → `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap`.
 //! 3. `mt-publisher`: `engine::publisher::Publisher::step` → `epoch::merge::merge_nodes` →
 //!    `sink::Sink::emit`.
 //!
@@ -100,9 +100,9 @@
 //!
 //! # Layers
 //!
-//! A module uses modules on lower lines only. `tests/layering.rs` checks it, and that code keeps to the
-//! "Must not know" of its header, to the lists of files that may use `unsafe` or read a clock, and to the
-//! ban on printing.
+//! A module uses modules on lower lines only. `tests/layering.rs` checks it, and that code keeps to
+//! the "Must not know" of its header, to the lists of files that may use `unsafe` or read a clock,
+//! and to the ban on printing.
 //!
 //! ```text
 //! 10  bin/microtally                                           (public API only)
@@ -120,30 +120,32 @@
 //!
 //! # What is promised
 //!
-//! 1. After the first batches no thread allocates for a word it has already seen: not per word, record,
-//!    block or batch (`tests/zero_alloc.rs`).
-//! 2. Results do not depend on how the input is cut into reads, on the number of shards, or on the kernel.
+//! 1. After the first batches no thread allocates for a word it has already seen: not per word,
+//!    record, block or batch (`tests/zero_alloc.rs`).
+//! 2. Results do not depend on how the input is cut into reads, on the number of shards, or on the
+//!    kernel.
 //! 3. The byte ledger closes at every epoch, in release builds too; a mismatch ends the run.
-//! 4. Slowness never loses data: a slow shard or sink pauses reading, and the sender is slowed down. Only
-//!    UDP cannot do that; what the kernel drops there is counted and reported.
+//! 4. Slowness never loses data: a slow shard or sink pauses reading, and the sender is slowed
+//!    down. Only UDP cannot do that; what the kernel drops there is counted and reported.
 //! 5. No input makes us panic, and nothing a stream contains is printed unescaped.
 //!
 //! # Features
 //!
-//! - `cli` (default): the `microtally` program, with `compress`, `extract`, `json` and `table`. To embed
-//!   the library, write `default-features = false`.
-//! - `compress`: `sources::Files::decompress` and `sources::Stdin::decompress`, for gzip, zstd, bzip2, xz
-//!   and lz4.
-//! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers in
-//!   lines.
+//! - `cli` (default): the `microtally` program, with `compress`, `extract`, `json` and `table`. To
+//!   embed the library, write `default-features = false`.
+//! - `compress`: `sources::Files::decompress` and `sources::Stdin::decompress`, for gzip, zstd,
+//!   bzip2, xz and lz4.
+//! - `extract`: finds fields, CSV columns, JSON values, matches of regular expressions and numbers
+//!   in lines.
 //! - `json`: the output `sink::Json`.
 //! - `table`: the output `sink::Columns`.
-//! - `internals`: exposes the inside to this crate's own tests, benchmarks and fuzz targets, without any
-//!   promise of stability.
+//! - `internals`: exposes the inside to this crate's own tests, benchmarks and fuzz targets,
+//!   without any promise of stability.
 //!
 //! A feature only adds names; it never changes behaviour.
 
-// Some things are there, or public, for `internals` alone. With it, as tests are built, nothing is excused.
+// Some things are there, or public, for `internals` alone. With it, as tests are built, nothing is
+// excused.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unreachable_pub))]
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -214,7 +216,8 @@ pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
 pub use crate::tally::Tally;
 pub use crate::time::{BatchTime, Clock};
 
-/// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one stream.
+/// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one
+/// stream.
 pub mod sources {
     pub use crate::limits::{
         DRAIN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,

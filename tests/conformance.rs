@@ -1,10 +1,10 @@
 //! Spark's own tests of DStreams, as facts in a file, run through the public API.
 //!
-//! Goal: what Spark's test suites expect of an operation is what comes out here. Method: the cases are in
-//! `conformance/dstream_cases.json`. Those that say what goes in, which operations are applied and what
-//! comes out are run by a small interpreter (`operations`); the others by a function each (`programs`,
-//! `behaviour`). Each case that cannot be run says why in one table (`not_here`), and one that is neither
-//! run nor in that table fails the test.
+//! Goal: what Spark's test suites expect of an operation is what comes out here. Method: the cases
+//! are in `conformance/dstream_cases.json`. Those that say what goes in, which operations are
+//! applied and what comes out are run by a small interpreter (`operations`); the others by a
+//! function each (`programs`, `behaviour`). Each case that cannot be run says why in one table
+//! (`not_here`), and one that is neither run nor in that table fails the test.
 
 #[path = "conformance/behaviour.rs"]
 mod behaviour;
@@ -88,7 +88,8 @@ fn every_case_that_is_run_passes() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The cases stand beside the clone for everybody who works on it; the copy here is for everybody else.
+/// The cases stand beside the clone for everybody who works on it; the copy here is for everybody
+/// else.
 #[test]
 fn the_copy_of_the_cases_is_the_original() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

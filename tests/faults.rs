@@ -1,12 +1,14 @@
-//! Goal: whatever call into the system fails, the program ends, with the right result or a clear error.
+//! Goal: whatever call into the system fails, the program ends, with the right result or a clear
+//! error.
 //!
-//! Method: each command runs with a small library in front of the C library (`faults/shim.c`, built by `cc`, which
-//! also links this test). It makes the n-th call of one kind fail, once or from then on, or transfer one byte only.
-//! What came out is compared with what the command was given. A run must end in time; it must not panic or die of a
-//! signal; it must not end with exit code 0 and another result without a word on standard error; and an error must
-//! have a message.
+//! Method: each command runs with a small library in front of the C library (`faults/shim.c`, built
+//! by `cc`, which also links this test). It makes the n-th call of one kind fail, once or from then
+//! on, or transfer one byte only. What came out is compared with what the command was given. A run
+//! must end in time; it must not panic or die of a signal; it must not end with exit code 0 and
+//! another result without a word on standard error; and an error must have a message.
 //!
-//! The default test lets the first call of each kind fail. All of it, with a table (some 15 minutes):
+//! The default test lets the first call of each kind fail. All of it, with a table (some 15
+//! minutes):
 //!
 //! ```sh
 //! cargo test --test faults -- --ignored --nocapture
@@ -14,9 +16,10 @@
 //!
 //! `FAULTS_ONLY='top dir:// recv'` runs only what has all these words in its name, for one row that is to be mended.
 //!
-//! What is not tried, because it is no fault of a system: a call that is interrupted for ever, and one that transfers
-//! one byte at a time for ever. Crates that ask the kernel without the C library (`rustix`) are trapped where they
-//! open, list, rename, remove and watch; what they read is not. Linux only, like the program.
+//! What is not tried, because it is no fault of a system: a call that is interrupted for ever, and
+//! one that transfers one byte at a time for ever. Crates that ask the kernel without the C library
+//! (`rustix`) are trapped where they open, list, rename, remove and watch; what they read is not.
+//! Linux only, like the program.
 #![cfg(all(target_os = "linux", feature = "cli"))]
 
 #[path = "faults/saving.rs"]
@@ -133,8 +136,8 @@ impl Fault {
         None
     }
 
-    /// Whether the kernel says for ever that nothing has come: who waits for it does right. Such a run is stopped,
-    /// and what came before is its result.
+    /// Whether the kernel says for ever that nothing has come: who waits for it does right. Such a
+    /// run is stopped, and what came before is its result.
     fn waits(self) -> bool {
         self.for_ever && (self.is("recv", EAGAIN) || self.is("accept", EAGAIN))
     }
@@ -153,7 +156,8 @@ enum Verdict {
     Waited,
     Hung,
     Crashed,
-    /// Another result without a word or with exit code 0, an error without a message, no result though nothing failed.
+    /// Another result without a word or with exit code 0, an error without a message, no result
+    /// though nothing failed.
     Wrong,
 }
 
@@ -179,8 +183,9 @@ fn judge(
     {
         return (Refused, String::new());
     }
-    // A library leaves it to its program's allocator what becomes of a program without memory: `microtally` has one that
-    // ends it. With the standard library's a program is aborted (tables) or panics (the arena of keys).
+    // A library leaves it to its program's allocator what becomes of a program without memory:
+    // `microtally` has one that ends it. With the standard library's a program is aborted (tables)
+    // or panics (the arena of keys).
     let ends = ["memory allocation of", "out of memory"];
     if scenario.is_library() && ends.iter().any(|end| ended.stderr.contains(end)) {
         return (Refused, String::new());
@@ -198,7 +203,8 @@ fn judge(
     let messages = scenario.messages(&ended.stderr).len();
     if !status.success() {
         return match messages {
-            // Nobody can say anything where standard error cannot be written to: the exit code does.
+            // Nobody can say anything where standard error cannot be written to: the exit code
+            // does.
             0 if ended.is_dumb() => (Refused, String::new()),
             0 => (Wrong, what("an error without a message")),
             _ => (Refused, String::new()),
@@ -265,8 +271,8 @@ impl Tally {
 
 const COLUMNS: &str = "right | refused | reported | waited | bad |";
 
-/// Runs every scenario with every fault that `is_tried`, at the calls up to the `last` one of each kind, prints what came of it, and
-/// returns what is wrong.
+/// Runs every scenario with every fault that `is_tried`, at the calls up to the `last` one of each
+/// kind, prints what came of it, and returns what is wrong.
 fn sweep(last: u64, for_ever: &[bool], is_tried: impl Fn(&Scenario, Fault) -> bool) -> Vec<String> {
     let scenarios = scenarios();
     let only = env::var("FAULTS_ONLY").unwrap_or_default();
@@ -294,8 +300,8 @@ fn sweep(last: u64, for_ever: &[bool], is_tried: impl Fn(&Scenario, Fault) -> bo
                         failure,
                         for_ever,
                     };
-                    // How many calls there are depends on the time they take: some more are tried, to the first that
-                    // is not made.
+                    // How many calls there are depends on the time they take: some more are tried,
+                    // to the first that is not made.
                     let made = first[index].made(call);
                     let more = if made > 2 { made.div_ceil(4) } else { 0 };
                     let last = last.min(made + more);
@@ -431,9 +437,9 @@ fn the_first_call_of_each_kind_may_fail() {
     assert_nothing_is(&sweep(1, &[false], |_, _| true));
 }
 
-/// What was wrong once, at calls behind the first: a signal that could not wake the thread that waits for it, or
-/// that thread's socket; names of a pattern that could not be read, and files of it that could not be looked at;
-/// a file to save into whose opening was interrupted.
+/// What was wrong once, at calls behind the first: a signal that could not wake the thread that
+/// waits for it, or that thread's socket; names of a pattern that could not be read, and files of
+/// it that could not be looked at; a file to save into whose opening was interrupted.
 #[test]
 fn what_was_mended_may_fail_at_any_call() {
     let mended = [
@@ -477,8 +483,8 @@ fn counts_are_saved_as_text_files() {
     assert_eq!(verdict, Right, "{why}");
 }
 
-/// What a socket that listens for datagrams says, whose every call fails: no datagram comes, and nothing else would
-/// be heard of it.
+/// What a socket that listens for datagrams says, whose every call fails: no datagram comes, and
+/// nothing else would be heard of it.
 #[test]
 fn datagrams_that_can_never_be_received_are_reported() {
     let scenarios = scenarios();

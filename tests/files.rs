@@ -1,8 +1,8 @@
 //! Files as input, through the public doors.
 //!
-//! Goal: whatever is in files, however they are cut into pieces, shrunk, grown, rotated or packed, every
-//! line is counted once. Method: property tests against the definition, and writers that do to files what
-//! writers and rotators do to them, with every line numbered.
+//! Goal: whatever is in files, however they are cut into pieces, shrunk, grown, rotated or packed,
+//! every line is counted once. Method: property tests against the definition, and writers that do
+//! to files what writers and rotators do to them, with every line numbered.
 
 // The tests of the other doors use all of it.
 #[allow(dead_code)]

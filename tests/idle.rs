@@ -1,7 +1,7 @@
 //! An engine without work takes next to no processor time, in either mode.
 //!
-//! One test in a binary of its own: what is measured is the processor time of all threads of the process.
-//! The bound is generous, a tenth of a core; a thread that spins takes ten times as much.
+//! One test in a binary of its own: what is measured is the processor time of all threads of the
+//! process. The bound is generous, a tenth of a core; a thread that spins takes ten times as much.
 //!
 //! Linux only: the time is read from `/proc`.
 #![cfg(target_os = "linux")]
@@ -64,7 +64,8 @@ fn engine(mode: &str, config: Config) {
     engine.finish().expect("the ledger closes");
 }
 
-/// Connected to a sender that is silent, with batches coming due meanwhile and a line that is not complete.
+/// Connected to a sender that is silent, with batches coming due meanwhile and a line that is not
+/// complete.
 fn streaming_context(mode: &str, config: Config) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let port = listener.local_addr().expect("an address").port();

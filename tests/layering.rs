@@ -1,7 +1,8 @@
-//! The walls of a crate that has none: which module may use which, and who may do what is dangerous.
+//! The walls of a crate that has none: which module may use which, and who may do what is
+//! dangerous.
 //!
-//! Reads `src/**` as text and compares it with the tables below. A new module needs a line here, which
-//! is the moment to think about where it belongs.
+//! Reads `src/**` as text and compares it with the tables below. A new module needs a line here,
+//! which is the moment to think about where it belongs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,8 +69,8 @@ const CLOCKS: &[&str] = &[
     "bin/benches/machine/harness/clock.rs",
 ];
 
-/// Words of `Must not know:` that this test understands, and what code says that knows it. The name or path
-/// of a module stands for itself. What is neither is for people only.
+/// Words of `Must not know:` that this test understands, and what code says that knows it. The name
+/// or path of a module stands for itself. What is neither is for people only.
 const KNOWLEDGE: &[(&str, &[&str])] = &[
     ("argv", &["clap::", "env::args"]),
     ("batches", &["crate::batch"]),
@@ -104,7 +105,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every source file: path below `src`, and its text. What the program includes from `benches` counts as the program's.
+/// Every source file: path below `src`, and its text. What the program includes from `benches`
+/// counts as the program's.
 fn files() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let benches = root().parent().expect("src has a parent").join("benches");

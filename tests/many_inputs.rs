@@ -1,4 +1,5 @@
-//! Inputs that are silent take no memory: in a process of its own, of whose memory the kernel keeps account.
+//! Inputs that are silent take no memory: in a process of its own, of whose memory the kernel keeps
+//! account.
 
 #![cfg(target_os = "linux")]
 

@@ -1,5 +1,5 @@
-//! The process stays within its memory limit: millions of distinct words, in a process of its own, whose peak the
-//! kernel keeps (`VmHWM`).
+//! The process stays within its memory limit: millions of distinct words, in a process of its own,
+//! whose peak the kernel keeps (`VmHWM`).
 
 #![cfg(target_os = "linux")]
 
@@ -23,8 +23,8 @@ fn peak_bytes() -> usize {
     kib.expect("a number of KiB") * 1024
 }
 
-/// Three million words that are all different, of all lengths, in three batches; without a limit that takes some
-/// 300 MiB.
+/// Three million words that are all different, of all lengths, in three batches; without a limit
+/// that takes some 300 MiB.
 #[test]
 fn case_15_the_peak_is_the_limit_and_64_mib_at_most() {
     let limit = 48 * MIB;

@@ -1,5 +1,5 @@
-//! The process stays within its memory limit also where values are reduced, whose tables share the memory: in a process
-//! of its own, whose peak the kernel keeps (`VmHWM`).
+//! The process stays within its memory limit also where values are reduced, whose tables share the
+//! memory: in a process of its own, whose peak the kernel keeps (`VmHWM`).
 
 #![cfg(target_os = "linux")]
 
@@ -21,7 +21,8 @@ fn peak_bytes() -> usize {
     kib.expect("a number of KiB") * 1024
 }
 
-/// Three million lines that are all different, of all lengths; their keys take most of the memory, and no more.
+/// Three million lines that are all different, of all lengths; their keys take most of the memory,
+/// and no more.
 #[test]
 fn sums_take_the_memory_there_may_be_and_no_more() {
     let limit = 160 * MIB;

@@ -1,13 +1,15 @@
 //! Every operator of the batch plane, and tables behind it, against what a slow loop gives.
 //!
-//! Goal: whatever batches come, an operator gives what Spark's rule says. Method: random batches of few keys,
-//! so that they meet; some are empty, some have no partition, in some there is no batch at all. One program
-//! applies all operators of a family to them, under a clock that the test moves, and a model that keeps
-//! every batch and computes each result anew from all of them says what must come out, and when. Where the
-//! documentation promises no order, results are compared as multisets.
+//! Goal: whatever batches come, an operator gives what Spark's rule says. Method: random batches of
+//! few keys, so that they meet; some are empty, some have no partition, in some there is no batch
+//! at all. One program applies all operators of a family to them, under a clock that the test
+//! moves, and a model that keeps every batch and computes each result anew from all of them says
+//! what must come out, and when. Where the documentation promises no order, results are compared as
+//! multisets.
 //!
-//! `rules` has what is a single case: what is refused and in which words, what a missing batch does. How
-//! records are found in bytes, and windows over tables by themselves, have tests beside their code.
+//! `rules` has what is a single case: what is refused and in which words, what a missing batch
+//! does. How records are found in bytes, and windows over tables by themselves, have tests beside
+//! their code.
 
 #[path = "operators/joins.rs"]
 mod joins;

@@ -1,9 +1,9 @@
 //! The public doors against the definition.
 //!
-//! Goal: whatever the bytes, however they are cut into pushes, batches, blocks, shards and inputs, the
-//! answer is that of the obvious program in `oracle/definition.rs`. Method: property tests with bytes
-//! from a small nasty alphabet, tables of the places where lengths and limits meet, and whole programs
-//! over loopback under a clock that the test moves.
+//! Goal: whatever the bytes, however they are cut into pushes, batches, blocks, shards and inputs,
+//! the answer is that of the obvious program in `oracle/definition.rs`. Method: property tests with
+//! bytes from a small nasty alphabet, tables of the places where lengths and limits meet, and whole
+//! programs over loopback under a clock that the test moves.
 
 #[path = "oracle/definition.rs"]
 mod definition;

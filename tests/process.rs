@@ -1,12 +1,14 @@
-//! What an engine is in its process: what a forked child may do with it, and which cores its threads are on.
+//! What an engine is in its process: what a forked child may do with it, and which cores its
+//! threads are on.
 //!
-//! A binary of its own: a test forks, and another looks at the affinity of all threads of the process.
+//! A binary of its own: a test forks, and another looks at the affinity of all threads of the
+//! process.
 //!
 //! Linux only: affinity is read from `/proc`.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
-// Why unsafe: `fork` and `_exit` are. Obligation: the child does nothing but what the tests are about, and leaves by
-// `_exit`, which runs no code of the test harness.
+// Why unsafe: `fork` and `_exit` are. Obligation: the child does nothing but what the tests are
+// about, and leaves by `_exit`, which runs no code of the test harness.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +23,8 @@ use microtally::{BatchTime, Config, Engine, ErrorKind, Rule, RunningContext, Wri
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One test at a time: a child must not be forked while another test has a lock, and cores are the process's.
+/// One test at a time: a child must not be forked while another test has a lock, and cores are the
+/// process's.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
@@ -32,8 +35,8 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
 
 /// Runs `f` in a forked process. Fails if it panics there, or takes a minute.
 fn in_child(f: impl FnOnce()) {
-    // SAFETY: the child runs `f` and leaves by `_exit`. Its only thread is this one; the allocator's locks are in
-    // order, which glibc and musl see to.
+    // SAFETY: the child runs `f` and leaves by `_exit`. Its only thread is this one; the
+    // allocator's locks are in order, which glibc and musl see to.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let done = catch_unwind(AssertUnwindSafe(f)).is_ok();

@@ -1,6 +1,8 @@
-//! A table keeps within its limit while it makes room, too: told by an allocator that counts, and not by the table.
+//! A table keeps within its limit while it makes room, too: told by an allocator that counts, and
+//! not by the table.
 #![allow(unsafe_code)]
-// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator unchanged.
+// Why unsafe: a global allocator is an unsafe trait. Every call goes to the system's allocator
+// unchanged.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,8 +24,8 @@ fn count(bytes: isize) {
     PEAK.set(PEAK.get().max(LIVE.get()));
 }
 
-// SAFETY: every method passes its arguments on to `System`, whose contract is the same. Where it grows a block the
-// old and the new one are counted, as if it were moved.
+// SAFETY: every method passes its arguments on to `System`, whose contract is the same. Where it
+// grows a block the old and the new one are counted, as if it were moved.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -45,7 +47,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Limits that end anywhere between two leaves, keys of one class or of all: making room has its own memory.
+/// Limits that end anywhere between two leaves, keys of one class or of all: making room has its
+/// own memory.
 #[test]
 fn a_table_that_makes_room_stays_within_its_limit() {
     for step in 0..40 {

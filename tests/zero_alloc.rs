@@ -1,6 +1,6 @@
-//! Zero allocation in steady state, shown: a counting global allocator, a warm-up, then many batches of
-//! known words through ring, shards, swap, merge and a sink, with no allocation, reallocation or free on
-//! any thread.
+//! Zero allocation in steady state, shown: a counting global allocator, a warm-up, then many
+//! batches of known words through ring, shards, swap, merge and a sink, with no allocation,
+//! reallocation or free on any thread.
 //!
 //! One test in a binary of its own: the counters see the whole process.
 #![allow(unsafe_code)] // A global allocator is an unsafe trait; calls go to the system's unchanged.
@@ -55,8 +55,8 @@ fn calls() -> u64 {
     CALLS.load(Ordering::SeqCst)
 }
 
-/// Words of every key class, few enough to fit a new table: so every shard knows them from the first
-/// batch on, whichever blocks it gets.
+/// Words of every key class, few enough to fit a new table: so every shard knows them from the
+/// first batch on, whichever blocks it gets.
 fn text() -> Vec<u8> {
     let mut text = Vec::new();
     for n in 0..1000 {
@@ -258,8 +258,8 @@ fn streaming_context() {
         .map(|line| (&line[..line.len().min(2)], line.len()))
         .reduce_by_key(usize::max);
     longest.output(Pyspark::new(Null, 5));
-    // Closures of every way through a shard: the words as they are, with a value of the counts' type and of
-    // another one; some of the words; one value for other keys; values that differ.
+    // Closures of every way through a shard: the words as they are, with a value of the counts'
+    // type and of another one; some of the words; one value for other keys; values that differ.
     let words = lines.flat_map(split(b' '));
     let recognised = words.map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
     recognised.output(Pyspark::new(Null, 5));
@@ -317,7 +317,8 @@ fn streaming_context() {
         while client.write_all(&text).is_ok() {}
         let _ = client.read(&mut [0; 1]);
     });
-    // Tables, sinks and the channel itself have been used by then; tables have changed places often.
+    // Tables, sinks and the channel itself have been used by then; tables have changed places
+    // often.
     let mut seen = batches.iter().skip(20);
     let (_, before) = seen.next().expect("a batch");
     let (mut tokens, mut after) = (0, before);

@@ -1,5 +1,6 @@
-//! Keys, filters and values are found without asking the allocator, once the first lines have gone through: an
-//! allocator that counts what its own thread asks for, and the finders, line after line.
+//! Keys, filters and values are found without asking the allocator, once the first lines have gone
+//! through: an allocator that counts what its own thread asks for, and the finders, line after
+//! line.
 #![allow(unsafe_code)] // A global allocator is an unsafe trait; calls go to the system's unchanged.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -204,7 +204,8 @@ impl Control {
 
     /// Requests a stop.
     pub(crate) fn stop(&self, how: Stop) {
-        // Relaxed throughout: the numbers carry no data; wake-ups go through the lock or a system call.
+        // Relaxed throughout: the numbers carry no data; wake-ups go through the lock or a system
+        // call.
         match how {
             Stop::Graceful => {
                 self.stop.fetch_max(1, Ordering::Relaxed);

@@ -11,8 +11,9 @@
 //! | `mt-files-N` | `scan`, pinned: the files of a batch that holds all of them | for each other, at the end |
 //! | `mt-clock` | `push`: cuts what is due, where nobody reads | park, at most 50 ms |
 //!
-//! The push door (`push`) has no reactor: the writing threads own the router in turns. In low-latency
-//! mode the thread that completes a batch publishes it, and `mt-publisher` helps (`publish_turn`).
+//! The push door (`push`) has no reactor: the writing threads own the router in turns. In
+//! low-latency mode the thread that completes a batch publishes it, and `mt-publisher` helps
+//! (`publish_turn`).
 
 pub(crate) mod assemble;
 pub(crate) mod control;

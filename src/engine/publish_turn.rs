@@ -115,7 +115,8 @@ impl PublishTurn {
         }
     }
 
-    /// Publishes what is complete, until the run has ended or is aborted. The body of `mt-publisher`.
+    /// Publishes what is complete, until the run has ended or is aborted. The body of
+    /// `mt-publisher`.
     pub(crate) fn run(&self) {
         self.owner.attach();
         while !self.serve(self.lock().as_mut()) {

@@ -217,8 +217,8 @@ impl Publisher {
             overflow.missing = missing_max.unwrap_or(0);
             self.report_limit(barrier, overflow);
         }
-        // Also for a batch that has failed: what outputs keep of batches must not go on as if there had
-        // been none.
+        // Also for a batch that has failed: what outputs keep of batches must not go on as if there
+        // had been none.
         self.emit(barrier)?;
         // The first pipeline of each stream: the others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
@@ -290,8 +290,8 @@ impl Publisher {
     }
 }
 
-/// Merges the tables of every part of an epoch into the first, and returns it. A pipeline whose function panics
-/// has failed.
+/// Merges the tables of every part of an epoch into the first, and returns it. A pipeline whose
+/// function panics has failed.
 ///
 /// # Errors
 ///
@@ -319,7 +319,8 @@ fn merge<'a>(plan: &Plan, tables: &'a mut [Tables]) -> Result<&'a Tables> {
     Ok(first)
 }
 
-/// The statistics of one pipeline: `all` is what is the same for every one, `intake` what its stream has read.
+/// The statistics of one pipeline: `all` is what is the same for every one, `intake` what its
+/// stream has read.
 fn stats_of(node: &NodeTable, intake: &Intake, all: BatchStats) -> Result<BatchStats> {
     // Where a function failed, nothing was counted, but what was received is known.
     let (tokens, keys) = match node.failure {

@@ -1,7 +1,7 @@
 //! Where records end.
 //!
-//! Promise: the ends of a stream do not depend on how it is cut into blocks. Must not know: sources, rings,
-//! tokens.
+//! Promise: the ends of a stream do not depend on how it is cut into blocks. Must not know:
+//! sources, rings, tokens.
 
 /// Where a record of a byte stream ends. The end belongs to no record.
 ///
@@ -32,8 +32,8 @@ pub enum LineEnds {
     #[default]
     Universal,
     /// `\n` and `\r\n` end a record, as in `sort`, `grep`, `awk` and log shippers; a `\r` elsewhere
-    /// is an ordinary byte. With [`Rule::Split`](crate::Rule::Split)`(b'\r')` every `\r` separates, even one before a
-    /// `\n`.
+    /// is an ordinary byte. With [`Rule::Split`](crate::Rule::Split)`(b'\r')` every `\r` separates,
+    /// even one before a `\n`.
     Lf,
     /// NUL ends a record, as in `find -print0` and `sort -z`; `\n` and `\r` are ordinary bytes.
     Nul,

@@ -21,8 +21,8 @@
 //! `\r` skip all handling of `\r\n`.
 //!
 //! Reading order: `scalar` is the definition, `portable` runs everywhere, `avx2` and `avx512` are
-//! faster versions. `line_ends` and `rule` say what is split at what, this file chooses the kernel and
-//! cuts the tokens, `record` splits single records.
+//! faster versions. `line_ends` and `rule` say what is split at what, this file chooses the kernel
+//! and cuts the tokens, `record` splits single records.
 
 pub mod scalar;
 

@@ -1,7 +1,7 @@
 //! When a batch is due.
 //!
-//! Promise: batch times are multiples of the interval, the first strictly after start, each exactly once
-//! and in order, however late the caller asks. Must not know: epochs, sources, sinks.
+//! Promise: batch times are multiples of the interval, the first strictly after start, each exactly
+//! once and in order, however late the caller asks. Must not know: epochs, sources, sinks.
 
 use std::time::Duration;
 

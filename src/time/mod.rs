@@ -1,7 +1,8 @@
-//! Batch times, and the only place that reads the clock; `batch_clock` is the rule for when a batch is due.
+//! Batch times, and the only place that reads the clock; `batch_clock` is the rule for when a batch
+//! is due.
 //!
-//! Promise: a clock never runs backwards, and counts the time the machine sleeps. Must not know: epochs,
-//! sources, sinks.
+//! Promise: a clock never runs backwards, and counts the time the machine sleeps. Must not know:
+//! epochs, sources, sinks.
 
 mod batch_clock;
 

@@ -1,5 +1,5 @@
-//! Cases that are a story: what streams do when something fails or is missing, what they remember, which
-//! windows are refused, sockets and files.
+//! Cases that are a story: what streams do when something fails or is missing, what they remember,
+//! which windows are refused, sockets and files.
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -68,8 +68,8 @@ impl Case {
         self.param("batch_ms").as_u64().expect("an interval")
     }
 
-    /// The batches that come in, if the case names them by that word; `None` is a batch in which nothing
-    /// came, not even no records.
+    /// The batches that come in, if the case names them by that word; `None` is a batch in which
+    /// nothing came, not even no records.
     pub(crate) fn input(&self, name: &str) -> Option<Vec<Option<Records>>> {
         let batches = self.facts[name].as_array()?;
         Some(

@@ -103,8 +103,8 @@ fn a_batch_cannot_be_put_together(case: &Case) {
     );
 }
 
-/// Records come one after the other, and none was put out yet when the stop is asked for: all of them are
-/// put out all the same.
+/// Records come one after the other, and none was put out yet when the stop is asked for: all of
+/// them are put out all the same.
 fn stop_while_it_comes_slowly(case: &Case) {
     let (ssc, _clock) = context(case);
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");

@@ -1,7 +1,8 @@
 //! The cases that are not run, each with the reason.
 //!
-//! Of the cases of the kind `checkpointed_batches` only the restart is not run: there are no checkpoints
-//! yet. What Spark's tests expect of their batches is the same without one, so they are run in one go.
+//! Of the cases of the kind `checkpointed_batches` only the restart is not run: there are no
+//! checkpoints yet. What Spark's tests expect of their batches is the same without one, so they are
+//! run in one go.
 
 /// Id and reason.
 type Listed = (&'static str, &'static str);

@@ -268,7 +268,8 @@ fn every_format_shows_the_same_counts() {
 
 #[test]
 fn times_between_whole_seconds_show_microseconds() {
-    // An input that stays open: the clock alone makes batches. Of two half seconds one is a whole one.
+    // An input that stays open: the clock alone makes batches. Of two half seconds one is a whole
+    // one.
     let program = microtally(&["words", "-", "-i", "500ms", "--batches", "2"]);
     let mut run = program.stdin(Stdio::piped()).start();
     let stdin = run.stdin.take();

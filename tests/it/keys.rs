@@ -1,4 +1,5 @@
-//! What is counted, and of which lines: `-k`, `-g`, `-G`, `-a`, `-v`, each against an obvious program.
+//! What is counted, and of which lines: `-k`, `-g`, `-G`, `-a`, `-v`, each against an obvious
+//! program.
 
 use std::collections::BTreeMap;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::util::{Ended, Program, json_lines, microtally, shell};
 
-/// So many words that a small limit does not hold them: some that are frequent, many that come once,
-/// and the frequent ones again.
+/// So many words that a small limit does not hold them: some that are frequent, many that come
+/// once, and the frequent ones again.
 fn many_words() -> String {
     let mut text = String::new();
     for n in 0..450_000_u32 {
@@ -110,8 +110,8 @@ fn beyond_the_limit_counts_are_what_is_asked_for_and_their_error_is_told_and_tru
         "--on-limit",
         "--max-memory",
     ]);
-    // What was counted until then is printed, and nothing that is not in the input: the line in which reading
-    // stopped is dropped.
+    // What was counted until then is printed, and nothing that is not in the input: the line in
+    // which reading stopped is dropped.
     let rows = json_lines(&ended.stdout)[0]["top"].take();
     for row in rows.as_array().unwrap() {
         let (key, n) = (row["k"].as_str().unwrap(), row["n"].as_u64().unwrap());
@@ -285,7 +285,8 @@ fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
         shell(&script).file("input", &text).run()
     };
     for source in ["input", "-"] {
-        // What is not ours is in it as well: the program, and what the allocator reserves for threads.
+        // What is not ours is in it as well: the program, and what the allocator reserves for
+        // threads.
         let ended = run(220_000, &format!("--max-record 1MiB {source}")).exits_with(0);
         let _ = ended.says(&[
             "microtally: memory limit ",
@@ -308,7 +309,8 @@ fn case_52_a_process_that_may_not_grow_is_bounded_or_ends_in_order() {
     }
 }
 
-/// A key that comes late, in a file of two pieces: one of the threads may have had room for it and the other not.
+/// A key that comes late, in a file of two pieces: one of the threads may have had room for it and
+/// the other not.
 fn late_and_often(value: &str) -> String {
     let mut text = String::new();
     for n in 0..200_000_u32 {
@@ -472,8 +474,8 @@ fn equal_runs_with_one_seed_print_the_same_at_the_limit() {
     }
 }
 
-/// Whatever `ulimit -v` allows, the program either counts or says what it needs; it is never out of memory by a limit
-/// that it chose itself.
+/// Whatever `ulimit -v` allows, the program either counts or says what it needs; it is never out of
+/// memory by a limit that it chose itself.
 #[test]
 fn a_limited_address_space_is_enough_or_refused() {
     let text: String = (1..=300_000).map(|n| format!("{n}\n")).collect();

@@ -330,7 +330,8 @@ fn a_dumb_terminal_gets_plain_tables_one_below_the_other() {
     assert!(!screen.contains('\x1b'), "{screen}");
 }
 
-/// Sources take every descriptor that there is: the view has had its own before, and needs none to go.
+/// Sources take every descriptor that there is: the view has had its own before, and needs none to
+/// go.
 #[test]
 fn a_view_of_more_files_than_can_be_open_is_drawn_and_goes() {
     let Some(terminal) = Terminal::open(80, 24) else {
@@ -346,8 +347,8 @@ fn a_view_of_more_files_than_can_be_open_is_drawn_and_goes() {
     terminal.is_as_before(0);
 }
 
-/// Nothing is typed and nothing comes: it is the terminal alone that ends the run, also where its hangup
-/// is ignored.
+/// Nothing is typed and nothing comes: it is the terminal alone that ends the run, also where its
+/// hangup is ignored.
 #[test]
 fn a_terminal_that_vanishes_ends_the_view() {
     for trap in ["", "trap '' HUP; "] {

@@ -1,12 +1,14 @@
 //! The real program, started in a fresh directory and talked to over loopback and pipes.
 //!
-//! Goal: what a user can see (bytes on standard output, sentences on standard error, exit codes) is as
-//! the manual says, also when senders, readers and signals misbehave. Method: one process a test, all
-//! waiting is for an event with a generous deadline; an interval of a year stands for "one batch, cut
-//! by the end of the stream", so that no result depends on when a batch time happens to pass.
+//! Goal: what a user can see (bytes on standard output, sentences on standard error, exit codes) is
+//! as the manual says, also when senders, readers and signals misbehave. Method: one process a
+//! test, all waiting is for an event with a generous deadline; an interval of a year stands for
+//! "one batch, cut by the end of the stream", so that no result depends on when a batch time
+//! happens to pass.
 //!
-//! `util` is the runner, `terminal` a terminal to run in. The other modules are named after what they attack. A number such as
-//! `case_26` is that of the fault in the list of faults the project works through.
+//! `util` is the runner, `terminal` a terminal to run in. The other modules are named after what
+//! they attack. A number such as `case_26` is that of the fault in the list of faults the project
+//! works through.
 //!
 //! Linux only: the tests use `/dev/full`, `/proc` and signals.
 #![cfg(target_os = "linux")]

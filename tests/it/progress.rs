@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::terminal::Terminal;
 use crate::util::PROGRAM;
 
-/// Puts a file of 32 MiB where the terminal's shell is, and gives the command that counts it so often that
-/// it takes far longer than the test.
+/// Puts a file of 32 MiB where the terminal's shell is, and gives the command that counts it so
+/// often that it takes far longer than the test.
 fn long_count(terminal: &Terminal) -> String {
     let mut text = String::new();
     for number in 0..(32 << 20) / 64 {

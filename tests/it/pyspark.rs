@@ -1,6 +1,7 @@
 //! What PySpark 3.5 counted and printed, against what the program does with the same bytes.
 //!
-//! The expectations in `tests/pyspark/expected` were captured from PySpark itself; see the README there.
+//! The expectations in `tests/pyspark/expected` were captured from PySpark itself; see the README
+//! there.
 
 use std::io::Write;
 use std::path::Path;
@@ -53,8 +54,8 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Whether it begins with the mark that a file's text begins with. Standard input is read like a file: the mark is
-    /// skipped there. PySpark read it from a connection, and so do we.
+    /// Whether it begins with the mark that a file's text begins with. Standard input is read like
+    /// a file: the mark is skipped there. PySpark read it from a connection, and so do we.
     fn is_marked(&self) -> bool {
         self.input.starts_with("\u{feff}".as_bytes())
     }

@@ -51,8 +51,8 @@ fn many_words() -> Vec<u8> {
     line.into_bytes()
 }
 
-/// Calls `send`, which must not wait, until it has sent nothing for a while: the program has stopped
-/// reading, for nobody reads its results. Gives the number of bytes sent.
+/// Calls `send`, which must not wait, until it has sent nothing for a while: the program has
+/// stopped reading, for nobody reads its results. Gives the number of bytes sent.
 fn send_until_it_stands_still(mut send: impl FnMut() -> std::io::Result<usize>) -> u64 {
     let (mut sent, mut last_at) = (0, Instant::now());
     while sent == 0 || last_at.elapsed() < Duration::from_millis(500) {
@@ -186,7 +186,8 @@ fn blocked() -> (Run, std::process::ChildStdout) {
     let program = microtally(&["words", "-", "-n", "all"]).args(&ONE_BATCH);
     let mut run = program.stdin_file(words.as_bytes()).unread_stdout().start();
     run.wait_until_it_reads();
-    // The first byte is there, so the writing is under way; it cannot end, for a pipe holds far less.
+    // The first byte is there, so the writing is under way; it cannot end, for a pipe holds far
+    // less.
     let mut pipe = run.stdout_pipe.take().unwrap();
     pipe.read_exact(&mut [0]).unwrap();
     (run, pipe)
@@ -240,7 +241,8 @@ fn case_62_a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     run.wait().quietly();
 }
 
-/// Memory for stacks that no system has: no thread can be started, and `gen` needs none until somebody connects.
+/// Memory for stacks that no system has: no thread can be started, and `gen` needs none until
+/// somebody connects.
 #[test]
 fn a_signal_ends_the_program_where_no_thread_can_wait_for_it() {
     for signal in ["INT", "TERM"] {

@@ -91,7 +91,8 @@ fn counting_tells_of_a_directory_that_is_not_there_at_once_and_counts_it_when_it
     assert_eq!(ended.stderr.matches("cannot list").count(), 1, "{ended:?}");
 }
 
-/// Each command, with standard input and a client beside it; the end of those is not that of the directory.
+/// Each command, with standard input and a client beside it; the end of those is not that of the
+/// directory.
 #[test]
 fn it_is_read_together_with_other_sources() {
     for command in ["words", "top", "count"] {

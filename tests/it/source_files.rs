@@ -73,7 +73,8 @@ fn nothing_begins_where_nothing_can_be_opened_and_it_is_named() {
     );
 }
 
-/// Beside others that can: these are counted, each of the former is reported once, and how many there were.
+/// Beside others that can: these are counted, each of the former is reported once, and how many
+/// there were.
 #[test]
 fn one_that_cannot_be_opened_costs_the_others_nothing_and_is_reported_once() {
     for command in [
@@ -323,7 +324,8 @@ fn case_77_a_file_that_becomes_shorter_while_it_is_read_is_told_of_once() {
     assert_eq!(ended.tsv_counts(), plain(&[("x", 2)]));
 }
 
-/// The mark that Windows programs write: of each file, also where a pattern or several names are given.
+/// The mark that Windows programs write: of each file, also where a pattern or several names are
+/// given.
 #[test]
 fn a_utf_8_mark_is_no_part_of_the_first_line_of_a_file_and_its_bytes_are_in_the_sum() {
     let marked = "\u{feff}name\nx\n\u{feff}x\n";

@@ -1,7 +1,8 @@
 //! `-F`: files that grow and are rotated while somebody writes. Every line is counted once.
 //!
-//! No pause decides anything: before each rotation some lines of the file have been counted, so that the
-//! program has it open, and others have just been written, so that it may not have read them yet.
+//! No pause decides anything: before each rotation some lines of the file have been counted, so
+//! that the program has it open, and others have just been written, so that it may not have read
+//! them yet.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -261,8 +262,8 @@ fn a_followed_file_begins_at_its_end_but_for_count() {
         let program = program
             .file("log", "past\nhalf of ")
             .file("a.txt", "past\n");
-        // A name that is missing is reported by the first look, and a new file by a later one: by then the others
-        // have been looked at.
+        // A name that is missing is reported by the first look, and a new file by a later one: by
+        // then the others have been looked at.
         let run = program.args(&["missing"]).start();
         run.stderr
             .wait_for("\"missing\": No such file or directory; waiting for it");

@@ -153,7 +153,8 @@ fn a_first_byte_that_may_begin_anything_is_counted_when_a_stop_comes() {
     }
 }
 
-/// A signal comes at any place of a file; the rest of the line it is in was not read, and what was read is no line.
+/// A signal comes at any place of a file; the rest of the line it is in was not read, and what was
+/// read is no line.
 #[test]
 fn a_file_that_a_signal_interrupts_has_no_cut_line_among_its_keys() {
     let line = "one line of a log that is long enough to be cut\n";

@@ -285,8 +285,8 @@ fn case_33_a_sender_waits_while_results_are_not_read_and_nothing_is_lost() {
             }
         })
     };
-    // Until the sender stands still: then the program has stopped reading. (On a machine that paused
-    // itself so long the test shows less, and still nothing wrong.)
+    // Until the sender stands still: then the program has stopped reading. (On a machine that
+    // paused itself so long the test shows less, and still nothing wrong.)
     let mut before = u64::MAX;
     until("the sender stands still", || {
         let now = lines_sent.load(Ordering::Relaxed);

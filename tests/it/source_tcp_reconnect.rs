@@ -56,8 +56,8 @@ fn case_37_the_next_attempt_comes_after_two_seconds() {
     drop(stream);
     let mut stream = server.accept();
     let pause = closed_at.elapsed();
-    // Earlier at most by the time that the program may have lost between reading its clock and reading
-    // the end of the connection; later only as much as a busy machine needs.
+    // Earlier at most by the time that the program may have lost between reading its clock and
+    // reading the end of the connection; later only as much as a busy machine needs.
     assert!(pause >= Duration::from_millis(1800), "{pause:?}");
     assert!(pause < Duration::from_secs(20), "{pause:?}");
     run.stderr.wait_for("connected to");

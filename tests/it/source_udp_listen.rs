@@ -108,8 +108,8 @@ fn datagrams_that_the_kernel_dropped_are_in_the_json_output_and_the_statistics()
     assert_eq!(number(&ended.stderr, "records") / 1_000 + dropped, sent);
 }
 
-/// Short batches share a look at what the kernel dropped; the last one has its own, also where the number of
-/// batches ends the run.
+/// Short batches share a look at what the kernel dropped; the last one has its own, also where the
+/// number of batches ends the run.
 #[test]
 fn datagrams_dropped_in_the_last_of_some_short_batches_are_in_the_statistics() {
     let program = microtally(&["words", "-o", "json", "--stats=json", "-i", "200ms"]);
@@ -119,7 +119,8 @@ fn datagrams_dropped_in_the_last_of_some_short_batches_are_in_the_statistics() {
     let address = run.listening_on();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(address).expect("an address");
-    // It stands still until all its batches are due, while far more comes than a receive buffer holds.
+    // It stands still until all its batches are due, while far more comes than a receive buffer
+    // holds.
     run.signal("STOP");
     let datagram = b"a line of some length\n".repeat(1_000);
     for _ in 0..2_000 {

@@ -1,7 +1,8 @@
 //! A real terminal emulator to run the program in: tmux, with a shell in it.
 //!
 //! What is looked at is what a person sees: the characters on the screen, the modes of the terminal
-//! afterwards, the text that stays. Where there is no tmux, a sentence says that nothing was tested.
+//! afterwards, the text that stays. Where there is no tmux, a sentence says that nothing was
+//! tested.
 
 use std::fs;
 use std::path::PathBuf;
@@ -130,7 +131,8 @@ impl Terminal {
         assert!(status.expect("there is a shell").success(), "{script}");
     }
 
-    /// Waits until the program has left with `code`, and checks that the terminal is as it was before.
+    /// Waits until the program has left with `code`, and checks that the terminal is as it was
+    /// before.
     pub(crate) fn is_as_before(&self, code: i32) -> String {
         let left = format!("left with {code}\n");
         self.wait("the end", |screen| screen.contains(&left));

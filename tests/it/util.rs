@@ -1,5 +1,5 @@
-//! A small runner: starts the program in a fresh directory, captures what it says while it runs, sends
-//! it signals, and never waits for ever.
+//! A small runner: starts the program in a fresh directory, captures what it says while it runs,
+//! sends it signals, and never waits for ever.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -135,7 +135,8 @@ impl Program {
         let mut run = self.stdin(Stdio::piped()).start();
         let mut stdin = run.stdin.take().expect("it is a pipe");
         let input = input.to_vec();
-        // In a thread: a program that ends early must not block the test, nor a closed pipe fail it.
+        // In a thread: a program that ends early must not block the test, nor a closed pipe fail
+        // it.
         let writer = thread::spawn(move || drop(stdin.write_all(&input)));
         let ended = run.wait();
         writer.join().expect("the writer does not panic");
@@ -168,8 +169,8 @@ impl Run {
         address_behind(&text, what).expect("it was there")
     }
 
-    /// Waits until the results so far, in the `tsv` format of batches that add up to everything, hold
-    /// this.
+    /// Waits until the results so far, in the `tsv` format of batches that add up to everything,
+    /// hold this.
     pub(crate) fn wait_for_counts(&self, pairs: &[(&str, u64)]) {
         let wanted = plain(pairs);
         self.stdout
@@ -449,7 +450,8 @@ pub(crate) fn counts(stdout: &str) -> BTreeMap<String, u64> {
     counts
 }
 
-/// Sums of the `tsv` format by printed key, over all batches. A line that is not complete yet is left out.
+/// Sums of the `tsv` format by printed key, over all batches. A line that is not complete yet is
+/// left out.
 pub(crate) fn tsv_counts(stdout: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for line in stdout.split_inclusive('\n') {
@@ -536,7 +538,8 @@ pub(crate) fn hangups_are_ignored() -> bool {
     signal_mask("self", "SigIgn:") & 1 == 1
 }
 
-/// Whether these tests run in the background of a shell without job control, which the program inherits.
+/// Whether these tests run in the background of a shell without job control, which the program
+/// inherits.
 pub(crate) fn interrupts_are_ignored() -> bool {
     signal_mask("self", "SigIgn:") >> 1 & 1 == 1
 }

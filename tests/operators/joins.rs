@@ -61,7 +61,8 @@ fn both<T: Ord>(
     )
 }
 
-/// Every combination with one key; with `keep_ones` also what has no partner there, with `keep_others` here.
+/// Every combination with one key; with `keep_ones` also what has no partner there, with
+/// `keep_others` here.
 fn joined(ones: &[Pair], others: &[Other], keep_ones: bool, keep_others: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for (key, v) in ones {

@@ -1,5 +1,5 @@
-//! A function that fails once costs the output of one batch. What the batch lacks is folded in later, by
-//! windows, states and whatever else needs it.
+//! A function that fails once costs the output of one batch. What the batch lacks is folded in
+//! later, by windows, states and whatever else needs it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -526,7 +526,8 @@ fn is_recovered<T: Ord + std::fmt::Debug>(
 #[test]
 fn sums_so_far_go_on_where_each_attempt_has_stopped() {
     let texts = vec!["a b c\n".to_owned(); 5];
-    // In the second batch its second key fails, in the third what is then the second of those that are left.
+    // In the second batch its second key fails, in the third what is then the second of those that
+    // are left.
     let flaky = Flaky::at(&[1, 3]);
     let (watched, ran) = run(Dialect::Scala, texts.len(), |context| {
         let words = lines(context, &texts, 64).flat_map(split(b' '));
@@ -592,7 +593,8 @@ proptest! {
         is_recovered(name, well.seen(), watched.seen(), failures)?;
     }
 
-    /// Each failure costs the output of the batch in which it happens, at most, and changes nothing else.
+    /// Each failure costs the output of the batch in which it happens, at most, and changes nothing
+    /// else.
     #[test]
     fn whatever_needs_a_batch_that_failed_gets_it_later(
         dialect in dialects(),
@@ -601,8 +603,8 @@ proptest! {
         which in 0..PROGRAMS.len(),
     ) {
         let (name, program) = PROGRAMS[which];
-        // Scala's transform and union want every batch. PySpark's filter is not asked where none came, and once
-        // for several slides that are made up for.
+        // Scala's transform and union want every batch. PySpark's filter is not asked where none
+        // came, and once for several slides that are made up for.
         let batches: Batches<Pair> = match dialect {
             Dialect::PySpark if !name.contains("inverse") => batches,
             _ => batches.into_iter().map(|batch| Some(batch.unwrap_or_default())).collect(),

@@ -1,4 +1,5 @@
-//! Single cases: what is refused and in which words, what a missing batch does, what listeners are told.
+//! Single cases: what is refused and in which words, what a missing batch does, what listeners are
+//! told.
 
 use std::sync::{Arc, Mutex};
 
@@ -234,7 +235,8 @@ fn count_and_repartition_mind_a_missing_batch_in_scala() {
     }
 }
 
-/// A key at zero is seen as long as PySpark does not ask the filter, which it does where a batch comes.
+/// A key at zero is seen as long as PySpark does not ask the filter, which it does where a batch
+/// comes.
 #[test]
 fn a_filter_that_was_not_asked_is_asked_at_the_next_batch() {
     let mut batches: Batches<u8> = vec![None; 7];
@@ -659,8 +661,8 @@ impl StreamingListener for Heard {
     }
 }
 
-/// As in StreamingListenerSuite: an output that fails says why, the others of its batch run; a batch without
-/// any output is not told of.
+/// As in StreamingListenerSuite: an output that fails says why, the others of its batch run; a
+/// batch without any output is not told of.
 #[test]
 fn listeners_hear_of_every_batch_and_output_in_order() {
     let heard = Heard::default();
@@ -755,7 +757,8 @@ fn streams_of_different_slides_join_in_python_only() {
     );
 }
 
-/// As Scala's "rdd cleanup - map and window": every stream remembers what those behind it look back to.
+/// As Scala's "rdd cleanup - map and window": every stream remembers what those behind it look back
+/// to.
 #[test]
 fn a_window_s_parent_remembers_its_length_more() {
     let batches: Batches<u8> = (1..=10).map(|n| Some(vec![n].into())).collect();

@@ -57,8 +57,8 @@ fn combined(rdd: &Rdd<Pair>) -> Vec<(u8, String)> {
     keys.map(|key| (key, of_key(key))).collect()
 }
 
-/// `records` in the order of their values, highest first, by picking the first that is highest again and
-/// again.
+/// `records` in the order of their values, highest first, by picking the first that is highest
+/// again and again.
 fn by_value(records: Vec<Pair>) -> Vec<Pair> {
     let (mut left, mut ordered) = (records, Vec::new());
     while let Some(highest) = left.iter().map(|(_, value)| *value).max() {

@@ -63,11 +63,12 @@ fn updated(dialect: Dialect, batches: &Batches<Pair>, initial: &[Pair]) -> Seen<
     seen
 }
 
-/// What the mapping function gives: the time in seconds, the key, the state and whether it times out.
+/// What the mapping function gives: the time in seconds, the key, the state and whether it times
+/// out.
 type Mapped = (u64, u8, Option<i64>, bool);
 
-/// Removes the state when a negative value comes, leaves it alone at zero, else adds. Nothing is given for
-/// even values.
+/// Removes the state when a negative value comes, leaves it alone at zero, else adds. Nothing is
+/// given for even values.
 fn map(time: BatchTime, key: &u8, value: Option<&i64>, state: &mut State<i64>) -> Option<Mapped> {
     assert_eq!(value.is_none(), state.is_timing_out());
     match value {
@@ -205,8 +206,8 @@ proptest! {
         prop_assert_eq!(snapshots.sorted(), states);
     }
 
-    /// What StateMapSuite does at random: `put` at times that do not go back, `remove`, and copies, which
-    /// go their own ways.
+    /// What StateMapSuite does at random: `put` at times that do not go back, `remove`, and copies,
+    /// which go their own ways.
     #[test]
     fn a_state_map_is_a_map(
         calls in proptest::collection::vec((0u8..6, proptest::option::weighted(0.7, 0u32..9), 0u64..3), 0..200),

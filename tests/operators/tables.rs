@@ -1,4 +1,5 @@
-//! The same operators behind tables: bytes that come in by a source are counted and folded in the shards.
+//! The same operators behind tables: bytes that come in by a source are counted and folded in the
+//! shards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

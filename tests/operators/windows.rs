@@ -46,8 +46,9 @@ pub(crate) type Values<K, V> = BTreeMap<K, Vec<V>>;
 /// Whether a key with these values stays.
 type IsWanted<'a, V> = &'a dyn Fn(&[V]) -> bool;
 
-/// The windows of Spark's `reduceByKeyAndWindow` with an inverse function, as the values that are in them: a
-/// key whose values have all left has none, where it stays. `is_wanted` is the filter, if there is one.
+/// The windows of Spark's `reduceByKeyAndWindow` with an inverse function, as the values that are
+/// in them: a key whose values have all left has none, where it stays. `is_wanted` is the filter,
+/// if there is one.
 pub(crate) fn inverse_windows<K: Ord + Clone, V: Clone>(
     dialect: Dialect,
     shape: Shape,

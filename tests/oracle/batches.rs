@@ -13,8 +13,9 @@ use crate::live::{
     multiples, one_connection, rest, sum, take_due, times, watch,
 };
 
-/// Moves the clock by every one of `steps_ms` while lines come in, and ends the stream behind the last.
-/// A slow output holds its first batch until then. Gives the times of the batches and the clock's.
+/// Moves the clock by every one of `steps_ms` while lines come in, and ends the stream behind the
+/// last. A slow output holds its first batch until then. Gives the times of the batches and the
+/// clock's.
 fn run(steps_ms: &[u64], is_slow: bool) -> (Vec<u64>, u64) {
     let (context, clock) = context();
     let (lines, listener) = one_connection(&context);

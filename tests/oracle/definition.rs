@@ -1,8 +1,8 @@
 //! The definition of what a batch holds, as slow and as obvious as it can be written.
 //!
-//! One byte at a time: a line is gathered until it ends, then split, then its words are counted in a
-//! `BTreeMap`. It shares no code with the crate, only the names of the rules. The fuzz targets use it
-//! too, so there is one oracle.
+//! One byte at a time: a line is gathered until it ends, then split, then its words are counted in
+//! a `BTreeMap`. It shares no code with the crate, only the names of the rules. The fuzz targets
+//! use it too, so there is one oracle.
 
 // Public for the fuzz targets; in the tests nothing is further out than the crate.
 #![allow(unreachable_pub)]

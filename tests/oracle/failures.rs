@@ -13,7 +13,8 @@ use crate::live::{
     multiples, rest, sum, times,
 };
 
-/// Runs a program that panics with `message` at the word `boom`, and checks all that is promised then.
+/// Runs a program that panics with `message` at the word `boom`, and checks all that is promised
+/// then.
 fn fails_one_batch(program: impl FnOnce(DStream<'_, Tokens>, mpsc::Sender<Seen>), message: &str) {
     let (context, clock) = context();
     let (listener, port) = listen();

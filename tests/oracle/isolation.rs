@@ -1,7 +1,7 @@
 //! What fails takes with it what depends on it, and nothing else.
 //!
-//! Method: a source that gives one text a batch, a clock that the test moves, and one output that has
-//! nothing to do with what fails.
+//! Method: a source that gives one text a batch, a clock that the test moves, and one output that
+//! has nothing to do with what fails.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
@@ -67,8 +67,8 @@ fn numbers(context: &StreamingContext, count: u64) -> RddStream<'_, (u8, u64)> {
     context.queue_stream(&queue, true, None)
 }
 
-/// Runs `batches` batches, the first one having the number 1. Gives the numbers of those that came out of
-/// `outputs`, and the error.
+/// Runs `batches` batches, the first one having the number 1. Gives the numbers of those that came
+/// out of `outputs`, and the error.
 fn run(
     context: StreamingContext,
     clock: &Clock,
@@ -146,8 +146,8 @@ fn what_no_output_needs_is_not_computed() {
     assert_eq!(run(context, &clock, 2, &outputs), (vec![1, 2], None));
 }
 
-/// Where two pipelines split by different rules a record that is too long cannot be cut inside. One that nobody
-/// needs does not count.
+/// Where two pipelines split by different rules a record that is too long cannot be cut inside. One
+/// that nobody needs does not count.
 #[test]
 fn what_no_output_needs_has_no_say_in_how_records_are_cut() {
     const LIMIT: usize = 64;
@@ -217,7 +217,8 @@ fn light(a: u64, b: u64) -> u64 {
     a + b
 }
 
-/// A batch that cannot be put together is lost as a whole, with the states in it; later ones are not.
+/// A batch that cannot be put together is lost as a whole, with the states in it; later ones are
+/// not.
 #[test]
 fn lost_states_cost_later_batches_nothing_but_the_states() {
     for with_map in [false, true] {

@@ -53,8 +53,8 @@ fn a_small_batch_is_out_when_the_cut_returns() {
     engine.finish().expect("the ledger closes");
 }
 
-/// Shards and cutting threads meet at the desk: every batch comes out, once, in order, and no word is
-/// lost.
+/// Shards and cutting threads meet at the desk: every batch comes out, once, in order, and no word
+/// is lost.
 #[test]
 fn writers_cutters_and_shards_may_meet() {
     const WRITERS: usize = 3;
@@ -158,7 +158,8 @@ fn a_stop_ends_it_all() {
     }
 }
 
-/// An output may end the run it is part of by dropping the handle, on whichever thread it is called.
+/// An output may end the run it is part of by dropping the handle, on whichever thread it is
+/// called.
 #[test]
 fn dropping_the_handle_inside_an_output_ends_the_run() {
     let plain = Config::default().workers(2).pin(false);

@@ -1,5 +1,5 @@
-//! Words and lines of every awkward length: around the packed keys, the block and the record limit, and
-//! far beyond.
+//! Words and lines of every awkward length: around the packed keys, the block and the record limit,
+//! and far beyond.
 
 use std::io::Write;
 
@@ -8,15 +8,16 @@ use microtally::{BatchStats, BatchTime, Config, Engine, LineEnds, Rule, Tally};
 
 use crate::definition::{Definition, Expected};
 
-/// Bytes of the long line. Code without optimisation counts some tens of MB a second, so that it gets a
-/// shorter one, which is longer than the record limit all the same.
+/// Bytes of the long line. Code without optimisation counts some tens of MB a second, so that it
+/// gets a shorter one, which is longer than the record limit all the same.
 const LINE_BYTES: usize = if cfg!(debug_assertions) {
     20_000_000
 } else {
     100_000_000
 };
 
-/// Counts in one batch, as a small one is counted and with every kernel, and returns what all of them count.
+/// Counts in one batch, as a small one is counted and with every kernel, and returns what all of
+/// them count.
 fn tally(bytes: &[u8], rule: Rule, config: &Config, push_bytes: usize) -> (Expected, BatchStats) {
     let count = |mut tally: Tally| {
         bytes.chunks(push_bytes).for_each(|piece| tally.push(piece));
@@ -212,7 +213,8 @@ fn records_around_the_limit_keep_all_their_words() {
     }
 }
 
-/// A `\r` is content unless a `\n` comes behind it, which the next read may bring, or the end of the stream denies.
+/// A `\r` is content unless a `\n` comes behind it, which the next read may bring, or the end of
+/// the stream denies.
 #[test]
 fn a_return_at_the_limit_is_content_unless_a_line_feed_comes_behind_it() {
     const LIMIT: usize = 64;
@@ -253,8 +255,9 @@ fn an_empty_line_right_behind_an_oversize_token_is_counted() {
     );
 }
 
-/// Hostile bytes on both sides of every place where the splitter's 16 KiB chunks meet: a word that ends in
-/// NUL on the last byte of a chunk and has its end in the next was once taken for the word without it.
+/// Hostile bytes on both sides of every place where the splitter's 16 KiB chunks meet: a word that
+/// ends in NUL on the last byte of a chunk and has its end in the next was once taken for the word
+/// without it.
 #[test]
 fn words_that_end_where_chunks_meet_are_counted_as_what_they_are() {
     const CHUNK_BYTES: usize = 16 * 1024;

@@ -1,7 +1,9 @@
-//! How engines and contexts end, and what user-supplied code may do to them: panic anywhere, call back from an
-//! output, never return. Nothing of that loses a batch that could be put out, or makes a call wait for ever.
+//! How engines and contexts end, and what user-supplied code may do to them: panic anywhere, call
+//! back from an output, never return. Nothing of that loses a batch that could be put out, or makes
+//! a call wait for ever.
 //!
-//! Method: an output that fails, calls or waits as the test says, and a generous deadline around every call.
+//! Method: an output that fails, calls or waits as the test says, and a generous deadline around
+//! every call.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, channel};
@@ -384,7 +386,8 @@ fn finish_in_the_engines_own_output_is_an_error_and_ends_the_engine() {
     }
 }
 
-/// An output that writes to its own engine has to stop when there is no room: it is what makes room.
+/// An output that writes to its own engine has to stop when there is no room: it is what makes
+/// room.
 #[test]
 fn a_write_in_the_engines_own_output_does_not_wait_for_room() {
     let slot = Arc::new(Mutex::new(None::<Writer>));

@@ -1,4 +1,5 @@
-//! A memory limit: what is said about the counts is true, totals stay exact, and the process stays small.
+//! A memory limit: what is said about the counts is true, totals stay exact, and the process stays
+//! small.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -442,8 +443,8 @@ fn a_window_that_keeps_all_keys_is_refused_under_a_limit() {
     assert!(error.to_string().contains("add a filter"), "{error}");
 }
 
-/// Pipelines with functions of the user's: counts of records that a filter lets through have a bound, other values
-/// go on for the keys that are there.
+/// Pipelines with functions of the user's: counts of records that a filter lets through have a
+/// bound, other values go on for the keys that are there.
 #[test]
 fn records_that_functions_made_keep_within_the_limit_too() {
     let (text, model) = &batches(Stream::Uniform, 5, 150_000, 150_000)[0];
@@ -498,7 +499,8 @@ fn records_that_functions_made_keep_within_the_limit_too() {
     assert_eq!(kept + stats.other_records, stats.tokens);
 }
 
-/// Words that no table has room for, counted twice: each batch as one string of bytes, its order included.
+/// Words that no table has room for, counted twice: each batch as one string of bytes, its order
+/// included.
 fn counted_twice(
     run: impl Fn(&[(Vec<u8>, Model)]) -> Vec<Vec<u8>>,
 ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {

@@ -1,7 +1,7 @@
 //! What listeners are told when something goes wrong, while the run goes on.
 //!
-//! Method: sources that end in every way there is, beside an input that never ends, so that the context is
-//! there all the time.
+//! Method: sources that end in every way there is, beside an input that never ends, so that the
+//! context is there all the time.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Sender, channel};
@@ -123,8 +123,8 @@ impl StreamingListener for Counter {
     }
 }
 
-/// It fails in the middle of the second of three batches, with other records before, beside and behind what it
-/// fails at, in blocks of their own.
+/// It fails in the middle of the second of three batches, with other records before, beside and
+/// behind what it fails at, in blocks of their own.
 #[test]
 fn what_came_in_for_a_batch_that_failed_is_told() {
     let texts = [

@@ -1,5 +1,5 @@
-//! What the tests of whole programs share: a sender on loopback, a clock that stands still until the
-//! test moves it, and the batches as they come.
+//! What the tests of whole programs share: a sender on loopback, a clock that stands still until
+//! the test moves it, and the batches as they come.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -41,7 +41,8 @@ pub(crate) fn listen() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// The lines of one connection, which ends the stream with it, and where that connection comes from.
+/// The lines of one connection, which ends the stream with it, and where that connection comes
+/// from.
 pub(crate) fn one_connection(context: &StreamingContext) -> (DStream<'_, Lines>, TcpListener) {
     let (listener, port) = listen();
     let lines = context
@@ -74,7 +75,8 @@ pub(crate) fn forward(counts: &Reduced<'_, u64>, sender: Sender<Seen>) {
     });
 }
 
-/// Moves the clock, interval by interval, until a batch holds `word`. Gives all batches that became due.
+/// Moves the clock, interval by interval, until a batch holds `word`. Gives all batches that became
+/// due.
 pub(crate) fn advance_until(word: &str, batches: &Receiver<Seen>, clock: &Clock) -> Vec<Seen> {
     let mut seen: Vec<Seen> = Vec::new();
     for _ in 0..PATIENCE.as_millis() / 20 {
@@ -93,8 +95,8 @@ pub(crate) fn advance_until(word: &str, batches: &Receiver<Seen>, clock: &Clock)
     panic!("no batch held {word}: {seen:?}");
 }
 
-/// Takes batches until none is due any more: the clock may be ahead of them. What a test sends or closes
-/// before belongs to whichever of them is being filled when the program gets to it.
+/// Takes batches until none is due any more: the clock may be ahead of them. What a test sends or
+/// closes before belongs to whichever of them is being filled when the program gets to it.
 pub(crate) fn take_due(seen: &mut Vec<Seen>, batches: &Receiver<Seen>, clock: &Clock) {
     let last_ms = clock.now().as_millis() as u64 / INTERVAL_MS * INTERVAL_MS;
     while seen.last().is_none_or(|(time_ms, _)| *time_ms < last_ms) {
@@ -115,7 +117,8 @@ pub(crate) fn sum(batches: &[Seen]) -> Expected {
     batches.iter().map(|(_, batch)| batch.clone()).sum()
 }
 
-/// The multiples of the interval after `after_ms` up to and including the first one after `until_ms`.
+/// The multiples of the interval after `after_ms` up to and including the first one after
+/// `until_ms`.
 pub(crate) fn multiples(after_ms: u64, until_ms: u64) -> Vec<u64> {
     (after_ms / INTERVAL_MS + 1..=until_ms / INTERVAL_MS + 1)
         .map(|k| k * INTERVAL_MS)

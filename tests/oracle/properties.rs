@@ -244,7 +244,8 @@ proptest! {
     }
 }
 
-/// Every place a text can be cut at, pushes and batches both: inside `\r\n`, inside characters, at ends.
+/// Every place a text can be cut at, pushes and batches both: inside `\r\n`, inside characters, at
+/// ends.
 #[test]
 fn a_batch_ends_exactly_where_it_was_cut() {
     let text = "to  be\r\nor\rnot\n\r\n\r\r\n\n é\u{2028}\u{85}語 \0 x\ty\r".as_bytes();
@@ -305,7 +306,8 @@ fn an_empty_stream_and_one_of_separators_only_are_counted() {
     assert_eq!(counted(b"   \n", Rule::SplitWhitespace).tokens, 0);
 }
 
-/// A `\r` that separates is not doubled at the end of a stream, and one that does not is no part of an end.
+/// A `\r` that separates is not doubled at the end of a stream, and one that does not is no part of
+/// an end.
 #[test]
 fn a_return_at_the_end_of_a_stream_stays_what_it_is() {
     for rule in [

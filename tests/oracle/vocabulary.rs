@@ -1,5 +1,5 @@
-//! Vocabularies that outgrow the caches: their words wait in groups before they are looked up, and are in the
-//! batch all the same, whenever it is cut.
+//! Vocabularies that outgrow the caches: their words wait in groups before they are looked up, and
+//! are in the batch all the same, whenever it is cut.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -7,11 +7,12 @@ use std::sync::mpsc;
 
 use microtally::{BatchTime, Config, Engine, Rule, Tally};
 
-/// Enough for either class of words to wait: the tables of one class have 16 leaves of 7168 keys before.
+/// Enough for either class of words to wait: the tables of one class have 16 leaves of 7168 keys
+/// before.
 const WORDS: usize = 160_000;
 
-/// Lines in which the numbered words stand, each as a short and as a longer one, in an order that is not
-/// theirs; every third one twice.
+/// Lines in which the numbered words stand, each as a short and as a longer one, in an order that
+/// is not theirs; every third one twice.
 fn text(numbers: std::ops::Range<usize>) -> Vec<u8> {
     let mut text = Vec::new();
     for n in numbers {

@@ -51,7 +51,8 @@ impl ReactorCore {
         self.slots.iter().any(|slot| slot.ending.is_some())
     }
 
-    /// Gathers the last batch of a graceful stop once everything was read that it waits for, and ends the sources.
+    /// Gathers the last batch of a graceful stop once everything was read that it waits for, and
+    /// ends the sources.
     pub(super) fn finish_drain(&mut self, now: Duration) -> Option<Next> {
         let is_waited_for = || self.slots.iter().any(SourceSlot::is_waited_for);
         let has_read = self.is_asked || self.ready.is_empty() && !is_waited_for();
@@ -63,8 +64,8 @@ impl ReactorCore {
             return Some(next.at_most(self.clock.remaining(now)));
         }
         for index in 0..self.slots.len() {
-            // If the memory was full, or as much was read as may be, reading stopped in the middle of
-            // the input, and in the middle of its last line.
+            // If the memory was full, or as much was read as may be, reading stopped in the middle
+            // of the input, and in the middle of its last line.
             let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
                 true => Ending::Reset,
                 false => Ending::Clean,

@@ -237,7 +237,8 @@ impl ReactorCore {
         (self.phase == Phase::Finished).then_some(next)
     }
 
-    /// A connection that has ended belongs to the open batch, even if what it left had to wait for room.
+    /// A connection that has ended belongs to the open batch, even if what it left had to wait for
+    /// room.
     fn place_endings(&mut self) -> Option<Next> {
         let mut sources = 0..self.slots.len();
         let is_stalled = sources.any(|index| self.finish_ending(index).is_err());

@@ -109,8 +109,8 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
 }
 
 impl ReactorShell {
-    /// Takes one turn. Returns how long to wait for events then, or `None` when the last epoch is cut. In
-    /// low-latency mode there is no wait before `spin_until`.
+    /// Takes one turn. Returns how long to wait for events then, or `None` when the last epoch is
+    /// cut. In low-latency mode there is no wait before `spin_until`.
     fn turn(&self, core: &mut ReactorCore, spin_until: Option<Duration>) -> Option<Duration> {
         let now = self.clock.now();
         let next = core.turn(now);

@@ -1,26 +1,27 @@
-//! The whole engine on one thread: reactor, shards, publisher and sources stepped in a random order by a
-//! seeded generator, with a clock that only the test moves.
+//! The whole engine on one thread: reactor, shards, publisher and sources stepped in a random order
+//! by a seeded generator, with a clock that only the test moves.
 //!
 //! Goal: whatever the order of steps, each batch holds exactly the records whose last byte was read
 //! during it, batch times are consecutive multiples, what is lost adds up, and when the faults stop
-//! everything drains within a bounded time of the virtual clock.
-//! Method: each seed draws its own sizes, limits, cuts, pauses and kinds of fault; some kinds are switched
-//! off for a seed altogether, because faults can hide each other. A failure prints its seed. A fuzzer's
-//! bytes may take the place of the generator.
+//! everything drains within a bounded time of the virtual clock. Method: each seed draws its own
+//! sizes, limits, cuts, pauses and kinds of fault; some kinds are switched off for a seed
+//! altogether, because faults can hide each other. A failure prints its seed. A fuzzer's bytes may
+//! take the place of the generator.
 //!
-//! Sources are edge-triggered, as the event queue is: readiness is reported once when bytes arrive at a
-//! source that had been read empty, and never for bytes that were left because the rings were full. In
-//! some worlds an edge is lost now and then, a read says "would block" though there is something,
-//! connections are reset, sources fail, and records are lost before they are filled in.
+//! Sources are edge-triggered, as the event queue is: readiness is reported once when bytes arrive
+//! at a source that had been read empty, and never for bytes that were left because the rings were
+//! full. In some worlds an edge is lost now and then, a read says "would block" though there is
+//! something, connections are reset, sources fail, and records are lost before they are filled in.
 //!
-//! In the end the reactor is treated as its thread treats it: it is not called before the time to which it
-//! sleeps. So what only a lucky call would find is never found.
+//! In the end the reactor is treated as its thread treats it: it is not called before the time to
+//! which it sleeps. So what only a lucky call would find is never found.
 //!
-//! Where a record is longer than the limit and its stream is only split, its tokens may come in earlier
-//! batches than its end does: in such worlds the sum over all batches is compared, and no connection is reset.
+//! Where a record is longer than the limit and its stream is only split, its tokens may come in
+//! earlier batches than its end does: in such worlds the sum over all batches is compared, and no
+//! connection is reset.
 //!
-//! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from. What
-//! its batches must hold follows from that alone, whenever the reactor comes to cut them.
+//! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from.
+//! What its batches must hold follows from that alone, whenever the reactor comes to cut them.
 
 mod random;
 mod sources;
@@ -55,8 +56,8 @@ pub(super) type EpochCounts = BTreeMap<Vec<u8>, u64>;
 
 const INTERVAL_MS: u64 = 10;
 
-/// Longest time, by the virtual clock, in which everything drains when the faults have stopped: that of the
-/// look at waiting sources, and as much for the work.
+/// Longest time, by the virtual clock, in which everything drains when the faults have stopped:
+/// that of the look at waiting sources, and as much for the work.
 const DRAIN_MS_MAX: u64 = 2 * LOOK_AGAIN_MS;
 
 /// Steps of a run until the faults stop.
@@ -262,8 +263,8 @@ impl World {
         self.sleeps_until = Duration::ZERO;
     }
 
-    /// A piece is put where the batched source looks, if there is one. It is from the next millisecond:
-    /// a batch of this one may have been read already.
+    /// A piece is put where the batched source looks, if there is one. It is from the next
+    /// millisecond: a batch of this one may have been read already.
     fn shelve(&mut self) {
         let Some(shelf) = self.shelf.clone() else {
             return;
@@ -300,7 +301,8 @@ impl World {
         shelf.is_some_and(|shelf| shelf.lock().unwrap().is_open)
     }
 
-    /// What the batched source owes to the batch at `time_ms`: each piece by itself, for it is ended.
+    /// What the batched source owes to the batch at `time_ms`: each piece by itself, for it is
+    /// ended.
     fn owed(&self, time_ms: u64) -> EpochCounts {
         let is_of = |from_ms: u64| (time_ms - INTERVAL_MS..time_ms).contains(&(from_ms - 1));
         let mut complete = Vec::new();
@@ -340,8 +342,8 @@ impl World {
         if self.is_done {
             return;
         }
-        // The reactor cuts before it reads: what was complete before the turn is in the epochs it cuts,
-        // the last of a run apart, which is cut behind everything.
+        // The reactor cuts before it reads: what was complete before the turn is in the epochs it
+        // cuts, the last of a run apart, which is cut behind everything.
         let before: Vec<Vec<u8>> = self
             .kernels
             .iter()
@@ -481,8 +483,8 @@ fn run(random: Random, is_batched: bool) {
             _ => {}
         }
     }
-    // The last arrivals lose their edges where any do; then the faults stop: everything that arrived must
-    // come out, in bounded time.
+    // The last arrivals lose their edges where any do; then the faults stop: everything that
+    // arrived must come out, in bounded time.
     if !stops {
         for index in 0..world.kernels.len() {
             world.arrive(index, Arrival::End);

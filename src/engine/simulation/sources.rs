@@ -1,5 +1,5 @@
-//! Simulated sources: one whose bytes arrive by themselves, one that decides at each batch time what
-//! belongs to the batch.
+//! Simulated sources: one whose bytes arrive by themselves, one that decides at each batch time
+//! what belongs to the batch.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -71,8 +71,8 @@ impl Backlog {
         });
     }
 
-    /// The definition of which records are complete, byte by byte. A `\r` completes a record at once and
-    /// swallows a `\n` behind it; every end is kept as `\n`.
+    /// The definition of which records are complete, byte by byte. A `\r` completes a record at
+    /// once and swallows a `\n` behind it; every end is kept as `\n`.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let swallowed =

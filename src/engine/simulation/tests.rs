@@ -130,8 +130,8 @@ impl Stage for ForgetfulStage {
     }
 }
 
-/// The ledger is checked in release builds too: a shard that loses what it counted ends the run with an
-/// error, and the batch is not published.
+/// The ledger is checked in release builds too: a shard that loses what it counted ends the run
+/// with an error, and the batch is not published.
 #[test]
 fn a_planted_fault_is_caught_by_the_ledger() {
     let kept = Keep::default();

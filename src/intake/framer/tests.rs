@@ -200,7 +200,8 @@ fn a_record_whose_last_word_was_too_long_has_ended_with_it() {
 fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
     let token = "x".repeat(LIMIT);
     let mut rig = FramerRig::new(Rule::Split(b' '));
-    // The record is too long with its last byte: the token is carried as a whole, and a block provided.
+    // The record is too long with its last byte: the token is carried as a whole, and a block
+    // provided.
     rig.read(format!(" {token}").as_bytes(), usize::MAX);
     rig.read(b" ", usize::MAX);
     rig.end();

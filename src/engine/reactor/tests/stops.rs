@@ -145,7 +145,8 @@ fn half_a_line_where_a_graceful_stop_ends_reading_is_dropped_and_reported() {
     }
 }
 
-/// Always has more, and is stopped in the middle of a line; nothing of it is received before it is read.
+/// Always has more, and is stopped in the middle of a line; nothing of it is received before it is
+/// read.
 struct InTheMiddle {
     control: Arc<Mutex<Option<Arc<Control>>>>,
     given: usize,
@@ -169,7 +170,8 @@ impl Source for InTheMiddle {
     }
 }
 
-/// As with a file that is standard input: nobody knows the rest of the line, so that what was read of it is no record.
+/// As with a file that is standard input: nobody knows the rest of the line, so that what was read
+/// of it is no record.
 #[test]
 fn half_a_line_of_a_source_that_has_more_and_drains_nothing_is_dropped_and_reported() {
     let control = Arc::<Mutex<Option<Arc<Control>>>>::default();

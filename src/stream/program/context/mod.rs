@@ -379,7 +379,8 @@ impl StreamingContext {
         draft.check_outputs()?;
         let poll = Poll::new().map_err(no_event_queue)?;
         let waker = Waker::new(poll.registry(), WAKE_TOKEN).map_err(no_event_queue)?;
-        // Waking can fail only when the kernel is out of memory; the next event wakes the reactor then.
+        // Waking can fail only when the kernel is out of memory; the next event wakes the reactor
+        // then.
         let wake_reactor: WakeReactor = Arc::new(move || drop(waker.wake()));
         let control = Control::new(Arc::clone(&wake_reactor));
         let wake = {
