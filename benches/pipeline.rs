@@ -16,7 +16,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use microtally::internals::{Arena, Block, FilterMap, Kernel, Seed, SoloPipeline};
-use microtally::{BatchTime, Engine, Lines, Rule, Tally, Tokens};
+use microtally::{BatchTime, Engine, LineRecords, Rule, Tally, Tokens};
 
 use corpus::{Corpus, Expected, Kind, LOG_FIELD, SEPARATOR, field};
 
@@ -58,7 +58,7 @@ fn closures(criterion: &mut Criterion) {
     );
     run("lengths_by_prefix", prefixes, None);
     let lines = SoloPipeline::keyed(
-        Lines,
+        LineRecords,
         |line| (&line[..0], line.len() as u64),
         add,
         kernel,
@@ -76,7 +76,7 @@ fn fields(criterion: &mut Criterion) {
     let (kernel, seed) = (Kernel::detect(), Seed::random());
     let add = |a: u64, b: u64| a + b;
     let mut run = |name: &str, pipeline, keys| solo(&mut group, name, &blocks, pipeline, keys);
-    let no_lines = FilterMap::of(Lines, |_| None);
+    let no_lines = FilterMap::of(LineRecords, |_| None);
     let split = SoloPipeline::keyed(no_lines, |line| (line, 1), add, kernel, seed);
     run("lines/split", split, Some(0));
     run(
@@ -90,18 +90,18 @@ fn fields(criterion: &mut Criterion) {
     for number in [0, 2, LOG_FIELD, 6] {
         let keys = Some(corpus.expected_fields(number).counts.len());
         let rule = Rule::Split(SEPARATOR);
-        let separated = FilterMap::of(Lines, move |line| rule.part(line, number));
+        let separated = FilterMap::of(LineRecords, move |line| rule.part(line, number));
         let separated = SoloPipeline::keyed(separated, |key| (key, 1), add, kernel, seed);
         run(&format!("field:{}", number + 1), separated, keys);
         let rule = Rule::SplitWhitespace;
-        let blanks = FilterMap::of(Lines, move |line| rule.part(line, number));
+        let blanks = FilterMap::of(LineRecords, move |line| rule.part(line, number));
         let blanks = SoloPipeline::keyed(blanks, |key| (key, 1), add, kernel, seed);
         run(&format!("field-whitespace:{}", number + 1), blanks, keys);
         let copy = move |line: &[u8], key: &mut Vec<u8>| {
             key.extend_from_slice(field(line, number));
             Some(1)
         };
-        let copied = SoloPipeline::computed(Lines, copy, add, kernel, seed);
+        let copied = SoloPipeline::computed(LineRecords, copy, add, kernel, seed);
         run(&format!("map_key:{}", number + 1), copied, keys);
     }
     group.finish();

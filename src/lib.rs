@@ -207,7 +207,7 @@ pub use crate::error::{Error, ErrorKind, Result, Setting};
 pub use crate::memory::DecoderCounts;
 pub use crate::notice::{LooksLike, Notice, NoticeKind};
 pub use crate::repr::Repr;
-pub use crate::shard::stage::{Lines, Records, Tokens};
+pub use crate::shard::stage::{LineRecords, Records, Tokens};
 pub use crate::source::file::directory::FileOptions;
 pub use crate::source::net::connector::Reconnect;
 pub use crate::source::{Fill, Port, Source, Waker};

@@ -43,14 +43,14 @@ use crate::time::BatchTime;
 /// ```
 pub struct Tally {
     framer: Framer,
-    counting: Counting,
+    counter: TallyCounter,
     before: Intake,
     stats: BatchStats,
     limit: Option<(usize, OnLimit)>,
 }
 
 /// Where the framer's blocks are counted.
-struct Counting {
+struct TallyCounter {
     /// The one block, while the framer does not have it.
     block: Option<Block>,
     stage: CountStage,
@@ -85,7 +85,7 @@ impl Tally {
     #[doc(hidden)]
     pub fn with_kernel(rule: Rule, config: &Config, kernel: Kernel) -> Result<Self> {
         let mut tally = Tally::build(rule, config, kernel)?;
-        tally.counting.stage = tally.counting.stage.never_direct();
+        tally.counter.stage = tally.counter.stage.never_direct();
         Ok(tally)
     }
 
@@ -107,7 +107,7 @@ impl Tally {
         let kernel = kernel.with_line_ends(config.line_ends);
         Ok(Tally {
             framer: materials.framer(rule),
-            counting: Counting {
+            counter: TallyCounter {
                 block: Some(materials.arena.block()),
                 stage: CountStage::new(rule, kernel, materials.seed),
                 table: KeyTable::counting(materials.seed, materials.cap),
@@ -124,7 +124,7 @@ impl Tally {
     /// Pushes bytes, cut anywhere, and counts the lines that are complete.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let Ok(space) = self.framer.space(&mut self.counting);
+            let Ok(space) = self.framer.space(&mut self.counter);
             let count = bytes.len().min(space.len());
             space[..count].copy_from_slice(&bytes[..count]);
             self.framer.filled(count);
@@ -135,7 +135,7 @@ impl Tally {
     /// Ends the stream: a last line without an end is complete now. More may be pushed; it begins a
     /// new line.
     pub fn end_of_stream(&mut self) {
-        let Ok(()) = self.framer.finish(Ending::Clean, &mut self.counting);
+        let Ok(()) = self.framer.finish(Ending::Clean, &mut self.counter);
     }
 
     /// Ends the batch, calls it `time`, and lends it out until the next push or cut.
@@ -146,36 +146,36 @@ impl Tally {
     /// of this crate. [`ErrorKind::Limit`](crate::ErrorKind::Limit) if there was no room for a key
     /// and that is to be an error; the next batch begins empty all the same.
     pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
-        let counting = &mut self.counting;
-        while let Ok(true) = counting.place(&mut self.framer) {}
-        counting.forget_lent();
-        counting.stage.flush(&mut counting.table);
+        let counter = &mut self.counter;
+        while let Ok(true) = counter.place(&mut self.framer) {}
+        counter.forget_lent();
+        counter.stage.flush(&mut counter.table);
         let intake = self.framer.intake();
-        let block_bytes = counting.block_bytes;
+        let block_bytes = counter.block_bytes;
         close_ledger(&self.before, &intake, block_bytes)?;
-        check_counts(&counting.table, block_bytes, counting.tallied)?;
+        check_counts(&counter.table, block_bytes, counter.tallied)?;
         let delta = intake.since(&self.before)?;
-        let keys = counting.table.len() as u64;
+        let keys = counter.table.len() as u64;
         let stats = BatchStats {
             batch: self.stats.batch + 1,
             time,
             ..BatchStats::default()
         };
-        let stats = stats.counted(&delta, block_bytes, counting.tallied, keys)?;
-        self.stats = stats.with(counting.table.overflow());
-        self.stats.missing_max = counting.table.missing_most();
+        let stats = stats.counted(&delta, block_bytes, counter.tallied, keys)?;
+        self.stats = stats.with(counter.table.overflow());
+        self.stats.missing_max = counter.table.missing_most();
         self.before = intake;
-        counting.is_lent = true;
+        counter.is_lent = true;
         if let Some((bytes_max, OnLimit::Fail)) = self.limit
             && self.stats.other_records > 0
         {
-            return Err(limit_reached(bytes_max, time, counting.table.overflow()));
+            return Err(limit_reached(bytes_max, time, counter.table.overflow()));
         }
-        Ok(Batch::new(&counting.table, &self.stats))
+        Ok(Batch::new(&counter.table, &self.stats))
     }
 }
 
-impl BlockPort for Counting {
+impl BlockPort for TallyCounter {
     type Full = Infallible;
 
     fn take_empty(&mut self) -> Block {
@@ -197,7 +197,7 @@ impl BlockPort for Counting {
     }
 }
 
-impl Counting {
+impl TallyCounter {
     fn forget_lent(&mut self) {
         if self.is_lent {
             self.table.clear();

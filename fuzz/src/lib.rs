@@ -16,7 +16,7 @@ pub enum AnyRule {
     Space,
     Separator(u8),
     Whitespace,
-    Lines,
+    LineRecords,
 }
 
 impl From<AnyRule> for Rule {

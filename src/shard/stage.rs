@@ -52,9 +52,9 @@ pub trait Records: Clone + Send + Sync + 'static {
 
 /// The lines of a stream, without their ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lines;
+pub struct LineRecords;
 
-impl Records for Lines {
+impl Records for LineRecords {
     fn rule(&self) -> Rule {
         Rule::Lines
     }
@@ -76,7 +76,7 @@ impl Records for Lines {
 ///
 /// Lines are split by vector code, whole blocks at once; other records one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tokens<R = Lines> {
+pub struct Tokens<R = LineRecords> {
     records: R,
     rule: Rule,
 }
@@ -84,7 +84,7 @@ pub struct Tokens<R = Lines> {
 impl Tokens {
     /// The tokens of lines.
     pub fn new(rule: Rule) -> Self {
-        Tokens::of(Lines, rule)
+        Tokens::of(LineRecords, rule)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use microtally::Lines;
+use microtally::LineRecords;
 use microtally::prelude::*;
 use microtally::stream::{DStream, Dialect, Rdd, RddStream, State, StateSpec};
 use proptest::prelude::*;
@@ -406,10 +406,10 @@ const PROGRAMS: &[(&str, Program)] = &[
     }),
 ];
 
-type TextProgram = fn(DStream<'_, Lines>, Flaky) -> Watched<(Vec<u8>, i64)>;
+type TextProgram = fn(DStream<'_, LineRecords>, Flaky) -> Watched<(Vec<u8>, i64)>;
 
 /// A line and its length, by a function that fails in the shards.
-fn lengths<'c>(lines: &DStream<'c, Lines>, flaky: Flaky) -> RddStream<'c, (Vec<u8>, i64)> {
+fn lengths<'c>(lines: &DStream<'c, LineRecords>, flaky: Flaky) -> RddStream<'c, (Vec<u8>, i64)> {
     lines.map_to(move |line| {
         flaky.call();
         (line.to_vec(), line.len() as i64)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use microtally::prelude::*;
 use microtally::stream::{DStream, Dialect};
-use microtally::{Fill, Lines, Source};
+use microtally::{Fill, LineRecords, Source};
 use proptest::prelude::*;
 
 use crate::run::{Seen, Watched, dialects, run_well, sorted};
@@ -58,7 +58,7 @@ pub(crate) fn lines<'c>(
     context: &'c StreamingContext,
     texts: &[String],
     piece_bytes: usize,
-) -> DStream<'c, Lines> {
+) -> DStream<'c, LineRecords> {
     let batches = texts.to_vec();
     context.source_stream(Texts {
         batches: batches.into_iter(),

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use microtally::stream::{DStream, RddQueue, RddStream, State, StateSpec, split};
-use microtally::{BatchTime, Clock, Config, Fill, Lines, Source, StreamingContext};
+use microtally::{BatchTime, Clock, Config, Fill, LineRecords, Source, StreamingContext};
 
 use crate::live::{INTERVAL_MS, PATIENCE, START_MS, context, ms};
 
@@ -54,7 +54,7 @@ impl Source for Texts {
     }
 }
 
-fn lines<'c>(context: &'c StreamingContext, texts: &[&'static [u8]]) -> DStream<'c, Lines> {
+fn lines<'c>(context: &'c StreamingContext, texts: &[&'static [u8]]) -> DStream<'c, LineRecords> {
     context.source_stream(Texts {
         texts: texts.iter().copied().collect(),
         due: Due::Nothing,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use microtally::stream::{DStream, Reduced};
-use microtally::{Clock, Config, Lines, Reconnect, StreamingContext};
+use microtally::{Clock, Config, LineRecords, Reconnect, StreamingContext};
 
 use crate::definition::Expected;
 
@@ -43,7 +43,9 @@ pub(crate) fn listen() -> (TcpListener, u16) {
 
 /// The lines of one connection, which ends the stream with it, and where that connection comes
 /// from.
-pub(crate) fn one_connection(context: &StreamingContext) -> (DStream<'_, Lines>, TcpListener) {
+pub(crate) fn one_connection(
+    context: &StreamingContext,
+) -> (DStream<'_, LineRecords>, TcpListener) {
     let (listener, port) = listen();
     let lines = context
         .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)

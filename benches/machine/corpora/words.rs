@@ -387,12 +387,12 @@ impl WordMaker {
 
 /// Draws ranks by the alias method: one table row, one comparison, whatever the vocabulary.
 struct Sampler {
-    rows: Vec<Row>,
+    rows: Vec<WordRow>,
 }
 
 /// One of as many equally likely rows as there are words.
 #[derive(Clone, Copy)]
-struct Row {
+struct WordRow {
     /// Share of the row, in units of 2^-32, that belongs to the word of the row's own rank.
     own: u32,
     /// The rank that the rest of the row belongs to.
@@ -405,18 +405,18 @@ impl Sampler {
         const ROW: u64 = 1 << 32;
         let mut shares = shares(words, exponent, ROW);
         // A row that never gets an alias is full, and then both of its entries are itself.
-        let full = |rank| Row {
+        let full = |rank| WordRow {
             own: u32::MAX,
             alias: rank,
         };
-        let mut rows: Vec<Row> = (0..words as u32).map(full).collect();
+        let mut rows: Vec<WordRow> = (0..words as u32).map(full).collect();
         let (mut poor, mut rich): (Vec<u32>, Vec<u32>) =
             (0..words as u32).partition(|&rank| shares[rank as usize] < ROW);
         while let Some(needy) = poor.pop() {
             // The shares left sum to the rows left, exactly, so a poor one implies a rich one.
             let donor = rich[rich.len() - 1];
             let own = shares[needy as usize] as u32;
-            rows[needy as usize] = Row { own, alias: donor };
+            rows[needy as usize] = WordRow { own, alias: donor };
             shares[donor as usize] -= ROW - shares[needy as usize];
             if shares[donor as usize] < ROW {
                 rich.pop();

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use microtally::stream::{DStream, Reduced, split};
-use microtally::{Config, Error, Lines, Reconnect, Result, StreamingContext};
+use microtally::{Config, Error, LineRecords, Reconnect, Result, StreamingContext};
 
 use super::clock::timed;
 use crate::corpora::words::CHUNK_BYTES_MAX;
@@ -43,7 +43,7 @@ impl Program {
         }
     }
 
-    fn attach<'c>(self, lines: &DStream<'c, Lines>) -> Reduced<'c, u64> {
+    fn attach<'c>(self, lines: &DStream<'c, LineRecords>) -> Reduced<'c, u64> {
         let words = || lines.flat_map(split(SEPARATOR));
         match self {
             Program::Words => words().count_by_value(),

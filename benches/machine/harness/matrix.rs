@@ -20,7 +20,7 @@ use super::figures::Figures;
 use crate::corpora::SEPARATOR;
 
 /// What is counted.
-pub(super) struct Text {
+pub(super) struct MatrixText {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     pub(super) bytes: Vec<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Text {
 
 /// The figures of all rounds.
 #[derive(Default)]
-pub(super) struct Row {
+pub(super) struct MatrixRow {
     gb_per_s: Figures,
     word_ns: Figures,
     word_additions: Figures,
@@ -42,7 +42,7 @@ pub(super) struct Row {
     longest_push_ms: Figures,
 }
 
-impl Row {
+impl MatrixRow {
     pub(super) const HEAD: [&'static str; 10] = [
         "text",
         "one thread, GB/s",
@@ -92,13 +92,13 @@ impl Row {
 ///
 /// A setting is out of its range, or a calibrator cannot run.
 pub(super) fn measure(
-    text: &Text,
+    text: &MatrixText,
     config: &Config,
     rounds: u64,
     calibrators: &mut Calibrators,
     readings: &mut Readings,
-) -> Result<Row> {
-    let Text { bytes, is_cold, .. } = text;
+) -> Result<MatrixRow> {
+    let MatrixText { bytes, is_cold, .. } = text;
     let halves = bytes.split_at(middle(bytes));
     let new = || Tally::with_config(Rule::Split(SEPARATOR), config);
     let (mut one, mut first, mut second) = (new()?, new()?, new()?);
@@ -114,7 +114,7 @@ pub(super) fn measure(
         text.name
     );
 
-    let mut row = Row::default();
+    let mut row = MatrixRow::default();
     for round in 0..rounds {
         if *is_cold {
             (one, first, second, rival) = (new()?, new()?, new()?, HashMap::new());

@@ -23,7 +23,7 @@ use microtally::{Config, Error, Result};
 use self::calibrate::{Calibrators, Readings};
 use self::figures::Figures;
 use self::loopback::Program;
-use self::matrix::{Row, Text};
+use self::matrix::{MatrixRow, MatrixText};
 use self::programs::Programs;
 use crate::corpora::{Installed, Kind};
 use crate::parse::BenchArgs;
@@ -133,7 +133,7 @@ pub(crate) fn run(options: &BenchArgs) -> Result<()> {
             print(&format!("\n{warning}\n"))?;
         }
         print("\n## Counting words in memory\n\n")?;
-        print(&table(&Row::HEAD, in_memory))?;
+        print(&table(&MatrixRow::HEAD, in_memory))?;
         print(MEMORY_NOTES)?;
     }
     if !over_tcp.is_empty() {
@@ -217,7 +217,7 @@ The whole engine, with the sender on the same cores; the growth of tables is inc
 /// discards as much.
 fn measure_over_tcp(
     program: Program,
-    text: &Text,
+    text: &MatrixText,
     config: &Config,
     rounds: u64,
     copies: u64,
@@ -283,13 +283,13 @@ impl Choice {
     }
 
     /// Returns the text, or what is missing to have it.
-    fn text(self, bytes: usize) -> std::result::Result<Text, String> {
+    fn text(self, bytes: usize) -> std::result::Result<MatrixText, String> {
         let (name, what) = self.label();
         let bytes = match self {
             Choice::Installed(installed) => installed.read(bytes)?,
             Choice::Made(kind) => kind.make(bytes),
         };
-        Ok(Text {
+        Ok(MatrixText {
             name,
             what,
             bytes,

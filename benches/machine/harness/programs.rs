@@ -36,10 +36,10 @@ pub(super) struct Programs {
 
 /// A program that counts a file: its name in the table, the program that may be missing, and a
 /// script of `sh` in which `$0` is microtally and `$1` the file.
-type Counting = (&'static str, &'static str, &'static str);
+type RivalCommand = (&'static str, &'static str, &'static str);
 
 /// One word a line.
-const LINES: [Counting; 5] = [
+const LINES: [RivalCommand; 5] = [
     ("`microtally count FILE`", "", r#"exec "$0" count "$1""#),
     (
         "`microtally count -j 1 FILE`",
@@ -63,7 +63,7 @@ const LINES: [Counting; 5] = [
     ),
 ];
 
-const WORDS: [Counting; 5] = [
+const WORDS: [RivalCommand; 5] = [
     (
         "`microtally count -k word FILE`",
         "",
@@ -176,7 +176,7 @@ impl Programs {
     /// Returns `false` if the program is missing. Panics if it counts something else.
     fn check(
         &self,
-        program: Counting,
+        program: RivalCommand,
         path: &Path,
         expected: &HashMap<&[u8], u64>,
     ) -> Result<bool> {
@@ -218,7 +218,7 @@ impl Programs {
     }
 
     /// Returns seconds, and seconds of processor time.
-    fn time(&self, program: Counting, path: &Path) -> Result<(f64, f64)> {
+    fn time(&self, program: RivalCommand, path: &Path) -> Result<(f64, f64)> {
         let before = usage::children_cpu_s();
         let mut command = self.command(program, path);
         let (status, seconds) = timed(|| command.stdout(Stdio::null()).status());
@@ -229,7 +229,7 @@ impl Programs {
         Ok((seconds, usage::children_cpu_s() - before))
     }
 
-    fn command(&self, (_, _, script): Counting, path: &Path) -> Command {
+    fn command(&self, (_, _, script): RivalCommand, path: &Path) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).arg(&self.own).arg(path);
         // `sort` is much slower where it has to know an alphabet.

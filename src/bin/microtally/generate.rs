@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use microtally::{Error, Result};
 
 use crate::corpora::words::{Text, Words};
-use crate::parse::{GenArgs, HostPort, LoadArgs, RateArg};
+use crate::parse::{AddressArg, GenArgs, LoadArgs, RateArg};
 use crate::run::signals;
 use crate::say;
 
@@ -64,15 +64,15 @@ pub(crate) fn generate(options: &GenArgs) -> Result<()> {
     }
 }
 
-fn listen(endpoint: &HostPort) -> Result<TcpListener> {
+fn listen(endpoint: &AddressArg) -> Result<TcpListener> {
     (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()
         .and_then(|addresses| TcpListener::bind(&addresses.collect::<Vec<_>>()[..]))
         .map_err(|cause| cannot_listen(endpoint, &cause))
 }
 
-fn cannot_listen(endpoint: &HostPort, cause: &io::Error) -> Error {
-    let HostPort { host, port } = endpoint;
+fn cannot_listen(endpoint: &AddressArg, cause: &io::Error) -> Error {
+    let AddressArg { host, port } = endpoint;
     Error::refused(format!(
         "cannot listen on {host}:{port}: {cause}; choose another address with --listen"
     ))

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::ring::arena::Arena;
-    use crate::shard::stage::Lines;
+    use crate::shard::stage::LineRecords;
     use crate::table::keys::Seed;
 
     fn block(text: &[u8]) -> Block {
@@ -218,7 +218,7 @@ mod tests {
         let seed = Seed::from_words(1, 2, 3);
         let (map, reduce) = (Arc::new(map), Arc::new(reduce));
         ComputedStage::new(
-            Lines,
+            LineRecords,
             Arc::new(init),
             map,
             reduce,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Result, lock};
-use crate::shard::stage::Lines;
+use crate::shard::stage::LineRecords;
 use crate::source::lines;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::{DStream, StreamingContext};
@@ -68,7 +68,7 @@ pub fn run_batches<T: Record, U: Record + Clone, B: Into<Rdd<T>>>(
 /// The program's error, or the first error of the run.
 pub fn run_lines<U: Record + Clone>(
     text: impl Into<Vec<u8>>,
-    program: impl for<'c> FnOnce(DStream<'c, Lines>) -> Result<RddStream<'c, U>>,
+    program: impl for<'c> FnOnce(DStream<'c, LineRecords>) -> Result<RddStream<'c, U>>,
 ) -> Result<Vec<U>> {
     let ssc = StreamingContext::one_batch(Config::default())?;
     let made = collect(&program(ssc.source_stream(lines::Lines::of(text)))?);

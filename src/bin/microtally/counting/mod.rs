@@ -19,7 +19,7 @@ use microtally::extract::{
     SkipCounter, Skipped, regex,
 };
 use microtally::stream::{DStream, Reduced};
-use microtally::{LineEnds, Lines, Rule};
+use microtally::{LineEnds, LineRecords, Rule};
 use regex::bytes::Regex;
 
 use crate::parse::aggregate::Aggregate;
@@ -211,7 +211,7 @@ impl CountingPlan {
     /// Those of [`check`](Self::check); nothing is attached then.
     pub(crate) fn attach<'c>(
         &self,
-        lines: &DStream<'c, Lines>,
+        lines: &DStream<'c, LineRecords>,
         skipped: &Arc<Skipped>,
     ) -> Result<CountedStream<'c>, String> {
         let extractor = self.extractor(skipped)?;

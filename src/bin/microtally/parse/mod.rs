@@ -28,7 +28,7 @@ pub(crate) use options::{
     StatsArg, ThreadArgs,
 };
 pub(crate) use units::{
-    HostPort, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg,
+    AddressArg, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg,
 };
 
 /// Parses the arguments, of which the first is the program's name as in `std::env::args_os`.
@@ -440,7 +440,7 @@ pub(crate) struct GenArgs {
     /// Every client receives the same text from the start. Port 0 selects any free port. Put an
     /// IPv6 address in brackets: [::1]:9999.
     #[arg(long, value_name = "HOST:PORT", value_parser = units::listen, help_heading = "Running")]
-    pub listen: Option<HostPort>,
+    pub listen: Option<AddressArg>,
     /// Stop after this many bytes: 4GiB [default: no limit]
     #[arg(long = "total", value_name = "SIZE", value_parser = units::total, help_heading = "Running")]
     pub total_bytes: Option<u64>,

@@ -135,7 +135,7 @@ fn every_option_is_read() {
         counting: all,
         batching,
     } = all;
-    let tcp = SourceSpec::Tcp(HostPort {
+    let tcp = SourceSpec::Tcp(AddressArg {
         host: "h".into(),
         port: 1,
     });
@@ -217,7 +217,7 @@ fn every_option_is_read() {
         vocabulary: 10,
         zipf_exponent: 0.0,
     };
-    let listen = Some(HostPort {
+    let listen = Some(AddressArg {
         host: "::".into(),
         port: 0,
     });

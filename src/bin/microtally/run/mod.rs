@@ -21,7 +21,7 @@ use microtally::sources::{
 };
 use microtally::stream::DStream;
 use microtally::{
-    Config, Error, ErrorKind, FileOptions, LineEnds, Lines, OnLimit, Reconnect, Result, Rule,
+    Config, Error, ErrorKind, FileOptions, LineEnds, LineRecords, OnLimit, Reconnect, Result, Rule,
     Source,
 };
 
@@ -31,7 +31,7 @@ use crate::output::advice::{self, in_terms_of_sources};
 use crate::output::report::Report;
 use crate::output::{FormatDefaults, ResultOutput, Start, TableStyle, progress};
 use crate::parse::{
-    BatchArgs, CountingArgs, DemoArgs, FormatArg, FromArg, HostPort, MemoryArg, SourceSpec,
+    AddressArg, BatchArgs, CountingArgs, DemoArgs, FormatArg, FromArg, MemoryArg, SourceSpec,
     StreamArgs, ThreadArgs, TopArg, WorkersArg,
 };
 use crate::{generate, output, parse, say};
@@ -255,7 +255,7 @@ fn plan(counting: &CountingArgs, defaults: &CommandDefaults) -> Result<CountingP
 
 fn attach<'c>(
     plan: &CountingPlan,
-    lines: &DStream<'c, Lines>,
+    lines: &DStream<'c, LineRecords>,
     output: &ResultOutput<'_>,
 ) -> Result<CountedStream<'c>> {
     plan.attach(lines, &output.skipped).map_err(Error::refused)
@@ -327,7 +327,7 @@ fn connect<'c>(
     counting: &CountingArgs,
     defaults: &CommandDefaults,
     interval: Option<Duration>,
-) -> Result<DStream<'c, Lines>> {
+) -> Result<DStream<'c, LineRecords>> {
     let (mut sources, mut files, mut followed) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs(counting) {
         match spec {
@@ -429,7 +429,7 @@ fn source(
             }
             Box::new(Stdin::open().decompress())
         }
-        SourceSpec::Tcp(HostPort { host, port }) => {
+        SourceSpec::Tcp(AddressArg { host, port }) => {
             let name = format!("{host}:{port}");
             if Path::new(&name).exists() {
                 say(&format_args!(
@@ -439,7 +439,7 @@ fn source(
             }
             Box::new(TcpClient::new(host, *port, reconnect))
         }
-        SourceSpec::TcpListen(HostPort { host, port }) => {
+        SourceSpec::TcpListen(AddressArg { host, port }) => {
             let listener = TcpListen::bind(host, *port).map_err(elsewhere)?;
             let listener = match counting.listening.connections_per_peer_max {
                 Some(connections) => listener.connections_per_peer_max(connections),
@@ -447,7 +447,7 @@ fn source(
             };
             Box::new(with_options!(listener))
         }
-        SourceSpec::UdpListen(HostPort { host, port }) => {
+        SourceSpec::UdpListen(AddressArg { host, port }) => {
             Box::new(UdpListen::bind(host, *port).map_err(elsewhere)?)
         }
         SourceSpec::Unix(path) => Box::new(UnixClient::new(path, reconnect)),

@@ -7,7 +7,7 @@ use crate::engine::control::Control;
 use crate::engine::scan::FilesOf;
 use crate::error::{Error, Result};
 use crate::ring::Wake;
-use crate::shard::stage::Lines;
+use crate::shard::stage::LineRecords;
 use crate::source::file::files::Files;
 use crate::stream::program::context::{DStream, StreamingContext};
 use crate::stream::program::running::RunningContext;
@@ -16,7 +16,7 @@ impl StreamingContext {
     /// The lines of files, read one after another to their ends; then the stream ends. It is the
     /// stream that [`source_stream`](Self::source_stream) makes of them, and
     /// [`start_files`](Self::start_files) can read it on all cores.
-    pub fn files_stream(&self, files: Files) -> DStream<'_, Lines> {
+    pub fn files_stream(&self, files: Files) -> DStream<'_, LineRecords> {
         let lines = self.add_sources(Vec::new());
         let stream = lines.stream;
         self.draft

@@ -24,14 +24,14 @@ use super::Palette;
 use super::frame::Head;
 use super::model::{Period, Sort, ValueChange, ViewModel, write_change};
 
-/// Columns that keys need; columns of numbers are dropped to keep them.
+/// ColumnPlaces that keys need; columns of numbers are dropped to keep them.
 const KEY_COLUMNS_MIN: usize = 16;
 
-/// Columns of the bar beside the share; it is drawn only if keys have plenty of room.
+/// ColumnPlaces of the bar beside the share; it is drawn only if keys have plenty of room.
 const BAR_COLUMNS: usize = 10;
 const KEY_COLUMNS_BESIDE_BAR: usize = 44;
 
-/// Columns of the title that the names of the sources need.
+/// ColumnPlaces of the title that the names of the sources need.
 const NAME_COLUMNS_MIN: usize = 12;
 
 /// From this height on the state has its own line; below, it replaces the key hints.
@@ -237,7 +237,7 @@ impl Page<'_> {
     }
 
     fn table(&mut self, heading: u16, model: &ViewModel, value_name: &str) {
-        let columns = Columns::choose(self.columns(), model, value_name);
+        let columns = ColumnPlaces::choose(self.columns(), model, value_name);
         self.style_row(heading, Style::new().add_modifier(Modifier::UNDERLINED));
         let bold = Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
         for (end, name) in [
@@ -378,7 +378,7 @@ impl Page<'_> {
 
 /// Positions of columns: numbers end before theirs, key and bar begin there; 0 is not shown.
 #[derive(Debug, Default, PartialEq)]
-struct Columns {
+struct ColumnPlaces {
     value: usize,
     share: usize,
     bar: usize,
@@ -387,7 +387,7 @@ struct Columns {
     key: usize,
 }
 
-impl Columns {
+impl ColumnPlaces {
     /// Drops columns that leave too little room for keys: change, then rate, then share.
     fn choose(width: usize, model: &ViewModel, value_name: &str) -> Self {
         let head = model
@@ -418,7 +418,7 @@ impl Columns {
         let share = place(shown[0]);
         let bar = place(if has_bar { BAR_COLUMNS } else { 0 }).saturating_sub(BAR_COLUMNS);
         let (rate, change) = (place(shown[1]), place(shown[2]));
-        Columns {
+        ColumnPlaces {
             value: 1 + value,
             share,
             bar,

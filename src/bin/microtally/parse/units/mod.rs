@@ -20,18 +20,18 @@ const ZIPF_MAX: f64 = 4.0;
 
 /// An address. An IPv6 host has no brackets; when listening, port 0 means any free port.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct HostPort {
+pub(crate) struct AddressArg {
     /// Name or address.
     pub host: String,
     /// TCP or UDP port.
     pub port: u16,
 }
 
-impl fmt::Display for HostPort {
+impl fmt::Display for AddressArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HostPort { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            HostPort { host, port } => write!(f, "{host}:{port}"),
+            AddressArg { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            AddressArg { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -93,13 +93,13 @@ const PREFIXES: [(char, u64, u64); 4] = [
 ];
 
 /// `--listen`: an address.
-pub(crate) fn listen(text: &str) -> Result<HostPort, String> {
+pub(crate) fn listen(text: &str) -> Result<AddressArg, String> {
     endpoint(text.strip_prefix("tcp://").unwrap_or(text))
         .map_err(|reason| format!("{reason}; write HOST:PORT, for example 127.0.0.1:9999"))
 }
 
 /// Splits `HOST:PORT` or `[IPV6]:PORT`.
-fn endpoint(text: &str) -> Result<HostPort, String> {
+fn endpoint(text: &str) -> Result<AddressArg, String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest
@@ -124,7 +124,7 @@ fn endpoint(text: &str) -> Result<HostPort, String> {
         }
     };
     match whole_number(port).and_then(|port| u16::try_from(port).ok()) {
-        Some(port) => Ok(HostPort {
+        Some(port) => Ok(AddressArg {
             host: host.into(),
             port,
         }),

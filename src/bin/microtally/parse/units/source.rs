@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::{HostPort, endpoint};
+use super::{AddressArg, endpoint};
 use crate::parse::keys;
 
 /// Planned source schemes, which deserve a better answer than "unknown".
@@ -24,11 +24,11 @@ pub(crate) enum SourceSpec {
     /// Standard input.
     Stdin,
     /// A connection to a server. The port is not 0.
-    Tcp(HostPort),
+    Tcp(AddressArg),
     /// Connections from clients. Port 0 means any free port.
-    TcpListen(HostPort),
+    TcpListen(AddressArg),
     /// Datagrams that are sent to this address.
-    UdpListen(HostPort),
+    UdpListen(AddressArg),
     /// A connection to a Unix socket.
     Unix(PathBuf),
     /// Connections from clients to a Unix socket.
@@ -72,7 +72,7 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     }
     let Some(at) = bytes.windows(3).position(|three| three == b"://") else {
         return Ok(match text.to_str().map(endpoint) {
-            Some(Ok(address @ HostPort { port: 1.., .. })) => SourceSpec::Tcp(address),
+            Some(Ok(address @ AddressArg { port: 1.., .. })) => SourceSpec::Tcp(address),
             _ => SourceSpec::Files(text.to_owned()),
         });
     };
@@ -80,7 +80,7 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     let scheme = std::str::from_utf8(scheme).unwrap_or_default();
     match scheme {
         "tcp" => match address(rest)? {
-            HostPort { port: 0, .. } => {
+            AddressArg { port: 0, .. } => {
                 Err("a client cannot connect to port 0; write a port from 1 to 65535".into())
             }
             address => Ok(SourceSpec::Tcp(address)),
@@ -97,7 +97,7 @@ pub(crate) fn source(text: &OsStr) -> Result<SourceSpec, String> {
     }
 }
 
-fn address(text: &[u8]) -> Result<HostPort, String> {
+fn address(text: &[u8]) -> Result<AddressArg, String> {
     std::str::from_utf8(text)
         .map_err(|_| "it is not UTF-8".to_owned())
         .and_then(endpoint)

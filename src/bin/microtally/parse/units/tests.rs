@@ -145,7 +145,7 @@ fn sources() {
         assert_eq!(source(name), Ok(SourceSpec::Files(name.into())));
     }
     let (host, port) = ("h".to_owned(), 0);
-    let listen = SourceSpec::TcpListen(HostPort { host, port });
+    let listen = SourceSpec::TcpListen(AddressArg { host, port });
     assert_eq!(source("tcp-listen://h:0"), Ok(listen));
     assert_eq!(source("unix:///a/b"), Ok(SourceSpec::Unix("/a/b".into())));
     assert_eq!(source("dir://in"), Ok(SourceSpec::Dir("in".into())));
@@ -170,7 +170,7 @@ fn sources() {
         ("tcp://[fe80::1%eth0]:80", "fe80::1%eth0", 80),
     ] {
         let host = host.to_owned();
-        assert_eq!(source(text), Ok(SourceSpec::Tcp(HostPort { host, port })));
+        assert_eq!(source(text), Ok(SourceSpec::Tcp(AddressArg { host, port })));
     }
 }
 
