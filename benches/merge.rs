@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use microtally::internals::{KeyTable, Seed};
-use microtally::{BatchTime, Engine, Rule, Tally};
+use microtally::time::BatchTime;
+use microtally::{Engine, Rule, Tally};
 
 use corpus::{Corpus, Kind, SEPARATOR};
 

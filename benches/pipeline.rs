@@ -16,7 +16,9 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use microtally::internals::{Arena, Block, FilterMap, Kernel, Seed, SoloPipeline};
-use microtally::{BatchTime, Engine, LineRecords, Rule, Tally, Tokens};
+use microtally::stream::{LineRecords, Tokens};
+use microtally::time::BatchTime;
+use microtally::{Engine, Rule, Tally};
 
 use corpus::{Corpus, Expected, Kind, LOG_FIELD, SEPARATOR, field};
 

@@ -13,8 +13,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use microtally::Rule;
+use microtally::config::LineEnds;
 use microtally::internals::{CHUNK_BYTES_MAX, ENDS_LEN, Kernel, Splitter, scalar};
-use microtally::{LineEnds, Rule};
 
 use corpus::{Corpus, SEPARATOR};
 

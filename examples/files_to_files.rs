@@ -10,12 +10,12 @@
 
 use std::path::Path;
 
-use microtally::FileOptions;
 use microtally::prelude::*;
+use microtally::sources::FileOptions;
 
 /// Counts the words of new files in `from`; writes the counts into directories that begin with
 /// `to`.
-fn count_files(ssc: &StreamingContext, from: &Path, to: &Path) -> microtally::Result<()> {
+fn count_files(ssc: &StreamingContext, from: &Path, to: &Path) -> microtally::error::Result<()> {
     // Existing files are counted in the first batch, unless they are older than a minute.
     let options = FileOptions::default().new_files_only(false);
     let lines = ssc.text_file_stream_with(from, options)?;
@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use microtally::{Clock, Stop};
+    use microtally::Stop;
+    use microtally::time::Clock;
     use std::fs::{self, File};
     use std::time::UNIX_EPOCH;
 

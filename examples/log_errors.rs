@@ -36,7 +36,7 @@ type ErrorsOfHost = (Option<String>, Vec<u8>, u64);
 fn errors_by_owner<'c>(
     errors: &RddStream<'c, (Vec<u8>, u64)>,
     table: &RddStream<'c, (Vec<u8>, String)>,
-) -> microtally::Result<RddStream<'c, ErrorsOfHost>> {
+) -> microtally::error::Result<RddStream<'c, ErrorsOfHost>> {
     let joined = errors.left_outer_join(table)?;
     let rows = joined.map(|(host, (count, owner))| (owner.clone(), host.clone(), *count));
     Ok(rows.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.1.cmp(&b.1))))

@@ -10,11 +10,11 @@ use microtally::prelude::*;
 use microtally::stream::{DStream, RddStream, Window};
 
 /// The `count` most frequent words of each window, most frequent first.
-fn top_words<'c, R: microtally::Records>(
+fn top_words<'c, R: microtally::stream::Records>(
     words: &DStream<'c, R>,
     window: impl Into<Window>,
     count: usize,
-) -> microtally::Result<RddStream<'c, (Vec<u8>, u64)>> {
+) -> microtally::error::Result<RddStream<'c, (Vec<u8>, u64)>> {
     Ok(words.count_by_value_and_window(window)?.top(count))
 }
 
@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use microtally::{Clock, Fill, Source, Stop};
+    use microtally::Stop;
+    use microtally::sources::{Fill, Source};
+    use microtally::time::Clock;
     use std::sync::mpsc;
 
     /// A text for each batch.

@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use microtally::Clock;
     use microtally::stream::RddQueue;
+    use microtally::time::Clock;
     use std::sync::mpsc;
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, Setting};
 use crate::limits;
-use crate::split::{Kernel, LineEnds};
+use crate::split::Kernel;
+pub use crate::split::LineEnds;
 
 /// Settings of an engine. The default is right for most programs.
 ///
@@ -35,16 +36,17 @@ pub struct Config {
 /// What happens when the memory for keys is used up: see [`Config::memory_bytes_max`].
 ///
 /// In every case totals (records, tokens, bytes) stay exact, the batch reports the effect
-/// ([`BatchStats::error_max`](crate::BatchStats), [`other_records`](crate::BatchStats)), and there
-/// is a [`Notice`](crate::Notice) the first time. For every key of a batch
+/// ([`BatchStats::error_max`](crate::batch::BatchStats),
+/// [`other_records`](crate::batch::BatchStats)), and there is a [`Notice`](crate::notice::Notice)
+/// the first time. For every key of a batch
 ///
 /// ```text
 /// count - error_max <= true count <= count + missing_max
 /// ```
 ///
 /// where [`Batch::missing_max`](crate::Batch::missing_max) holds for one key, and
-/// [`BatchStats::missing_max`](crate::BatchStats) for all keys. A missing key occurred at most
-/// `error_max + other_records` times.
+/// [`BatchStats::missing_max`](crate::batch::BatchStats) for all keys. A missing key occurred at
+/// most `error_max + other_records` times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnLimit {
@@ -80,8 +82,8 @@ pub enum OnLimit {
     /// an eighth of their part each, and refuse keys earlier.
     Other,
     /// Treats the batch in which it happens as with [`Other`](Self::Other) and publishes it; then
-    /// the run ends with [`ErrorKind::Limit`](crate::ErrorKind::Limit). A [`Tally`](crate::Tally)
-    /// returns the error instead of the batch.
+    /// the run ends with [`ErrorKind::Limit`](crate::error::ErrorKind::Limit). A
+    /// [`Tally`](crate::Tally) returns the error instead of the batch.
     Fail,
 }
 
@@ -211,7 +213,8 @@ impl Config {
     /// ```
     /// use std::io::Write;
     /// use std::time::Duration;
-    /// use microtally::{BatchTime, Config, Engine, Rule};
+    /// use microtally::{Config, Engine, Rule};
+    /// use microtally::time::BatchTime;
     ///
     /// let mut engine = Engine::builder(Rule::Split(b' '))
     ///     .config(Config::default().low_latency(Duration::ZERO))
@@ -249,7 +252,9 @@ impl Config {
     /// default. It has no effect without [`memory_bytes_max`](Self::memory_bytes_max).
     ///
     /// ```
-    /// use microtally::{BatchTime, Config, OnLimit, Rule, Tally};
+    /// use microtally::{Config, Rule, Tally};
+    /// use microtally::config::OnLimit;
+    /// use microtally::time::BatchTime;
     /// let config = Config::default().memory_bytes_max(64 << 20).record_bytes_max(1 << 20);
     /// let mut tally = Tally::with_config(Rule::Split(b' '), &config.on_limit(OnLimit::Other))?;
     /// tally.push(b"to be or not to be\n");
@@ -282,7 +287,8 @@ impl Config {
     /// different keys may be kept.
     ///
     /// ```
-    /// use microtally::{BatchTime, Config, Rule, Tally};
+    /// use microtally::{Config, Rule, Tally};
+    /// use microtally::time::BatchTime;
     /// let order = || {
     ///     let mut tally = Tally::with_config(Rule::Split(b' '), &Config::default().seed(7))?;
     ///     tally.push(b"to be or not to be\n");
@@ -313,8 +319,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting, its value and the range;
-    /// see [`Error::setting`].
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) with the setting, its value and the
+    /// range; see [`Error::setting`].
     pub fn validate(&self) -> Result<()> {
         if let Some(workers) = self.workers {
             within("workers", workers, 1, limits::SHARDS_MAX)?;

@@ -50,8 +50,8 @@ pub enum ErrorKind {
     /// the other outputs still received the batch. In a source, that source has ended and the
     /// others go on.
     UserFunction,
-    /// The memory limit was reached, and [`OnLimit::Fail`](crate::OnLimit::Fail) ends the run in
-    /// that case.
+    /// The memory limit was reached, and [`OnLimit::Fail`](crate::config::OnLimit::Fail) ends the
+    /// run in that case.
     Limit,
     /// The operating system refused something the engine needs (memory, a thread, an event queue).
     System,
@@ -157,7 +157,8 @@ impl Error {
     /// Returns the error of a custom sink: `place` cannot be written to.
     ///
     /// ```
-    /// use microtally::{Error, ErrorKind};
+    /// use microtally::Error;
+    /// use microtally::error::ErrorKind;
     /// let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     /// assert_eq!(Error::output("stdout", &closed).kind(), ErrorKind::SinkClosed);
     /// ```
@@ -176,7 +177,8 @@ impl Error {
     /// Returns the error of a custom source: `place` cannot be opened or read any more.
     ///
     /// ```
-    /// use microtally::{Error, ErrorKind};
+    /// use microtally::Error;
+    /// use microtally::error::ErrorKind;
     /// let cause = std::io::Error::other("the queue was deleted");
     /// let error = Error::input("queue://orders", &cause);
     /// assert_eq!(error.kind(), ErrorKind::Source);
@@ -209,9 +211,9 @@ impl Error {
         }
     }
 
-    /// Returns the part of the message that no [`Notice`](crate::Notice) has reported: usually all
-    /// of it, nothing if a notice said the same. A program that shows every notice shows this at
-    /// the end, and repeats nothing.
+    /// Returns the part of the message that no [`Notice`](crate::notice::Notice) has reported:
+    /// usually all of it, nothing if a notice said the same. A program that shows every notice
+    /// shows this at the end, and repeats nothing.
     ///
     /// ```
     /// let error = microtally::Error::refused("no room");

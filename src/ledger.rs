@@ -47,7 +47,7 @@ impl Intake {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a total went backwards.
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal): a total went backwards.
     pub(crate) fn since(&self, before: &Intake) -> Result<Intake> {
         self.zip(before, u64::checked_sub).ok_or_else(|| {
             Error::internal(format!(
@@ -186,8 +186,8 @@ impl Account {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Internal`](crate::ErrorKind::Internal) with both sides of the ledger: a bug in this
-/// crate, after which no further result may be published.
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) with both sides of the ledger: a bug
+/// in this crate, after which no further result may be published.
 pub(crate) fn close_ledger(before: &Intake, now: &Intake, block_bytes: u64) -> Result<()> {
     let delta = now.since(before)?;
     let came_in = checked_sum(&[
@@ -246,7 +246,7 @@ mod tests {
         let counted = 7 + 50 + 1 - 3;
         assert!(close_ledger(&before, &now, counted).is_ok());
         let error = close_ledger(&before, &now, counted - 1).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Internal);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Internal);
         assert!(error.to_string().contains("58 bytes came in"), "{error}");
     }
 
@@ -262,7 +262,7 @@ mod tests {
         // 2^64 - 10 + 7 + 7 is 4, where additions wrap.
         let counted = 7;
         let error = close_ledger(&before, &now, counted).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Internal);
+        assert_eq!(error.kind(), crate::error::ErrorKind::Internal);
         assert!(error.to_string().contains("more than 2^64"), "{error}");
         let came_in = Intake {
             bytes_read: u64::MAX,

@@ -166,22 +166,22 @@ macro_rules! debug_fields {
     };
 }
 
-mod batch;
+pub mod batch;
 mod intake;
 mod ledger;
 mod limits;
 mod memory;
-mod notice;
-mod time;
+pub mod notice;
+pub mod time;
 mod window;
 
-mod error;
+pub mod error;
 mod id;
 mod repr;
 mod split;
 mod sys;
 
-mod config;
+pub mod config;
 #[cfg(feature = "extract")]
 pub mod extract;
 mod ring;
@@ -193,28 +193,18 @@ mod shard;
 pub mod sink;
 mod source;
 
-mod engine;
+pub mod engine;
 mod tally;
 
 pub mod stream;
 
-pub use crate::batch::ranking::{Ranked, Ranking};
-pub use crate::batch::{Batch, BatchStats, Value};
-pub use crate::config::{Config, OnLimit};
-pub use crate::engine::control::{RunStats, Stop};
-pub use crate::engine::push::{Engine, EngineBuilder, Finished, Writer};
-pub use crate::error::{Error, ErrorKind, Result, Setting};
-pub use crate::memory::DecoderCounts;
-pub use crate::notice::{LooksLike, Notice, NoticeKind};
-pub use crate::repr::Repr;
-pub use crate::shard::stage::{LineRecords, Records, Tokens};
-pub use crate::source::file::directory::FileOptions;
-pub use crate::source::net::connector::Reconnect;
-pub use crate::source::{Fill, Port, Source, Waker};
-pub use crate::split::{LineEnds, Rule};
-pub use crate::stream::{RunningContext, StopHandle, StreamingContext};
+pub use crate::batch::{Batch, Value};
+pub use crate::config::Config;
+pub use crate::engine::{Engine, Stop};
+pub use crate::error::Error;
+pub use crate::split::Rule;
+pub use crate::stream::{RunningContext, StreamingContext};
 pub use crate::tally::Tally;
-pub use crate::time::{BatchTime, Clock};
 
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one
 /// stream.
@@ -222,17 +212,21 @@ pub mod sources {
     pub use crate::limits::{
         DRAIN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
     };
+    pub use crate::memory::DecoderCounts;
+    pub use crate::source::file::directory::FileOptions;
     pub use crate::source::file::directory_files::DirectoryFiles;
     pub use crate::source::file::files::{Files, Progress};
     pub use crate::source::file::follow::{Follow, FollowOptions};
     pub use crate::source::file::glob::expand;
     pub use crate::source::file::stdin::Stdin;
     pub use crate::source::lines::Lines;
+    pub use crate::source::net::connector::Reconnect;
     pub use crate::source::net::tcp_client::TcpClient;
     pub use crate::source::net::tcp_listen::TcpListen;
     pub use crate::source::net::udp_listen::UdpListen;
     pub use crate::source::net::unix_client::UnixClient;
     pub use crate::source::net::unix_listen::UnixListen;
+    pub use crate::source::{Fill, Port, Source, Waker};
 }
 
 /// What a DStream program needs.
@@ -240,7 +234,8 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::stream::{split, split_whitespace};
-    pub use crate::{Batch, BatchTime, RunningContext, Stop, StreamingContext};
+    pub use crate::time::BatchTime;
+    pub use crate::{Batch, RunningContext, Stop, StreamingContext};
 }
 
 /// What benches, fuzz targets and tests of this crate look into. No promise is made about it.
@@ -272,26 +267,26 @@ const _: () = {
     const fn is_sent<T: Send>() {}
     const fn is_shared<T: Send + Sync>() {}
     is_sent::<Engine>();
-    is_sent::<EngineBuilder>();
-    is_sent::<Writer>();
+    is_sent::<engine::EngineBuilder>();
+    is_sent::<engine::Writer>();
     is_sent::<RunningContext>();
     is_sent::<StreamingContext>();
     is_sent::<Tally>();
-    is_shared::<BatchStats>();
-    is_shared::<BatchTime>();
-    is_shared::<Clock>();
+    is_shared::<batch::BatchStats>();
+    is_shared::<time::BatchTime>();
+    is_shared::<time::Clock>();
     is_shared::<Config>();
     is_shared::<Error>();
-    is_shared::<FileOptions>();
-    is_shared::<Finished>();
-    is_shared::<LooksLike>();
-    is_shared::<Notice>();
-    is_shared::<NoticeKind>();
-    is_shared::<Ranking<u64>>();
-    is_shared::<Reconnect>();
-    is_shared::<RunStats>();
-    is_shared::<StopHandle>();
-    is_shared::<Waker>();
+    is_shared::<sources::FileOptions>();
+    is_shared::<engine::Finished>();
+    is_shared::<notice::LooksLike>();
+    is_shared::<notice::Notice>();
+    is_shared::<notice::NoticeKind>();
+    is_shared::<batch::Ranking<u64>>();
+    is_shared::<sources::Reconnect>();
+    is_shared::<engine::RunStats>();
+    is_shared::<stream::StopHandle>();
+    is_shared::<sources::Waker>();
     is_shared::<stream::Rdd<u64>>();
     is_shared::<stream::RddQueue<u64>>();
     is_shared::<stream::Remembered<u64>>();

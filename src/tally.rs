@@ -27,7 +27,8 @@ use crate::time::BatchTime;
 /// carried over until its end arrives, in however many pieces.
 ///
 /// ```
-/// use microtally::{BatchTime, Rule, Tally};
+/// use microtally::{Rule, Tally};
+/// use microtally::time::BatchTime;
 ///
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"to be or n");
@@ -142,9 +143,9 @@ impl Tally {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the byte ledger does not close: a bug
-    /// of this crate. [`ErrorKind::Limit`](crate::ErrorKind::Limit) if there was no room for a key
-    /// and that is to be an error; the next batch begins empty all the same.
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) if the byte ledger does not
+    /// close: a bug of this crate. [`ErrorKind::Limit`](crate::error::ErrorKind::Limit) if there
+    /// was no room for a key and that is to be an error; the next batch begins empty all the same.
     pub fn cut(&mut self, time: BatchTime) -> Result<Batch<'_, u64>> {
         let counter = &mut self.counter;
         while let Ok(true) = counter.place(&mut self.framer) {}

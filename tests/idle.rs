@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
-use microtally::{Config, Engine, Reconnect, Rule};
+use microtally::sources::Reconnect;
+use microtally::{Config, Engine, Rule};
 
 const CORES_MAX: f64 = 0.1;
 

@@ -5,7 +5,8 @@
 
 use std::io::Write;
 
-use microtally::{BatchTime, Config, Engine, Rule};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule};
 
 /// Memory that the process has, in bytes.
 fn resident_bytes() -> usize {

@@ -5,7 +5,9 @@
 
 use std::io::Write;
 
-use microtally::{BatchTime, Config, Engine, OnLimit, Rule};
+use microtally::config::OnLimit;
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule};
 
 const MIB: usize = 1 << 20;
 

@@ -17,9 +17,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use microtally::engine::Writer;
+use microtally::error::ErrorKind;
 use microtally::prelude::*;
 use microtally::sources::TcpListen;
-use microtally::{BatchTime, Config, Engine, ErrorKind, Rule, RunningContext, Writer};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule, RunningContext};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -15,8 +15,9 @@ use std::time::Duration;
 use microtally::internals::{InverseWindow, KeyTable, ReduceWindow, Seed, Shape};
 use microtally::prelude::*;
 use microtally::sink::{Pyspark, Tsv};
+use microtally::sources::Reconnect;
 use microtally::stream::Dialect;
-use microtally::{Config, Engine, Reconnect, Rule, Tally};
+use microtally::{Config, Engine, Rule, Tally};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 /// Bytes that were asked for and not given back.

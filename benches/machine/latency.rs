@@ -38,8 +38,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
+use microtally::batch::BatchStats;
+use microtally::sources::Reconnect;
 use microtally::stream::split;
-use microtally::{BatchStats, BatchTime, Config, Engine, Reconnect, Rule, StreamingContext, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule, StreamingContext, Tally};
 
 use words::Words;
 

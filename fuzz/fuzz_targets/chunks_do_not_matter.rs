@@ -5,7 +5,8 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::internals::{CHUNK_BYTES_MAX, Kernel};
-use microtally::{BatchTime, Config, Rule, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Rule, Tally};
 use microtally_fuzz::AnyRule;
 use microtally_fuzz::definition::{Definition, Expected};
 

@@ -9,7 +9,8 @@ use std::io::{self, Read};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::{LineEnds, Rule};
+use microtally::Rule;
+use microtally::config::LineEnds;
 use microtally::internals::{ConnectionEvent, ConnectionSet, FillOutcome};
 
 #[derive(Arbitrary, Debug)]
@@ -63,14 +64,22 @@ fn split(text: impl IntoIterator<Item = u8>) -> (Vec<Vec<u8>>, Vec<u8>) {
 
 /// The tokens of lines.
 fn tokens(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let tokens = lines.iter().flat_map(|line| line.split(|&byte| byte == b' '));
+    let tokens = lines
+        .iter()
+        .flat_map(|line| line.split(|&byte| byte == b' '));
     tokens.map(<[u8]>::to_vec).collect()
 }
 
 fuzz_target!(|input: Input| {
     let limit = 1 + usize::from(input.record_bytes_max);
-    let held_max = input.held_bytes_max.map_or(usize::MAX, |max| limit.max(max.into()));
-    let rule = if input.is_split { Rule::Split(b' ') } else { Rule::Lines };
+    let held_max = input
+        .held_bytes_max
+        .map_or(usize::MAX, |max| limit.max(max.into()));
+    let rule = if input.is_split {
+        Rule::Split(b' ')
+    } else {
+        Rule::Lines
+    };
     let mut clients = ConnectionSet::new(rule, LineEnds::Universal, limit, held_max);
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
     for mut connection in input.connections.iter().cloned() {

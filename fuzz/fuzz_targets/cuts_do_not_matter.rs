@@ -6,7 +6,8 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::internals::Kernel;
-use microtally::{BatchTime, Config, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Tally};
 use microtally_fuzz::definition::{Definition, Expected};
 use microtally_fuzz::{AnyRule, Step};
 

@@ -20,13 +20,23 @@ struct Input<'a> {
 
 fuzz_target!(|input: Input| {
     // Long runs are rare in fuzzer bytes.
-    let pattern: String = input.pieces.iter().map(|(text, times)| text.repeat(usize::from(*times))).collect();
+    let pattern: String = input
+        .pieces
+        .iter()
+        .map(|(text, times)| text.repeat(usize::from(*times)))
+        .collect();
     let mut name = input.name.repeat(usize::from(input.repeats));
-    let end = (0..=name.len().min(255)).rev().find(|&at| name.is_char_boundary(at));
+    let end = (0..=name.len().min(255))
+        .rev()
+        .find(|&at| name.is_char_boundary(at));
     name.truncate(end.unwrap_or(0));
     let begin = Instant::now();
     if let Err(error) = name_fits(&pattern, &name) {
         assert!(error.to_string().len() < 4096, "the message is bounded");
     }
-    assert!(begin.elapsed() < LONGEST, "{:?} {pattern:?} {name:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < LONGEST,
+        "{:?} {pattern:?} {name:?}",
+        begin.elapsed()
+    );
 });

@@ -11,26 +11,35 @@ use std::ops::Add;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::Repr;
-use microtally::extract::{Column, Finder, Missing, Number, Pointer, Separator, ParseNumberError};
+use microtally::extract::{Column, Finder, Missing, Number, ParseNumberError, Pointer, Separator};
+use microtally::sink::Repr;
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
     /// A document as it comes, and the steps of a pointer.
-    Json { line: &'a [u8], steps: Vec<u8> },
+    Json {
+        line: &'a [u8],
+        steps: Vec<u8>,
+    },
     /// A document that is one, and which byte of it is replaced.
     Document {
         node: Node,
         steps: Vec<u8>,
         damage: Option<(u16, u8)>,
     },
-    Csv { line: &'a [u8], separator: u8 },
+    Csv {
+        line: &'a [u8],
+        separator: u8,
+    },
     /// Hundredths of a millionth and the like: units and places.
     Numbers(Vec<(i64, u8)>),
     /// A number as it comes.
     Number(&'a str),
     /// A key as it is typed, and a line.
-    Key { text: &'a str, line: &'a [u8] },
+    Key {
+        text: &'a str,
+        line: &'a [u8],
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -115,7 +124,11 @@ fn write_node(node: &Node, depth: u32, out: &mut String) {
 }
 
 fn check_json(line: &[u8], steps: &[u8]) {
-    let names: Vec<String> = steps.iter().take(8).map(|step| name(*step).into()).collect();
+    let names: Vec<String> = steps
+        .iter()
+        .take(8)
+        .map(|step| name(*step).into())
+        .collect();
     let pointer: String = names.iter().map(|name| format!("/{name}")).collect();
     let mut out = b"before ".to_vec();
     let found = Pointer::new(&names).find(line, &mut out);
@@ -129,7 +142,10 @@ fn check_json(line: &[u8], steps: &[u8]) {
             // themselves.
             Some(value) => {
                 let found = found.expect("there is a value");
-                assert_eq!(&serde_json::from_slice::<serde_json::Value>(found).expect("JSON"), value);
+                assert_eq!(
+                    &serde_json::from_slice::<serde_json::Value>(found).expect("JSON"),
+                    value
+                );
             }
         },
         // What is not on the way is not looked into: half a character there does no harm.
@@ -197,11 +213,29 @@ fn check_numbers(numbers: &[(i64, u8)]) {
     };
     let units: i128 = parts.iter().map(|part| part.0).sum();
     assert_eq!(billionths(&shown(sum)), units);
-    let least = parts.iter().map(|part| part.1).reduce(Number::min).map(shown);
-    assert_eq!(least.map(|text| billionths(&text)), parts.iter().map(|part| part.0).min());
-    let most = parts.iter().map(|part| part.1).reduce(Number::max).map(shown);
-    assert_eq!(most.map(|text| billionths(&text)), parts.iter().map(|part| part.0).max());
-    let mean = parts.iter().map(|part| part.1.mean()).reduce(Number::add).expect("numbers");
+    let least = parts
+        .iter()
+        .map(|part| part.1)
+        .reduce(Number::min)
+        .map(shown);
+    assert_eq!(
+        least.map(|text| billionths(&text)),
+        parts.iter().map(|part| part.0).min()
+    );
+    let most = parts
+        .iter()
+        .map(|part| part.1)
+        .reduce(Number::max)
+        .map(shown);
+    assert_eq!(
+        most.map(|text| billionths(&text)),
+        parts.iter().map(|part| part.0).max()
+    );
+    let mean = parts
+        .iter()
+        .map(|part| part.1.mean())
+        .reduce(Number::add)
+        .expect("numbers");
     check_mean(mean.to_f64(), units, numbers.len() as u128);
     let read: f64 = shown(mean).parse().expect("a float");
     assert_eq!(read, mean.to_f64(), "what is shown reads back");
@@ -220,7 +254,9 @@ fn billionths(text: &str) -> i128 {
         None => (1, text),
     };
     let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
-    sign * format!("{whole}{rest:0<9}").parse::<i128>().expect("digits")
+    sign * format!("{whole}{rest:0<9}")
+        .parse::<i128>()
+        .expect("digits")
 }
 
 /// `units / 10^9 / count` lies no nearer to the doubles beside `float` than to itself.
@@ -244,7 +280,10 @@ fn check_mean(float: f64, units: i128, count: u128) {
 }
 
 fn check_number(text: &str) {
-    let std: Option<f64> = text.trim_matches(|c: char| c.is_ascii_whitespace()).parse().ok();
+    let std: Option<f64> = text
+        .trim_matches(|c: char| c.is_ascii_whitespace())
+        .parse()
+        .ok();
     match Number::parse(text.as_bytes()) {
         Ok(number) => {
             let std = std.expect("std reads it too");

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::{BatchTime, Config, Engine};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine};
 use microtally_fuzz::definition::{Definition, Expected};
 use microtally_fuzz::{AnyRule, Step};
 

@@ -3,7 +3,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::{LineEnds, Rule};
+use microtally::Rule;
+use microtally::config::LineEnds;
 use microtally::internals::{CHUNK_BYTES_MAX, Kernel, Splitter, scalar};
 use microtally_fuzz::{AnyEnds, AnyRule};
 

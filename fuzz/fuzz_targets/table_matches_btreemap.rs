@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use microtally::internals::{Seed, KeyTable};
+use microtally::internals::{KeyTable, Seed};
 use microtally_fuzz::add;
 
 #[derive(Arbitrary, Debug)]

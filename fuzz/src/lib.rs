@@ -7,7 +7,8 @@ pub mod definition;
 use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
-use microtally::{LineEnds, Rule};
+use microtally::Rule;
+use microtally::config::LineEnds;
 use microtally::internals::KeyTable;
 
 /// A rule, any separator included.

@@ -7,6 +7,7 @@
 pub(crate) mod ranking;
 mod stats;
 
+pub use self::ranking::{Ranked, Ranking};
 pub use self::stats::BatchStats;
 pub(crate) use self::stats::WindowSums;
 use std::cmp::Ordering;
@@ -23,7 +24,8 @@ use crate::time::BatchTime;
 ///
 /// ```
 /// use std::cmp::Ordering;
-/// use microtally::{Repr, Value};
+/// use microtally::Value;
+/// use microtally::sink::Repr;
 ///
 /// #[derive(Clone, Copy)]
 /// struct Mean { sum: f64, count: u64 }
@@ -94,7 +96,8 @@ impl<A: Value, B: Value, C: Value> Value for (A, B, C) {
 /// It borrows the engine's tables, so looking costs nothing; copy what must outlive the batch.
 ///
 /// ```
-/// use microtally::{BatchTime, Rule, Tally};
+/// use microtally::{Rule, Tally};
+/// use microtally::time::BatchTime;
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"the cat and the dog\n");
 /// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
@@ -140,10 +143,11 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
 
     /// An upper bound of the records of `key` that its value lacks. It is 0, unless the memory
     /// limit was reached and the value is not known to be of all records of the key. See
-    /// [`OnLimit::Other`](crate::OnLimit).
+    /// [`OnLimit::Other`](crate::config::OnLimit).
     ///
     /// ```
-    /// use microtally::{BatchTime, Rule, Tally};
+    /// use microtally::{Rule, Tally};
+    /// use microtally::time::BatchTime;
     /// let mut tally = Tally::new(Rule::Split(b' '));
     /// tally.push(b"the cat and the dog\n");
     /// assert_eq!(tally.cut(BatchTime::from_millis(1000)).unwrap().missing_max(b"the"), 0);
@@ -168,7 +172,7 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
 
 impl<'a, V: Value> Batch<'a, V> {
     /// The first `count` keys by rank, or all of them if there are fewer. Allocates the result; a
-    /// [`Ranking`](crate::Ranking) does not.
+    /// [`Ranking`] does not.
     pub fn top(&self, count: usize) -> Vec<(&'a [u8], V)> {
         ranking::top(self.iter(), self.len(), count)
     }

@@ -73,7 +73,9 @@ impl<V: Value> Ranking<V> {
 /// Keys and their values, in the order of their rank.
 ///
 /// ```
-/// use microtally::{BatchTime, Ranking, Rule, Tally};
+/// use microtally::{Rule, Tally};
+/// use microtally::batch::Ranking;
+/// use microtally::time::BatchTime;
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"the cat and the dog\n");
 /// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();

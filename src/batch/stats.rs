@@ -31,11 +31,13 @@ pub struct BatchStats {
     /// Distinct keys that have a count.
     pub keys: u64,
     /// How much a count may exceed the true one, at most; a missing key occurred at most this
-    /// often. 0 unless the memory limit was reached: see [`OnLimit::Approximate`](crate::OnLimit).
+    /// often. 0 unless the memory limit was reached: see
+    /// [`OnLimit::Approximate`](crate::config::OnLimit).
     pub error_max: u64,
     /// Records of keys that had no room; they are in no count, and the number of these keys is
-    /// unknown. 0 unless the memory limit was reached: see [`OnLimit::Other`](crate::OnLimit), and
-    /// for windows [`OnLimit::Approximate`](crate::OnLimit).
+    /// unknown. 0 unless the memory limit was reached: see
+    /// [`OnLimit::Other`](crate::config::OnLimit), and for windows
+    /// [`OnLimit::Approximate`](crate::config::OnLimit).
     pub other_records: u64,
     /// How many records of its key a value may lack, at most: some of `other_records` may be of
     /// keys that also have a value. 0 if all values are of all records;
@@ -50,9 +52,10 @@ pub struct BatchStats {
     pub truncated_records: u64,
     /// Bytes of those lines; they are not in `bytes`.
     pub truncated_bytes: u64,
-    /// Records that a source lost before they were read, as [`Port::lost`](crate::Port::lost)
-    /// reports them; a datagram that the kernel dropped is one. What a graceful stop left unread
-    /// counts as one for each connection, because nobody knows how many it was.
+    /// Records that a source lost before they were read, as
+    /// [`Port::lost`](crate::sources::Port::lost) reports them; a datagram that the kernel dropped
+    /// is one. What a graceful stop left unread counts as one for each connection, because nobody
+    /// knows how many it was.
     pub lost_records: u64,
     /// Bytes of those records, as far as they had arrived; they are not in `bytes`.
     pub lost_bytes: u64,
@@ -71,7 +74,7 @@ impl BatchStats {
     /// missing. Totals are always exact.
     ///
     /// ```
-    /// assert!(!microtally::BatchStats::default().is_approximate());
+    /// assert!(!microtally::batch::BatchStats::default().is_approximate());
     /// ```
     pub fn is_approximate(&self) -> bool {
         self.error_max > 0 || self.other_records > 0
@@ -82,7 +85,7 @@ impl BatchStats {
     /// [`other_records`](Self::other_records).
     ///
     /// ```
-    /// assert_eq!(microtally::BatchStats::default().dropped(), 0);
+    /// assert_eq!(microtally::batch::BatchStats::default().dropped(), 0);
     /// ```
     pub fn dropped(&self) -> u64 {
         let known = self.oversize_tokens.saturating_add(self.truncated_records);
@@ -104,8 +107,8 @@ impl BatchStats {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): more line ends were added than bytes
-    /// counted, or a sum overflows.
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal): more line ends were added than
+    /// bytes counted, or a sum overflows.
     pub(crate) fn counted(
         self,
         delta: &Intake,

@@ -50,7 +50,7 @@ pub struct RunStats {
     /// Bytes of those lines.
     pub truncated_bytes: u64,
     /// Records that sources lost before they were read: see
-    /// [`BatchStats::lost_records`](crate::BatchStats::lost_records).
+    /// [`BatchStats::lost_records`](crate::batch::BatchStats::lost_records).
     pub lost_records: u64,
     /// Bytes of those records, as far as they were received.
     pub lost_bytes: u64,
@@ -62,7 +62,7 @@ pub struct RunStats {
 
 impl RunStats {
     /// Number of records and tokens that were dropped or lost and are in no count, as
-    /// [`BatchStats::dropped`](crate::BatchStats::dropped).
+    /// [`BatchStats::dropped`](crate::batch::BatchStats::dropped).
     pub fn dropped(&self) -> u64 {
         let known = self.oversize_tokens.saturating_add(self.truncated_records);
         known.saturating_add(self.lost_records)

@@ -27,6 +27,8 @@ pub(crate) mod scan;
 #[cfg(any(test, feature = "internals"))]
 pub(crate) mod simulation;
 
+pub use self::control::{RunStats, Stop};
+pub use self::push::{Engine, EngineBuilder, Finished, Writer};
 use std::sync::Arc;
 
 use crate::engine::control::Control;

@@ -99,7 +99,7 @@ pub(crate) fn sum(a: Tallied, b: Tallied) -> Tallied {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Internal`](crate::ErrorKind::Internal): a bug of this crate.
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal): a bug of this crate.
 pub(crate) fn check_counts(
     table: &KeyTable<u64>,
     block_bytes: u64,

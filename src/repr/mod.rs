@@ -30,7 +30,7 @@ use std::sync::Arc;
 /// | references, `Box`, `Arc`, `Cow` | what they hold |
 ///
 /// ```
-/// use microtally::Repr;
+/// use microtally::sink::Repr;
 /// fn both(value: impl Repr) -> [String; 2] {
 ///     let (mut str, mut repr) = (Vec::new(), Vec::new());
 ///     value.write_str(&mut str);
@@ -44,7 +44,7 @@ use std::sync::Arc;
 /// A custom type only needs `write_repr`:
 ///
 /// ```
-/// use microtally::Repr;
+/// use microtally::sink::Repr;
 /// struct Mean { sum: f64, count: u64 }
 ///
 /// impl Repr for Mean {

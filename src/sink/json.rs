@@ -21,9 +21,9 @@ use crate::sink::{BatchWriter, INFALLIBLE, Sink, ranking, timestamp};
 /// - `top` has the first keys. Unprintable characters are escaped as `\u009b`. A key that is not
 ///   UTF-8 is `{"k_b64":"…"}`. A value that is not a JSON number is a string, except that NaN and
 ///   infinite floats are `null`.
-/// - `dropped` counts what no count contains ([`BatchStats::dropped`](crate::BatchStats::dropped)):
-///   tokens above the record limit, partial lines of reset connections, datagrams and records that
-///   sources lost.
+/// - `dropped` counts what no count contains
+///   ([`BatchStats::dropped`](crate::batch::BatchStats::dropped)): tokens above the record limit,
+///   partial lines of reset connections, datagrams and records that sources lost.
 /// - `refused` is the number of connections that a listening source closed unread.
 /// - `processing_ms` ends where writing begins.
 /// - `approx` is `true` if the memory limit was reached. A count may then be too high by at most

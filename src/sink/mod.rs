@@ -31,6 +31,7 @@ pub use self::pyspark::{Printer, Pyspark};
 pub use self::table::Columns;
 pub use self::text_files::{KeyedTextFiles, TextFiles};
 pub use self::tsv::Tsv;
+pub use crate::repr::Repr;
 
 use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};

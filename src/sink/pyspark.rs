@@ -70,7 +70,7 @@ impl<V: Value> Sink<V> for Pyspark<V> {
 /// not UTF-8; tabs and all kinds of spaces stay. PySpark prints such records raw.
 ///
 /// ```
-/// use microtally::BatchTime;
+/// use microtally::time::BatchTime;
 /// use microtally::sink::Printer;
 /// let mut printer = Printer::new(std::io::sink(), 10);
 /// printer.print(BatchTime::from_millis(1000), ["a line", "and another"])?;
@@ -114,8 +114,8 @@ impl Printer {
     ///
     /// # Errors
     ///
-    /// The writer's error, of kind [`Sink`](crate::ErrorKind::Sink) or
-    /// [`SinkClosed`](crate::ErrorKind::SinkClosed).
+    /// The writer's error, of kind [`Sink`](crate::error::ErrorKind::Sink) or
+    /// [`SinkClosed`](crate::error::ErrorKind::SinkClosed).
     pub fn print<T: Repr>(
         &mut self,
         time: BatchTime,

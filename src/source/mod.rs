@@ -86,7 +86,7 @@ use crate::time::BatchTime;
 /// use std::ops::Range;
 /// use std::sync::mpsc::channel;
 /// use microtally::prelude::*;
-/// use microtally::{Fill, Source};
+/// use microtally::sources::{Fill, Source};
 ///
 /// struct Numbers {
 ///     left: Range<u32>,
@@ -133,7 +133,7 @@ use crate::time::BatchTime;
 /// use std::io::Read;
 /// use std::sync::mpsc::{Receiver, TryRecvError, channel, sync_channel};
 /// use microtally::prelude::*;
-/// use microtally::{Fill, Port, Source};
+/// use microtally::sources::{Fill, Port, Source};
 ///
 /// #[derive(Default)]
 /// struct Client {
@@ -344,7 +344,7 @@ impl Port {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use microtally::{Fill, Port, Source};
+    /// use microtally::sources::{Fill, Port, Source};
     ///
     /// struct Nothing;
     ///
@@ -427,8 +427,8 @@ impl Port {
 
     /// Counts `records` that the source lost before it could fill them in, and the `bytes` of them
     /// that arrived: 0 if only their number is known. They are in the statistics of the open batch
-    /// ([`lost_records`](crate::BatchStats::lost_records)) and of the run, in the JSON output as
-    /// `dropped`, and in the byte ledger. May be called from any thread.
+    /// ([`lost_records`](crate::batch::BatchStats::lost_records)) and of the run, in the JSON
+    /// output as `dropped`, and in the byte ledger. May be called from any thread.
     ///
     /// A partial line of a broken connection has been filled in: [`Fill::Break`] drops and counts
     /// it.
@@ -436,7 +436,7 @@ impl Port {
     /// ```
     /// use std::sync::mpsc::channel;
     /// use microtally::prelude::*;
-    /// use microtally::{Fill, Port, Source};
+    /// use microtally::sources::{Fill, Port, Source};
     ///
     /// /// Numbered messages, so that a gap is noticed.
     /// struct Numbered(Vec<u64>, Option<Port>);

@@ -16,7 +16,9 @@
 /// Bytes behind the last end are a record too if the stream ends cleanly, and stay what they are.
 ///
 /// ```
-/// use microtally::{BatchTime, Config, LineEnds, Rule, Tally};
+/// use microtally::{Config, Rule, Tally};
+/// use microtally::config::LineEnds;
+/// use microtally::time::BatchTime;
 ///
 /// let mut tally = Tally::with_config(Rule::Lines, &Config::default().line_ends(LineEnds::Lf))?;
 /// tally.push(b"10%\r20%\r\ndone\n");

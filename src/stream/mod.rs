@@ -24,6 +24,7 @@ pub(crate) mod program;
 mod record_plane_tests;
 
 pub use crate::config::Dialect;
+pub use crate::shard::stage::{LineRecords, Records, Tokens};
 pub use crate::stream::ops::flat_map::{Emitter, FlatMapWith, split, split_whitespace};
 pub use crate::stream::ops::map::PairStream;
 pub use crate::stream::ops::map_key::MapKey;

@@ -62,7 +62,8 @@
 //!
 //! ```
 //! use microtally::prelude::*;
-//! use microtally::{Config, sources::Lines};
+//! use microtally::Config;
+//! use microtally::sources::Lines;
 //!
 //! let ssc = StreamingContext::one_batch(Config::default())?; // or a batch every few seconds
 //! let text = "GET /a 200\nGET /b 404\nPOST /a 200\n";
@@ -157,8 +158,8 @@
 //! [`remember`]: crate::StreamingContext::remember
 //! [`Remembered::slice`]: super::Remembered::slice
 //! [`add_streaming_listener`]: crate::StreamingContext::add_streaming_listener
-//! [`FileOptions`]: crate::FileOptions
-//! [`Source`]: crate::Source
+//! [`FileOptions`]: crate::sources::FileOptions
+//! [`Source`]: crate::sources::Source
 //! [`StateSpec`]: super::StateSpec
 //! [`run_batches`]: crate::stream::run_batches
 //! [`run_lines`]: crate::stream::run_lines

@@ -21,7 +21,7 @@ impl BatchTime {
     /// The batch time that is `ms` milliseconds after 1970-01-01 00:00 UTC.
     ///
     /// ```
-    /// assert_eq!(microtally::BatchTime::from_millis(1500).as_millis(), 1500);
+    /// assert_eq!(microtally::time::BatchTime::from_millis(1500).as_millis(), 1500);
     /// ```
     pub const fn from_millis(ms: u64) -> Self {
         BatchTime(ms)
@@ -92,7 +92,7 @@ impl Clock {
     ///
     /// ```
     /// use std::time::Duration;
-    /// let clock = microtally::Clock::manual(Duration::from_secs(100));
+    /// let clock = microtally::time::Clock::manual(Duration::from_secs(100));
     /// clock.advance(Duration::from_secs(5));
     /// assert_eq!(clock.now(), Duration::from_secs(105));
     /// ```

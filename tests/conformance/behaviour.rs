@@ -7,8 +7,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use microtally::error::ErrorKind;
+use microtally::sources::FileOptions;
 use microtally::stream::{BatchInfo, RddQueue, ReceiverInfo, StreamingListener};
-use microtally::{BatchTime, Error, ErrorKind, FileOptions, Stop, StreamingContext};
+use microtally::time::BatchTime;
+use microtally::{Error, Stop, StreamingContext};
 use serde_json::{Value, json};
 
 use crate::Program;

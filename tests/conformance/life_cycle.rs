@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
+use microtally::error::ErrorKind;
 use microtally::stream::{Rdd, RddStream};
-use microtally::{ErrorKind, Stop, StreamingContext};
+use microtally::{Stop, StreamingContext};
 use serde_json::Value;
 
 use crate::Program;

@@ -3,8 +3,11 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use microtally::engine::RunStats;
+use microtally::error::Result;
 use microtally::stream::{Rdd, RddStream, Record};
-use microtally::{Clock, Config, Result, RunStats, Stop, StreamingContext};
+use microtally::time::Clock;
+use microtally::{Config, Stop, StreamingContext};
 
 use crate::cases::{Case, Records};
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use microtally::Stop;
 use microtally::stream::{Rdd, RddQueue, State, StateMap, StateSpec};
-use microtally::{BatchTime, Stop};
+use microtally::time::BatchTime;
 use serde_json::{Value, json};
 
 use crate::Program;

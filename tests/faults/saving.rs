@@ -35,7 +35,7 @@ pub(crate) fn program(root: &Path) -> i32 {
     }
 }
 
-fn save(root: &Path) -> microtally::Result<()> {
+fn save(root: &Path) -> microtally::error::Result<()> {
     let ssc = StreamingContext::new(Duration::from_millis(50))?;
     ssc.on_notice(|notice| {
         let _ = writeln!(io::stderr(), "saving: {notice}");

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use microtally::config::LineEnds;
+use microtally::error::ErrorKind;
 use microtally::prelude::*;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, LineEnds, Rule};
+use microtally::{Config, Rule};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};

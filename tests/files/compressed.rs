@@ -12,8 +12,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use liblzma::write::XzEncoder;
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+use microtally::error::ErrorKind;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, Rule, Stop, StreamingContext};
+use microtally::{Config, Rule, Stop, StreamingContext};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};

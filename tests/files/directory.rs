@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use microtally::prelude::*;
 use microtally::sources::DirectoryFiles;
-use microtally::{Clock, FileOptions, Fill, Source};
+use microtally::sources::{FileOptions, Fill, Source};
+use microtally::time::Clock;
 
 const INTERVAL_MS: u64 = 1000;
 const START_MS: u64 = 100_000;

@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::prelude::*;
+use microtally::sources::{Fill, Port, Source};
 use microtally::sources::{Follow, FollowOptions};
-use microtally::{Fill, Port, Source};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use microtally::error::ErrorKind;
 use microtally::sources::Files;
-use microtally::{Config, ErrorKind, Rule};
+use microtally::{Config, Rule};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};

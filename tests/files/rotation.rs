@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use microtally::sources::{Fill, Port, Source};
 use microtally::sources::{Follow, FollowOptions};
-use microtally::{Fill, Port, Source};
 
 /// A file of which nobody has the name may be closed when it has been quiet for that long.
 const QUIET: Duration = Duration::from_secs(5);

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, UNIX_EPOCH};
 
-use microtally::{Clock, FileOptions, RunningContext, Stop, StreamingContext};
+use microtally::sources::FileOptions;
+use microtally::time::Clock;
+use microtally::{RunningContext, Stop, StreamingContext};
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
 

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use microtally::LineRecords;
 use microtally::prelude::*;
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Dialect, Rdd, RddStream, State, StateSpec};
 use proptest::prelude::*;
 

@@ -3,11 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use microtally::error::ErrorKind;
 use microtally::stream::{
     BatchInfo, Dialect, OutputOperationInfo, Rdd, RddStream, Remembered, State, StateSpec,
     StreamingListener, Window,
 };
-use microtally::{BatchTime, Error, ErrorKind, StreamingContext};
+use microtally::time::BatchTime;
+use microtally::{Error, StreamingContext};
 
 use crate::run::{Batches, Seen, Watched, input, run, run_well, seconds};
 

@@ -4,8 +4,11 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use microtally::engine::RunStats;
+use microtally::error::Result;
 use microtally::stream::{Dialect, Rdd, RddStream, Record, Reduced};
-use microtally::{Clock, Config, Result, RunStats, Stop, StreamingContext};
+use microtally::time::Clock;
+use microtally::{Config, Stop, StreamingContext};
 use proptest::prelude::*;
 
 /// How long anything may take before a test fails: far more than it ever needs.

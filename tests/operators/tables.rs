@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use microtally::prelude::*;
+use microtally::sources::{Fill, Source};
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Dialect};
-use microtally::{Fill, LineRecords, Source};
 use proptest::prelude::*;
 
 use crate::run::{Seen, Watched, dialects, run_well, sorted};

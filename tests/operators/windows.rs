@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use microtally::BatchTime;
 use microtally::stream::{Dialect, Rdd};
+use microtally::time::BatchTime;
 use proptest::prelude::*;
 
 use crate::run::{

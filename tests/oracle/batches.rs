@@ -4,8 +4,10 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
+use microtally::error::ErrorKind;
 use microtally::prelude::*;
-use microtally::{Config, Engine, ErrorKind, Reconnect, Rule};
+use microtally::sources::Reconnect;
+use microtally::{Config, Engine, Rule};
 
 use crate::definition::Definition;
 use crate::live::{

@@ -9,7 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use microtally::{Batch, LineEnds, Rule};
+use microtally::config::LineEnds;
+use microtally::{Batch, Rule};
 
 /// What one batch holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

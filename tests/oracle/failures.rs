@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::sync::mpsc;
 
+use microtally::error::ErrorKind;
 use microtally::prelude::*;
 use microtally::stream::DStream;
-use microtally::{ErrorKind, Tokens};
+use microtally::stream::Tokens;
 
 use crate::definition::Expected;
 use crate::live::{

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use microtally::sources::{Fill, Source};
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, RddQueue, RddStream, State, StateSpec, split};
-use microtally::{BatchTime, Clock, Config, Fill, LineRecords, Source, StreamingContext};
+use microtally::time::{BatchTime, Clock};
+use microtally::{Config, StreamingContext};
 
 use crate::live::{INTERVAL_MS, PATIENCE, START_MS, context, ms};
 

@@ -3,8 +3,11 @@
 
 use std::io::Write;
 
+use microtally::batch::BatchStats;
+use microtally::config::LineEnds;
 use microtally::internals::Kernel;
-use microtally::{BatchStats, BatchTime, Config, Engine, LineEnds, Rule, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule, Tally};
 
 use crate::definition::{Definition, Expected};
 

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use microtally::engine::Writer;
+use microtally::error::ErrorKind;
+use microtally::notice::NoticeKind;
 use microtally::prelude::*;
+use microtally::sources::{Fill, Reconnect, Source};
 use microtally::stream::{BatchInfo, StreamingListener};
-use microtally::{
-    Config, Engine, Error, ErrorKind, Fill, NoticeKind, Reconnect, Rule, Source, Writer,
-};
+use microtally::{Config, Engine, Error, Rule};
 
 use crate::live::{INTERVAL_MS, PATIENCE, context, ms};
 

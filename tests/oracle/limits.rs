@@ -8,11 +8,14 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use microtally::batch::BatchStats;
+use microtally::config::OnLimit;
+use microtally::error::ErrorKind;
+use microtally::notice::NoticeKind;
+use microtally::sources::Reconnect;
 use microtally::stream::split;
-use microtally::{
-    Batch, BatchStats, BatchTime, Config, Engine, Error, ErrorKind, NoticeKind, OnLimit, Reconnect,
-    Rule, StreamingContext, Tally,
-};
+use microtally::time::BatchTime;
+use microtally::{Batch, Config, Engine, Error, Rule, StreamingContext, Tally};
 use proptest::prelude::*;
 
 type Model = BTreeMap<Vec<u8>, u64>;

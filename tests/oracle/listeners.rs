@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use microtally::sources::{Fill, Source};
 use microtally::stream::{BatchInfo, RddQueue, ReceiverInfo, StreamingListener};
-use microtally::{BatchTime, Clock, Config, Error, Fill, Source, Stop, StreamingContext};
+use microtally::time::{BatchTime, Clock};
+use microtally::{Config, Error, Stop, StreamingContext};
 
 use crate::live::{INTERVAL_MS, PATIENCE, START_MS, context, ms};
 

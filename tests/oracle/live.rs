@@ -6,8 +6,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use microtally::sources::Reconnect;
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Reduced};
-use microtally::{Clock, Config, LineRecords, Reconnect, StreamingContext};
+use microtally::time::Clock;
+use microtally::{Config, StreamingContext};
 
 use crate::definition::Expected;
 

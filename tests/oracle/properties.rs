@@ -4,8 +4,10 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use microtally::config::LineEnds;
 use microtally::internals::Kernel;
-use microtally::{BatchTime, Config, Engine, LineEnds, Rule, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule, Tally};
 use proptest::prelude::*;
 
 use crate::definition::{Definition, Expected};

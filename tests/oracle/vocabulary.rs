@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::mpsc;
 
-use microtally::{BatchTime, Config, Engine, Rule, Tally};
+use microtally::time::BatchTime;
+use microtally::{Config, Engine, Rule, Tally};
 
 /// Enough for either class of words to wait: the tables of one class have 16 leaves of 7168 keys
 /// before.

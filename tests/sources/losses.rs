@@ -7,8 +7,11 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use microtally::Config;
+use microtally::config::LineEnds;
+use microtally::engine::RunStats;
+use microtally::sources::Reconnect;
 use microtally::sources::TcpClient;
-use microtally::{Config, LineEnds, Reconnect, RunStats};
 
 use crate::util::{Run, client, count, count_with, listening, reset};
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use microtally::Config;
+use microtally::error::ErrorKind;
 use microtally::sources::TcpListen;
-use microtally::{Config, ErrorKind};
 use socket2::{Domain, Socket, Type};
 
 use crate::util::{

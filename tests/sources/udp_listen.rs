@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use microtally::Config;
+use microtally::error::ErrorKind;
 use microtally::sources::UdpListen;
-use microtally::{Config, ErrorKind, Fill, Port, Source, Waker};
+use microtally::sources::{Fill, Port, Source, Waker};
 
 use crate::util::{count, count_with, counts};
 

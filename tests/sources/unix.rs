@@ -7,8 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use microtally::error::ErrorKind;
+use microtally::sources::Reconnect;
 use microtally::sources::{UnixClient, UnixListen};
-use microtally::{ErrorKind, Reconnect};
 use tempfile::TempDir;
 
 use crate::util::{count, counts};

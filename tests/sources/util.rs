@@ -7,9 +7,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use microtally::Config;
+use microtally::engine::RunStats;
+use microtally::notice::{Notice, NoticeKind};
 use microtally::prelude::*;
+use microtally::sources::Source;
 use microtally::sources::TcpListen;
-use microtally::{Config, Notice, NoticeKind, RunStats, Source};
 use socket2::SockRef;
 
 /// Longest wait for anything: far beyond what a busy machine needs, so only a hang reaches it.

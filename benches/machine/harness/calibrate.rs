@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 
-use microtally::Result;
+use microtally::error::Result;
 
 use super::clock::{timed, timed_both};
 use super::figures::{Figures, three_digits};

@@ -12,8 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use microtally::error::Result;
+use microtally::sources::Reconnect;
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Reduced, split};
-use microtally::{Config, Error, LineRecords, Reconnect, Result, StreamingContext};
+use microtally::{Config, Error, StreamingContext};
 
 use super::clock::timed;
 use crate::corpora::words::CHUNK_BYTES_MAX;

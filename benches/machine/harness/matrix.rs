@@ -12,7 +12,9 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use microtally::{BatchTime, Config, Result, Rule, Tally};
+use microtally::error::Result;
+use microtally::time::BatchTime;
+use microtally::{Config, Rule, Tally};
 
 use super::calibrate::{Calibrators, Reading, Readings};
 use super::clock::{timed, timed_both};

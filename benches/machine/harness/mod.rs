@@ -18,7 +18,8 @@ mod programs;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
-use microtally::{Config, Error, Result};
+use microtally::error::Result;
+use microtally::{Config, Error};
 
 use self::calibrate::{Calibrators, Readings};
 use self::figures::Figures;

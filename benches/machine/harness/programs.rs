@@ -14,7 +14,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use microtally::{Error, Result};
+use microtally::Error;
+use microtally::error::Result;
 use tempfile::TempDir;
 
 use super::clock::timed;

@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use microtally::{Error, Result};
+use microtally::Error;
+use microtally::error::Result;
 
 use crate::corpora::words::{Text, Words};
 use crate::parse::{AddressArg, GenArgs, LoadArgs, RateArg};

@@ -27,7 +27,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use microtally::{Error, ErrorKind};
+use microtally::Error;
+use microtally::error::ErrorKind;
 
 use crate::output::{advice, progress};
 use crate::run::{allocations, manual, signals, streams};

@@ -295,8 +295,8 @@ impl Engine {
     /// # Errors
     ///
     /// The engine has failed; the error says why.
-    /// [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's own output or
-    /// notice handler, where the call would wait for itself, and in a forked process, where the
+    /// [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall) in the engine's own output
+    /// or notice handler, where the call would wait for itself, and in a forked process, where the
     /// engine's threads are missing; nothing is cut then.
     pub fn cut(&self, time: BatchTime) -> Result<()> {
         check(&self.shared.control, &self.shared.publish_turn, "cut")?;
@@ -321,9 +321,9 @@ impl Engine {
     ///
     /// The engine or a batch has failed; the error says why. If a batch has failed, all others were
     /// published, including the last one, which [`finish_anyway`](Self::finish_anyway) returns
-    /// beside the error. [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall) in the engine's
-    /// own output or notice handler, where the call would wait for itself: the engine then stops at
-    /// once. The same kind in a forked process, where the engine's threads are missing.
+    /// beside the error. [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall) in the
+    /// engine's own output or notice handler, where the call would wait for itself: the engine then
+    /// stops at once. The same kind in a forked process, where the engine's threads are missing.
     pub fn finish(self) -> Result<Finished> {
         let (finished, outcome) = self.finish_anyway();
         outcome.map(|()| finished)
@@ -357,7 +357,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As [`finish`](Self::finish), and [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut).
+    /// As [`finish`](Self::finish), and [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut).
     pub fn finish_within(self, at_most: Duration) -> Result<Finished> {
         let (finished, outcome) = self.end(Some(at_most));
         outcome.map(|()| finished)

@@ -47,7 +47,9 @@ const SHARE_COLUMNS: usize = 7;
 ///
 /// ```
 /// use microtally::sink::Columns;
-/// use microtally::{BatchTime, Rule, Tally, sink::Sink};
+/// use microtally::{Rule, Tally};
+/// use microtally::sink::Sink;
+/// use microtally::time::BatchTime;
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"the cat and the dog\n");
 /// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();

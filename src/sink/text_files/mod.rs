@@ -66,7 +66,7 @@ const TEXT_BYTES: usize = 64 << 10;
 /// written and removed where it leads. The directories above may be links.
 ///
 /// ```
-/// use microtally::BatchTime;
+/// use microtally::time::BatchTime;
 /// use microtally::sink::TextFiles;
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let prefix = folder.path().join("words");
@@ -95,8 +95,8 @@ impl TextFiles {
     ///
     /// # Errors
     ///
-    /// [`Config`](crate::ErrorKind::Config): `suffix` contains a slash, or either contains a zero
-    /// byte.
+    /// [`Config`](crate::error::ErrorKind::Config): `suffix` contains a slash, or either contains a
+    /// zero byte.
     pub fn new(prefix: impl AsRef<OsStr>, suffix: &str) -> Result<Self> {
         let prefix = prefix.as_ref();
         if suffix.contains(std::path::is_separator) {
@@ -125,10 +125,10 @@ impl TextFiles {
     ///
     /// # Errors
     ///
-    /// The error of the file system or of a partition, of kind [`Sink`](crate::ErrorKind::Sink),
-    /// with the path in its message. Nothing of the batch appears then, except that an existing
-    /// directory that was being replaced may be left with files of both runs and without
-    /// `_SUCCESS`.
+    /// The error of the file system or of a partition, of kind
+    /// [`Sink`](crate::error::ErrorKind::Sink), with the path in its message. Nothing of the batch
+    /// appears then, except that an existing directory that was being replaced may be left with
+    /// files of both runs and without `_SUCCESS`.
     ///
     /// # Panics
     ///

@@ -32,7 +32,7 @@ impl<T: Record> RddStream<'_, T> {
     ///
     /// ```
     /// use microtally::prelude::*;
-    /// use microtally::BatchTime;
+    /// use microtally::time::BatchTime;
     /// use microtally::stream::RddQueue;
     ///
     /// let ssc = StreamingContext::new(Duration::from_millis(5))?;

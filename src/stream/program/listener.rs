@@ -17,7 +17,7 @@ use crate::time::{BatchTime, Clock};
 ///
 /// All methods do nothing by default. They are called one at a time, on the engine's threads: while
 /// one runs, no batch is published. A listener may stop the run through a
-/// [`StopHandle`](crate::StopHandle). A listener that panics is not called again, and
+/// [`StopHandle`](crate::stream::StopHandle). A listener that panics is not called again, and
 /// [`RunningContext::await_termination`](crate::RunningContext::await_termination) returns the
 /// error.
 ///

@@ -54,8 +54,8 @@ impl RunningContext {
     ///   is dropped.
     /// - A source was lost for good, or an output could not be written: returns when the run has
     ///   ended.
-    /// - [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall): the caller is a function that
-    ///   the run itself calls (an output, a listener, a notice handler), which would wait for
+    /// - [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall): the caller is a function
+    ///   that the run itself calls (an output, a listener, a notice handler), which would wait for
     ///   itself; or the process is a forked one, where the run's threads are missing.
     pub fn await_termination(&self) -> Result<()> {
         self.runtime.check("await_termination")?;
@@ -88,11 +88,11 @@ impl RunningContext {
     ///
     /// - The first error of the run, if there was one. Everything was published nevertheless, and
     ///   [`StopHandle::stats`] returns the sums.
-    /// - [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut): threads of the run did not end in
-    ///   time; they are left behind.
-    /// - [`ErrorKind::InvalidCall`](crate::ErrorKind::InvalidCall): the caller is a function that
-    ///   the run itself calls. The run stops once that function has returned, but this call cannot
-    ///   wait for it. Or the process is a forked one; then nothing happens.
+    /// - [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut): threads of the run did not end
+    ///   in time; they are left behind.
+    /// - [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall): the caller is a function
+    ///   that the run itself calls. The run stops once that function has returned, but this call
+    ///   cannot wait for it. Or the process is a forked one; then nothing happens.
     pub fn stop(self, how: Stop) -> Result<RunStats> {
         self.end(how, None)
     }

@@ -14,12 +14,14 @@ mod tests;
 
 use std::sync::Arc;
 
+use microtally::Rule;
+use microtally::config::LineEnds;
 use microtally::extract::{
     FieldIndex, Finder, Missing, Number, ParseNumberError, Reason, Selector, Separator,
     SkipCounter, Skipped, regex,
 };
+use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Reduced};
-use microtally::{LineEnds, LineRecords, Rule};
 use regex::bytes::Regex;
 
 use crate::parse::aggregate::Aggregate;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use microtally::{Batch, Config, Fill, Source, StreamingContext, Value};
+use microtally::sources::{Fill, Source};
+use microtally::{Batch, Config, StreamingContext, Value};
 use proptest::prelude::*;
 
 use super::*;

@@ -8,8 +8,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use microtally::batch::Ranking;
+use microtally::error::Result;
 use microtally::sink::{Sink, table};
-use microtally::{Batch, Ranking, Result, Value};
+use microtally::{Batch, Value};
 
 use crate::lock;
 
@@ -381,7 +383,8 @@ fn find<V: Value>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use microtally::{BatchTime, Rule, Tally};
+    use microtally::time::BatchTime;
+    use microtally::{Rule, Tally};
 
     fn emit(tally: &mut Tally, sink: &mut impl Sink<u64>, text: &[u8]) {
         tally.push(text);

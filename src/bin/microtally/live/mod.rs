@@ -25,8 +25,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use microtally::error::Result;
+use microtally::sink::Repr;
 use microtally::sink::{Sink, table};
-use microtally::{BatchTime, Error, Repr, Result, Value};
+use microtally::time::BatchTime;
+use microtally::{Error, Value};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event};

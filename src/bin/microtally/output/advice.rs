@@ -8,7 +8,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use microtally::{Error, ErrorKind, LooksLike, Notice, NoticeKind, Setting};
+use microtally::Error;
+use microtally::error::{ErrorKind, Setting};
+use microtally::notice::{LooksLike, Notice, NoticeKind};
 
 use crate::parse::units::format_bytes;
 use crate::parse::{self, Origin};

@@ -10,11 +10,13 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
 
+use microtally::error::Result;
 use microtally::extract::{Number, Reason, Selector, Skipped};
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
-use microtally::{Error, Result, StopHandle, Value, sink};
+use microtally::stream::StopHandle;
+use microtally::{Error, Value, sink};
 
 use crate::counting::CountingPlan;
 use crate::live::{self, LiveView, Period, ValueKind};

@@ -13,8 +13,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use microtally::Batch;
+use microtally::error::Result;
 use microtally::sink::{Sink, table};
-use microtally::{Batch, Result};
 use ratatui::crossterm::terminal;
 
 use crate::{lock, lock_soon};

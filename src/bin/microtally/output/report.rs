@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use microtally::Batch;
+use microtally::batch::BatchStats;
+use microtally::error::Result;
 use microtally::extract::{Reason, Skipped};
 use microtally::sink::Sink;
-use microtally::{Batch, BatchStats, Result};
 
 use crate::lock;
 use crate::output::ResultValue;

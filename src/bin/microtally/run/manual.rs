@@ -6,7 +6,8 @@
 use std::io::Write;
 
 use clap_complete::Shell;
-use microtally::{Error, Result};
+use microtally::Error;
+use microtally::error::Result;
 
 use crate::parse;
 use crate::parse::{CompletionsArgs, ManArgs};

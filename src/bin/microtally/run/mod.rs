@@ -13,17 +13,18 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use microtally::config::{LineEnds, OnLimit};
+use microtally::error::{ErrorKind, Result};
 use microtally::extract::{Selector, Separator, Skipped};
 use microtally::prelude::*;
 use microtally::sources::{
     DirectoryFiles, Files, Follow, FollowOptions, Stdin, TcpClient, TcpListen, UdpListen,
     UnixClient, UnixListen, expand,
 };
+use microtally::sources::{FileOptions, Reconnect, Source};
 use microtally::stream::DStream;
-use microtally::{
-    Config, Error, ErrorKind, FileOptions, LineEnds, LineRecords, OnLimit, Reconnect, Result, Rule,
-    Source,
-};
+use microtally::stream::LineRecords;
+use microtally::{Config, Error, Rule};
 
 use crate::counting::{CountedStream, CountingPlan};
 use crate::live::Period;

@@ -51,7 +51,7 @@ fn words_in(folder: &TempDir) -> TextFiles {
 /// Why a batch cannot be saved.
 fn error_of_save(mut files: TextFiles) -> Error {
     let error = files.save_records(time(), [["new"], ["new"]]).unwrap_err();
-    assert_eq!(error.kind(), crate::ErrorKind::Sink);
+    assert_eq!(error.kind(), crate::error::ErrorKind::Sink);
     error
 }
 
@@ -108,7 +108,7 @@ fn only_names_of_parts_are_parts() {
 fn what_no_directory_can_be_called_is_refused() {
     for (prefix, suffix) in [("words", "a/b"), ("words", "a\0"), ("a\0", "txt")] {
         let refused = TextFiles::new(prefix, suffix).unwrap_err();
-        assert_eq!(refused.kind(), crate::ErrorKind::Config);
+        assert_eq!(refused.kind(), crate::error::ErrorKind::Config);
     }
 }
 
@@ -197,7 +197,7 @@ fn a_partition_that_fails_or_panics_leaves_what_was_there() {
                 let error = files
                     .save(time(), [write(0, full), write(1, full)])
                     .unwrap_err();
-                assert_eq!(error.kind(), crate::ErrorKind::Sink);
+                assert_eq!(error.kind(), crate::error::ErrorKind::Sink);
                 let text = format!(
                     "cannot write results to {}/.words-aside.txt/part-0000{failing}: No space left on device",
                     folder.path().display()
@@ -209,7 +209,7 @@ fn a_partition_that_fails_or_panics_leaves_what_was_there() {
                 let error = files
                     .save(time(), [write(0, broken), write(1, broken)])
                     .unwrap_err();
-                assert_eq!(error.kind(), crate::ErrorKind::Sink);
+                assert_eq!(error.kind(), crate::error::ErrorKind::Sink);
 
                 let panics = || panic!("in the middle");
                 let saved = catch_unwind(AssertUnwindSafe(|| {

@@ -49,8 +49,8 @@ use crate::time::{BatchTime, as_ms};
 /// under a name that begins with a dot, and rename them. A file that is still being written is read
 /// up to its current end; the rest is never read, because its path has been taken. A file renamed
 /// into place keeps its modification time and must not be older than `W`. A file renamed after it
-/// was taken has another path and is taken again. A [`Notice`](crate::Notice) reports a file that
-/// grew, was replaced or is counted again.
+/// was taken has another path and is taken again. A [`Notice`](crate::notice::Notice) reports a
+/// file that grew, was replaced or is counted again.
 ///
 /// Modification times are those of the file system, in whole milliseconds. They are compared with
 /// the run's clock. Linux stamps a file with the time of the last tick, up to 10 ms ago: a file
@@ -60,7 +60,7 @@ use crate::time::{BatchTime, as_ms};
 ///
 /// ```
 /// use std::time::Duration;
-/// use microtally::FileOptions;
+/// use microtally::sources::FileOptions;
 ///
 /// let logs = FileOptions::default()
 ///     .new_files_only(false)

@@ -32,15 +32,16 @@ use crate::time::BatchTime;
 /// is due, its files are read first, whole, while other sources wait; then the batch is cut.
 ///
 /// A file that becomes shorter while it is read is reported with
-/// [`NoticeKind::Shorter`](crate::NoticeKind::Shorter), and the line that was cut is not counted.
+/// [`NoticeKind::Shorter`](crate::notice::NoticeKind::Shorter), and the line that was cut is not
+/// counted.
 ///
 /// A UTF-8 mark at the beginning of a file is skipped, as in Hadoop's `TextInputFormat`; nothing is
 /// decoded. A file that does not begin like text, such as a compressed one, is reported with
-/// [`NoticeKind::NotText`](crate::NoticeKind::NotText).
+/// [`NoticeKind::NotText`](crate::notice::NoticeKind::NotText).
 ///
 /// ```no_run
 /// use microtally::prelude::*;
-/// use microtally::FileOptions;
+/// use microtally::sources::FileOptions;
 /// use microtally::sources::{DirectoryFiles, Stdin};
 ///
 /// let interval = Duration::from_secs(5);

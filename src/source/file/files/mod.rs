@@ -30,8 +30,9 @@ use crate::source::{Fill, Port, Source};
 ///
 /// A regular file is read up to the size it has when its turn comes; one without a size, as in
 /// `/proc`, to its end. A file that has become shorter since it was named ends early: its
-/// unterminated last line is dropped, [`NoticeKind::Shorter`](crate::NoticeKind::Shorter) reports
-/// it, and the run ends with an error. Named pipes and devices are read as their bytes arrive.
+/// unterminated last line is dropped, [`NoticeKind::Shorter`](crate::notice::NoticeKind::Shorter)
+/// reports it, and the run ends with an error. Named pipes and devices are read as their bytes
+/// arrive.
 ///
 /// A UTF-8 mark at the beginning of a file (`ef bb bf`, which Windows programs write) is not part
 /// of its first line; the batch's bytes include it. A file that begins with a mark of UTF-16 (`ff
@@ -184,9 +185,9 @@ impl Files {
 
     /// As [`open`](Self::open), but a file that cannot be opened does not affect the others. It is
     /// tried again when its turn comes. If it still fails,
-    /// [`NoticeKind::Unreadable`](crate::NoticeKind::Unreadable) reports it, and the run ends with
-    /// an error after the other files. [`readable`](Self::readable) returns how many could be
-    /// opened.
+    /// [`NoticeKind::Unreadable`](crate::notice::NoticeKind::Unreadable) reports it, and the run
+    /// ends with an error after the other files. [`readable`](Self::readable) returns how many
+    /// could be opened.
     ///
     /// ```
     /// use microtally::prelude::*;

@@ -43,10 +43,10 @@ const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 ///
 /// A sender of datagrams does not wait for the receiver: if they come faster than they are read,
 /// the kernel drops some. Each counts as one of the
-/// [`lost_records`](crate::BatchStats::lost_records) of the batch in which the drop was noticed:
-/// the same batch or, if batches are shorter than a second, one up to a second later, but no later
-/// than the last. [`NoticeKind::DatagramsLost`] reports them, a little later and at the end. An
-/// empty datagram is no line.
+/// [`lost_records`](crate::batch::BatchStats::lost_records) of the batch in which the drop was
+/// noticed: the same batch or, if batches are shorter than a second, one up to a second later, but
+/// no later than the last. [`NoticeKind::DatagramsLost`] reports them, a little later and at the
+/// end. An empty datagram is no line.
 ///
 /// A graceful stop reads what has arrived, up to [`DRAIN_BYTES_MAX`] bytes. What it leaves unread,
 /// because a sender never pauses, is in the statistics as well, and [`NoticeKind::Unread`] reports

@@ -37,7 +37,7 @@ impl StreamingContext {
     ///
     /// A graceful [`stop`](RunningContext::stop) publishes what was counted by then, within
     /// milliseconds. Records that the stop cuts off are dropped and counted in
-    /// [`truncated_records`](crate::BatchStats::truncated_records).
+    /// [`truncated_records`](crate::batch::BatchStats::truncated_records).
     ///
     /// ```
     /// use microtally::prelude::*;

@@ -99,7 +99,8 @@ impl StreamingContext {
     ///
     /// ```
     /// use microtally::prelude::*;
-    /// use microtally::{Config, Source, sources::Lines};
+    /// use microtally::Config;
+    /// use microtally::sources::{Lines, Source};
     ///
     /// let ssc = StreamingContext::one_batch(Config::default())?;
     /// // The last line of the first source has no end.
