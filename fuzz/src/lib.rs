@@ -17,7 +17,7 @@ pub enum AnyRule {
     Space,
     Separator(u8),
     Whitespace,
-    LineRecords,
+    Lines,
 }
 
 impl From<AnyRule> for Rule {
