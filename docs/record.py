@@ -139,8 +139,8 @@ def picture(frames):
         f"<style>text{{font:{FONT}px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
         f"fill:{FOREGROUND};white-space:pre}}.f{{visibility:hidden;animation:f {count * FRAME_S:.0f}s step-end infinite}}"
         f"@keyframes f{{0%{{visibility:visible}}{share:.3f}%{{visibility:hidden}}}}"
-        # Where nothing may move, the first frame stays.
-        f"@media (prefers-reduced-motion){{.f{{animation:none}}.f0{{visibility:visible}}}}</style>",
+        # Where nothing moves, or nothing may move, the first frame stays.
+        f".f0{{visibility:visible}}@media (prefers-reduced-motion){{.f{{animation:none}}}}</style>",
         f'<rect width="100%" height="100%" rx="9" fill="{BACKGROUND}"/>',
         *(f'<circle cx="{20 + 20 * at}" cy="17" r="6" fill="{COLOURS[colour]}"/>' for at, colour in enumerate((1, 3, 2))),
         f'<text x="{width / 2:.0f}" y="22" text-anchor="middle" fill="{DIM}">$ microtally top -F -k field:7 access.log</text>',
