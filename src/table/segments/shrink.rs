@@ -20,7 +20,7 @@ const SEGMENT_KEYS_JOINED: usize = SEGMENT_KEYS_MAX / 4;
 /// split again.
 const SEGMENT_KEYS_THINNED: usize = SEGMENT_KEYS_MAX / 2;
 
-/// What [`SegmentedTable::alter`] found and did.
+/// What [`SegmentedTable::update`] found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::table) enum Updated {
     Absent,
