@@ -91,7 +91,7 @@ pub(crate) const FOLLOW_PATTERN_MS: u64 = 1000;
 pub(crate) const FOLLOW_GONE_MS: u64 = 60_000;
 
 /// Truncations of followed files that are reported one by one within [`NOTICE_PAUSE_MS`].
-pub(crate) const FOLLOW_TRUNCATIONS_TOLD: u32 = 10;
+pub(crate) const FOLLOW_TRUNCATIONS_REPORTED: u32 = 10;
 
 /// How long a followed file must have been quiet to be closed when its name has become another
 /// file's, in milliseconds. Whoever writes has to learn of the new file, and may write more before.

@@ -6,7 +6,7 @@
 use std::fs;
 
 use super::*;
-use crate::limits::{FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
+use crate::limits::{FOLLOW_TRUNCATIONS_REPORTED, NOTICE_PAUSE_MS};
 use crate::notice::{NoticeKind, Throttled};
 use crate::source::file::files::open;
 use crate::source::file::glob::here;
@@ -92,7 +92,7 @@ impl Follow {
             truncations.reported = 0;
             truncations.until = now + Duration::from_millis(NOTICE_PAUSE_MS);
         }
-        if truncations.reported == FOLLOW_TRUNCATIONS_TOLD {
+        if truncations.reported == FOLLOW_TRUNCATIONS_REPORTED {
             truncations.unreported.add(lost);
             return;
         }

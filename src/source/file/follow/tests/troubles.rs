@@ -1,7 +1,7 @@
 //! Files that cannot be read, that are truncated, and what is read before they are.
 
 use super::*;
-use crate::limits::{FOLLOW_EARLY_LOOKS_MAX, FOLLOW_TRUNCATIONS_TOLD, NOTICE_PAUSE_MS};
+use crate::limits::{FOLLOW_EARLY_LOOKS_MAX, FOLLOW_TRUNCATIONS_REPORTED, NOTICE_PAUSE_MS};
 
 impl Following {
     /// The descriptor of the only file cannot be read any more: an error that is over when it is
@@ -90,7 +90,7 @@ fn a_file_that_is_truncated_all_the_time_is_reported_a_few_times_and_then_as_a_s
     let mut following = Following::log(64, "0\n");
     assert_eq!(following.look(), "0\n");
     following.notices();
-    let times = 3 * FOLLOW_TRUNCATIONS_TOLD as usize;
+    let times = 3 * FOLLOW_TRUNCATIONS_REPORTED as usize;
     let mut now = String::new();
     for number in 1..=times {
         following.write("log", format!("{number}\n"));
@@ -100,13 +100,13 @@ fn a_file_that_is_truncated_all_the_time_is_reported_a_few_times_and_then_as_a_s
     let notices = following.notices();
     assert_eq!(
         notices.lines().count(),
-        FOLLOW_TRUNCATIONS_TOLD as usize,
+        FOLLOW_TRUNCATIONS_REPORTED as usize,
         "{notices}"
     );
     following.after(Duration::from_millis(NOTICE_PAUSE_MS));
     let sum = format!(
         "truncated {} more times",
-        times - FOLLOW_TRUNCATIONS_TOLD as usize
+        times - FOLLOW_TRUNCATIONS_REPORTED as usize
     );
     let notices = following.notices();
     assert!(
