@@ -85,7 +85,7 @@ fn wrong_flags_exit_2_and_name_option_value_and_what_is_allowed() {
             &[
                 "--only",
                 "\"englisch\"",
-                "there are king-james, gcide, english, ",
+                "choose from king-james, gcide, english, ",
             ],
         ),
         (
