@@ -49,8 +49,8 @@ fn words_in(folder: &TempDir) -> TextFiles {
 }
 
 /// Why a batch cannot be saved.
-fn error_of_save(mut files: TextFiles) -> Error {
-    let error = files.save_records(time(), [["new"], ["new"]]).unwrap_err();
+fn error_of_save(mut files: TextFiles, parts: &[[&str; 1]]) -> Error {
+    let error = files.save_records(time(), parts).unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::Sink);
     error
 }
@@ -298,7 +298,7 @@ fn directories_that_are_nested_deeper_than_any_run_makes_them_are_an_error() {
         .chain(std::iter::repeat_n("d", 100))
         .collect();
     fs::create_dir_all(folder.path().join(deep)).unwrap();
-    error_of_save(words_in(&folder));
+    error_of_save(words_in(&folder), &[["new"]]);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_batch_that_was_replaced_by_half_has_no_mark() {
     let target = folder.path().join("words-5000.txt");
     fs::create_dir_all(target.join("part-00001/in the way")).unwrap();
     fs::write(target.join("_SUCCESS"), "").unwrap();
-    let error = error_of_save(words_in(&folder));
+    let error = error_of_save(words_in(&folder), &[["new"], ["new"]]);
     assert!(error.to_string().contains("/words-5000.txt: "), "{error}");
     assert_eq!(
         tree(folder.path()),
@@ -361,7 +361,7 @@ fn files_in_the_way_are_errors_and_stay() {
     ] {
         fs::write(folder.path().join(in_the_way), "mine").unwrap();
         let files = TextFiles::new(folder.path().join(prefix), "").unwrap();
-        let error = error_of_save(files);
+        let error = error_of_save(files, &[["new"]]);
         let place = folder.path().display();
         let start = format!("cannot write results to {place}/");
         assert!(error.to_string().starts_with(&start), "{error}");
@@ -388,7 +388,7 @@ fn a_planted_link_is_an_error_and_nothing_behind_it_changes() {
         for planted in ["words-5000.txt", ".words-aside.txt"] {
             let link = folder.path().join(planted);
             std::os::unix::fs::symlink(&leads_to, &link).unwrap();
-            let error = error_of_save(words_in(&folder));
+            let error = error_of_save(words_in(&folder), &[["new"]]);
             let text = format!(
                 "cannot write results to {}: a symbolic link is in its place; links are not followed",
                 link.display()
