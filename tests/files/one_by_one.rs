@@ -137,3 +137,15 @@ fn a_pipe_among_files_is_waited_for() {
     let expected = [pipe, file].map(|content| Definition::of(content, Rule::Lines));
     assert_eq!(outcome.seen, expected.into_iter().sum());
 }
+
+/// The kernel returns such a setting to the first read, and nothing to the second.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_setting_of_the_kernel_is_read_whole() {
+    let path = "/proc/sys/kernel/pid_max";
+    let content = fs::read(path).unwrap();
+    assert!(content.len() > 4, "{content:?}");
+    let outcome = one_by_one(Files::open([path]).unwrap(), Rule::Lines, Config::default());
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.seen, Definition::of(&content, Rule::Lines));
+}

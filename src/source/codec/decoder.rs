@@ -97,6 +97,14 @@ impl Decoder {
         }
     }
 
+    /// A decoder of text that is known to have no mark.
+    pub(crate) fn unmarked() -> Self {
+        Decoder {
+            decompressor: None,
+            text: TextDecoder::unmarked(),
+        }
+    }
+
     /// Returns `true` if compressed data is decoded.
     pub(crate) fn is_decompressing(&self) -> bool {
         self.decompressor.is_some()

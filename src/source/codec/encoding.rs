@@ -129,6 +129,15 @@ impl Default for TextDecoder {
 }
 
 impl TextDecoder {
+    /// A decoder of an input that is known to have no mark: the first read is as large as any
+    /// other.
+    pub(super) fn unmarked() -> Self {
+        TextDecoder {
+            state: TextState::Plain,
+            ..TextDecoder::default()
+        }
+    }
+
     /// From now on, first bytes that are too few to recognize a mark are text if `read` has no
     /// more.
     pub(crate) fn hurry(&mut self) {

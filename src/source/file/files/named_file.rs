@@ -200,7 +200,12 @@ impl DecodedFile {
             file: regular.file,
             bytes: regular.bytes.unwrap_or(0),
             left: regular.bytes,
-            decoder: Decoder::new(false),
+            // The kernel returns some settings below `/proc/sys` to the first read only, so that
+            // must not be a short one.
+            decoder: match regular.mark_bytes {
+                0 => Decoder::unmarked(),
+                _ => Decoder::new(false),
+            },
             is_plain: true,
         }
     }
