@@ -166,7 +166,7 @@ pub(crate) struct Sizes {
 /// What the shards and framers of one engine are made of.
 pub(crate) struct Materials<'a> {
     config: &'a Config,
-    pub(crate) kernel: Kernel,
+    kernel: Kernel,
     pub(crate) seed: Seed,
     /// What each table may take.
     pub(crate) cap: MemoryCap,

@@ -160,7 +160,7 @@ impl KeyArena {
         self.measure();
     }
 
-    /// As [`clear`](Self::clear), but gives memory back if the keys took less than a sixteenth of
+    /// As [`clear`](Self::clear), but returns memory if the keys took less than a sixteenth of
     /// it.
     pub(super) fn recycle(&mut self) {
         if self.held() > 16 * self.live.max(KEY_ARENA_BYTES_INITIAL) {

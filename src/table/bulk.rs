@@ -3,7 +3,7 @@
 //! Promise: the same table as from one `add` after the other. Must not know: where the keys come
 //! from.
 
-use super::class::{LookupKey, StoredKey, TableEntry, by_class};
+use super::class::{StoredKey, TableEntry, by_class};
 use super::keys::{self, PackedKey};
 use super::segments::SegmentedTable;
 use super::{GROUP, KeyTable, SEGMENTS_NEAR, key_at, reduced};
@@ -144,11 +144,7 @@ impl<V: Copy> KeyTable<V> {
         for entry in entries.iter() {
             let key = entry.key.lookup();
             // Asked for each entry: a flood may change the seed of this table.
-            let hash = if self.seed == other.seed {
-                entry.key.hash(&self.seed)
-            } else {
-                self.seed.hash(key.packed())
-            };
+            let hash = entry.key.hash_under(&self.seed, &other.seed);
             let value = value_of(entry.value);
             self.upsert(hash, key, reduced(value, reduce));
         }

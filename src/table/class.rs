@@ -53,6 +53,13 @@ pub(super) trait StoredKey {
         seed.hash(self.lookup().packed())
     }
 
+    /// The hash under `seed` of a key that a table with the seed `held` holds. Only a long key's
+    /// hash is worth comparing seeds for: it is stored.
+    #[inline(always)]
+    fn hash_under(&self, seed: &Seed, _held: &Seed) -> u64 {
+        self.hash(seed)
+    }
+
     /// The hash under `seed`, which becomes the seed of that table.
     #[inline(always)]
     fn rehash(&mut self, seed: &Seed) -> u64 {
@@ -149,6 +156,15 @@ impl StoredKey for LongKey {
     #[inline(always)]
     fn hash(&self, _seed: &Seed) -> u64 {
         self.hash
+    }
+
+    #[inline(always)]
+    fn hash_under(&self, seed: &Seed, held: &Seed) -> u64 {
+        if seed == held {
+            self.hash
+        } else {
+            seed.hash_long(self.bytes())
+        }
     }
 
     #[inline(always)]

@@ -285,7 +285,7 @@ impl<V: Copy> LostRecords<'_, V> {
     }
 }
 
-/// log2 of the steps that counts with the same number of binary digits are told apart by.
+/// log2 of the number of steps into which counts with the same number of binary digits are divided.
 const STEPS_LOG2: u32 = 6;
 
 /// A count above which the keys cost no more than `allowed` bytes. It is the least such count, or

@@ -106,7 +106,7 @@ impl<T> SegmentedTable<T> {
         self.segments.len() > 1 && self.len() * 16 < self.segments.len() * SEGMENT_BUCKETS
     }
 
-    /// Removes all entries, and gives memory back if there was much more than they needed.
+    /// Removes all entries, and returns memory if there was much more than they needed.
     pub(in crate::table) fn recycle(&mut self) {
         if self.is_sparse() {
             let growths = self.growths;
@@ -120,7 +120,7 @@ impl<T> SegmentedTable<T> {
     /// at most half of what one could. The places of removed entries are free afterwards, which
     /// `retain` does not promise.
     ///
-    /// It needs the memory of one more segment, and gives that back.
+    /// It needs the memory of one more segment, and returns it.
     #[cold]
     pub(in crate::table) fn thin(
         &mut self,
