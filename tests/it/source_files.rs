@@ -106,6 +106,13 @@ fn one_that_cannot_be_opened_costs_the_others_nothing_and_is_reported_once() {
     let ended = count(&["a", "b:c"]).file("a", "x\n").run().exits_with(3);
     let ended = ended.says(&["cannot read \"b:c\": ", "write an address as HOST:PORT"]);
     assert_eq!(ended.tsv_counts(), plain(&[("x", 1)]));
+    // A pattern is no address, whatever it contains.
+    let ended = count(&["a", "b:*"]).file("a", "x\n").run().exits_with(3);
+    assert_eq!(
+        ended.stderr.lines().next(),
+        Some("microtally: cannot read \"b:*\": no file matches")
+    );
+    assert!(!ended.stderr.contains("HOST:PORT"), "{ended:?}");
 }
 
 #[test]

@@ -113,6 +113,11 @@ fn has_colon(name: &OsStr) -> bool {
     name.to_string_lossy().contains(':')
 }
 
+/// Returns `true` for what can only be a pattern of file names.
+fn is_pattern(name: &OsStr) -> bool {
+    name.to_string_lossy().contains(['*', '?', '[', '{'])
+}
+
 /// Prints a notice on standard error, with advice if there is any.
 pub(crate) fn report(notice: &Notice) {
     match &notice.kind {
@@ -148,7 +153,7 @@ pub(crate) fn report(notice: &Notice) {
             path,
             cause: io::ErrorKind::NotFound,
             ..
-        } if has_colon(path.as_os_str()) => ADDRESS.into(),
+        } if has_colon(path.as_os_str()) && !is_pattern(path.as_os_str()) => ADDRESS.into(),
         NoticeKind::Unlisted { .. } => {
             "the program looks again at the end of each batch; a signal ends it".into()
         }
