@@ -416,23 +416,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::codec::torn_reads;
 
     /// Decodes bytes in reads of the given sizes, over and over, and into buffers of `room` bytes.
     /// Each read would block once. Returns the text and the number of bytes skipped.
     fn text_of(bytes: &[u8], reads: &[usize], room: usize) -> (Vec<u8>, usize) {
         let (mut text, mut found, mut out) = (TextDecoder::default(), Vec::new(), vec![0; room]);
-        let (mut rest, mut reads, mut is_ready) = (bytes, reads.iter().cycle(), false);
+        let mut read = torn_reads(bytes, reads);
         let (mut skipped, mut has_ended) = (0, false);
         loop {
             let step = text.fill(&mut out, |space| {
                 assert!(!has_ended, "it is not asked again after its end");
-                is_ready = !is_ready;
-                if is_ready {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                let count = (*reads.next().unwrap()).min(space.len()).min(rest.len());
-                space[..count].copy_from_slice(&rest[..count]);
-                rest = &rest[count..];
+                let count = read(space)?;
                 has_ended = count == 0;
                 Ok(Decoded::read(count))
             });

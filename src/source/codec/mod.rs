@@ -10,3 +10,24 @@ pub(crate) mod decoder;
 )]
 pub(crate) mod decompress;
 pub(crate) mod encoding;
+
+/// A reader of `bytes` for tests: in reads of the given sizes, over and over, each of which would
+/// block once first.
+#[cfg(test)]
+fn torn_reads<'a>(
+    mut bytes: &'a [u8],
+    sizes: &'a [usize],
+) -> impl FnMut(&mut [u8]) -> std::io::Result<usize> + 'a {
+    let (mut sizes, mut is_ready) = (sizes.iter().cycle(), false);
+    move |space| {
+        is_ready = !is_ready;
+        if is_ready {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        let count = (*sizes.next().unwrap()).min(space.len()).min(bytes.len());
+        let (read, rest) = bytes.split_at(count);
+        space[..count].copy_from_slice(read);
+        bytes = rest;
+        Ok(count)
+    }
+}

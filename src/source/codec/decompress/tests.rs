@@ -13,6 +13,7 @@ use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 
 use super::{CONTENT_BYTES_MAX, Compression, Decoded, Decompressor, ENDS_PER_CALL};
+use crate::source::codec::torn_reads;
 
 /// What came out, and how it ended.
 type Outcome = (Vec<u8>, io::Result<()>);
@@ -87,18 +88,9 @@ fn unpack(packed: &[u8], reads: &[usize], room: usize) -> Outcome {
 
 fn run(mut decompressor: Decompressor, packed: &[u8], reads: &[usize], room: usize) -> Outcome {
     let (mut found, mut out) = (Vec::new(), vec![0; room]);
-    let (mut rest, mut reads, mut is_ready) = (packed, reads.iter().cycle(), false);
+    let mut read = torn_reads(packed, reads);
     loop {
-        let step = decompressor.fill(&mut out, |space| {
-            is_ready = !is_ready;
-            if is_ready {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let count = (*reads.next().unwrap()).min(space.len()).min(rest.len());
-            space[..count].copy_from_slice(&rest[..count]);
-            rest = &rest[count..];
-            Ok(count)
-        });
+        let step = decompressor.fill(&mut out, &mut read);
         match step {
             Ok(Decoded::Bytes(count)) => {
                 assert!(count > 0);
