@@ -1,9 +1,8 @@
 //! The operating system, where no crate covers it: the cores of this process, its memory, its
 //! sockets.
 //!
-//! Promise: every answer is usable, even if the system gives none; no core is given to two threads
-//! of the process.
-//! Must not know: shard, source, engine.
+//! Promise: every answer is usable, even if the system returns none; no core is given to two
+//! threads of the process. Must not know: shard, source, engine.
 
 #[cfg(test)]
 pub(crate) mod fenced;

@@ -221,7 +221,7 @@ impl ScanPool {
         // Also after a stop: what was read is counted.
         self.lending
             .help(|block, stream| worker.core.count(block, stream));
-        // After an immediate stop nothing would be published: the publisher is told to end.
+        // After an immediate stop nothing would be published: the publisher only has to end.
         if self.control.requested() == Some(Stop::Immediate) {
             return;
         }

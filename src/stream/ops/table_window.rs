@@ -40,7 +40,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// # Errors
     ///
     /// Length or slide is zero, or not a multiple of this stream's slide; or the memory limit
-    /// leaves too little room for so many batches.
+    /// leaves too little room for the batches of the window.
     pub fn reduce_by_key_and_window(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
@@ -94,8 +94,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// # Errors
     ///
     /// Length or slide is zero, or not a multiple of this stream's slide; or the memory limit
-    /// leaves too little room for so many batches, or for all keys the window ever had, which a
-    /// filter solves.
+    /// leaves too little room for the batches of the window, or for all keys it ever had: add a
+    /// filter for those.
     pub fn reduce_by_key_and_window_with_inverse(
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,

@@ -207,7 +207,7 @@ impl<T: ConnectTarget> Connector<T> {
     }
 
     /// Begins to connect to the first of `addresses` that allows it. If none does, the reason is
-    /// `failure`, or the last error where there is none.
+    /// `failure`, or without one the last error.
     fn connect(
         &mut self,
         mut addresses: VecDeque<T::Address>,

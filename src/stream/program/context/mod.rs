@@ -456,7 +456,7 @@ fn no_event_queue(cause: std::io::Error) -> Error {
 }
 
 impl Draft {
-    /// What listeners are told of the sources.
+    /// Returns what reports the sources to listeners.
     fn receivers(&self) -> Receivers {
         let inputs = self.framers.iter().map(|stream| self.byte_inputs[stream.0]);
         let sources = self.sources.iter().map(|source| source.as_ref());
