@@ -45,3 +45,42 @@ impl Sleeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whether the thread attaches before, while or after it is woken.
+    #[test]
+    fn what_is_written_before_a_wake_up_is_seen_whenever_the_thread_starts() {
+        const ROUNDS: u32 = 2000;
+        for round in 0..ROUNDS {
+            let sleeper = Arc::<Sleeper>::default();
+            let written = Arc::new(AtomicU32::new(0));
+            let (done, has_ended) = mpsc::channel();
+            let (theirs, seen) = (Arc::clone(&sleeper), Arc::clone(&written));
+            thread::spawn(move || {
+                theirs.attach();
+                // Two wake-ups, as a worker gets one for each parcel.
+                for wanted in 1..=2 {
+                    while seen.load(Ordering::Relaxed) < wanted {
+                        thread::park();
+                    }
+                }
+                done.send(()).expect("the test waits for it");
+            });
+            for number in 1..=2 {
+                (0..round % 64).for_each(|_| std::hint::spin_loop());
+                written.store(number, Ordering::Relaxed);
+                sleeper.unpark();
+            }
+            let ended = has_ended.recv_timeout(Duration::from_secs(60));
+            assert!(ended.is_ok(), "round {round}: the thread sleeps");
+        }
+    }
+}
