@@ -12,10 +12,10 @@ use crate::source::{Fill, Source};
 /// The stream ends after the last byte. The last line does not need a line feed.
 ///
 /// ```
-/// use microtally::prelude::*;
 /// use microtally::sources::Lines;
+/// use microtally::{Config, StreamingContext};
 ///
-/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+/// let ssc = StreamingContext::one_batch(Config::default())?;
 /// let lines = ssc.source_stream(Lines::of("to be\nor not\nto be"));
 /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"to be"), Some(2)));
 /// ssc.start()?.await_termination()?;

@@ -78,10 +78,10 @@ impl StreamingContext {
     /// The lines of a source: one of [`sources`](crate::sources), or a custom [`Source`].
     ///
     /// ```
-    /// use microtally::prelude::*;
     /// use microtally::sources::Lines;
+    /// use microtally::{Config, StreamingContext};
     ///
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let ssc = StreamingContext::one_batch(Config::default())?;
     /// let lines = ssc.source_stream(Lines::of("a\nb\na\n"));
     /// lines.count_by_value().for_each_batch(|batch, _| assert_eq!(batch.get(b"a"), Some(2)));
     /// ssc.start()?.await_termination()?;
