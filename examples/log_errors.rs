@@ -33,10 +33,10 @@ fn host_of_error(line: &[u8]) -> Option<&[u8]> {
 type ErrorsOfHost = (Option<String>, Vec<u8>, u64);
 
 /// The hosts of each batch, most errors first. A host that is missing in the table has no owner.
-fn errors_by_owner<'c>(
-    errors: &RddStream<'c, (Vec<u8>, u64)>,
-    table: &RddStream<'c, (Vec<u8>, String)>,
-) -> microtally::error::Result<RddStream<'c, ErrorsOfHost>> {
+fn errors_by_owner(
+    errors: &RddStream<(Vec<u8>, u64)>,
+    table: &RddStream<(Vec<u8>, String)>,
+) -> microtally::error::Result<RddStream<ErrorsOfHost>> {
     let joined = errors.left_outer_join(table)?;
     let rows = joined.map(|(host, (count, owner))| (owner.clone(), host.clone(), *count));
     Ok(rows.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.1.cmp(&b.1))))

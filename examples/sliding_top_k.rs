@@ -10,11 +10,11 @@ use microtally::prelude::*;
 use microtally::stream::{DStream, RddStream, Window};
 
 /// The `count` most frequent words of each window, most frequent first.
-fn top_words<'c, R: microtally::stream::Records>(
-    words: &DStream<'c, R>,
+fn top_words<R: microtally::stream::Records>(
+    words: &DStream<R>,
     window: impl Into<Window>,
     count: usize,
-) -> microtally::error::Result<RddStream<'c, (Vec<u8>, u64)>> {
+) -> microtally::error::Result<RddStream<(Vec<u8>, u64)>> {
     Ok(words.count_by_value_and_window(window)?.top(count))
 }
 

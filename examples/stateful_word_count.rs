@@ -13,10 +13,10 @@ use microtally::stream::{RddStream, State, StateSpec};
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// For each record of a batch, the word and its count so far.
-fn running_counts<'c>(
-    words: &RddStream<'c, (Vec<u8>, u64)>,
+fn running_counts(
+    words: &RddStream<(Vec<u8>, u64)>,
     forgotten_after: Duration,
-) -> RddStream<'c, (Vec<u8>, u64)> {
+) -> RddStream<(Vec<u8>, u64)> {
     let spec = StateSpec::function(
         |_, word: &Vec<u8>, count: Option<&u64>, so_far: &mut State<u64>| {
             // Without a count, the word is being forgotten.

@@ -270,11 +270,11 @@ const _: () = {
     is_sent::<engine::EngineBuilder>();
     is_sent::<engine::Writer>();
     is_sent::<RunningContext>();
-    is_sent::<StreamingContext>();
     is_sent::<Tally>();
     is_shared::<batch::BatchStats>();
     is_shared::<time::BatchTime>();
     is_shared::<time::Clock>();
+    is_shared::<StreamingContext>();
     is_shared::<Config>();
     is_shared::<Error>();
     is_shared::<sources::FileOptions>();
@@ -287,7 +287,10 @@ const _: () = {
     is_shared::<engine::RunStats>();
     is_shared::<stream::StopHandle>();
     is_shared::<sources::Waker>();
+    is_shared::<stream::DStream<stream::LineRecords>>();
     is_shared::<stream::Rdd<u64>>();
+    is_shared::<stream::RddStream<u64>>();
+    is_shared::<stream::Reduced<u64>>();
     is_shared::<stream::RddQueue<u64>>();
     is_shared::<stream::Remembered<u64>>();
     is_shared::<stream::StateMap<u64, u64>>();

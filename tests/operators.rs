@@ -11,6 +11,8 @@
 //! does. How records are found in bytes, and windows over tables by themselves, have tests beside
 //! their code.
 
+#[path = "operators/handles.rs"]
+mod handles;
 #[path = "operators/joins.rs"]
 mod joins;
 #[path = "operators/recovery.rs"]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::{Config, OnLimit};
 use crate::engine::control::Control;
-use crate::engine::plan::Plan;
+use crate::engine::plan::EnginePlan;
 use crate::engine::publisher::{Inbox, Publisher};
 use crate::epoch::hand_over::{SealedIn, Tables, hand_over};
 use crate::epoch::header::header_channel;
@@ -38,7 +38,7 @@ use crate::time::Clock;
 /// Everything an engine is built from.
 pub(crate) struct Blueprint {
     pub(crate) config: Config,
-    pub(crate) plan: Plan,
+    pub(crate) plan: EnginePlan,
     /// The stream of each framer; the scan of files makes its own framers.
     pub(crate) framers: Vec<StreamId>,
     /// Those of all sources together.
@@ -235,7 +235,11 @@ impl<'a> Materials<'a> {
     }
 
     /// Returns a shard that runs the pipelines of `plan`, and the publisher's end of its hand-over.
-    pub(crate) fn shard(&self, plan: &Plan, when_full: Option<WhenFull>) -> (ShardCore, SealedIn) {
+    pub(crate) fn shard(
+        &self,
+        plan: &EnginePlan,
+        when_full: Option<WhenFull>,
+    ) -> (ShardCore, SealedIn) {
         let cap = || self.cap.clone();
         let tables = || {
             let nodes = plan.nodes.iter();

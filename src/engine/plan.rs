@@ -96,13 +96,13 @@ pub(crate) fn failed_drop(message: &str) -> Error {
 }
 
 /// Everything an engine computes.
-pub(crate) struct Plan {
+pub(crate) struct EnginePlan {
     pub(crate) nodes: Vec<Arc<dyn Pipeline>>,
     /// In registration order.
     pub(crate) outputs: Vec<Box<dyn Output>>,
 }
 
-impl Plan {
+impl EnginePlan {
     /// Returns the memory that each pipeline needs.
     pub(crate) fn needs(&self) -> Vec<PipelineNeeds> {
         self.nodes.iter().map(|node| node.needs()).collect()

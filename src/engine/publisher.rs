@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::engine::control::Control;
-use crate::engine::plan::{Merged, Plan, failed_batch, failed_drop, first_failure};
+use crate::engine::plan::{EnginePlan, Merged, failed_batch, failed_drop, first_failure};
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::hand_over::{NodeTable, SealedIn, Tables};
 use crate::epoch::header::{EpochHeader, HeaderReceiver};
@@ -41,7 +41,7 @@ pub(crate) enum Turn {
 
 /// Merges and publishes epochs. Stepped by a `PublishTurn`, or by a test.
 pub(crate) struct Publisher {
-    plan: Plan,
+    plan: EnginePlan,
     shards: Vec<SealedIn>,
     /// That of the reading side, which has a part in every epoch.
     helper: SealedIn,
@@ -79,7 +79,7 @@ impl Publisher {
     /// A publisher of what comes through `inbox`. `limit` is the memory limit and what happens
     /// there.
     pub(crate) fn new(
-        plan: Plan,
+        plan: EnginePlan,
         inbox: Inbox,
         interval: Duration,
         limit: Option<(usize, OnLimit)>,
@@ -296,7 +296,7 @@ impl Publisher {
 /// # Errors
 ///
 /// Counts that do not add up.
-fn merge<'a>(plan: &Plan, tables: &'a mut [Tables]) -> Result<&'a Tables> {
+fn merge<'a>(plan: &EnginePlan, tables: &'a mut [Tables]) -> Result<&'a Tables> {
     let (first, others) = tables
         .split_first_mut()
         .expect("the helper has a part in every epoch");
@@ -372,7 +372,7 @@ mod tests {
             headers,
             stream_count: 1,
         };
-        let plan = Plan {
+        let plan = EnginePlan {
             nodes: vec![Arc::clone(&node)],
             outputs: Vec::new(),
         };

@@ -1,7 +1,7 @@
 //! DStream programs: a context, streams, operators.
 //!
-//! Promise: a program reads as in PySpark; starting twice or adding to a started context does not
-//! compile; nothing runs before `start`.
+//! Promise: a program reads as in PySpark; starting twice does not compile, and a stream that is
+//! used after the start says so; nothing runs before `start`.
 //! Must not know: `intake`, `tally`.
 //!
 //! [`operators`] lists every operator with its Spark name and its cost, and compares with Spark's
@@ -33,7 +33,8 @@ pub use crate::stream::ops::slice::Remembered;
 pub use crate::stream::ops::state_map::StateMap;
 pub use crate::stream::ops::window::Window;
 pub use crate::stream::plan::rdd::{Key, Rdd, Record};
-pub use crate::stream::program::context::{DStream, StreamingContext};
+pub use crate::stream::program::context::StreamingContext;
+pub use crate::stream::program::dstream::DStream;
 pub use crate::stream::program::listener::{
     BatchInfo, OutputOperationInfo, ReceiverInfo, StreamInputInfo, StreamingListener,
 };

@@ -107,8 +107,8 @@
 //! - `getOrCreate`, `checkpoint`, recovery: missing; a stream's state lives as long as the process.
 //! - `getActive`, `getActiveOrCreate`: missing; there may be several contexts, and a started one
 //!   has a type of its own.
-//! - `start`, `stop`, `awaitTermination(OrTimeout)`: done; starting twice or adding to a started
-//!   context does not compile.
+//! - `start`, `stop`, `awaitTermination(OrTimeout)`: done; starting twice does not compile;
+//!   adding to a started context panics, or is an error.
 //! - `getState`: different; a type for each state.
 //! - `remember`, `slice` → [`remember`], [`Remembered::slice`]: done; `slice` is called on a handle
 //!   taken before the start, and returns only batches already made, where Spark also makes later

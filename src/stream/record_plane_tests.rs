@@ -15,7 +15,7 @@ use crate::stream::DStream;
 /// Whether every kernel finds `expected` in `text`, for operators that make records of lines.
 fn assert_records<R: Records>(
     text: &[String],
-    build: impl for<'c> Fn(DStream<'c, crate::stream::LineRecords>) -> DStream<'c, R>,
+    build: impl Fn(DStream<crate::stream::LineRecords>) -> DStream<R>,
     expected: &[&[u8]],
 ) {
     let context = StreamingContext::new(Duration::from_secs(1)).expect("in range");

@@ -102,7 +102,7 @@ fn slice(case: &Case) {
 }
 
 /// A program that fails at once: the error comes out while the run could go on.
-fn fails(case: &Case, program: impl FnOnce(&StreamingContext, Stream<'_>, Stream<'_>)) {
+fn fails(case: &Case, program: impl FnOnce(&StreamingContext, Stream, Stream)) {
     let (ssc, clock) = context(case);
     let first = input(&ssc, batches(case, "input_batches"), 1);
     let second = input(&ssc, case.input("input2_batches").unwrap_or_default(), 1);
@@ -156,7 +156,7 @@ fn windows_are_checked(case: &Case) {
 fn misses(
     case: &Case,
     batch_count: usize,
-    program: impl for<'c> FnOnce(&'c StreamingContext, &Stream<'c>) -> Stream<'c>,
+    program: impl FnOnce(&StreamingContext, &Stream) -> Stream,
 ) -> Error {
     let (ssc, clock) = context(case);
     let stream = input(&ssc, batches(case, "input_batches"), 2);

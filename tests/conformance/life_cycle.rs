@@ -43,7 +43,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
 ];
 
 /// A stream that does not end.
-fn endless(ssc: &StreamingContext) -> RddStream<'_, Value> {
+fn endless(ssc: &StreamingContext) -> RddStream<Value> {
     input(ssc, Vec::new(), 1)
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn input(
     context: &StreamingContext,
     batches: Vec<Option<Records>>,
     partition_count: usize,
-) -> RddStream<'_, serde_json::Value> {
+) -> RddStream<serde_json::Value> {
     let mut batches = batches.into_iter();
     context.batch_stream(move |_| {
         let records = batches.next().unwrap_or_else(|| Some(Records::new()))?;
@@ -47,7 +47,7 @@ pub(crate) fn input(
 }
 
 /// The batches of a stream as they are put out.
-pub(crate) fn watch<T: Record + Clone>(stream: &RddStream<'_, T>) -> Receiver<Vec<T>> {
+pub(crate) fn watch<T: Record + Clone>(stream: &RddStream<T>) -> Receiver<Vec<T>> {
     let (sender, batches) = mpsc::channel();
     stream.for_each_batch(move |rdd, _| {
         // A test that has seen enough does not listen any more.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::cases::{Case, Records, list, number, pair, text};
 use crate::live::{context, input, ms, run as run_batches, watch};
 
-pub(crate) type Stream<'c> = RddStream<'c, Value>;
-type Pairs<'c> = RddStream<'c, (Value, Value)>;
+pub(crate) type Stream = RddStream<Value>;
+type Pairs = RddStream<(Value, Value)>;
 
 /// Runs a case that says everything: input, operations, expected output.
 pub(crate) fn run(case: &Case) {
@@ -70,14 +70,14 @@ fn sort_values(record: &mut Value) {
     values.sort_by_key(Value::to_string);
 }
 
-fn apply<'c>(
-    ssc: &'c StreamingContext,
+fn apply(
+    ssc: &StreamingContext,
     case: &Case,
-    stream: &Stream<'c>,
-    second: Option<&Stream<'c>>,
+    stream: &Stream,
+    second: Option<&Stream>,
     name: &str,
     arguments: &[Value],
-) -> Stream<'c> {
+) -> Stream {
     let argument = |index: usize| text(&arguments[index]);
     let second = || second.expect("a second input");
     let keyed = || keyed(stream);
@@ -151,7 +151,7 @@ fn apply<'c>(
 }
 
 /// The stream, and all of it plus 4 and plus 8.
-pub(crate) fn with_two_more<'c>(stream: &Stream<'c>) -> [Stream<'c>; 3] {
+pub(crate) fn with_two_more(stream: &Stream) -> [Stream; 3] {
     let plus = |more| stream.map(move |n| json!(number(n) + more));
     [stream.clone(), plus(4), plus(8)]
 }
@@ -165,12 +165,12 @@ fn window(case: &Case) -> Window {
     }
 }
 
-fn cogroup<'c>(ours: &Pairs<'c>, theirs: &Pairs<'c>) -> Stream<'c> {
+fn cogroup(ours: &Pairs, theirs: &Pairs) -> Stream {
     let groups = ours.cogroup(theirs).expect("one slide");
     groups.map(|(k, (ours, theirs))| json!([k, [ours, theirs]]))
 }
 
-fn join<'c>(ours: &Pairs<'c>, theirs: &Pairs<'c>, kind: &str) -> Stream<'c> {
+fn join(ours: &Pairs, theirs: &Pairs, kind: &str) -> Stream {
     match kind {
         "inner" => ours.join(theirs).expect("one slide").map(|row| json!(row)),
         "left" => {
@@ -189,7 +189,7 @@ fn join<'c>(ours: &Pairs<'c>, theirs: &Pairs<'c>, kind: &str) -> Stream<'c> {
     }
 }
 
-fn update_state<'c>(case: &Case, pairs: &Pairs<'c>, function: &str) -> Stream<'c> {
+fn update_state(case: &Case, pairs: &Pairs, function: &str) -> Stream {
     let initial = initial_state(case);
     match function {
         "append" => {
@@ -234,7 +234,7 @@ fn initial_state(case: &Case) -> Vec<(Value, Value)> {
 }
 
 /// A running sum a key, and all of them after each batch.
-fn map_with_state<'c>(case: &Case, pairs: &Pairs<'c>, gives: &Value) -> (Stream<'c>, Stream<'c>) {
+fn map_with_state(case: &Case, pairs: &Pairs, gives: &Value) -> (Stream, Stream) {
     let gives_sum = match text(gives) {
         "sum_return_sum" => true,
         "sum_return_none" => false,
@@ -251,17 +251,17 @@ fn map_with_state<'c>(case: &Case, pairs: &Pairs<'c>, gives: &Value) -> (Stream<
 }
 
 /// Lists of two as keys and values.
-fn keyed<'c>(stream: &Stream<'c>) -> Pairs<'c> {
+fn keyed(stream: &Stream) -> Pairs {
     stream.map(pair)
 }
 
 /// Each record with a value beside it.
-pub(crate) fn pairs<'c>(stream: &Stream<'c>, value: fn() -> Value) -> Pairs<'c> {
+pub(crate) fn pairs(stream: &Stream, value: fn() -> Value) -> Pairs {
     stream.map(move |record| (record.clone(), value()))
 }
 
 /// Keys and values as lists of two.
-pub(crate) fn unpaired<'c>(pairs: &Pairs<'c>) -> Stream<'c> {
+pub(crate) fn unpaired(pairs: &Pairs) -> Stream {
     pairs.map(|(k, v)| json!([k, v]))
 }
 

@@ -195,7 +195,7 @@ fn a_large_state_that_changes_often_in_a_batch_is_kept_once_for_undoing() {
 
 type Program = fn(&StreamingContext, &Batches<Pair>, Flaky) -> Watched<Pair>;
 
-fn flaky_map<'c>(stream: &RddStream<'c, Pair>, flaky: Flaky) -> RddStream<'c, Pair> {
+fn flaky_map(stream: &RddStream<Pair>, flaky: Flaky) -> RddStream<Pair> {
     stream.map(move |pair| {
         flaky.call();
         *pair
@@ -207,10 +207,10 @@ fn update(values: &[i64], state: Option<i64>) -> Option<i64> {
     (sum % 3 != 0).then_some(sum)
 }
 
-fn with_state<'c>(
-    stream: &RddStream<'c, Pair>,
+fn with_state(
+    stream: &RddStream<Pair>,
     flaky: Flaky,
-) -> microtally::stream::MapWithState<'c, u8, i64, Pair> {
+) -> microtally::stream::MapWithState<u8, i64, Pair> {
     let spec = StateSpec::function(
         move |_, key: &u8, value: Option<&i64>, state: &mut State<i64>| {
             let sum = state.get_option().copied().unwrap_or_default();
@@ -228,11 +228,7 @@ fn with_state<'c>(
 }
 
 /// Sums over windows, each made of the one before, with functions that fail in turn.
-fn inverse<'c>(
-    stream: &RddStream<'c, Pair>,
-    flaky: Flaky,
-    is_filtered: bool,
-) -> RddStream<'c, Pair> {
+fn inverse(stream: &RddStream<Pair>, flaky: Flaky, is_filtered: bool) -> RddStream<Pair> {
     // None is zero while it is in a window.
     let stream = stream.map(|(key, n)| (*key, n + 10));
     let (reduced, inverted, filtered) = (flaky.clone(), flaky.clone(), flaky);
@@ -406,10 +402,10 @@ const PROGRAMS: &[(&str, Program)] = &[
     }),
 ];
 
-type TextProgram = fn(DStream<'_, LineRecords>, Flaky) -> Watched<(Vec<u8>, i64)>;
+type TextProgram = fn(DStream<LineRecords>, Flaky) -> Watched<(Vec<u8>, i64)>;
 
 /// A line and its length, by a function that fails in the shards.
-fn lengths<'c>(lines: &DStream<'c, LineRecords>, flaky: Flaky) -> RddStream<'c, (Vec<u8>, i64)> {
+fn lengths(lines: &DStream<LineRecords>, flaky: Flaky) -> RddStream<(Vec<u8>, i64)> {
     lines.map_to(move |line| {
         flaky.call();
         (line.to_vec(), line.len() as i64)

@@ -26,7 +26,7 @@ fn all_there() -> Batches<u8> {
 fn outcome(
     dialect: Dialect,
     batches: &Batches<u8>,
-    program: impl for<'c> FnOnce(&'c StreamingContext, RddStream<'c, u8>) -> RddStream<'c, u8>,
+    program: impl FnOnce(&StreamingContext, RddStream<u8>) -> RddStream<u8>,
 ) -> (Seen<u8>, Option<String>) {
     let (watched, ran) = run(dialect, batches.len(), |context| {
         Watched::of(&program(context, input(context, batches)))
@@ -37,7 +37,7 @@ fn outcome(
 /// What a program is refused with while it is put together.
 fn refusal<T>(
     dialect: Dialect,
-    program: impl for<'c> FnOnce(&'c StreamingContext, RddStream<'c, u8>) -> Result<T, Error>,
+    program: impl FnOnce(&StreamingContext, RddStream<u8>) -> Result<T, Error>,
 ) -> String {
     let context = StreamingContext::new(seconds(1)).expect("in range");
     context.set_dialect(dialect);
@@ -368,7 +368,7 @@ fn states_begin_with_the_first_batch_that_is_there() {
 
 #[test]
 fn windows_that_do_not_fit_are_refused_in_spark_s_words() {
-    type Ask = for<'c> fn(RddStream<'c, u8>, Window) -> Result<(), Error>;
+    type Ask = fn(RddStream<u8>, Window) -> Result<(), Error>;
     let windowed: [Ask; 3] = [
         |stream, window| stream.window(window).map(drop),
         |stream, window| stream.reduce_by_window(u8::max, window).map(drop),

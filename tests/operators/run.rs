@@ -60,10 +60,10 @@ pub(crate) fn batches_with_gaps<T: Record + std::fmt::Debug>(
 }
 
 /// A stream of these batches, then of none.
-pub(crate) fn input<'c, T: Record>(
-    context: &'c StreamingContext,
+pub(crate) fn input<T: Record>(
+    context: &StreamingContext,
     batches: &[Option<Rdd<T>>],
-) -> RddStream<'c, T> {
+) -> RddStream<T> {
     let batches = batches.to_vec();
     let mut batches = batches.into_iter();
     context.batch_stream(move |_| batches.next().flatten())
@@ -116,7 +116,7 @@ pub(crate) struct Watched<T>(Kept<T>);
 type Kept<T> = Arc<Mutex<Seen<T>>>;
 
 impl<T: Record + Clone> Watched<T> {
-    pub(crate) fn of(stream: &RddStream<'_, T>) -> Self {
+    pub(crate) fn of(stream: &RddStream<T>) -> Self {
         let seen: Kept<T> = Arc::default();
         let into = Arc::clone(&seen);
         stream.for_each_batch(move |rdd, time| {
@@ -142,7 +142,7 @@ impl<T: Record + Clone + Ord> Watched<T> {
 
 impl<V: Copy + Record> Watched<(Vec<u8>, V)> {
     /// The tables of a stream of them.
-    pub(crate) fn of_tables(tables: &Reduced<'_, V>) -> Self {
+    pub(crate) fn of_tables(tables: &Reduced<V>) -> Self {
         let seen: Kept<(Vec<u8>, V)> = Arc::default();
         let into = Arc::clone(&seen);
         tables.for_each_batch(move |batch, time| {

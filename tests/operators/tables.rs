@@ -55,11 +55,11 @@ pub(crate) fn texts() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(batch.prop_map(text), 1..12)
 }
 
-pub(crate) fn lines<'c>(
-    context: &'c StreamingContext,
+pub(crate) fn lines(
+    context: &StreamingContext,
     texts: &[String],
     piece_bytes: usize,
-) -> DStream<'c, LineRecords> {
+) -> DStream<LineRecords> {
     let batches = texts.to_vec();
     context.source_stream(Texts {
         batches: batches.into_iter(),

@@ -16,7 +16,7 @@ use crate::live::{
 
 /// Runs a program that panics with `message` at the word `boom`, and checks all that is promised
 /// then.
-fn fails_one_batch(program: impl FnOnce(DStream<'_, Tokens>, mpsc::Sender<Seen>), message: &str) {
+fn fails_one_batch(program: impl FnOnce(DStream<Tokens>, mpsc::Sender<Seen>), message: &str) {
     let (context, clock) = context();
     let (listener, port) = listen();
     let (sender, batches) = mpsc::channel();
@@ -70,7 +70,7 @@ fn fails_one_batch(program: impl FnOnce(DStream<'_, Tokens>, mpsc::Sender<Seen>)
 
 #[test]
 fn an_output_that_panics_fails_its_batch_only() {
-    let program = |words: DStream<'_, Tokens>, sender: mpsc::Sender<Seen>| {
+    let program = |words: DStream<Tokens>, sender: mpsc::Sender<Seen>| {
         words.count_by_value().for_each_batch(move |batch, time| {
             assert_eq!(batch.get(b"boom"), None, "no room for this word");
             // The test listens to the end.
@@ -82,7 +82,7 @@ fn an_output_that_panics_fails_its_batch_only() {
 
 #[test]
 fn a_reduce_function_that_panics_fails_its_batch_only() {
-    let program = |words: DStream<'_, Tokens>, sender| {
+    let program = |words: DStream<Tokens>, sender| {
         let weighed = words.map(|word| (word, if word == b"boom" { 1_000u64 } else { 1 }));
         let counts = weighed.reduce_by_key(|a, b| {
             assert!(a + b < 1_000, "{a} and {b} are too heavy");
@@ -95,7 +95,7 @@ fn a_reduce_function_that_panics_fails_its_batch_only() {
 
 #[test]
 fn a_flat_map_function_that_panics_fails_its_batch_only() {
-    let program = |words: DStream<'_, Tokens>, sender| {
+    let program = |words: DStream<Tokens>, sender| {
         let words = words.flat_map_with(|word, out| match word {
             b"boom" => panic!("cannot take this word apart"),
             word => out.emit(word),
@@ -107,7 +107,7 @@ fn a_flat_map_function_that_panics_fails_its_batch_only() {
 
 #[test]
 fn a_map_function_that_panics_fails_its_batch_only() {
-    let program = |words: DStream<'_, Tokens>, sender| {
+    let program = |words: DStream<Tokens>, sender| {
         let pairs = words.map(|word| {
             assert_ne!(word, b"boom");
             (word, 1u64)
@@ -119,7 +119,7 @@ fn a_map_function_that_panics_fails_its_batch_only() {
 
 #[test]
 fn a_filter_function_that_panics_fails_its_batch_only() {
-    let program = |words: DStream<'_, Tokens>, sender| {
+    let program = |words: DStream<Tokens>, sender| {
         let words = words.filter(|word| {
             assert_ne!(word, b"boom", "this word is not looked at");
             word != b"bystander"

@@ -57,7 +57,7 @@ impl Source for Texts {
     }
 }
 
-fn lines<'c>(context: &'c StreamingContext, texts: &[&'static [u8]]) -> DStream<'c, LineRecords> {
+fn lines(context: &StreamingContext, texts: &[&'static [u8]]) -> DStream<LineRecords> {
     context.source_stream(Texts {
         texts: texts.iter().copied().collect(),
         due: Due::Nothing,
@@ -65,7 +65,7 @@ fn lines<'c>(context: &'c StreamingContext, texts: &[&'static [u8]]) -> DStream<
 }
 
 /// A batch a queue's batch: `(0, n)` in the n-th.
-fn numbers(context: &StreamingContext, count: u64) -> RddStream<'_, (u8, u64)> {
+fn numbers(context: &StreamingContext, count: u64) -> RddStream<(u8, u64)> {
     let queue: RddQueue<(u8, u64)> = (0..count).map(|n| vec![(0, n)]).collect();
     context.queue_stream(&queue, true, None)
 }

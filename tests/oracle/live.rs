@@ -46,9 +46,7 @@ pub(crate) fn listen() -> (TcpListener, u16) {
 
 /// The lines of one connection, which ends the stream with it, and where that connection comes
 /// from.
-pub(crate) fn one_connection(
-    context: &StreamingContext,
-) -> (DStream<'_, LineRecords>, TcpListener) {
+pub(crate) fn one_connection(context: &StreamingContext) -> (DStream<LineRecords>, TcpListener) {
     let (listener, port) = listen();
     let lines = context
         .socket_text_stream_with("127.0.0.1", port, Reconnect::Never)
@@ -67,13 +65,13 @@ pub(crate) fn accept(listener: TcpListener) -> TcpStream {
 }
 
 /// Sends every batch of `counts` to the test.
-pub(crate) fn watch(counts: &Reduced<'_, u64>) -> Receiver<Seen> {
+pub(crate) fn watch(counts: &Reduced<u64>) -> Receiver<Seen> {
     let (sender, batches) = mpsc::channel();
     forward(counts, sender);
     batches
 }
 
-pub(crate) fn forward(counts: &Reduced<'_, u64>, sender: Sender<Seen>) {
+pub(crate) fn forward(counts: &Reduced<u64>, sender: Sender<Seen>) {
     counts.for_each_batch(move |batch, time| {
         // A test that has seen enough does not listen any more.
         let _ = sender.send((time.as_millis(), Expected::seen(batch)));

@@ -46,7 +46,7 @@ impl Program {
         }
     }
 
-    fn attach<'c>(self, lines: &DStream<'c, LineRecords>) -> Reduced<'c, u64> {
+    fn attach(self, lines: &DStream<LineRecords>) -> Reduced<u64> {
         let words = || lines.flat_map(split(SEPARATOR));
         match self {
             Program::Words => words().count_by_value(),
@@ -162,7 +162,7 @@ fn with_program(
     config: &Config,
     bytes: &[u8],
     times: u64,
-    output: impl FnOnce(&Reduced<'_, u64>),
+    output: impl FnOnce(&Reduced<u64>),
 ) -> Result<f64> {
     with_sender(bytes, times, |port, go| {
         let ssc = StreamingContext::with_config(INTERVAL, config.clone())?;

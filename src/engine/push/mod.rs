@@ -18,7 +18,7 @@ use crate::batch::{Batch, BatchStats};
 use crate::config::{self, Config};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::{Control, RunStats};
-use crate::engine::plan::{CountTokens, Merged, Output, Plan};
+use crate::engine::plan::{CountTokens, EnginePlan, Merged, Output};
 use crate::engine::publish_turn::PublishTurn;
 use crate::engine::runtime::Runtime;
 use crate::engine::{check, guard};
@@ -176,7 +176,7 @@ impl EngineBuilder {
         }
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
-        let plan = Plan {
+        let plan = EnginePlan {
             nodes: vec![Arc::new(CountTokens::new(StreamId(0), self.rule))],
             outputs: vec![Box::new(keeping_last(on_batch, Arc::clone(&last)))],
         };

@@ -37,7 +37,7 @@ use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, Merged, Output, Pipeline, Plan};
+use crate::engine::plan::{CountTokens, EnginePlan, Merged, Output, Pipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::epoch::merge::table_of;
@@ -165,7 +165,7 @@ impl World {
         let kept = Keep::default();
         let nodes = StreamId::first(stream_count)
             .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Pipeline>);
-        let plan = Plan {
+        let plan = EnginePlan {
             nodes: nodes.collect(),
             outputs: vec![Box::new(kept.clone())],
         };

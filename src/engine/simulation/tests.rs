@@ -142,7 +142,7 @@ fn a_planted_fault_is_caught_by_the_ledger() {
     let control = Control::new(Arc::new(|| ()));
     let mut parts = built(Blueprint {
         config: Config::default().workers(1),
-        plan: Plan {
+        plan: EnginePlan {
             nodes,
             outputs: vec![Box::new(kept.clone())],
         },

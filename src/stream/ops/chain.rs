@@ -14,7 +14,7 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// A stream whose batches `make` makes of this one's batches and of a state that it keeps.
     /// `make` is called for each batch in order until it works; a call that panics must have
     /// changed nothing.
@@ -22,7 +22,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         name: &'static str,
         make: impl FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         let cache = BatchCache::new();
         let operator = Chain {
             name,
@@ -33,7 +33,7 @@ impl<'c, T: Record> RddStream<'c, T> {
             lost: None,
         };
         let parents = vec![self.id];
-        (self.context).stream_of(cache, parents, self.slide_ms, Box::new(operator))
+        (self.plan).stream_of(cache, parents, self.slide_ms, Box::new(operator))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<'c, R: Records, M> PairStream<'c, R, M> {
+impl<R: Records, M> PairStream<R, M> {
     /// Folds the values of each key of a batch into a combiner of another type: Spark's
     /// `combineByKey`.
     ///
@@ -36,7 +36,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
         create: impl Fn(V) -> C + Send + Sync + 'static,
         merge_value: impl Fn(C, V) -> C + Send + Sync + 'static,
         merge_combiners: impl Fn(C, C) -> C + Send + Sync + 'static,
-    ) -> Reduced<'c, C>
+    ) -> Reduced<C>
     where
         V: Copy + Send + Sync + 'static,
         C: Copy + Send + Sync + 'static,
@@ -47,7 +47,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
     }
 }
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Folds the values of each key of a batch into a combiner of another type: Spark's
     /// `combineByKey`.
     ///
@@ -68,7 +68,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         create: impl Fn(&V) -> C + Send + 'static,
         merge_value: impl Fn(C, &V) -> C + Send + 'static,
         merge_combiners: impl Fn(C, C) -> C + Send + 'static,
-    ) -> RddStream<'c, (K, C)> {
+    ) -> RddStream<(K, C)> {
         self.derive("combine_by_key", move |rdd| {
             rdd.combine_by_key(&create, &merge_value, &merge_combiners)
         })

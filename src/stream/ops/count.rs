@@ -5,10 +5,10 @@ use crate::shard::stage::Records;
 use crate::stream::ops::transform::MISSING;
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::rdd::Record;
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Counts the records of each batch, in the shards: Spark's `count`. No record is kept.
     ///
     /// Each batch is one number. A batch without input is `0`, except in the PySpark [`Dialect`],
@@ -19,8 +19,8 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(run_lines("to be\nor not\n", |lines| Ok(lines.count()))?, [2]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn count(&self) -> RddStream<'c, u64> {
-        let skips_empty = self.context.dialect() == Dialect::PySpark;
+    pub fn count(&self) -> RddStream<u64> {
+        let skips_empty = self.plan.dialect() == Dialect::PySpark;
         self.gathered(
             "count",
             // The tally has the number.
@@ -36,7 +36,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// Counts the records of each batch: Spark's `count`.
     ///
     /// Each batch is one number. A batch without partitions, such as one without input, is `0`,
@@ -47,8 +47,8 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// assert_eq!(run_batches([vec!["a", "b"], vec![]], |words| Ok(words.count()))?, [[2], [0]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn count(&self) -> RddStream<'c, u64> {
-        let skips_empty = self.context.dialect() == Dialect::PySpark;
+    pub fn count(&self) -> RddStream<u64> {
+        let skips_empty = self.plan.dialect() == Dialect::PySpark;
         self.derive_at("count", move |rdd, time| match rdd {
             None if skips_empty => Ok(None),
             None => Err(Failure::no_parent(MISSING, time)),

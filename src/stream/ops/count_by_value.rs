@@ -7,12 +7,12 @@ use crate::shard::stage::Records;
 use crate::stream::plan::group::Groups;
 use crate::stream::plan::lower::FoldTables;
 use crate::stream::plan::rdd::{Key, Rdd};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::add;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Counts the occurrences of each record of a batch: Spark's `countByValue`, and the `map` and
     /// `reduceByKey` of its word count in one.
     ///
@@ -27,20 +27,20 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn count_by_value(&self) -> Reduced<'c, u64> {
+    pub fn count_by_value(&self) -> Reduced<u64> {
         let name = "count_by_value";
         match self.records.plain() {
             // Lines and words have a faster stage than records that a function made.
             Some(rule) => {
                 let node = Arc::new(CountTokens::new(self.stream, rule));
-                self.context.reduced(name, node)
+                self.plan.reduced(name, node)
             }
             None => (self.clone()).keyed(name, |record| (record, 1), add, FoldTables::ones()),
         }
     }
 }
 
-impl<'c, T: Key> RddStream<'c, T> {
+impl<T: Key> RddStream<T> {
     /// Counts the occurrences of each record of a batch: Spark's `countByValue`.
     ///
     /// Records are in the order in which they were first seen.
@@ -52,7 +52,7 @@ impl<'c, T: Key> RddStream<'c, T> {
     /// assert_eq!(counts, [vec![("a", 2), ("b", 1)], vec![]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn count_by_value(&self) -> RddStream<'c, (T, u64)> {
+    pub fn count_by_value(&self) -> RddStream<(T, u64)> {
         self.derive("count_by_value", Rdd::count_by_value)
     }
 }

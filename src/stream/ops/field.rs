@@ -2,9 +2,9 @@
 
 use crate::shard::stage::Records;
 use crate::split::Rule;
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// The field with this number, from 0, of each record: Spark's
     /// `map(lambda line: line.split(",")[number])`.
     ///
@@ -18,7 +18,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(second, [&b"b"[..], b""]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn field(&self, number: usize, separator: u8) -> DStream<'c, impl Records + use<R>> {
+    pub fn field(&self, number: usize, separator: u8) -> DStream<impl Records + use<R>> {
         // The rule is made in the closure, so that no record asks which one it is: 3 % of a field.
         self.filter_map(move |record| Rule::Split(separator).part(record, number))
     }
@@ -35,7 +35,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(second, [b"b", b"e"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn field_whitespace(&self, number: usize) -> DStream<'c, impl Records + use<R>> {
+    pub fn field_whitespace(&self, number: usize) -> DStream<impl Records + use<R>> {
         self.filter_map(move |record| Rule::SplitWhitespace.part(record, number))
     }
 
@@ -58,7 +58,7 @@ impl<'c, R: Records> DStream<'c, R> {
         rule: Rule,
         number: usize,
         missing: F,
-    ) -> DStream<'c, impl Records + use<R, F>>
+    ) -> DStream<impl Records + use<R, F>>
     where
         F: Fn(&[u8]) + Clone + Send + Sync + 'static,
     {

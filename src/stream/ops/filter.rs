@@ -3,10 +3,10 @@
 use crate::shard::stage::Records;
 use crate::split::{Rule, Splitter, Tallied};
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Keeps the records for which `is_wanted` returns `true`: Spark's `filter`.
     ///
     /// Nothing is copied, and the call is compiled into the loop over the records.
@@ -19,7 +19,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(worked, [b"/a", b"/c"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn filter<P>(&self, is_wanted: P) -> DStream<'c, impl Records + use<R, P>>
+    pub fn filter<P>(&self, is_wanted: P) -> DStream<impl Records + use<R, P>>
     where
         P: Fn(&[u8]) -> bool + Clone + Send + Sync + 'static,
     {
@@ -41,7 +41,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(words, [b"to", b"be"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn map_slice<F>(&self, f: F) -> DStream<'c, impl Records + use<R, F>>
+    pub fn map_slice<F>(&self, f: F) -> DStream<impl Records + use<R, F>>
     where
         F: Fn(&[u8]) -> &[u8] + Clone + Send + Sync + 'static,
     {
@@ -49,7 +49,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 
     /// Makes a slice, or nothing, of each record.
-    pub(crate) fn filter_map<F>(&self, f: F) -> DStream<'c, FilterMap<R, F>>
+    pub(crate) fn filter_map<F>(&self, f: F) -> DStream<FilterMap<R, F>>
     where
         F: for<'b> Fn(&'b [u8]) -> Option<&'b [u8]> + Clone + Send + Sync + 'static,
     {
@@ -57,7 +57,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-impl<'c, T: Record + Clone> RddStream<'c, T> {
+impl<T: Record + Clone> RddStream<T> {
     /// Keeps the records for which `is_wanted` returns `true`: Spark's `filter`.
     ///
     /// ```
@@ -66,7 +66,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// assert_eq!(even, [[2, 4]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn filter(&self, is_wanted: impl Fn(&T) -> bool + Send + 'static) -> RddStream<'c, T> {
+    pub fn filter(&self, is_wanted: impl Fn(&T) -> bool + Send + 'static) -> RddStream<T> {
         self.derive("filter", move |rdd| rdd.filter(&is_wanted))
     }
 }

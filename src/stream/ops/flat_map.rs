@@ -3,7 +3,7 @@
 use crate::shard::stage::{Records, Tokens};
 use crate::split::{Rule, Splitter, Tallied};
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
 /// The rule of Python's `line.split(" ")`, for a separator of one byte.
@@ -30,7 +30,7 @@ pub fn split_whitespace() -> Rule {
     Rule::SplitWhitespace
 }
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Splits each record by `rule`: Spark's `flatMap(lambda line: line.split(" "))`.
     ///
     /// Lines are split by vector code, whole blocks at once. Other records are split one by one,
@@ -50,7 +50,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// [`flat_map_with`](Self::flat_map_with). It is split as Python splits `bytes`: by
     /// `split(separator)` and `split()`, and for [`Rule::Lines`] by `splitlines()`, except that an
     /// empty record is one empty line.
-    pub fn flat_map(&self, rule: Rule) -> DStream<'c, Tokens<R>> {
+    pub fn flat_map(&self, rule: Rule) -> DStream<Tokens<R>> {
         self.with(Tokens::of(self.records.clone(), rule))
     }
 
@@ -62,7 +62,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(words, [&b"a"[..], b"", b"b"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn split(&self, separator: u8) -> DStream<'c, Tokens<R>> {
+    pub fn split(&self, separator: u8) -> DStream<Tokens<R>> {
         self.flat_map(split(separator))
     }
 
@@ -75,7 +75,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(words, [b"a", b"b"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn split_whitespace(&self) -> DStream<'c, Tokens<R>> {
+    pub fn split_whitespace(&self) -> DStream<Tokens<R>> {
         self.flat_map(split_whitespace())
     }
 
@@ -98,7 +98,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(hosts, [b"web1"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn flat_map_with<F>(&self, f: F) -> DStream<'c, FlatMapWith<R, F>>
+    pub fn flat_map_with<F>(&self, f: F) -> DStream<FlatMapWith<R, F>>
     where
         F: for<'b> Fn(&'b [u8], &mut Emitter<'_, 'b>) + Clone + Send + Sync + 'static,
     {
@@ -107,7 +107,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// Makes any number of records of each record: Spark's `flatMap`.
     ///
     /// ```
@@ -119,7 +119,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub fn flat_map<U: Record, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(&T) -> I + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         self.derive("flat_map", move |rdd| rdd.flat_map(&f))
     }
 }

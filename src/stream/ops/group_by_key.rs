@@ -4,7 +4,7 @@ use crate::stream::plan::group::Groups;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Gathers the values of each key of a batch, in their order: Spark's `groupByKey`.
     ///
     /// Keys are in the order in which they were first seen.
@@ -16,7 +16,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// assert_eq!(groups, [[("a", vec![1, 3]), ("b", vec![2])]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn group_by_key(&self) -> RddStream<'c, (K, Vec<V>)> {
+    pub fn group_by_key(&self) -> RddStream<(K, Vec<V>)> {
         self.derive("group_by_key", Rdd::group_by_key)
     }
 }

@@ -8,7 +8,7 @@ use crate::stream::plan::group::Groups;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Joins two streams batch by batch: Spark's `join`. A batch holds, for each key, every
     /// combination of this stream's values with the other's.
     ///
@@ -31,8 +31,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// [`Dialect`](crate::stream::Dialect), which allows that.
     pub fn join<W: Record + Clone>(
         &self,
-        other: &RddStream<'c, (K, W)>,
-    ) -> Result<RddStream<'c, (K, (V, W))>> {
+        other: &RddStream<(K, W)>,
+    ) -> Result<RddStream<(K, (V, W))>> {
         self.combine("join", other, |one, two, _| Ok(one.join(two)))
     }
 
@@ -52,8 +52,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// As [`join`](Self::join).
     pub fn left_outer_join<W: Record + Clone>(
         &self,
-        other: &RddStream<'c, (K, W)>,
-    ) -> Result<RddStream<'c, (K, (V, Option<W>))>> {
+        other: &RddStream<(K, W)>,
+    ) -> Result<RddStream<(K, (V, Option<W>))>> {
         self.combine("left_outer_join", other, |one, two, _| {
             Ok(one.left_outer_join(two))
         })
@@ -76,8 +76,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// As [`join`](Self::join).
     pub fn right_outer_join<W: Record + Clone>(
         &self,
-        other: &RddStream<'c, (K, W)>,
-    ) -> Result<RddStream<'c, (K, (Option<V>, W))>> {
+        other: &RddStream<(K, W)>,
+    ) -> Result<RddStream<(K, (Option<V>, W))>> {
         self.combine("right_outer_join", other, |one, two, _| {
             Ok(one.right_outer_join(two))
         })
@@ -100,8 +100,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// As [`join`](Self::join).
     pub fn full_outer_join<W: Record + Clone>(
         &self,
-        other: &RddStream<'c, (K, W)>,
-    ) -> Result<RddStream<'c, (K, (Option<V>, Option<W>))>> {
+        other: &RddStream<(K, W)>,
+    ) -> Result<RddStream<(K, (Option<V>, Option<W>))>> {
         self.combine("full_outer_join", other, |one, two, _| {
             Ok(one.full_outer_join(two))
         })
@@ -124,8 +124,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// As [`join`](Self::join).
     pub fn cogroup<W: Record + Clone>(
         &self,
-        other: &RddStream<'c, (K, W)>,
-    ) -> Result<RddStream<'c, (K, (Vec<V>, Vec<W>))>> {
+        other: &RddStream<(K, W)>,
+    ) -> Result<RddStream<(K, (Vec<V>, Vec<W>))>> {
         self.combine("cogroup", other, |one, two, _| Ok(one.cogroup(two)))
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::shard::stage::Records;
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Makes a key and a value of each record: Spark's `map(lambda word: (word, 1))`.
     ///
     /// The key is a slice of the record, or bytes that live as long. It is copied only when it is
@@ -21,7 +21,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(longest, [("a".into(), 5), ("b".into(), 3)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn map<V, M>(&self, map: M) -> PairStream<'c, R, M>
+    pub fn map<V, M>(&self, map: M) -> PairStream<R, M>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl<'c, R: Records> DStream<'c, R> {
     pub fn map_to<T: Record>(
         &self,
         f: impl Fn(&[u8]) -> T + Send + Sync + 'static,
-    ) -> RddStream<'c, T> {
+    ) -> RddStream<T> {
         self.made_per_block("map_to", move |records, splitter, block| {
             let mut made = Vec::new();
             let tallied = records.for_each(splitter, block, |record| made.push(f(record)));
@@ -62,12 +62,12 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(run_lines("b\na\n", |lines| Ok(lines.records()))?, [b"b", b"a"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn records(&self) -> RddStream<'c, Vec<u8>> {
+    pub fn records(&self) -> RddStream<Vec<u8>> {
         self.map_to(<[u8]>::to_vec)
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// Makes a record of each record: Spark's `map`.
     ///
     /// ```
@@ -75,7 +75,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// assert_eq!(run_batches([vec![1, 2]], |numbers| Ok(numbers.map(|n| n * 10)))?, [[10, 20]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn map<U: Record>(&self, f: impl Fn(&T) -> U + Send + 'static) -> RddStream<'c, U> {
+    pub fn map<U: Record>(&self, f: impl Fn(&T) -> U + Send + 'static) -> RddStream<U> {
         self.derive("map", move |rdd| rdd.map(&f))
     }
 }
@@ -89,9 +89,9 @@ impl<T> Rdd<T> {
 
 /// A stream of keys and values, made by [`map`](DStream::map). A fold by key makes a stream of
 /// tables of it.
-pub struct PairStream<'c, R, M> {
-    pub(crate) stream: DStream<'c, R>,
+pub struct PairStream<R, M> {
+    pub(crate) stream: DStream<R>,
     pub(crate) map: M,
 }
 
-debug_fields!(['c, R, M] PairStream<'c, R, M>, "PairStream", stream);
+debug_fields!([R, M] PairStream<R, M>, "PairStream", stream);

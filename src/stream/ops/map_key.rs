@@ -2,11 +2,11 @@
 
 use crate::shard::stage::Records;
 use crate::stream::plan::lower::FoldTables;
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::add;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Makes a key and a value of each record, where the key need not be in the record: Spark's
     /// `map(lambda line: (f(line), 1))`.
     ///
@@ -30,12 +30,7 @@ impl<'c, R: Records> DStream<'c, R> {
     pub fn map_key<V, M>(
         &self,
         map: M,
-    ) -> MapKey<
-        'c,
-        R,
-        fn(),
-        impl Fn(&mut (), &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
-    >
+    ) -> MapKey<R, fn(), impl Fn(&mut (), &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
@@ -65,7 +60,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(anagrams, [("aet".into(), 2), ("ot".into(), 1)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn map_key_with<S, V, I, M>(&self, init: I, map: M) -> MapKey<'c, R, I, M>
+    pub fn map_key_with<S, V, I, M>(&self, init: I, map: M) -> MapKey<R, I, M>
     where
         S: Send + 'static,
         V: Copy + Send + Sync + 'static,
@@ -81,21 +76,21 @@ impl<'c, R: Records> DStream<'c, R> {
 }
 
 /// A stream of newly made keys and values, made by [`map_key`](DStream::map_key).
-pub struct MapKey<'c, R, I, M> {
-    stream: DStream<'c, R>,
+pub struct MapKey<R, I, M> {
+    stream: DStream<R>,
     init: I,
     map: M,
 }
 
-debug_fields!(['c, R, I, M] MapKey<'c, R, I, M>, "MapKey", stream);
+debug_fields!([R, I, M] MapKey<R, I, M>, "MapKey", stream);
 
-impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
+impl<R: Records, I, M> MapKey<R, I, M> {
     /// Folds the values of each key of a batch: Spark's `reduceByKey`. See
     /// [`PairStream::reduce_by_key`](crate::stream::PairStream::reduce_by_key).
     ///
     /// The batch's tokens are the records that were not skipped. [`map_key`](DStream::map_key) has
     /// an example.
-    pub fn reduce_by_key<S, V, F>(self, reduce: F) -> Reduced<'c, V>
+    pub fn reduce_by_key<S, V, F>(self, reduce: F) -> Reduced<V>
     where
         S: Send + 'static,
         V: Copy + Send + Sync + 'static,
@@ -120,7 +115,7 @@ impl<'c, R: Records, I, M> MapKey<'c, R, I, M> {
     /// assert_eq!(counts, [("ba".into(), 2)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn count_by_key<S>(self) -> Reduced<'c, u64>
+    pub fn count_by_key<S>(self) -> Reduced<u64>
     where
         S: Send + 'static,
         I: Fn() -> S + Send + Sync + 'static,

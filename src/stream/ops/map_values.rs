@@ -3,7 +3,7 @@
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
+impl<K: Record + Clone, V: Record> RddStream<(K, V)> {
     /// Makes a value of each value, with the same key: Spark's `mapValues`.
     ///
     /// ```
@@ -13,10 +13,7 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
     /// assert_eq!(negative, [[("a", -1), ("b", -2)]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn map_values<W: Record>(
-        &self,
-        f: impl Fn(&V) -> W + Send + 'static,
-    ) -> RddStream<'c, (K, W)> {
+    pub fn map_values<W: Record>(&self, f: impl Fn(&V) -> W + Send + 'static) -> RddStream<(K, W)> {
         self.derive("map_values", move |rdd| rdd.map_values(&f))
     }
 
@@ -32,7 +29,7 @@ impl<'c, K: Record + Clone, V: Record> RddStream<'c, (K, V)> {
     pub fn flat_map_values<W: Record, I: IntoIterator<Item = W>>(
         &self,
         f: impl Fn(&V) -> I + Send + 'static,
-    ) -> RddStream<'c, (K, W)> {
+    ) -> RddStream<(K, W)> {
         self.derive("flat_map_values", move |rdd| rdd.flat_map_values(&f))
     }
 }

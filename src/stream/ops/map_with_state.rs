@@ -158,32 +158,32 @@ impl<K, S, F> StateSpec<K, S, F> {
 
 /// The stream of [`map_with_state`](RddStream::map_with_state): an [`RddStream`] of what the
 /// function returned in each batch, and a source of snapshots.
-pub struct MapWithState<'c, K, S, U> {
-    mapped: RddStream<'c, U>,
-    steps: RddStream<'c, TouchedAndSnapshot<K, S, U>>,
+pub struct MapWithState<K, S, U> {
+    mapped: RddStream<U>,
+    steps: RddStream<TouchedAndSnapshot<K, S, U>>,
     /// Makes the snapshots, if there is a stream of them.
     snapshot: Arc<OnceLock<Snapshot<K, S>>>,
 }
 
-debug_fields!(['c, K, S, U] MapWithState<'c, K, S, U>, "MapWithState", mapped);
+debug_fields!([K, S, U] MapWithState<K, S, U>, "MapWithState", mapped);
 
 /// The results of a batch: what the function returned, and all states if there is a stream of them.
 type TouchedAndSnapshot<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);
 
 type Snapshot<K, S> = fn(&StateMap<K, S>) -> Rdd<(K, S)>;
 
-impl<'c, K, S, U> Deref for MapWithState<'c, K, S, U> {
-    type Target = RddStream<'c, U>;
+impl<K, S, U> Deref for MapWithState<K, S, U> {
+    type Target = RddStream<U>;
 
-    fn deref(&self) -> &RddStream<'c, U> {
+    fn deref(&self) -> &RddStream<U> {
         &self.mapped
     }
 }
 
-impl<'c, K: Key, S: Record + Clone, U: Record> MapWithState<'c, K, S, U> {
+impl<K: Key, S: Record + Clone, U: Record> MapWithState<K, S, U> {
     /// All keys with their states after each batch, in no particular order: Spark's
     /// `stateSnapshots`. A batch costs as much as there are keys.
-    pub fn state_snapshots(&self) -> RddStream<'c, (K, S)> {
+    pub fn state_snapshots(&self) -> RddStream<(K, S)> {
         self.snapshot.get_or_init(|| {
             |states| {
                 let states = states.iter();
@@ -199,7 +199,7 @@ impl<'c, K: Key, S: Record + Clone, U: Record> MapWithState<'c, K, S, U> {
     }
 }
 
-impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record> RddStream<(K, V)> {
     /// Keeps a state for each key, and calls the spec's function with each record, in their order:
     /// Spark's `mapWithState`. The result has what the function returns.
     ///
@@ -225,7 +225,7 @@ impl<'c, K: Key, V: Record> RddStream<'c, (K, V)> {
     /// allows. At the next batch the missed one is mapped first. The records of up to 128 missed
     /// batches in a row are kept. If one more fails, the states are lost, and all later batches of
     /// the result fail.
-    pub fn map_with_state<S, U, F>(&self, spec: StateSpec<K, S, F>) -> MapWithState<'c, K, S, U>
+    pub fn map_with_state<S, U, F>(&self, spec: StateSpec<K, S, F>) -> MapWithState<K, S, U>
     where
         S: Record,
         U: Record,

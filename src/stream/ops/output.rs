@@ -12,7 +12,7 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::time::BatchTime;
 
-impl<V: Value> Reduced<'_, V> {
+impl<V: Value> Reduced<V> {
     /// Prints the first `count` keys of each batch to standard output, exactly as PySpark's
     /// `pprint` does, with a header for empty batches too.
     ///
@@ -23,7 +23,7 @@ impl<V: Value> Reduced<'_, V> {
     }
 }
 
-impl<V: Copy + Send + Sync + 'static> Reduced<'_, V> {
+impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`.
     ///
     /// If `f` panics, the batch has failed. Later batches are still made, and `await_termination`
@@ -60,7 +60,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<'_, V> {
             let emitted = published.map(now.time, emit)?;
             emitted.unwrap_or(Ok(())).map_err(OutputError::Broken)
         };
-        self.context.add_output(
+        self.plan.add_output(
             self.id,
             OutputNode {
                 name,
@@ -84,7 +84,7 @@ where
     }
 }
 
-impl<T: Record> RddStream<'_, T> {
+impl<T: Record> RddStream<T> {
     /// Calls `f` with each batch and its time, in order: Spark's `foreachRDD`.
     ///
     /// If `f` panics, the batch has failed. Later batches are still made, and `await_termination`
@@ -132,7 +132,7 @@ impl<T: Record> RddStream<'_, T> {
             None => Ok(()),
             Some(rdd) => f(&rdd, now.time).map_err(OutputError::Broken),
         };
-        self.context.add_output(
+        self.plan.add_output(
             self.id,
             OutputNode {
                 name,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::shard::stage::Records;
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Makes records of the records of each block: Spark's `mapPartitions`.
     ///
     /// A block is what was read at once, cut behind a line: at most 256 KiB, unless
@@ -26,7 +26,7 @@ impl<'c, R: Records> DStream<'c, R> {
     pub fn map_partitions<T, I>(
         &self,
         f: impl Fn(&[&[u8]]) -> I + Send + Sync + 'static,
-    ) -> RddStream<'c, T>
+    ) -> RddStream<T>
     where
         T: Record,
         I: IntoIterator<Item = T> + 'static,
@@ -39,7 +39,7 @@ impl<'c, R: Records> DStream<'c, R> {
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// Makes records of the records of each partition: Spark's `mapPartitions`.
     ///
     /// ```
@@ -54,7 +54,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub fn map_partitions<U: Record, I: IntoIterator<Item = U>>(
         &self,
         f: impl Fn(&[T]) -> I + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         self.derive("map_partitions", move |rdd| rdd.map_partitions(&f))
     }
 
@@ -67,7 +67,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// assert_eq!(parts, [[vec![1, 2], vec![3]]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn glom(&self) -> RddStream<'c, Arc<Vec<T>>> {
+    pub fn glom(&self) -> RddStream<Arc<Vec<T>>> {
         self.derive("glom", Rdd::glom)
     }
 
@@ -85,7 +85,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// assert_eq!(sizes, [[1, 1, 2]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn repartition(&self, partition_count: usize) -> RddStream<'c, T>
+    pub fn repartition(&self, partition_count: usize) -> RddStream<T>
     where
         T: Clone,
     {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::shard::stage::Records;
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Folds the records of each batch into one, in the shards: Spark's `reduce`.
     ///
     /// `f` returns one of two records, or a part of one. It must be associative and commutative. A
@@ -21,7 +21,7 @@ impl<'c, R: Records> DStream<'c, R> {
     /// assert_eq!(longest, [b"nothing"]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn reduce<F>(&self, f: F) -> RddStream<'c, Vec<u8>>
+    pub fn reduce<F>(&self, f: F) -> RddStream<Vec<u8>>
     where
         F: for<'b> Fn(&'b [u8], &'b [u8]) -> &'b [u8] + Send + Sync + 'static,
     {
@@ -71,7 +71,7 @@ impl Best {
     }
 }
 
-impl<'c, T: Record + Clone> RddStream<'c, T> {
+impl<T: Record + Clone> RddStream<T> {
     /// Folds the records of each batch into one, in their order: Spark's `reduce`.
     ///
     /// `f` must be associative. A batch without records has no result.
@@ -83,7 +83,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// assert_eq!(sums, [vec![6], vec![]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + 'static) -> RddStream<'c, T> {
+    pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + 'static) -> RddStream<T> {
         self.derive("reduce", move |rdd| rdd.reduce(&f).into_iter().collect())
     }
 }

@@ -8,7 +8,7 @@ use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<'c, R: Records, M> PairStream<'c, R, M> {
+impl<R: Records, M> PairStream<R, M> {
     /// Folds the values of each key of a batch: Spark's `reduceByKey`.
     ///
     /// Each shard folds its records, then the shards' results are folded. So `reduce` must be
@@ -23,7 +23,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
     /// assert_eq!(counts, [("be".into(), 2), ("to".into(), 2)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn reduce_by_key<V, F>(self, reduce: F) -> Reduced<'c, V>
+    pub fn reduce_by_key<V, F>(self, reduce: F) -> Reduced<V>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
@@ -34,7 +34,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
     }
 }
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Folds the values of each key of a batch, in their order: Spark's `reduceByKey`.
     ///
     /// Keys are in the order in which they were first seen. Each record costs a look-up.
@@ -47,10 +47,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     /// assert_eq!(sums, [[("a", 4), ("b", 2)]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn reduce_by_key(
-        &self,
-        reduce: impl Fn(V, V) -> V + Send + 'static,
-    ) -> RddStream<'c, (K, V)> {
+    pub fn reduce_by_key(&self, reduce: impl Fn(V, V) -> V + Send + 'static) -> RddStream<(K, V)> {
         self.derive("reduce_by_key", move |rdd| rdd.reduce_by_key(&reduce))
     }
 }

@@ -19,7 +19,7 @@ use crate::time::BatchTime;
 const INCONSISTENT: &str = "Neither previous window has value for key, nor new values found. Are you \
                             sure your key class hashes consistently?";
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Folds the values of each key of a window: Spark's `reduceByKeyAndWindow`.
     ///
     /// Each batch is folded once; a window folds the results of its batches, oldest first. Keys
@@ -42,7 +42,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + Clone + 'static,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<(K, V)>> {
         let batches = self.reduce_by_key(reduce.clone());
         Ok(batches.window(window)?.reduce_by_key(reduce))
     }
@@ -81,7 +81,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         reduce: impl Fn(V, V) -> V + Send + Clone + 'static,
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<(K, V)>> {
         self.inverse_window(reduce, inverse, window.into(), None)
     }
 
@@ -115,7 +115,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
         is_wanted: impl Fn(&K, &V) -> bool + Send + 'static,
-    ) -> Result<RddStream<'c, (K, V)>> {
+    ) -> Result<RddStream<(K, V)>> {
         self.inverse_window(reduce, inverse, window.into(), Some(Box::new(is_wanted)))
     }
 
@@ -125,14 +125,14 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: Window,
         is_wanted: Option<Box<IsWanted<K, V>>>,
-    ) -> Result<RddStream<'c, (K, V)>> {
-        let context = self.context;
-        let window = FittedWindow::new(window, context, self.slide_ms, WindowClass::Reduced)?;
+    ) -> Result<RddStream<(K, V)>> {
+        let plan = &self.plan;
+        let window = FittedWindow::new(window, plan, self.slide_ms, WindowClass::Reduced)?;
         let batches = self.reduce_by_key(reduce.clone());
         // The batches that leave with a slide were in the window before.
         let keep_ms = window.length_ms.saturating_add(window.slide_ms);
         batches.cache.keep_for(keep_ms);
-        let (cache, dialect) = (BatchCache::new(), context.dialect());
+        let (cache, dialect) = (BatchCache::new(), plan.dialect());
         let operator = InverseWindowOperator {
             parent: batches.cache,
             cache: cache.clone(),
@@ -148,8 +148,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
             last: None,
         };
         let (parents, operator) = (vec![batches.id], Box::new(operator));
-        let windows = context.stream_of(cache, parents, window.slide_ms, operator);
-        context.reach(windows.id, window.length_ms);
+        let windows = plan.stream_of(cache, parents, window.slide_ms, operator);
+        plan.reach(windows.id, window.length_ms);
         Ok(windows)
     }
 }

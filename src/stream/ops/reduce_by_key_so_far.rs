@@ -14,7 +14,7 @@ use crate::table::bound::Overflow;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
 
-impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
+impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// Folds the values of each key over all batches so far: a window that nothing leaves. In
     /// Spark, `updateStateByKey` does that.
     ///
@@ -35,11 +35,8 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// sums would lack something, in three cases: one more batch fails; there is a memory limit,
     /// which has no room for kept batches; or the batch of this stream failed itself, so its
     /// records are lost.
-    pub fn reduce_by_key_so_far(
-        &self,
-        reduce: impl Fn(V, V) -> V + Send + 'static,
-    ) -> Reduced<'c, V> {
-        self.context.keep_table();
+    pub fn reduce_by_key_so_far(&self, reduce: impl Fn(V, V) -> V + Send + 'static) -> Reduced<V> {
+        self.plan.keep_table();
         let table = LentTable::new(TableSoFar {
             table: KeyTable::new(Seed::random()),
             has_begun: false,
@@ -51,11 +48,11 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             sums: WindowSums::new(None),
             pending: VecDeque::new(),
             lost: None,
-            keeps_pending: self.context.memory_limit().is_none(),
-            limit: MemoryLimit::new(self.context.memory_limit()),
+            keeps_pending: self.plan.memory_limit().is_none(),
+            limit: MemoryLimit::new(self.plan.memory_limit()),
         };
         let (parents, operator) = (vec![self.id], Box::new(operator));
-        (self.context).table_stream(table, parents, self.slide_ms, operator)
+        (self.plan).table_stream(table, parents, self.slide_ms, operator)
     }
 }
 

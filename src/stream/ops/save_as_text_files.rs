@@ -10,7 +10,7 @@ use crate::stream::plan::rdd::Record;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<T: Record + Repr> RddStream<'_, T> {
+impl<T: Record + Repr> RddStream<T> {
     /// Writes each batch into the directory `PREFIX-TIME.SUFFIX`, or `PREFIX-TIME` if the suffix is
     /// empty: Spark's `saveAsTextFiles`.
     ///
@@ -43,7 +43,7 @@ impl<T: Record + Repr> RddStream<'_, T> {
     }
 }
 
-impl<V: Value> Reduced<'_, V> {
+impl<V: Value> Reduced<V> {
     /// Writes each batch into a directory, as [`RddStream::save_as_text_files`] does. Lines are
     /// `('key', value)`, highest value first, equal values in byte order of the keys.
     ///

@@ -25,7 +25,7 @@ impl<T> Clone for Remembered<T> {
     }
 }
 
-impl<T: Record> RddStream<'_, T> {
+impl<T: Record> RddStream<T> {
     /// A handle to the remembered batches of this stream.
     /// [`remember`](crate::StreamingContext::remember) sets how long batches are kept. The stream
     /// is then made in every batch, whether or not an output needs it.
@@ -48,7 +48,7 @@ impl<T: Record> RddStream<'_, T> {
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn remembered(&self) -> Remembered<T> {
-        self.context.want(self.id);
+        self.plan.want(self.id);
         Remembered {
             cache: self.cache.clone(),
             slide_ms: self.slide_ms,

@@ -8,7 +8,7 @@ use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 
-impl<'c, V: Value> Reduced<'c, V> {
+impl<V: Value> Reduced<V> {
     /// The `count` keys with the highest values of each batch: highest value first, equal values in
     /// byte order of the keys. It costs one pass over the keys, and copies only the result.
     ///
@@ -18,9 +18,9 @@ impl<'c, V: Value> Reduced<'c, V> {
     /// assert_eq!(top, [("c".into(), 2), ("a".into(), 1)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn top(&self, count: usize) -> RddStream<'c, (Vec<u8>, V)> {
+    pub fn top(&self, count: usize) -> RddStream<(Vec<u8>, V)> {
         let table = Arc::clone(&self.table);
-        self.context
+        self.plan
             .taken_stream("top", vec![self.id], self.slide_ms, move |now| {
                 table.map(now.time, |table, stats| {
                     let rows = Batch::new(table, stats).top(count);
@@ -31,7 +31,7 @@ impl<'c, V: Value> Reduced<'c, V> {
     }
 }
 
-impl<'c, T: Record + Clone> RddStream<'c, T> {
+impl<T: Record + Clone> RddStream<T> {
     /// Sorts the records of each batch: Spark's `transform(lambda rdd: rdd.sortBy(...))`. Equal
     /// records keep their order.
     ///
@@ -41,10 +41,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
     /// assert_eq!(sorted, [[1, 2, 3]]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn sort_by(
-        &self,
-        compare: impl Fn(&T, &T) -> Ordering + Send + 'static,
-    ) -> RddStream<'c, T> {
+    pub fn sort_by(&self, compare: impl Fn(&T, &T) -> Ordering + Send + 'static) -> RddStream<T> {
         self.derive("sort_by", move |rdd| rdd.sort_by(&compare))
     }
 
@@ -61,7 +58,7 @@ impl<'c, T: Record + Clone> RddStream<'c, T> {
         &self,
         count: usize,
         compare: impl Fn(&T, &T) -> Ordering + Send + 'static,
-    ) -> RddStream<'c, T> {
+    ) -> RddStream<T> {
         self.derive("top", move |rdd| rdd.top(count, &compare))
     }
 }

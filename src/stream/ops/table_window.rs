@@ -12,14 +12,14 @@ use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::memory_limit::MemoryLimit;
-use crate::stream::program::context::DStream;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
 use crate::time::BatchTime;
 use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
 
-impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
+impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`.
     ///
     /// `window` is a length, or a pair of length and slide. Keys that have left are dropped. Unlike
@@ -45,11 +45,11 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         &self,
         reduce: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
-    ) -> Result<Reduced<'c, V>> {
-        let (class, context) = (WindowClass::Windowed, self.context);
-        let window = FittedWindow::new(window.into(), context, self.slide_ms, class)?;
+    ) -> Result<Reduced<V>> {
+        let (class, plan) = (WindowClass::Windowed, &self.plan);
+        let window = FittedWindow::new(window.into(), plan, self.slide_ms, class)?;
         let shape = self.shape(&window);
-        self.context.keep_window(shape.panes_max())?;
+        self.plan.keep_window(shape.panes_max())?;
         Ok(self.windowed(
             window,
             ReduceWindow::new(shape),
@@ -101,7 +101,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         reduce: impl Fn(V, V) -> V + Send + 'static,
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
-    ) -> Result<Reduced<'c, V>> {
+    ) -> Result<Reduced<V>> {
         self.inverse_window(reduce, inverse, window.into(), None::<fn(&[u8], V) -> bool>)
     }
 
@@ -120,7 +120,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
         is_wanted: impl Fn(&[u8], V) -> bool + Send + 'static,
-    ) -> Result<Reduced<'c, V>> {
+    ) -> Result<Reduced<V>> {
         self.inverse_window(reduce, inverse, window.into(), Some(is_wanted))
     }
 
@@ -130,18 +130,18 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: Window,
         is_wanted: Option<impl Fn(&[u8], V) -> bool + Send + 'static>,
-    ) -> Result<Reduced<'c, V>> {
-        let (class, context) = (WindowClass::Reduced, self.context);
-        let window = FittedWindow::new(window, context, self.slide_ms, class)?;
+    ) -> Result<Reduced<V>> {
+        let (class, plan) = (WindowClass::Reduced, &self.plan);
+        let window = FittedWindow::new(window, plan, self.slide_ms, class)?;
         let shape = self.shape(&window);
-        let windows = InverseWindow::new(shape, self.context.dialect());
-        if is_wanted.is_none() && windows.keeps_all() && self.context.memory_limit().is_some() {
+        let windows = InverseWindow::new(shape, self.plan.dialect());
+        if is_wanted.is_none() && windows.keeps_all() && self.plan.memory_limit().is_some() {
             return Err(Error::refused(
                 "a window with an inverse function keeps every key it ever had; with a memory limit, add a filter \
                  that drops keys that have left",
             ));
         }
-        self.context.keep_window(shape.panes_max())?;
+        self.plan.keep_window(shape.panes_max())?;
         Ok(self.windowed(
             window,
             windows,
@@ -182,7 +182,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         change: impl FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow>
         + Send
         + 'static,
-    ) -> Reduced<'c, V>
+    ) -> Reduced<V>
     where
         H: AsRef<KeyTable<V>> + Send + 'static,
     {
@@ -194,7 +194,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
             sums: WindowSums::new(Some(self.batches(window.length_ms))),
             failures: VecDeque::new(),
             panicked_at: None,
-            limit: MemoryLimit::new(self.context.memory_limit()),
+            limit: MemoryLimit::new(self.plan.memory_limit()),
             change,
         };
         // Made whenever the parent is: batches enter one by one, though windows are published only
@@ -202,7 +202,7 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
         let (parents, operator) = (vec![self.id], Box::new(operator));
         Reduced {
             slide_ms: window.slide_ms,
-            ..(self.context).table_stream(table, parents, self.slide_ms, operator)
+            ..(self.plan).table_stream(table, parents, self.slide_ms, operator)
         }
     }
 }
@@ -324,7 +324,7 @@ where
     }
 }
 
-impl<'c, R: Records, M> PairStream<'c, R, M> {
+impl<R: Records, M> PairStream<R, M> {
     /// Folds the values of each key of a window: Spark's `reduceByKeyAndWindow`. The shards fold
     /// each batch; then see [`Reduced::reduce_by_key_and_window`].
     ///
@@ -336,7 +336,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
         self,
         reduce: F,
         window: impl Into<Window>,
-    ) -> Result<Reduced<'c, V>>
+    ) -> Result<Reduced<V>>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
@@ -358,7 +358,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
         reduce: F,
         inverse: impl Fn(V, V) -> V + Send + 'static,
         window: impl Into<Window>,
-    ) -> Result<Reduced<'c, V>>
+    ) -> Result<Reduced<V>>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
@@ -369,7 +369,7 @@ impl<'c, R: Records, M> PairStream<'c, R, M> {
     }
 }
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Counts the occurrences of each record of a window: Spark's `countByValueAndWindow`.
     ///
     /// Records that have left are dropped. A window costs one look-up for each different record of
@@ -389,7 +389,7 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
     /// too little room.
-    pub fn count_by_value_and_window(&self, window: impl Into<Window>) -> Result<Reduced<'c, u64>> {
+    pub fn count_by_value_and_window(&self, window: impl Into<Window>) -> Result<Reduced<u64>> {
         // Also in PySpark's dialect, whose filter behind the window has the same effect.
         let is_there = |_: &[u8], count| count != 0;
         self.count_by_value()
@@ -408,7 +408,7 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
     /// too little room.
-    pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<'c, u64>> {
+    pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<u64>> {
         let counts = self.count().filter(|count| *count > 0);
         counts.reduce_by_window_with_inverse(|a, b| a + b, |a, b| a - b, window)
     }
@@ -423,7 +423,7 @@ impl<'c, R: Records> DStream<'c, R> {
     ///
     /// Length or slide is zero, or not a multiple of the batch interval; or the memory limit leaves
     /// too little room.
-    pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<'c, Vec<u8>>> {
+    pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<Vec<u8>>> {
         self.records().window(window)
     }
 }

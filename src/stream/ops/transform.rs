@@ -15,7 +15,7 @@ pub(crate) const MISSING: &str = "Couldn't generate RDD from parent";
 const NULL: &str = "Transform function must not return null. Return SparkContext.emptyRDD() instead \
                     to represent no element as the result of transformation.";
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// Makes each batch by a function of this stream's batch and its time: Spark's `transform`.
     ///
     /// If `f` panics, the whole batch has no output, as when Spark cannot put a batch together.
@@ -31,7 +31,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub fn transform<U: Record>(
         &self,
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Rdd<U> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         self.transform_some(move |rdd, time| Some(f(rdd, time)))
     }
 
@@ -40,7 +40,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub fn transform_some<U: Record>(
         &self,
         f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         self.transform_named("transform", f)
     }
 
@@ -49,8 +49,8 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         name: &'static str,
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
-    ) -> RddStream<'c, U> {
-        let dialect = self.context.dialect();
+    ) -> RddStream<U> {
+        let dialect = self.plan.dialect();
         self.derive_at(name, move |rdd, time| match (rdd, dialect) {
             (None, Dialect::PySpark) => Ok(None),
             (None, Dialect::Scala) => Err(Failure::no_parent(MISSING, time)),
@@ -82,13 +82,13 @@ impl<'c, T: Record> RddStream<'c, T> {
     ///
     /// # Errors
     ///
-    /// The streams have different slides, except in the PySpark [`Dialect`], where the result has
-    /// this stream's.
+    /// The streams belong to different contexts; or they have different slides, except in the
+    /// PySpark [`Dialect`], where the result has this stream's.
     pub fn transform_with<U: Record, W: Record>(
         &self,
-        other: &RddStream<'c, U>,
+        other: &RddStream<U>,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> Rdd<W> + Send + 'static,
-    ) -> Result<RddStream<'c, W>> {
+    ) -> Result<RddStream<W>> {
         self.combine("transform_with", other, move |one, two, time| {
             Failure::catch(|| f(one, two, time))
         })
@@ -99,17 +99,18 @@ impl<'c, T: Record> RddStream<'c, T> {
     pub(crate) fn combine<U: Record, W: Record>(
         &self,
         name: &'static str,
-        other: &RddStream<'c, U>,
+        other: &RddStream<U>,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> std::result::Result<Rdd<W>, Failure>
         + Send
         + 'static,
-    ) -> Result<RddStream<'c, W>> {
-        let dialect = self.context.dialect();
+    ) -> Result<RddStream<W>> {
+        self.plan.check([&other.plan])?;
+        let dialect = self.plan.dialect();
         if dialect == Dialect::Scala {
             same_slides([self.slide_ms, other.slide_ms], dialect)?;
         }
         let (one, two) = (self.cache.clone(), other.cache.clone());
-        Ok(self.context.rdd_stream(
+        Ok(self.plan.rdd_stream(
             name,
             vec![self.id, other.id],
             self.slide_ms,
@@ -137,21 +138,22 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// `streams` is empty, or they have different slides.
-    pub fn transform<'c, T: Record, U: Record>(
-        &'c self,
-        streams: &[RddStream<'c, T>],
+    /// `streams` is empty, has a stream of another context, or streams of different slides.
+    pub fn transform<T: Record, U: Record>(
+        &self,
+        streams: &[RddStream<T>],
         mut f: impl FnMut(&[Rdd<T>], BatchTime) -> Rdd<U> + Send + 'static,
-    ) -> Result<RddStream<'c, U>> {
+    ) -> Result<RddStream<U>> {
         if streams.is_empty() {
             let message = "requirement failed: List of DStreams to transform is empty";
             return Err(Error::refused(message));
         }
+        self.plan.check(streams.iter().map(|stream| &stream.plan))?;
         // PySpark calls the Scala method.
         same_slides(streams.iter().map(|stream| stream.slide_ms), Dialect::Scala)?;
         let make =
             move |rdds: &[_], time| -> Produced<_> { Failure::catch(|| f(rdds, time)).map(Some) };
-        Ok(self.stream_of_all("transform", streams, MISSING, make))
+        Ok(self.plan.stream_of_all("transform", streams, MISSING, make))
     }
 }
 

@@ -3,11 +3,12 @@
 use crate::config::Dialect;
 use crate::error::{Error, Result};
 use crate::stream::ops::transform::same_slides;
+use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// The records of both streams, this one's first: Spark's `union`. Records are shared, and
     /// duplicates stay.
     ///
@@ -23,12 +24,13 @@ impl<'c, T: Record> RddStream<'c, T> {
     ///
     /// # Errors
     ///
-    /// The streams have different slides.
-    pub fn union(&self, other: &RddStream<'c, T>) -> Result<RddStream<'c, T>> {
+    /// The streams have different slides, or belong to different contexts.
+    pub fn union(&self, other: &RddStream<T>) -> Result<RddStream<T>> {
+        self.plan.check([])?;
         // PySpark builds it with `transformWith`, unlike `StreamingContext.union`, which is Scala's
         // in both.
-        if self.context.dialect() == Dialect::Scala {
-            return self.context.union(&[self.clone(), other.clone()]);
+        if self.plan.dialect() == Dialect::Scala {
+            return self.plan.union(&[self.clone(), other.clone()]);
         }
         if self.slide_ms != other.slide_ms {
             let message = "the two DStream should have same slide duration";
@@ -48,11 +50,15 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// `streams` is empty, or they have different slides.
-    pub fn union<'c, T: Record>(
-        &'c self,
-        streams: &[RddStream<'c, T>],
-    ) -> Result<RddStream<'c, T>> {
+    /// `streams` is empty, has a stream of another context, or streams of different slides.
+    pub fn union<T: Record>(&self, streams: &[RddStream<T>]) -> Result<RddStream<T>> {
+        self.plan.union(streams)
+    }
+}
+
+impl PlanBuilder {
+    fn union<T: Record>(&self, streams: &[RddStream<T>]) -> Result<RddStream<T>> {
+        self.check(streams.iter().map(|stream| &stream.plan))?;
         let [first, others @ ..] = streams else {
             return Err(Error::refused(match self.dialect() {
                 Dialect::Scala => "requirement failed: List of DStreams to union is empty",

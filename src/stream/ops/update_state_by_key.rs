@@ -7,7 +7,7 @@ use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Keeps a state for each key: Spark's `updateStateByKey`. Each batch of the result holds all
     /// states.
     ///
@@ -33,7 +33,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     pub fn update_state_by_key<S: Record + Clone>(
         &self,
         update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
-    ) -> RddStream<'c, (K, S)> {
+    ) -> RddStream<(K, S)> {
         self.update_state_by_key_from([], update)
     }
 
@@ -43,7 +43,7 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         initial: impl IntoIterator<Item = (K, S)>,
         update: impl Fn(&[V], Option<S>) -> Option<S> + Send + 'static,
-    ) -> RddStream<'c, (K, S)> {
+    ) -> RddStream<(K, S)> {
         self.update_state_by_key_at(initial, move |_, _, values, state| update(values, state))
     }
 
@@ -53,14 +53,14 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
         &self,
         initial: impl IntoIterator<Item = (K, S)>,
         update: impl Fn(BatchTime, &K, &[V], Option<S>) -> Option<S> + Send + 'static,
-    ) -> RddStream<'c, (K, S)> {
+    ) -> RddStream<(K, S)> {
         let mut known = HashSet::new();
         let initial = initial.into_iter();
         let mut states: Rdd<(K, S)> = initial
             .filter(|(key, _)| known.insert(key.clone()))
             .collect();
         let mut is_begun = false;
-        let dialect = self.context.dialect();
+        let dialect = self.plan.dialect();
         self.chain("update_state_by_key", move |rdd, time| {
             let is_updated = match dialect {
                 Dialect::Scala => rdd.is_some() || is_begun,

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::config::Dialect;
 use crate::error::{Error, Result};
 use crate::stream::plan::batch_cache::{CachedBatch, rdds_of};
+use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::Attempt;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
-use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
@@ -70,14 +70,16 @@ impl FittedWindow {
     ///
     /// # Errors
     ///
-    /// Length or slide is zero, or not a multiple of the parent's slide. The message is Spark's.
+    /// The context has started; or length or slide is zero, or not a multiple of the parent's
+    /// slide. The message is Spark's.
     pub(crate) fn new(
         window: Window,
-        context: &StreamingContext,
+        plan: &PlanBuilder,
         parent_ms: u64,
         class: WindowClass,
     ) -> Result<Self> {
-        let dialect = context.dialect();
+        plan.check([])?;
+        let dialect = plan.dialect();
         let checked = |what: &str, camel: &str, duration: Duration| {
             let ms = duration.as_millis();
             let is_whole = duration.subsec_nanos().is_multiple_of(1_000_000);
@@ -119,7 +121,7 @@ impl FittedWindow {
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// The records of all batches of a window, oldest first: Spark's `window`.
     ///
     /// `window` is a length, or a pair of length and slide. Records are shared, not copied; a
@@ -140,9 +142,9 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// # Errors
     ///
     /// Length or slide is zero, or not a multiple of this stream's slide.
-    pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<'c, T>> {
-        let (class, context) = (WindowClass::Windowed, self.context);
-        let window = FittedWindow::new(window.into(), context, self.slide_ms, class)?;
+    pub fn window(&self, window: impl Into<Window>) -> Result<RddStream<T>> {
+        let (class, plan) = (WindowClass::Windowed, &self.plan);
+        let window = FittedWindow::new(window.into(), plan, self.slide_ms, class)?;
         self.cache.keep_for(window.length_ms);
         let cache = self.cache.clone();
         let take = move |time| cache.between(window.start(time), time);
@@ -151,8 +153,8 @@ impl<'c, T: Record> RddStream<'c, T> {
             let parts = batches.iter().flat_map(Rdd::parts).cloned();
             Ok(Some(Rdd::shared(parts)))
         };
-        let windows = context.rdd_stream("window", vec![self.id], window.slide_ms, take, make);
-        context.reach(windows.id, window.length_ms);
+        let windows = plan.rdd_stream("window", vec![self.id], window.slide_ms, take, make);
+        plan.reach(windows.id, window.length_ms);
         Ok(windows)
     }
 
@@ -178,7 +180,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         f: impl Fn(T, T) -> T + Send + Clone + 'static,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, T>>
+    ) -> Result<RddStream<T>>
     where
         T: Clone,
     {
@@ -210,7 +212,7 @@ impl<'c, T: Record> RddStream<'c, T> {
         f: impl Fn(T, T) -> T + Send + Clone + 'static,
         inverse: impl Fn(T, T) -> T + Send + 'static,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, T>>
+    ) -> Result<RddStream<T>>
     where
         T: Clone,
     {
@@ -238,7 +240,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     /// # Errors
     ///
     /// As [`window`](Self::window).
-    pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<'c, u64>> {
+    pub fn count_by_window(&self, window: impl Into<Window>) -> Result<RddStream<u64>> {
         let ones = self.derive("count_by_window", |rdd| {
             let count = rdd.len() as u64;
             (count > 0).then_some(count).into_iter().collect()
@@ -247,7 +249,7 @@ impl<'c, T: Record> RddStream<'c, T> {
     }
 }
 
-impl<'c, T: Key> RddStream<'c, T> {
+impl<T: Key> RddStream<T> {
     /// Counts the occurrences of each record of a window: Spark's `countByValueAndWindow`. Records
     /// that have left are dropped.
     ///
@@ -267,10 +269,10 @@ impl<'c, T: Key> RddStream<'c, T> {
     pub fn count_by_value_and_window(
         &self,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, (T, u64)>> {
+    ) -> Result<RddStream<(T, u64)>> {
         let counts = self.count_by_value();
         let (add, subtract) = (|a, b| a + b, |a, b| a - b);
-        if self.context.dialect() == Dialect::PySpark {
+        if self.plan.dialect() == Dialect::PySpark {
             let windows = counts.reduce_by_key_and_window_with_inverse(add, subtract, window)?;
             return Ok(windows.filter(|(_, count)| *count > 0));
         }
@@ -283,7 +285,7 @@ impl<'c, T: Key> RddStream<'c, T> {
     }
 }
 
-impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
+impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     /// Gathers the values of each key of a window, oldest first: Spark's `groupByKeyAndWindow`.
     ///
     /// ```
@@ -302,8 +304,8 @@ impl<'c, K: Key, V: Record + Clone> RddStream<'c, (K, V)> {
     pub fn group_by_key_and_window(
         &self,
         window: impl Into<Window>,
-    ) -> Result<RddStream<'c, (K, Vec<V>)>> {
-        if self.context.dialect() == Dialect::PySpark {
+    ) -> Result<RddStream<(K, Vec<V>)>> {
+        if self.plan.dialect() == Dialect::PySpark {
             let lists = self.group_by_key();
             let append = |mut all: Vec<V>, more: Vec<V>| {
                 all.extend(more);

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
-use crate::engine::plan::{Merged, Output, failed_batch};
+use crate::engine::plan::{EnginePlan, Merged, Output, failed_batch};
 use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result, guarded, lock};
 use crate::notice::Notices;
 use crate::shard::panic_message;
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure, Produced, Retry};
+use crate::stream::plan::builder::Plan;
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::listener::{Reporter, StreamInputInfo};
 use crate::time::BatchTime;
@@ -363,11 +364,66 @@ impl Output for Graph {
     }
 }
 
+/// What a plan gets from whoever runs it.
+pub(crate) struct Launch<'a> {
+    /// The time since 1970.
+    pub(crate) now: Duration,
+    pub(crate) notices: &'a Notices,
+    /// How long each stream keeps its batches, if the program asked for that.
+    pub(crate) remember_ms: Option<u64>,
+    pub(crate) memory_bytes_max: Option<usize>,
+    /// The first failed batch ends the run.
+    pub(crate) fails_fast: bool,
+    pub(crate) reporter: Reporter,
+}
+
+impl Plan {
+    /// Starts the operators, and returns what an engine runs: the pipelines that are needed, and
+    /// the batch plane as the one output behind them.
+    pub(crate) fn lower(self, launch: Launch<'_>) -> EnginePlan {
+        let mut nodes = self.nodes;
+        want(&mut nodes, self.wanted);
+        let remember_ms = match launch.remember_ms {
+            Some(asked_ms) => remember_ms(&nodes, asked_ms),
+            // Each stream keeps only what its windows need.
+            None => vec![0; nodes.len()],
+        };
+        let window_bytes = launch.memory_bytes_max;
+        let window_bytes = window_bytes.map(|bytes_max| self.retained.window_bytes(bytes_max));
+        for (node, remember_ms) in nodes.iter_mut().zip(remember_ms) {
+            node.operator.start(&StartContext {
+                remember_ms,
+                now: launch.now,
+                notices: launch.notices,
+                window_bytes: window_bytes.unwrap_or(usize::MAX),
+            });
+        }
+        let mut plan = EnginePlan {
+            nodes: keep_wanted(&mut nodes, &self.pipelines),
+            outputs: Vec::new(),
+        };
+        let byte_inputs = plan.first_nodes().map(|node| {
+            let stream = plan.nodes[node].stream();
+            (node, self.byte_inputs[stream.0])
+        });
+        plan.outputs = vec![Box::new(Graph {
+            nodes,
+            outputs: self.outputs,
+            interval_ms: self.interval_ms,
+            zero: None,
+            fails_fast: launch.fails_fast,
+            reporter: launch.reporter,
+            byte_inputs: byte_inputs.collect(),
+        })];
+        plan
+    }
+}
+
 /// How long each stream keeps its batches, if the program asked for `asked_ms`.
 ///
 /// As in Spark, every remembered window still has the batches it is made of, so a window adds its
 /// length for its parents.
-pub(crate) fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
+fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
     let mut all = vec![asked_ms; nodes.len()];
     for (id, node) in nodes.iter().enumerate().rev() {
         let needed_ms = all[id].saturating_add(node.reach_ms);
@@ -379,7 +435,7 @@ pub(crate) fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
 }
 
 /// Marks the `wanted` streams and those they depend on.
-pub(crate) fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = NodeId>) {
+fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = NodeId>) {
     let mut open: Vec<NodeId> = wanted.into_iter().collect();
     while let Some(id) = open.pop() {
         if !std::mem::replace(&mut nodes[id].is_wanted, true) {
@@ -390,7 +446,7 @@ pub(crate) fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = Node
 
 /// Returns the engine's nodes that wanted streams read, and numbers the streams' `reads`
 /// accordingly. What no output needs is not computed.
-pub(crate) fn keep_wanted<N: Clone>(nodes: &mut [PlanNode], engine_nodes: &[N]) -> Vec<N> {
+fn keep_wanted<N: Clone>(nodes: &mut [PlanNode], engine_nodes: &[N]) -> Vec<N> {
     let mut kept = Vec::new();
     for node in nodes.iter_mut().filter(|node| node.is_wanted) {
         if let Some(reads) = &mut node.reads {

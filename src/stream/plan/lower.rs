@@ -23,9 +23,10 @@ use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::plan::batch_cache::{Failure, LentTable, Produced};
+use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{Attempt, BatchContext, Operator};
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::{DStream, StreamingContext};
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
@@ -124,7 +125,7 @@ where
     }
 }
 
-impl<'c, R: Records> DStream<'c, R> {
+impl<R: Records> DStream<R> {
     /// Folds the records by keys that are slices of them.
     pub(crate) fn keyed<M, F, V>(
         self,
@@ -132,7 +133,7 @@ impl<'c, R: Records> DStream<'c, R> {
         map: M,
         reduce: F,
         tables: FoldTables<V>,
-    ) -> Reduced<'c, V>
+    ) -> Reduced<V>
     where
         V: Copy + Send + Sync + 'static,
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
@@ -156,7 +157,7 @@ impl<'c, R: Records> DStream<'c, R> {
         map: M,
         reduce: F,
         tables: FoldTables<V>,
-    ) -> Reduced<'c, V>
+    ) -> Reduced<V>
     where
         S: Send + 'static,
         V: Copy + Send + Sync + 'static,
@@ -185,7 +186,7 @@ impl<'c, R: Records> DStream<'c, R> {
         create: C,
         fold: F,
         merge: impl Fn(W, W) -> W + Send + Sync + 'static,
-    ) -> Reduced<'c, W>
+    ) -> Reduced<W>
     where
         V: 'static,
         W: Copy + Send + Sync + 'static,
@@ -213,7 +214,7 @@ impl<'c, R: Records> DStream<'c, R> {
         tables: FoldTables<V>,
         stage: impl Fn(Kernel, Seed, MemoryCap) -> Box<dyn Stage> + Send + Sync + 'static,
         merge: impl Fn(V, V) -> V + Send + Sync + 'static,
-    ) -> Reduced<'c, V> {
+    ) -> Reduced<V> {
         let node = FoldNode {
             stream: self.stream,
             rule: self.records.rule(),
@@ -221,7 +222,7 @@ impl<'c, R: Records> DStream<'c, R> {
             stage,
             merge,
         };
-        self.context.reduced(name, Arc::new(node))
+        self.plan.reduced(name, Arc::new(node))
     }
 
     /// A stream of what the shards gather from the records.
@@ -234,15 +235,15 @@ impl<'c, R: Records> DStream<'c, R> {
         block: impl Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
         merge: impl Fn(&mut S, &S) + Send + Sync + 'static,
         mut finish: impl FnMut(S, u64) -> Rdd<T> + Send + 'static,
-    ) -> RddStream<'c, T> {
+    ) -> RddStream<T> {
         let make = move |now: &mut BatchContext<'_, '_>| -> Produced<_> {
             let (node, stats) = now.of_shards()?;
             let sum = std::mem::take(sum_of_mut::<S>(node.partial.as_mut()));
             Ok(Some(finish(sum, stats.tokens)))
         };
-        let (context, slide_ms) = (self.context, self.context.interval_ms());
-        let gathered = context.taken_stream(name, Vec::new(), slide_ms, make);
-        context.read(gathered.id, GatherNode::new(self, block, merge));
+        let (plan, slide_ms) = (&self.plan, self.plan.interval_ms());
+        let gathered = plan.taken_stream(name, Vec::new(), slide_ms, make);
+        plan.read(gathered.id, GatherNode::new(self, block, merge));
         gathered
     }
 
@@ -252,7 +253,7 @@ impl<'c, R: Records> DStream<'c, R> {
         &self,
         name: &'static str,
         make: impl Fn(&R, &mut Splitter, &[u8]) -> (Vec<T>, Tallied) + Send + Sync + 'static,
-    ) -> RddStream<'c, T> {
+    ) -> RddStream<T> {
         let (records, make) = (self.records.clone(), Arc::new(make));
         let retry = Arc::clone(&make);
         let node = GatherNode::new(
@@ -291,9 +292,9 @@ impl<'c, R: Records> DStream<'c, R> {
             let partitions = partitions.collect::<std::result::Result<Vec<_>, Failure>>()?;
             Ok(Some(Rdd::shared(partitions)))
         };
-        let (context, slide_ms) = (self.context, self.context.interval_ms());
-        let made = context.rdd_stream_of(name, Vec::new(), slide_ms, take, make);
-        context.read(made.id, node);
+        let (plan, slide_ms) = (&self.plan, self.plan.interval_ms());
+        let made = plan.rdd_stream_of(name, Vec::new(), slide_ms, take, make);
+        plan.read(made.id, node);
         made
     }
 }
@@ -334,13 +335,13 @@ impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
     }
 }
 
-impl StreamingContext {
+impl PlanBuilder {
     /// A stream of one value per key and batch, made in the shards by `node`.
     pub(crate) fn reduced<V: Copy + Send + Sync + 'static>(
         &self,
         name: &'static str,
         node: Arc<dyn Pipeline>,
-    ) -> Reduced<'_, V> {
+    ) -> Reduced<V> {
         // Takes the place of the merged table while that is lent, and is never written to.
         let table = LentTable::new(KeyTable::<V>::new(Seed::random()));
         let operator = FromTable {
@@ -421,7 +422,7 @@ where
     B: Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
     M: Fn(&mut S, &S) + Send + Sync + 'static,
 {
-    fn new(stream: &DStream<'_, R>, block: B, merge: M) -> Arc<Self> {
+    fn new(stream: &DStream<R>, block: B, merge: M) -> Arc<Self> {
         Arc::new(GatherNode {
             stream: stream.stream,
             records: stream.records.clone(),

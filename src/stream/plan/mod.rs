@@ -3,6 +3,7 @@
 //! batches in a `batch_cache`.
 
 pub(crate) mod batch_cache;
+pub(crate) mod builder;
 pub(crate) mod graph;
 pub(crate) mod group;
 pub(crate) mod lower;

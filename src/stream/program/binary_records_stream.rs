@@ -29,7 +29,7 @@ impl StreamingContext {
         &self,
         path: impl AsRef<Path>,
         record_bytes: usize,
-    ) -> Result<RddStream<'_, Vec<u8>>> {
+    ) -> Result<RddStream<Vec<u8>>> {
         self.binary_records_stream_with(path, record_bytes, FileOptions::default())
     }
 
@@ -45,7 +45,7 @@ impl StreamingContext {
         path: impl AsRef<Path>,
         record_bytes: usize,
         options: FileOptions,
-    ) -> Result<RddStream<'_, Vec<u8>>> {
+    ) -> Result<RddStream<Vec<u8>>> {
         if record_bytes == 0 {
             return Err(Error::refused("record length 0 is below 1"));
         }
@@ -56,9 +56,10 @@ impl StreamingContext {
             record_bytes,
             cache: cache.clone(),
             notices: Notices::default(),
-            input_stream_id: self.add_endless_input(),
+            input_stream_id: self.plan.add_endless_input(),
         };
-        Ok(self.stream_of(cache, Vec::new(), self.interval_ms(), Box::new(operator)))
+        let (plan, operator) = (&self.plan, Box::new(operator));
+        Ok(plan.stream_of(cache, Vec::new(), plan.interval_ms(), operator))
     }
 }
 

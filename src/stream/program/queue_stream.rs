@@ -100,7 +100,7 @@ impl StreamingContext {
         queue: &RddQueue<T>,
         one_at_a_time: bool,
         default: Option<Rdd<T>>,
-    ) -> RddStream<'_, T> {
+    ) -> RddStream<T> {
         let (queue, default) = (queue.clone(), default.unwrap_or_else(|| Vec::new().into()));
         self.batch_stream(move |_| {
             let batch = queue.take(one_at_a_time);
@@ -127,8 +127,8 @@ impl StreamingContext {
     pub fn batch_stream<T: Record>(
         &self,
         mut make: impl FnMut(BatchTime) -> Option<Rdd<T>> + Send + 'static,
-    ) -> RddStream<'_, T> {
-        let input_stream_id = self.add_endless_input();
+    ) -> RddStream<T> {
+        let input_stream_id = self.plan.add_endless_input();
         let make = move |(): &(), attempt: &mut Attempt<'_>| {
             let made = make(attempt.time);
             if let (Some(rdd), Some(inputs)) = (&made, &mut attempt.inputs) {
@@ -139,6 +139,7 @@ impl StreamingContext {
             }
             Ok(made)
         };
-        self.rdd_stream("batch_stream", Vec::new(), self.interval_ms(), |_| (), make)
+        let slide_ms = self.plan.interval_ms();
+        (self.plan).rdd_stream("batch_stream", Vec::new(), slide_ms, |_| (), make)
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use crate::stream::plan::batch_cache::{BatchCache, Failure, Produced};
+use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{Attempt, BatchContext, MakeRdd, NodeId, Operator, TakeRdd};
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::StreamingContext;
 use crate::time::BatchTime;
 
 /// A stream of records of any type: each batch is an [`Rdd`], or nothing.
@@ -23,26 +23,27 @@ use crate::time::BatchTime;
 /// assert_eq!(long, [4, 2]);
 /// # Ok::<(), microtally::Error>(())
 /// ```
-pub struct RddStream<'c, T> {
-    pub(crate) context: &'c StreamingContext,
+pub struct RddStream<T> {
+    pub(crate) plan: PlanBuilder,
     pub(crate) id: NodeId,
     /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
     pub(crate) cache: BatchCache<T>,
 }
 
-debug_fields!(['c, T] RddStream<'c, T>, "RddStream", id, slide_ms);
+debug_fields!([T] RddStream<T>, "RddStream", id, slide_ms);
 
-impl<T> Clone for RddStream<'_, T> {
+impl<T> Clone for RddStream<T> {
     fn clone(&self) -> Self {
         RddStream {
+            plan: self.plan.clone(),
             cache: self.cache.clone(),
             ..*self
         }
     }
 }
 
-impl StreamingContext {
+impl PlanBuilder {
     /// A new stream: `make` makes each batch of what `take` takes of the parents' batches.
     ///
     /// A failed batch is made again, of the same parts, when it is needed later. So `take` takes
@@ -54,7 +55,7 @@ impl StreamingContext {
         slide_ms: u64,
         mut take: impl FnMut(BatchTime) -> I + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
-    ) -> RddStream<'_, T> {
+    ) -> RddStream<T> {
         let take = move |now: &mut BatchContext<'_, '_>| Ok(take(now.time));
         self.rdd_stream_of(name, parents, slide_ms, take, make)
     }
@@ -67,7 +68,7 @@ impl StreamingContext {
         slide_ms: u64,
         take: impl FnMut(&mut BatchContext<'_, '_>) -> Result<I, Failure> + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
-    ) -> RddStream<'_, T> {
+    ) -> RddStream<T> {
         let cache = BatchCache::new();
         let operator = MakeRdd {
             name,
@@ -87,7 +88,7 @@ impl StreamingContext {
         parents: Vec<NodeId>,
         slide_ms: u64,
         make: impl FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send + 'static,
-    ) -> RddStream<'_, T> {
+    ) -> RddStream<T> {
         let cache = BatchCache::new();
         let operator = TakeRdd {
             name,
@@ -104,10 +105,10 @@ impl StreamingContext {
         parents: Vec<NodeId>,
         slide_ms: u64,
         operator: Box<dyn Operator>,
-    ) -> RddStream<'_, T> {
+    ) -> RddStream<T> {
         RddStream {
-            context: self,
-            id: self.add_graph_node(parents, slide_ms, operator),
+            plan: self.clone(),
+            id: self.add_node(parents, slide_ms, operator),
             slide_ms,
             cache,
         }
@@ -115,13 +116,13 @@ impl StreamingContext {
 
     /// A new stream: `make` makes each batch of those of `streams`, at least one, all with the same
     /// slide. A missing batch fails the new one, with Spark's sentence `missing`.
-    pub(crate) fn stream_of_all<'c, T: Record, U: Record>(
-        &'c self,
+    pub(crate) fn stream_of_all<T: Record, U: Record>(
+        &self,
         name: &'static str,
-        streams: &[RddStream<'c, T>],
+        streams: &[RddStream<T>],
         missing: &'static str,
         mut make: impl FnMut(&[Rdd<T>], BatchTime) -> Produced<Rdd<U>> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         let caches: Vec<_> = streams.iter().map(|stream| stream.cache.clone()).collect();
         self.rdd_stream(
             name,
@@ -139,14 +140,14 @@ impl StreamingContext {
     }
 }
 
-impl<'c, T: Record> RddStream<'c, T> {
+impl<T: Record> RddStream<T> {
     /// A stream whose batches `f` makes of this one's. If this one produces nothing, neither does
     /// that.
     pub(crate) fn derive<U: Record>(
         &self,
         name: &'static str,
         mut f: impl FnMut(&Rdd<T>) -> Rdd<U> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         self.derive_at(name, move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
     }
 
@@ -155,9 +156,9 @@ impl<'c, T: Record> RddStream<'c, T> {
         &self,
         name: &'static str,
         mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Produced<Rdd<U>> + Send + 'static,
-    ) -> RddStream<'c, U> {
+    ) -> RddStream<U> {
         let cache = self.cache.clone();
-        self.context.rdd_stream(
+        self.plan.rdd_stream(
             name,
             vec![self.id],
             self.slide_ms,

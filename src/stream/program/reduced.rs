@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::stream::plan::batch_cache::{BatchTable, LentTable};
+use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{NodeId, Operator};
-use crate::stream::program::context::StreamingContext;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::table::KeyTable;
 
@@ -12,26 +12,27 @@ use crate::table::KeyTable;
 ///
 /// The shards fold the records, so a batch is as large as its keys, however many records it had.
 /// [`pairs`](Self::pairs) turns it into a stream of records.
-pub struct Reduced<'c, V> {
-    pub(crate) context: &'c StreamingContext,
+pub struct Reduced<V> {
+    pub(crate) plan: PlanBuilder,
     pub(crate) id: NodeId,
     /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
     pub(crate) table: Arc<dyn BatchTable<V>>,
 }
 
-debug_fields!(['c, V] Reduced<'c, V>, "Reduced", id, slide_ms);
+debug_fields!([V] Reduced<V>, "Reduced", id, slide_ms);
 
-impl<V> Clone for Reduced<'_, V> {
+impl<V> Clone for Reduced<V> {
     fn clone(&self) -> Self {
         Reduced {
+            plan: self.plan.clone(),
             table: Arc::clone(&self.table),
             ..*self
         }
     }
 }
 
-impl StreamingContext {
+impl PlanBuilder {
     /// The stream whose batches `operator` makes in `table`.
     pub(crate) fn table_stream<V, H>(
         &self,
@@ -39,20 +40,20 @@ impl StreamingContext {
         parents: Vec<NodeId>,
         slide_ms: u64,
         operator: Box<dyn Operator>,
-    ) -> Reduced<'_, V>
+    ) -> Reduced<V>
     where
         H: AsRef<KeyTable<V>> + Send + 'static,
     {
         Reduced {
-            context: self,
-            id: self.add_graph_node(parents, slide_ms, operator),
+            plan: self.clone(),
+            id: self.add_node(parents, slide_ms, operator),
             slide_ms,
             table,
         }
     }
 }
 
-impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
+impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// The keys and values of each batch as a stream of records, in no particular order: the way to
     /// joins, states and all other operators of the batch plane. Each key is copied once a batch.
     ///
@@ -64,9 +65,9 @@ impl<'c, V: Copy + Send + Sync + 'static> Reduced<'c, V> {
     /// assert_eq!(counts, [("a".into(), 2), ("b".into(), 1)]);
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn pairs(&self) -> RddStream<'c, (Vec<u8>, V)> {
+    pub fn pairs(&self) -> RddStream<(Vec<u8>, V)> {
         let table = Arc::clone(&self.table);
-        self.context
+        self.plan
             .taken_stream("pairs", vec![self.id], self.slide_ms, move |now| {
                 table.map(now.time, |table, _| {
                     let entries = table.iter();

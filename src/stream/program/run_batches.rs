@@ -8,7 +8,8 @@ use crate::error::{Result, lock};
 use crate::shard::stage::LineRecords;
 use crate::source::lines;
 use crate::stream::plan::rdd::{Rdd, Record};
-use crate::stream::program::context::{DStream, StreamingContext};
+use crate::stream::program::context::StreamingContext;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::queue_stream::RddQueue;
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::Clock;
@@ -31,7 +32,7 @@ use crate::time::Clock;
 /// The program's error, or the first error of the run.
 pub fn run_batches<T: Record, U: Record + Clone, B: Into<Rdd<T>>>(
     batches: impl IntoIterator<Item = B>,
-    program: impl for<'c> FnOnce(RddStream<'c, T>) -> Result<RddStream<'c, U>>,
+    program: impl FnOnce(RddStream<T>) -> Result<RddStream<U>>,
 ) -> Result<Vec<Vec<U>>> {
     let queue: RddQueue<T> = batches.into_iter().collect();
     let count = queue.len() as u64;
@@ -68,7 +69,7 @@ pub fn run_batches<T: Record, U: Record + Clone, B: Into<Rdd<T>>>(
 /// The program's error, or the first error of the run.
 pub fn run_lines<U: Record + Clone>(
     text: impl Into<Vec<u8>>,
-    program: impl for<'c> FnOnce(DStream<'c, LineRecords>) -> Result<RddStream<'c, U>>,
+    program: impl FnOnce(DStream<LineRecords>) -> Result<RddStream<U>>,
 ) -> Result<Vec<U>> {
     let ssc = StreamingContext::one_batch(Config::default())?;
     let made = collect(&program(ssc.source_stream(lines::Lines::of(text)))?);
@@ -77,7 +78,7 @@ pub fn run_lines<U: Record + Clone>(
 }
 
 /// The batches of `stream`, once the context has run.
-fn collect<U: Record + Clone>(stream: &RddStream<'_, U>) -> Arc<Mutex<Vec<Vec<U>>>> {
+fn collect<U: Record + Clone>(stream: &RddStream<U>) -> Arc<Mutex<Vec<Vec<U>>>> {
     let made = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&made);
     stream.for_each_batch(move |rdd, _| lock(&collected).push(rdd.to_vec()));

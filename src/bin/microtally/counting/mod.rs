@@ -53,12 +53,12 @@ pub(crate) struct CountingPlan {
 }
 
 /// A stream of results.
-pub(crate) enum CountedStream<'c> {
+pub(crate) enum CountedStream {
     /// The number of records of each key.
-    Count(Reduced<'c, u64>),
+    Count(Reduced<u64>),
     /// The aggregate of the values of each key. [`Aggregate::fold`] combines the batches of a
     /// window.
-    Number(Reduced<'c, Number>),
+    Number(Reduced<Number>),
 }
 
 /// Filters lines by `--grep` and `--not`.
@@ -211,11 +211,11 @@ impl CountingPlan {
     /// # Errors
     ///
     /// Those of [`check`](Self::check); nothing is attached then.
-    pub(crate) fn attach<'c>(
+    pub(crate) fn attach(
         &self,
-        lines: &DStream<'c, LineRecords>,
+        lines: &DStream<LineRecords>,
         skipped: &Arc<Skipped>,
-    ) -> Result<CountedStream<'c>, String> {
+    ) -> Result<CountedStream, String> {
         let extractor = self.extractor(skipped)?;
         let Extractor { filter, .. } = &extractor;
         let is_filtered = !filter.greps.is_empty() || !filter.nots.is_empty();

@@ -141,7 +141,7 @@ impl TableStyle {
 
 /// Prints `results` on standard output.
 pub(crate) fn print<V: ResultValue>(
-    results: &Reduced<'_, V>,
+    results: &Reduced<V>,
     format: FormatArg,
     rows: usize,
     table: TableStyle,
@@ -213,12 +213,12 @@ impl<'a> ResultOutput<'a> {
     }
 
     /// Adds `batches` to the statistics.
-    pub(crate) fn watch<V: Value>(&self, batches: &Reduced<'_, V>) {
+    pub(crate) fn watch<V: Value>(&self, batches: &Reduced<V>) {
         batches.output(self.report.clone());
     }
 
     /// Prints the only batch; the progress line ends first.
-    pub(crate) fn print_once<V: ResultValue>(&mut self, results: &Reduced<'_, V>) {
+    pub(crate) fn print_once<V: ResultValue>(&mut self, results: &Reduced<V>) {
         self.is_of_all = true;
         results.output(EndProgress(Results(self.report.clone())));
         let table = TableStyle {
@@ -232,7 +232,7 @@ impl<'a> ResultOutput<'a> {
     /// Prints every batch, or shows it in the live view if the options and the terminal allow it.
     pub(crate) fn print_repeatedly<V: ResultValue>(
         &mut self,
-        results: &Reduced<'_, V>,
+        results: &Reduced<V>,
         period: Period,
     ) -> Result<()> {
         self.is_of_all = matches!(period, Period::SoFar);
@@ -255,7 +255,7 @@ impl<'a> ResultOutput<'a> {
         Ok(())
     }
 
-    fn live<V: ResultValue>(&mut self, results: &Reduced<'_, V>, period: Period) -> Result<()> {
+    fn live<V: ResultValue>(&mut self, results: &Reduced<V>, period: Period) -> Result<()> {
         let sources = &self.counting.sources;
         let reads_stdin = sources.is_empty() || sources.contains(&SourceSpec::Stdin);
         if reads_stdin && std::io::stdin().is_terminal() {

@@ -254,11 +254,11 @@ fn plan(counting: &CountingArgs, defaults: &CommandDefaults) -> Result<CountingP
     }
 }
 
-fn attach<'c>(
+fn attach(
     plan: &CountingPlan,
-    lines: &DStream<'c, LineRecords>,
+    lines: &DStream<LineRecords>,
     output: &ResultOutput<'_>,
-) -> Result<CountedStream<'c>> {
+) -> Result<CountedStream> {
     plan.attach(lines, &output.skipped).map_err(Error::refused)
 }
 
@@ -323,12 +323,12 @@ fn open_any(paths: &[PathBuf], is_all: bool) -> Result<Files> {
 }
 
 /// Joins the lines of every source, for batches every `interval`, or for a single batch.
-fn connect<'c>(
-    ssc: &'c StreamingContext,
+fn connect(
+    ssc: &StreamingContext,
     counting: &CountingArgs,
     defaults: &CommandDefaults,
     interval: Option<Duration>,
-) -> Result<DStream<'c, LineRecords>> {
+) -> Result<DStream<LineRecords>> {
     let (mut sources, mut files, mut followed) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs(counting) {
         match spec {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
-use crate::engine::plan::{CountTokens, Output, Pipeline, Plan};
+use crate::engine::plan::{CountTokens, EnginePlan, Output, Pipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::id::StreamId;
@@ -121,7 +121,7 @@ impl ReactorRig {
         }
         let parts: Parts = built(Blueprint {
             config: Config::default().workers(1).block_bytes(64),
-            plan: Plan {
+            plan: EnginePlan {
                 nodes: nodes.collect(),
                 outputs,
             },

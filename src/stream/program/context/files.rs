@@ -9,20 +9,18 @@ use crate::error::{Error, Result};
 use crate::ring::Wake;
 use crate::shard::stage::LineRecords;
 use crate::source::file::files::Files;
-use crate::stream::program::context::{DStream, StreamingContext};
+use crate::stream::program::context::StreamingContext;
+use crate::stream::program::dstream::DStream;
 use crate::stream::program::running::RunningContext;
 
 impl StreamingContext {
     /// The lines of files, read one after another to their ends; then the stream ends. It is the
     /// stream that [`source_stream`](Self::source_stream) makes of them, and
     /// [`start_files`](Self::start_files) can read it on all cores.
-    pub fn files_stream(&self, files: Files) -> DStream<'_, LineRecords> {
+    pub fn files_stream(&self, files: Files) -> DStream<LineRecords> {
         let lines = self.add_sources(Vec::new());
         let stream = lines.stream;
-        self.draft
-            .borrow_mut()
-            .files
-            .push(FilesOf { stream, files });
+        self.draft().files.push(FilesOf { stream, files });
         lines
     }
 
@@ -55,10 +53,9 @@ impl StreamingContext {
     /// No output was registered, there are no files, or there is other input; or the system refuses
     /// a thread or memory.
     pub fn start_files(self) -> Result<RunningContext> {
-        let mut draft = self.draft.into_inner();
-        draft.check_outputs()?;
+        let (mut draft, plan) = self.finish()?;
         let sets = std::mem::take(&mut draft.files);
-        if sets.is_empty() || !draft.sources.is_empty() || draft.is_endless {
+        if sets.is_empty() || !draft.sources.is_empty() || plan.is_endless {
             return Err(Error::refused(
                 "start_files: the program's only input must be files; use start instead",
             ));
@@ -67,7 +64,7 @@ impl StreamingContext {
         let control = Control::new(Arc::new(|| ()));
         draft.report_to(&control);
         let now = draft.clock.now();
-        let blueprint = draft.blueprint(Arc::clone(&control), Wake::new(|| ()), now);
+        let blueprint = draft.blueprint(plan, Arc::clone(&control), Wake::new(|| ()), now);
         draft
             .bus
             .notify(|listener| listener.on_streaming_started(now));

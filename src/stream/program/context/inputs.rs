@@ -8,7 +8,6 @@ use std::path::Path;
 
 use crate::config::interval_ms;
 use crate::error::{Error, Result};
-use crate::id::StreamId;
 use crate::shard::stage::LineRecords;
 use crate::source::Source;
 use crate::source::file::directory::FileOptions;
@@ -16,7 +15,8 @@ use crate::source::file::directory_files::DirectoryFiles;
 use crate::source::file::stdin::Stdin;
 use crate::source::net::connector::Reconnect;
 use crate::source::net::tcp_client::TcpClient;
-use crate::stream::program::context::{DStream, StreamingContext};
+use crate::stream::program::context::StreamingContext;
+use crate::stream::program::dstream::DStream;
 
 impl StreamingContext {
     /// The lines received from a host and port: Spark's `socketTextStream`.
@@ -37,7 +37,7 @@ impl StreamingContext {
     /// # Errors
     ///
     /// The host is empty, or the port is 0.
-    pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<'_, LineRecords>> {
+    pub fn socket_text_stream(&self, host: &str, port: u16) -> Result<DStream<LineRecords>> {
         self.socket_text_stream_with(host, port, Reconnect::default())
     }
 
@@ -52,7 +52,7 @@ impl StreamingContext {
         host: &str,
         port: u16,
         reconnect: Reconnect,
-    ) -> Result<DStream<'_, LineRecords>> {
+    ) -> Result<DStream<LineRecords>> {
         if let Reconnect::After(pause) = reconnect {
             // The range of intervals: a pause of zero would be a loop, one beyond a year is a
             // mistake.
@@ -71,7 +71,7 @@ impl StreamingContext {
     }
 
     /// The lines of standard input. The stream ends with it.
-    pub fn stdin_text_stream(&self) -> DStream<'_, LineRecords> {
+    pub fn stdin_text_stream(&self) -> DStream<LineRecords> {
         self.add_source(Box::new(Stdin::open()))
     }
 
@@ -87,7 +87,7 @@ impl StreamingContext {
     /// ssc.start()?.await_termination()?;
     /// # Ok::<(), microtally::Error>(())
     /// ```
-    pub fn source_stream(&self, source: impl Source + 'static) -> DStream<'_, LineRecords> {
+    pub fn source_stream(&self, source: impl Source + 'static) -> DStream<LineRecords> {
         self.add_source(Box::new(source))
     }
 
@@ -114,7 +114,7 @@ impl StreamingContext {
     /// # Errors
     ///
     /// `sources` is empty.
-    pub fn union_sources(&self, sources: Vec<Box<dyn Source>>) -> Result<DStream<'_, LineRecords>> {
+    pub fn union_sources(&self, sources: Vec<Box<dyn Source>>) -> Result<DStream<LineRecords>> {
         if sources.is_empty() {
             return Err(Error::refused("union_sources: no source was given"));
         }
@@ -130,7 +130,7 @@ impl StreamingContext {
     /// # Errors
     ///
     /// The path is empty, or has an unclosed bracket or brace.
-    pub fn text_file_stream(&self, path: impl AsRef<Path>) -> Result<DStream<'_, LineRecords>> {
+    pub fn text_file_stream(&self, path: impl AsRef<Path>) -> Result<DStream<LineRecords>> {
         self.text_file_stream_with(path, FileOptions::default())
     }
 
@@ -144,28 +144,22 @@ impl StreamingContext {
         &self,
         path: impl AsRef<Path>,
         options: FileOptions,
-    ) -> Result<DStream<'_, LineRecords>> {
-        let interval = self.draft.borrow().interval;
+    ) -> Result<DStream<LineRecords>> {
+        let interval = self.draft().interval;
         let files = DirectoryFiles::new(path, interval, options)?;
         Ok(self.add_source(Box::new(files)))
     }
 
-    fn add_source(&self, source: Box<dyn Source>) -> DStream<'_, LineRecords> {
+    fn add_source(&self, source: Box<dyn Source>) -> DStream<LineRecords> {
         self.add_sources(vec![source])
     }
 
     /// One stream of all `sources`.
-    pub(super) fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<'_, LineRecords> {
-        let input = self.add_input();
-        let mut draft = self.draft.borrow_mut();
-        draft.byte_inputs.push(input);
-        let stream = StreamId(draft.byte_inputs.len() - 1);
-        draft.framers.extend(sources.iter().map(|_| stream));
+    pub(super) fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<LineRecords> {
+        let lines = self.plan.lines();
+        let mut draft = self.draft();
+        draft.framers.extend(sources.iter().map(|_| lines.stream));
         draft.sources.extend(sources);
-        DStream {
-            context: self,
-            stream,
-            records: LineRecords,
-        }
+        lines
     }
 }

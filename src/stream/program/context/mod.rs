@@ -6,29 +6,25 @@
 mod files;
 mod inputs;
 
-use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
 
-use crate::config::{Config, Dialect, OnLimit, interval_ms};
+use crate::config::{Config, Dialect, interval_ms};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
-use crate::engine::plan::{Pipeline, Plan};
 use crate::engine::reactor::{ReactorCore, ReactorParts, ReactorShell, ReadySignals, WAKE_TOKEN};
 use crate::engine::scan::FilesOf;
 use crate::engine::{guard, reactor};
-use crate::error::{Error, ErrorKind, Result, Setting, describe};
+use crate::error::{Error, ErrorKind, Result, describe, lock};
 use crate::id::StreamId;
-use crate::limits::{MIB, PANE_BYTES_MIN};
-use crate::memory::RetainedTables;
 use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::source::{Port, Source};
-use crate::stream::plan::graph;
-use crate::stream::plan::graph::{Graph, NodeId, Operator, OutputNode, StartContext};
+use crate::stream::plan::builder::{Plan, PlanBuilder};
+use crate::stream::plan::graph::Launch;
 use crate::stream::program::listener::{ListenerBus, Reporter, StreamingListener};
 use crate::stream::program::receiver::Receivers;
 use crate::stream::program::running::RunningContext;
@@ -37,26 +33,40 @@ use crate::time::{BatchClock, Clock, as_ms};
 /// A DStream program before its start: holds sources, operators and outputs until
 /// [`start`](Self::start).
 ///
-/// Streams borrow their context and `start` consumes it. So a program that adds to a started
-/// context does not compile:
+/// [`start`](Self::start) consumes it. Streams do not borrow their context, so a struct may hold
+/// them beside it:
 ///
-/// ```compile_fail
-/// # use microtally::prelude::*;
-/// # fn main() -> Result<(), microtally::Error> {
-/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-/// let words = ssc.socket_text_stream("localhost", 9999)?.flat_map(split(b' '));
-/// let running = ssc.start()?;
-/// words.count_by_value().pprint(10); // error: `ssc` was moved while borrowed
-/// # Ok(()) }
 /// ```
+/// use microtally::prelude::*;
+/// use microtally::Config;
+/// use microtally::sources::Lines;
+/// use microtally::stream::Reduced;
+///
+/// struct Program {
+///     ssc: StreamingContext,
+///     counts: Reduced<u64>,
+/// }
+///
+/// let ssc = StreamingContext::one_batch(Config::default())?;
+/// let counts = ssc.source_stream(Lines::of("to be or not to be")).split(b' ').count_by_value();
+/// let program = Program { ssc, counts };
+/// program.counts.for_each_batch(|batch, _| assert_eq!(batch.get(b"be"), Some(2)));
+/// program.ssc.start()?.await_termination()?;
+/// # Ok::<(), microtally::Error>(())
+/// ```
+///
+/// A stream that outlives the start cannot be used any more: its methods panic with `the context
+/// has started`, or return that as an error of kind
+/// [`InvalidCall`](crate::error::ErrorKind::InvalidCall) if they return a `Result`.
 pub struct StreamingContext {
-    draft: RefCell<Draft>,
+    /// What is computed; every stream shares it.
+    pub(crate) plan: PlanBuilder,
+    draft: Mutex<Draft>,
 }
 
-/// The program so far.
+/// The settings and the sources so far.
 struct Draft {
     interval: Duration,
-    interval_ms: u64,
     config: Config,
     clock: Clock,
     notices: Notices,
@@ -66,53 +76,11 @@ struct Draft {
     framers: Vec<StreamId>,
     /// Sources that are files, which can also be read all at once.
     files: Vec<FilesOf>,
-    /// What the shards make; streams of the batch plane read it.
-    nodes: Vec<Arc<dyn Pipeline>>,
-    /// The number of each stream of bytes among all input streams.
-    byte_inputs: Vec<usize>,
-    /// Number of input streams, of bytes and others.
-    input_count: usize,
-    /// The batch plane.
-    graph: Vec<graph::PlanNode>,
-    outputs: Vec<OutputNode>,
-    /// The streams that outputs, or calls of `slice`, depend on.
-    wanted: Vec<NodeId>,
-    /// There is an input stream that never ends: one that is not of bytes.
-    is_endless: bool,
-    dialect: Dialect,
     fails_fast: bool,
     remember_ms: Option<u64>,
     /// There is one batch, and it ends with the input.
     is_one_batch: bool,
     bus: ListenerBus,
-    /// What operators keep from batch to batch.
-    retained: RetainedTables,
-    /// The most panes that a window may keep.
-    panes_max: usize,
-}
-
-/// A stream of records that are slices of the received bytes.
-///
-/// Its operators run record by record in the shard threads, on all cores, before anything is
-/// copied.
-#[derive(Clone)]
-pub struct DStream<'c, R> {
-    pub(crate) context: &'c StreamingContext,
-    pub(crate) stream: StreamId,
-    pub(crate) records: R,
-}
-
-debug_fields!(['c, R] DStream<'c, R>, "DStream", stream);
-
-impl<'c, R> DStream<'c, R> {
-    /// Other records of the same bytes.
-    pub(crate) fn with<S>(&self, records: S) -> DStream<'c, S> {
-        DStream {
-            context: self.context,
-            stream: self.stream,
-            records,
-        }
-    }
 }
 
 impl StreamingContext {
@@ -133,9 +101,9 @@ impl StreamingContext {
     pub fn with_config(interval: Duration, config: Config) -> Result<Self> {
         config.validate()?;
         Ok(StreamingContext {
-            draft: RefCell::new(Draft {
+            plan: PlanBuilder::new(interval_ms(interval)?, config.memory_limit()),
+            draft: Mutex::new(Draft {
                 interval,
-                interval_ms: interval_ms(interval)?,
                 config,
                 clock: Clock::system(),
                 notices: Notices::default(),
@@ -143,16 +111,6 @@ impl StreamingContext {
                 sources: Vec::new(),
                 framers: Vec::new(),
                 files: Vec::new(),
-                nodes: Vec::new(),
-                byte_inputs: Vec::new(),
-                input_count: 0,
-                graph: Vec::new(),
-                outputs: Vec::new(),
-                retained: RetainedTables::default(),
-                panes_max: 0,
-                wanted: Vec::new(),
-                is_endless: false,
-                dialect: Dialect::default(),
                 fails_fast: false,
                 remember_ms: None,
                 is_one_batch: false,
@@ -178,7 +136,7 @@ impl StreamingContext {
     /// A setting is out of range.
     pub fn one_batch(config: Config) -> Result<Self> {
         let context = StreamingContext::with_config(Duration::from_millis(1), config)?;
-        context.draft.borrow_mut().is_one_batch = true;
+        context.draft().is_one_batch = true;
         Ok(context)
     }
 
@@ -188,7 +146,7 @@ impl StreamingContext {
     /// library never prints by itself. If the handler panics, it misses that notice, the run goes
     /// on, and [`RunningContext::await_termination`] returns the error.
     pub fn on_notice(&self, handler: impl Fn(&Notice) + Send + Sync + 'static) {
-        self.draft.borrow_mut().notices = Notices::to(handler);
+        self.draft().notices = Notices::to(handler);
     }
 
     /// Stops the run after `batches` batches.
@@ -200,23 +158,19 @@ impl StreamingContext {
         if batches == 0 {
             return Err(Error::refused("batches 0 is below 1"));
         }
-        self.draft.borrow_mut().batches = Some(batches);
+        self.draft().batches = Some(batches);
         Ok(())
     }
 
     /// Sets the clock; a manual one makes programs testable. A manual clock is read every
     /// millisecond.
     pub fn set_clock(&self, clock: Clock) {
-        self.draft.borrow_mut().clock = clock;
+        self.draft().clock = clock;
     }
 
     /// Sets whose rules hold where Scala and Python differ, for the streams made from now on.
     pub fn set_dialect(&self, dialect: Dialect) {
-        self.draft.borrow_mut().dialect = dialect;
-    }
-
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.draft.borrow().dialect
+        self.plan.set_dialect(dialect);
     }
 
     /// Ends the run at the first failed batch.
@@ -224,7 +178,7 @@ impl StreamingContext {
     /// By default later batches are still made, as in Spark, and
     /// [`RunningContext::await_termination`] returns the first error.
     pub fn fail_fast(&self) {
-        self.draft.borrow_mut().fails_fast = true;
+        self.draft().fails_fast = true;
     }
 
     /// Keeps the batches of every stream for at least `duration`, for
@@ -237,7 +191,7 @@ impl StreamingContext {
     ///
     /// The duration was set before.
     pub fn remember(&self, duration: Duration) -> Result<()> {
-        let mut draft = self.draft.borrow_mut();
+        let mut draft = self.draft();
         if let Some(before) = draft.remember_ms {
             return Err(Error::refused(format!(
                 "requirement failed: Remember duration already set as {before} ms. Cannot set it again."
@@ -249,117 +203,31 @@ impl StreamingContext {
 
     /// Adds a listener, which receives the events of the running context.
     pub fn add_streaming_listener(&self, listener: impl StreamingListener + 'static) {
-        self.draft.borrow().bus.add(Box::new(listener));
+        self.draft().bus.add(Box::new(listener));
     }
 
     /// The batch interval.
     pub(crate) fn interval(&self) -> Duration {
-        self.draft.borrow().interval
+        self.draft().interval
     }
 
-    /// The batch interval in milliseconds: the slide of streams without windows.
-    pub(crate) fn interval_ms(&self) -> u64 {
-        self.draft.borrow().interval_ms
+    fn draft(&self) -> MutexGuard<'_, Draft> {
+        lock(&self.draft)
     }
 
-    /// The memory limit in bytes, and what happens when it is reached.
-    pub(crate) fn memory_limit(&self) -> Option<(usize, OnLimit)> {
-        let draft = self.draft.borrow();
-        let bytes_max = draft.config.memory_bytes_max?;
-        Some((bytes_max, draft.config.on_limit))
-    }
-
-    /// Reserves memory for an operator that keeps a table of the size of a batch.
-    pub(crate) fn keep_table(&self) {
-        self.draft.borrow_mut().retained.tables += 1;
-    }
-
-    /// Reserves memory for a window of `panes_max` panes.
+    /// The finished program: the settings and sources, and what is computed.
     ///
     /// # Errors
     ///
-    /// With the memory limit, a pane of this window, or of one that now has to share with it, would
-    /// get next to nothing.
-    pub(crate) fn keep_window(&self, panes_max: usize) -> Result<()> {
-        let mut draft = self.draft.borrow_mut();
-        let mut retained = draft.retained;
-        retained.windows += 1;
-        let panes_max = panes_max.max(draft.panes_max);
-        if let Some(bytes_max) = draft.config.memory_bytes_max
-            && retained.window_bytes(bytes_max) / 2 / panes_max < PANE_BYTES_MIN
-        {
-            // Half of the memory is for windows, and half of a window's is for its batches.
-            let bytes_min = (4 * PANE_BYTES_MIN)
-                .saturating_mul(panes_max)
-                .saturating_mul(retained.windows);
-            let problem = format!(
-                "is too small: {bytes_min} bytes ({} MiB) are needed for a window of {panes_max} batches; use a \
-                 shorter window or a longer interval",
-                bytes_min.div_ceil(MIB)
-            );
-            return Err(Error::from(Setting {
-                enough: Some(bytes_min),
-                ..Setting::new("memory_bytes_max", bytes_max, problem)
-            }));
+    /// There is no output.
+    fn finish(self) -> Result<(Draft, Plan)> {
+        let plan = self.plan.finish();
+        if plan.outputs.is_empty() {
+            let message = "no output operations registered, so nothing to execute";
+            return Err(Error::new(ErrorKind::NoOutput, message));
         }
-        (draft.retained, draft.panes_max) = (retained, panes_max);
-        Ok(())
-    }
-
-    /// Adds an input stream; returns its number.
-    fn add_input(&self) -> usize {
-        let mut draft = self.draft.borrow_mut();
-        draft.input_count += 1;
-        draft.input_count - 1
-    }
-
-    /// Adds an input stream that is not of bytes; returns its number. The context then never ends
-    /// by itself.
-    pub(crate) fn add_endless_input(&self) -> usize {
-        self.draft.borrow_mut().is_endless = true;
-        self.add_input()
-    }
-
-    /// Adds a stream of the batch plane.
-    pub(crate) fn add_graph_node(
-        &self,
-        parents: Vec<NodeId>,
-        slide_ms: u64,
-        operator: Box<dyn Operator>,
-    ) -> NodeId {
-        let mut draft = self.draft.borrow_mut();
-        draft.graph.push(graph::PlanNode {
-            slide_ms,
-            parents,
-            reach_ms: 0,
-            reads: None,
-            operator,
-            is_wanted: false,
-        });
-        draft.graph.len() - 1
-    }
-
-    /// Sets the pipeline that makes the numbered stream in the shards.
-    pub(crate) fn read(&self, id: NodeId, node: Arc<dyn Pipeline>) {
-        let mut draft = self.draft.borrow_mut();
-        draft.graph[id].reads = Some(draft.nodes.len());
-        draft.nodes.push(node);
-    }
-
-    /// Sets the length of the numbered stream, a window.
-    pub(crate) fn reach(&self, id: NodeId, length_ms: u64) {
-        self.draft.borrow_mut().graph[id].reach_ms = length_ms;
-    }
-
-    /// Makes the stream in every batch, whether or not an output needs it.
-    pub(crate) fn want(&self, id: NodeId) {
-        self.draft.borrow_mut().wanted.push(id);
-    }
-
-    /// Adds an output of the numbered stream.
-    pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) {
-        self.want(id);
-        self.draft.borrow_mut().outputs.push(output);
+        let draft = self.draft.into_inner();
+        Ok((draft.unwrap_or_else(PoisonError::into_inner), plan))
     }
 
     /// Allocates the memory, starts the threads and begins to read.
@@ -371,12 +239,11 @@ impl StreamingContext {
     ///
     /// No output was registered, or the system refuses memory, a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
-        let mut draft = self.draft.into_inner();
+        let (mut draft, plan) = self.finish()?;
         for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
             draft.framers.push(stream);
             draft.sources.push(Box::new(files));
         }
-        draft.check_outputs()?;
         let poll = Poll::new().map_err(no_event_queue)?;
         let waker = Waker::new(poll.registry(), WAKE_TOKEN).map_err(no_event_queue)?;
         // Waking can fail only when the kernel is out of memory; the next event wakes the reactor
@@ -389,7 +256,9 @@ impl StreamingContext {
         };
         draft.report_to(&control);
         let now = draft.clock.now();
-        let blueprint = draft.blueprint(Arc::clone(&control), Arc::clone(&wake), now);
+        let (interval_ms, is_endless) = (plan.interval_ms, plan.is_endless);
+        let receivers = draft.receivers(&plan.byte_inputs);
+        let blueprint = draft.blueprint(plan, Arc::clone(&control), Arc::clone(&wake), now);
         let decoders = blueprint.decoders;
         let window_log_max = decoders.window_log_max(draft.config.memory_bytes_max);
         let (router, mut runtime) = blueprint.launch()?;
@@ -397,7 +266,6 @@ impl StreamingContext {
             .bus
             .notify(|listener| listener.on_streaming_started(draft.clock.now()));
         let signals = ReadySignals::default();
-        let receivers = draft.receivers();
         for (index, source) in draft.sources.iter_mut().enumerate() {
             let (signals, wake_reactor) = (signals.clone(), Arc::clone(&wake_reactor));
             let wake = move || {
@@ -423,10 +291,10 @@ impl StreamingContext {
             sources: draft.sources,
             clock: match draft.is_one_batch {
                 true => BatchClock::at_end(),
-                false => BatchClock::new(draft.interval_ms, now),
+                false => BatchClock::new(interval_ms, now),
             },
             batches: draft.batches,
-            is_endless: draft.is_endless,
+            is_endless,
             control: Arc::clone(&control),
             notices: draft.notices,
             watch: Box::new(move |index, error| receivers.end(index, error)),
@@ -456,19 +324,11 @@ fn no_event_queue(cause: std::io::Error) -> Error {
 }
 
 impl Draft {
-    /// Returns what reports the sources to listeners.
-    fn receivers(&self) -> Receivers {
-        let inputs = self.framers.iter().map(|stream| self.byte_inputs[stream.0]);
+    /// Returns what reports the sources to listeners, by the numbers of their input streams.
+    fn receivers(&self, byte_inputs: &[usize]) -> Receivers {
+        let inputs = self.framers.iter().map(|stream| byte_inputs[stream.0]);
         let sources = self.sources.iter().map(|source| source.as_ref());
         Receivers::new(&self.bus, &self.clock, sources.zip(inputs))
-    }
-
-    fn check_outputs(&self) -> Result<()> {
-        if self.outputs.is_empty() {
-            let message = "no output operations registered, so nothing to execute";
-            return Err(Error::new(ErrorKind::NoOutput, message));
-        }
-        Ok(())
     }
 
     /// Reports panics of the notice handler and of listeners to `control`.
@@ -477,43 +337,24 @@ impl Draft {
         self.bus.report_to(control);
     }
 
-    /// Starts the batch plane at the time `now`, and returns what an engine is built from.
-    fn blueprint(&mut self, control: Arc<Control>, wake: Arc<Wake>, now: Duration) -> Blueprint {
+    /// Starts the operators of `plan` at the time `now`, and returns what an engine is built from.
+    fn blueprint(
+        &self,
+        plan: Plan,
+        control: Arc<Control>,
+        wake: Arc<Wake>,
+        now: Duration,
+    ) -> Blueprint {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
-        let mut graph = std::mem::take(&mut self.graph);
-        graph::want(&mut graph, self.wanted.drain(..));
-        let remember_ms = match self.remember_ms {
-            Some(asked_ms) => graph::remember_ms(&graph, asked_ms),
-            // Each stream keeps only what its windows need.
-            None => vec![0; graph.len()],
-        };
-        let window_bytes = self.config.memory_bytes_max;
-        let window_bytes = window_bytes.map(|bytes_max| self.retained.window_bytes(bytes_max));
-        for (node, remember_ms) in graph.iter_mut().zip(remember_ms) {
-            node.operator.start(&StartContext {
-                remember_ms,
-                now,
-                notices: &notices,
-                window_bytes: window_bytes.unwrap_or(usize::MAX),
-            });
-        }
-        let mut plan = Plan {
-            nodes: graph::keep_wanted(&mut graph, &std::mem::take(&mut self.nodes)),
-            outputs: Vec::new(),
-        };
-        let byte_inputs = plan.first_nodes().map(|node| {
-            let stream = plan.nodes[node].stream();
-            (node, self.byte_inputs[stream.0])
-        });
-        plan.outputs = vec![Box::new(Graph {
-            nodes: graph,
-            outputs: std::mem::take(&mut self.outputs),
-            interval_ms: self.interval_ms,
-            zero: None,
+        let retained = plan.retained;
+        let plan = plan.lower(Launch {
+            now,
+            notices: &notices,
+            remember_ms: self.remember_ms,
+            memory_bytes_max: self.config.memory_bytes_max,
             fails_fast: self.fails_fast,
             reporter: Reporter::new(self.bus.clone(), clock.clone()),
-            byte_inputs: byte_inputs.collect(),
-        })];
+        });
         Blueprint {
             config: self.config.clone(),
             plan,
@@ -528,18 +369,18 @@ impl Draft {
             notices,
             control,
             wake,
-            retained: self.retained,
+            retained,
         }
     }
 }
 
 impl fmt::Debug for StreamingContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let draft = self.draft.borrow();
+        let draft = self.draft();
         f.debug_struct("StreamingContext")
             .field("interval", &draft.interval)
             .field("sources", &draft.sources.len())
-            .field("outputs", &draft.outputs.len())
+            .field("outputs", &self.plan.output_count())
             .finish_non_exhaustive()
     }
 }
