@@ -15,6 +15,8 @@
 mod handles;
 #[path = "operators/joins.rs"]
 mod joins;
+#[path = "operators/plans.rs"]
+mod plans;
 #[path = "operators/recovery.rs"]
 mod recovery;
 #[path = "operators/rules.rs"]

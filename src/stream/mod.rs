@@ -32,6 +32,7 @@ pub use crate::stream::ops::map_with_state::{MapWithState, State, StateSpec};
 pub use crate::stream::ops::slice::Remembered;
 pub use crate::stream::ops::state_map::StateMap;
 pub use crate::stream::ops::window::Window;
+pub use crate::stream::plan::explain::{ExplainedNode, Explanation, Plane};
 pub use crate::stream::plan::rdd::{Key, Rdd, Record};
 pub use crate::stream::program::context::StreamingContext;
 pub use crate::stream::program::dstream::DStream;

@@ -20,12 +20,11 @@ impl<T: Record> RddStream<T> {
     /// changed nothing.
     pub(crate) fn chain<U: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         make: impl FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
     ) -> RddStream<U> {
         let cache = BatchCache::new();
         let operator = Chain {
-            name,
             parent: self.cache.clone(),
             cache: cache.clone(),
             make,
@@ -33,12 +32,11 @@ impl<T: Record> RddStream<T> {
             lost: None,
         };
         let parents = vec![self.id];
-        (self.plan).stream_of(cache, parents, self.slide_ms, Box::new(operator))
+        (self.plan).stream_of(kind, cache, parents, self.slide_ms, Box::new(operator))
     }
 }
 
 struct Chain<T, U, F> {
-    name: &'static str,
     parent: BatchCache<T>,
     cache: BatchCache<U>,
     make: F,
@@ -61,12 +59,8 @@ where
     U: Record,
     F: FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send,
 {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context.remember_ms);
+        self.cache.start(context);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
@@ -89,7 +83,7 @@ where
                 Err(failure) => {
                     let missed = self.pending.len();
                     if missed > FAILED_BATCHES_MAX {
-                        self.lost = Some(Failure::states_lost(missed).within(self.name));
+                        self.lost = Some(Failure::states_lost(missed));
                         self.pending.clear();
                     }
                     // An earlier batch has spoilt its own outputs, if any, and not these.
@@ -109,7 +103,7 @@ where
     }
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        let failed = FailedBatch::new(time, failure, None);
+        let failed = FailedBatch::new(time, failure, None, None);
         if let Some(batch) = self.pending.back_mut() {
             batch.failed = Some(Arc::clone(&failed));
         }

@@ -28,14 +28,14 @@ impl<R: Records> DStream<R> {
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn count_by_value(&self) -> Reduced<u64> {
-        let name = "count_by_value";
+        let kind = "count_by_value";
         match self.records.plain() {
             // Lines and words have a faster stage than records that a function made.
             Some(rule) => {
                 let node = Arc::new(CountTokens::new(self.stream, rule));
-                self.plan.reduced(name, node)
+                self.plan.reduced(kind, self.node, node)
             }
-            None => (self.clone()).keyed(name, |record| (record, 1), add, FoldTables::ones()),
+            None => (self.clone()).keyed(kind, |record| (record, 1), add, FoldTables::ones()),
         }
     }
 }

@@ -20,7 +20,9 @@ impl<R: Records> DStream<R> {
     /// ```
     pub fn field(&self, number: usize, separator: u8) -> DStream<impl Records + use<R>> {
         // The rule is made in the closure, so that no record asks which one it is: 3 % of a field.
-        self.filter_map(move |record| Rule::Split(separator).part(record, number))
+        self.filter_map("field", move |record| {
+            Rule::Split(separator).part(record, number)
+        })
     }
 
     /// The blank-separated field with this number, from 0, of each record: Spark's
@@ -36,7 +38,9 @@ impl<R: Records> DStream<R> {
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn field_whitespace(&self, number: usize) -> DStream<impl Records + use<R>> {
-        self.filter_map(move |record| Rule::SplitWhitespace.part(record, number))
+        self.filter_map("field_whitespace", move |record| {
+            Rule::SplitWhitespace.part(record, number)
+        })
     }
 
     /// The part with this number, from 0, of each record, as [`Rule::part`] finds it. Calls
@@ -62,7 +66,7 @@ impl<R: Records> DStream<R> {
     where
         F: Fn(&[u8]) + Clone + Send + Sync + 'static,
     {
-        self.filter_map(move |record| {
+        self.filter_map("part_or", move |record| {
             let part = rule.part(record, number);
             if part.is_none() {
                 missing(record);

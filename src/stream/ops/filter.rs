@@ -23,7 +23,7 @@ impl<R: Records> DStream<R> {
     where
         P: Fn(&[u8]) -> bool + Clone + Send + Sync + 'static,
     {
-        self.filter_map(move |record| is_wanted(record).then_some(record))
+        self.filter_map("filter", move |record| is_wanted(record).then_some(record))
     }
 
     /// Makes a slice of each record: Spark's `map(lambda line: line[:3])`.
@@ -45,15 +45,15 @@ impl<R: Records> DStream<R> {
     where
         F: Fn(&[u8]) -> &[u8] + Clone + Send + Sync + 'static,
     {
-        self.filter_map(move |record| Some(f(record)))
+        self.filter_map("map_slice", move |record| Some(f(record)))
     }
 
     /// Makes a slice, or nothing, of each record.
-    pub(crate) fn filter_map<F>(&self, f: F) -> DStream<FilterMap<R, F>>
+    pub(crate) fn filter_map<F>(&self, kind: &'static str, f: F) -> DStream<FilterMap<R, F>>
     where
         F: for<'b> Fn(&'b [u8]) -> Option<&'b [u8]> + Clone + Send + Sync + 'static,
     {
-        self.with(FilterMap::of(self.records.clone(), f))
+        self.with(kind, FilterMap::of(self.records.clone(), f))
     }
 }
 

@@ -51,7 +51,7 @@ impl<R: Records> DStream<R> {
     /// `split(separator)` and `split()`, and for [`Rule::Lines`] by `splitlines()`, except that an
     /// empty record is one empty line.
     pub fn flat_map(&self, rule: Rule) -> DStream<Tokens<R>> {
-        self.with(Tokens::of(self.records.clone(), rule))
+        self.with("flat_map", Tokens::of(self.records.clone(), rule))
     }
 
     /// Splits each record at every `separator`: [`flat_map`](Self::flat_map) with [`split`].
@@ -103,7 +103,7 @@ impl<R: Records> DStream<R> {
         F: for<'b> Fn(&'b [u8], &mut Emitter<'_, 'b>) + Clone + Send + Sync + 'static,
     {
         let records = self.records.clone();
-        self.with(FlatMapWith { records, f })
+        self.with("flat_map_with", FlatMapWith { records, f })
     }
 }
 

@@ -27,7 +27,7 @@ impl<R: Records> DStream<R> {
         M: Fn(&[u8]) -> (&[u8], V) + Send + Sync + 'static,
     {
         PairStream {
-            stream: self.clone(),
+            stream: self.with("map", self.records.clone()),
             map,
         }
     }
@@ -95,3 +95,14 @@ pub struct PairStream<R, M> {
 }
 
 debug_fields!([R, M] PairStream<R, M>, "PairStream", stream);
+
+impl<R, M> PairStream<R, M> {
+    /// Names this stream; see [`DStream::named`].
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        PairStream {
+            stream: self.stream.named(name),
+            ..self
+        }
+    }
+}

@@ -68,7 +68,7 @@ impl<R: Records> DStream<R> {
         M: Fn(&mut S, &[u8], &mut Vec<u8>) -> Option<V> + Send + Sync + 'static,
     {
         MapKey {
-            stream: self.clone(),
+            stream: self.with("map_key", self.records.clone()),
             init,
             map,
         }
@@ -85,6 +85,15 @@ pub struct MapKey<R, I, M> {
 debug_fields!([R, I, M] MapKey<R, I, M>, "MapKey", stream);
 
 impl<R: Records, I, M> MapKey<R, I, M> {
+    /// Names this stream; see [`DStream::named`].
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        MapKey {
+            stream: self.stream.named(name),
+            ..self
+        }
+    }
+
     /// Folds the values of each key of a batch: Spark's `reduceByKey`. See
     /// [`PairStream::reduce_by_key`](crate::stream::PairStream::reduce_by_key).
     ///

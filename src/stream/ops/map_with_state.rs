@@ -180,6 +180,17 @@ impl<K, S, U> Deref for MapWithState<K, S, U> {
     }
 }
 
+impl<K, S, U> MapWithState<K, S, U> {
+    /// Names the stream that keeps the states; see
+    /// [`DStream::named`](crate::stream::DStream::named). What the function returns is a stream of
+    /// its own, with another name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.steps.plan.name(self.steps.id, name.into());
+        self
+    }
+}
+
 impl<K: Key, S: Record + Clone, U: Record> MapWithState<K, S, U> {
     /// All keys with their states after each batch, in no particular order: Spark's
     /// `stateSnapshots`. A batch costs as much as there are keys.
@@ -266,7 +277,7 @@ impl<K: Key, V: Record> RddStream<(K, V)> {
             let snapshot = wanted.get().map(|snapshot| snapshot(&all.map));
             Some(Rdd::from(vec![(Rdd::from(mapped), snapshot)]))
         });
-        let mapped = steps.derive("map_with_state", |steps| {
+        let mapped = steps.derive("mapped_with_state", |steps| {
             let mapped = steps.iter().next().map(|(mapped, _)| mapped.clone());
             mapped.unwrap_or_default()
         });

@@ -148,7 +148,8 @@ impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
             last: None,
         };
         let (parents, operator) = (vec![batches.id], Box::new(operator));
-        let windows = plan.stream_of(cache, parents, window.slide_ms, operator);
+        let kind = "reduce_by_key_and_window_with_inverse";
+        let windows = plan.stream_of(kind, cache, parents, window.slide_ms, operator);
         plan.reach(windows.id, window.length_ms);
         Ok(windows)
     }
@@ -304,12 +305,8 @@ where
     F: Fn(V, V) -> V + Send + 'static,
     G: Fn(V, V) -> V + Send + 'static,
 {
-    fn name(&self) -> &'static str {
-        "reduce_by_key_and_window_with_inverse"
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context.remember_ms);
+        self.cache.start(context);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -321,10 +318,9 @@ where
     /// A reader that needs this very window later gets it folded anew.
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
         let batches = self.parent.between(self.window.start(time), time);
-        let (functions, name) = (Arc::clone(&self.functions), self.name());
+        let functions = Arc::clone(&self.functions);
         let retry: Retry<(K, V)> = Box::new(move |now| {
-            let sums = lock(&functions).anew(&batches, now);
-            let sums = sums.map_err(|failure| failure.within(name))?;
+            let sums = lock(&functions).anew(&batches, now)?;
             Ok(sums.map(|sums| sums.pairs))
         });
         self.cache.fail(time, failure, Some(retry));

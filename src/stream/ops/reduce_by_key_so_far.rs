@@ -52,7 +52,13 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
             limit: MemoryLimit::new(self.plan.memory_limit()),
         };
         let (parents, operator) = (vec![self.id], Box::new(operator));
-        (self.plan).table_stream(table, parents, self.slide_ms, operator)
+        (self.plan).table_stream(
+            "reduce_by_key_so_far",
+            table,
+            parents,
+            self.slide_ms,
+            operator,
+        )
     }
 }
 
@@ -111,10 +117,6 @@ where
     V: Copy + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send,
 {
-    fn name(&self) -> &'static str {
-        "reduce_by_key_so_far"
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
         self.limit.start(context);
     }
@@ -173,7 +175,7 @@ where
         if let Err((failure, is_lost)) = made {
             let missed = self.pending.len().max(1);
             if is_lost || missed > FAILED_BATCHES_MAX {
-                self.lost = Some(Failure::states_lost(missed).within(self.name()));
+                self.lost = Some(Failure::states_lost(missed));
                 self.pending.clear();
             }
             return Err(failure);

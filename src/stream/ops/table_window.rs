@@ -51,6 +51,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         let shape = self.shape(&window);
         self.plan.keep_window(shape.panes_max())?;
         Ok(self.windowed(
+            "reduce_by_key_and_window",
             window,
             ReduceWindow::new(shape),
             move |windows: &mut ReduceWindow<V>, step| {
@@ -143,6 +144,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         }
         self.plan.keep_window(shape.panes_max())?;
         Ok(self.windowed(
+            "reduce_by_key_and_window_with_inverse",
             window,
             windows,
             move |windows: &mut InverseWindow<V>, step| {
@@ -177,6 +179,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// is the number of keys.
     fn windowed<H>(
         &self,
+        kind: &'static str,
         window: FittedWindow,
         windows: H,
         change: impl FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow>
@@ -200,9 +203,11 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         // Made whenever the parent is: batches enter one by one, though windows are published only
         // at a slide.
         let (parents, operator) = (vec![self.id], Box::new(operator));
+        let windows = (self.plan).table_stream(kind, table, parents, self.slide_ms, operator);
+        self.plan.slide(windows.id, window.slide_ms);
         Reduced {
             slide_ms: window.slide_ms,
-            ..(self.plan).table_stream(table, parents, self.slide_ms, operator)
+            ..windows
         }
     }
 }
@@ -240,10 +245,6 @@ where
     H: AsRef<KeyTable<V>> + Send,
     F: FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
-    fn name(&self) -> &'static str {
-        "reduce_by_key_and_window"
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
         self.limit.start(context);
         if context.window_bytes < usize::MAX {
@@ -283,7 +284,7 @@ where
                 }
                 Err(panic) => {
                     let message = panic_message(panic.as_ref());
-                    let failure = Failure::of_records(message).within("reduce_by_key_and_window");
+                    let failure = Failure::of_records(message);
                     failures.push_back((now.time, failure.clone()));
                     panicked = Some(failure);
                     self.panicked_at = Some(now.time);

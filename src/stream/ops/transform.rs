@@ -44,14 +44,14 @@ impl<T: Record> RddStream<T> {
         self.transform_named("transform", f)
     }
 
-    /// As [`transform_some`](Self::transform_some), for an operator with another name.
+    /// As [`transform_some`](Self::transform_some), for an operator of another kind.
     pub(crate) fn transform_named<U: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         mut f: impl FnMut(&Rdd<T>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
     ) -> RddStream<U> {
         let dialect = self.plan.dialect();
-        self.derive_at(name, move |rdd, time| match (rdd, dialect) {
+        self.derive_at(kind, move |rdd, time| match (rdd, dialect) {
             (None, Dialect::PySpark) => Ok(None),
             (None, Dialect::Scala) => Err(Failure::no_parent(MISSING, time)),
             (Some(rdd), _) => match (Failure::catch(|| f(&rdd, time))?, dialect) {
@@ -98,7 +98,7 @@ impl<T: Record> RddStream<T> {
     /// common.
     pub(crate) fn combine<U: Record, W: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         other: &RddStream<U>,
         mut f: impl FnMut(&Rdd<T>, &Rdd<U>, BatchTime) -> std::result::Result<Rdd<W>, Failure>
         + Send
@@ -111,7 +111,7 @@ impl<T: Record> RddStream<T> {
         }
         let (one, two) = (self.cache.clone(), other.cache.clone());
         Ok(self.plan.rdd_stream(
-            name,
+            kind,
             vec![self.id, other.id],
             self.slide_ms,
             move |time| (one.batch(time), two.batch(time)),

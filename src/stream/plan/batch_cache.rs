@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::batch::BatchStats;
 use crate::error::{guarded, lock};
 use crate::shard::panic_message;
+use crate::stream::plan::graph::StartContext;
 use crate::stream::plan::rdd::Rdd;
 use crate::table::KeyTable;
 use crate::time::BatchTime;
@@ -22,7 +23,7 @@ use crate::time::BatchTime;
 pub(crate) struct Failure {
     pub(crate) message: Arc<str>,
     /// The operator or output whose function failed, once it is known.
-    operator: Option<&'static str>,
+    operator: Option<Arc<str>>,
     /// It happened while the batch was put together, as in `transform`: the whole batch has no
     /// output. Otherwise only what depends on it has none.
     pub(crate) spoils_batch: bool,
@@ -62,8 +63,8 @@ impl Failure {
     }
 
     /// Adds the operator in which the failure happened, unless one is named already.
-    pub(crate) fn within(mut self, operator: &'static str) -> Self {
-        self.operator.get_or_insert(operator);
+    pub(crate) fn within(mut self, operator: &Arc<str>) -> Self {
+        self.operator.get_or_insert_with(|| Arc::clone(operator));
         self
     }
 
@@ -76,8 +77,8 @@ impl Failure {
     }
 
     /// The operator or output whose function failed.
-    pub(crate) fn operator(&self) -> &'static str {
-        self.operator.unwrap_or("an operator")
+    pub(crate) fn operator(&self) -> &str {
+        self.operator.as_deref().unwrap_or("an operator")
     }
 
     /// Calls a function that puts a batch together: a panic leaves the whole batch without output.
@@ -144,6 +145,8 @@ pub(crate) type Retry<T> = Box<dyn FnMut(BatchTime) -> Produced<Rdd<T>> + Send>;
 pub(crate) struct FailedBatch<T>(Mutex<Attempts<T>>);
 
 struct Attempts<T> {
+    /// The stream's name.
+    name: Option<Arc<str>>,
     made: Produced<Rdd<T>>,
     /// The current batch at the last attempt. There is one attempt a batch, however many use it.
     tried_at: BatchTime,
@@ -152,8 +155,14 @@ struct Attempts<T> {
 }
 
 impl<T> FailedBatch<T> {
-    pub(crate) fn new(time: BatchTime, failure: &Failure, retry: Option<Retry<T>>) -> Arc<Self> {
+    pub(crate) fn new(
+        time: BatchTime,
+        failure: &Failure,
+        name: Option<Arc<str>>,
+        retry: Option<Retry<T>>,
+    ) -> Arc<Self> {
         Arc::new(FailedBatch(Mutex::new(Attempts {
+            name,
             made: Err(failure.clone()),
             tried_at: time,
             retry,
@@ -178,7 +187,10 @@ impl<T> FailedBatch<T> {
         let made = Failure::catch_in_records(|| retry(now));
         let mut attempts = self.lock();
         attempts.retry = made.is_err().then_some(retry);
-        attempts.made = made;
+        attempts.made = made.map_err(|failure| match &attempts.name {
+            Some(name) => failure.within(name),
+            None => failure,
+        });
         attempts.made.clone()
     }
 
@@ -195,7 +207,8 @@ struct CacheState<T> {
     /// Oldest first. Batches for which the stream produced nothing are left out.
     batches: VecDeque<(BatchTime, CachedBatch<T>)>,
     keep_ms: u64,
-    is_started: bool,
+    /// The stream's name, once the context has started.
+    name: Option<Arc<str>>,
 }
 
 impl<T> Clone for BatchCache<T> {
@@ -209,7 +222,7 @@ impl<T> BatchCache<T> {
         BatchCache(Arc::new(Mutex::new(CacheState {
             batches: VecDeque::new(),
             keep_ms: 0,
-            is_started: false,
+            name: None,
         })))
     }
 
@@ -217,15 +230,15 @@ impl<T> BatchCache<T> {
         lock(&self.0)
     }
 
-    /// The context starts; batches are kept for at least `remember_ms`.
-    pub(crate) fn start(&self, remember_ms: u64) {
-        self.keep_for(remember_ms);
-        self.lock().is_started = true;
+    /// The context starts.
+    pub(crate) fn start(&self, context: &StartContext<'_>) {
+        self.keep_for(context.remember_ms);
+        self.lock().name = Some(Arc::clone(context.name));
     }
 
     /// Returns `true` once the context has started.
     pub(crate) fn is_started(&self) -> bool {
-        self.lock().is_started
+        self.lock().name.is_some()
     }
 
     /// Keeps batches for at least `ms` after their time.
@@ -250,7 +263,7 @@ impl<T> BatchCache<T> {
 
     /// The operator failed to make the batch at `time`; `retry` makes it again.
     pub(crate) fn fail(&self, time: BatchTime, failure: &Failure, retry: Option<Retry<T>>) {
-        let failed = FailedBatch::new(time, failure, retry);
+        let failed = FailedBatch::new(time, failure, self.lock().name.clone(), retry);
         self.put(time, CachedBatch::Failed(failed));
     }
 

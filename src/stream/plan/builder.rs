@@ -13,7 +13,8 @@ use crate::id::StreamId;
 use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::memory::RetainedTables;
 use crate::shard::stage::LineRecords;
-use crate::stream::plan::graph::{NodeId, Operator, OutputNode, PlanNode};
+use crate::stream::plan::explain::{Explanation, names};
+use crate::stream::plan::graph::{NodeId, NodeWork, Operator, OutputNode, PlanNode};
 use crate::stream::program::dstream::DStream;
 
 /// What a stream says that is used after its context has started.
@@ -25,7 +26,7 @@ pub(crate) struct PlanBuilder(Arc<Mutex<Option<Plan>>>);
 
 debug_fields!([] PlanBuilder, "PlanBuilder");
 
-/// What a program computes: what the shards make, the streams of the batch plane, and outputs.
+/// What a program computes.
 pub(crate) struct Plan {
     /// Milliseconds from batch to batch.
     pub(crate) interval_ms: u64,
@@ -34,8 +35,10 @@ pub(crate) struct Plan {
     dialect: Dialect,
     /// What the shards make; streams of the batch plane read it.
     pub(crate) pipelines: Vec<Arc<dyn Pipeline>>,
-    /// The streams of the batch plane. Parents stand before their children.
+    /// Streams and outputs. Parents stand before their children.
     pub(crate) nodes: Vec<PlanNode>,
+    /// Their names, once the plan is finished.
+    pub(crate) names: Vec<Arc<str>>,
     /// In registration order.
     pub(crate) outputs: Vec<OutputNode>,
     /// The streams that outputs, or calls of `slice`, depend on.
@@ -61,6 +64,7 @@ impl PlanBuilder {
             dialect: Dialect::default(),
             pipelines: Vec::new(),
             nodes: Vec::new(),
+            names: Vec::new(),
             outputs: Vec::new(),
             wanted: Vec::new(),
             byte_inputs: Vec::new(),
@@ -72,8 +76,26 @@ impl PlanBuilder {
     }
 
     /// Takes the finished plan. Streams cannot add to it from now on.
-    pub(crate) fn finish(&self) -> Plan {
-        lock(&self.0).take().expect(STARTED)
+    ///
+    /// # Errors
+    ///
+    /// The names that the program gave do not fit.
+    pub(crate) fn finish(&self) -> Result<Plan> {
+        let mut plan = lock(&self.0).take().expect(STARTED);
+        plan.names = names(&plan.nodes)?;
+        Ok(plan)
+    }
+
+    /// What the plan is made of so far.
+    ///
+    /// # Errors
+    ///
+    /// The names that the program gave do not fit.
+    pub(crate) fn explain(&self) -> Result<Explanation> {
+        self.with(|plan| {
+            plan.want();
+            Ok(Explanation::of(&plan.nodes, &names(&plan.nodes)?))
+        })
     }
 
     /// Calls `f` with the plan.
@@ -106,8 +128,9 @@ impl PlanBuilder {
         }
     }
 
-    /// Adds a stream of bytes, which whoever takes the plan fills.
-    pub(crate) fn lines(&self) -> DStream<LineRecords> {
+    /// Adds a stream of bytes, which whoever takes the plan fills; `kind` is the method that makes
+    /// it.
+    pub(crate) fn lines(&self, kind: &'static str) -> DStream<LineRecords> {
         let input = self.add_input();
         let stream = self.with(|plan| {
             plan.byte_inputs.push(input);
@@ -116,6 +139,7 @@ impl PlanBuilder {
         DStream {
             plan: self.clone(),
             stream,
+            node: self.add_records(kind, Vec::new()),
             records: LineRecords,
         }
     }
@@ -173,37 +197,56 @@ impl PlanBuilder {
         self.add_input()
     }
 
-    /// Adds a stream of the batch plane.
-    pub(crate) fn add_node(
+    /// Adds records of bytes.
+    pub(crate) fn add_records(&self, kind: &'static str, parents: Vec<NodeId>) -> NodeId {
+        self.with(|plan| plan.push(kind, parents, plan.interval_ms, NodeWork::Records))
+    }
+
+    /// Adds a stream of the batch plane, run every `slide_ms`.
+    pub(crate) fn add_batches(
         &self,
+        kind: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
         operator: Box<dyn Operator>,
     ) -> NodeId {
-        self.with(|plan| {
-            plan.nodes.push(PlanNode {
-                slide_ms,
-                parents,
-                reach_ms: 0,
-                reads: None,
-                operator,
-                is_wanted: false,
-            });
-            plan.nodes.len() - 1
-        })
+        let work = NodeWork::Batches {
+            operator,
+            run_ms: slide_ms,
+            reads: None,
+        };
+        self.with(|plan| plan.push(kind, parents, slide_ms, work))
+    }
+
+    /// Gives the numbered node a name.
+    pub(crate) fn name(&self, id: NodeId, name: String) {
+        self.with(|plan| plan.nodes[id].given_name = Some(name));
+    }
+
+    /// Sets the names of the sources of the numbered node.
+    pub(crate) fn read_from(&self, id: NodeId, sources: impl IntoIterator<Item = String>) {
+        let sources = sources.into_iter().collect();
+        self.with(|plan| plan.nodes[id].sources = sources);
     }
 
     /// Sets the pipeline that makes the numbered stream in the shards.
     pub(crate) fn read(&self, id: NodeId, pipeline: Arc<dyn Pipeline>) {
         self.with(|plan| {
-            plan.nodes[id].reads = Some(plan.pipelines.len());
-            plan.pipelines.push(pipeline);
+            if let NodeWork::Batches { reads, .. } = &mut plan.nodes[id].work {
+                *reads = Some(plan.pipelines.len());
+                plan.pipelines.push(pipeline);
+            }
         });
     }
 
     /// Sets the length of the numbered stream, a window.
     pub(crate) fn reach(&self, id: NodeId, length_ms: u64) {
         self.with(|plan| plan.nodes[id].reach_ms = length_ms);
+    }
+
+    /// Sets how often the numbered stream has a batch, if that is not how often it is run.
+    pub(crate) fn slide(&self, id: NodeId, slide_ms: u64) {
+        self.with(|plan| plan.nodes[id].slide_ms = slide_ms);
     }
 
     /// Makes the stream in every batch, whether or not an output needs it.
@@ -214,13 +257,34 @@ impl PlanBuilder {
     /// Adds an output of the numbered stream.
     pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) {
         self.with(|plan| {
-            plan.wanted.push(id);
+            let node = plan.push(output.name, vec![id], output.slide_ms, NodeWork::Output);
+            plan.wanted.push(node);
             plan.outputs.push(output);
         });
     }
 }
 
 impl Plan {
+    fn push(
+        &mut self,
+        kind: &'static str,
+        parents: Vec<NodeId>,
+        slide_ms: u64,
+        work: NodeWork,
+    ) -> NodeId {
+        self.nodes.push(PlanNode {
+            kind,
+            given_name: None,
+            parents,
+            sources: Vec::new(),
+            slide_ms,
+            reach_ms: 0,
+            work,
+            is_wanted: false,
+        });
+        self.nodes.len() - 1
+    }
+
     fn keep_window(&mut self, panes_max: usize) -> Result<()> {
         let mut retained = self.retained;
         retained.windows += 1;

@@ -61,6 +61,8 @@ impl BatchContext<'_, '_> {
 
 /// What operators get when their context starts.
 pub(crate) struct StartContext<'a> {
+    /// The stream's name, for messages.
+    pub(crate) name: &'a Arc<str>,
     /// Batches are kept for at least this long.
     pub(crate) remember_ms: u64,
     /// The time since 1970.
@@ -72,9 +74,6 @@ pub(crate) struct StartContext<'a> {
 
 /// Makes the batches of one stream.
 pub(crate) trait Operator: Send {
-    /// The operator's name, for messages.
-    fn name(&self) -> &'static str;
-
     /// The context starts.
     fn start(&mut self, _context: &StartContext<'_>) {}
 
@@ -101,7 +100,6 @@ pub(crate) struct Attempt<'a> {
 /// An [`Operator`] that makes an [`Rdd`] of the parts that `take` takes of its parents. A failed
 /// batch is made again, of the same parts, when a reader needs it later.
 pub(crate) struct MakeRdd<T, I, P, F> {
-    pub(crate) name: &'static str,
     pub(crate) cache: BatchCache<T>,
     pub(crate) take: P,
     /// The parts of the current batch, until it is made.
@@ -117,12 +115,8 @@ where
     P: FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<I, Failure> + Send,
     F: FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
 {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context.remember_ms);
+        self.cache.start(context);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -140,16 +134,14 @@ where
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
         let retry = self.taken.take().map(|taken| -> Retry<T> {
-            let (make, name) = (Arc::clone(&self.make), self.name);
+            let make = Arc::clone(&self.make);
             Box::new(move |now| {
                 let mut attempt = Attempt {
                     time,
                     now,
                     inputs: None,
                 };
-                let mut make = lock(&make);
-                let made = Failure::catch_in_records(|| (*make)(&taken, &mut attempt));
-                made.map_err(|failure| failure.within(name))
+                (*lock(&make))(&taken, &mut attempt)
             })
         });
         self.cache.fail(time, failure, retry);
@@ -159,7 +151,6 @@ where
 /// An [`Operator`] that makes an [`Rdd`] of what exists only during its batch, such as the shards'
 /// results: a failed batch stays failed.
 pub(crate) struct TakeRdd<T, F> {
-    pub(crate) name: &'static str,
     pub(crate) cache: BatchCache<T>,
     pub(crate) make: F,
 }
@@ -169,12 +160,8 @@ where
     T: Send + Sync + 'static,
     F: FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send,
 {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context.remember_ms);
+        self.cache.start(context);
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -188,18 +175,39 @@ where
     }
 }
 
-/// One stream of the graph.
+/// One stream, or one output, of a plan.
 pub(crate) struct PlanNode {
+    /// The method that made it.
+    pub(crate) kind: &'static str,
+    /// The name that the program gave it.
+    pub(crate) given_name: Option<String>,
+    pub(crate) parents: Vec<NodeId>,
+    /// The sources of a stream of bytes, by name.
+    pub(crate) sources: Vec<String>,
     /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
-    pub(crate) parents: Vec<NodeId>,
     /// How far back it looks into its parents' batches: a window's length.
     pub(crate) reach_ms: u64,
-    /// The engine's node it is made of, if it is made in the shards.
-    pub(crate) reads: Option<usize>,
-    pub(crate) operator: Box<dyn Operator>,
+    pub(crate) work: NodeWork,
     /// An output depends on it.
     pub(crate) is_wanted: bool,
+}
+
+/// What is done for a node, and where.
+pub(crate) enum NodeWork {
+    /// Records of bytes: nothing by itself. The pipelines of the streams that are made of it
+    /// contain it.
+    Records,
+    /// Batches, made where they are published.
+    Batches {
+        operator: Box<dyn Operator>,
+        /// Milliseconds from run to run. A window over tables takes in every batch of its parent.
+        run_ms: u64,
+        /// The pipeline whose merged result it is, if it is made in the shards.
+        reads: Option<usize>,
+    },
+    /// The next output.
+    Output,
 }
 
 /// Why an output published nothing.
@@ -222,7 +230,7 @@ pub(crate) type Emit =
 
 /// An output operation.
 pub(crate) struct OutputNode {
-    /// The operation's name, which listeners get.
+    /// The method that registered it, which listeners get.
     pub(crate) name: &'static str,
     pub(crate) slide_ms: u64,
     /// Returns `true` if its stream produced something for a batch, if only a failure.
@@ -230,12 +238,24 @@ pub(crate) struct OutputNode {
     pub(crate) emit: Emit,
 }
 
+/// A stream of the batch plane that an output needs.
+struct PlannedStream {
+    name: Arc<str>,
+    operator: Box<dyn Operator>,
+    /// Milliseconds from run to run.
+    run_ms: u64,
+    /// The engine's node it is made of, if it is made in the shards.
+    reads: Option<usize>,
+}
+
 /// All streams and outputs of a program: what the engine runs once a batch.
 pub(crate) struct Graph {
     /// Parents stand before their children.
-    pub(crate) nodes: Vec<PlanNode>,
+    streams: Vec<PlannedStream>,
     /// In registration order.
     pub(crate) outputs: Vec<OutputNode>,
+    /// Their names.
+    output_names: Vec<Arc<str>>,
     pub(crate) interval_ms: u64,
     /// The batch before the first one, once there is one.
     pub(crate) zero: Option<BatchTime>,
@@ -251,18 +271,18 @@ impl Graph {
     /// output.
     fn make(&mut self, now: &mut BatchContext<'_, '_>) -> Option<Failure> {
         let mut spoilt = None;
-        for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
-            if !now.is_due(node.slide_ms) {
+        for stream in &mut self.streams {
+            if !now.is_due(stream.run_ms) {
                 continue;
             }
-            now.reads = node.reads;
-            let failure = match guarded(|| node.operator.run(now)) {
+            now.reads = stream.reads;
+            let failure = match guarded(|| stream.operator.run(now)) {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
             };
-            let failure = failure.within(node.operator.name());
-            node.operator.fail(now.time, &failure);
+            let failure = failure.within(&stream.name);
+            stream.operator.fail(now.time, &failure);
             if failure.spoils_batch && spoilt.is_none() {
                 spoilt = Some(failure);
             }
@@ -291,7 +311,7 @@ impl Graph {
             match outcome {
                 Ok(()) => self.reporter.output_completed(None),
                 Err(OutputError::Failed(failure)) => {
-                    let failure = failure.within(output.name);
+                    let failure = failure.within(&self.output_names[id]);
                     self.reporter.output_completed(Some(&failure.message));
                     report(now, &failure, self.fails_fast);
                 }
@@ -354,10 +374,10 @@ impl Output for Graph {
         if self.fails_fast && now.epoch.failure().is_some() {
             now.epoch.control.stop(Stop::Immediate);
         }
-        for node in self.nodes.iter_mut().filter(|node| node.is_wanted) {
-            if now.is_due(node.slide_ms) {
-                now.reads = node.reads;
-                node.operator.leave(&mut now);
+        for stream in &mut self.streams {
+            if now.is_due(stream.run_ms) {
+                now.reads = stream.reads;
+                stream.operator.leave(&mut now);
             }
         }
         outcome
@@ -380,35 +400,62 @@ pub(crate) struct Launch<'a> {
 impl Plan {
     /// Starts the operators, and returns what an engine runs: the pipelines that are needed, and
     /// the batch plane as the one output behind them.
-    pub(crate) fn lower(self, launch: Launch<'_>) -> EnginePlan {
-        let mut nodes = self.nodes;
-        want(&mut nodes, self.wanted);
+    pub(crate) fn lower(mut self, launch: Launch<'_>) -> EnginePlan {
+        self.want();
         let remember_ms = match launch.remember_ms {
-            Some(asked_ms) => remember_ms(&nodes, asked_ms),
+            Some(asked_ms) => remember_ms(&self.nodes, asked_ms),
             // Each stream keeps only what its windows need.
-            None => vec![0; nodes.len()],
+            None => vec![0; self.nodes.len()],
         };
         let window_bytes = launch.memory_bytes_max;
         let window_bytes = window_bytes.map(|bytes_max| self.retained.window_bytes(bytes_max));
-        for (node, remember_ms) in nodes.iter_mut().zip(remember_ms) {
-            node.operator.start(&StartContext {
+        let mut plan = EnginePlan {
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let (mut streams, mut output_names) = (Vec::new(), Vec::new());
+        for ((node, name), remember_ms) in self.nodes.into_iter().zip(self.names).zip(remember_ms) {
+            let (mut operator, run_ms, reads) = match node.work {
+                NodeWork::Records => continue,
+                NodeWork::Output => {
+                    output_names.push(name);
+                    continue;
+                }
+                NodeWork::Batches {
+                    operator,
+                    run_ms,
+                    reads,
+                } => (operator, run_ms, reads),
+            };
+            operator.start(&StartContext {
+                name: &name,
                 remember_ms,
                 now: launch.now,
                 notices: launch.notices,
                 window_bytes: window_bytes.unwrap_or(usize::MAX),
             });
+            if !node.is_wanted {
+                continue;
+            }
+            let reads = reads.map(|pipeline| {
+                plan.nodes.push(Arc::clone(&self.pipelines[pipeline]));
+                plan.nodes.len() - 1
+            });
+            streams.push(PlannedStream {
+                name,
+                operator,
+                run_ms,
+                reads,
+            });
         }
-        let mut plan = EnginePlan {
-            nodes: keep_wanted(&mut nodes, &self.pipelines),
-            outputs: Vec::new(),
-        };
         let byte_inputs = plan.first_nodes().map(|node| {
             let stream = plan.nodes[node].stream();
             (node, self.byte_inputs[stream.0])
         });
         plan.outputs = vec![Box::new(Graph {
-            nodes,
+            streams,
             outputs: self.outputs,
+            output_names,
             interval_ms: self.interval_ms,
             zero: None,
             fails_fast: launch.fails_fast,
@@ -416,6 +463,16 @@ impl Plan {
             byte_inputs: byte_inputs.collect(),
         })];
         plan
+    }
+
+    /// Marks what outputs, and calls of `slice`, depend on. The rest is not computed.
+    pub(crate) fn want(&mut self) {
+        let mut open = self.wanted.clone();
+        while let Some(id) = open.pop() {
+            if !std::mem::replace(&mut self.nodes[id].is_wanted, true) {
+                open.extend_from_slice(&self.nodes[id].parents);
+            }
+        }
     }
 }
 
@@ -432,28 +489,4 @@ fn remember_ms(nodes: &[PlanNode], asked_ms: u64) -> Vec<u64> {
         }
     }
     all
-}
-
-/// Marks the `wanted` streams and those they depend on.
-fn want(nodes: &mut [PlanNode], wanted: impl IntoIterator<Item = NodeId>) {
-    let mut open: Vec<NodeId> = wanted.into_iter().collect();
-    while let Some(id) = open.pop() {
-        if !std::mem::replace(&mut nodes[id].is_wanted, true) {
-            open.extend_from_slice(&nodes[id].parents);
-        }
-    }
-}
-
-/// Returns the engine's nodes that wanted streams read, and numbers the streams' `reads`
-/// accordingly. What no output needs is not computed.
-fn keep_wanted<N: Clone>(nodes: &mut [PlanNode], engine_nodes: &[N]) -> Vec<N> {
-    let mut kept = Vec::new();
-    for node in nodes.iter_mut().filter(|node| node.is_wanted) {
-        if let Some(reads) = &mut node.reads {
-            let engine_node = engine_nodes[*reads].clone();
-            *reads = kept.len();
-            kept.push(engine_node);
-        }
-    }
-    kept
 }

@@ -24,7 +24,7 @@ use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::plan::batch_cache::{Failure, LentTable, Produced};
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::{Attempt, BatchContext, Operator};
+use crate::stream::plan::graph::{Attempt, BatchContext, NodeId, Operator};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -129,7 +129,7 @@ impl<R: Records> DStream<R> {
     /// Folds the records by keys that are slices of them.
     pub(crate) fn keyed<M, F, V>(
         self,
-        name: &'static str,
+        kind: &'static str,
         map: M,
         reduce: F,
         tables: FoldTables<V>,
@@ -146,13 +146,13 @@ impl<R: Records> DStream<R> {
             let (records, counts) = (records.clone(), counts(seed, bound));
             Box::new(KeyedStage::new(records, map, reduce, kernel, counts))
         };
-        self.folded(name, tables, stage, move |a, b| merge(a, b))
+        self.folded(kind, tables, stage, move |a, b| merge(a, b))
     }
 
     /// Folds the records by keys that `map` writes.
     pub(crate) fn computed<S, I, M, F, V>(
         self,
-        name: &'static str,
+        kind: &'static str,
         init: I,
         map: M,
         reduce: F,
@@ -175,13 +175,13 @@ impl<R: Records> DStream<R> {
                 records, init, map, reduce, kernel, counts,
             ))
         };
-        self.folded(name, tables, stage, move |a, b| merge(a, b))
+        self.folded(kind, tables, stage, move |a, b| merge(a, b))
     }
 
     /// Folds the values of each key into a combiner of another type.
     pub(crate) fn combined<M, C, F, V, W>(
         self,
-        name: &'static str,
+        kind: &'static str,
         map: M,
         create: C,
         fold: F,
@@ -205,12 +205,12 @@ impl<R: Records> DStream<R> {
             may_tally: false,
             ..FoldTables::any()
         };
-        self.folded(name, tables, stage, merge)
+        self.folded(kind, tables, stage, merge)
     }
 
     fn folded<V: Copy + Send + Sync + 'static>(
         self,
-        name: &'static str,
+        kind: &'static str,
         tables: FoldTables<V>,
         stage: impl Fn(Kernel, Seed, MemoryCap) -> Box<dyn Stage> + Send + Sync + 'static,
         merge: impl Fn(V, V) -> V + Send + Sync + 'static,
@@ -222,7 +222,7 @@ impl<R: Records> DStream<R> {
             stage,
             merge,
         };
-        self.plan.reduced(name, Arc::new(node))
+        self.plan.reduced(kind, self.node, Arc::new(node))
     }
 
     /// A stream of what the shards gather from the records.
@@ -231,7 +231,7 @@ impl<R: Records> DStream<R> {
     /// `finish` makes a batch of the merged sum and the number of records.
     pub(crate) fn gathered<S: Default + Send + 'static, T: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         block: impl Fn(&mut S, &R, &mut Splitter, &Block) -> Tallied + Send + Sync + 'static,
         merge: impl Fn(&mut S, &S) + Send + Sync + 'static,
         mut finish: impl FnMut(S, u64) -> Rdd<T> + Send + 'static,
@@ -242,7 +242,7 @@ impl<R: Records> DStream<R> {
             Ok(Some(finish(sum, stats.tokens)))
         };
         let (plan, slide_ms) = (&self.plan, self.plan.interval_ms());
-        let gathered = plan.taken_stream(name, Vec::new(), slide_ms, make);
+        let gathered = plan.taken_stream(kind, vec![self.node], slide_ms, make);
         plan.read(gathered.id, GatherNode::new(self, block, merge));
         gathered
     }
@@ -251,7 +251,7 @@ impl<R: Records> DStream<R> {
     /// block, in the order of arrival.
     pub(crate) fn made_per_block<T: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         make: impl Fn(&R, &mut Splitter, &[u8]) -> (Vec<T>, Tallied) + Send + Sync + 'static,
     ) -> RddStream<T> {
         let (records, make) = (self.records.clone(), Arc::new(make));
@@ -293,7 +293,7 @@ impl<R: Records> DStream<R> {
             Ok(Some(Rdd::shared(partitions)))
         };
         let (plan, slide_ms) = (&self.plan, self.plan.interval_ms());
-        let made = plan.rdd_stream_of(name, Vec::new(), slide_ms, take, make);
+        let made = plan.rdd_stream_of(kind, vec![self.node], slide_ms, take, make);
         plan.read(made.id, node);
         made
     }
@@ -302,15 +302,10 @@ impl<R: Records> DStream<R> {
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being
 /// published.
 struct FromTable<V> {
-    name: &'static str,
     table: Arc<LentTable<KeyTable<V>>>,
 }
 
 impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;
@@ -336,20 +331,21 @@ impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
 }
 
 impl PlanBuilder {
-    /// A stream of one value per key and batch, made in the shards by `node`.
+    /// A stream of one value per key and batch, made in the shards by `pipeline` of the records of
+    /// `parent`.
     pub(crate) fn reduced<V: Copy + Send + Sync + 'static>(
         &self,
-        name: &'static str,
-        node: Arc<dyn Pipeline>,
+        kind: &'static str,
+        parent: NodeId,
+        pipeline: Arc<dyn Pipeline>,
     ) -> Reduced<V> {
         // Takes the place of the merged table while that is lent, and is never written to.
         let table = LentTable::new(KeyTable::<V>::new(Seed::random()));
-        let operator = FromTable {
-            name,
+        let operator = Box::new(FromTable {
             table: Arc::clone(&table),
-        };
-        let made = self.table_stream(table, Vec::new(), self.interval_ms(), Box::new(operator));
-        self.read(made.id, node);
+        });
+        let made = self.table_stream(kind, table, vec![parent], self.interval_ms(), operator);
+        self.read(made.id, pipeline);
         made
     }
 }

@@ -50,7 +50,7 @@ impl StreamingContext {
             return Err(Error::refused("record length 0 is below 1"));
         }
         let directory = Directory::new(path.as_ref(), self.interval(), options)?;
-        let cache = BatchCache::new();
+        let (cache, name) = (BatchCache::new(), directory.name().to_owned());
         let operator = ReadFiles {
             directory,
             record_bytes,
@@ -59,7 +59,15 @@ impl StreamingContext {
             input_stream_id: self.plan.add_endless_input(),
         };
         let (plan, operator) = (&self.plan, Box::new(operator));
-        Ok(plan.stream_of(cache, Vec::new(), plan.interval_ms(), operator))
+        let records = plan.stream_of(
+            "binary_records_stream",
+            cache,
+            Vec::new(),
+            plan.interval_ms(),
+            operator,
+        );
+        plan.read_from(records.id, [name]);
+        Ok(records)
     }
 }
 
@@ -86,12 +94,8 @@ impl ReadFiles {
 }
 
 impl Operator for ReadFiles {
-    fn name(&self) -> &'static str {
-        "binary_records_stream"
-    }
-
     fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context.remember_ms);
+        self.cache.start(context);
         self.directory.start(context.now);
         self.notices = context.notices.clone();
     }

@@ -50,20 +50,20 @@ impl PlanBuilder {
     /// what can be kept, and `make` must not count its calls.
     pub(crate) fn rdd_stream<T: Record, I: Send + 'static>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
         mut take: impl FnMut(BatchTime) -> I + Send + 'static,
         make: impl FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<T> {
         let take = move |now: &mut BatchContext<'_, '_>| Ok(take(now.time));
-        self.rdd_stream_of(name, parents, slide_ms, take, make)
+        self.rdd_stream_of(kind, parents, slide_ms, take, make)
     }
 
     /// As [`rdd_stream`](Self::rdd_stream), but `take` reads all of the current batch and may fail.
     pub(crate) fn rdd_stream_of<T: Record, I: Send + 'static>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
         take: impl FnMut(&mut BatchContext<'_, '_>) -> Result<I, Failure> + Send + 'static,
@@ -71,36 +71,35 @@ impl PlanBuilder {
     ) -> RddStream<T> {
         let cache = BatchCache::new();
         let operator = MakeRdd {
-            name,
             cache: cache.clone(),
             take,
             taken: None,
             make: Arc::new(Mutex::new(make)),
         };
-        self.stream_of(cache, parents, slide_ms, Box::new(operator))
+        self.stream_of(kind, cache, parents, slide_ms, Box::new(operator))
     }
 
     /// A new stream: `make` makes each batch of what exists only during that batch. A failed batch
     /// stays failed.
     pub(crate) fn taken_stream<T: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         parents: Vec<NodeId>,
         slide_ms: u64,
         make: impl FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send + 'static,
     ) -> RddStream<T> {
         let cache = BatchCache::new();
         let operator = TakeRdd {
-            name,
             cache: cache.clone(),
             make,
         };
-        self.stream_of(cache, parents, slide_ms, Box::new(operator))
+        self.stream_of(kind, cache, parents, slide_ms, Box::new(operator))
     }
 
     /// The stream whose batches `operator` puts into `cache`.
     pub(crate) fn stream_of<T>(
         &self,
+        kind: &'static str,
         cache: BatchCache<T>,
         parents: Vec<NodeId>,
         slide_ms: u64,
@@ -108,7 +107,7 @@ impl PlanBuilder {
     ) -> RddStream<T> {
         RddStream {
             plan: self.clone(),
-            id: self.add_node(parents, slide_ms, operator),
+            id: self.add_batches(kind, parents, slide_ms, operator),
             slide_ms,
             cache,
         }
@@ -118,14 +117,14 @@ impl PlanBuilder {
     /// slide. A missing batch fails the new one, with Spark's sentence `missing`.
     pub(crate) fn stream_of_all<T: Record, U: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         streams: &[RddStream<T>],
         missing: &'static str,
         mut make: impl FnMut(&[Rdd<T>], BatchTime) -> Produced<Rdd<U>> + Send + 'static,
     ) -> RddStream<U> {
         let caches: Vec<_> = streams.iter().map(|stream| stream.cache.clone()).collect();
         self.rdd_stream(
-            name,
+            kind,
             streams.iter().map(|stream| stream.id).collect(),
             streams[0].slide_ms,
             move |time| -> Vec<_> { caches.iter().map(|cache| cache.batch(time)).collect() },
@@ -141,25 +140,42 @@ impl PlanBuilder {
 }
 
 impl<T: Record> RddStream<T> {
+    /// Names this stream; see [`DStream::named`](crate::stream::DStream::named).
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let numbers = ssc.batch_stream(|_| Some(vec![1, 2].into()));
+    /// numbers.map(|n| n * 2).named("doubled").for_each_batch(|_, _| ());
+    /// assert_eq!(&*ssc.explain()?.nodes()[1].name, "doubled");
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.plan.name(self.id, name.into());
+        self
+    }
+
     /// A stream whose batches `f` makes of this one's. If this one produces nothing, neither does
     /// that.
     pub(crate) fn derive<U: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         mut f: impl FnMut(&Rdd<T>) -> Rdd<U> + Send + 'static,
     ) -> RddStream<U> {
-        self.derive_at(name, move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
+        self.derive_at(kind, move |rdd, _| Ok(rdd.as_ref().map(&mut f)))
     }
 
     /// As [`derive`](Self::derive), but `f` also gets the time, and missing batches.
     pub(crate) fn derive_at<U: Record>(
         &self,
-        name: &'static str,
+        kind: &'static str,
         mut f: impl FnMut(Option<Rdd<T>>, BatchTime) -> Produced<Rdd<U>> + Send + 'static,
     ) -> RddStream<U> {
         let cache = self.cache.clone();
         self.plan.rdd_stream(
-            name,
+            kind,
             vec![self.id],
             self.slide_ms,
             move |time| cache.batch(time),

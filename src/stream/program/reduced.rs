@@ -36,6 +36,7 @@ impl PlanBuilder {
     /// The stream whose batches `operator` makes in `table`.
     pub(crate) fn table_stream<V, H>(
         &self,
+        kind: &'static str,
         table: Arc<LentTable<H>>,
         parents: Vec<NodeId>,
         slide_ms: u64,
@@ -46,7 +47,7 @@ impl PlanBuilder {
     {
         Reduced {
             plan: self.clone(),
-            id: self.add_node(parents, slide_ms, operator),
+            id: self.add_batches(kind, parents, slide_ms, operator),
             slide_ms,
             table,
         }
@@ -54,6 +55,13 @@ impl PlanBuilder {
 }
 
 impl<V: Copy + Send + Sync + 'static> Reduced<V> {
+    /// Names this stream; see [`DStream::named`](crate::stream::DStream::named).
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        self.plan.name(self.id, name.into());
+        self
+    }
+
     /// The keys and values of each batch as a stream of records, in no particular order: the way to
     /// joins, states and all other operators of the batch plane. Each key is copied once a batch.
     ///

@@ -8,6 +8,7 @@ use crate::engine::scan::FilesOf;
 use crate::error::{Error, Result};
 use crate::ring::Wake;
 use crate::shard::stage::LineRecords;
+use crate::source::Source;
 use crate::source::file::files::Files;
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::dstream::DStream;
@@ -18,7 +19,8 @@ impl StreamingContext {
     /// stream that [`source_stream`](Self::source_stream) makes of them, and
     /// [`start_files`](Self::start_files) can read it on all cores.
     pub fn files_stream(&self, files: Files) -> DStream<LineRecords> {
-        let lines = self.add_sources(Vec::new());
+        let lines = self.plan.lines("files_stream");
+        self.plan.read_from(lines.node, [files.name().to_owned()]);
         let stream = lines.stream;
         self.draft().files.push(FilesOf { stream, files });
         lines

@@ -67,12 +67,12 @@ impl StreamingContext {
                 "cannot connect to host {host:?} port {port}"
             )));
         }
-        Ok(self.add_source(Box::new(TcpClient::new(host, port, reconnect))))
+        Ok(self.add_source("socket_text_stream", TcpClient::new(host, port, reconnect)))
     }
 
     /// The lines of standard input. The stream ends with it.
     pub fn stdin_text_stream(&self) -> DStream<LineRecords> {
-        self.add_source(Box::new(Stdin::open()))
+        self.add_source("stdin_text_stream", Stdin::open())
     }
 
     /// The lines of a source: one of [`sources`](crate::sources), or a custom [`Source`].
@@ -88,7 +88,7 @@ impl StreamingContext {
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn source_stream(&self, source: impl Source + 'static) -> DStream<LineRecords> {
-        self.add_source(Box::new(source))
+        self.add_source("source_stream", source)
     }
 
     /// The lines of several sources as one stream, at the speed of one: Spark's `ssc.union` of
@@ -118,7 +118,7 @@ impl StreamingContext {
         if sources.is_empty() {
             return Err(Error::refused("union_sources: no source was given"));
         }
-        Ok(self.add_sources(sources))
+        Ok(self.add_sources("union_sources", sources))
     }
 
     /// The lines of new files in a directory: Spark's `textFileStream`.
@@ -147,16 +147,26 @@ impl StreamingContext {
     ) -> Result<DStream<LineRecords>> {
         let interval = self.draft().interval;
         let files = DirectoryFiles::new(path, interval, options)?;
-        Ok(self.add_source(Box::new(files)))
+        Ok(self.add_source("text_file_stream", files))
     }
 
-    fn add_source(&self, source: Box<dyn Source>) -> DStream<LineRecords> {
-        self.add_sources(vec![source])
+    fn add_source(
+        &self,
+        kind: &'static str,
+        source: impl Source + 'static,
+    ) -> DStream<LineRecords> {
+        self.add_sources(kind, vec![Box::new(source)])
     }
 
-    /// One stream of all `sources`.
-    pub(super) fn add_sources(&self, sources: Vec<Box<dyn Source>>) -> DStream<LineRecords> {
-        let lines = self.plan.lines();
+    /// One stream of all `sources`, made by the method `kind`.
+    fn add_sources(
+        &self,
+        kind: &'static str,
+        sources: Vec<Box<dyn Source>>,
+    ) -> DStream<LineRecords> {
+        let lines = self.plan.lines(kind);
+        let names = sources.iter().map(|source| source.name().to_owned());
+        self.plan.read_from(lines.node, names);
         let mut draft = self.draft();
         draft.framers.extend(sources.iter().map(|_| lines.stream));
         draft.sources.extend(sources);

@@ -24,6 +24,7 @@ use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::source::{Port, Source};
 use crate::stream::plan::builder::{Plan, PlanBuilder};
+use crate::stream::plan::explain::Explanation;
 use crate::stream::plan::graph::Launch;
 use crate::stream::program::listener::{ListenerBus, Reporter, StreamingListener};
 use crate::stream::program::receiver::Receivers;
@@ -211,6 +212,46 @@ impl StreamingContext {
         self.draft().interval
     }
 
+    /// What the program is made of so far: its streams and outputs, what they are called, what they
+    /// are made of, and where they run.
+    ///
+    /// ```
+    /// use microtally::prelude::*;
+    ///
+    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
+    /// let lines = ssc.socket_text_stream("localhost", 9999)?.named("lines");
+    /// let words = lines.filter(|line| !line.starts_with(b"#")).split(b' ');
+    /// let minute = (Duration::from_secs(60), Duration::from_secs(10));
+    /// words.count_by_value_and_window(minute)?.named("minute").pprint(10);
+    /// lines.count().pprint(1);
+    /// let forgotten = lines.field(0, b' ');
+    ///
+    /// let expected = [
+    ///     "lines           socket_text_stream                     shards      1s  reads tcp://localhost:9999",
+    ///     "filter          filter                                 shards      1s  from lines",
+    ///     "flat_map        flat_map                               shards      1s  from filter",
+    ///     "count_by_value  count_by_value                         shards      1s  from flat_map",
+    ///     "minute          reduce_by_key_and_window_with_inverse  publisher  10s  from count_by_value",
+    ///     "pprint          pprint                                 publisher  10s  from minute",
+    ///     "count           count                                  shards      1s  from lines",
+    ///     "pprint-2        pprint                                 publisher   1s  from count",
+    ///     "field           field                                  shards      1s  from lines (unused)",
+    /// ];
+    /// assert_eq!(ssc.explain()?.to_string(), expected.join("\n") + "\n");
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// The same program has the same explanation each time. With the feature `json` there is
+    /// `Explanation::to_json`. When a batch fails, the message has the name of the stream whose
+    /// function failed.
+    ///
+    /// # Errors
+    ///
+    /// A name was given to two streams, is empty, or has characters that cannot be printed.
+    pub fn explain(&self) -> Result<Explanation> {
+        self.plan.explain()
+    }
+
     fn draft(&self) -> MutexGuard<'_, Draft> {
         lock(&self.draft)
     }
@@ -219,9 +260,9 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// There is no output.
+    /// There is no output, or names do not fit.
     fn finish(self) -> Result<(Draft, Plan)> {
-        let plan = self.plan.finish();
+        let plan = self.plan.finish()?;
         if plan.outputs.is_empty() {
             let message = "no output operations registered, so nothing to execute";
             return Err(Error::new(ErrorKind::NoOutput, message));
@@ -237,7 +278,8 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// No output was registered, or the system refuses memory, a thread or an event queue.
+    /// No output was registered; names do not fit, as for [`explain`](Self::explain); or the system
+    /// refuses memory, a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
         let (mut draft, plan) = self.finish()?;
         for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
