@@ -60,7 +60,7 @@
 //! 2. `mt-shard-N`: `ring::BlockReader::pop` → `shard::count::CountStage` →
 //!    `split::Splitter::visit` → `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap`.
 //! 3. `mt-publisher`: `engine::publisher::Publisher::step` → `epoch::merge::merge_nodes` →
-//!    `sink::Sink::emit`.
+//!    `sink::Sink::deliver`.
 //!
 //! # Modules
 //!

@@ -282,6 +282,9 @@ pub(crate) const DRAIN_WAIT_MS_DEFAULT: u64 = 1000;
 /// in milliseconds. What happens in between is reported as a sum.
 pub(crate) const NOTICE_PAUSE_MS: u64 = 5000;
 
+/// The shortest wait before a sink is called again with the same batch, in milliseconds.
+pub(crate) const RETRY_MS_MIN: u64 = 1;
+
 /// The longest datagram, with some to spare: 16 bits have no more.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 64 * KIB;
 

@@ -8,7 +8,7 @@
 //! multisets.
 //!
 //! `rules` has what is a single case: what is refused and in which words, what a missing batch
-//! does. How records are found in bytes, and windows over tables by themselves, have tests beside
+//! does. `sinks` has what becomes of batches that a sink does not take at once. How records are found in bytes, and windows over tables by themselves, have tests beside
 //! their code.
 
 #[path = "operators/handles.rs"]
@@ -23,6 +23,8 @@ mod recovery;
 mod rules;
 #[path = "operators/run.rs"]
 mod run;
+#[path = "operators/sinks.rs"]
+mod sinks;
 #[path = "operators/stateless.rs"]
 mod stateless;
 #[path = "operators/states.rs"]

@@ -91,6 +91,23 @@ impl<A: Value, B: Value, C: Value> Value for (A, B, C) {
     }
 }
 
+/// What names a batch, for a sink whose system stores it with the results.
+///
+/// ```
+/// use microtally::{Rule, Tally};
+/// use microtally::batch::BatchId;
+/// use microtally::time::BatchTime;
+/// let (mut tally, time) = (Tally::new(Rule::Lines), BatchTime::from_millis(1000));
+/// assert_eq!(tally.cut(time).unwrap().id(), BatchId { number: 1, time });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchId {
+    /// Number of the batch in its run, from 1.
+    pub number: u64,
+    /// The batch's time. Later batches have later times, in later runs too.
+    pub time: BatchTime,
+}
+
 /// The result of one batch: every key with its value, and how the batch came about.
 ///
 /// It borrows the engine's tables, so looking costs nothing; copy what must outlive the batch.
@@ -119,6 +136,14 @@ impl<'a, V: Copy + Send + 'static> Batch<'a, V> {
     /// The batch's time.
     pub fn time(&self) -> BatchTime {
         self.stats.time
+    }
+
+    /// What names the batch.
+    pub fn id(&self) -> BatchId {
+        BatchId {
+            number: self.stats.batch,
+            time: self.stats.time,
+        }
     }
 
     /// How the batch came about.

@@ -137,7 +137,7 @@ impl Control {
         lock(&self.state)
     }
 
-    /// Registers a thread to unpark on abort.
+    /// Registers a thread to unpark at a stop.
     pub(crate) fn add_thread(&self, thread: Thread) {
         self.state().threads.push(thread);
     }
@@ -213,10 +213,11 @@ impl Control {
             Stop::Immediate => {
                 self.stop.fetch_max(2, Ordering::Relaxed);
                 self.abort.store(true, Ordering::Relaxed);
-                for thread in &self.state().threads {
-                    thread.unpark();
-                }
             }
+        }
+        // At a graceful stop too: an output that waits for a retry is called at once.
+        for thread in &self.state().threads {
+            thread.unpark();
         }
         (self.wake_reader)();
     }

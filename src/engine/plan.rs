@@ -5,6 +5,7 @@
 //! published (the batch plane). Must not know: operators, formats.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Control;
@@ -20,7 +21,7 @@ use crate::split::{Kernel, Rule};
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::table::{KeyTable, add};
-use crate::time::BatchTime;
+use crate::time::{BatchTime, Clock};
 
 /// A pipeline from a stream to a reduction.
 pub(crate) trait Pipeline: Send + Sync {
@@ -47,6 +48,7 @@ pub(crate) struct Merged<'a> {
     pub(crate) nodes: &'a mut [NodeTable],
     /// One for each pipeline.
     pub(crate) stats: &'a [BatchStats],
+    pub(crate) clock: &'a Clock,
     pub(crate) control: &'a Control,
 }
 
@@ -63,6 +65,16 @@ pub(crate) fn first_failure(nodes: &[NodeTable]) -> Option<&str> {
     nodes.iter().find_map(|node| node.failure.as_deref())
 }
 
+/// What an output did with an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emitted {
+    /// It is done with the epoch.
+    Done,
+    /// It is to be called again with the same epoch: at that time since 1970, or when something
+    /// wakes the publisher.
+    Wait(Duration),
+}
+
 /// What is done with each batch.
 pub(crate) trait Output: Send {
     /// Handles one epoch. Called in order, also for epochs that have failed.
@@ -70,7 +82,7 @@ pub(crate) trait Output: Send {
     /// # Errors
     ///
     /// An error ends the run. A batch that fails is no error: it is reported to `control`.
-    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()>;
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted>;
 }
 
 /// Returns the error of a batch in which a user-supplied function panicked: that of `operator`, if

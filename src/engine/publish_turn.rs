@@ -12,11 +12,13 @@
 //!   try the lock                       step until nothing is complete
 //!   taken? unpark mt-publisher         leave
 //! ```
-//! What the serving thread no longer sees, `mt-publisher` sees: it waits for the lock.
+//! What the serving thread no longer sees, `mt-publisher` sees: it waits for the lock. It is also
+//! the one that waits when an output asks for a retry; no other thread is kept from its work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
+use std::time::Duration;
 
 use crate::engine::control::Control;
 use crate::engine::publisher::{Publisher, Turn};
@@ -33,6 +35,16 @@ thread_local! {
 /// Returns an address that only the calling thread has; never 0.
 fn here() -> usize {
     HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
+/// What a thread that had its turn leaves behind.
+enum Served {
+    /// Nothing that is complete.
+    All,
+    /// A batch that waits for an output; `is_news` if it did not wait at the last turn.
+    Held { wait: Duration, is_news: bool },
+    /// The run has ended.
+    Ended,
 }
 
 /// The publisher, and whose turn it is to step it.
@@ -106,7 +118,11 @@ impl PublishTurn {
 
     fn help(&self) {
         let is_left_over = match self.publisher.try_lock() {
-            Ok(mut publisher) => self.serve(publisher.as_mut()),
+            // The owner waits for the time at which an output is called again.
+            Ok(mut publisher) => match self.serve(publisher.as_mut()) {
+                Served::Ended | Served::Held { is_news: true, .. } => true,
+                Served::All | Served::Held { .. } => false,
+            },
             // Another thread is serving, or it has panicked there and ended the engine.
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => true,
         };
@@ -119,8 +135,13 @@ impl PublishTurn {
     /// `mt-publisher`.
     pub(crate) fn run(&self) {
         self.owner.attach();
-        while !self.serve(self.lock().as_mut()) {
-            thread::park();
+        loop {
+            let served = self.serve(self.lock().as_mut());
+            match served {
+                Served::All => thread::park(),
+                Served::Held { wait, .. } => thread::park_timeout(wait),
+                Served::Ended => break,
+            }
         }
         // Taken out first: what outputs own may call back when it is dropped.
         let publisher = self.lock().take();
@@ -134,19 +155,19 @@ impl PublishTurn {
         lock(&self.publisher)
     }
 
-    /// Steps until nothing is complete. Returns `true` when the run has ended.
-    fn serve(&self, publisher: Option<&mut Publisher>) -> bool {
+    /// Steps until nothing is complete, or a batch has to wait.
+    fn serve(&self, publisher: Option<&mut Publisher>) -> Served {
         let Some(publisher) = publisher else {
-            return true;
+            return Served::Ended;
         };
         // Relaxed: see `is_inside`. Nothing below unwinds.
         self.server.store(here(), Ordering::Relaxed);
-        let has_ended = self.step_all(publisher);
+        let served = self.step_all(publisher);
         self.server.store(0, Ordering::Relaxed);
-        has_ended
+        served
     }
 
-    fn step_all(&self, publisher: &mut Publisher) -> bool {
+    fn step_all(&self, publisher: &mut Publisher) -> Served {
         // Relaxed: the flag carries no data, and whoever sets it unparks the owner.
         while !self.control.abort.load(Ordering::Relaxed) {
             match guarded(|| publisher.step()) {
@@ -158,8 +179,9 @@ impl PublishTurn {
                     }
                     self.wake.notify();
                 }
-                Ok(Ok(Turn::Waiting)) => return false,
-                Ok(Ok(Turn::Done)) => return true,
+                Ok(Ok(Turn::Waiting)) => return Served::All,
+                Ok(Ok(Turn::Held { wait, is_news })) => return Served::Held { wait, is_news },
+                Ok(Ok(Turn::Done)) => break,
                 Ok(Err(error)) => self.control.fail(error),
                 Err(panic) => self.control.fail(Error::internal(format!(
                     "bug while publishing: {}; results published before are complete, later input was \
@@ -168,6 +190,6 @@ impl PublishTurn {
                 ))),
             }
         }
-        true
+        Served::Ended
     }
 }

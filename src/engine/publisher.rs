@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::batch::BatchStats;
 use crate::config::OnLimit;
 use crate::engine::control::Control;
-use crate::engine::plan::{EnginePlan, Merged, failed_batch, failed_drop, first_failure};
+use crate::engine::plan::{Emitted, EnginePlan, Merged, failed_batch, failed_drop, first_failure};
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::hand_over::{NodeTable, SealedIn, Tables};
 use crate::epoch::header::{EpochHeader, HeaderReceiver};
@@ -35,6 +35,13 @@ pub(crate) enum Turn {
     Published(ShardSet),
     /// No batch was cut, or not all of its shards have handed over.
     Waiting,
+    /// A batch waits for an output.
+    Held {
+        /// Step again after that time, or when something wakes the publisher.
+        wait: Duration,
+        /// The last step did not say so.
+        is_news: bool,
+    },
     /// The last batch was published.
     Done,
 }
@@ -62,8 +69,21 @@ pub(crate) struct Publisher {
     /// The memory limit, and what happens there.
     limit: Option<(usize, OnLimit)>,
     is_limit_reported: bool,
+    /// An epoch that not every output has had.
+    open: Option<OpenEpoch>,
     /// The last batch was published.
     is_done: bool,
+}
+
+/// An epoch that is being published; its tables are merged.
+struct OpenEpoch {
+    header: EpochHeader,
+    scheduling_delay: Duration,
+    overflow: Overflow,
+    /// The next output to call.
+    output: usize,
+    /// When the output it waits for is called again.
+    wakes_at: Option<Duration>,
 }
 
 /// Where a publisher's epochs come from.
@@ -109,11 +129,13 @@ impl Publisher {
             is_behind: false,
             limit,
             is_limit_reported: false,
+            open: None,
             is_done: false,
         }
     }
 
-    /// Publishes the next batch, if every shard that has a part in it has handed over.
+    /// Publishes the next batch, if every shard that has a part in it has handed over, or goes on
+    /// with a batch that waits for an output.
     ///
     /// # Errors
     ///
@@ -122,25 +144,56 @@ impl Publisher {
         if self.is_done {
             return Ok(Turn::Done);
         }
-        let Some(EpochHeader { barrier, shards }) = self.headers.peek() else {
-            return Ok(Turn::Waiting);
-        };
-        let has_part = |&(index, _): &(usize, &mut SealedIn)| shards.has(index);
-        let mut parts = self.shards.iter_mut().enumerate().filter(has_part);
-        if !self.helper.is_ready() || !parts.all(|(_, shard)| shard.is_ready()) {
-            return Ok(Turn::Waiting);
+        if self.open.is_none() {
+            let Some(header) = self.take_epoch() else {
+                return Ok(Turn::Waiting);
+            };
+            match self.merge_epoch(header) {
+                Ok(open) => self.open = Some(open),
+                Err(error) => {
+                    self.give_back(&header);
+                    return Err(error);
+                }
+            }
         }
-        let parts = self.shards.iter_mut().enumerate().filter(has_part);
-        for shard in parts.map(|(_, shard)| shard).chain([&mut self.helper]) {
+        let emitted = self.emit();
+        if let Ok(Emitted::Wait(at)) = emitted {
+            return Ok(self.held(at));
+        }
+        let open = self.open.take().expect("it was opened above");
+        let outcome = emitted.and_then(|_| self.finish_epoch(&open));
+        self.give_back(&open.header);
+        outcome?;
+        let EpochHeader { barrier, shards } = open.header;
+        self.is_done = barrier.last;
+        Ok(if barrier.last {
+            Turn::Done
+        } else {
+            Turn::Published(shards)
+        })
+    }
+
+    /// Takes the tables of the next epoch, if all of them are there.
+    fn take_epoch(&mut self) -> Option<EpochHeader> {
+        let header = self.headers.peek()?;
+        if !parts_of(&mut self.shards, &mut self.helper, header.shards).all(|part| part.is_ready())
+        {
+            return None;
+        }
+        for shard in parts_of(&mut self.shards, &mut self.helper, header.shards) {
             let sealed = shard.take().expect("`is_ready` said so");
-            assert_eq!(barrier.epoch, sealed.barrier.epoch, "epochs out of step");
+            let epoch = header.barrier.epoch;
+            assert_eq!(epoch, sealed.barrier.epoch, "epochs out of step");
             self.tables.push(sealed.tables);
         }
         self.headers.take(&mut self.now);
-        let outcome = self.publish(&barrier);
+        Some(header)
+    }
+
+    /// Returns the tables of an epoch to its shards.
+    fn give_back(&mut self, header: &EpochHeader) {
         std::mem::swap(&mut self.before, &mut self.now);
-        let parts = self.shards.iter_mut().enumerate().filter(has_part);
-        let parts = parts.map(|(_, shard)| shard).chain([&mut self.helper]);
+        let parts = parts_of(&mut self.shards, &mut self.helper, header.shards);
         for (shard, mut tables) in parts.zip(self.tables.drain(..)) {
             if let Some(panic) = tables.clear() {
                 self.control
@@ -148,14 +201,20 @@ impl Publisher {
             }
             shard.give_back(tables);
         }
-        self.headers.published(barrier.epoch);
-        outcome?;
-        self.is_done = barrier.last;
-        Ok(if barrier.last {
-            Turn::Done
-        } else {
-            Turn::Published(shards)
-        })
+        self.headers.published(header.barrier.epoch);
+    }
+
+    /// The outcome of a step after which the open epoch waits until `at`.
+    fn held(&mut self, at: Duration) -> Turn {
+        let open = self.open.as_mut().expect("it is the open epoch that waits");
+        let is_news = open.wakes_at.replace(at) != Some(at);
+        let wait = at.saturating_sub(self.clock.now());
+        // A manual clock moves without waking anybody, so it is looked at often.
+        let wait = match self.clock.is_manual() {
+            true => wait.min(Duration::from_millis(1)),
+            false => wait,
+        };
+        Turn::Held { wait, is_news }
     }
 
     /// Drops outputs and pipelines one by one at the end of the run, so that one that panics takes
@@ -179,7 +238,9 @@ impl Publisher {
         discarded(&mut || drop(rest.take()));
     }
 
-    fn publish(&mut self, barrier: &Barrier) -> Result<()> {
+    /// Merges and checks the tables of an epoch.
+    fn merge_epoch(&mut self, header: EpochHeader) -> Result<OpenEpoch> {
+        let barrier = header.barrier;
         let start = self.clock.now();
         let block_bytes = self.tables.iter().map(|tables| tables.block_bytes).sum();
         let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
@@ -215,17 +276,26 @@ impl Publisher {
         if !overflow.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
             overflow.missing = missing_max.unwrap_or(0);
-            self.report_limit(barrier, overflow);
+            self.report_limit(&barrier, overflow);
         }
-        // Also for a batch that has failed: what outputs keep of batches must not go on as if there
-        // had been none.
-        self.emit(barrier)?;
+        Ok(OpenEpoch {
+            header,
+            scheduling_delay,
+            overflow,
+            output: 0,
+            wakes_at: None,
+        })
+    }
+
+    /// Counts an epoch that every output has had.
+    fn finish_epoch(&mut self, open: &OpenEpoch) -> Result<()> {
         // The first pipeline of each stream: the others saw the same bytes.
         let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
-        self.control.batch_done(scheduling_delay, firsts);
+        self.control.batch_done(open.scheduling_delay, firsts);
         match self.limit {
-            Some((bytes_max, OnLimit::Fail)) if overflow.other > 0 => {
-                Err(limit_reached(bytes_max, barrier.time, overflow))
+            Some((bytes_max, OnLimit::Fail)) if open.overflow.other > 0 => {
+                let time = open.header.barrier.time;
+                Err(limit_reached(bytes_max, time, open.overflow))
             }
             _ => Ok(()),
         }
@@ -254,29 +324,36 @@ impl Publisher {
         }
     }
 
-    /// Calls the outputs. One that panics fails the batch, not the run.
-    fn emit(&mut self, barrier: &Barrier) -> Result<()> {
+    /// Calls the outputs that have not had the open epoch, also for a batch that has failed: what
+    /// they keep of batches must not go on as if there had been none. One that panics fails the
+    /// batch, not the run.
+    fn emit(&mut self) -> Result<Emitted> {
+        let open = self.open.as_mut().expect("there is an open epoch");
+        let barrier = open.header.barrier;
         let first = self
             .tables
             .first_mut()
             .expect("the helper has a part in every epoch");
         let mut epoch = Merged {
-            barrier: *barrier,
+            barrier,
             nodes: &mut first.nodes,
             stats: &self.stats,
+            clock: &self.clock,
             control: &self.control,
         };
-        for output in &mut self.plan.outputs {
+        while let Some(output) = self.plan.outputs.get_mut(open.output) {
             match guarded(|| output.emit(&mut epoch)) {
-                Ok(outcome) => outcome?,
+                Ok(Ok(Emitted::Done)) => {}
+                Ok(other) => return other,
                 Err(panic) => self.control.report(failed_batch(
                     barrier.time,
                     None,
                     &panic_message(panic.as_ref()),
                 )),
             }
+            open.output += 1;
         }
-        Ok(())
+        Ok(Emitted::Done)
     }
 
     fn report_if_behind(&mut self, delay: Duration) {
@@ -288,6 +365,17 @@ impl Publisher {
         }
         self.is_behind = behind;
     }
+}
+
+/// Those that have a part in an epoch of `shards`, the helper last.
+fn parts_of<'a>(
+    all: &'a mut [SealedIn],
+    helper: &'a mut SealedIn,
+    shards: ShardSet,
+) -> impl Iterator<Item = &'a mut SealedIn> {
+    let parts = all.iter_mut().enumerate();
+    let parts = parts.filter(move |(index, _)| shards.has(*index));
+    parts.map(|(_, shard)| shard).chain([helper])
 }
 
 /// Merges the tables of every part of an epoch into the first, and returns it. A pipeline whose

@@ -28,8 +28,8 @@ use crate::time::BatchTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// The URL or name of the source it is about. For a followed file it is the path, escaped.
-    /// Empty if it is about the engine.
+    /// The URL or name of the source or sink it is about. For a followed file it is the path,
+    /// escaped. Empty if it is about the engine.
     pub source: String,
     /// What happened.
     pub kind: NoticeKind,
@@ -272,6 +272,25 @@ pub enum NoticeKind {
     DatagramsLost {
         /// Datagrams since the source started.
         datagrams: u64,
+    },
+    /// A sink has not delivered a batch and asked for a retry; later batches wait. Reported when it
+    /// begins.
+    Undelivered {
+        /// Why.
+        reason: String,
+        /// Time until the next attempt.
+        retry_in: Duration,
+    },
+    /// The sink delivers batches again.
+    Delivering,
+    /// The run ended before the sink had delivered these batches.
+    NotDelivered {
+        /// Their number.
+        batches: u64,
+        /// The first of them.
+        first: BatchTime,
+        /// The last of them.
+        last: BatchTime,
     },
     /// A message of a source: a phrase in lower case, without a full stop. It is shown as it is, so
     /// a source that quotes what it received escapes it first.

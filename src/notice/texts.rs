@@ -204,6 +204,23 @@ impl fmt::Display for Notice {
                  counted",
                 count(connections, "connection")
             ),
+            Kind::Undelivered { reason, retry_in } => {
+                let s = retry_in.as_secs_f64();
+                format!("sink {source}: waiting: {reason}; next try in {s} s")
+            }
+            Kind::Delivering => format!("sink {source}: delivers again"),
+            Kind::NotDelivered {
+                batches,
+                first,
+                last,
+            } => {
+                let (first, last) = (first.as_millis(), last.as_millis());
+                let which = match batches {
+                    1 => format!("1 batch undelivered: {first} ms"),
+                    _ => format!("{batches} batches undelivered: {first} to {last} ms"),
+                };
+                format!("sink {source}: stopped with {which}")
+            }
             Kind::Message(message) => format!("{source}: {message}"),
         };
         f.write_str(&text)

@@ -13,7 +13,7 @@ use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::text::write_json_string;
-use crate::sink::{BatchWriter, INFALLIBLE, Sink, ranking, timestamp};
+use crate::sink::{BatchWriter, INFALLIBLE, Sink, Undelivered, ranking, timestamp};
 
 /// Writes each batch as a line of JSON:
 /// `{"v":1,"batch":…,"time":…,…,"top":[{"k":"the","n":123}],"other":{"keys":…,"n":…}}`.
@@ -65,7 +65,7 @@ impl<V: Value> Json<V> {
 }
 
 impl<V: Value> Sink<V> for Json<V> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let stats = batch.stats();
         let (text, base64) = (self.out.begin(), &mut self.base64);
         let number = &mut self.value;
@@ -117,7 +117,7 @@ impl<V: Value> Sink<V> for Json<V> {
             }
             text.extend_from_slice(b"}}\n");
         });
-        self.out.send()
+        Ok(self.out.send()?)
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
         };
         let written = Written::default();
         let mut sink = Json::new(written.clone(), 5);
-        sink.emit(&Batch::new(&table, &stats)).unwrap();
+        sink.deliver(&Batch::new(&table, &stats)).unwrap();
         let text = written.text();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "2025-11-22T16:52:25.000Z");

@@ -9,6 +9,7 @@
 //! programs that want the statistics too, `table` (feature `table`) is for people, and `text_files`
 //! is `saveAsTextFiles`.
 
+pub(crate) mod delivery;
 #[cfg(feature = "json")]
 mod json;
 mod pyspark;
@@ -19,7 +20,9 @@ mod tsv;
 #[cfg(test)]
 mod written;
 
+use std::fmt;
 use std::io::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -34,7 +37,7 @@ pub use self::tsv::Tsv;
 pub use crate::repr::Repr;
 
 use crate::batch::ranking::Ranking;
-use crate::batch::{Batch, Value};
+use crate::batch::{Batch, BatchId, Value};
 use crate::error::{Error, Result};
 use crate::time::BatchTime;
 
@@ -43,25 +46,51 @@ use crate::time::BatchTime;
 /// Implement it for a custom output, or pass a closure to
 /// [`for_each_batch`](crate::stream::Reduced::for_each_batch).
 ///
+/// A sink of a system that is sometimes out of reach asks for a retry. Meanwhile batches wait, then
+/// the sources do, so nothing is lost:
+///
 /// ```
+/// use std::io;
+///
 /// use microtally::prelude::*;
-/// use microtally::sink::Sink;
+/// use microtally::Error;
+/// use microtally::sink::{Sink, Undelivered};
 /// use microtally::sources::Lines;
 ///
-/// struct Largest;
-/// impl Sink<u64> for Largest {
-///     fn emit(&mut self, batch: &Batch<'_, u64>) -> Result<(), microtally::Error> {
-///         println!("{:?}", batch.top(1));
-///         Ok(())
+/// /// A database that is busy at first.
+/// struct Database {
+///     attempts: u32,
+/// }
+///
+/// impl Database {
+///     fn insert(&mut self, _row: &str) -> io::Result<()> {
+///         self.attempts += 1;
+///         match self.attempts {
+///             1 | 2 => Err(io::ErrorKind::ResourceBusy.into()),
+///             _ => Ok(()),
+///         }
 ///     }
 /// }
-/// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-/// ssc.source_stream(Lines::of("to be or not to be")).split(b' ').count_by_value().output(Largest);
+///
+/// impl Sink<u64> for Database {
+///     fn deliver(&mut self, batch: &Batch<'_, u64>) -> Result<(), Undelivered> {
+///         let row = format!("{:?}", batch.top(1));
+///         self.insert(&row).map_err(|cause| Undelivered::Retry {
+///             after: Duration::from_millis(10),
+///             cause: Error::output("the database", &cause),
+///         })
+///     }
+/// }
+///
+/// let ssc = StreamingContext::one_batch(microtally::Config::default())?;
+/// let words = ssc.source_stream(Lines::of("to be or not to be")).split(b' ');
+/// words.count_by_value().output(Database { attempts: 0 });
 /// ssc.start()?.await_termination()?;
 /// # Ok::<(), microtally::Error>(())
 /// ```
 pub trait Sink<V>: Send {
-    /// Publishes one batch. Batches come in order.
+    /// Delivers one batch. Called in order, with each batch once, or again with the same batch if
+    /// it returned [`Retry`](Undelivered::Retry).
     ///
     /// It is called on the publisher thread: meanwhile reading and counting go on until the rings
     /// are full. In [low-latency mode](crate::Config::low_latency) it is called on the thread that
@@ -69,8 +98,53 @@ pub trait Sink<V>: Send {
     ///
     /// # Errors
     ///
-    /// An error ends the run, because results would be missing.
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()>;
+    /// [`Undelivered::Retry`]: the batch is not there yet, and later ones wait for it.
+    /// [`Undelivered::Fatal`]: it will never be there. The run ends, because results would be
+    /// missing. `?` makes one of an [`Error`].
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered>;
+
+    /// The last batch that is there, if the system can tell. Asked once, when the context starts:
+    /// batches up to its time are not delivered again.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the start.
+    fn delivered(&mut self) -> Result<Option<BatchId>> {
+        Ok(None)
+    }
+}
+
+/// Why a sink has not delivered a batch.
+#[derive(Clone, Debug)]
+pub enum Undelivered {
+    /// Try again with the same batch.
+    Retry {
+        /// Time until the next attempt, at least a millisecond. A stop ends the wait.
+        after: Duration,
+        /// Why it did not work, for a notice.
+        cause: Error,
+    },
+    /// Ends the run.
+    Fatal(Error),
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Undelivered::Retry { after, cause } => {
+                write!(f, "{cause}; next try in {} s", after.as_secs_f64())
+            }
+            Undelivered::Fatal(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Undelivered {}
+
+impl From<Error> for Undelivered {
+    fn from(error: Error) -> Self {
+        Undelivered::Fatal(error)
+    }
 }
 
 /// Writes whole batches of text to standard output or a writer.

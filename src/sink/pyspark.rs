@@ -22,7 +22,7 @@ use crate::batch::{Batch, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::escape_unprintable;
-use crate::sink::{BatchWriter, Sink, ranking, write_local_time};
+use crate::sink::{BatchWriter, Sink, Undelivered, ranking, write_local_time};
 use crate::time::BatchTime;
 
 /// Spark prints 43 dashes.
@@ -54,12 +54,12 @@ impl<V: Value> Pyspark<V> {
 }
 
 impl<V: Value> Sink<V> for Pyspark<V> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let printer = &mut self.printer;
         // One row more than is printed: it shows the printer that there are more.
         let count = printer.count.saturating_add(1);
-        self.ranking
-            .top(batch, count, |rows| printer.print(batch.time(), rows))
+        (self.ranking).top(batch, count, |rows| printer.print(batch.time(), rows))?;
+        Ok(())
     }
 }
 
@@ -202,7 +202,9 @@ mod tests {
         let lines = ["('b', 2)\n", "('a', 1)\n", "(\"it's\", 1)\n"];
         for count in [0, 1, 2, 3, 4, usize::MAX] {
             let written = Written::default();
-            Pyspark::new(written.clone(), count).emit(&batch).unwrap();
+            Pyspark::new(written.clone(), count)
+                .deliver(&batch)
+                .unwrap();
             let text = written.text();
             let dots = if count < 3 { "...\n" } else { "" };
             let rows = lines[..count.min(3)].concat();

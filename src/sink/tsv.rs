@@ -7,9 +7,8 @@ use std::io::Write;
 
 use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};
-use crate::error::Result;
 use crate::repr::text::write_escaped;
-use crate::sink::{BatchWriter, Sink, ranking};
+use crate::sink::{BatchWriter, Sink, Undelivered, ranking};
 
 /// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first.
 ///
@@ -44,7 +43,7 @@ impl<V: Value> Tsv<V> {
 }
 
 impl<V: Value> Sink<V> for Tsv<V> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let text = self.out.begin();
         // The same in all rows; a number has at most 20 digits.
         let mut begin = [0; 21];
@@ -61,6 +60,6 @@ impl<V: Value> Sink<V> for Tsv<V> {
                 text.push(b'\n');
             }
         });
-        self.out.send()
+        Ok(self.out.send()?)
     }
 }

@@ -18,7 +18,7 @@ use crate::batch::{Batch, BatchStats};
 use crate::config::{self, Config};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::{Control, RunStats};
-use crate::engine::plan::{CountTokens, EnginePlan, Merged, Output};
+use crate::engine::plan::{CountTokens, Emitted, EnginePlan, Merged, Output};
 use crate::engine::publish_turn::PublishTurn;
 use crate::engine::runtime::Runtime;
 use crate::engine::{check, guard};
@@ -517,11 +517,11 @@ impl<F> Output for OnBatch<F>
 where
     F: FnMut(&mut KeyTable<u64>, &BatchStats) + Send,
 {
-    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
         if epoch.nodes[0].failure.is_none() {
             let table = table_of_mut::<u64>(epoch.nodes[0].partial.as_mut());
             (self.0)(table, &epoch.stats[0]);
         }
-        Ok(())
+        Ok(Emitted::Done)
     }
 }

@@ -20,28 +20,33 @@
 //! earlier batches than its end does: in such worlds the sum over all batches is compared, and no
 //! connection is reset.
 //!
+//! In half of the worlds the output asks for time now and then: it is called again with the same
+//! epoch, and everything behind it waits.
+//!
 //! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from.
 //! What its batches must hold follows from that alone, whenever the reactor comes to cut them.
 
+mod output;
 mod random;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub(super) use self::output::Keep;
+use self::output::Reluctant;
 use self::random::Random;
 use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, EnginePlan, Merged, Output, Pipeline};
+use crate::engine::plan::{CountTokens, EnginePlan, Pipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
-use crate::epoch::merge::table_of;
-use crate::error::Result;
 use crate::id::StreamId;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
 use crate::memory::{DecoderCounts, RetainedTables};
@@ -62,26 +67,6 @@ const DRAIN_MS_MAX: u64 = 2 * LOOK_AGAIN_MS;
 
 /// Steps of a run until the faults stop.
 const STEPS: usize = 1500;
-
-/// Keeps what was published.
-#[derive(Clone, Default)]
-pub(super) struct Keep(pub(super) Arc<Mutex<Vec<(u64, EpochCounts)>>>);
-
-impl Output for Keep {
-    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
-        let mut counts = EpochCounts::new();
-        for node in epoch.nodes.iter() {
-            for (key, count) in table_of::<u64>(node.partial.as_ref()).iter() {
-                *counts.entry(key.to_vec()).or_default() += count;
-            }
-        }
-        self.0
-            .lock()
-            .unwrap()
-            .push((epoch.barrier.time.as_millis(), counts));
-        Ok(())
-    }
-}
 
 pub(super) fn built(blueprint: Blueprint) -> Parts {
     blueprint.build().expect("little memory")
@@ -130,6 +115,8 @@ struct World {
     shelved: Vec<(u64, Vec<u8>)>,
     control: Arc<Control>,
     kept: Keep,
+    /// The output does not ask for time.
+    is_output_calm: Arc<AtomicBool>,
     rule: Rule,
     record_bytes_max: usize,
     /// The tokens of a record that is too long may come before its end.
@@ -165,9 +152,14 @@ impl World {
         let kept = Keep::default();
         let nodes = StreamId::first(stream_count)
             .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Pipeline>);
+        let is_calm = Arc::new(AtomicBool::new(random.one_in(2)));
         let plan = EnginePlan {
             nodes: nodes.collect(),
-            outputs: vec![Box::new(kept.clone())],
+            outputs: vec![Box::new(Reluctant::new(
+                kept.clone(),
+                Random::of_seed(random.next()),
+                Arc::clone(&is_calm),
+            ))],
         };
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
@@ -232,6 +224,7 @@ impl World {
             shelved: Vec::new(),
             control,
             kept,
+            is_output_calm: is_calm,
             rule,
             record_bytes_max,
             is_cut_early,
@@ -288,6 +281,7 @@ impl World {
     /// The faults stop. Edges that were lost stay lost.
     fn calm(&mut self) {
         self.faults = Faults::default();
+        self.is_output_calm.store(true, Ordering::Relaxed);
         for kernel in &self.kernels {
             kernel.lock().unwrap().faults = Faults::default();
         }

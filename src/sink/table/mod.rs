@@ -27,7 +27,7 @@ use crate::batch::{Batch, BatchStats, Value};
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::repr::text::{escape_unprintable, write_escaped};
-use crate::sink::{BatchWriter, INFALLIBLE, Sink, ranking, write_local_time};
+use crate::sink::{BatchWriter, INFALLIBLE, Sink, Undelivered, ranking, write_local_time};
 use crate::time::BatchTime;
 
 /// Columns reserved for keys: in a narrower terminal, rates and shares are dropped.
@@ -53,8 +53,8 @@ const SHARE_COLUMNS: usize = 7;
 /// let mut tally = Tally::new(Rule::Split(b' '));
 /// tally.push(b"the cat and the dog\n");
 /// let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
-/// Columns::new(std::io::sink(), 10).width(Some(80)).emit(&batch)?;
-/// # Ok::<(), microtally::Error>(())
+/// Columns::new(std::io::sink(), 10).width(Some(80)).deliver(&batch)?;
+/// # Ok::<(), microtally::sink::Undelivered>(())
 /// ```
 pub struct Columns<V: 'static> {
     out: BatchWriter,
@@ -151,7 +151,7 @@ impl<V: Value> Columns<V> {
 }
 
 impl<V: Value> Sink<V> for Columns<V> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let (stats, addend, whole) = (batch.stats(), self.addend, self.whole);
         let (error_max, other_records) = (stats.error_max, stats.other_records);
         let text = self.out.begin();
@@ -193,7 +193,7 @@ impl<V: Value> Sink<V> for Columns<V> {
         if self.is_repeated {
             text.push(b'\n');
         }
-        self.out.send()
+        Ok(self.out.send()?)
     }
 }
 

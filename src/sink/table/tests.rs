@@ -31,7 +31,7 @@ fn printed<V: Value>(
     let mut sink = make(written.clone());
     sink.zone = TimeZone::UTC;
     let stats = stats(interval_ms);
-    sink.emit(&Batch::new(&table, &stats)).unwrap();
+    sink.deliver(&Batch::new(&table, &stats)).unwrap();
     written.text()
 }
 
@@ -87,7 +87,8 @@ fn a_window_that_is_not_full_has_the_rate_of_the_time_so_far() {
     counts.add(b"a", 33_000_u64, |_, last| last);
     let written = Written::default();
     let mut sink = Columns::new(written.clone(), 1).period(Duration::from_secs(60));
-    sink.emit(&Batch::new(&counts, &stats(11, 1000))).unwrap();
+    sink.deliver(&Batch::new(&counts, &stats(11, 1000)))
+        .unwrap();
     assert_eq!(written.text(), "33 000  100.0 %  3 000/s  a\n");
 }
 

@@ -25,7 +25,7 @@ use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, Value};
 use crate::error::{Error, Result};
 use crate::repr::Repr;
-use crate::sink::Sink;
+use crate::sink::{Sink, Undelivered};
 use crate::time::BatchTime;
 
 /// The empty file in a complete directory, as in Spark.
@@ -437,12 +437,13 @@ impl<V: Value> KeyedTextFiles<V> {
 }
 
 impl<V: Value> Sink<V> for KeyedTextFiles<V> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let files = &mut self.files;
         self.ranking.top(batch, usize::MAX, |rows| {
             let partition = (rows.len() > 0).then_some(rows);
             files.save_records(batch.time(), partition)
-        })
+        })?;
+        Ok(())
     }
 }
 

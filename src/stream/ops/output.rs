@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, Value};
+use crate::engine::plan::Emitted;
 use crate::error::Result;
+use crate::notice::Notices;
 use crate::repr::Repr;
-use crate::sink::{Printer, Pyspark, Sink};
-use crate::stream::plan::graph::{BatchContext, OutputError, OutputNode};
+use crate::sink::delivery::Delivery;
+use crate::sink::{Printer, Pyspark, Sink, Undelivered};
+use crate::stream::plan::batch_cache::{BatchCache, BatchTable};
+use crate::stream::plan::graph::{BatchContext, OutputError, OutputNode, OutputOperator};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
@@ -53,22 +57,49 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         self.register("output", sink);
     }
 
-    pub(crate) fn register(&self, name: &'static str, mut sink: impl Sink<V> + 'static) {
-        let (published, asked) = (Arc::clone(&self.table), Arc::clone(&self.table));
-        let emit = move |now: &mut BatchContext<'_, '_>| {
-            let emit = |table: &_, stats: &_| sink.emit(&Batch::new(table, stats));
-            let emitted = published.map(now.time, emit)?;
-            emitted.unwrap_or(Ok(())).map_err(OutputError::Broken)
+    pub(crate) fn register(&self, name: &'static str, sink: impl Sink<V> + 'static) {
+        let operator = SinkOutput {
+            table: Arc::clone(&self.table),
+            delivery: Delivery::new(sink),
         };
         self.plan.add_output(
             self.id,
             OutputNode {
                 name,
                 slide_ms: self.slide_ms,
-                has_batch: Box::new(move |time| !matches!(asked.map(time, |_, _| ()), Ok(None))),
-                emit: Box::new(emit),
+                operator: Box::new(operator),
             },
         );
+    }
+}
+
+/// Delivers the tables of a stream to a sink.
+struct SinkOutput<V, S> {
+    table: Arc<dyn BatchTable<V>>,
+    delivery: Delivery<S>,
+}
+
+impl<V, S> OutputOperator for SinkOutput<V, S>
+where
+    V: Copy + Send + Sync + 'static,
+    S: Sink<V>,
+{
+    fn start(&mut self, name: &str, notices: &Notices) -> Result<()> {
+        self.delivery.start(name, notices)
+    }
+
+    fn has_batch(&self, time: BatchTime) -> bool {
+        !matches!(self.table.map(time, |_, _| ()), Ok(None))
+    }
+
+    fn emit(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted, OutputError> {
+        let is_stopping = now.epoch.control.is_stopping();
+        let delivered = self.table.map(now.time, |table, stats| {
+            let batch = Batch::new(table, stats);
+            self.delivery.deliver(&batch, now.epoch.clock, is_stopping)
+        })?;
+        let waits_until = delivered.unwrap_or(Ok(None)).map_err(OutputError::Broken)?;
+        Ok(waits_until.map_or(Emitted::Done, Emitted::Wait))
     }
 }
 
@@ -78,7 +109,7 @@ impl<V: Copy + Send + Sync + 'static, F> Sink<V> for ForEach<F>
 where
     F: FnMut(&Batch<'_, V>, BatchTime) + Send,
 {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         (self.0)(batch, batch.time());
         Ok(())
     }
@@ -125,21 +156,42 @@ impl<T: Record> RddStream<T> {
     pub(crate) fn register(
         &self,
         name: &'static str,
-        mut f: impl FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send + 'static,
+        f: impl FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send + 'static,
     ) {
-        let (cache, asked) = (self.cache.clone(), self.cache.clone());
-        let emit = move |now: &mut BatchContext<'_, '_>| match cache.peek(now.time)? {
-            None => Ok(()),
-            Some(rdd) => f(&rdd, now.time).map_err(OutputError::Broken),
+        let operator = RddOutput {
+            cache: self.cache.clone(),
+            f,
         };
         self.plan.add_output(
             self.id,
             OutputNode {
                 name,
                 slide_ms: self.slide_ms,
-                has_batch: Box::new(move |time| !matches!(asked.peek(time), Ok(None))),
-                emit: Box::new(emit),
+                operator: Box::new(operator),
             },
         );
+    }
+}
+
+/// Calls a function with the batches of a stream of records.
+struct RddOutput<T, F> {
+    cache: BatchCache<T>,
+    f: F,
+}
+
+impl<T, F> OutputOperator for RddOutput<T, F>
+where
+    T: Record,
+    F: FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send,
+{
+    fn has_batch(&self, time: BatchTime) -> bool {
+        !matches!(self.cache.peek(time), Ok(None))
+    }
+
+    fn emit(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted, OutputError> {
+        if let Some(rdd) = self.cache.peek(now.time)? {
+            (self.f)(&rdd, now.time).map_err(OutputError::Broken)?;
+        }
+        Ok(Emitted::Done)
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
-use crate::engine::plan::{EnginePlan, Merged, Output, failed_batch};
+use crate::engine::plan::{Emitted, EnginePlan, Merged, Output, failed_batch};
 use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result, guarded, lock};
 use crate::notice::Notices;
@@ -224,18 +224,31 @@ impl From<Failure> for OutputError {
     }
 }
 
-/// What an output does with a batch.
-pub(crate) type Emit =
-    Box<dyn FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<(), OutputError> + Send>;
+/// What an output does with the batches of its stream.
+pub(crate) trait OutputOperator: Send {
+    /// The context starts; `name` is the output's.
+    ///
+    /// # Errors
+    ///
+    /// It ends the start.
+    fn start(&mut self, _name: &str, _notices: &Notices) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns `true` if the stream produced something for a batch, if only a failure.
+    fn has_batch(&self, time: BatchTime) -> bool;
+
+    /// Handles the current batch. If it has to wait, it is called again with the same batch.
+    fn emit(&mut self, now: &mut BatchContext<'_, '_>)
+    -> std::result::Result<Emitted, OutputError>;
+}
 
 /// An output operation.
 pub(crate) struct OutputNode {
     /// The method that registered it, which listeners get.
     pub(crate) name: &'static str,
     pub(crate) slide_ms: u64,
-    /// Returns `true` if its stream produced something for a batch, if only a failure.
-    pub(crate) has_batch: Box<dyn Fn(BatchTime) -> bool + Send>,
-    pub(crate) emit: Emit,
+    pub(crate) operator: Box<dyn OutputOperator>,
 }
 
 /// A stream of the batch plane that an output needs.
@@ -256,6 +269,10 @@ pub(crate) struct Graph {
     pub(crate) outputs: Vec<OutputNode>,
     /// Their names.
     output_names: Vec<Arc<str>>,
+    /// The output that the current batch waits for.
+    pub(crate) waits_for: Option<usize>,
+    /// The first output of the current batch that cannot write any more ends the run.
+    pub(crate) broken: Option<Error>,
     pub(crate) interval_ms: u64,
     /// The batch before the first one, once there is one.
     pub(crate) zero: Option<BatchTime>,
@@ -290,26 +307,38 @@ impl Graph {
         spoilt
     }
 
-    /// Runs the outputs that are due, one after the other. An output that cannot write ends the
-    /// run, after the others got the batch.
-    fn publish(&mut self, now: &mut BatchContext<'_, '_>) -> Result<()> {
+    /// Runs the outputs that are due, one after the other, from the one that the batch waits for.
+    /// An output that cannot write ends the run, after the others got the batch.
+    fn publish(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted> {
         let time = now.time;
-        let (mut broken, mut has_begun) = (Ok(()), false);
+        let waits_for = self.waits_for.take();
+        let mut has_begun = waits_for.is_some();
         for (id, output) in self.outputs.iter_mut().enumerate() {
-            if !now.is_due(output.slide_ms) || !(output.has_batch)(now.time) {
+            if waits_for.is_some_and(|waits_for| id < waits_for) {
                 continue;
             }
-            if !std::mem::replace(&mut has_begun, true) {
-                let inputs = || inputs(now, &self.byte_inputs);
-                self.reporter.batch_started(time, inputs);
+            if waits_for != Some(id) {
+                if !now.is_due(output.slide_ms) || !output.operator.has_batch(now.time) {
+                    continue;
+                }
+                if !std::mem::replace(&mut has_begun, true) {
+                    let inputs = || inputs(now, &self.byte_inputs);
+                    self.reporter.batch_started(time, inputs);
+                }
+                self.reporter.output_started(id, output.name);
             }
-            self.reporter.output_started(id, output.name);
-            let outcome = match guarded(|| (output.emit)(now)) {
+            let outcome = match guarded(|| output.operator.emit(now)) {
                 Ok(outcome) => outcome,
                 Err(panic) => Err(Failure::of_records(panic_message(panic.as_ref())).into()),
             };
             match outcome {
-                Ok(()) => self.reporter.output_completed(None),
+                Ok(Emitted::Done) => self.reporter.output_completed(None),
+                Ok(Emitted::Wait(at)) if self.broken.is_none() => {
+                    self.waits_for = Some(id);
+                    return Ok(Emitted::Wait(at));
+                }
+                // The run ends, and does not wait.
+                Ok(Emitted::Wait(_)) => self.reporter.output_completed(Some("not delivered")),
                 Err(OutputError::Failed(failure)) => {
                     let failure = failure.within(&self.output_names[id]);
                     self.reporter.output_completed(Some(&failure.message));
@@ -317,12 +346,12 @@ impl Graph {
                 }
                 Err(OutputError::Broken(error)) => {
                     self.reporter.output_completed(Some(&error.to_string()));
-                    broken = broken.and(Err(error));
+                    self.broken.get_or_insert(error);
                 }
             }
         }
         self.reporter.batch_completed();
-        broken
+        self.broken.take().map_or(Ok(Emitted::Done), Err)
     }
 }
 
@@ -350,7 +379,7 @@ fn report(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
 }
 
 impl Output for Graph {
-    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<()> {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
         let time = epoch.barrier.time;
         let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
         let zero = *self.zero.get_or_insert_with(before);
@@ -362,13 +391,20 @@ impl Output for Graph {
             reads: None,
             inputs,
         };
-        let outcome = match self.make(&mut now) {
+        let spoilt = match self.waits_for {
+            None => self.make(&mut now),
+            Some(_) => None,
+        };
+        let outcome = match spoilt {
             None => self.publish(&mut now),
             Some(failure) => {
                 report(&now, &failure, self.fails_fast);
-                Ok(())
+                Ok(Emitted::Done)
             }
         };
+        if let Ok(Emitted::Wait(_)) = outcome {
+            return outcome;
+        }
         // The failure was reported, but if no output of this batch was due, nothing has stopped the
         // run yet.
         if self.fails_fast && now.epoch.failure().is_some() {
@@ -400,7 +436,11 @@ pub(crate) struct Launch<'a> {
 impl Plan {
     /// Starts the operators, and returns what an engine runs: the pipelines that are needed, and
     /// the batch plane as the one output behind them.
-    pub(crate) fn lower(mut self, launch: Launch<'_>) -> EnginePlan {
+    ///
+    /// # Errors
+    ///
+    /// A sink cannot tell what is there.
+    pub(crate) fn lower(mut self, launch: Launch<'_>) -> Result<EnginePlan> {
         self.want();
         let remember_ms = match launch.remember_ms {
             Some(asked_ms) => remember_ms(&self.nodes, asked_ms),
@@ -448,6 +488,9 @@ impl Plan {
                 reads,
             });
         }
+        for (output, name) in self.outputs.iter_mut().zip(&output_names) {
+            output.operator.start(name, launch.notices)?;
+        }
         let byte_inputs = plan.first_nodes().map(|node| {
             let stream = plan.nodes[node].stream();
             (node, self.byte_inputs[stream.0])
@@ -456,13 +499,15 @@ impl Plan {
             streams,
             outputs: self.outputs,
             output_names,
+            waits_for: None,
+            broken: None,
             interval_ms: self.interval_ms,
             zero: None,
             fails_fast: launch.fails_fast,
             reporter: launch.reporter,
             byte_inputs: byte_inputs.collect(),
         })];
-        plan
+        Ok(plan)
     }
 
     /// Marks what outputs, and calls of `slice`, depend on. The rest is not computed.

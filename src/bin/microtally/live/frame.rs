@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use microtally::batch::Ranking;
-use microtally::error::Result;
-use microtally::sink::{Sink, table};
+use microtally::sink::{Sink, Undelivered, table};
 use microtally::{Batch, Value};
 
 use crate::lock;
@@ -278,7 +277,7 @@ impl<V: Value, F: Fn(V) -> f64 + Send> LiveSink<V, F> {
 }
 
 impl<V: Value, F: Fn(V) -> f64 + Send> Sink<V> for LiveSink<V, F> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let mut spare = self.spare();
         let rows = Arc::get_mut(&mut spare).expect("nothing else holds spare rows");
         rows.clear();
@@ -389,7 +388,7 @@ mod tests {
     fn emit(tally: &mut Tally, sink: &mut impl Sink<u64>, text: &[u8]) {
         tally.push(text);
         let batch = tally.cut(BatchTime::from_millis(1000)).unwrap();
-        sink.emit(&batch).unwrap();
+        sink.deliver(&batch).unwrap();
     }
 
     #[test]

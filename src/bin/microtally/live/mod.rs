@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   publisher thread                drawing thread
-//!     LiveSink::emit ─▶ LatestFrame ─▶ ViewModel ─▶ draw ─▶ terminal
+//!     LiveSink::deliver ─▶ LatestFrame ─▶ ViewModel ─▶ draw ─▶ terminal
 //!                                         ▲ keys
 //! ```
 //!

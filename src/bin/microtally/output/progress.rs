@@ -14,8 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use microtally::Batch;
-use microtally::error::Result;
-use microtally::sink::{Sink, table};
+use microtally::sink::{Sink, Undelivered, table};
 use ratatui::crossterm::terminal;
 
 use crate::{lock, lock_soon};
@@ -146,9 +145,9 @@ pub(crate) fn end() {
 pub(crate) struct EndProgress<S>(pub(crate) S);
 
 impl<V, S: Sink<V>> Sink<V> for EndProgress<S> {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         end();
-        self.0.emit(batch)
+        self.0.deliver(batch)
     }
 }
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use microtally::Batch;
 use microtally::batch::BatchStats;
-use microtally::error::Result;
 use microtally::extract::{Reason, Skipped};
-use microtally::sink::Sink;
+use microtally::sink::{Sink, Undelivered};
 
 use crate::lock;
 use crate::output::ResultValue;
@@ -132,7 +131,7 @@ impl Totals {
 }
 
 impl<V: Copy + Send + 'static> Sink<V> for Report {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let stats = batch.stats();
         let mut seen = lock(&self.0);
         let totals = &mut seen.totals;
@@ -173,7 +172,7 @@ const REASONS: [(&str, Reason); 8] = [
 ];
 
 impl<V: ResultValue> Sink<V> for Results {
-    fn emit(&mut self, batch: &Batch<'_, V>) -> Result<()> {
+    fn deliver(&mut self, batch: &Batch<'_, V>) -> Result<(), Undelivered> {
         let Results(Report(seen)) = self;
         let totals = &mut lock(seen).totals;
         totals.see_limit(batch.stats());

@@ -453,7 +453,7 @@ fn keyed_batches_are_saved_in_rank_order() {
             time: BatchTime::from_millis(ms),
             ..BatchStats::default()
         };
-        sink.emit(&Batch::new(&table, &stats)).unwrap();
+        sink.deliver(&Batch::new(&table, &stats)).unwrap();
     }
     let lines = "('the', 2)\n('a', 1)\n('b', 1)\n(\"it's\", 1)\n";
     assert_eq!(

@@ -300,7 +300,7 @@ impl StreamingContext {
         let now = draft.clock.now();
         let (interval_ms, is_endless) = (plan.interval_ms, plan.is_endless);
         let receivers = draft.receivers(&plan.byte_inputs);
-        let blueprint = draft.blueprint(plan, Arc::clone(&control), Arc::clone(&wake), now);
+        let blueprint = draft.blueprint(plan, Arc::clone(&control), Arc::clone(&wake), now)?;
         let decoders = blueprint.decoders;
         let window_log_max = decoders.window_log_max(draft.config.memory_bytes_max);
         let (router, mut runtime) = blueprint.launch()?;
@@ -386,7 +386,7 @@ impl Draft {
         control: Arc<Control>,
         wake: Arc<Wake>,
         now: Duration,
-    ) -> Blueprint {
+    ) -> Result<Blueprint> {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
         let retained = plan.retained;
         let plan = plan.lower(Launch {
@@ -396,8 +396,8 @@ impl Draft {
             memory_bytes_max: self.config.memory_bytes_max,
             fails_fast: self.fails_fast,
             reporter: Reporter::new(self.bus.clone(), clock.clone()),
-        });
-        Blueprint {
+        })?;
+        Ok(Blueprint {
             config: self.config.clone(),
             plan,
             framers: self.framers.clone(),
@@ -412,7 +412,7 @@ impl Draft {
             control,
             wake,
             retained,
-        }
+        })
     }
 }
 

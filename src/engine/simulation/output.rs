@@ -1,0 +1,65 @@
+//! Outputs of simulated runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::EpochCounts;
+use super::random::Random;
+use crate::engine::plan::{Emitted, Merged, Output};
+use crate::epoch::merge::table_of;
+use crate::error::Result;
+
+/// Keeps what was published.
+#[derive(Clone, Default)]
+pub(crate) struct Keep(pub(crate) Arc<Mutex<Vec<(u64, EpochCounts)>>>);
+
+impl Output for Keep {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
+        let mut counts = EpochCounts::new();
+        for node in epoch.nodes.iter() {
+            for (key, count) in table_of::<u64>(node.partial.as_ref()).iter() {
+                *counts.entry(key.to_vec()).or_default() += count;
+            }
+        }
+        self.0
+            .lock()
+            .unwrap()
+            .push((epoch.barrier.time.as_millis(), counts));
+        Ok(Emitted::Done)
+    }
+}
+
+/// An output that often asks to be called again with the same epoch, and may be called too early.
+pub(super) struct Reluctant {
+    keep: Keep,
+    random: Random,
+    waits_until: Duration,
+    is_calm: Arc<AtomicBool>,
+}
+
+impl Reluctant {
+    /// Keeps what is published in `keep`, and asks for no time once `is_calm` is set.
+    pub(super) fn new(keep: Keep, random: Random, is_calm: Arc<AtomicBool>) -> Self {
+        Reluctant {
+            keep,
+            random,
+            waits_until: Duration::ZERO,
+            is_calm,
+        }
+    }
+}
+
+impl Output for Reluctant {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
+        let now = epoch.clock.now();
+        let is_calm = self.is_calm.load(Ordering::Relaxed);
+        if !is_calm && now >= self.waits_until && self.random.one_in(3) {
+            self.waits_until = now + Duration::from_millis(self.random.below(25) as u64);
+        }
+        if !is_calm && now < self.waits_until {
+            return Ok(Emitted::Wait(self.waits_until));
+        }
+        self.keep.emit(epoch)
+    }
+}
