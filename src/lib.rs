@@ -75,6 +75,7 @@
 //! | `extract` | records to fields, CSV columns, JSON values, matches, numbers |
 //! | `shard` | one pinned thread that counts |
 //! | `table` | one table of keys and values |
+//! | `aggregate` | what is computed for each key, and the slab for states larger than a table holds |
 //! | `memory` | divides the memory limit among tables, blocks, decoders and windows |
 //! | `epoch` | the barrier, the hand-over and the merge at a batch time |
 //! | `window` | windows over several batches |
@@ -111,7 +112,7 @@
 //!  7  intake
 //!  6  shard       source      sink
 //!  5  epoch       extract
-//!  4  memory      batch       window
+//!  4  memory      batch       window      aggregate
 //!  3  table
 //!  2  ring        config      notice
 //!  1  split       sys         ledger      time      repr
@@ -166,6 +167,7 @@ macro_rules! debug_fields {
     };
 }
 
+pub mod aggregate;
 pub mod batch;
 mod intake;
 mod ledger;

@@ -31,6 +31,8 @@ pub(crate) struct PipelineNeeds {
     pub(crate) table_bytes_min: usize,
     /// Whether its values are counts that are added up.
     pub(crate) is_counting: bool,
+    /// What a table of results and the rows of their ranking take, in tables of states.
+    pub(crate) result_tables: usize,
 }
 
 impl PipelineNeeds {
@@ -40,6 +42,7 @@ impl PipelineNeeds {
             own_tables: 0,
             table_bytes_min: KeyTable::<u64>::bytes_min(),
             is_counting: true,
+            result_tables: 0,
         }
     }
 }
@@ -295,7 +298,8 @@ impl MemoryPlan<'_> {
         } else {
             0
         };
-        filled + handed_over + (2 + ranking + self.retained.tables).saturating_mul(parts)
+        let kept = ranking + self.retained.tables + needs.result_tables;
+        filled + handed_over + (2 + kept).saturating_mul(parts)
     }
 }
 
@@ -462,6 +466,7 @@ mod tests {
             own_tables: 0,
             table_bytes_min: table_min,
             is_counting: true,
+            result_tables: 0,
         };
         let tallying = PipelineNeeds {
             own_tables: 1,

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("notice", 2),
     ("ring", 2),
     ("table", 3),
+    ("aggregate", 4),
     ("memory", 4),
     ("batch", 4),
     ("window", 4),

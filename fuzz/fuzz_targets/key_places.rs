@@ -233,7 +233,7 @@ fn check_numbers(numbers: &[(i64, u8)]) {
     );
     let mean = parts
         .iter()
-        .map(|part| part.1.mean())
+        .map(|part| part.1.over(1))
         .reduce(Number::add)
         .expect("numbers");
     check_mean(mean.to_f64(), units, numbers.len() as u128);

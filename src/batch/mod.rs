@@ -17,7 +17,8 @@ use crate::table::KeyTable;
 use crate::time::BatchTime;
 
 /// A value that can be reduced, ranked and printed: the integers and floats, `bool`, `char`, and
-/// tuples of two and three of them, which are ordered by their first part, then by the next.
+/// tuples of two to four and arrays of them, which are ordered by their first part, then by the
+/// next.
 ///
 /// A custom struct can be reduced and looked up without it. To be ranked or printed it needs this
 /// trait and [`Repr`].
@@ -76,18 +77,27 @@ impl Value for u64 {
     }
 }
 
-impl<A: Value, B: Value> Value for (A, B) {
-    fn order(&self, other: &Self) -> Ordering {
-        let first = self.0.order(&other.0);
-        first.then_with(|| self.1.order(&other.1))
-    }
+macro_rules! ordered_tuples {
+    ($($($part:ident $at:tt),*;)*) => {$(
+        impl<$($part: Value),*> Value for ($($part,)*) {
+            fn order(&self, other: &Self) -> Ordering {
+                let order = Ordering::Equal;
+                $(let order = order.then_with(|| self.$at.order(&other.$at));)*
+                order
+            }
+        }
+    )*};
+}
+ordered_tuples! {
+    A 0, B 1;
+    A 0, B 1, C 2;
+    A 0, B 1, C 2, D 3;
 }
 
-impl<A: Value, B: Value, C: Value> Value for (A, B, C) {
+impl<V: Value, const N: usize> Value for [V; N] {
     fn order(&self, other: &Self) -> Ordering {
-        let first = self.0.order(&other.0);
-        let second = first.then_with(|| self.1.order(&other.1));
-        second.then_with(|| self.2.order(&other.2))
+        let parts = self.iter().zip(other).map(|(a, b)| a.order(b));
+        parts.fold(Ordering::Equal, Ordering::then)
     }
 }
 

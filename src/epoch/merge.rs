@@ -5,6 +5,8 @@
 
 use std::any::Any;
 
+use crate::aggregate::Aggregate;
+use crate::aggregate::table::AggregateTable;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MIB;
@@ -38,8 +40,35 @@ impl<V: Copy + Send + 'static> PartialAggregate for KeyTable<V> {
     }
 }
 
+impl<A: Aggregate<T>, T: 'static> PartialAggregate for AggregateTable<A, T> {
+    fn len(&self) -> usize {
+        AggregateTable::len(self)
+    }
+
+    fn overflow(&self) -> Overflow {
+        AggregateTable::overflow(self)
+    }
+
+    fn missing_most(&self) -> u64 {
+        self.states().missing_most()
+    }
+
+    fn clear(&mut self) {
+        AggregateTable::clear(self);
+    }
+
+    fn follow(&mut self, leader: &mut dyn PartialAggregate) {
+        AggregateTable::follow(self, partial_of_mut(leader));
+    }
+}
+
 /// The table behind `partial`, which must be of values `V`: one pipeline makes all of its tables.
 pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate) -> &KeyTable<V> {
+    partial_of(partial)
+}
+
+/// As [`table_of`], for what is no table of values.
+pub(crate) fn partial_of<P: PartialAggregate>(partial: &dyn PartialAggregate) -> &P {
     (partial as &dyn Any)
         .downcast_ref()
         .expect("a pipeline makes all of its tables itself")
@@ -49,6 +78,11 @@ pub(crate) fn table_of<V: Copy + Send + 'static>(partial: &dyn PartialAggregate)
 pub(crate) fn table_of_mut<V: Copy + Send + 'static>(
     partial: &mut dyn PartialAggregate,
 ) -> &mut KeyTable<V> {
+    partial_of_mut(partial)
+}
+
+/// As [`table_of_mut`], for what is no table of values.
+pub(crate) fn partial_of_mut<P: PartialAggregate>(partial: &mut dyn PartialAggregate) -> &mut P {
     (partial as &mut dyn Any)
         .downcast_mut()
         .expect("a pipeline makes all of its tables itself")

@@ -7,8 +7,10 @@
 //! `ShardCore` is the shard without a thread: tests step it, and the reading side owns one to count
 //! with when every ring is full. `stage` is what a pipeline does with a block: `count` counts
 //! tokens as they are, `keyed` reduces what closures make of records, `combine` combines values
-//! into another type. `worker` is the pinned thread, `alone` a pipeline without one.
+//! into another type, `aggregate` aggregates them. `worker` is the pinned thread, `alone` a
+//! pipeline without one.
 
+pub(crate) mod aggregate;
 pub(crate) mod alone;
 pub(crate) mod combine;
 pub(crate) mod count;

@@ -25,6 +25,7 @@ mod record_plane_tests;
 
 pub use crate::config::Dialect;
 pub use crate::shard::stage::{LineRecords, Records, Tokens};
+pub use crate::stream::ops::aggregate_by_key::Aggregated;
 pub use crate::stream::ops::flat_map::{Emitter, FlatMapWith, split, split_whitespace};
 pub use crate::stream::ops::map::PairStream;
 pub use crate::stream::ops::map_key::MapKey;

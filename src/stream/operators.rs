@@ -38,6 +38,7 @@
 //! | `count_by_value()` | `countByValue()` | 2 to 3 ns a known word |
 //! | `reduce_by_key(f)` | `reduceByKey(f)` | the same for a constant, else a look-up a record |
 //! | `combine_by_key(c, v, m)` | `combineByKey(c, v, m)` | a look-up a record |
+//! | `aggregate_by_key(a)` | `aggregateByKey(…)` | a look-up and an `add` a record |
 //! | `count()` | `count()` | splitting |
 //! | `reduce(f)` | `reduce(f)` | a call a record; one record kept |
 //! | `map_partitions(f)` | `mapPartitions(f)` | 16 bytes a record, a call a block |

@@ -8,6 +8,12 @@ use super::keys::{self, PackedKey};
 use super::segments::SegmentedTable;
 use super::{GROUP, KeyTable, SEGMENTS_NEAR, key_at, reduced};
 
+/// A merge within the cap that has begun.
+pub(crate) struct MergeWithin {
+    was_empty: bool,
+    other_before: u64,
+}
+
 impl<V: Copy> KeyTable<V> {
     /// Returns `true` if keys of some class have outgrown the second-level cache.
     pub(crate) fn is_large(&self) -> bool {
@@ -66,15 +72,27 @@ impl<V: Copy> KeyTable<V> {
     pub(crate) fn merge_mapped<W: Copy>(
         &mut self,
         other: &KeyTable<W>,
-        value_of: impl FnMut(W) -> V,
+        mut value_of: impl FnMut(W) -> V,
         reduce: impl Fn(V, V) -> V,
+    ) {
+        self.merge_updated(other, |old, value| reduced(value_of(value), &reduce)(old));
+    }
+
+    /// As [`merge_from`](Self::merge_from), with `update` of this table's value, or of `None` if
+    /// the key is new, and of the other table's value, which may have another type.
+    pub(crate) fn merge_updated<W: Copy>(
+        &mut self,
+        other: &KeyTable<W>,
+        update: impl FnMut(Option<V>, W) -> V,
     ) {
         if !self.limit.is_thinned() {
             // What both kept is exact, and stays. Whoever divides the memory has room for all of
             // it.
             self.limit.lift();
         }
-        self.merge_entries(other, value_of, reduce);
+        let was_empty = self.is_empty();
+        self.merge_classes(other, update);
+        self.add_overflow(other, was_empty);
     }
 
     /// As [`merge_from`](Self::merge_from), but always within the table's cap: for a table that is
@@ -86,16 +104,31 @@ impl<V: Copy> KeyTable<V> {
         begun: &mut usize,
         reduce: impl Fn(V, V) -> V,
     ) {
-        // How many records came together in a refused value is known for all such values only.
-        let per_value = other.records_per_value();
-        let before = self.limit.overflow.other;
-        self.limit.stands_for = per_value;
-        let value_of = |value| {
+        let merging = self.begin_merge_within(other);
+        self.merge_classes(other, |old, value| {
             *begun += 1;
-            value
-        };
-        self.merge_entries(other, value_of, reduce);
+            reduced(value, &reduce)(old)
+        });
+        self.end_merge_within(other, merging);
+    }
+
+    /// The keys of `other` are merged from now on, within the cap: a value that is refused stands
+    /// for as many records as it may have. Returns what
+    /// [`end_merge_within`](Self::end_merge_within) needs.
+    pub(crate) fn begin_merge_within(&mut self, other: &KeyTable<V>) -> MergeWithin {
+        self.limit.stands_for = other.records_per_value();
+        MergeWithin {
+            was_empty: self.is_empty(),
+            other_before: self.limit.overflow.other,
+        }
+    }
+
+    /// All keys of `other` were merged: adds its overflow.
+    pub(crate) fn end_merge_within(&mut self, other: &KeyTable<V>, merging: MergeWithin) {
+        let (before, per_value) = (merging.other_before, self.limit.stands_for);
         self.limit.stands_for = 0;
+        self.add_overflow(other, merging.was_empty);
+        // How many records came together in a refused value is known for all such values only.
         if per_value > 1 {
             let lost = self.limit.overflow.other - before;
             let refused = lost.saturating_sub(other.limit.overflow.other) / per_value;
@@ -121,32 +154,27 @@ impl<V: Copy> KeyTable<V> {
         rest
     }
 
-    fn merge_entries<W: Copy>(
+    fn merge_classes<W: Copy>(
         &mut self,
         other: &KeyTable<W>,
-        mut value_of: impl FnMut(W) -> V,
-        reduce: impl Fn(V, V) -> V,
+        mut update: impl FnMut(Option<V>, W) -> V,
     ) {
-        let was_empty = self.is_empty();
-        self.merge_class(&other.short, other, &mut value_of, &reduce);
-        self.merge_class(&other.medium, other, &mut value_of, &reduce);
-        self.merge_class(&other.long, other, &mut value_of, &reduce);
-        self.add_overflow(other, was_empty);
+        self.merge_class(&other.short, other, &mut update);
+        self.merge_class(&other.medium, other, &mut update);
+        self.merge_class(&other.long, other, &mut update);
     }
 
     fn merge_class<K: StoredKey, W: Copy>(
         &mut self,
         entries: &SegmentedTable<TableEntry<K, W>>,
         other: &KeyTable<W>,
-        value_of: &mut impl FnMut(W) -> V,
-        reduce: &impl Fn(V, V) -> V,
+        update: &mut impl FnMut(Option<V>, W) -> V,
     ) {
         for entry in entries.iter() {
             let key = entry.key.lookup();
             // Asked for each entry: a flood may change the seed of this table.
             let hash = entry.key.hash_under(&self.seed, &other.seed);
-            let value = value_of(entry.value);
-            self.upsert(hash, key, reduced(value, reduce));
+            self.upsert(hash, key, |old| update(old, entry.value));
         }
     }
 

@@ -18,6 +18,43 @@ impl<V: Copy> KeyTable<V> {
         by_class!(packed, key => self.update_hashed(hash, key, change));
     }
 
+    /// Calls `change` with the value of `key`, which is `zero` if the key is new, and with `true`
+    /// if it is. Returns `None` if there is no room for a new key: then its record is in the
+    /// overflow. It is faster for a key in `around` if 16 bytes follow the key's first one there.
+    #[inline(always)]
+    pub(crate) fn change_within<R>(
+        &mut self,
+        around: &[u8],
+        key: &[u8],
+        zero: V,
+        change: impl FnOnce(&mut V, bool) -> R,
+    ) -> Option<R> {
+        let packed = keys::pack(around, key);
+        let hash = self.seed.hash(packed);
+        by_class!(packed, key => self.change(hash, key, zero, change))
+    }
+
+    /// As [`change_within`](Self::change_within), for a packed key.
+    #[inline(always)]
+    fn change<K: LookupKey, R>(
+        &mut self,
+        hash: u64,
+        key: K,
+        zero: V,
+        change: impl FnOnce(&mut V, bool) -> R,
+    ) -> Option<R> {
+        let (segments, _) = K::parts(self);
+        if let Some(entry) = segments.find_mut(hash, |entry| key.is(hash, &entry.key)) {
+            return Some(change(&mut entry.value, false));
+        }
+        self.insert_cold(hash, key, zero);
+        // A flood may have changed the seed.
+        let hash = self.seed.hash(key.packed());
+        let (segments, _) = K::parts(self);
+        let entry = segments.find_mut(hash, |entry| key.is(hash, &entry.key))?;
+        Some(change(&mut entry.value, true))
+    }
+
     /// Removes `key` and returns the value it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         let mut had = None;

@@ -186,6 +186,14 @@ impl<V: Copy> FrozenTable<V> {
         self.short.len() + self.medium.len() + self.long.len()
     }
 
+    /// All values, mutably.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        let short = self.short.iter_mut().map(|entry| &mut entry.value);
+        let medium = self.medium.iter_mut().map(|entry| &mut entry.value);
+        let long = self.long.iter_mut().map(|entry| &mut entry.value);
+        short.chain(medium).chain(long)
+    }
+
     /// Every key with its value, always in the same order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], V)> {
         let short = self.short.iter().map(TableEntry::pair);

@@ -10,8 +10,9 @@
 
 use std::cmp::Ordering;
 use std::io::Write;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 
+use crate::aggregate::Numeric;
 use crate::batch::Value;
 use crate::repr::Repr;
 
@@ -95,10 +96,10 @@ impl Number {
         }
     }
 
-    /// Returns the mean of this one number, to which others can be added.
-    pub fn mean(self) -> Number {
+    /// Returns the mean of `count` numbers of which this is the sum.
+    pub fn over(self, count: u64) -> Number {
         Number {
-            count: self.count | 1,
+            count: self.count & IS_SCALED | count,
             ..self
         }
     }
@@ -194,6 +195,74 @@ impl Add for Number {
             float: float.float,
             count: float.count | count,
         }
+    }
+}
+
+impl Sub for Number {
+    type Output = Number;
+
+    /// The difference of two numbers that are no means.
+    fn sub(self, other: Number) -> Number {
+        self + Number {
+            exact: -other.exact,
+            float: -other.float,
+            count: other.count,
+        }
+    }
+}
+
+impl From<u64> for Number {
+    fn from(whole: u64) -> Number {
+        Number {
+            exact: i128::from(whole) * UNITS,
+            ..Number::default()
+        }
+    }
+}
+
+/// Infinite floats and NaN, which are no numbers, become [`NULL`].
+impl From<f64> for Number {
+    fn from(float: f64) -> Number {
+        let units = float * UNITS as f64;
+        // Whole numbers, which are exact, and others that are doubles only.
+        if float.fract() == 0.0 && units.abs() <= UNITS_MAX as f64 {
+            return Number {
+                exact: float as i128 * UNITS,
+                ..Number::default()
+            };
+        }
+        Number::of_float(if float.is_nan() { f64::INFINITY } else { float })
+    }
+}
+
+impl Numeric for Number {
+    type Sum = Number;
+    type Mean = Number;
+    /// A sum beyond 10^29 becomes a float, and other numbers are floats anyway.
+    const HAS_MINUS: bool = false;
+
+    fn to_sum(self) -> Number {
+        self
+    }
+
+    fn plus(a: Number, b: Number) -> Number {
+        a + b
+    }
+
+    fn minus(a: Number, b: Number) -> Number {
+        a - b
+    }
+
+    fn mean(sum: Number, count: u64) -> Number {
+        sum.over(count)
+    }
+
+    fn to_f64(self) -> f64 {
+        Number::to_f64(self)
+    }
+
+    fn compare(&self, other: &Number) -> Ordering {
+        self.order(other)
     }
 }
 

@@ -77,9 +77,9 @@ impl<R: Records> DStream<R> {
 
 /// A stream of newly made keys and values, made by [`map_key`](DStream::map_key).
 pub struct MapKey<R, I, M> {
-    stream: DStream<R>,
-    init: I,
-    map: M,
+    pub(crate) stream: DStream<R>,
+    pub(crate) init: I,
+    pub(crate) map: M,
 }
 
 debug_fields!([R, I, M] MapKey<R, I, M>, "MapKey", stream);

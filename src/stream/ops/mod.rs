@@ -1,5 +1,7 @@
 //! The operators, one a file, for all kinds of streams.
 
+pub(crate) mod aggregate_by_key;
+pub(crate) mod aggregate_window;
 pub(crate) mod chain;
 pub(crate) mod combine_by_key;
 pub(crate) mod count;

@@ -388,6 +388,20 @@ impl<H> LentTable<H> {
         Ok(())
     }
 
+    /// Calls `f` with the holder if it has the batch at `time`, and returns its answer.
+    pub(crate) fn look<R>(
+        &self,
+        time: BatchTime,
+        f: impl FnOnce(&H, &BatchStats) -> R,
+    ) -> Produced<R> {
+        let holding = self.lock();
+        match &holding.at {
+            Some((at, Ok(()))) if *at == time => Ok(Some(f(&holding.holder, &holding.stats))),
+            Some((at, Err(failure))) if *at == time => Err(failure.clone()),
+            _ => Ok(None),
+        }
+    }
+
     /// The batch at `time` failed.
     pub(crate) fn fail(&self, time: BatchTime, failure: &Failure) {
         self.lock().at = Some((time, Err(failure.clone())));
@@ -408,15 +422,8 @@ impl<V, H: AsRef<KeyTable<V>> + Send> BatchTable<V> for LentTable<H> {
         time: BatchTime,
         f: &mut dyn FnMut(&KeyTable<V>, &BatchStats),
     ) -> Result<bool, Failure> {
-        let holding = self.lock();
-        match &holding.at {
-            Some((at, Ok(()))) if *at == time => {
-                f(holding.holder.as_ref(), &holding.stats);
-                Ok(true)
-            }
-            Some((at, Err(failure))) if *at == time => Err(failure.clone()),
-            _ => Ok(false),
-        }
+        let seen = self.look(time, |holder, stats| f(holder.as_ref(), stats))?;
+        Ok(seen.is_some())
     }
 }
 

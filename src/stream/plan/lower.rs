@@ -61,6 +61,7 @@ impl<V: Copy + 'static> FoldTables<V> {
             own_tables: usize::from(self.may_tally),
             table_bytes_min: KeyTable::<V>::bytes_min().max(KeyTable::<u64>::bytes_min()),
             is_counting: self.is_counting,
+            result_tables: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! batch plane are run by a graph (`graph`); each of its streams keeps its batches in a
 //! `batch_cache`.
 
+pub(crate) mod aggregated;
 pub(crate) mod batch_cache;
 pub(crate) mod builder;
 pub(crate) mod explain;

@@ -77,6 +77,8 @@ pub(in crate::table) struct TableLimit<V> {
     pub(in crate::table) lease: Lease,
     /// Bytes for what further keys need later.
     pub(in crate::table) room: usize,
+    /// Bytes that are held for values beside the table.
+    pub(in crate::table) beside: usize,
     /// The records that were added, if they are known and were set; else 0.
     pub(in crate::table) records: u64,
     /// The records that a refused value stands for, at least.
@@ -106,6 +108,7 @@ impl<V: Copy> TableLimit<V> {
         let mut limit = TableLimit {
             lease: Lease::new(cap.pool.clone()),
             room: UNLIMITED,
+            beside: 0,
             cap,
             rules,
             overflow: Overflow::default(),

@@ -34,7 +34,8 @@ use super::KeyTable;
 use super::class::{
     LongEntry, LookupKey, MediumEntry, ShortEntry, StoredKey, TableEntry, by_class,
 };
-use super::keys::{PackedKey, Seed, unpack};
+use super::cost::Cost;
+use super::keys::{self, PackedKey, Seed, unpack};
 use super::pool::Pool;
 use super::refused::{REFUSED_BYTES, Refused};
 use super::segments::{HashFlood, SegmentedTable, TableFull, UNLIMITED};
@@ -140,6 +141,14 @@ impl<V: Copy> KeyTable<V> {
         table
     }
 
+    /// An empty table of states within `cap`. A key later has a place in a table of results `W` and
+    /// in their ranking.
+    pub(crate) fn of_states<W>(seed: Seed, cap: MemoryCap) -> Self {
+        let mut table = KeyTable::bounded(seed, cap);
+        table.limit.rules.later = Cost::in_table::<V>().plus(later::<W>());
+        table
+    }
+
     /// The least bytes a table may be given: what it begins with, and half as much again as making
     /// room takes.
     #[doc(hidden)]
@@ -168,9 +177,51 @@ impl<V: Copy> KeyTable<V> {
         self.key_bytes() + refused
     }
 
-    /// Bytes held for keys.
+    /// Bytes held for keys and their values.
     fn key_bytes(&self) -> usize {
-        self.segment_bytes() + self.arena.held()
+        self.segment_bytes() + self.arena.held() + self.limit.beside
+    }
+
+    /// The cap.
+    pub(crate) fn cap(&self) -> MemoryCap {
+        self.limit.cap.clone()
+    }
+
+    /// Bytes that are held for values beside the table.
+    pub(crate) fn beside(&self) -> usize {
+        self.limit.beside
+    }
+
+    /// Sets the bytes that are held for values beside the table.
+    pub(crate) fn set_beside(&mut self, bytes: usize) {
+        self.limit.beside = bytes;
+    }
+
+    /// Asks for `bytes` more beside the table, and `later` ones where it is merged. Returns `true`
+    /// if it may have them.
+    #[cold]
+    pub(crate) fn may_hold_beside(&mut self, bytes: usize, later: usize) -> bool {
+        loop {
+            let all = less(self.limit.bytes(), Self::reserve() + self.key_bytes());
+            if all >= bytes && self.limit.room >= later {
+                self.limit.room -= later;
+                return true;
+            }
+            if !self.extend(bytes as u64 / 4, later) {
+                return false;
+            }
+        }
+    }
+
+    /// A record of `key`, which has a value, had no room beside the table. New keys are refused
+    /// from now on.
+    #[cold]
+    pub(crate) fn refuse(&mut self, key: &[u8], value: V) {
+        self.insert_full(keys::pack(&[], key), value);
+        // The key is in the table, unlike others that were refused.
+        if let Some(refused) = &mut self.limit.refused {
+            refused.is_mixed = true;
+        }
     }
 
     /// Bytes held by all segments.
@@ -271,7 +322,7 @@ impl<V: Copy> KeyTable<V> {
 
     /// Bytes that the segments of one class may hold, beside the others and the arena.
     fn allowed<K: LookupKey>(&self) -> usize {
-        let others = self.segment_bytes() - K::segments(self).bytes();
+        let others = self.segment_bytes() - K::segments(self).bytes() + self.limit.beside;
         let arena = self.limit.twice(self.arena.held());
         less(self.limit.bytes(), Self::reserve() + others + arena)
     }

@@ -24,7 +24,7 @@ use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Reduced};
 use regex::bytes::Regex;
 
-use crate::parse::aggregate::Aggregate;
+use crate::parse::aggregate::AggregateKind;
 use crate::parse::keys;
 use crate::parse::keys::KeySpec;
 
@@ -41,7 +41,7 @@ pub(crate) struct CountingPlan {
     /// Joined if there are several; the whole line if there are none.
     pub keys: Vec<KeySpec>,
     /// What is computed for each key.
-    pub aggregate: Aggregate,
+    pub aggregate: AggregateKind,
     /// What is aggregated, except for `count`.
     pub value: Option<Selector>,
     /// What separates fields.
@@ -56,7 +56,7 @@ pub(crate) struct CountingPlan {
 pub(crate) enum CountedStream {
     /// The number of records of each key.
     Count(Reduced<u64>),
-    /// The aggregate of the values of each key. [`Aggregate::fold`] combines the batches of a
+    /// The aggregate of the values of each key. [`AggregateKind::fold`] combines the batches of a
     /// window.
     Number(Reduced<Number>),
 }
@@ -189,7 +189,7 @@ impl CountingPlan {
             greps: Vec::new(),
             nots: Vec::new(),
             keys: vec![key.into()],
-            aggregate: Aggregate::Count,
+            aggregate: AggregateKind::Count,
             value: None,
             separator: Separator::Blanks,
             words,
@@ -225,14 +225,16 @@ impl CountingPlan {
             move || extractor.clone()
         };
         match self.aggregate {
-            Aggregate::Count => {}
-            Aggregate::Mean => {
+            AggregateKind::Count => {}
+            AggregateKind::Mean => {
                 let numbers = lines.map_key_with(init, |extractor, line, key| {
-                    extractor.key_and_value(line, key).map(Number::mean)
+                    extractor
+                        .key_and_value(line, key)
+                        .map(|number| number.over(1))
                 });
                 return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
             }
-            Aggregate::Sum | Aggregate::Min | Aggregate::Max => {
+            AggregateKind::Sum | AggregateKind::Min | AggregateKind::Max => {
                 let numbers = lines.map_key_with(init, Extractor::key_and_value);
                 return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
             }
@@ -317,8 +319,8 @@ impl CountingPlan {
         };
         let name = self.aggregate.name();
         let value = match (&self.value, self.aggregate) {
-            (None, Aggregate::Count) => None,
-            (Some(_), Aggregate::Count) => {
+            (None, AggregateKind::Count) => None,
+            (Some(_), AggregateKind::Count) => {
                 return Err(
                     "--value: --aggregate count needs none; write --aggregate sum, min, max or mean, or leave \
                      --value out"

@@ -83,7 +83,7 @@ fn plan(keys: &[&str]) -> CountingPlan {
     }
 }
 
-fn of(key: &str, aggregate: Aggregate, value: &str) -> CountingPlan {
+fn of(key: &str, aggregate: AggregateKind, value: &str) -> CountingPlan {
     CountingPlan {
         aggregate,
         value: Some(keys::value(value).expect("a value")),
@@ -178,13 +178,16 @@ fn values_are_aggregated() {
     let text = b"a 0.1\nb 5\na 0.2\nb -7\nc x\nc\nb 9007199254740993\n\n";
     for (aggregate, expected) in [
         (
-            Aggregate::Sum,
+            AggregateKind::Sum,
             &[("a", "0.3"), ("b", "9007199254740991")][..],
         ),
-        (Aggregate::Min, &[("a", "0.1"), ("b", "-7")]),
-        (Aggregate::Max, &[("a", "0.2"), ("b", "9007199254740993")]),
+        (AggregateKind::Min, &[("a", "0.1"), ("b", "-7")]),
         (
-            Aggregate::Mean,
+            AggregateKind::Max,
+            &[("a", "0.2"), ("b", "9007199254740993")],
+        ),
+        (
+            AggregateKind::Mean,
             &[("a", "0.15"), ("b", "3002399751580330.5")],
         ),
     ] {
@@ -192,11 +195,11 @@ fn values_are_aggregated() {
         assert_eq!(found, (rows(expected), [0, 1, 2]), "{aggregate:?}");
     }
     let json = b"{\"k\":\"a\",\"v\":1.5}\n{\"k\":\"a\",\"v\":\"2\"}\n{\"k\":\"a\",\"v\":null}\n";
-    let found = run(&of("json:/k", Aggregate::Sum, "json:/v"), json);
+    let found = run(&of("json:/k", AggregateKind::Sum, "json:/v"), json);
     assert_eq!(found, (rows(&[("a", "3.5")]), [0, 0, 1]));
     let timed = b"GET took=3ms\nGET took=4ms\n";
     let found = run(
-        &of("field:1", Aggregate::Max, "re:took=(?P<value>\\d+)ms"),
+        &of("field:1", AggregateKind::Max, "re:took=(?P<value>\\d+)ms"),
         timed,
     );
     assert_eq!(found, (rows(&[("GET", "4")]), [0, 0, 0]));
@@ -237,7 +240,7 @@ fn each_reason_has_its_own_count_and_an_example() {
     );
     // Reasons of values.
     let values = b"k {\"a\":1}\nk\nk x\nk {}\nk {\"a\":\"b\"}\nk {\"a\":1e400}\n";
-    let sums = of("field:1", Aggregate::Max, "re:a\":(.*)}");
+    let sums = of("field:1", AggregateKind::Max, "re:a\":(.*)}");
     assert_eq!(
         skipped_by(&sums, values, &[NoKey, NoValue, NotANumber, TooLarge]),
         [
@@ -258,9 +261,9 @@ fn each_reason_has_its_own_count_and_an_example() {
         let found = skipped_by(&plan(keys), csv, &[OpenQuote]);
         assert_eq!(found, [some(2, "\"a")], "{keys:?}");
     }
-    let sums = of("csv:1", Aggregate::Sum, "csv:1");
+    let sums = of("csv:1", AggregateKind::Sum, "csv:1");
     assert_eq!(skipped_by(&sums, csv, &[OpenQuote]), [some(2, "\"a")]);
-    let sums = of("field:1", Aggregate::Sum, "csv:2");
+    let sums = of("field:1", AggregateKind::Sum, "csv:2");
     assert_eq!(skipped_by(&sums, csv, &[OpenQuote]), [some(2, "\"a")]);
     let whole = b"\"a b\",1\n\"a\"\"\",2\nc\"d,3\n";
     assert_eq!(skipped_by(&plan(&["csv:1"]), whole, &[OpenQuote]), [none]);
@@ -346,11 +349,11 @@ fn options_that_do_not_fit_together_are_refused() {
             &["--key", "'re:[z-a]'", "invalid character class range"],
         ),
         (
-            of("field:1", Aggregate::Sum, "re:("),
+            of("field:1", AggregateKind::Sum, "re:("),
             &["--value", "'re:('", "unclosed group"],
         ),
         (
-            with(|plan| plan.aggregate = Aggregate::Sum),
+            with(|plan| plan.aggregate = AggregateKind::Sum),
             &["--aggregate sum", "needs a --value"],
         ),
         (
@@ -367,7 +370,7 @@ fn options_that_do_not_fit_together_are_refused() {
         ),
         (plan(&["word", "word"]), &["--key word", "cannot be joined"]),
         (
-            of("word", Aggregate::Mean, "field:2"),
+            of("word", AggregateKind::Mean, "field:2"),
             &["--key word", "--aggregate mean"],
         ),
         (

@@ -22,7 +22,7 @@ use crate::counting::CountingPlan;
 use crate::live::{self, LiveView, Period, ValueKind};
 use crate::output::progress::EndProgress;
 use crate::output::report::{Report, Results};
-use crate::parse::aggregate::Aggregate;
+use crate::parse::aggregate::AggregateKind;
 use crate::parse::{CountingArgs, FormatArg, SourceSpec, StatsArg, TopArg};
 use crate::run::signals;
 use crate::{lock, parse, say, say_line};
@@ -198,10 +198,10 @@ impl<'a> ResultOutput<'a> {
             is_live: defaults.is_live && counting.format.is_none(),
             rows: rows(counting.top.unwrap_or(defaults.top)),
             whole: match plan.aggregate {
-                Aggregate::Count if is_of_words => Some("the words"),
-                Aggregate::Count => Some("the records"),
-                Aggregate::Sum => Some("the sum"),
-                Aggregate::Min | Aggregate::Max | Aggregate::Mean => None,
+                AggregateKind::Count if is_of_words => Some("the words"),
+                AggregateKind::Count => Some("the records"),
+                AggregateKind::Sum => Some("the sum"),
+                AggregateKind::Min | AggregateKind::Max | AggregateKind::Mean => None,
             },
             value_name: plan.aggregate.name(),
             report: Report::new(),

@@ -8,7 +8,7 @@ use microtally::extract::Number;
 
 /// What is computed for each key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Aggregate {
+pub(crate) enum AggregateKind {
     /// The number of records.
     #[default]
     Count,
@@ -23,12 +23,12 @@ pub(crate) enum Aggregate {
 }
 
 /// Every aggregate with its name.
-const AGGREGATES: [(&str, Aggregate); 5] = [
-    ("count", Aggregate::Count),
-    ("sum", Aggregate::Sum),
-    ("min", Aggregate::Min),
-    ("max", Aggregate::Max),
-    ("mean", Aggregate::Mean),
+const AGGREGATES: [(&str, AggregateKind); 5] = [
+    ("count", AggregateKind::Count),
+    ("sum", AggregateKind::Sum),
+    ("min", AggregateKind::Min),
+    ("max", AggregateKind::Max),
+    ("mean", AggregateKind::Mean),
 ];
 
 /// `-a`.
@@ -36,7 +36,7 @@ const AGGREGATES: [(&str, Aggregate); 5] = [
 /// # Errors
 ///
 /// What is allowed.
-pub(crate) fn aggregate(text: &str) -> Result<Aggregate, String> {
+pub(crate) fn aggregate(text: &str) -> Result<AggregateKind, String> {
     let found = AGGREGATES.iter().find(|(name, _)| *name == text);
     let allowed = || {
         format!(
@@ -47,13 +47,13 @@ pub(crate) fn aggregate(text: &str) -> Result<Aggregate, String> {
     found.map(|(_, aggregate)| *aggregate).ok_or_else(allowed)
 }
 
-impl Aggregate {
+impl AggregateKind {
     /// Returns the function that combines two results. Counts do not use it.
     pub(crate) fn fold(self) -> fn(Number, Number) -> Number {
         match self {
-            Aggregate::Min => Number::min,
-            Aggregate::Max => Number::max,
-            Aggregate::Count | Aggregate::Sum | Aggregate::Mean => Number::add,
+            AggregateKind::Min => Number::min,
+            AggregateKind::Max => Number::max,
+            AggregateKind::Count | AggregateKind::Sum | AggregateKind::Mean => Number::add,
         }
     }
 

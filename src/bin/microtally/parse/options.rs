@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::aggregate::{self, Aggregate};
+use super::aggregate::{self, AggregateKind};
 use super::keys::{self, KeySpec};
 use super::units::{self, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg};
 use microtally::extract::Selector;
@@ -179,7 +179,7 @@ pub(crate) struct CountingArgs {
     /// the range of a double (1.8e308) is null.
     #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
     #[arg(value_parser = aggregate::aggregate, help_heading = "Counting")]
-    pub aggregate: Aggregate,
+    pub aggregate: AggregateKind,
     /// Number for -a: field:N, csv:N, json:/PTR or re:REGEX
     ///
     /// A line is skipped if it has no such value, if the value is not a number, or if the number is

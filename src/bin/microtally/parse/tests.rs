@@ -58,7 +58,7 @@ fn defaults_match_the_manual() {
         greps: Vec::new(),
         nots: Vec::new(),
         keys: Vec::new(),
-        aggregate: aggregate::Aggregate::Count,
+        aggregate: aggregate::AggregateKind::Count,
         value: None,
         top: None,
         format: None,
@@ -166,7 +166,7 @@ fn every_option_is_read() {
     assert_eq!(
         (all.aggregate, all.value),
         (
-            aggregate::Aggregate::Mean,
+            aggregate::AggregateKind::Mean,
             Some(keys::value("field:3").unwrap())
         )
     );

@@ -1,0 +1,38 @@
+//! The greatest value.
+//!
+//! Must not know: tables, keys.
+
+use std::cmp::Ordering;
+
+use super::{Aggregate, Numeric, Slab};
+
+/// The greatest value of a key, by [`Numeric::compare`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Max;
+
+impl<T: Numeric> Aggregate<T> for Max {
+    type State = Option<T>;
+    type Output = T;
+
+    fn zero(&self) -> Option<T> {
+        None
+    }
+
+    #[inline]
+    fn add(&self, state: &mut Option<T>, value: T, _: &mut Slab) {
+        match state {
+            Some(so_far) if value.compare(so_far) != Ordering::Greater => {}
+            _ => *state = Some(value),
+        }
+    }
+
+    fn merge(&self, into: &mut Option<T>, slab: &mut Slab, from: Option<T>, _: &Slab) {
+        if let Some(value) = from {
+            self.add(into, value, slab);
+        }
+    }
+
+    fn finish(&self, state: Option<T>, _: &Slab) -> T {
+        state.expect("a key has a value")
+    }
+}
