@@ -104,7 +104,7 @@ fn share(criterion: &mut Criterion) {
             // Nobody listens when the engine finishes.
             let _ = sender.send((batch.stats().tokens, batch.stats().processing));
         });
-        let mut engine = engine.expect("the engine starts");
+        let engine = engine.expect("the engine starts");
         let mut input = engine.writer().expect("one input");
         let mut time_ms = 0;
         let mut once = || {

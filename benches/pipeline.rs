@@ -200,7 +200,7 @@ fn engine(
         // Nobody listens when the engine finishes.
         let _ = batches_in.send((batch.stats().tokens, content.unwrap_or_default()));
     });
-    let mut engine = started.expect("the engine starts");
+    let engine = started.expect("the engine starts");
     let mut input = engine.writer().expect("one input");
     let mut time_ms = 0;
     let mut once = |batches: &Receiver<(u64, Content)>| {

@@ -216,10 +216,10 @@ impl Config {
     /// use microtally::{Config, Engine, Rule};
     /// use microtally::time::BatchTime;
     ///
-    /// let mut engine = Engine::builder(Rule::Split(b' '))
+    /// let engine = Engine::builder(Rule::Split(b' '))
     ///     .config(Config::default().low_latency(Duration::ZERO))
     ///     .start(|batch| println!("{} keys", batch.len()))?;
-    /// let mut input = engine.writer().expect("there is one writer unless more are asked for");
+    /// let mut input = engine.writer()?;
     /// input.write_all(b"the cat\nthe dog\n")?;
     /// engine.cut(BatchTime::from_millis(1))?; // Prints, on this thread.
     /// # Ok::<(), Box<dyn std::error::Error>>(())

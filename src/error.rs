@@ -56,7 +56,8 @@ pub enum ErrorKind {
     /// The operating system refused something the engine needs (memory, a thread, an event queue).
     System,
     /// The call has no effect where it was made: in a function that the engine itself calls, which
-    /// would wait for itself, or in a forked process, which has none of the engine's threads.
+    /// would wait for itself, in a forked process, which has none of the engine's threads, after
+    /// the engine has finished, or for more writers than the engine has places.
     InvalidCall,
     /// A call with a time limit did not finish in time.
     TimedOut,

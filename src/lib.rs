@@ -268,10 +268,11 @@ pub mod internals {
 const _: () = {
     const fn is_sent<T: Send>() {}
     const fn is_shared<T: Send + Sync>() {}
-    is_sent::<Engine>();
-    is_sent::<engine::EngineBuilder>();
-    is_sent::<engine::Writer>();
-    is_sent::<RunningContext>();
+    is_shared::<Engine>();
+    is_shared::<engine::EngineBuilder>();
+    is_shared::<engine::Monitor>();
+    is_shared::<engine::Writer>();
+    is_shared::<RunningContext>();
     is_sent::<Tally>();
     is_shared::<batch::BatchStats>();
     is_shared::<time::BatchTime>();

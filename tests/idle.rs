@@ -50,7 +50,7 @@ fn an_idle_engine_takes_no_processor_time() {
 }
 
 fn engine(mode: &str, config: Config) {
-    let mut engine = Engine::builder(Rule::Split(b' '))
+    let engine = Engine::builder(Rule::Split(b' '))
         .config(config)
         .start(|_| ())
         .expect("it starts");

@@ -43,7 +43,7 @@ fn case_15_the_peak_is_the_limit_and_64_mib_at_most() {
                 // Ranking all keys is in the sum.
                 assert_eq!(batch.top(usize::MAX).len(), batch.len());
             });
-        let mut engine = engine.expect("the settings are good");
+        let engine = engine.expect("the settings are good");
         let mut input = engine.writer().expect("there is one");
         let mut text = Vec::new();
         for number in 0..3_000_000u64 {

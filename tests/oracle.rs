@@ -30,3 +30,5 @@ mod live;
 mod properties;
 #[path = "oracle/vocabulary.rs"]
 mod vocabulary;
+#[path = "oracle/writers.rs"]
+mod writers;

@@ -66,7 +66,7 @@ fn engine() -> (Engine, Writer) {
     let engine = Engine::builder(Rule::Split(b' '))
         .config(config)
         .start(|_| ());
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     input.write_all(b"a b c\n").expect("the engine runs");
     engine

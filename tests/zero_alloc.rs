@@ -192,7 +192,7 @@ fn engine() {
     let seen = Arc::clone(&tokens);
     let batches = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&batches);
-    let mut engine = Engine::builder(Rule::Split(b' '))
+    let engine = Engine::builder(Rule::Split(b' '))
         // Small blocks, so that many go through every ring and the reader counts some itself.
         .config(Config::default().workers(2).block_bytes(4096))
         .start(move |batch| {

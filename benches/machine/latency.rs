@@ -466,7 +466,7 @@ fn through_engine(
     let start = sink.start;
     let sink = Arc::new(Mutex::new(sink));
     let seen = Arc::clone(&sink);
-    let mut engine = Engine::builder(RULE)
+    let engine = Engine::builder(RULE)
         .config(config(options))
         .start(move |batch| seen.lock().expect("nobody panicked").see(batch.stats()))?;
     let mut input = engine.writer().expect("there is one input");

@@ -29,8 +29,8 @@ fuzz_target!(|case: Case<'_>| {
             .send(Expected::seen(batch))
             .expect("it is read below")
     });
-    let mut engine = engine.expect("it starts");
-    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
+    let engine = engine.expect("it starts");
+    let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer().ok()).collect();
     let mut definitions = vec![Definition::new(case.rule.into()); inputs.len()];
     let mut expected: Vec<Expected> = Vec::new();
     for (index, step) in &case.steps {

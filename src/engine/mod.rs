@@ -28,7 +28,7 @@ pub(crate) mod scan;
 pub(crate) mod simulation;
 
 pub use self::control::{RunStats, Stop};
-pub use self::push::{Engine, EngineBuilder, Finished, Writer};
+pub use self::push::{Engine, EngineBuilder, Finished, Monitor, Writer};
 use std::sync::Arc;
 
 use crate::engine::control::Control;

@@ -137,6 +137,17 @@ impl Router {
         framer.space(&mut self.dispatcher.port(*stream, 0))
     }
 
+    /// As [`space`](Self::space), but returns room for a whole record of `len` bytes, its end
+    /// included. The framer must hold no unfinished record.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] while there is none.
+    pub(crate) fn space_for(&mut self, index: usize, len: usize) -> Result<&mut [u8], Full> {
+        let FramerSlot { framer, stream, .. } = &mut self.framers[index];
+        framer.space_for(len, &mut self.dispatcher.port(*stream, 0))
+    }
+
     /// The first `count` bytes of the framer's [`space`](Self::space) were read.
     pub(crate) fn filled(&mut self, index: usize, count: usize) {
         self.framers[index].framer.filled(count);

@@ -72,6 +72,13 @@ impl LineEnds {
         }
     }
 
+    /// The position of the first byte that keeps `bytes` from being one record when its end is
+    /// appended.
+    pub(crate) fn find_within(self, bytes: &[u8]) -> Option<usize> {
+        let pairs = self == LineEnds::Lf && bytes.last() == Some(&b'\r');
+        self.find(bytes).or(pairs.then(|| bytes.len() - 1))
+    }
+
     /// The byte to append to a record that has no end.
     pub(crate) fn terminator(self) -> u8 {
         match self {

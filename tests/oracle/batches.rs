@@ -291,7 +291,7 @@ fn outputs_of_a_batch_come_in_the_order_they_were_registered() {
 #[test]
 fn a_finish_in_the_middle_of_writing_loses_no_accepted_byte() {
     for _ in 0..20 {
-        let mut engine = Engine::builder(Rule::Split(b' '))
+        let engine = Engine::builder(Rule::Split(b' '))
             .config(Config::default().workers(1).pin(false).block_bytes(4096))
             .start(|_| std::thread::sleep(Duration::from_millis(2)))
             .expect("it starts");

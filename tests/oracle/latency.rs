@@ -35,7 +35,7 @@ fn a_small_batch_is_out_when_the_cut_returns() {
             let seen = (thread::current().id(), Expected::seen(batch));
             sender.send(seen).expect("it is read below");
         });
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     // The publisher's thread looks once when it starts, and would put out what it finds then.
     thread::sleep(Duration::from_millis(100));
@@ -67,8 +67,8 @@ fn writers_cutters_and_shards_may_meet() {
             let seen = (batch.stats().batch, Expected::seen(batch));
             sender.send(seen).expect("it is read below");
         });
-    let mut engine = engine.expect("it starts");
-    let inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
+    let engine = engine.expect("it starts");
+    let inputs: Vec<_> = std::iter::from_fn(|| engine.writer().ok()).collect();
     let mut expected = Expected::default();
     let writers: Vec<_> = inputs
         .into_iter()

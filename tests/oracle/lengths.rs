@@ -39,7 +39,7 @@ fn tally(bytes: &[u8], rule: Rule, config: &Config, push_bytes: usize) -> (Expec
 }
 
 fn engine(bytes: &[u8], rule: Rule, config: Config) -> (Expected, BatchStats) {
-    let mut engine = Engine::builder(rule)
+    let engine = Engine::builder(rule)
         .config(config.pin(false))
         .start(|_| ())
         .expect("it starts");
@@ -122,7 +122,7 @@ fn a_line_far_beyond_the_record_limit_loses_no_word_in_a_tally() {
 fn a_line_far_beyond_the_record_limit_loses_no_word_in_an_engine() {
     let (piece, repeats, expected) = long_line();
     let config = Config::default().workers(2).pin(false);
-    let mut engine = Engine::builder(Rule::Split(b' '))
+    let engine = Engine::builder(Rule::Split(b' '))
         .config(config)
         .start(|_| ())
         .expect("it starts");

@@ -66,7 +66,7 @@ fn finish_puts_everything_out_though_an_earlier_batch_failed() {
                 let stats = batch.stats();
                 sender.send((stats.tokens, stats.last)).expect("it is read");
             });
-        let mut engine = engine.expect("it starts");
+        let engine = engine.expect("it starts");
         let mut input = engine.writer().expect("there is one");
         for n in 1..=20 {
             input.write_all(b"a b c\n").expect("the engine runs");
@@ -92,7 +92,7 @@ fn the_last_batch_is_there_though_its_output_failed() {
     let engine = Engine::builder(Rule::Lines)
         .config(plain())
         .start(|_| panic!("no room on the screen"));
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     input.write_all(b"one\ntwo\none").expect("the engine runs");
     drop(input);
@@ -139,7 +139,7 @@ fn a_notice_handler_that_panics_costs_nothing_but_the_notice() {
                 thread::sleep(ms(400));
             }
         });
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     let mut written = 0;
     let mut write = |input: &mut Writer| {
@@ -241,7 +241,7 @@ fn what_panics_when_it_is_dropped_is_reported_as_the_users() {
         .start(move |_| {
             let _ = &owned;
         });
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     input.write_all(b"line\n").expect("the engine runs");
     drop(input);
@@ -373,7 +373,7 @@ fn finish_in_the_engines_own_output_is_an_error_and_ends_the_engine() {
                     let _ = sender.send(engine.finish().map(|finished| *finished.stats()));
                 }
             });
-        let mut engine = engine.expect("it starts");
+        let engine = engine.expect("it starts");
         let mut input = engine.writer().expect("there is one");
         *slot.lock().expect("no panic") = Some(engine);
         let answer = answers.recv_timeout(PATIENCE).expect("finish returns");
@@ -411,8 +411,8 @@ fn a_write_in_the_engines_own_output_does_not_wait_for_room() {
             // Dropped here, where its last line cannot be ended either.
         }
     });
-    let mut engine = engine.expect("it starts");
-    *slot.lock().expect("no panic") = engine.writer();
+    let engine = engine.expect("it starts");
+    *slot.lock().expect("no panic") = engine.writer().ok();
     let cut = move || {
         let outcome = engine.cut(time(1));
         (engine, outcome)
@@ -500,7 +500,7 @@ fn finish_within_returns_though_an_output_does_not() {
     let engine = Engine::builder(Rule::Lines)
         .config(plain())
         .start(move |_| wait());
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     input.write_all(b"line\n").expect("the engine runs");
     engine.cut(time(1)).expect("the engine runs");
@@ -510,6 +510,8 @@ fn finish_within_returns_though_an_output_does_not() {
     let error = outcome.expect_err("it cannot be done");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(error.to_string().contains("mt-publisher"), "{error}");
+    let lost = "5 of 5 bytes written are in no published batch";
+    assert!(error.to_string().contains(lost), "{error}");
     assert!(begin.elapsed() >= ms(200));
     assert!(input.write(b"more\n").is_err(), "the engine has stopped");
     drop(let_go);
@@ -518,7 +520,7 @@ fn finish_within_returns_though_an_output_does_not() {
 #[test]
 fn finish_within_is_finish_where_there_is_time() {
     let engine = Engine::builder(Rule::Lines).config(plain()).start(|_| ());
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     input.write_all(b"one\ntwo\n").expect("the engine runs");
     drop(input);

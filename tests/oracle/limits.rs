@@ -208,7 +208,7 @@ proptest! {
         let engine = Engine::builder(Rule::Split(b' '))
             .config(with_least_of_engine(on_limit, workers))
             .start(move |batch| send.send(Shown::of(batch)).expect("the test listens"));
-        let mut engine = engine.unwrap();
+        let engine = engine.unwrap();
         let mut input = engine.writer().unwrap();
         let batches = batches(stream, seed, 140_000, batch_words);
         for (index, (text, _)) in batches.iter().enumerate() {
@@ -232,7 +232,7 @@ fn case_15_the_first_time_is_told_and_the_batch_says_so() {
         .config(config)
         .on_notice(move |notice| told.lock().unwrap().push(notice.clone()))
         .start(|_| ());
-    let mut engine = engine.unwrap();
+    let engine = engine.unwrap();
     let mut input = engine.writer().unwrap();
     for (text, _) in batches(Stream::UniqueThenHot, 1, 150_000, 50_000) {
         input.write_all(&text).unwrap();
@@ -277,7 +277,7 @@ fn an_engine_that_shall_fail_puts_the_batch_out_and_ends() {
     let engine = Engine::builder(Rule::Split(b' '))
         .config(with_least_of_engine(OnLimit::Fail, 2))
         .start(move |batch| drop(send.send(Shown::of(batch))));
-    let mut engine = engine.unwrap();
+    let engine = engine.unwrap();
     let mut input = engine.writer().unwrap();
     let (text, _) = &batches(Stream::Uniform, 3, 400_000, 400_000)[0];
     let mut written = 0;
@@ -555,7 +555,7 @@ fn engines_of_one_seed_keep_the_same_keys_at_the_limit() {
             let engine = Engine::builder(Rule::Split(b' '))
                 .config(config.clone())
                 .start(move |batch| drop(send.send(written(batch))));
-            let mut engine = engine.unwrap();
+            let engine = engine.unwrap();
             let mut input = engine.writer().unwrap();
             for (index, (text, _)) in batches.iter().enumerate() {
                 input.write_all(text).unwrap();

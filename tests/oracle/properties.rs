@@ -21,7 +21,7 @@ enum Step {
 }
 
 /// Bytes where separators, line ends, halves of characters and lengths around the packed ones meet.
-fn text() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
     let nasty = prop::sample::select(&b"  \n\r\t\0\xff\x85\x0b\x0cab"[..]);
     let piece = prop_oneof![
         12 => nasty.prop_map(|byte| vec![byte]),
@@ -35,7 +35,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+pub(crate) fn rule() -> impl Strategy<Value = Rule> {
     prop_oneof![
         3 => Just(Rule::Split(b' ')),
         2 => Just(Rule::SplitWhitespace),
@@ -46,7 +46,7 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 const ALL_ENDS: [LineEnds; 3] = [LineEnds::Universal, LineEnds::Lf, LineEnds::Nul];
 
-fn line_ends() -> impl Strategy<Value = LineEnds> {
+pub(crate) fn line_ends() -> impl Strategy<Value = LineEnds> {
     prop_oneof![2 => Just(LineEnds::Universal), 2 => Just(LineEnds::Lf), 1 => Just(LineEnds::Nul)]
 }
 
@@ -63,7 +63,7 @@ fn push_bytes() -> impl Strategy<Value = usize> {
     prop::sample::select(&[1usize, 1, 2, 3, 50, 100_000][..])
 }
 
-fn time(index: usize) -> BatchTime {
+pub(crate) fn time(index: usize) -> BatchTime {
     BatchTime::from_millis(index as u64)
 }
 
@@ -207,8 +207,8 @@ proptest! {
         let engine = builder.start(move |batch| {
             sender.send((batch.time(), Expected::seen(batch))).expect("it is read below");
         });
-        let mut engine = engine.expect("it starts");
-        let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer()).collect();
+        let engine = engine.expect("it starts");
+        let mut inputs: Vec<_> = std::iter::from_fn(|| engine.writer().ok()).collect();
         prop_assert_eq!(inputs.len(), input_count);
         let mut definitions = vec![Definition::with_ends(rule, line_ends); input_count];
         let mut expected: Vec<(BatchTime, Expected)> = Vec::new();

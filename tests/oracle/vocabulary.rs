@@ -64,7 +64,7 @@ fn shards_with_large_vocabularies_are_merged() {
             let found: HashMap<_, _> = batch.iter().map(|(k, n)| (k.to_vec(), n)).collect();
             sender.send(found).expect("it is read below");
         });
-    let mut engine = engine.expect("it starts");
+    let engine = engine.expect("it starts");
     let mut input = engine.writer().expect("there is one");
     for (batch, numbers) in [0..WORDS, 0..WORDS / 2].into_iter().enumerate() {
         let text = text(numbers);

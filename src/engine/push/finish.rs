@@ -3,14 +3,15 @@
 //! Promise: what was written is published, whatever failed before; with a time limit the call
 //! returns in time, whatever outputs do. Must not know: sources, how bytes are taken and cut.
 
-use std::sync::{MutexGuard, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use super::{Engine, PushShared, WAIT_MS_MAX};
+use super::{Engine, Gate, PushShared, WAIT_MAX};
 use crate::batch::{Batch, BatchStats};
 use crate::engine::control::{RunStats, Stop};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 use crate::intake::framer::Ending;
 use crate::limits::STOP_THREADS_MS_MAX;
 use crate::table::KeyTable;
@@ -60,7 +61,9 @@ impl Engine {
     fn try_end(&mut self, at_most: Option<Duration>) -> Result<()> {
         self.runtime.check("finish")?;
         let until = at_most.and_then(Deadline::in_time);
-        let mut gate = self.shared.lock();
+        let Some(mut gate) = self.shared.lock_until(until) else {
+            return Err(self.give_up());
+        };
         gate.is_closed = true;
         gate.unended.clear();
         for index in 0..gate.router.framer_count() {
@@ -108,7 +111,13 @@ impl Engine {
     fn give_up(&mut self) -> Error {
         self.shared.control.stop(Stop::Immediate);
         let left = self.runtime.join_within(Duration::ZERO);
-        self.runtime.left_behind("finish", &left)
+        let error = self.runtime.left_behind("finish", &left);
+        // Read after the stop: nothing more is published.
+        let written = self.shared.written.load(Ordering::Relaxed);
+        let lost = written.saturating_sub(self.shared.control.stats().bytes);
+        error.with_advice(&format!(
+            "{lost} of {written} bytes written are in no published batch"
+        ))
     }
 }
 
@@ -119,20 +128,28 @@ impl PushShared {
         &self,
         until: Option<Deadline>,
     ) -> Option<MutexGuard<'_, Option<BatchClock>>> {
-        if until.is_none() {
-            return Some(self.lock_batches());
-        }
-        while !is_past(until) {
-            match self.batches.try_lock() {
-                Ok(batches) => return Some(batches),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {
-                    thread::sleep(Duration::from_millis(WAIT_MS_MAX));
-                }
-            }
-        }
-        None
+        lock_until(&self.batches, until)
     }
+
+    /// As [`lock`](Self::lock), but waits no longer than `until`: a writer that counts a block may
+    /// be in a user-supplied function.
+    pub(super) fn lock_until(&self, until: Option<Deadline>) -> Option<MutexGuard<'_, Gate>> {
+        lock_until(&self.gate, until)
+    }
+}
+
+fn lock_until<T>(mutex: &Mutex<T>, until: Option<Deadline>) -> Option<MutexGuard<'_, T>> {
+    if until.is_none() {
+        return Some(lock(mutex));
+    }
+    while !is_past(until) {
+        match mutex.try_lock() {
+            Ok(locked) => return Some(locked),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(WAIT_MAX),
+        }
+    }
+    None
 }
 
 fn left(until: Option<Deadline>) -> Duration {

@@ -108,6 +108,28 @@ impl Framer {
         Ok(self.block.as_mut().expect("it has space").space())
     }
 
+    /// As [`space`](Self::space), but returns room for a whole record of `len` bytes, its end
+    /// included. The framer must hold no unfinished record. A block that is too small is enlarged.
+    ///
+    /// # Errors
+    ///
+    /// `port` has no room; call again.
+    pub(crate) fn space_for<P: BlockPort>(
+        &mut self,
+        len: usize,
+        port: &mut P,
+    ) -> Result<&mut [u8], P::Full> {
+        let has_room = |block: &Block| block.capacity() - block.filled() >= len;
+        while !self.block.as_ref().is_some_and(has_room) {
+            match &mut self.block {
+                None => self.provide(port.take_empty()),
+                Some(block) if block.filled() == 0 => block.spill_to(len),
+                Some(_) => drop(port.place(self)?),
+            }
+        }
+        Ok(self.block.as_mut().expect("it has room").space())
+    }
+
     /// Ends the input as `ending` says, and has everything counted that it left.
     ///
     /// # Errors

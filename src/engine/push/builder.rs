@@ -1,0 +1,218 @@
+//! `EngineBuilder`: the settings of an engine, and its start.
+//!
+//! Promise: nothing is taken before every setting was checked. Must not know: sources, event
+//! queues.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::{Engine, Finished, Gate, PushShared, run_clock};
+use crate::batch::{Batch, BatchStats};
+use crate::config::{self, Config};
+use crate::engine::assemble::Blueprint;
+use crate::engine::control::{Control, RunStats};
+use crate::engine::guard;
+use crate::engine::plan::{CountTokens, Emitted, EnginePlan, Merged, Output};
+use crate::epoch::merge::table_of_mut;
+use crate::error::{Error, Result, guarded, lock};
+use crate::id::StreamId;
+use crate::memory::{DecoderCounts, RetainedTables};
+use crate::notice::{Notice, Notices};
+use crate::ring::Wake;
+use crate::split::Rule;
+use crate::table::KeyTable;
+use crate::time::{BatchClock, Clock};
+
+/// Settings of an [`Engine`].
+#[derive(Debug)]
+pub struct EngineBuilder {
+    pub(super) rule: Rule,
+    pub(super) config: Config,
+    pub(super) writers: usize,
+    pub(super) interval: Option<Duration>,
+    pub(super) clock: Clock,
+    pub(super) notices: Notices,
+}
+
+impl EngineBuilder {
+    /// Sets all settings of the engine.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the number of shard threads; see [`Config::workers`].
+    pub fn workers(mut self, shard_count: usize) -> Self {
+        self.config = self.config.workers(shard_count);
+        self
+    }
+
+    /// Sets how many writers may exist at a time: 1 to 1024, 1 by default. Memory for an unfinished
+    /// line of each is reserved, and touched when it is first used. A writer beyond that is refused
+    /// by [`Engine::writer`] and [`Writer::try_clone`](super::Writer::try_clone). The place of a
+    /// dropped writer is free again.
+    pub fn writers(mut self, writer_count: usize) -> Self {
+        self.writers = writer_count;
+        self
+    }
+
+    /// Cuts a batch at every multiple of `interval`. Without it only [`Engine::cut`] and
+    /// [`Engine::finish`] cut batches.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// Sets the clock; a manual one makes programs testable. A manual clock is read every
+    /// millisecond. Only [`interval`](Self::interval) and durations in statistics use it: time
+    /// limits of calls use the system's.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use microtally::{Engine, Rule};
+    /// use microtally::time::Clock;
+    ///
+    /// let clock = Clock::manual(Duration::from_secs(100));
+    /// let (sender, times) = mpsc::channel();
+    /// let builder = Engine::builder(Rule::Lines).interval(Duration::from_secs(60));
+    /// let engine = builder.clock(clock.clone()).start(move |batch| {
+    ///     sender.send(batch.time().as_millis()).expect("somebody receives it");
+    /// })?;
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(times.recv()?, 120_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the function that is called with each notice, on any thread of the engine: a shard that
+    /// could not be pinned, batches that fall behind. What was dropped is in the statistics. If the
+    /// function panics, that notice is lost, the engine goes on, and [`Engine::finish`] returns the
+    /// error.
+    pub fn on_notice(mut self, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.notices = Notices::to(handler);
+        self
+    }
+
+    /// Takes the memory and starts the threads. Calls `on_batch` with each batch, in order, on the
+    /// publisher thread; in [low-latency mode](Config::low_latency) on whichever thread completes
+    /// the batch.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range, a memory limit that is too small, or a thread that cannot be
+    /// started.
+    pub fn start(self, on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static) -> Result<Engine> {
+        self.config.validate()?;
+        if !(1..=1024).contains(&self.writers) {
+            return Err(Error::refused(format!(
+                "writers {} is outside 1 to 1024",
+                self.writers
+            )));
+        }
+        let interval_ms = self.interval.map(config::interval_ms).transpose()?;
+        let last = Arc::new(Mutex::new(None));
+        let plan = EnginePlan {
+            nodes: vec![Arc::new(CountTokens::new(StreamId(0), self.rule))],
+            outputs: vec![Box::new(keeping_last(on_batch, Arc::clone(&last)))],
+        };
+        let room = Arc::new(Condvar::new());
+        let wake = {
+            let room = Arc::clone(&room);
+            Wake::new(move || room.notify_all())
+        };
+        let control = {
+            let wake = Arc::clone(&wake);
+            Control::new(Arc::new(move || wake.notify()))
+        };
+        let low_latency = self.config.low_latency.is_some();
+        let (line_ends, record_bytes_max) = (self.config.line_ends, self.config.record_bytes_max);
+        let blueprint = Blueprint {
+            config: self.config,
+            plan,
+            framers: vec![StreamId(0); self.writers],
+            decoders: DecoderCounts::default(),
+            interval: self.interval.unwrap_or_default(),
+            clock: self.clock.clone(),
+            notices: guard(self.notices, &control),
+            control: Arc::clone(&control),
+            wake: Arc::clone(&wake),
+            retained: RetainedTables::default(),
+        };
+        let (router, mut runtime) = blueprint.launch()?;
+        let batches = interval_ms.map(|interval_ms| BatchClock::new(interval_ms, self.clock.now()));
+        let shared = Arc::new(PushShared {
+            gate: Mutex::new(Gate {
+                router,
+                is_closed: false,
+                // The first is used first.
+                unused: (0..self.writers).rev().collect(),
+                unended: Vec::with_capacity(self.writers),
+            }),
+            room,
+            wake,
+            control,
+            publish_turn: Arc::clone(&runtime.publish_turn),
+            low_latency,
+            line_ends,
+            record_bytes_max,
+            writers_max: self.writers,
+            written: AtomicU64::new(0),
+            clock: self.clock,
+            batches: Mutex::new(batches),
+        });
+        if batches.is_some() {
+            let shared = Arc::clone(&shared);
+            runtime.spawn("mt-clock".to_owned(), move || run_clock(&shared))?;
+        }
+        Ok(Engine {
+            runtime,
+            shared,
+            last,
+        })
+    }
+}
+
+/// Calls `on_batch` with each batch, and keeps the last one.
+fn keeping_last(
+    mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
+    last: Arc<Mutex<Option<Finished>>>,
+) -> impl Output {
+    OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
+        // If it panics, the last batch is kept all the same.
+        let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
+        if stats.last {
+            // Nothing more is counted: nobody misses the table.
+            let empty = KeyTable::new(table.seed());
+            *lock(&last) = Some(Finished {
+                table: std::mem::replace(table, empty),
+                batch_stats: *stats,
+                stats: RunStats::default(),
+            });
+        }
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    })
+}
+
+/// An output that calls a closure with the counts.
+pub(crate) struct OnBatch<F>(pub(crate) F);
+
+impl<F> Output for OnBatch<F>
+where
+    F: FnMut(&mut KeyTable<u64>, &BatchStats) + Send,
+{
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
+        if epoch.nodes[0].failure.is_none() {
+            let table = table_of_mut::<u64>(epoch.nodes[0].partial.as_mut());
+            (self.0)(table, &epoch.stats[0]);
+        }
+        Ok(Emitted::Done)
+    }
+}
