@@ -84,6 +84,7 @@
 //! | `tally` | the door without threads |
 //! | `stream` | DStreams: what one calls (`program`), what runs (`plan`), the operators (`ops`) |
 //! | `ledger` | checks that every byte received is accounted for |
+//! | `metrics` | what a run counts about itself: named, and one snapshot for all who read it |
 //!
 //! # Where a new thing goes
 //!
@@ -95,6 +96,7 @@
 //! | aggregate of the program | `parse` (its name), `counting` (how it is folded), `extract/number` (arithmetic) |
 //! | sink | a file in `sink`; for the program its name in `parse` and a line in `output` |
 //! | notice | a variant and its text in `notice` |
+//! | metric | a line in `metrics::families` |
 //! | flag | `parse`: those of one command in its `mod`, shared ones beside it |
 //! | bound or default | `limits` |
 //! | benchmark of whole programs | `benches/machine` |
@@ -114,7 +116,7 @@
 //!  5  epoch       extract
 //!  4  memory      batch       window      aggregate
 //!  3  table
-//!  2  ring        config      notice
+//!  2  ring        config      notice    metrics
 //!  1  split       sys         ledger      time      repr
 //!  0  limits      error       id
 //! ```
@@ -173,6 +175,7 @@ mod intake;
 mod ledger;
 mod limits;
 mod memory;
+pub mod metrics;
 pub mod notice;
 pub mod time;
 mod window;
@@ -282,6 +285,8 @@ const _: () = {
     is_shared::<Error>();
     is_shared::<sources::FileOptions>();
     is_shared::<engine::Finished>();
+    is_shared::<metrics::DurationHistogram>();
+    is_shared::<metrics::Snapshot>();
     is_shared::<notice::LooksLike>();
     is_shared::<notice::Notice>();
     is_shared::<notice::NoticeKind>();

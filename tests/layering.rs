@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("time", 1),
     ("repr", 1),
     ("config", 2),
+    ("metrics", 2),
     ("notice", 2),
     ("ring", 2),
     ("table", 3),
@@ -365,7 +366,8 @@ fn defined_type(line: &str) -> Option<&str> {
         matches!(kind, "struct" | "enum" | "trait" | "union") || kind == "type" && code == line;
     let name = words.next().filter(|_| is_type)?;
     let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
-    Some(&name[..end.unwrap_or(name.len())])
+    // In a macro it may be a parameter.
+    Some(&name[..end.unwrap_or(name.len())]).filter(|name| !name.is_empty())
 }
 
 #[test]

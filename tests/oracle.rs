@@ -26,6 +26,8 @@ mod limits;
 mod listeners;
 #[path = "oracle/live.rs"]
 mod live;
+#[path = "oracle/metrics.rs"]
+mod metrics;
 #[path = "oracle/properties.rs"]
 mod properties;
 #[path = "oracle/vocabulary.rs"]

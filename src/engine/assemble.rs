@@ -23,6 +23,7 @@ use crate::limits::{
     COUNTER_BYTES, EPOCHS_IN_FLIGHT_MAX, MIB, RING_BYTES_MAX, STACK_BYTES, THREAD_BYTES,
 };
 use crate::memory::{DecoderCounts, MemoryPlan, PipelineNeeds, RetainedTables};
+use crate::metrics::ShardRecorder;
 use crate::notice::Notices;
 use crate::ring::arena::Arena;
 use crate::ring::sleeper::Sleeper;
@@ -39,8 +40,8 @@ use crate::time::Clock;
 pub(crate) struct Blueprint {
     pub(crate) config: Config,
     pub(crate) plan: EnginePlan,
-    /// The stream of each framer; the scan of files makes its own framers.
-    pub(crate) framers: Vec<StreamId>,
+    /// The stream of each framer and the name of its source; the scan of files makes its own.
+    pub(crate) framers: Vec<(StreamId, String)>,
     /// Those of all sources together.
     pub(crate) decoders: DecoderCounts,
     pub(crate) interval: Duration,
@@ -100,9 +101,12 @@ impl Blueprint {
         let kernel = config.chosen_kernel()?;
         let materials = Materials::new(&config, kernel, &plan.needs(), decoders, retained, sizes)?;
         let when_full = materials.when_full(&control);
+        let metrics = &control.metrics;
+        metrics.set_memory_limit(config.memory_bytes_max);
         let (mut rings, mut workers, mut sealed_ins) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ring_count {
-            let (core, sealed_in) = materials.shard(&plan, when_full.clone());
+        for index in 0..ring_count {
+            let recorder = metrics.shard(&index.to_string(), &clock);
+            let (core, sealed_in) = materials.shard(&plan, when_full.clone(), recorder);
             let (writer, reader) = ring(Arc::clone(&wake));
             rings.push(writer);
             workers.push(Worker::new(core, reader));
@@ -110,7 +114,8 @@ impl Blueprint {
         }
         let worker_sleepers = rings.iter().map(|ring| Arc::clone(ring.reader())).collect();
         let publisher_sleeper = Arc::<Sleeper>::default();
-        let (helper, helper_in) = materials.shard(&plan, when_full);
+        let recorder = metrics.shard("reader", &clock);
+        let (helper, helper_in) = materials.shard(&plan, when_full, recorder);
         let dispatcher = Dispatcher::new(
             rings,
             helper,
@@ -118,12 +123,16 @@ impl Blueprint {
             framers.len(),
             config.seed.is_some(),
             Arc::clone(&publisher_sleeper),
+            metrics.router(),
         );
-        let stream_count = framers.iter().map(|stream| stream.0 + 1).max().unwrap_or(0);
+        let streams = framers.iter().map(|(stream, _)| stream.0 + 1);
+        let stream_count = streams.max().unwrap_or(0);
         let (header_sender, headers) = header_channel(stream_count, EPOCHS_IN_FLIGHT_MAX);
         let low_latency = config.low_latency.is_some();
-        let framers = framers.into_iter();
-        let framers = framers.map(|stream| (materials.framer(plan.rule_of(stream)), stream));
+        let framers = framers.into_iter().map(|(stream, name)| {
+            let framer = materials.framer(plan.rule_of(stream));
+            (framer, stream, metrics.source(&name))
+        });
         let router = Router::new(
             framers.collect(),
             dispatcher,
@@ -138,10 +147,19 @@ impl Blueprint {
             stream_count,
         };
         let limit = config.memory_limit();
+        let publisher = Publisher::new(
+            plan,
+            inbox,
+            interval,
+            limit,
+            clock,
+            Arc::clone(&control),
+            notices,
+        );
         Ok(Parts {
             router,
             workers,
-            publisher: Publisher::new(plan, inbox, interval, limit, clock, control, notices),
+            publisher,
             publisher_sleeper,
             worker_sleepers,
             wake,
@@ -239,6 +257,7 @@ impl<'a> Materials<'a> {
         &self,
         plan: &EnginePlan,
         when_full: Option<WhenFull>,
+        recorder: ShardRecorder,
     ) -> (ShardCore, SealedIn) {
         let cap = || self.cap.clone();
         let tables = || {
@@ -249,7 +268,8 @@ impl<'a> Materials<'a> {
         let stages = stages.map(|node| (node.stream(), node.stage(self.kernel, self.seed, cap())));
         let (out, sealed_in) = hand_over(tables());
         let line_ends = self.config.line_ends;
-        let core = ShardCore::new(stages.collect(), tables(), out, line_ends, when_full);
+        let stages = stages.collect();
+        let core = ShardCore::new(stages, tables(), out, line_ends, when_full, recorder);
         (core, sealed_in)
     }
 

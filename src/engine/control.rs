@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crate::batch::BatchStats;
 use crate::error::{Error, ErrorKind, Result, lock};
+use crate::metrics::{Metrics, Snapshot};
 
 thread_local! {
     /// The engine that owns this thread: the address of its `Control`, which the thread keeps
@@ -29,6 +29,9 @@ pub enum Stop {
 }
 
 /// Sums over a run, over all streams. For a stream with several pipelines, the first one is summed.
+///
+/// They are those of the [metrics](crate::metrics): batches, records, tokens and bytes as of the
+/// batch published last, losses as of the batch cut last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStats {
@@ -68,22 +71,32 @@ impl RunStats {
         known.saturating_add(self.lost_records)
     }
 
-    /// Adds one batch: the statistics of each of its streams.
-    fn add<'a>(&mut self, delay: Duration, streams: impl Iterator<Item = &'a BatchStats>) {
-        self.batches += 1;
-        self.scheduling_delay_max = self.scheduling_delay_max.max(delay);
-        for stream in streams {
-            self.records += stream.records;
-            self.tokens += stream.tokens;
-            self.bytes += stream.bytes;
-            self.oversize_tokens += stream.oversize_tokens;
-            self.oversize_bytes += stream.oversize_bytes;
-            self.truncated_records += stream.truncated_records;
-            self.truncated_bytes += stream.truncated_bytes;
-            self.lost_records += stream.lost_records;
-            self.lost_bytes += stream.lost_bytes;
-            self.refused_connections += stream.refused_connections;
+    /// The sums that the metrics hold.
+    ///
+    /// ```
+    /// use microtally::engine::RunStats;
+    /// use microtally::metrics::Snapshot;
+    /// assert_eq!(RunStats::of(&Snapshot::default()), RunStats::default());
+    /// ```
+    pub fn of(metrics: &Snapshot) -> Self {
+        let mut sums = RunStats::default();
+        for published in metrics.publisher.values() {
+            sums.batches = published.batches;
+            sums.records = published.records;
+            sums.tokens = published.tokens;
+            sums.bytes = published.bytes;
+            sums.scheduling_delay_max = published.delay.max();
         }
+        for source in metrics.sources.values() {
+            sums.oversize_tokens += source.oversize_tokens;
+            sums.oversize_bytes += source.oversize_bytes;
+            sums.truncated_records += source.truncated_records;
+            sums.truncated_bytes += source.truncated_bytes;
+            sums.lost_records += source.lost_records;
+            sums.lost_bytes += source.lost_bytes;
+            sums.refused_connections += source.refused_connections;
+        }
+        sums
     }
 }
 
@@ -99,6 +112,7 @@ pub(crate) struct Control {
     is_drain_over: AtomicBool,
     /// The process that started the engine.
     process: u32,
+    pub(crate) metrics: Metrics,
     state: Mutex<ControlState>,
     changed: Condvar,
     wake_reader: Arc<dyn Fn() + Send + Sync>,
@@ -110,7 +124,6 @@ struct ControlState {
     error: Option<Error>,
     urgent: bool,
     stopped: bool,
-    stats: RunStats,
     threads: Vec<Thread>,
     /// How many of them have ended and dropped everything they owned.
     threads_ended: usize,
@@ -125,6 +138,7 @@ impl Control {
             is_full: AtomicBool::new(false),
             is_drain_over: AtomicBool::new(false),
             process: std::process::id(),
+            metrics: Metrics::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
             wake_reader,
@@ -284,15 +298,6 @@ impl Control {
         });
     }
 
-    /// Counts a published batch.
-    pub(crate) fn batch_done<'a>(
-        &self,
-        delay: Duration,
-        streams: impl Iterator<Item = &'a BatchStats>,
-    ) {
-        self.state().stats.add(delay, streams);
-    }
-
     /// Records that nothing more will be published.
     pub(crate) fn stopped(&self) {
         self.state().stopped = true;
@@ -307,7 +312,7 @@ impl Control {
 
     /// Returns the sums so far.
     pub(crate) fn stats(&self) -> RunStats {
-        self.state().stats
+        RunStats::of(&self.metrics.snapshot())
     }
 
     /// Returns the first error, if there was one.

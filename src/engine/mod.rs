@@ -34,7 +34,7 @@ use std::sync::Arc;
 use crate::engine::control::Control;
 use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind, Result, guarded};
-use crate::notice::Notices;
+use crate::notice::{NoticeKind, Notices};
 use crate::shard::panic_message;
 
 /// Refuses `call` where it would wait forever.
@@ -54,11 +54,14 @@ pub(crate) fn check(control: &Control, publish_turn: &PublishTurn, call: &str) -
     Ok(())
 }
 
-/// Wraps `notices` so that a panic of the handler is reported to `control` as what it is: the
-/// failure of a user-supplied function, which costs that notice and nothing else.
+/// Wraps `notices` so that they are counted, and that a panic of the handler is reported to
+/// `control` as what it is: the failure of a user-supplied function, which costs that notice and
+/// nothing else.
 pub(crate) fn guard(notices: Notices, control: &Arc<Control>) -> Notices {
     let control = Arc::clone(control);
+    control.metrics.expect_notices(NoticeKind::NAMES);
     Notices::to(move |notice| {
+        control.metrics.count_notice(notice.kind.name());
         let told = guarded(|| notices.report(notice.clone()));
         if let Err(panic) = told {
             let message = panic_message(panic.as_ref());

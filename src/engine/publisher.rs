@@ -18,6 +18,7 @@ use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
 use crate::id::StreamId;
 use crate::ledger::{Intake, close_ledger};
+use crate::metrics::{PipelineCells, PublisherCells, Recorder};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
 use crate::split::Tallied;
@@ -71,6 +72,9 @@ pub(crate) struct Publisher {
     is_limit_reported: bool,
     /// An epoch that not every output has had.
     open: Option<OpenEpoch>,
+    recorder: Recorder<PublisherCells>,
+    /// One for each pipeline.
+    pipeline_recorders: Vec<Recorder<PipelineCells>>,
     /// The last batch was published.
     is_done: bool,
 }
@@ -78,7 +82,11 @@ pub(crate) struct Publisher {
 /// An epoch that is being published; its tables are merged.
 struct OpenEpoch {
     header: EpochHeader,
-    scheduling_delay: Duration,
+    /// What is the same for every pipeline.
+    stats: BatchStats,
+    /// A user-supplied function has failed before the outputs.
+    has_failed: bool,
+    merged_at: Duration,
     overflow: Overflow,
     /// The next output to call.
     output: usize,
@@ -119,6 +127,10 @@ impl Publisher {
             now: vec![Intake::default(); stream_count],
             headers,
             stats: vec![BatchStats::default(); plan.nodes.len()],
+            recorder: control.metrics.publisher(),
+            pipeline_recorders: (0..plan.nodes.len())
+                .map(|index| control.metrics.pipeline(index))
+                .collect(),
             plan,
             shards,
             helper,
@@ -252,6 +264,12 @@ impl Publisher {
             _ => start.saturating_sub(Duration::from_millis(barrier.time.as_millis())),
         };
         self.report_if_behind(scheduling_delay);
+        for (index, recorder) in self.pipeline_recorders.iter_mut().enumerate() {
+            let tables = self.tables.iter();
+            let bytes = tables.map(|tables| tables.nodes[index].partial.allocated_bytes());
+            let bytes: usize = bytes.sum();
+            recorder.update(|cells| cells.table_bytes.set(bytes as u64));
+        }
         let merged = merge(&self.plan, &mut self.tables)?;
         let all_stats = BatchStats {
             batch: barrier.epoch,
@@ -267,6 +285,7 @@ impl Publisher {
             let intake = self.now[stream].since(&self.before[stream])?;
             self.stats[index] = stats_of(node, &intake, all_stats)?;
         }
+        let has_failed = first_failure(&merged.nodes).is_some();
         let overflows = merged.nodes.iter().map(overflow_of);
         let mut overflow = overflows.fold(Overflow::default(), Overflow::plus);
         if let Some(message) = first_failure(&merged.nodes) {
@@ -280,7 +299,9 @@ impl Publisher {
         }
         Ok(OpenEpoch {
             header,
-            scheduling_delay,
+            stats: all_stats,
+            has_failed,
+            merged_at: self.clock.now(),
             overflow,
             output: 0,
             wakes_at: None,
@@ -289,9 +310,7 @@ impl Publisher {
 
     /// Counts an epoch that every output has had.
     fn finish_epoch(&mut self, open: &OpenEpoch) -> Result<()> {
-        // The first pipeline of each stream: the others saw the same bytes.
-        let firsts = self.plan.first_nodes().map(|index| &self.stats[index]);
-        self.control.batch_done(open.scheduling_delay, firsts);
+        self.record(open);
         match self.limit {
             Some((bytes_max, OnLimit::Fail)) if open.overflow.other > 0 => {
                 let time = open.header.barrier.time;
@@ -354,6 +373,33 @@ impl Publisher {
             open.output += 1;
         }
         Ok(Emitted::Done)
+    }
+
+    /// Records a published batch.
+    fn record(&mut self, open: &OpenEpoch) {
+        let emit = self.clock.now().saturating_sub(open.merged_at);
+        for (stats, recorder) in self.stats.iter().zip(&mut self.pipeline_recorders) {
+            recorder.update(|cells| {
+                cells.keys.set(stats.keys);
+                cells.other_records.add(stats.other_records);
+            });
+        }
+        let is_approximate = self.stats.iter().any(BatchStats::is_approximate);
+        // The first pipeline of each stream: the others saw the same bytes.
+        let firsts = || self.plan.first_nodes().map(|index| &self.stats[index]);
+        self.recorder.update(|cells| {
+            cells.batches.add(1);
+            cells.failed_batches.add(u64::from(open.has_failed));
+            cells.approximate_batches.add(u64::from(is_approximate));
+            for stream in firsts() {
+                cells.records.add(stream.records);
+                cells.tokens.add(stream.tokens);
+                cells.bytes.add(stream.bytes);
+            }
+            cells.delay.record(open.stats.scheduling_delay);
+            cells.merge.record(open.stats.processing);
+            cells.emit.record(emit);
+        });
     }
 
     fn report_if_behind(&mut self, delay: Duration) {

@@ -26,6 +26,10 @@ pub(crate) trait PartialAggregate: Any + Send {
     fn missing_most(&self) -> u64 {
         0
     }
+    /// Bytes held of the allocator; 0 if that is unknown.
+    fn allocated_bytes(&self) -> usize {
+        0
+    }
     /// Removes the content and keeps the memory.
     fn clear(&mut self);
     /// Removes the content, and orders its keys from now on as `leader` does, with which it was

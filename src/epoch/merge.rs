@@ -28,6 +28,10 @@ impl<V: Copy + Send + 'static> PartialAggregate for KeyTable<V> {
         KeyTable::missing_most(self)
     }
 
+    fn allocated_bytes(&self) -> usize {
+        KeyTable::allocated_bytes(self)
+    }
+
     fn clear(&mut self) {
         KeyTable::clear(self);
     }

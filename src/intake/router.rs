@@ -28,6 +28,7 @@ use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
     EPOCHS_IN_FLIGHT_MAX,
 };
+use crate::metrics::{Recorder, RouterCells, SourceCells};
 use crate::ring::BlockWriter;
 use crate::ring::arena::{Arena, Block};
 use crate::ring::sleeper::Sleeper;
@@ -52,6 +53,7 @@ struct FramerSlot {
     stream: StreamId,
     /// What the source reports about its bytes.
     account: Account,
+    recorder: Recorder<SourceCells>,
 }
 
 /// Decides who counts a block.
@@ -74,6 +76,7 @@ pub(crate) struct Dispatcher {
     block: u64,
     /// Woken when the helper hands over tables.
     publisher: Arc<Sleeper>,
+    recorder: Recorder<RouterCells>,
 }
 
 /// The dispatcher as the port of one framer.
@@ -85,9 +88,10 @@ struct StreamPort<'a> {
 }
 
 impl Router {
-    /// A router for the given framers, each with the number of its stream.
+    /// A router for the given framers, each with the number of its stream and what records its
+    /// source.
     pub(crate) fn new(
-        framers: Vec<(Framer, StreamId)>,
+        framers: Vec<(Framer, StreamId, Recorder<SourceCells>)>,
         dispatcher: Dispatcher,
         headers: HeaderSender,
         stream_count: usize,
@@ -95,10 +99,11 @@ impl Router {
     ) -> Self {
         let framers = framers
             .into_iter()
-            .map(|(framer, stream)| FramerSlot {
+            .map(|(framer, stream, recorder)| FramerSlot {
                 framer,
                 stream,
                 account: Account::default(),
+                recorder,
             })
             .collect();
         Router {
@@ -215,11 +220,13 @@ impl Router {
             let mut port = self.dispatcher.port(*stream, here_bytes_max);
             while port.place(framer)? {}
         }
-        let framers = &self.framers;
+        let framers = &mut self.framers;
         let intakes = StreamId::first(self.stream_count).map(|stream| {
-            let framers = framers.iter().filter(|slot| slot.stream == stream);
+            let framers = framers.iter_mut().filter(|slot| slot.stream == stream);
             framers.fold(Intake::default(), |sum, slot| {
-                sum.plus(&slot.account.then(slot.framer.intake()))
+                let intake = slot.account.then(slot.framer.intake());
+                slot.recorder.publish(&intake);
+                sum.plus(&intake)
             })
         });
         let shards = self.dispatcher.take_shards(last);
@@ -267,6 +274,7 @@ impl Dispatcher {
         framer_count: usize,
         is_repeatable: bool,
         publisher: Arc<Sleeper>,
+        recorder: Recorder<RouterCells>,
     ) -> Self {
         let blocks = block_count(rings.len(), framer_count);
         // A thousand silent inputs take nothing. Blocks that are carved later are in the arena as
@@ -285,6 +293,7 @@ impl Dispatcher {
             is_repeatable,
             block: 0,
             publisher,
+            recorder,
         }
     }
 
@@ -398,7 +407,10 @@ impl BlockPort for StreamPort<'_> {
         }
         let dispatcher = &mut *self.dispatcher;
         let is_small = framer.held_bytes() <= self.here_bytes_max;
-        let target = dispatcher.room(framer.is_spilled(), is_small).ok_or(Full)?;
+        let Some(target) = dispatcher.room(framer.is_spilled(), is_small) else {
+            dispatcher.recorder.update(|cells| cells.full.add(1));
+            return Err(Full);
+        };
         let Some(mut block) = framer.cut() else {
             return Ok(false);
         };

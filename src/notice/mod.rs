@@ -296,3 +296,62 @@ pub enum NoticeKind {
     /// a source that quotes what it received escapes it first.
     Message(String),
 }
+
+/// Names each kind, once.
+macro_rules! kind_names {
+    ($($kind:ident => $name:literal,)+) => {
+        impl NoticeKind {
+            /// The names of all kinds.
+            pub(crate) const NAMES: &[&str] = &[$($name),+];
+
+            /// Its name, as the metric `notices_total` has it.
+            ///
+            /// ```
+            /// assert_eq!(microtally::notice::NoticeKind::Connected.name(), "connected");
+            /// ```
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(NoticeKind::$kind { .. } => $name,)+
+                }
+            }
+        }
+    };
+}
+
+kind_names! {
+    Waiting => "waiting",
+    Connected => "connected",
+    Truncated => "truncated",
+    Oversize => "oversize",
+    Unpinned => "unpinned",
+    Behind => "behind",
+    MemoryLimit => "memory_limit",
+    Lost => "lost",
+    Unlisted => "unlisted",
+    Listed => "listed",
+    Unreadable => "unreadable",
+    Shorter => "shorter",
+    Resets => "resets",
+    LongLines => "long_lines",
+    Refused => "refused",
+    RefusedOfPeer => "refused_of_peer",
+    Idle => "idle",
+    Broken => "broken",
+    NotLines => "not_lines",
+    NotText => "not_text",
+    Unaccepted => "unaccepted",
+    Accepted => "accepted",
+    Lowered => "lowered",
+    Exposed => "exposed",
+    Unfinished => "unfinished",
+    Unserved => "unserved",
+    Unread => "unread",
+    Listening => "listening",
+    Unreceived => "unreceived",
+    Aborted => "aborted",
+    DatagramsLost => "datagrams_lost",
+    Undelivered => "undelivered",
+    Delivering => "delivering",
+    NotDelivered => "not_delivered",
+    Message => "message",
+}

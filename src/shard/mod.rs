@@ -23,9 +23,10 @@ use std::sync::Arc;
 
 use self::stage::Stage;
 use crate::epoch::barrier::Barrier;
-use crate::epoch::hand_over::{SealedOut, Tables};
+use crate::epoch::hand_over::{NodeTable, SealedOut, Tables};
 use crate::error::guarded;
 use crate::id::StreamId;
+use crate::metrics::ShardRecorder;
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
 
@@ -39,6 +40,7 @@ pub(crate) struct ShardCore {
     /// Called if there is no room for a key: then the run must end.
     when_full: Option<WhenFull>,
     line_ends: LineEnds,
+    recorder: ShardRecorder,
 }
 
 /// Called after each block in which there was no room for a key.
@@ -53,6 +55,7 @@ impl ShardCore {
         out: SealedOut,
         line_ends: LineEnds,
         when_full: Option<WhenFull>,
+        recorder: ShardRecorder,
     ) -> Self {
         assert_eq!(stages.len(), tables.nodes.len(), "one table for each stage");
         ShardCore {
@@ -61,39 +64,35 @@ impl ShardCore {
             tables,
             out,
             when_full,
+            recorder,
         }
     }
 
     /// Counts one block.
     pub(crate) fn count(&mut self, block: &Block, stream: StreamId) {
-        self.tables.block_bytes += block.bytes().len() as u64;
+        let begin = self.recorder.begin();
+        let bytes = block.bytes().len();
+        self.tables.block_bytes += bytes as u64;
+        // That of the first pipeline: the others see the same records.
+        let mut records = None;
         for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             if *wanted != stream {
                 continue;
             }
-            node.block_bytes += block.bytes().len() as u64;
-            if node.failure.is_some() {
-                node.tallied.records += self.line_ends.count_in(block.bytes());
-                continue;
-            }
-            let partial = node.partial.as_mut();
-            // Only a user-supplied function can panic. The pipeline's table of this epoch is then
-            // incomplete: its batch is reported as failed, and the table is only ever cleared.
-            // Others go on.
-            match guarded(|| stage.block(block, partial)) {
-                Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
-                Err(panic) => {
-                    node.failure = Some(panic_message(panic.as_ref()));
-                    // Input is reported all the same.
-                    node.tallied.records += self.line_ends.count_in(block.bytes());
-                }
-            }
+            node.block_bytes += bytes as u64;
+            let records_before = node.tallied.records;
+            let has_failed = node.failure.is_some();
+            count_node(stage.as_mut(), node, block, self.line_ends);
+            records.get_or_insert(node.tallied.records - records_before);
             if let Some(when_full) = &self.when_full
+                && !has_failed
                 && (stage.is_full() || node.partial.overflow().other > 0)
             {
                 when_full();
             }
         }
+        self.recorder
+            .counted(begin, bytes, records.unwrap_or_default());
     }
 
     /// Hands the tables over for `barrier`. Returns `false` if the spare ones are not back.
@@ -101,6 +100,7 @@ impl ShardCore {
         if !self.out.has_spare() {
             return false;
         }
+        let begin = self.recorder.begin();
         for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             let partial = node.partial.as_mut();
             if node.failure.is_none() {
@@ -111,7 +111,27 @@ impl ShardCore {
                 stage.abandon(partial);
             }
         }
-        self.out.try_swap(&mut self.tables, barrier)
+        let is_swapped = self.out.try_swap(&mut self.tables, barrier);
+        self.recorder.sealed(begin);
+        is_swapped
+    }
+}
+
+/// Counts a block with one pipeline.
+fn count_node(stage: &mut dyn Stage, node: &mut NodeTable, block: &Block, line_ends: LineEnds) {
+    if node.failure.is_none() {
+        let partial = node.partial.as_mut();
+        // Only a user-supplied function can panic. The pipeline's table of this epoch is then
+        // incomplete: its batch is reported as failed, and the table is only ever cleared. Others
+        // go on.
+        match guarded(|| stage.block(block, partial)) {
+            Ok(tallied) => node.tallied = crate::epoch::merge::sum(node.tallied, tallied),
+            Err(panic) => node.failure = Some(panic_message(panic.as_ref())),
+        }
+    }
+    if node.failure.is_some() {
+        // Input is reported all the same.
+        node.tallied.records += line_ends.count_in(block.bytes());
     }
 }
 

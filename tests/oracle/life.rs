@@ -370,7 +370,7 @@ fn finish_in_the_engines_own_output_is_an_error_and_ends_the_engine() {
             .start(move |_| {
                 let engine = of_output.lock().expect("no panic").take();
                 if let Some(engine) = engine {
-                    let _ = sender.send(engine.finish().map(|finished| *finished.stats()));
+                    let _ = sender.send(engine.finish().map(|finished| finished.stats()));
                 }
             });
         let engine = engine.expect("it starts");

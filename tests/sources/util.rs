@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use microtally::Config;
+use microtally::batch::BatchStats;
 use microtally::engine::RunStats;
 use microtally::notice::{Notice, NoticeKind};
 use microtally::prelude::*;
@@ -32,6 +33,30 @@ pub(crate) struct Run {
 struct Seen {
     counts: Counts,
     notices: Vec<String>,
+    /// Every notice, by kind.
+    notice_counts: BTreeMap<&'static str, u64>,
+    /// The sums over all batches that metrics have too, by their names.
+    sums: BTreeMap<&'static str, u64>,
+}
+
+/// The figures of a batch that metrics have too.
+fn figures(stats: &BatchStats) -> [(&'static str, u64); 11] {
+    [
+        ("engine_batches_total", 1),
+        ("engine_records_total", stats.records),
+        ("engine_tokens_total", stats.tokens),
+        ("engine_bytes_total", stats.bytes),
+        ("source_lost_records_total", stats.lost_records),
+        ("source_lost_bytes_total", stats.lost_bytes),
+        (
+            "source_refused_connections_total",
+            stats.refused_connections,
+        ),
+        ("intake_oversize_tokens_total", stats.oversize_tokens),
+        ("intake_oversize_bytes_total", stats.oversize_bytes),
+        ("intake_truncated_records_total", stats.truncated_records),
+        ("intake_truncated_bytes_total", stats.truncated_bytes),
+    ]
 }
 
 /// Counts the lines of `source`.
@@ -44,12 +69,14 @@ pub(crate) fn count_with(source: impl Source + 'static, config: Config) -> Run {
     let seen = Arc::<(Mutex<Seen>, Condvar)>::default();
     let reported = Arc::clone(&seen);
     ssc.on_notice(move |notice: &Notice| {
+        let mut seen = reported.0.lock().unwrap();
+        *seen.notice_counts.entry(notice.kind.name()).or_default() += 1;
         // A busy machine is late, and every listener reports that it listens.
         if !matches!(
             notice.kind,
             NoticeKind::Behind { .. } | NoticeKind::Listening { .. }
         ) {
-            reported.0.lock().unwrap().notices.push(notice.to_string());
+            seen.notices.push(notice.to_string());
             reported.1.notify_all();
         }
     });
@@ -58,6 +85,9 @@ pub(crate) fn count_with(source: impl Source + 'static, config: Config) -> Run {
         .count_by_value()
         .for_each_batch(move |batch, _| {
             let mut seen = counted.0.lock().unwrap();
+            for (name, figure) in figures(batch.stats()) {
+                *seen.sums.entry(name).or_default() += figure;
+            }
             for (line, count) in batch.iter() {
                 let line = String::from_utf8_lossy(line).into_owned();
                 *seen.counts.entry(line).or_default() += count;
@@ -116,10 +146,20 @@ impl Run {
         (counts, notices)
     }
 
-    /// As [`stop`](Self::stop), with the statistics of the run.
+    /// As [`stop`](Self::stop), with the statistics of the run. The metrics must have the sums over
+    /// the batches, and the notices.
     pub(crate) fn stop_with_stats(self) -> (Counts, Vec<String>, RunStats) {
+        let handle = self.running.stop_handle();
         let stats = self.running.stop(Stop::Graceful).unwrap();
         let seen = std::mem::take(&mut *self.seen.0.lock().unwrap());
+        let metrics = handle.metrics();
+        for (name, sum) in &seen.sums {
+            assert_eq!(metrics.total(name), Some(*sum), "{name}");
+        }
+        for (kind, count) in &seen.notice_counts {
+            assert_eq!(metrics.get("notices_total", kind), Some(*count), "{kind}");
+        }
+        assert_eq!(metrics.total("intake_held_bytes"), Some(0));
         (seen.counts, seen.notices, stats)
     }
 }

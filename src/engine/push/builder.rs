@@ -12,13 +12,14 @@ use super::{Engine, Finished, Gate, PushShared, run_clock};
 use crate::batch::{Batch, BatchStats};
 use crate::config::{self, Config};
 use crate::engine::assemble::Blueprint;
-use crate::engine::control::{Control, RunStats};
+use crate::engine::control::Control;
 use crate::engine::guard;
 use crate::engine::plan::{CountTokens, Emitted, EnginePlan, Merged, Output};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
 use crate::id::StreamId;
 use crate::memory::{DecoderCounts, RetainedTables};
+use crate::metrics::Snapshot;
 use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
 use crate::split::Rule;
@@ -135,7 +136,7 @@ impl EngineBuilder {
         let blueprint = Blueprint {
             config: self.config,
             plan,
-            framers: vec![StreamId(0); self.writers],
+            framers: vec![(StreamId(0), "writers".to_owned()); self.writers],
             decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: self.clock.clone(),
@@ -192,7 +193,7 @@ fn keeping_last(
             *lock(&last) = Some(Finished {
                 table: std::mem::replace(table, empty),
                 batch_stats: *stats,
-                stats: RunStats::default(),
+                metrics: Snapshot::default(),
             });
         }
         if let Err(panic) = outcome {

@@ -14,6 +14,7 @@ use crate::engine::control::{RunStats, Stop};
 use crate::error::{Error, Result, lock};
 use crate::intake::framer::Ending;
 use crate::limits::STOP_THREADS_MS_MAX;
+use crate::metrics::Snapshot;
 use crate::table::KeyTable;
 use crate::table::keys::Seed;
 use crate::time::{BatchClock, BatchTime, Deadline, as_ms};
@@ -23,7 +24,7 @@ use crate::time::{BatchClock, BatchTime, Deadline, as_ms};
 pub struct Finished {
     pub(super) table: KeyTable<u64>,
     pub(super) batch_stats: BatchStats,
-    pub(super) stats: RunStats,
+    pub(super) metrics: Snapshot,
 }
 
 impl Finished {
@@ -33,8 +34,13 @@ impl Finished {
     }
 
     /// Returns the sums over the run.
-    pub fn stats(&self) -> &RunStats {
-        &self.stats
+    pub fn stats(&self) -> RunStats {
+        RunStats::of(&self.metrics)
+    }
+
+    /// Returns the [metrics](crate::metrics) at the end of the run.
+    pub fn metrics(&self) -> &Snapshot {
+        &self.metrics
     }
 }
 
@@ -50,10 +56,10 @@ impl Engine {
         let mut finished = last.unwrap_or_else(|| Finished {
             table: KeyTable::new(Seed::random()),
             batch_stats: BatchStats::default(),
-            stats: RunStats::default(),
+            metrics: Snapshot::default(),
         });
         if !self.shared.control.is_forked() {
-            finished.stats = self.shared.control.stats();
+            finished.metrics = self.shared.control.metrics.snapshot();
         }
         (finished, outcome)
     }

@@ -25,6 +25,7 @@ use crate::engine::runtime::Runtime;
 use crate::error::{Error, ErrorKind, Result, lock};
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
+use crate::metrics::Snapshot;
 use crate::notice::Notices;
 use crate::ring::Wake;
 use crate::split::{LineEnds, Rule};
@@ -190,6 +191,11 @@ impl Engine {
         self.monitor().stats()
     }
 
+    /// Returns the [metrics](crate::metrics). Writers are one source, named `writers`.
+    pub fn metrics(&self) -> Snapshot {
+        self.monitor().metrics()
+    }
+
     /// Ends the input, publishes the last batch and stops. Writers that still exist return errors
     /// then.
     ///
@@ -268,6 +274,11 @@ impl Monitor {
     /// Returns what [`Engine::stats`] returns.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
+    }
+
+    /// Returns what [`Engine::metrics`] returns.
+    pub fn metrics(&self) -> Snapshot {
+        self.control.metrics.snapshot()
     }
 }
 

@@ -105,14 +105,18 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     let kernel = config.chosen_kernel()?;
     let materials = Materials::new(&config, kernel, &plan.needs(), decoders, retained, sizes)?;
     let when_full = materials.when_full(&control);
-    let worker = |_| {
-        let (core, sealed_in) = materials.shard(&plan, when_full.clone());
+    let metrics = &control.metrics;
+    metrics.set_memory_limit(config.memory_bytes_max);
+    let worker = |index: usize| {
+        let recorder = metrics.shard(&index.to_string(), &clock);
+        let (core, sealed_in) = materials.shard(&plan, when_full.clone(), recorder);
         let framers = StreamId::first(stream_count).map(|it| materials.framer(plan.rule_of(it)));
+        let names = StreamId::first(stream_count).map(|it| queue.name_of(it));
+        let recorders = names.map(|name| metrics.source(name));
         let blocks = (0..stream_count).map(|_| materials.arena.block());
-        (
-            ScanWorker::new(core, framers.collect(), blocks.collect()),
-            sealed_in,
-        )
+        let (framers, recorders, blocks) =
+            (framers.collect(), recorders.collect(), blocks.collect());
+        (ScanWorker::new(core, framers, recorders, blocks), sealed_in)
     };
     let (workers, mut sealed_ins): (Vec<_>, Vec<_>) = (0..worker_count).map(worker).unzip();
     // The publisher waits for one of them in every batch, and for the others as the epoch's header
@@ -217,6 +221,7 @@ impl ScanPool {
             && let Some(chunk) = self.queue.take(&self.lending)
         {
             self.perform(chunk, worker);
+            worker.publish();
         }
         // Also after a stop: what was read is counted.
         self.lending

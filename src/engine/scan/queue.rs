@@ -99,6 +99,13 @@ impl ScanQueue {
         (work, piece_count)
     }
 
+    /// Returns the name of the set of a stream.
+    pub(super) fn name_of(&self, stream: StreamId) -> &str {
+        let mut sets = self.sets.iter();
+        let set = sets.find(|set| set.stream == stream);
+        set.map_or("", |set| &set.name)
+    }
+
     /// Limits the windows of decoders to 2 to the power of `window_log_max`.
     pub(super) fn limit_windows(&mut self, window_log_max: u32) {
         self.window_log_max = window_log_max;

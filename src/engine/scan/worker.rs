@@ -17,6 +17,7 @@ use crate::engine::scan::queue::InputSet;
 use crate::engine::scan::steal::StealQueue;
 use crate::id::StreamId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
+use crate::metrics::{Recorder, SourceCells};
 use crate::ring::arena::Block;
 use crate::shard::ShardCore;
 use crate::source::codec::encoding::Decoded;
@@ -59,19 +60,34 @@ pub(super) struct ScanWorker {
     pub(super) core: ShardCore,
     /// One for each stream; each holds a block or has left one here.
     pub(super) framers: Vec<Framer>,
+    /// One for each framer.
+    recorders: Vec<Recorder<SourceCells>>,
     blocks: Vec<Block>,
     probe: Box<[u8]>,
 }
 
 impl ScanWorker {
     /// A worker that counts with `core` what comes through `framers`. There are as many blocks as
-    /// framers.
-    pub(super) fn new(core: ShardCore, framers: Vec<Framer>, blocks: Vec<Block>) -> Self {
+    /// framers, and as many recorders.
+    pub(super) fn new(
+        core: ShardCore,
+        framers: Vec<Framer>,
+        recorders: Vec<Recorder<SourceCells>>,
+        blocks: Vec<Block>,
+    ) -> Self {
         ScanWorker {
             core,
             framers,
+            recorders,
             blocks,
             probe: vec![0; PROBE_BYTES].into(),
+        }
+    }
+
+    /// Publishes what was read of each stream.
+    pub(super) fn publish(&mut self) {
+        for (framer, recorder) in self.framers.iter().zip(&mut self.recorders) {
+            recorder.publish(&framer.intake());
         }
     }
 

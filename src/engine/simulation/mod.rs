@@ -171,10 +171,12 @@ impl World {
             0 => config,
             _ => config.low_latency(Duration::ZERO),
         };
+        let names = std::iter::repeat_n("sim".to_owned(), stream_count);
+        let framers = StreamId::first(stream_count).zip(names);
         let parts = built(Blueprint {
             config,
             plan,
-            framers: StreamId::first(stream_count).collect(),
+            framers: framers.collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),

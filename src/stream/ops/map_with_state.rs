@@ -162,7 +162,7 @@ pub struct MapWithState<K, S, U> {
     mapped: RddStream<U>,
     steps: RddStream<TouchedAndSnapshot<K, S, U>>,
     /// Makes the snapshots, if there is a stream of them.
-    snapshot: Arc<OnceLock<Snapshot<K, S>>>,
+    snapshot: Arc<OnceLock<TakeSnapshot<K, S>>>,
 }
 
 debug_fields!([K, S, U] MapWithState<K, S, U>, "MapWithState", mapped);
@@ -170,7 +170,7 @@ debug_fields!([K, S, U] MapWithState<K, S, U>, "MapWithState", mapped);
 /// The results of a batch: what the function returned, and all states if there is a stream of them.
 type TouchedAndSnapshot<K, S, U> = (Rdd<U>, Option<Rdd<(K, S)>>);
 
-type Snapshot<K, S> = fn(&StateMap<K, S>) -> Rdd<(K, S)>;
+type TakeSnapshot<K, S> = fn(&StateMap<K, S>) -> Rdd<(K, S)>;
 
 impl<K, S, U> Deref for MapWithState<K, S, U> {
     type Target = RddStream<U>;
@@ -253,7 +253,7 @@ impl<K: Key, V: Record> RddStream<(K, V)> {
             is_whole: true,
         };
         let mut initial = Some(initial);
-        let snapshot = Arc::new(OnceLock::<Snapshot<K, S>>::new());
+        let snapshot = Arc::new(OnceLock::<TakeSnapshot<K, S>>::new());
         let wanted = Arc::clone(&snapshot);
         let steps = self.chain("map_with_state", move |rdd, time| {
             all.begin();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::engine::control::{Control, RunStats, Stop};
 use crate::engine::runtime::Runtime;
 use crate::error::Result;
+use crate::metrics::Snapshot;
 
 /// A running context. Dropping it stops the run at once.
 ///
@@ -42,6 +43,11 @@ impl StopHandle {
     /// Sums over the batches published so far, also after a [`RunningContext::stop`] that failed.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
+    }
+
+    /// Returns the [metrics](crate::metrics), also after the run.
+    pub fn metrics(&self) -> Snapshot {
+        self.control.metrics.snapshot()
     }
 }
 
@@ -129,6 +135,11 @@ impl RunningContext {
     /// Sums over the batches published so far.
     pub fn stats(&self) -> RunStats {
         self.control.stats()
+    }
+
+    /// Returns the [metrics](crate::metrics).
+    pub fn metrics(&self) -> Snapshot {
+        self.control.metrics.snapshot()
     }
 }
 

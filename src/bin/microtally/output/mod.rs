@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use microtally::error::Result;
 use microtally::extract::{Number, Reason, Selector, Skipped};
+use microtally::metrics::Snapshot;
 use microtally::prelude::*;
 use microtally::sink::{Json, Pyspark, Tsv};
 use microtally::stream::Reduced;
@@ -302,25 +303,25 @@ impl<'a> ResultOutput<'a> {
 
     /// Runs to the end, and reports skipped lines and, on request, statistics.
     pub(crate) fn run(self, ssc: StreamingContext, start: Start) -> Result<()> {
-        let outcome = run(ssc, start, &self.stopper);
+        let (metrics, outcome) = run(ssc, start, &self.stopper);
         let is_live = self.live.is_some();
         let left = self.live.map_or(Ok(()), LiveView::finish);
-        let summary = self.report.summary(&self.skipped);
+        let summary = self.report.summary(metrics, &self.skipped);
         report_skipped(&self.skipped);
         for (records, one, many) in [
             (
-                summary.totals.oversize,
+                summary.run.oversize_tokens,
                 "line or word is longer than --max-record; skipped",
                 "lines or words are longer than --max-record; skipped",
             ),
             // A window is printed when it is due; at the end the last one may not be due yet.
             (
-                summary.totals.records - summary.totals.out_records,
+                summary.results.late_records,
                 "line came after the last window of --slide; skipped",
                 "lines came after the last window of --slide; skipped",
             ),
             (
-                summary.totals.null_values,
+                summary.results.null_values,
                 "value is beyond 1.8e308, the range of a double; its result is null",
                 "values are beyond 1.8e308, the range of a double; their results are null",
             ),
@@ -333,10 +334,10 @@ impl<'a> ResultOutput<'a> {
         }
         // The other formats include the number of keys, or mark that there are more.
         let is_cut = self.format == FormatArg::Tsv && !is_live && self.counting.top.is_none();
-        if is_cut && summary.totals.keys_max > self.rows as u64 {
+        if is_cut && summary.results.keys_max > self.rows as u64 {
             say(&format_args!(
                 "the first {} of up to {} keys were printed; -n all prints every key",
-                self.rows, summary.totals.keys_max
+                self.rows, summary.results.keys_max
             ));
         }
         match self.counting.stats {
@@ -412,12 +413,21 @@ fn shortened(line: &[u8]) -> String {
     text
 }
 
-/// Runs to the end, or until a signal or `stopper` ends the run.
-pub(crate) fn run(ssc: StreamingContext, start: Start, stopper: &Stopper) -> Result<()> {
+/// Runs to the end, or until a signal or `stopper` ends the run. Returns the metrics beside the
+/// outcome; they are empty if the run did not start.
+pub(crate) fn run(
+    ssc: StreamingContext,
+    start: Start,
+    stopper: &Stopper,
+) -> (Snapshot, Result<()>) {
     // Before sources open as many files as the process may: waiting for signals takes two.
     let on_signal = stopper.clone();
     signals::stop_on_signal(move || on_signal.stop());
-    let running = start(ssc)?;
+    let running = match start(ssc) {
+        Ok(running) => running,
+        Err(error) => return (Snapshot::default(), Err(error)),
+    };
     stopper.started(running.stop_handle());
-    running.await_termination()
+    let outcome = running.await_termination();
+    (running.metrics(), outcome)
 }

@@ -477,8 +477,10 @@ pub(crate) fn demo(options: &DemoArgs) -> Result<()> {
     };
     output::print(&counts, options.format, output::rows(options.top), table);
     counts.output(report.clone());
-    output::run(ssc, StreamingContext::start, &output::Stopper::default())?;
-    let text = report.summary(&Skipped::new()).text();
+    let stopper = output::Stopper::default();
+    let (metrics, outcome) = output::run(ssc, StreamingContext::start, &stopper);
+    outcome?;
+    let text = report.summary(metrics, &Skipped::new()).text();
     if options.format != FormatArg::Pyspark {
         // Programs read these formats: no line for people among the results.
         say(&text);

@@ -119,13 +119,14 @@ impl ReactorRig {
         if !sources.is_empty() {
             outputs.push(Box::new(kept.clone()));
         }
+        let names = sources.iter().map(|source| source.name().to_owned());
         let parts: Parts = built(Blueprint {
             config: Config::default().workers(1).block_bytes(64),
             plan: EnginePlan {
                 nodes: nodes.collect(),
                 outputs,
             },
-            framers: StreamId::first(sources.len()).collect(),
+            framers: StreamId::first(sources.len()).zip(names).collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),

@@ -397,10 +397,12 @@ impl Draft {
             fails_fast: self.fails_fast,
             reporter: Reporter::new(self.bus.clone(), clock.clone()),
         })?;
+        let names = self.sources.iter().map(|source| source.name().to_owned());
+        let framers = self.framers.iter().copied().zip(names);
         Ok(Blueprint {
             config: self.config.clone(),
             plan,
-            framers: self.framers.clone(),
+            framers: framers.collect(),
             decoders: self.sources.iter().map(|source| source.decoders()).sum(),
             interval: if self.is_one_batch {
                 Duration::ZERO
