@@ -45,7 +45,7 @@
 //!  ──────────────────────┼────────────────────────────────────────────────────────────────────────
 //!  batch plane: once an epoch; may format and do what sinks do
 //!                        ▼
-//!   mt-publisher:      merge ─▶ batch ─▶ sink
+//!   mt-publisher:      merge ─▶ batch ─▶ sink        (or, by a queue, mt-sink-NAME: sink)
 //! ```
 //!
 //! In the modules, the data plane is also called the record plane: operators that see each record

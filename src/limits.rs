@@ -285,6 +285,9 @@ pub(crate) const NOTICE_PAUSE_MS: u64 = 5000;
 /// The shortest wait before a sink is called again with the same batch, in milliseconds.
 pub(crate) const RETRY_MS_MIN: u64 = 1;
 
+/// The most batches that may wait for a sink on a thread of its own.
+pub(crate) const SINK_QUEUE_MAX: usize = 1024;
+
 /// The longest datagram, with some to spare: 16 bits have no more.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 64 * KIB;
 

@@ -255,6 +255,11 @@ fn streaming_context() {
     let counts = lines.flat_map(split(b' ')).count_by_value();
     counts.output(Pyspark::new(Null, 10));
     counts.output(Tsv::new(Null, usize::MAX));
+    // A table that goes through a queue, and comes back.
+    let queued = Tsv::new(Null, usize::MAX);
+    counts
+        .output_on_thread("null", queued, 2)
+        .expect("in range");
     let longest = lines
         .map(|line| (&line[..line.len().min(2)], line.len()))
         .reduce_by_key(usize::max);

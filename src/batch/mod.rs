@@ -4,6 +4,7 @@
 //! the number of threads: highest value first, equal values in byte order of the key. Must not
 //! know: `sink`, how tables are laid out.
 
+pub(crate) mod owned;
 pub(crate) mod ranking;
 mod stats;
 

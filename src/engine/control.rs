@@ -5,7 +5,7 @@
 //! once a batch. Must not know: sources, sinks, what the threads do.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Duration;
@@ -110,6 +110,8 @@ pub(crate) struct Control {
     is_full: AtomicBool,
     /// A graceful stop has waited long enough for sources.
     is_drain_over: AtomicBool,
+    /// Threads that call a sink now.
+    delivering: AtomicUsize,
     /// The process that started the engine.
     process: u32,
     pub(crate) metrics: Metrics,
@@ -137,6 +139,7 @@ impl Control {
             abort: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             is_drain_over: AtomicBool::new(false),
+            delivering: AtomicUsize::new(0),
             process: std::process::id(),
             metrics: Metrics::default(),
             state: Mutex::default(),
@@ -262,6 +265,24 @@ impl Control {
             1 => Some(Stop::Graceful),
             _ => Some(Stop::Immediate),
         }
+    }
+
+    /// Returns `true` once every thread is to end.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.abort.load(Ordering::Relaxed)
+    }
+
+    /// The calling thread calls a sink, or no longer does.
+    pub(crate) fn set_delivering(&self, is_delivering: bool) {
+        match is_delivering {
+            true => self.delivering.fetch_add(1, Ordering::Relaxed),
+            false => self.delivering.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Returns `true` while a thread of a sink calls it.
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.delivering.load(Ordering::Relaxed) > 0
     }
 
     /// Records an error that ends the engine at once.

@@ -8,6 +8,7 @@
 //! | `mt-reactor` | `reactor`: sources, framers, the router, batch clock | `Poll::poll` |
 //! | `mt-shard-N` | `shard::worker`, pinned | spin, then park |
 //! | `mt-publisher` | `publish_turn`, `publisher`: merge, check, outputs | park |
+//! | `mt-sink-NAME` | a sink that asked for a thread of its own | park |
 //! | `mt-files-N` | `scan`, pinned: the files of a batch that holds all of them | for each other, at the end |
 //! | `mt-clock` | `push`: cuts what is due, where nobody reads | park, at most 50 ms |
 //!

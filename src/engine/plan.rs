@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Control;
+use crate::engine::publish_turn::PublishTurn;
 use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::epoch::merge::{check_counts, table_of, table_of_mut};
@@ -83,6 +84,39 @@ pub(crate) trait Output: Send {
     ///
     /// An error ends the run. A batch that fails is no error: it is reported to `control`.
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted>;
+
+    /// The last epoch up to which everything it emitted is delivered; `u64::MAX` if nothing is
+    /// under way.
+    fn delivered(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Threads that it needs; asked once, before the first epoch.
+    fn threads(&mut self) -> Vec<Box<dyn OutputThread>> {
+        Vec::new()
+    }
+}
+
+/// A thread of an output.
+pub(crate) trait OutputThread: Send {
+    /// The thread's name.
+    fn name(&self) -> String;
+    /// The thread's work: until there is no more, or the run is aborted.
+    fn run(&mut self, host: &ThreadHost);
+}
+
+/// What the thread of an output works with.
+pub(crate) struct ThreadHost {
+    pub(crate) control: Arc<Control>,
+    pub(crate) clock: Clock,
+    pub(crate) publish_turn: Arc<PublishTurn>,
+}
+
+impl ThreadHost {
+    /// Called when the output has room again, or has delivered something.
+    pub(crate) fn wake_publisher(&self) {
+        self.publish_turn.wake();
+    }
 }
 
 /// Returns the error of a batch in which a user-supplied function panicked: that of `operator`, if
@@ -115,6 +149,12 @@ pub(crate) struct EnginePlan {
 }
 
 impl EnginePlan {
+    /// Takes the threads that outputs need.
+    pub(crate) fn take_threads(&mut self) -> Vec<Box<dyn OutputThread>> {
+        let outputs = self.outputs.iter_mut();
+        outputs.flat_map(|output| output.threads()).collect()
+    }
+
     /// Returns the memory that each pipeline needs.
     pub(crate) fn needs(&self) -> Vec<PipelineNeeds> {
         self.nodes.iter().map(|node| node.needs()).collect()

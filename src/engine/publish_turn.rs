@@ -108,6 +108,11 @@ impl PublishTurn {
         }
     }
 
+    /// Called when an output has room again, or has delivered something.
+    pub(crate) fn wake(&self) {
+        self.owner.unpark();
+    }
+
     /// Called after the reading side has cut epochs: publishes what is complete, in low-latency
     /// mode. Otherwise the router has woken `mt-publisher`.
     pub(crate) fn has_cut(&self) {

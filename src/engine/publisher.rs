@@ -34,7 +34,8 @@ const BEHIND_MIN: Duration = Duration::from_millis(100);
 pub(crate) enum Turn {
     /// A batch was published; the tables of these shards are back.
     Published(ShardSet),
-    /// No batch was cut, or not all of its shards have handed over.
+    /// No batch was cut, or not all of its shards have handed over; or outputs have not delivered
+    /// the last one.
     Waiting,
     /// A batch waits for an output.
     Held {
@@ -43,7 +44,7 @@ pub(crate) enum Turn {
         /// The last step did not say so.
         is_news: bool,
     },
-    /// The last batch was published.
+    /// The last batch was published and delivered.
     Done,
 }
 
@@ -75,8 +76,12 @@ pub(crate) struct Publisher {
     recorder: Recorder<PublisherCells>,
     /// One for each pipeline.
     pipeline_recorders: Vec<Recorder<PipelineCells>>,
+    /// The last epoch that every output has had.
+    published: u64,
+    /// The last epoch that every output has delivered.
+    delivered: u64,
     /// The last batch was published.
-    is_done: bool,
+    is_last_published: bool,
 }
 
 /// An epoch that is being published; its tables are merged.
@@ -142,7 +147,9 @@ impl Publisher {
             limit,
             is_limit_reported: false,
             open: None,
-            is_done: false,
+            published: 0,
+            delivered: 0,
+            is_last_published: false,
         }
     }
 
@@ -153,8 +160,9 @@ impl Publisher {
     ///
     /// An output that cannot be written, or a ledger that does not close. Both end the run.
     pub(crate) fn step(&mut self) -> Result<Turn> {
-        if self.is_done {
-            return Ok(Turn::Done);
+        self.note_delivered();
+        if self.is_last_published {
+            return Ok(self.ended());
         }
         if self.open.is_none() {
             let Some(header) = self.take_epoch() else {
@@ -177,12 +185,31 @@ impl Publisher {
         self.give_back(&open.header);
         outcome?;
         let EpochHeader { barrier, shards } = open.header;
-        self.is_done = barrier.last;
-        Ok(if barrier.last {
-            Turn::Done
-        } else {
-            Turn::Published(shards)
+        self.published = barrier.epoch;
+        self.is_last_published = barrier.last;
+        self.note_delivered();
+        Ok(match barrier.last {
+            true => self.ended(),
+            false => Turn::Published(shards),
         })
+    }
+
+    /// The outcome of a step after the last batch was published: outputs may not have delivered it.
+    fn ended(&self) -> Turn {
+        match self.delivered == self.published {
+            true => Turn::Done,
+            false => Turn::Waiting,
+        }
+    }
+
+    /// Reports how far every output is.
+    fn note_delivered(&mut self) {
+        let outputs = self.plan.outputs.iter().map(|output| output.delivered());
+        let delivered = outputs.min().unwrap_or(u64::MAX).min(self.published);
+        if delivered > self.delivered {
+            self.delivered = delivered;
+            self.headers.delivered(delivered);
+        }
     }
 
     /// Takes the tables of the next epoch, if all of them are there.
@@ -220,12 +247,7 @@ impl Publisher {
     fn held(&mut self, at: Duration) -> Turn {
         let open = self.open.as_mut().expect("it is the open epoch that waits");
         let is_news = open.wakes_at.replace(at) != Some(at);
-        let wait = at.saturating_sub(self.clock.now());
-        // A manual clock moves without waking anybody, so it is looked at often.
-        let wait = match self.clock.is_manual() {
-            true => wait.min(Duration::from_millis(1)),
-            false => wait,
-        };
+        let wait = self.clock.wait_until(at);
         Turn::Held { wait, is_news }
     }
 

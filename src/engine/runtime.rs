@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::check;
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::failed_drop;
+use crate::engine::plan::{OutputThread, ThreadHost, failed_drop};
 use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::intake::router::Router;
@@ -19,6 +19,7 @@ use crate::limits::{STOP_DRAIN_MS_MAX, STOP_THREADS_MS_MAX};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::{panic_message, worker};
 use crate::sys::{self, Cores};
+use crate::time::Clock;
 
 /// The threads of a running engine except the reading ones. Dropping it stops them.
 pub(crate) struct Runtime {
@@ -35,7 +36,8 @@ impl Blueprint {
     /// # Errors
     ///
     /// As [`build`](Self::build), and a thread that cannot be started.
-    pub(crate) fn launch(self) -> Result<(Router, Runtime)> {
+    pub(crate) fn launch(mut self) -> Result<(Router, Runtime)> {
+        let (threads, clock) = (self.plan.take_threads(), self.clock.clone());
         let (control, notices) = (Arc::clone(&self.control), self.notices.clone());
         let pin = self.config.pin;
         let Parts {
@@ -62,6 +64,7 @@ impl Blueprint {
             move || worker::run(&mut worker, &control.abort, || publish_turn.handed_over())
         });
         let bodies = bodies.collect();
+        runtime.spawn_outputs(threads, &clock)?;
         runtime.spawn_pinned("mt-shard", bodies, pin, &notices)?;
         Ok((router, runtime))
     }
@@ -79,6 +82,23 @@ impl Runtime {
         };
         runtime.spawn("mt-publisher".to_owned(), move || publish_turn.run())?;
         Ok(runtime)
+    }
+
+    /// Starts the threads of outputs.
+    pub(crate) fn spawn_outputs(
+        &mut self,
+        threads: Vec<Box<dyn OutputThread>>,
+        clock: &Clock,
+    ) -> Result<()> {
+        for mut thread in threads {
+            let host = ThreadHost {
+                control: Arc::clone(&self.control),
+                clock: clock.clone(),
+                publish_turn: Arc::clone(&self.publish_turn),
+            };
+            self.spawn(thread.name(), move || thread.run(&host))?;
+        }
+        Ok(())
     }
 
     /// Starts a thread for each of `bodies`, named by `kind` and a number. Pins each to a core of
@@ -221,7 +241,7 @@ impl Runtime {
             if self.control.wait_stopped(LOOK.min(left)) {
                 return true;
             }
-            if !self.publish_turn.is_serving() {
+            if !self.publish_turn.is_serving() && !self.control.is_delivering() {
                 left = left.saturating_sub(LOOK);
                 if left.is_zero() {
                     return false;

@@ -26,6 +26,8 @@ pub(crate) struct HeaderSender {
     headers: rtrb::Producer<EpochHeader>,
     /// Epochs published so far.
     published: Arc<AtomicU64>,
+    /// Epochs delivered so far.
+    delivered: Arc<AtomicU64>,
     /// Epochs sent so far.
     sent: u64,
     epochs_max: usize,
@@ -36,6 +38,7 @@ pub(crate) struct HeaderReceiver {
     intakes: rtrb::Consumer<Intake>,
     headers: rtrb::Consumer<EpochHeader>,
     published: Arc<AtomicU64>,
+    delivered: Arc<AtomicU64>,
 }
 
 /// Makes the two ends, for at most `epochs_max` epochs under way of `stream_count` streams.
@@ -46,11 +49,13 @@ pub(crate) fn header_channel(
     let (intakes_in, intakes_out) = rtrb::RingBuffer::new(epochs_max * stream_count);
     let (headers_in, headers_out) = rtrb::RingBuffer::new(epochs_max);
     let published = Arc::new(AtomicU64::new(0));
+    let delivered = Arc::new(AtomicU64::new(0));
     (
         HeaderSender {
             intakes: intakes_in,
             headers: headers_in,
             published: Arc::clone(&published),
+            delivered: Arc::clone(&delivered),
             sent: 0,
             epochs_max,
         },
@@ -58,6 +63,7 @@ pub(crate) fn header_channel(
             intakes: intakes_out,
             headers: headers_out,
             published,
+            delivered,
         },
     )
 }
@@ -67,6 +73,13 @@ impl HeaderSender {
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// The last epoch up to which every output has delivered everything. It only grows.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn delivered(&self) -> u64 {
+        // Acquire: pairs with the Release in `HeaderReceiver::delivered`.
+        self.delivered.load(Ordering::Acquire)
     }
 
     /// Returns `true` if one more epoch may be under way.
@@ -114,6 +127,12 @@ impl HeaderReceiver {
             let popped = self.intakes.pop();
             *intake = popped.expect("intakes are pushed before their header");
         }
+    }
+
+    /// Reports that every output has delivered everything up to `epoch`.
+    pub(crate) fn delivered(&self, epoch: u64) {
+        // Release: pairs with the Acquire in `HeaderSender::delivered`.
+        self.delivered.store(epoch, Ordering::Release);
     }
 
     /// Reports that `epoch` was published and its tables are back.

@@ -132,6 +132,12 @@ impl Router {
         self.headers.sent()
     }
 
+    /// The last epoch up to which every output has delivered everything. It only grows.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn epochs_delivered(&self) -> u64 {
+        self.headers.delivered()
+    }
+
     /// Returns memory to read into for the numbered framer.
     ///
     /// # Errors

@@ -125,6 +125,11 @@ impl<S> Delivery<S> {
         }
     }
 
+    /// The time of the batch for which the sink asked for a retry.
+    pub(crate) fn waiting_time(&self) -> Option<BatchTime> {
+        self.waiting.as_ref().map(|waiting| waiting.time)
+    }
+
     /// Reports that these batches will not be delivered: the first, the last, and their number.
     pub(crate) fn give_up(&mut self, first: BatchTime, last: BatchTime, batches: u64) {
         self.waiting = None;

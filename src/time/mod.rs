@@ -114,6 +114,16 @@ impl Clock {
         matches!(self.0, ClockSource::Manual(_))
     }
 
+    /// How long a thread may sleep that has something to do at the time `at`. A manual clock moves
+    /// without waking anybody, so it is looked at often.
+    pub(crate) fn wait_until(&self, at: Duration) -> Duration {
+        let wait = at.saturating_sub(self.now());
+        match self.is_manual() {
+            true => wait.min(Duration::from_millis(1)),
+            false => wait,
+        }
+    }
+
     /// Time since 1970-01-01 00:00 UTC.
     pub fn now(&self) -> Duration {
         match &self.0 {

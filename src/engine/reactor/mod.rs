@@ -413,6 +413,12 @@ impl ReactorCore {
         self.router.epochs_cut()
     }
 
+    /// The last epoch up to which every output has delivered everything.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn epochs_delivered(&self) -> u64 {
+        self.router.epochs_delivered()
+    }
+
     /// Returns `true` once the last epoch was cut.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn is_finished(&self) -> bool {

@@ -68,7 +68,7 @@ pub(crate) struct FilesOf {
 pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime> {
     let Blueprint {
         config,
-        plan,
+        mut plan,
         interval,
         clock,
         notices,
@@ -145,12 +145,14 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     };
     let limit = config.memory_limit();
     let to = Arc::clone(&control);
+    let (threads, outputs_clock) = (plan.take_threads(), clock.clone());
     let publisher = Publisher::new(plan, inbox, interval, limit, clock, to, notices.clone());
     // Nobody waits for tables that come back.
     let (owner, waiting) = (Arc::default(), Vec::new());
     let to = Arc::clone(&control);
     let publish_turn = PublishTurn::new(publisher, owner, waiting, wake, to, false);
     let mut runtime = Runtime::start(Arc::clone(&control), publish_turn)?;
+    runtime.spawn_outputs(threads, &outputs_clock)?;
     let pool = Arc::new(ScanPool {
         queue,
         lending: StealQueue::new(materials.arena, lent),

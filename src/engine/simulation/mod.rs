@@ -124,6 +124,8 @@ struct World {
     faults: Faults,
     /// What each epoch cut so far must hold.
     expected: Vec<EpochCounts>,
+    /// The last epoch that is known to be delivered.
+    delivered: u64,
     /// What the reactor said last.
     next: Next,
     /// The reactor does not want to be called before that time, unless there is an edge.
@@ -232,6 +234,7 @@ impl World {
             is_cut_early,
             faults,
             expected: Vec::new(),
+            delivered: 0,
             next: Next::Again,
             sleeps_until: Duration::ZERO,
             is_done: false,
@@ -409,9 +412,16 @@ impl World {
     }
 
     fn step_publisher(&mut self) {
-        if let Some(publisher) = &mut self.publisher
-            && publisher.step().expect("the ledger closes") == publisher::Turn::Done
-        {
+        let Some(publisher) = &mut self.publisher else {
+            return;
+        };
+        let turn = publisher.step().expect("the ledger closes");
+        let delivered = self.reactor.epochs_delivered();
+        let published = self.kept.0.lock().unwrap().len() as u64;
+        assert!((self.delivered..=published).contains(&delivered));
+        self.delivered = delivered;
+        if turn == publisher::Turn::Done {
+            assert_eq!(delivered, published, "the run ends when all is delivered");
             self.publisher = None;
         }
     }

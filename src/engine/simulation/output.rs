@@ -30,12 +30,16 @@ impl Output for Keep {
     }
 }
 
-/// An output that often asks to be called again with the same epoch, and may be called too early.
+/// An output that often asks to be called again with the same epoch, and that delivers what it got
+/// later.
 pub(super) struct Reluctant {
     keep: Keep,
     random: Random,
     waits_until: Duration,
     is_calm: Arc<AtomicBool>,
+    /// The last epoch it got, and the last one it has delivered.
+    emitted: u64,
+    delivered: u64,
 }
 
 impl Reluctant {
@@ -46,6 +50,8 @@ impl Reluctant {
             random,
             waits_until: Duration::ZERO,
             is_calm,
+            emitted: 0,
+            delivered: 0,
         }
     }
 }
@@ -60,6 +66,17 @@ impl Output for Reluctant {
         if !is_calm && now < self.waits_until {
             return Ok(Emitted::Wait(self.waits_until));
         }
+        self.emitted = epoch.barrier.epoch;
+        self.delivered += self
+            .random
+            .below((self.emitted - self.delivered) as usize + 1) as u64;
         self.keep.emit(epoch)
+    }
+
+    fn delivered(&self) -> u64 {
+        match self.is_calm.load(Ordering::Relaxed) || self.delivered == self.emitted {
+            true => u64::MAX,
+            false => self.delivered,
+        }
     }
 }

@@ -11,8 +11,9 @@ use crate::shard::panic_message;
 use crate::stream::ops::aggregate_by_key::Aggregated;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::aggregated::LentStates;
-use crate::stream::plan::batch_cache::{Failure, LentTable};
+use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::lent_table::{LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
 use crate::time::BatchTime;
@@ -67,6 +68,10 @@ impl<A: Aggregate<T>, T: 'static> Aggregated<A, T> {
             ..windows
         })
     }
+}
+
+impl<A: Aggregate<T>, T> TableHolder for AggregateWindow<A, T> {
+    type Value = A::Output;
 }
 
 /// Lets the states of batches enter a window, and publishes its results at every slide.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use crate::batch::{Batch, Value};
 use crate::engine::plan::Emitted;
 use crate::error::Result;
-use crate::notice::Notices;
 use crate::repr::Repr;
 use crate::sink::delivery::Delivery;
 use crate::sink::{Printer, Pyspark, Sink, Undelivered};
-use crate::stream::plan::batch_cache::{BatchCache, BatchTable};
-use crate::stream::plan::graph::{BatchContext, OutputError, OutputNode, OutputOperator};
+use crate::stream::plan::batch_cache::BatchCache;
+use crate::stream::plan::graph::{
+    BatchContext, OutputError, OutputNode, OutputOperator, OutputStart,
+};
+use crate::stream::plan::lent_table::BatchTable;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
@@ -84,8 +86,8 @@ where
     V: Copy + Send + Sync + 'static,
     S: Sink<V>,
 {
-    fn start(&mut self, name: &str, notices: &Notices) -> Result<()> {
-        self.delivery.start(name, notices)
+    fn start(&mut self, start: &mut OutputStart<'_>) -> Result<()> {
+        self.delivery.start(start.name, start.notices)
     }
 
     fn has_batch(&self, time: BatchTime) -> bool {

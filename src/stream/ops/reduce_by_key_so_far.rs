@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
 use crate::limits::FAILED_BATCHES_MAX;
-use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
+use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
@@ -98,7 +99,11 @@ impl<V> AsRef<KeyTable<V>> for TableSoFar<V> {
     }
 }
 
-struct SoFarOperator<V, F> {
+impl<V: Copy + Send + Sync + 'static> TableHolder for TableSoFar<V> {
+    type Value = V;
+}
+
+struct SoFarOperator<V: Copy + Send + Sync + 'static, F> {
     parent: Arc<dyn BatchTable<V>>,
     table: Arc<LentTable<TableSoFar<V>>>,
     reduce: F,

@@ -9,8 +9,9 @@ use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
-use crate::stream::plan::batch_cache::{BatchTable, Failure, LentTable};
+use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -187,7 +188,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         + 'static,
     ) -> Reduced<V>
     where
-        H: AsRef<KeyTable<V>> + Send + 'static,
+        H: TableHolder<Value = V> + AsRef<KeyTable<V>> + 'static,
     {
         let table = LentTable::new(windows);
         let operator = WindowOperator {
@@ -225,7 +226,7 @@ enum WindowEvent<'a, V> {
 }
 
 /// Lets the parent's batches enter a window, and publishes it at every slide.
-struct WindowOperator<V, H, F> {
+struct WindowOperator<V, H: TableHolder, F> {
     parent: Arc<dyn BatchTable<V>>,
     window: FittedWindow,
     table: Arc<LentTable<H>>,
@@ -242,7 +243,7 @@ struct WindowOperator<V, H, F> {
 impl<V, H, F> Operator for WindowOperator<V, H, F>
 where
     V: Copy + Send + Sync + 'static,
-    H: AsRef<KeyTable<V>> + Send,
+    H: TableHolder<Value = V> + AsRef<KeyTable<V>>,
     F: FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn start(&mut self, context: &StartContext<'_>) {

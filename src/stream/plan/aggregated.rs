@@ -16,8 +16,9 @@ use crate::memory::PipelineNeeds;
 use crate::shard::aggregate::AggregateStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule};
-use crate::stream::plan::batch_cache::{Failure, LentTable};
+use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, NodeId, Operator};
+use crate::stream::plan::lent_table::{LentTable, TableHolder};
 use crate::stream::program::dstream::DStream;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
@@ -25,6 +26,10 @@ use crate::time::BatchTime;
 
 /// The states of each batch.
 pub(crate) type LentStates<A, T> = Arc<LentTable<AggregateTable<A, T>>>;
+
+impl<A: Aggregate<T>, T> TableHolder for AggregateTable<A, T> {
+    type Value = A::Output;
+}
 
 /// A chain that ends in an aggregate by key.
 struct AggregateNode<R, I, M, A> {

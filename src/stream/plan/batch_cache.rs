@@ -10,12 +10,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::batch::BatchStats;
 use crate::error::{guarded, lock};
 use crate::shard::panic_message;
 use crate::stream::plan::graph::StartContext;
 use crate::stream::plan::rdd::Rdd;
-use crate::table::KeyTable;
 use crate::time::BatchTime;
 
 /// Why a batch has no result.
@@ -316,115 +314,6 @@ pub(crate) fn rdds_of<'a, T: 'a>(
 ) -> Result<Vec<Rdd<T>>, Failure> {
     let made = batches.into_iter().map(|(_, batch)| batch.get(now));
     made.filter_map(Result::transpose).collect()
-}
-
-/// A stream of one value per key and batch: a table that exists while its batch is being published.
-pub(crate) trait BatchTable<V>: Send + Sync {
-    /// Calls `f` with the batch at `time`. Returns `false` if the stream produced none.
-    fn with(
-        &self,
-        time: BatchTime,
-        f: &mut dyn FnMut(&KeyTable<V>, &BatchStats),
-    ) -> Result<bool, Failure>;
-}
-
-impl<V> dyn BatchTable<V> {
-    /// Calls `f` with the batch at `time`, and returns its answer.
-    pub(crate) fn map<R>(
-        &self,
-        time: BatchTime,
-        f: impl FnOnce(&KeyTable<V>, &BatchStats) -> R,
-    ) -> Produced<R> {
-        let (mut f, mut answer) = (Some(f), None);
-        self.with(time, &mut |table, stats| {
-            if let Some(f) = f.take() {
-                answer = Some(f(table, stats));
-            }
-        })?;
-        Ok(answer)
-    }
-}
-
-/// A [`BatchTable`] whose table is lent by what computes it, the holder.
-pub(crate) struct LentTable<H>(Mutex<Holding<H>>);
-
-struct Holding<H> {
-    holder: H,
-    stats: BatchStats,
-    /// The batch whose table the holder has now, or why it has none.
-    at: Option<(BatchTime, Result<(), Failure>)>,
-}
-
-impl<H> LentTable<H> {
-    pub(crate) fn new(holder: H) -> Arc<Self> {
-        Arc::new(LentTable(Mutex::new(Holding {
-            holder,
-            stats: BatchStats::default(),
-            at: None,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Holding<H>> {
-        lock(&self.0)
-    }
-
-    /// Calls `f` with the holder, before the first batch.
-    pub(crate) fn prepare(&self, f: impl FnOnce(&mut H)) {
-        f(&mut self.lock().holder);
-    }
-
-    /// Makes the batch at `time`: `make` changes the holder and returns statistics.
-    pub(crate) fn make<E>(
-        &self,
-        time: BatchTime,
-        make: impl FnOnce(&mut H) -> Result<Option<BatchStats>, E>,
-    ) -> Result<(), E> {
-        let mut holding = self.lock();
-        holding.at = None;
-        if let Some(stats) = make(&mut holding.holder)? {
-            holding.stats = stats;
-            holding.at = Some((time, Ok(())));
-        }
-        Ok(())
-    }
-
-    /// Calls `f` with the holder if it has the batch at `time`, and returns its answer.
-    pub(crate) fn look<R>(
-        &self,
-        time: BatchTime,
-        f: impl FnOnce(&H, &BatchStats) -> R,
-    ) -> Produced<R> {
-        let holding = self.lock();
-        match &holding.at {
-            Some((at, Ok(()))) if *at == time => Ok(Some(f(&holding.holder, &holding.stats))),
-            Some((at, Err(failure))) if *at == time => Err(failure.clone()),
-            _ => Ok(None),
-        }
-    }
-
-    /// The batch at `time` failed.
-    pub(crate) fn fail(&self, time: BatchTime, failure: &Failure) {
-        self.lock().at = Some((time, Err(failure.clone())));
-    }
-
-    /// The batch has been published: `take_back` undoes what `make` lent.
-    pub(crate) fn forget(&self, take_back: impl FnOnce(&mut H)) {
-        let mut holding = self.lock();
-        if let Some((_, Ok(()))) = holding.at.take() {
-            take_back(&mut holding.holder);
-        }
-    }
-}
-
-impl<V, H: AsRef<KeyTable<V>> + Send> BatchTable<V> for LentTable<H> {
-    fn with(
-        &self,
-        time: BatchTime,
-        f: &mut dyn FnMut(&KeyTable<V>, &BatchStats),
-    ) -> Result<bool, Failure> {
-        let seen = self.look(time, |holder, stats| f(holder.as_ref(), stats))?;
-        Ok(seen.is_some())
-    }
 }
 
 #[cfg(test)]

@@ -254,13 +254,14 @@ impl PlanBuilder {
         self.with(|plan| plan.wanted.push(id));
     }
 
-    /// Adds an output of the numbered stream.
-    pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) {
+    /// Adds an output of the numbered stream; returns its number.
+    pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) -> NodeId {
         self.with(|plan| {
             let node = plan.push(output.name, vec![id], output.slide_ms, NodeWork::Output);
             plan.wanted.push(node);
             plan.outputs.push(output);
-        });
+            node
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
-use crate::engine::plan::{Emitted, EnginePlan, Merged, Output, failed_batch};
+use crate::engine::plan::{Emitted, EnginePlan, Merged, Output, OutputThread, failed_batch};
 use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result, guarded, lock};
 use crate::notice::Notices;
@@ -226,21 +226,35 @@ impl From<Failure> for OutputError {
 
 /// What an output does with the batches of its stream.
 pub(crate) trait OutputOperator: Send {
-    /// The context starts; `name` is the output's.
+    /// The context starts.
     ///
     /// # Errors
     ///
     /// It ends the start.
-    fn start(&mut self, _name: &str, _notices: &Notices) -> Result<()> {
+    fn start(&mut self, _start: &mut OutputStart<'_>) -> Result<()> {
         Ok(())
     }
 
     /// Returns `true` if the stream produced something for a batch, if only a failure.
     fn has_batch(&self, time: BatchTime) -> bool;
 
+    /// The last epoch up to which everything is delivered; `u64::MAX` if nothing is under way.
+    fn delivered(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Handles the current batch. If it has to wait, it is called again with the same batch.
     fn emit(&mut self, now: &mut BatchContext<'_, '_>)
     -> std::result::Result<Emitted, OutputError>;
+}
+
+/// What an output gets when its context starts.
+pub(crate) struct OutputStart<'a> {
+    /// The output's name.
+    pub(crate) name: &'a str,
+    pub(crate) notices: &'a Notices,
+    /// Where it puts a thread that it needs.
+    pub(crate) threads: &'a mut Vec<Box<dyn OutputThread>>,
 }
 
 /// An output operation.
@@ -269,6 +283,8 @@ pub(crate) struct Graph {
     pub(crate) outputs: Vec<OutputNode>,
     /// Their names.
     output_names: Vec<Arc<str>>,
+    /// Threads that outputs need, until they are started.
+    threads: Vec<Box<dyn OutputThread>>,
     /// The output that the current batch waits for.
     pub(crate) waits_for: Option<usize>,
     /// The first output of the current batch that cannot write any more ends the run.
@@ -379,6 +395,16 @@ fn report(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
 }
 
 impl Output for Graph {
+    fn threads(&mut self) -> Vec<Box<dyn OutputThread>> {
+        std::mem::take(&mut self.threads)
+    }
+
+    fn delivered(&self) -> u64 {
+        let outputs = self.outputs.iter();
+        let delivered = outputs.map(|output| output.operator.delivered()).min();
+        delivered.unwrap_or(u64::MAX)
+    }
+
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
         let time = epoch.barrier.time;
         let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
@@ -488,8 +514,13 @@ impl Plan {
                 reads,
             });
         }
+        let mut threads = Vec::new();
         for (output, name) in self.outputs.iter_mut().zip(&output_names) {
-            output.operator.start(name, launch.notices)?;
+            output.operator.start(&mut OutputStart {
+                name,
+                notices: launch.notices,
+                threads: &mut threads,
+            })?;
         }
         let byte_inputs = plan.first_nodes().map(|node| {
             let stream = plan.nodes[node].stream();
@@ -499,6 +530,7 @@ impl Plan {
             streams,
             outputs: self.outputs,
             output_names,
+            threads,
             waits_for: None,
             broken: None,
             interval_ms: self.interval_ms,

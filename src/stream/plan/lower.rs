@@ -22,9 +22,10 @@ use crate::shard::keyed::{KeyedStage, is_primitive};
 use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
-use crate::stream::plan::batch_cache::{Failure, LentTable, Produced};
+use crate::stream::plan::batch_cache::{Failure, Produced};
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{Attempt, BatchContext, NodeId, Operator};
+use crate::stream::plan::lent_table::LentTable;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -302,7 +303,7 @@ impl<R: Records> DStream<R> {
 
 /// Lends the merged table of a node to the batch plane, for as long as the batch is being
 /// published.
-struct FromTable<V> {
+struct FromTable<V: Copy + Send + Sync + 'static> {
     table: Arc<LentTable<KeyTable<V>>>,
 }
 

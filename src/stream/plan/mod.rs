@@ -9,6 +9,7 @@ pub(crate) mod builder;
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod group;
+pub(crate) mod lent_table;
 pub(crate) mod lower;
 pub(crate) mod memory_limit;
 pub(crate) mod rdd;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::stream::plan::batch_cache::{BatchTable, LentTable};
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{NodeId, Operator};
+use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::table::KeyTable;
 
@@ -43,7 +43,7 @@ impl PlanBuilder {
         operator: Box<dyn Operator>,
     ) -> Reduced<V>
     where
-        H: AsRef<KeyTable<V>> + Send + 'static,
+        H: TableHolder<Value = V> + AsRef<KeyTable<V>> + 'static,
     {
         Reduced {
             plan: self.clone(),
