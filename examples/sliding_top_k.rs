@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 mod tests {
     use super::*;
     use microtally::Stop;
-    use microtally::sources::{Fill, Source};
+    use microtally::sources::{ChannelId, Fill, Intake, Source};
     use microtally::time::Clock;
     use std::sync::mpsc;
 
@@ -52,11 +52,11 @@ mod tests {
             self.next.is_some()
         }
 
-        fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+        fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
             match self.next.take() {
                 Some(text) => {
-                    buf[..text.len()].copy_from_slice(text.as_bytes());
-                    Fill::Bytes(text.len())
+                    assert_eq!(out.write(ChannelId::FIRST, text.as_bytes()), text.len());
+                    Fill::More
                 }
                 None => Fill::Complete,
             }

@@ -13,3 +13,18 @@ impl StreamId {
         (0..count).map(StreamId)
     }
 }
+
+/// The number of a channel of a source: a connection, a file, a partition. It is reused when the
+/// channel is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub(crate) usize);
+
+impl ChannelId {
+    /// The first channel of a source, which is always open.
+    pub const FIRST: ChannelId = ChannelId(0);
+
+    /// The number, from 0. Small: closed channels make theirs free.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}

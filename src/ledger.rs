@@ -11,13 +11,11 @@ use crate::error::{Error, Result, lock};
 /// What the reading side did since it started. A snapshot goes to the publisher with each barrier,
 /// so reader and shards are compared over exactly the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Intake {
+pub(crate) struct IntakeTotals {
     /// Bytes that sources received.
     pub(crate) bytes_read: u64,
     /// Line ends added behind an unterminated last line of a connection.
     pub(crate) bytes_ended: u64,
-    /// Line ends that sources added to what they filled in.
-    pub(crate) bytes_added: u64,
     /// Bytes in no block and no record: the `\n` of a `\r\n` split between two reads, the delimiter
     /// behind an oversize token, a byte order mark.
     pub(crate) bytes_skipped: u64,
@@ -41,14 +39,14 @@ pub(crate) struct Intake {
     pub(crate) refused_connections: u64,
 }
 
-impl Intake {
+impl IntakeTotals {
     /// Returns the difference to an earlier snapshot, except `bytes_carried`, which stays as it is
     /// now.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal): a total went backwards.
-    pub(crate) fn since(&self, before: &Intake) -> Result<Intake> {
+    pub(crate) fn since(&self, before: &IntakeTotals) -> Result<IntakeTotals> {
         self.zip(before, u64::checked_sub).ok_or_else(|| {
             Error::internal(format!(
                 "byte ledger runs backwards: {self:?} comes after {before:?}"
@@ -57,9 +55,9 @@ impl Intake {
     }
 
     /// Returns the sum of two readers.
-    pub(crate) fn plus(&self, other: &Intake) -> Intake {
+    pub(crate) fn plus(&self, other: &IntakeTotals) -> IntakeTotals {
         let sum = self.zip(other, u64::checked_add).and_then(|sum| {
-            Some(Intake {
+            Some(IntakeTotals {
                 bytes_carried: self.bytes_carried.checked_add(other.bytes_carried)?,
                 ..sum
             })
@@ -69,11 +67,10 @@ impl Intake {
     }
 
     /// Combines each total with that of `other`, except `bytes_carried`, which is no total.
-    fn zip(&self, other: &Intake, f: fn(u64, u64) -> Option<u64>) -> Option<Intake> {
-        Some(Intake {
+    fn zip(&self, other: &IntakeTotals, f: fn(u64, u64) -> Option<u64>) -> Option<IntakeTotals> {
+        Some(IntakeTotals {
             bytes_read: f(self.bytes_read, other.bytes_read)?,
             bytes_ended: f(self.bytes_ended, other.bytes_ended)?,
-            bytes_added: f(self.bytes_added, other.bytes_added)?,
             bytes_skipped: f(self.bytes_skipped, other.bytes_skipped)?,
             bytes_carried: self.bytes_carried,
             oversize_tokens: f(self.oversize_tokens, other.oversize_tokens)?,
@@ -88,58 +85,15 @@ impl Intake {
     }
 }
 
-/// What a source did with what it received, besides filling it in, since it started.
-///
-/// A source that counts what it receives is checked at each epoch:
-///
-/// ```text
-///   received + added == filled in + skipped + oversize + truncated + carried
-/// ```
-///
-/// For any other source `received` follows from the rest. Lost bytes are added to both sides.
+/// What a source lost before it could fill it in, since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passage {
-    /// Bytes counted where they were received, except those of lost records. `None`: not counted.
-    pub(crate) received_bytes: Option<u64>,
-    /// Records that the carried bytes belong to.
-    pub(crate) carried_records: u64,
-    /// The other columns, for what did not reach the framer. `bytes_read` and `bytes_ended` stay 0.
-    pub(crate) totals: Intake,
-}
-
-impl Passage {
-    /// Returns what must be carried, given the other columns and the bytes filled in.
-    pub(crate) fn carried_of(&self, filled_bytes: u64) -> u64 {
-        let totals = &self.totals;
-        let gone = [
-            filled_bytes,
-            totals.bytes_skipped,
-            totals.oversize_bytes,
-            totals.truncated_bytes,
-        ];
-        let came_in = self.received_bytes.unwrap_or(0) + totals.bytes_added;
-        came_in.saturating_sub(gone.iter().sum())
-    }
-
-    /// Returns the columns for all bytes of a source: what the source did, then its framer.
-    fn then(&self, framer: Intake) -> Intake {
-        let sum = framer.plus(&self.totals);
-        let total = |parts: &[u64]| checked_sum(parts).expect("totals of bytes fit into 64 bits");
-        let received = self.received_bytes.unwrap_or_else(|| {
-            let filled_in = [
-                framer.bytes_read,
-                self.totals.bytes_skipped,
-                self.totals.bytes_carried,
-                self.totals.oversize_bytes,
-                self.totals.truncated_bytes,
-            ];
-            total(&filled_in).saturating_sub(self.totals.bytes_added)
-        });
-        Intake {
-            bytes_read: total(&[received, self.totals.lost_bytes]),
-            ..sum
-        }
-    }
+pub(crate) struct Losses {
+    /// Records.
+    pub(crate) records: u64,
+    /// Bytes of those records that the source received.
+    pub(crate) bytes: u64,
+    /// Connections closed unread, because no more were allowed.
+    pub(crate) refused_connections: u64,
 }
 
 /// Release builds wrap, and two sums that wrapped could be equal by chance.
@@ -147,37 +101,28 @@ fn checked_sum(parts: &[u64]) -> Option<u64> {
     (parts.iter()).try_fold(0u64, |sum, &part| sum.checked_add(part))
 }
 
-/// A source's [`Passage`]: the source writes it, from any thread, and the engine reads it when it
-/// cuts.
+/// A source's [`Losses`]: the source writes them, from any thread, and the engine reads them when
+/// it cuts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Account(Arc<Mutex<Passage>>);
+pub(crate) struct Account(Arc<Mutex<Losses>>);
 
 impl Account {
-    /// Lets `f` change the passage.
-    pub(crate) fn update(&self, f: impl FnOnce(&mut Passage)) {
-        // A panic may have changed some totals and not others; the check finds that.
+    /// Lets `f` change the losses.
+    pub(crate) fn update(&self, f: impl FnOnce(&mut Losses)) {
         f(&mut lock(&self.0));
     }
 
-    /// Returns the columns for all bytes of a source whose framer has this intake.
-    pub(crate) fn then(&self, framer: Intake) -> Intake {
-        let mut intake = framer;
-        self.update(|passage| intake = passage.then(framer));
-        intake
-    }
-
-    /// Counts what the source carries as truncated: it is not called any more.
-    pub(crate) fn close(&self) {
-        self.update(|passage| {
-            let totals = &mut passage.totals;
-            totals.truncated_records += std::mem::take(&mut passage.carried_records);
-            totals.truncated_bytes += std::mem::take(&mut totals.bytes_carried);
-        });
-    }
-
-    /// Derives what the source received from the rest: its own count is not to be trusted.
-    pub(crate) fn distrust(&self) {
-        self.update(|passage| passage.received_bytes = None);
+    /// Returns the columns for all bytes of a source: what it lost, and what was done with the
+    /// rest.
+    pub(crate) fn then(&self, intake: IntakeTotals) -> IntakeTotals {
+        let losses = *lock(&self.0);
+        intake.plus(&IntakeTotals {
+            bytes_read: losses.bytes,
+            lost_records: losses.records,
+            lost_bytes: losses.bytes,
+            refused_connections: losses.refused_connections,
+            ..IntakeTotals::default()
+        })
     }
 }
 
@@ -188,14 +133,13 @@ impl Account {
 ///
 /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) with both sides of the ledger: a bug
 /// in this crate, after which no further result may be published.
-pub(crate) fn close_ledger(before: &Intake, now: &Intake, block_bytes: u64) -> Result<()> {
+pub(crate) fn close_ledger(
+    before: &IntakeTotals,
+    now: &IntakeTotals,
+    block_bytes: u64,
+) -> Result<()> {
     let delta = now.since(before)?;
-    let came_in = checked_sum(&[
-        before.bytes_carried,
-        delta.bytes_read,
-        delta.bytes_ended,
-        delta.bytes_added,
-    ]);
+    let came_in = checked_sum(&[before.bytes_carried, delta.bytes_read, delta.bytes_ended]);
     let accounted = checked_sum(&[
         block_bytes,
         delta.bytes_skipped,
@@ -209,14 +153,13 @@ pub(crate) fn close_ledger(before: &Intake, now: &Intake, block_bytes: u64) -> R
     }
     let shown = |sum: Option<u64>| sum.map_or("more than 2^64".to_owned(), |sum| sum.to_string());
     Err(Error::internal(format!(
-        "byte ledger does not close: {} bytes came in (carried {}, read {}, line ends added {} and {}), \
+        "byte ledger does not close: {} bytes came in (carried {}, read {}, line ends added {}), \
          {} are accounted for (counted {block_bytes}, skipped {}, oversize {}, truncated {}, lost {}, \
          carried {})",
         shown(came_in),
         before.bytes_carried,
         delta.bytes_read,
         delta.bytes_ended,
-        delta.bytes_added,
         shown(accounted),
         delta.bytes_skipped,
         delta.oversize_bytes,
@@ -232,12 +175,12 @@ mod tests {
 
     #[test]
     fn one_missing_byte_is_an_error() {
-        let before = Intake {
+        let before = IntakeTotals {
             bytes_read: 100,
             bytes_carried: 7,
-            ..Intake::default()
+            ..IntakeTotals::default()
         };
-        let now = Intake {
+        let now = IntakeTotals {
             bytes_read: 150,
             bytes_ended: 1,
             bytes_carried: 3,
@@ -252,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_ledger_that_overflows_does_not_close() {
-        let before = Intake::default();
-        let now = Intake {
+        let before = IntakeTotals::default();
+        let now = IntakeTotals {
             bytes_read: 4,
             bytes_skipped: u64::MAX - 9,
             bytes_carried: 7,
@@ -264,7 +207,7 @@ mod tests {
         let error = close_ledger(&before, &now, counted).unwrap_err();
         assert_eq!(error.kind(), crate::error::ErrorKind::Internal);
         assert!(error.to_string().contains("more than 2^64"), "{error}");
-        let came_in = Intake {
+        let came_in = IntakeTotals {
             bytes_read: u64::MAX,
             bytes_ended: 8,
             ..before
@@ -274,62 +217,32 @@ mod tests {
 
     #[test]
     fn a_total_that_goes_backwards_is_an_error() {
-        let before = Intake {
+        let before = IntakeTotals {
             bytes_read: 3,
-            ..Intake::default()
+            ..IntakeTotals::default()
         };
-        let error = Intake::default().since(&before).unwrap_err();
+        let error = IntakeTotals::default().since(&before).unwrap_err();
         assert!(error.to_string().contains("runs backwards"), "{error}");
-        let closed = close_ledger(&before, &Intake::default(), 0);
+        let closed = close_ledger(&before, &IntakeTotals::default(), 0);
         assert!(closed.is_err());
     }
 
     #[test]
-    fn what_a_source_lost_is_in_the_ledger_also_where_it_counts_nothing_else() {
+    fn what_a_source_lost_is_in_the_ledger() {
         let account = Account::default();
-        account.update(|passage| {
-            passage.totals.lost_records += 2;
-            passage.totals.lost_bytes += 11;
-            passage.totals.truncated_records += 1;
-            passage.totals.truncated_bytes += 5;
+        account.update(|losses| {
+            losses.records += 2;
+            losses.bytes += 11;
         });
-        let framer = Intake {
+        let framed = IntakeTotals {
             bytes_read: 100,
             bytes_carried: 10,
-            ..Intake::default()
+            ..IntakeTotals::default()
         };
-        let intake = account.then(framer);
-        assert_eq!(intake.bytes_read, 116);
+        let intake = account.then(framed);
+        assert_eq!(intake.bytes_read, 111);
         assert_eq!((intake.lost_records, intake.lost_bytes), (2, 11));
         let counted = 90;
-        assert!(close_ledger(&Intake::default(), &intake, counted).is_ok());
-    }
-
-    #[test]
-    fn a_source_that_does_not_account_for_a_byte_it_received_is_found_out() {
-        let account = Account::default();
-        let framer = Intake {
-            bytes_read: 100,
-            ..Intake::default()
-        };
-        let counted = 100;
-        let received = |bytes| {
-            account.update(|passage| {
-                passage.received_bytes = Some(bytes);
-                passage.totals.bytes_carried = 20;
-                passage.carried_records = 2;
-                passage.totals.bytes_added = 1;
-            });
-            close_ledger(&Intake::default(), &account.then(framer), counted)
-        };
-        assert!(received(119).is_ok());
-        assert!(received(120).is_err());
-        // What is carried when the source ends is dropped and counted.
-        assert!(received(119).is_ok());
-        account.close();
-        let intake = account.then(framer);
-        assert_eq!((intake.truncated_records, intake.truncated_bytes), (2, 20));
-        assert_eq!(intake.bytes_carried, 0);
-        assert!(close_ledger(&Intake::default(), &intake, counted).is_ok());
+        assert!(close_ledger(&IntakeTotals::default(), &intake, counted).is_ok());
     }
 }

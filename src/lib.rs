@@ -38,7 +38,7 @@
 //!  ──────────────────────────────┼────────────────────────────────────────────────────────────────
 //!  data plane: no allocation, no formatting; only the reactor reads the clock
 //!                                ▼
-//!   mt-reactor:      socket ─▶ source ─▶ framer ─▶ ring      (counts too when every ring is full)
+//!   mt-reactor:      socket ─▶ source ─▶ intake ─▶ ring      (counts too when every ring is full)
 //!                                                   ║
 //!   mt-shard-N:         swap ◀─ table ◀─ split ◀─ ring       (pinned, N of them)
 //!                        │ when an epoch's barrier arrives in the ring
@@ -53,10 +53,11 @@
 //!
 //! # Follow one word
 //!
-//! Thirteen steps, in this order; `tests/layering.rs` checks that they exist.
+//! Fourteen steps, in this order; `tests/layering.rs` checks that they exist.
 //!
-//! 1. `mt-reactor`: `engine::reactor::shell::run` → `intake::router::Router::space` →
-//!    `source::Source::fill` → `intake::framer::Framer::cut` → `ring::BlockWriter::push_block`.
+//! 1. `mt-reactor`: `engine::reactor::shell::run` → `intake::router::Router::fill` →
+//!    `source::Source::fill` → `intake::channels::Channels::space` →
+//!    `intake::framer::Framer::cut` → `ring::BlockWriter::push_block`.
 //! 2. `mt-shard-N`: `ring::BlockReader::pop` → `shard::count::CountStage` →
 //!    `split::Splitter::visit` → `table::hot::HotWords` → `epoch::hand_over::SealedOut::try_swap`.
 //! 3. `mt-publisher`: `engine::publisher::Publisher::step` → `epoch::merge::merge_nodes` →
@@ -69,7 +70,7 @@
 //! | `config`, `error`, `id`, `limits`, `notice`, `time` | shared by all: settings, errors, numbers that name things, bounds and defaults with their proofs, messages for people, batch times and the clock |
 //! | `sys` | calls to the operating system |
 //! | `source` | bytes in: sockets (`net`), files (`file`), compression and encodings (`codec`), text in memory (`lines`) |
-//! | `intake` | where records end (`framer`), which shard gets a block (`router`) |
+//! | `intake` | where records end (`framer`), many channels in one block (`channels`), which shard gets it (`router`) |
 //! | `ring` | blocks between threads |
 //! | `split` | bytes to records and tokens |
 //! | `extract` | records to fields, CSV columns, JSON values, matches, numbers |
@@ -108,11 +109,12 @@
 //! and to the ban on printing.
 //!
 //! ```text
-//! 10  bin/microtally                                           (public API only)
-//!  9  stream      tally
-//!  8  engine
+//! 11  bin/microtally                                           (public API only)
+//! 10  stream      tally
+//!  9  engine
+//!  8  source
 //!  7  intake
-//!  6  shard       source      sink
+//!  6  shard       sink
 //!  5  epoch       extract
 //!  4  memory      batch       window      aggregate
 //!  3  table
@@ -214,6 +216,8 @@ pub use crate::tally::Tally;
 /// The sources that come with the crate: what [`StreamingContext::union_sources`] joins to one
 /// stream.
 pub mod sources {
+    pub use crate::id::ChannelId;
+    pub use crate::intake::{ChannelLimits, Dropped, Intake, Remainder};
     pub use crate::limits::{
         DRAIN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
     };
@@ -248,6 +252,7 @@ pub mod prelude {
 pub mod internals {
     pub use crate::engine::simulation::run_schedule;
     pub use crate::id::StreamId;
+    pub use crate::intake::rig::IntakeRig;
     pub use crate::limits::{BLOCK_BYTES_DEFAULT, BLOCKS_PER_RING, SPINS_BEFORE_PARK};
     pub use crate::repr::text::{escape_unprintable, write_escaped, write_repr};
     pub use crate::ring::arena::{Arena, Block};

@@ -12,7 +12,7 @@ use crate::engine::assemble::{Materials, Sizes};
 use crate::epoch::merge::{check_counts, limit_reached, sum};
 use crate::error::Result;
 use crate::intake::framer::{BlockPort, Ending, Framer};
-use crate::ledger::{Intake, close_ledger};
+use crate::ledger::{IntakeTotals, close_ledger};
 use crate::memory::{DecoderCounts, PipelineNeeds, RetainedTables};
 use crate::ring::arena::Block;
 use crate::shard::count::CountStage;
@@ -45,7 +45,7 @@ use crate::time::BatchTime;
 pub struct Tally {
     framer: Framer,
     counter: TallyCounter,
-    before: Intake,
+    before: IntakeTotals,
     stats: BatchStats,
     limit: Option<(usize, OnLimit)>,
 }
@@ -116,7 +116,7 @@ impl Tally {
                 tallied: Tallied::default(),
                 is_lent: false,
             },
-            before: Intake::default(),
+            before: IntakeTotals::default(),
             stats: BatchStats::default(),
             limit: config.memory_limit(),
         })

@@ -10,8 +10,7 @@ use std::io::{self, Read};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microtally::Rule;
-use microtally::config::LineEnds;
-use microtally::internals::{ConnectionEvent, ConnectionSet, FillOutcome};
+use microtally::internals::{ConnectionEvent, ConnectionSet, FillOutcome, IntakeRig};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -80,7 +79,10 @@ fuzz_target!(|input: Input| {
     } else {
         Rule::Lines
     };
-    let mut clients = ConnectionSet::new(rule, LineEnds::Universal, limit, held_max);
+    let blocks: Vec<usize> = input.bufs.iter().map(|&len| 1 + usize::from(len)).collect();
+    let blocks = if blocks.is_empty() { vec![64] } else { blocks };
+    let mut rig = IntakeRig::limited(rule, limit, held_max, &blocks);
+    let mut clients = ConnectionSet::new();
     let (mut expected, mut long, mut lost) = (Vec::new(), 0, 0);
     for mut connection in input.connections.iter().cloned() {
         // Of a line that was given in part and then reset it depends on the reads how much was
@@ -101,18 +103,16 @@ fuzz_target!(|input: Input| {
         clients.add(connection);
     }
     let (mut output, mut lost_seen) = (Vec::new(), 0);
-    let bufs: Vec<usize> = input.bufs.iter().map(|&len| 1 + usize::from(len)).collect();
-    let mut bufs = bufs.iter().copied().chain([64]).cycle();
     loop {
-        let mut buf = vec![0; bufs.next().expect("it is endless")];
-        let filled = clients.fill(&mut buf, &mut |event| {
+        let mut on = |event: ConnectionEvent<'_, Connection>| {
             if let ConnectionEvent::Closed { lost_bytes, .. } = event {
                 lost_seen += lost_bytes;
             }
-        });
-        assert!(clients.held_bytes() <= held_max);
+        };
+        let filled = rig.give(|out| clients.fill(out, &mut on));
+        assert!(rig.held_bytes() <= held_max);
+        output.extend(rig.take());
         match filled {
-            FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
             FillOutcome::Again => {}
             FillOutcome::Idle if clients.count() == 0 => break,
             FillOutcome::Idle => {
@@ -120,14 +120,20 @@ fuzz_target!(|input: Input| {
             }
         }
     }
+    output.extend(rig.finish());
     let (mut lines, rest) = split(output);
-    assert!(rest.is_empty(), "whole lines");
     if input.is_split {
+        // What comes last may be a part of a line: complete words.
         lines = tokens(lines);
+        let words = rest.strip_suffix(b" ").map(|words| tokens(vec![words.to_vec()]));
+        assert!(rest.is_empty() || words.is_some(), "whole words");
+        lines.extend(words.unwrap_or_default());
+    } else {
+        assert!(rest.is_empty(), "whole lines");
     }
     lines.sort();
     expected.sort();
-    let dropped = clients.oversize_tokens();
+    let dropped = rig.dropped().tokens;
     if input.held_bytes_max.is_some() {
         assert_eq!(lines.len() as u64 + dropped, expected.len() as u64 + long);
         let mut expected = expected.iter();
@@ -135,5 +141,5 @@ fuzz_target!(|input: Input| {
     } else {
         assert_eq!((lines, dropped), (expected, long));
     }
-    assert_eq!((lost_seen, clients.held_bytes()), (lost, 0));
+    assert_eq!((lost_seen, rig.held_bytes()), (lost, 0));
 });

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
 use crate::time::BatchTime;
@@ -111,7 +111,7 @@ impl BatchStats {
     /// bytes counted, or a sum overflows.
     pub(crate) fn counted(
         self,
-        delta: &Intake,
+        delta: &IntakeTotals,
         block_bytes: u64,
         tallied: Tallied,
         keys: u64,

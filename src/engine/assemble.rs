@@ -17,6 +17,8 @@ use crate::epoch::hand_over::{SealedIn, Tables, hand_over};
 use crate::epoch::header::header_channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::StreamId;
+use crate::intake::ChannelLimits;
+use crate::intake::channels::Channels;
 use crate::intake::framer::Framer;
 use crate::intake::router::{Dispatcher, Router, block_count};
 use crate::limits::{
@@ -40,8 +42,9 @@ use crate::time::Clock;
 pub(crate) struct Blueprint {
     pub(crate) config: Config,
     pub(crate) plan: EnginePlan,
-    /// The stream of each framer and the name of its source; the scan of files makes its own.
-    pub(crate) framers: Vec<(StreamId, String)>,
+    /// The stream of each source, its name, and how much may be held of it; the scan of files makes
+    /// its own framers.
+    pub(crate) inputs: Vec<(StreamId, String, ChannelLimits)>,
     /// Those of all sources together.
     pub(crate) decoders: DecoderCounts,
     pub(crate) interval: Duration,
@@ -77,7 +80,7 @@ impl Blueprint {
         let Blueprint {
             config,
             plan,
-            framers,
+            inputs,
             decoders,
             interval,
             clock,
@@ -93,8 +96,8 @@ impl Blueprint {
         let sizes = Sizes {
             shards: ring_count + 1,
             sets: 2,
-            blocks: block_count(ring_count, framers.len()),
-            framers: framers.len(),
+            blocks: block_count(ring_count, inputs.len()),
+            framers: inputs.len(),
             // One for each ring, one that reads, one that publishes.
             threads: ring_count + 2,
         };
@@ -120,21 +123,21 @@ impl Blueprint {
             rings,
             helper,
             materials.arena.clone(),
-            framers.len(),
+            inputs.len(),
             config.seed.is_some(),
             Arc::clone(&publisher_sleeper),
             metrics.router(),
         );
-        let streams = framers.iter().map(|(stream, _)| stream.0 + 1);
+        let streams = inputs.iter().map(|(stream, ..)| stream.0 + 1);
         let stream_count = streams.max().unwrap_or(0);
         let (header_sender, headers) = header_channel(stream_count, EPOCHS_IN_FLIGHT_MAX);
         let low_latency = config.low_latency.is_some();
-        let framers = framers.into_iter().map(|(stream, name)| {
-            let framer = materials.framer(plan.rule_of(stream));
-            (framer, stream, metrics.source(&name))
+        let inputs = inputs.into_iter().map(|(stream, name, limits)| {
+            let channels = materials.channels(plan.rule_of(stream), limits);
+            (channels, stream, metrics.source(&name))
         });
         let router = Router::new(
-            framers.collect(),
+            inputs.collect(),
             dispatcher,
             header_sender,
             stream_count,
@@ -250,6 +253,16 @@ impl<'a> Materials<'a> {
     /// Returns a framer of a stream that may be cut at the delimiters of `rule`.
     pub(crate) fn framer(&self, rule: Rule) -> Framer {
         Framer::new(rule, self.config.line_ends, self.config.record_bytes_max)
+    }
+
+    /// Returns the channels of a source whose stream may be cut at the delimiters of `rule`.
+    fn channels(&self, rule: Rule, limits: ChannelLimits) -> Channels {
+        let most = self.config.record_bytes_max;
+        let record_bytes_max = limits
+            .record_bytes_max
+            .map_or(most, |bytes| bytes.min(most));
+        let framer = Framer::new(rule, self.config.line_ends, record_bytes_max);
+        Channels::new(framer, limits.held_bytes_max)
     }
 
     /// Returns a shard that runs the pipelines of `plan`, and the publisher's end of its hand-over.

@@ -17,7 +17,7 @@ use crate::epoch::header::{EpochHeader, HeaderReceiver};
 use crate::epoch::merge::{limit_reached, merge_nodes, sum_nodes};
 use crate::error::{Result, guarded};
 use crate::id::StreamId;
-use crate::ledger::{Intake, close_ledger};
+use crate::ledger::{IntakeTotals, close_ledger};
 use crate::metrics::{PipelineCells, PublisherCells, Recorder};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
@@ -61,8 +61,8 @@ pub(crate) struct Publisher {
     stats: Vec<BatchStats>,
     headers: HeaderReceiver,
     /// What each stream had read at the previous barrier and at the current one.
-    before: Vec<Intake>,
-    now: Vec<Intake>,
+    before: Vec<IntakeTotals>,
+    now: Vec<IntakeTotals>,
     interval: Duration,
     clock: Clock,
     control: Arc<Control>,
@@ -128,8 +128,8 @@ impl Publisher {
         } = inbox;
         Publisher {
             tables: Vec::with_capacity(shards.len() + 1),
-            before: vec![Intake::default(); stream_count],
-            now: vec![Intake::default(); stream_count],
+            before: vec![IntakeTotals::default(); stream_count],
+            now: vec![IntakeTotals::default(); stream_count],
             headers,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             recorder: control.metrics.publisher(),
@@ -277,7 +277,11 @@ impl Publisher {
         let barrier = header.barrier;
         let start = self.clock.now();
         let block_bytes = self.tables.iter().map(|tables| tables.block_bytes).sum();
-        let sum = |intakes: &[Intake]| intakes.iter().fold(Intake::default(), |a, b| a.plus(b));
+        let sum = |intakes: &[IntakeTotals]| {
+            intakes
+                .iter()
+                .fold(IntakeTotals::default(), |a, b| a.plus(b))
+        };
         close_ledger(&sum(&self.before), &sum(&self.now), block_bytes)?;
 
         // A caller that names batches need not use times of day.
@@ -477,7 +481,7 @@ fn merge<'a>(plan: &EnginePlan, tables: &'a mut [Tables]) -> Result<&'a Tables> 
 
 /// The statistics of one pipeline: `all` is what is the same for every one, `intake` what its
 /// stream has read.
-fn stats_of(node: &NodeTable, intake: &Intake, all: BatchStats) -> Result<BatchStats> {
+fn stats_of(node: &NodeTable, intake: &IntakeTotals, all: BatchStats) -> Result<BatchStats> {
     // Where a function failed, nothing was counted, but what was received is known.
     let (tokens, keys) = match node.failure {
         None => (node.tallied.tokens, node.partial.len() as u64),
@@ -516,7 +520,7 @@ mod tests {
     use crate::time::BatchTime;
 
     /// Publishes one batch: its only shard has counted nothing, and `intake` was read.
-    fn publish(intake: Intake) -> Result<Turn> {
+    fn publish(intake: IntakeTotals) -> Result<Turn> {
         let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(StreamId(0), Rule::Lines));
         let seed = Seed::from_words(1, 2, 3);
         let tables = || Tables::new([node.partial(seed, MemoryCap::NONE)].into_iter());
@@ -550,18 +554,21 @@ mod tests {
     /// Bytes that no shard was given are in no pipeline's own check.
     #[test]
     fn bytes_that_came_in_and_that_nobody_counted_end_the_run() {
-        assert_eq!(publish(Intake::default()).expect("it closes"), Turn::Done);
-        let lost = Intake {
+        assert_eq!(
+            publish(IntakeTotals::default()).expect("it closes"),
+            Turn::Done
+        );
+        let lost = IntakeTotals {
             bytes_read: 7,
-            ..Intake::default()
+            ..IntakeTotals::default()
         };
         let error = publish(lost).expect_err("seven bytes are missing");
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert!(error.to_string().contains("7 bytes came in"), "{error}");
-        let waiting = Intake {
+        let waiting = IntakeTotals {
             bytes_read: 7,
             bytes_carried: 7,
-            ..Intake::default()
+            ..IntakeTotals::default()
         };
         assert_eq!(publish(waiting).expect("they are held"), Turn::Done);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::epoch::barrier::{Barrier, ShardSet};
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::time::BatchTime;
 
 /// What the publisher has to know about an epoch before any table of it comes.
@@ -21,7 +21,7 @@ pub(crate) struct EpochHeader {
 /// The reading side's end.
 pub(crate) struct HeaderSender {
     /// For each epoch what each stream had read at its barrier.
-    intakes: rtrb::Producer<Intake>,
+    intakes: rtrb::Producer<IntakeTotals>,
     /// Pushed behind the intakes, which it makes visible.
     headers: rtrb::Producer<EpochHeader>,
     /// Epochs published so far.
@@ -35,7 +35,7 @@ pub(crate) struct HeaderSender {
 
 /// The publisher's end.
 pub(crate) struct HeaderReceiver {
-    intakes: rtrb::Consumer<Intake>,
+    intakes: rtrb::Consumer<IntakeTotals>,
     headers: rtrb::Consumer<EpochHeader>,
     published: Arc<AtomicU64>,
     delivered: Arc<AtomicU64>,
@@ -95,7 +95,7 @@ impl HeaderSender {
         time: BatchTime,
         last: bool,
         shards: ShardSet,
-        intakes: impl Iterator<Item = Intake>,
+        intakes: impl Iterator<Item = IntakeTotals>,
     ) -> Barrier {
         self.sent += 1;
         let barrier = Barrier {
@@ -121,7 +121,7 @@ impl HeaderReceiver {
 
     /// Takes the epoch that [`peek`](Self::peek) returned, and what each stream had read, into
     /// `intakes`.
-    pub(crate) fn take(&mut self, intakes: &mut [Intake]) {
+    pub(crate) fn take(&mut self, intakes: &mut [IntakeTotals]) {
         self.headers.pop().expect("it was looked at");
         for intake in intakes {
             let popped = self.intakes.pop();

@@ -1,8 +1,197 @@
-//! From sources to shards: where records end, and which shard gets a block.
+//! From sources to shards: channels, where their records end, and which shard gets a block.
 //!
-//! `framer` cuts what a source filled in at record ends; `router` hands full blocks to the shards.
+//! [`Intake`] is what a source fills. `framer` finds the record ends of one channel, and nothing
+//! else does; `channels` has those of one source share a block, and bounds what they hold; `router`
+//! hands full blocks to the shards.
 //!
 //! Must not know: sources, sinks, threads.
 
+pub(crate) mod channels;
 pub(crate) mod framer;
+#[cfg(any(test, feature = "internals"))]
+pub(crate) mod rig;
 pub(crate) mod router;
+
+use std::fmt;
+
+use self::channels::Channels;
+pub use self::channels::{Dropped, Remainder};
+use self::framer::{BlockPort, Ending};
+use self::router::Full;
+use crate::id::ChannelId;
+use crate::limits::HELD_BYTES_DEFAULT;
+
+/// Takes what a source received: bytes of any number of channels, each of which is a stream of
+/// records.
+///
+/// The records of two channels never mix, however they are cut into reads. A source that has one
+/// channel uses [`ChannelId::FIRST`], which is always open; one that has several opens a channel
+/// for each connection, file or partition.
+///
+/// See [`Source`](crate::sources::Source) for examples.
+pub struct Intake<'a> {
+    channels: &'a mut Channels,
+    port: &'a mut dyn BlockPort<Full = Full>,
+    /// Bytes that may still be read.
+    bytes_max: usize,
+    outcome: FilledIn,
+}
+
+/// What came in during one call of a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FilledIn {
+    /// Bytes filled in or skipped.
+    pub(crate) bytes: usize,
+    /// There was no room for more.
+    pub(crate) is_full: bool,
+    /// The source says it filled in more bytes than there was room for: so many, and the room.
+    pub(crate) impossible: Option<(usize, usize)>,
+}
+
+impl<'a> Intake<'a> {
+    /// Takes bytes for `channels`, at most `bytes_max`. Complete records go to `port`.
+    pub(crate) fn new(
+        channels: &'a mut Channels,
+        port: &'a mut dyn BlockPort<Full = Full>,
+        bytes_max: usize,
+    ) -> Self {
+        Intake {
+            channels,
+            port,
+            bytes_max,
+            outcome: FilledIn::default(),
+        }
+    }
+
+    /// Returns what came in.
+    pub(crate) fn taken(&self) -> FilledIn {
+        self.outcome
+    }
+
+    /// Opens a channel. It stays open until it is closed; its number may then be used again.
+    pub fn open(&mut self) -> ChannelId {
+        self.channels.open()
+    }
+
+    /// Returns memory to read the next bytes of `channel` into: at least one byte, and usually tens
+    /// of kilobytes. Its previous content means nothing. [`filled`](Self::filled) says how many
+    /// bytes were read.
+    ///
+    /// `None`: there is no room now, and the source returns from its call. It is called again when
+    /// there is, whatever it returns; this is how a slow engine slows the sender down.
+    pub fn space(&mut self, channel: ChannelId) -> Option<&mut [u8]> {
+        self.space_of(channel, 1)
+    }
+
+    /// As [`space`](Self::space), but at least `bytes` long, for a source that cannot read a part
+    /// of what it receives, such as a datagram.
+    pub fn space_of(&mut self, channel: ChannelId, bytes: usize) -> Option<&mut [u8]> {
+        let left = self.bytes_max - self.outcome.bytes;
+        if left == 0 {
+            return None;
+        }
+        let space = match bytes {
+            0 | 1 => self.channels.space(channel, self.port),
+            _ => self.channels.space_of(channel, bytes, self.port),
+        };
+        let Ok(space) = space else {
+            self.outcome.is_full = true;
+            return None;
+        };
+        let room = space.len().min(left.max(bytes));
+        Some(&mut space[..room])
+    }
+
+    /// The first `count` bytes of the last [`space`](Self::space) were read.
+    pub fn filled(&mut self, count: usize) {
+        let room = self.channels.active().room();
+        if count > room {
+            self.outcome.impossible = Some((count, room));
+            return;
+        }
+        self.channels.filled(count);
+        self.outcome.bytes += count;
+    }
+
+    /// Copies bytes of `channel`, and returns how many found room: 0 if there is none now, as in
+    /// [`space`](Self::space).
+    pub fn write(&mut self, channel: ChannelId, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        let Some(space) = self.space(channel) else {
+            return 0;
+        };
+        let count = bytes.len().min(space.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        self.filled(count);
+        count
+    }
+
+    /// Counts `count` bytes of `channel` that were received and are no content, such as a byte
+    /// order mark. They are in the batch's bytes, and in no record.
+    pub fn skipped(&mut self, channel: ChannelId, count: usize) {
+        self.channels.skipped(channel, count);
+        self.outcome.bytes += count;
+    }
+
+    /// Ends what came through `channel` so far: what comes next begins a new record. If it
+    /// `is_clean`, an unterminated last line is a record, otherwise it is dropped and counted.
+    pub fn end(&mut self, channel: ChannelId, is_clean: bool) -> Remainder {
+        self.channels.end(channel, ending(is_clean), self.port)
+    }
+
+    /// Ends and closes `channel`. [`ChannelId::FIRST`] stays open.
+    pub fn close(&mut self, channel: ChannelId, is_clean: bool) -> Remainder {
+        self.channels.close(channel, ending(is_clean), self.port)
+    }
+
+    /// Returns a channel of which something was dropped because a line was too long or memory for
+    /// unfinished lines was short. Each is returned once for all that was dropped since the last
+    /// time.
+    pub fn take_long(&mut self) -> Option<ChannelId> {
+        self.channels.take_long()
+    }
+
+    /// Returns what was dropped so far, of all channels, because it was too long or for want of
+    /// memory. Asks every channel.
+    pub fn dropped(&self) -> Dropped {
+        self.channels.dropped()
+    }
+}
+
+/// How much may be held of a source's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelLimits {
+    /// The longest record in bytes that is kept whole. `None`: that of
+    /// [`Config::record_bytes_max`](crate::Config::record_bytes_max), which is also the most.
+    pub record_bytes_max: Option<usize>,
+    /// Memory for the unfinished records of all channels, in bytes. When it is short, the channel
+    /// that holds most of it loses its record, or the complete words of it are passed on. There is
+    /// always room for one record of the greatest length.
+    pub held_bytes_max: usize,
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        ChannelLimits {
+            record_bytes_max: None,
+            held_bytes_max: HELD_BYTES_DEFAULT,
+        }
+    }
+}
+
+fn ending(is_clean: bool) -> Ending {
+    if is_clean {
+        Ending::Clean
+    } else {
+        Ending::Reset
+    }
+}
+
+impl fmt::Debug for Intake<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}

@@ -21,9 +21,11 @@ use std::sync::Arc;
 
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::HeaderSender;
-use crate::id::StreamId;
+use crate::id::{ChannelId, StreamId};
+use crate::intake::Intake;
+use crate::intake::channels::Channels;
 use crate::intake::framer::{BlockPort, Ending, Framer};
-use crate::ledger::{Account, Intake};
+use crate::ledger::{Account, IntakeTotals};
 use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
     EPOCHS_IN_FLIGHT_MAX,
@@ -38,7 +40,7 @@ use crate::time::BatchTime;
 
 /// Takes bytes in through framers and has the blocks counted.
 pub(crate) struct Router {
-    framers: Vec<FramerSlot>,
+    inputs: Vec<InputSlot>,
     dispatcher: Dispatcher,
     headers: HeaderSender,
     stream_count: usize,
@@ -47,9 +49,9 @@ pub(crate) struct Router {
     low_latency: bool,
 }
 
-/// A framer and the stream it belongs to.
-struct FramerSlot {
-    framer: Framer,
+/// The channels of one source, and the stream they belong to.
+struct InputSlot {
+    channels: Channels,
     stream: StreamId,
     /// What the source reports about its bytes.
     account: Account,
@@ -88,26 +90,25 @@ struct StreamPort<'a> {
 }
 
 impl Router {
-    /// A router for the given framers, each with the number of its stream and what records its
-    /// source.
+    /// A router for the given sources, each with the number of its stream and what records it.
     pub(crate) fn new(
-        framers: Vec<(Framer, StreamId, Recorder<SourceCells>)>,
+        inputs: Vec<(Channels, StreamId, Recorder<SourceCells>)>,
         dispatcher: Dispatcher,
         headers: HeaderSender,
         stream_count: usize,
         low_latency: bool,
     ) -> Self {
-        let framers = framers
+        let inputs = inputs
             .into_iter()
-            .map(|(framer, stream, recorder)| FramerSlot {
-                framer,
+            .map(|(channels, stream, recorder)| InputSlot {
+                channels,
                 stream,
                 account: Account::default(),
                 recorder,
             })
             .collect();
         Router {
-            framers,
+            inputs,
             dispatcher,
             headers,
             stream_count,
@@ -121,9 +122,9 @@ impl Router {
         self.has_input
     }
 
-    /// Number of framers.
-    pub(crate) fn framer_count(&self) -> usize {
-        self.framers.len()
+    /// Number of sources.
+    pub(crate) fn input_count(&self) -> usize {
+        self.inputs.len()
     }
 
     /// Epochs cut so far.
@@ -138,55 +139,72 @@ impl Router {
         self.headers.delivered()
     }
 
-    /// Returns memory to read into for the numbered framer.
+    /// Calls `fill` with what takes at most `bytes_max` bytes of the numbered source.
+    pub(crate) fn fill<T>(
+        &mut self,
+        index: usize,
+        bytes_max: usize,
+        fill: impl FnOnce(&mut Intake<'_>) -> T,
+    ) -> T {
+        let InputSlot {
+            channels, stream, ..
+        } = &mut self.inputs[index];
+        let mut port = self.dispatcher.port(*stream, 0);
+        let mut intake = Intake::new(channels, &mut port, bytes_max);
+        let outcome = fill(&mut intake);
+        self.has_input |= intake.taken().bytes > 0;
+        outcome
+    }
+
+    /// Returns memory to read into for the one channel of the numbered input.
     ///
     /// # Errors
     ///
     /// [`Full`] while there is none.
     pub(crate) fn space(&mut self, index: usize) -> Result<&mut [u8], Full> {
-        let FramerSlot { framer, stream, .. } = &mut self.framers[index];
-        framer.space(&mut self.dispatcher.port(*stream, 0))
+        let InputSlot {
+            channels, stream, ..
+        } = &mut self.inputs[index];
+        channels.space(ChannelId::FIRST, &mut self.dispatcher.port(*stream, 0))
     }
 
     /// As [`space`](Self::space), but returns room for a whole record of `len` bytes, its end
-    /// included. The framer must hold no unfinished record.
+    /// included. The input must hold no unfinished record.
     ///
     /// # Errors
     ///
     /// [`Full`] while there is none.
     pub(crate) fn space_for(&mut self, index: usize, len: usize) -> Result<&mut [u8], Full> {
-        let FramerSlot { framer, stream, .. } = &mut self.framers[index];
-        framer.space_for(len, &mut self.dispatcher.port(*stream, 0))
+        let InputSlot {
+            channels, stream, ..
+        } = &mut self.inputs[index];
+        let mut port = self.dispatcher.port(*stream, 0);
+        channels.space_of(ChannelId::FIRST, len, &mut port)
     }
 
-    /// The first `count` bytes of the framer's [`space`](Self::space) were read.
+    /// The first `count` bytes of the input's [`space`](Self::space) were read.
     pub(crate) fn filled(&mut self, index: usize, count: usize) {
-        self.framers[index].framer.filled(count);
+        self.inputs[index].channels.filled(count);
         self.has_input = true;
     }
 
-    /// Counts `count` bytes that the framer's source received and that are no content.
-    pub(crate) fn skipped(&mut self, index: usize, count: usize) {
-        self.framers[index].framer.skipped(count);
-    }
-
-    /// Ends the connection of the numbered framer.
+    /// Ends all channels of the numbered source.
     ///
     /// # Errors
     ///
-    /// [`Full`] while there is no room for what it left: call again.
-    pub(crate) fn end_connection(&mut self, index: usize, ending: Ending) -> Result<(), Full> {
-        let FramerSlot { framer, stream, .. } = &mut self.framers[index];
-        framer.finish(ending, &mut self.dispatcher.port(*stream, 0))
+    /// [`Full`] while there is no room for what they left: call again.
+    pub(crate) fn finish(&mut self, index: usize, ending: Ending) -> Result<(), Full> {
+        let InputSlot {
+            channels, stream, ..
+        } = &mut self.inputs[index];
+        channels.finish(ending, &mut self.dispatcher.port(*stream, 0))
     }
 
     /// Uses a pause of the input: an idle shard gets what is complete, if it is worth waking it; in
     /// low-latency mode it is counted here, if no shard is at work.
     pub(crate) fn offer(&mut self) {
         let Router {
-            framers,
-            dispatcher,
-            ..
+            inputs, dispatcher, ..
         } = self;
         if dispatcher.is_repeatable {
             return;
@@ -196,11 +214,14 @@ impl Router {
         } else {
             (EAGER_BYTES_MIN, 0)
         };
-        for FramerSlot { framer, stream, .. } in framers {
-            if framer.held_bytes() >= bytes_min {
+        for InputSlot {
+            channels, stream, ..
+        } in inputs
+        {
+            if channels.active().held_bytes() >= bytes_min {
                 dispatcher.take_back();
                 if dispatcher.rings.iter().any(|ring| ring.outstanding() == 0) {
-                    let _ = dispatcher.port(*stream, here_bytes_max).place(framer);
+                    let _ = channels.place(&mut dispatcher.port(*stream, here_bytes_max));
                 }
             }
         }
@@ -222,15 +243,18 @@ impl Router {
         } else {
             COUNT_HERE_BYTES_MAX
         };
-        for FramerSlot { framer, stream, .. } in &mut self.framers {
+        for InputSlot {
+            channels, stream, ..
+        } in &mut self.inputs
+        {
             let mut port = self.dispatcher.port(*stream, here_bytes_max);
-            while port.place(framer)? {}
+            while channels.place(&mut port)? {}
         }
-        let framers = &mut self.framers;
+        let inputs = &mut self.inputs;
         let intakes = StreamId::first(self.stream_count).map(|stream| {
-            let framers = framers.iter_mut().filter(|slot| slot.stream == stream);
-            framers.fold(Intake::default(), |sum, slot| {
-                let intake = slot.account.then(slot.framer.intake());
+            let inputs = inputs.iter_mut().filter(|slot| slot.stream == stream);
+            inputs.fold(IntakeTotals::default(), |sum, slot| {
+                let intake = slot.account.then(slot.channels.intake());
                 slot.recorder.publish(&intake);
                 sum.plus(&intake)
             })
@@ -253,19 +277,19 @@ impl Router {
         self.dispatcher.seal_helper()
     }
 
-    /// Returns where the framer cuts: at record ends, and inside records that are too long.
+    /// Returns where the source's records end, and where those that are too long may be cut.
     pub(crate) fn delimiters_of(&self, index: usize) -> Delimiters {
-        self.framers[index].framer.delimiters()
+        self.inputs[index].channels.delimiters()
     }
 
-    /// Returns where the framer's source reports what it does with its bytes.
+    /// Returns where the source reports what it lost.
     pub(crate) fn account_of(&self, index: usize) -> Account {
-        self.framers[index].account.clone()
+        self.inputs[index].account.clone()
     }
 
-    /// Returns what the framer has read so far.
-    pub(crate) fn intake_of(&self, index: usize) -> Intake {
-        self.framers[index].framer.intake()
+    /// Returns what was read so far through the first channel of the source.
+    pub(crate) fn first_intake_of(&self, index: usize) -> IntakeTotals {
+        self.inputs[index].channels.first_intake()
     }
 }
 
@@ -411,6 +435,8 @@ impl BlockPort for StreamPort<'_> {
         if !framer.has_block() {
             return Ok(false);
         }
+        // Before it is known where the block goes: it may grow by what was carried.
+        framer.settle();
         let dispatcher = &mut *self.dispatcher;
         let is_small = framer.held_bytes() <= self.here_bytes_max;
         let Some(target) = dispatcher.room(framer.is_spilled(), is_small) else {

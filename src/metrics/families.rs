@@ -3,7 +3,7 @@
 //! Promise: a metric is one line here, and everything else follows from that line. Must not know:
 //! who reads it.
 
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::metrics::cells::{Counter, Gauge, MetricCell, MetricCells, Recorder, TimeCounter};
 use crate::metrics::histogram::{DurationHistogram, HistogramCells};
 use crate::metrics::{MetricFamily, SampleValue};
@@ -128,7 +128,7 @@ metric_cells! {
 
 impl Recorder<SourceCells> {
     /// Publishes what a source has done so far.
-    pub(crate) fn publish(&mut self, intake: &Intake) {
+    pub(crate) fn publish(&mut self, intake: &IntakeTotals) {
         self.update(|cells| {
             cells.bytes.set_total(intake.bytes_read);
             cells.lost_records.set_total(intake.lost_records);

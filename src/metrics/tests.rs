@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::*;
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 
 #[test]
 fn names_follow_the_rules_of_prometheus() {
@@ -49,8 +49,8 @@ fn the_table_in_the_documentation_has_every_metric() {
     assert_eq!(documented, expected);
 }
 
-fn intake(bytes_read: u64) -> Intake {
-    Intake {
+fn intake(bytes_read: u64) -> IntakeTotals {
+    IntakeTotals {
         bytes_read,
         bytes_skipped: 2,
         bytes_carried: 3,
@@ -61,7 +61,7 @@ fn intake(bytes_read: u64) -> Intake {
         lost_records: 8,
         lost_bytes: 9,
         refused_connections: 10,
-        ..Intake::default()
+        ..IntakeTotals::default()
     }
 }
 

@@ -8,6 +8,7 @@
 // overlap. Attacked by: the ring's own tests, the engine simulation, the fuzz target
 // `cuts_do_not_matter`.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
@@ -63,6 +64,11 @@ impl Arena {
             bump: Arc::new(Mutex::new(bump)),
             block_bytes,
         })
+    }
+
+    /// Bytes of each block.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.block_bytes
     }
 
     /// Carves a block. Only at start: blocks are recycled, not freed.
@@ -123,6 +129,22 @@ impl Block {
         &self.memory()[self.start..self.len + GUARD_BYTES]
     }
 
+    /// Everything filled in, a skipped first byte included.
+    pub fn written(&self) -> &[u8] {
+        &self.memory()[..self.len]
+    }
+
+    /// As [`written`](Self::written).
+    pub fn written_mut(&mut self) -> &mut [u8] {
+        let len = self.len;
+        &mut self.memory_mut()[..len]
+    }
+
+    /// Bytes at the front that were skipped: none or one.
+    pub fn skipped(&self) -> usize {
+        self.start
+    }
+
     /// The block's number in the order in which blocks were handed over; shards finish them in any
     /// order.
     pub fn number(&self) -> u64 {
@@ -158,6 +180,33 @@ impl Block {
     pub fn append(&mut self, bytes: &[u8]) {
         self.space()[..bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
+    }
+
+    /// Inserts `bytes` before what was filled in at `at` and behind it. Makes room on the heap if
+    /// it has to.
+    pub fn insert(&mut self, at: usize, bytes: &[u8]) {
+        self.spill_to(self.len + bytes.len());
+        let (behind, len) = (at + bytes.len(), self.len);
+        let memory = self.memory_mut();
+        memory.copy_within(at..len, behind);
+        memory[at..behind].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Removes the bytes filled in at `range`, and frees spilled memory if the rest fits into the
+    /// arena's.
+    pub fn remove(&mut self, range: Range<usize>) {
+        assert!(
+            self.start <= range.start && range.end <= self.len,
+            "nothing else was filled in"
+        );
+        let (gone, len) = (range.len(), self.len);
+        self.memory_mut().copy_within(range.end..len, range.start);
+        self.len -= gone;
+        if self.is_spilled() && self.len <= self.capacity {
+            let (spilled, len) = (std::mem::take(&mut self.spill), self.len);
+            self.memory_mut()[..len].copy_from_slice(&spilled[..len]);
+        }
     }
 
     /// Removes the first byte from the content.

@@ -5,7 +5,8 @@
 use std::io::{Cursor, Read};
 use std::time::Duration;
 
-use crate::source::{Fill, Source};
+use crate::intake::Intake;
+use crate::source::{Fill, ReadOutcome, Source, read_once};
 
 /// A finite source of text in memory, for examples and tests.
 ///
@@ -34,15 +35,22 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> ReadOutcome {
+        match self.text.read(buf) {
+            Ok(count @ 1..) => ReadOutcome::Bytes(count),
+            // Reading from memory cannot fail.
+            _ => ReadOutcome::Nothing(Fill::End),
+        }
+    }
+}
+
 debug_fields!([] Lines, "Lines");
 
 impl Source for Lines {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        match self.text.read(buf) {
-            Ok(count @ 1..) => Fill::Bytes(count),
-            // Reading from memory cannot fail.
-            _ => Fill::End,
-        }
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        read_once(out, |space| self.read(space))
     }
 
     fn name(&self) -> &str {
@@ -58,11 +66,14 @@ mod tests {
     fn the_text_comes_out_once_and_unchanged() {
         for text in ["", "x", "one\r\ntwo", "a line\n\n"] {
             let (mut lines, mut buf, mut found) = (Lines::of(text), [0; 3], Vec::new());
-            while let Fill::Bytes(count) = lines.fill(&mut buf, Duration::ZERO) {
+            while let ReadOutcome::Bytes(count) = lines.read(&mut buf) {
                 found.extend_from_slice(&buf[..count]);
             }
             assert_eq!(found, text.as_bytes());
-            assert!(matches!(lines.fill(&mut buf, Duration::ZERO), Fill::End));
+            assert!(matches!(
+                lines.read(&mut buf),
+                ReadOutcome::Nothing(Fill::End)
+            ));
         }
     }
 }

@@ -22,7 +22,9 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use crate::error::Error;
-use crate::ledger::{Account, Passage};
+use crate::id::ChannelId;
+use crate::intake::{ChannelLimits, Intake};
+use crate::ledger::Account;
 use crate::limits::WINDOW_LOG_MAX;
 use crate::memory::DecoderCounts;
 use crate::notice::{Notice, NoticeKind, Notices};
@@ -31,10 +33,11 @@ use crate::time::BatchTime;
 
 /// A source of bytes. Implement it for a custom one.
 ///
-/// A source is a state machine without a thread: the reading thread of a context calls it, gives it
-/// memory to fill, and learns from it when to call again. What it fills in is one stream of bytes,
-/// from which lines, words and batches are made elsewhere. It may have a thread of its own that
-/// passes bytes on and wakes the reading thread; see the second example.
+/// A source is a state machine without a thread: the reading thread of a context calls it, takes
+/// what it has received, and learns from it when to call again. A source has any number of
+/// channels: connections, files, partitions. What it fills into each is a stream of bytes, from
+/// which lines, words and batches are made elsewhere; lines of two channels never mix. It may have
+/// a thread of its own that passes bytes on and wakes the reading thread; see the second example.
 ///
 /// # What is called when
 ///
@@ -65,46 +68,44 @@ use crate::time::BatchTime;
 /// # Which batch a record belongs to
 ///
 /// A record is in the batch in which its last byte was filled in. An incomplete record at the end
-/// of a batch waits for the rest of it. [`Fill::Break`] and [`Fill::End`] end it.
+/// of a batch waits for the rest of it. [`Intake::end`] and [`Fill::End`] end it.
 ///
 /// # Failures
 ///
 /// A source handles what can be tried again: it returns `Pending` until the time of the next
 /// attempt, and reports it with [`Port::report`]. [`Fill::Failed`] ends the source. So does a panic
-/// in any of its methods, and an impossible return value (no bytes, or more than there was room
-/// for). Then the rest of the run continues, and the incomplete line is dropped.
-/// `await_termination` returns the error: at once for a panic, otherwise when the run has ended.
+/// in any of its methods, and more bytes filled in than there was room for. Then the rest of the
+/// run continues, and the incomplete line is dropped. `await_termination` returns the error: at
+/// once for a panic, otherwise when the run has ended.
 ///
 /// # Examples
 ///
-/// A range of numbers: there is nothing to wait for, so every call returns bytes. The end of `buf`
-/// means nothing, so a line that does not fit continues in the next call.
+/// A range of numbers: there is nothing to wait for. A line may find room for a part of it only;
+/// the rest continues in the next call.
 ///
 /// ```
-/// use std::collections::VecDeque;
-/// use std::io::Read;
 /// use std::ops::Range;
 /// use std::sync::mpsc::channel;
 /// use microtally::prelude::*;
-/// use microtally::sources::{Fill, Source};
+/// use microtally::sources::{ChannelId, Fill, Intake, Source};
 ///
 /// struct Numbers {
 ///     left: Range<u32>,
 ///     /// The part of a line that found no room yet.
-///     rest: VecDeque<u8>,
+///     rest: Vec<u8>,
 /// }
 ///
 /// impl Source for Numbers {
-///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-///         let mut filled = 0;
-///         while filled < buf.len() {
+///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+///         for _ in 0..1000 {
 ///             if self.rest.is_empty() {
-///                 let Some(number) = self.left.next() else { break };
-///                 self.rest.extend(format!("{number}\n").bytes());
+///                 let Some(number) = self.left.next() else { return Fill::End };
+///                 self.rest = format!("{number}\n").into_bytes();
 ///             }
-///             filled += self.rest.read(&mut buf[filled..]).expect("it is memory");
+///             let count = out.write(ChannelId::FIRST, &self.rest);
+///             self.rest.drain(..count);
 ///         }
-///         if filled == 0 { Fill::End } else { Fill::Bytes(filled) }
+///         Fill::More
 ///     }
 ///
 ///     fn name(&self) -> &str {
@@ -114,7 +115,7 @@ use crate::time::BatchTime;
 ///
 /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
 /// let (sender, counts) = channel();
-/// ssc.source_stream(Numbers { left: 0..10_000, rest: VecDeque::new() })
+/// ssc.source_stream(Numbers { left: 0..10_000, rest: Vec::new() })
 ///     .count_by_value()
 ///     .for_each_batch(move |batch, _time| {
 ///         let _ = sender.send(batch.stats().records);
@@ -129,17 +130,15 @@ use crate::time::BatchTime;
 /// library.
 ///
 /// ```
-/// use std::collections::VecDeque;
-/// use std::io::Read;
 /// use std::sync::mpsc::{Receiver, TryRecvError, channel, sync_channel};
 /// use microtally::prelude::*;
-/// use microtally::sources::{Fill, Port, Source};
+/// use microtally::sources::{ChannelId, Fill, Intake, Port, Source};
 ///
 /// #[derive(Default)]
 /// struct Client {
 ///     messages: Option<Receiver<Vec<u8>>>,
 ///     /// The part of a message that found no room yet.
-///     rest: VecDeque<u8>,
+///     rest: Vec<u8>,
 /// }
 ///
 /// impl Source for Client {
@@ -161,16 +160,18 @@ use crate::time::BatchTime;
 ///         });
 ///     }
 ///
-///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
 ///         if self.rest.is_empty() {
 ///             let messages = self.messages.as_ref().expect("it was started");
 ///             match messages.try_recv() {
-///                 Ok(message) => self.rest = message.into(),
+///                 Ok(message) => self.rest = message,
 ///                 Err(TryRecvError::Empty) => return Fill::Pending(None),
 ///                 Err(TryRecvError::Disconnected) => return Fill::End,
 ///             }
 ///         }
-///         Fill::Bytes(self.rest.read(buf).expect("it is memory"))
+///         let count = out.write(ChannelId::FIRST, &self.rest);
+///         self.rest.drain(..count);
+///         Fill::More
 ///     }
 ///
 ///     fn drain(&mut self) -> usize {
@@ -205,12 +206,13 @@ pub trait Source: Send {
         let _ = (port, now);
     }
 
-    /// Puts bytes at the front of `buf`, which has room for at least one and usually for tens of
-    /// kilobytes. `now` is the time since 1970-01-01 00:00 UTC by the run's clock. It never goes
-    /// back, and in tests it may stand still.
+    /// Fills what was received into `out`, and returns when to call again. `now` is the time since
+    /// 1970-01-01 00:00 UTC by the run's clock. It never goes back, and in tests it may stand
+    /// still.
     ///
-    /// The previous contents of `buf` mean nothing.
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill;
+    /// A call takes a bounded amount: some hundred kilobytes, because batches are cut on the same
+    /// thread.
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill;
 
     /// The batch of this `time` is due. Default: returns `false`, for sources whose bytes belong to
     /// the batch that is open when they arrive.
@@ -254,6 +256,11 @@ pub trait Source: Send {
     /// The name of the source in messages: a URL, or a noun. It does not change.
     fn name(&self) -> &str;
 
+    /// How much may be held of the source's records. Asked before the start.
+    fn limits(&self) -> ChannelLimits {
+        ChannelLimits::default()
+    }
+
     /// How many decompressors the source has at a time. The memory limit reserves memory for them,
     /// and
     /// [`Port::window_log_max`] limits their windows. Asked before the start. Default: none.
@@ -262,39 +269,60 @@ pub trait Source: Send {
     }
 }
 
-/// What a call of [`Source::fill`] did, and when to call again.
+/// When to call [`Source::fill`] again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fill {
-    /// This many bytes, at least one, are at the front of the buffer. Call again at once.
-    Bytes(usize),
-    /// This many bytes were received that are not content, such as a byte order mark. They are in
-    /// the batch's bytes, and in no record. Nothing is in the buffer. Call again at once.
-    Skipped(usize),
+    /// There may be more: call again soon. Other sources get their turns in between.
+    More,
     /// Nothing now. Call again on readiness, when the [`Waker`] was used, or at this time (since
     /// 1970, as `now` is), if any. A time that has passed means at once, after the other sources.
     Pending(Option<Duration>),
     /// As `Pending` with a time, and a graceful stop waits for it, if bytes of [`Source::drain`]
     /// are left. It is for a source that waits, for a limited time, for senders to end.
     Finishing(Duration),
-    /// The connection has ended; the next bytes begin a new line. Call again at once.
-    Break {
-        /// `true`: an unterminated last line is a record. `false`: it is dropped and reported.
-        clean: bool,
-    },
-    /// Everything that belongs to the batch of [`Source::batch_due`] was returned. Call again at
+    /// Everything that belongs to the batch of [`Source::batch_due`] was filled in. Call again at
     /// the next batch. Outside a batch it is as `Pending(None)`.
     ///
-    /// It ends no line: an incomplete one waits for the next batch, unless a [`Break`](Fill::Break)
-    /// followed it.
+    /// It ends no line: an incomplete one waits for the next batch, unless
+    /// [`Intake::end`] followed it.
     Complete,
-    /// There will never be more; an unterminated last line is a record. The run ends when every
+    /// There will never be more; unterminated last lines are records. The run ends when every
     /// source has ended, unless something else keeps it going.
     End,
-    /// The source could not be opened or was lost for good; an unterminated last line is dropped.
-    /// See
-    /// [`Error::input`].
+    /// The source could not be opened or was lost for good; unterminated last lines are dropped.
+    /// See [`Error::input`].
     Failed(Error),
+}
+
+/// What a source of one channel did with the memory it was given.
+#[derive(Debug)]
+pub(crate) enum ReadOutcome {
+    /// This many bytes, at least one, are at the front of it.
+    Bytes(usize),
+    /// This many bytes were received that are not content.
+    Skipped(usize),
+    /// The connection has ended; the next bytes begin a new line. Unless `clean`, an unterminated
+    /// last line is dropped and reported.
+    Break { clean: bool },
+    /// Nothing was read.
+    Nothing(Fill),
+}
+
+/// Has a source of one channel read once.
+pub(crate) fn read_once(out: &mut Intake<'_>, read: impl FnOnce(&mut [u8]) -> ReadOutcome) -> Fill {
+    let Some(space) = out.space(ChannelId::FIRST) else {
+        return Fill::More;
+    };
+    match read(space) {
+        ReadOutcome::Bytes(count) => out.filled(count),
+        ReadOutcome::Skipped(count) => out.skipped(ChannelId::FIRST, count),
+        ReadOutcome::Break { clean } => {
+            out.end(ChannelId::FIRST, clean);
+        }
+        ReadOutcome::Nothing(fill) => return fill,
+    }
+    Fill::More
 }
 
 /// What a started source gets: its place in the operating system's event queue, a waker, and a way
@@ -307,7 +335,7 @@ pub struct Port {
     pub(crate) token: mio::Token,
     pub(crate) waker: Waker,
     pub(crate) notices: Notices,
-    /// What becomes of the bytes that the source receives and does not fill in.
+    /// What the source lost before it could fill it in.
     pub(crate) account: Account,
     /// Where records end, and how they are split. With [`Rule::Lines`](crate::Rule::Lines) anything
     /// may be made of them.
@@ -324,11 +352,6 @@ pub struct Port {
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
 impl Port {
-    /// Lets `f` record what the source did with the bytes it received and did not fill in.
-    pub(crate) fn account(&self, f: impl FnOnce(&mut Passage)) {
-        self.account.update(f);
-    }
-
     /// log2 of the largest window that a decompressor of this source may have within the memory
     /// limit.
     pub fn window_log_max(&self) -> u32 {
@@ -344,23 +367,11 @@ impl Port {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use microtally::sources::{Fill, Port, Source};
+    /// use microtally::sources::{Lines, Port, Source};
     ///
-    /// struct Nothing;
-    ///
-    /// impl Source for Nothing {
-    ///     fn fill(&mut self, _buf: &mut [u8], _now: Duration) -> Fill {
-    ///         Fill::End
-    ///     }
-    ///
-    ///     fn name(&self) -> &str {
-    ///         "nothing"
-    ///     }
-    /// }
-    ///
-    /// let mut source = Nothing;
+    /// let mut source = Lines::of("to be or not to be");
     /// source.start(Port::detached(), Duration::ZERO);
-    /// assert!(matches!(source.fill(&mut [0; 64], Duration::ZERO), Fill::End));
+    /// assert_eq!(source.drain(), 0);
     /// ```
     pub fn detached() -> Self {
         Port {
@@ -430,13 +441,13 @@ impl Port {
     /// ([`lost_records`](crate::batch::BatchStats::lost_records)) and of the run, in the JSON
     /// output as `dropped`, and in the byte ledger. May be called from any thread.
     ///
-    /// A partial line of a broken connection has been filled in: [`Fill::Break`] drops and counts
+    /// A partial line of a broken connection has been filled in: [`Intake::end`] drops and counts
     /// it.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
     /// use microtally::prelude::*;
-    /// use microtally::sources::{Fill, Port, Source};
+    /// use microtally::sources::{ChannelId, Fill, Intake, Port, Source};
     ///
     /// /// Numbered messages, so that a gap is noticed.
     /// struct Numbered(Vec<u64>, Option<Port>);
@@ -446,13 +457,16 @@ impl Port {
     ///         self.1 = Some(port);
     ///     }
     ///
-    ///     fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    ///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+    ///         if out.space_of(ChannelId::FIRST, 2).is_none() {
+    ///             return Fill::More; // Called again when there is room.
+    ///         }
     ///         let (Some(number), Some(port)) = (self.0.pop(), &self.1) else { return Fill::End };
     ///         if let Some(next) = self.0.last() {
     ///             port.lost(next - number - 1, 0);
     ///         }
-    ///         buf[..2].copy_from_slice(b"x\n");
-    ///         Fill::Bytes(2)
+    ///         out.write(ChannelId::FIRST, b"x\n");
+    ///         Fill::More
     ///     }
     ///
     ///     fn name(&self) -> &str {
@@ -472,10 +486,9 @@ impl Port {
     /// # Ok::<(), microtally::Error>(())
     /// ```
     pub fn lost(&self, records: u64, bytes: u64) {
-        self.account(|passage| {
-            let totals = &mut passage.totals;
-            totals.lost_records = totals.lost_records.saturating_add(records);
-            totals.lost_bytes = totals.lost_bytes.saturating_add(bytes);
+        self.account.update(|losses| {
+            losses.records = losses.records.saturating_add(records);
+            losses.bytes = losses.bytes.saturating_add(bytes);
         });
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use microtally::prelude::*;
 use microtally::sources::DirectoryFiles;
-use microtally::sources::{FileOptions, Fill, Source};
+use microtally::sources::{ChannelId, FileOptions, Fill, Intake, Source};
 use microtally::time::Clock;
 
 const INTERVAL_MS: u64 = 1000;
@@ -23,11 +23,11 @@ struct Line {
 }
 
 impl Source for Line {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
         match self.pieces.pop() {
             Some(piece) => {
-                buf[..piece.len()].copy_from_slice(piece);
-                Fill::Bytes(piece.len())
+                assert_eq!(out.write(ChannelId::FIRST, piece), piece.len());
+                Fill::More
             }
             None => {
                 let _ = self.read.send(());

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use microtally::internals::IntakeRig;
 use microtally::prelude::*;
 use microtally::sources::{Fill, Port, Source};
 use microtally::sources::{Follow, FollowOptions};
@@ -174,30 +175,24 @@ fn a_thousand_rotations_lose_and_double_nothing() {
         let follower = scope.spawn(|| {
             follow.start(Port::detached(), Duration::ZERO);
             let begin = Instant::now();
-            let (mut lines, mut line) = (Vec::<Vec<u8>>::new(), Vec::new());
-            let mut buf = vec![0; 300];
+            let mut lines = Vec::<Vec<u8>>::new();
+            let mut rig = IntakeRig::of_lines(300);
             loop {
                 // Asked before: what was written by then is found.
                 let is_last = is_over.load(Ordering::Acquire);
-                match follow.fill(&mut buf, begin.elapsed()) {
-                    Fill::Bytes(count) => {
-                        for &byte in &buf[..count] {
-                            if byte == b'\n' {
-                                note(&line, &seen);
-                                lines.push(std::mem::take(&mut line));
-                            } else {
-                                line.push(byte);
-                            }
-                        }
+                let fill = rig.give(|out| follow.fill(out, begin.elapsed()));
+                let given = rig.take();
+                for line in given.split_inclusive(|&byte| byte == b'\n') {
+                    let line = &line[..line.len() - 1];
+                    note(line, &seen);
+                    lines.push(line.to_vec());
+                }
+                match fill {
+                    Fill::More => {}
+                    Fill::Pending(_) if is_last => {
+                        assert_eq!((rig.finish(), rig.truncated_lines()), (vec![], 0));
+                        break lines;
                     }
-                    Fill::Break { clean } => {
-                        assert!(
-                            clean && line.is_empty(),
-                            "{}",
-                            String::from_utf8_lossy(&line)
-                        );
-                    }
-                    Fill::Pending(_) if is_last => break lines,
                     Fill::Pending(_) => thread::sleep(Duration::from_micros(300)),
                     other => panic!("{other:?}"),
                 }

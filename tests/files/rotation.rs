@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use microtally::internals::IntakeRig;
 use microtally::sources::{Fill, Port, Source};
 use microtally::sources::{Follow, FollowOptions};
 
@@ -38,7 +39,7 @@ struct Model {
 struct Scene {
     root: PathBuf,
     follow: Follow,
-    buf: Vec<u8>,
+    rig: IntakeRig,
     now: Duration,
     writer: File,
     /// By number; those of files that are gone are not used again while somebody has them open.
@@ -52,7 +53,6 @@ struct Scene {
     given: BTreeSet<u64>,
     /// Lines that have to be.
     owed: BTreeSet<u64>,
-    line: Vec<u8>,
     /// Open for as long as the model lives, so that no inode's number is used again.
     kept: Vec<File>,
 }
@@ -71,7 +71,7 @@ pub(crate) fn run(root: &Path, bytes: &[u8]) {
     let mut scene = Scene {
         root: root.to_owned(),
         follow,
-        buf: vec![0; room],
+        rig: IntakeRig::of_lines(room),
         now: Duration::ZERO,
         writer,
         files: BTreeMap::new(),
@@ -80,7 +80,6 @@ pub(crate) fn run(root: &Path, bytes: &[u8]) {
         written: 0,
         given: BTreeSet::new(),
         owed: BTreeSet::new(),
-        line: Vec::new(),
         kept: Vec::new(),
     };
     scene.meet_writer();
@@ -91,7 +90,7 @@ pub(crate) fn run(root: &Path, bytes: &[u8]) {
     scene.look(FOUND);
     let bytes = scene.follow.drain();
     scene.fill();
-    assert!(scene.line.is_empty(), "{bytes} bytes at the end");
+    assert!(scene.rig.finish().is_empty(), "{bytes} bytes at the end");
     scene.check();
 }
 
@@ -256,20 +255,13 @@ impl Scene {
 
     fn fill(&mut self) {
         loop {
-            match self.follow.fill(&mut self.buf, self.now) {
-                Fill::Bytes(count) => {
-                    for index in 0..count {
-                        match self.buf[index] {
-                            b'\n' => self.note(),
-                            byte => self.line.push(byte),
-                        }
-                    }
-                }
-                // Of a line whose end was emptied away the front is dropped; others are whole.
-                Fill::Break { clean } => {
-                    assert!(!clean || self.line.is_empty(), "{:?}", self.line);
-                    self.line.clear();
-                }
+            let fill = self.rig.give(|out| self.follow.fill(out, self.now));
+            let given = self.rig.take();
+            for line in given.split_inclusive(|&byte| byte == b'\n') {
+                self.note(&line[..line.len() - 1]);
+            }
+            match fill {
+                Fill::More => {}
                 Fill::Pending(at) => {
                     assert!(at.is_none_or(|at| at > self.now), "it would spin");
                     return;
@@ -279,8 +271,8 @@ impl Scene {
         }
     }
 
-    fn note(&mut self) {
-        let line = String::from_utf8(std::mem::take(&mut self.line)).expect("what was written");
+    fn note(&mut self, line: &[u8]) {
+        let line = String::from_utf8(line.to_vec()).expect("what was written");
         let (number, rest) = line.split_once(' ').expect("a line that was written");
         let number: u64 = number.parse().expect("a line that was written");
         assert!(

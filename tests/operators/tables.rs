@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use microtally::prelude::*;
-use microtally::sources::{Fill, Source};
+use microtally::sources::{ChannelId, Fill, Intake, Source};
 use microtally::stream::LineRecords;
 use microtally::stream::{DStream, Dialect};
 use proptest::prelude::*;
@@ -23,14 +23,14 @@ struct Texts {
 }
 
 impl Source for Texts {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
         if self.rest.is_empty() {
             return Fill::Complete;
         }
-        let len = self.rest.len().min(buf.len()).min(self.piece_bytes);
-        buf[..len].copy_from_slice(&self.rest[..len]);
+        let len = self.rest.len().min(self.piece_bytes);
+        let len = out.write(ChannelId::FIRST, &self.rest[..len]);
         self.rest.drain(..len);
-        Fill::Bytes(len)
+        Fill::More
     }
 
     fn batch_due(&mut self, _time: BatchTime) -> bool {

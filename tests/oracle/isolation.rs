@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use microtally::sources::{Fill, Source};
+use microtally::sources::{ChannelId, Fill, Intake, Source};
 use microtally::stream::LineRecords;
 use microtally::stream::{DStream, RddQueue, RddStream, State, StateSpec, split};
 use microtally::time::{BatchTime, Clock};
@@ -33,19 +33,18 @@ impl Source for Texts {
         true
     }
 
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
         match std::mem::replace(&mut self.due, Due::Nothing) {
             Due::Text => {
                 let text = self.texts.pop_front().unwrap_or(b"\n");
-                let (now, later) = text.split_at(text.len().min(buf.len()));
-                buf[..now.len()].copy_from_slice(now);
+                let later = &text[out.write(ChannelId::FIRST, text)..];
                 if later.is_empty() {
                     self.due = Due::Completion;
                 } else {
                     self.due = Due::Text;
                     self.texts.push_front(later);
                 }
-                Fill::Bytes(now.len())
+                Fill::More
             }
             Due::Completion => Fill::Complete,
             Due::Nothing => Fill::Pending(None),

@@ -15,7 +15,7 @@ use microtally::engine::Writer;
 use microtally::error::ErrorKind;
 use microtally::notice::NoticeKind;
 use microtally::prelude::*;
-use microtally::sources::{Fill, Reconnect, Source};
+use microtally::sources::{ChannelId, Fill, Intake, Reconnect, Source};
 use microtally::stream::{BatchInfo, StreamingListener};
 use microtally::{Config, Engine, Error, Rule};
 
@@ -611,12 +611,12 @@ impl Source for Told {
         1 << 20
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
         let _ = &self.owned;
         match self.texts.pop() {
             Some(text) => {
-                buf[..text.len()].copy_from_slice(text);
-                Fill::Bytes(text.len())
+                assert_eq!(out.write(ChannelId::FIRST, text), text.len());
+                Fill::More
             }
             None => match self.then {
                 Fill::Finishing(_) => Fill::Finishing(now + ms(1)),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use microtally::sources::{Fill, Source};
+use microtally::sources::{ChannelId, Fill, Intake, Source};
 use microtally::stream::{BatchInfo, RddQueue, ReceiverInfo, StreamingListener};
 use microtally::time::{BatchTime, Clock};
 use microtally::{Config, Error, Stop, StreamingContext};
@@ -71,14 +71,13 @@ impl Source for Texts {
         true
     }
 
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
         if self.rest.is_empty() {
             return Fill::Complete;
         }
-        let len = self.rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&self.rest[..len]);
+        let len = out.write(ChannelId::FIRST, &self.rest);
         self.rest.drain(..len);
-        Fill::Bytes(len)
+        Fill::More
     }
 
     fn name(&self) -> &str {
@@ -89,9 +88,9 @@ impl Source for Texts {
 /// A source that does one thing and then, if it is asked again, waits.
 struct Once<F>(Option<F>);
 
-impl<F: FnOnce(&mut [u8]) -> Fill + Send> Source for Once<F> {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        self.0.take().map_or(Fill::Pending(None), |act| act(buf))
+impl<F: FnOnce(&mut Intake<'_>) -> Fill + Send> Source for Once<F> {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        self.0.take().map_or(Fill::Pending(None), |act| act(out))
     }
 
     fn name(&self) -> &str {
@@ -103,7 +102,7 @@ impl<F: FnOnce(&mut [u8]) -> Fill + Send> Source for Once<F> {
 struct PanicsAtBatch;
 
 impl Source for PanicsAtBatch {
-    fn fill(&mut self, _buf: &mut [u8], _now: Duration) -> Fill {
+    fn fill(&mut self, _out: &mut Intake<'_>, _now: Duration) -> Fill {
         Fill::Pending(None)
     }
 
@@ -210,15 +209,21 @@ fn error(message: &str) -> Vec<Told> {
 
 #[test]
 fn listeners_hear_how_a_source_ends() {
-    let panics = Once(Some(|_: &mut [u8]| -> Fill { panic!("it burns") }));
+    let panics = Once(Some(|_: &mut Intake<'_>| -> Fill { panic!("it burns") }));
     let expected = error("source once panicked and is read no more: it burns");
     assert_eq!(heard(panics), (expected, vec![]));
 
-    let gives_nothing = Once(Some(|_: &mut [u8]| Fill::Bytes(0)));
-    let expected = "source once gave no bytes: to pause or to end it has other answers";
-    assert_eq!(heard(gives_nothing), (error(expected), vec![]));
+    let lies = Once(Some(|out: &mut Intake<'_>| {
+        let room = out.space(ChannelId::FIRST).map_or(0, |space| space.len());
+        out.filled(room + 1);
+        Fill::More
+    }));
+    let (told, counts) = heard(lies);
+    let expected = "source once says it put ";
+    assert!(matches!(&told[1], Told::Error(message) if message.starts_with(expected)));
+    assert_eq!(counts, vec![]);
 
-    let fails = Once(Some(|_: &mut [u8]| {
+    let fails = Once(Some(|_: &mut Intake<'_>| {
         Fill::Failed(Error::refused("no such host"))
     }));
     assert_eq!(heard(fails), (error("no such host"), vec![]));
@@ -226,7 +231,7 @@ fn listeners_hear_how_a_source_ends() {
     let expected = error("source at batch panicked and is read no more: no such batch");
     assert_eq!(heard(PanicsAtBatch), (expected, vec![]));
 
-    let ends = Once(Some(|_: &mut [u8]| Fill::End));
+    let ends = Once(Some(|_: &mut Intake<'_>| Fill::End));
     let expected = vec![Told::Started, Told::Stopped];
     assert_eq!(heard(ends), (expected, vec![]));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use microtally::Config;
 use microtally::error::ErrorKind;
 use microtally::sources::UdpListen;
-use microtally::sources::{Fill, Port, Source, Waker};
+use microtally::sources::{Fill, Intake, Port, Source, Waker};
 
 use crate::util::{count, count_with, counts};
 
@@ -79,9 +79,9 @@ impl Source for HeldUp {
         self.source.start(port, now);
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
         match self.goes_on.load(Ordering::Acquire) {
-            true => self.source.fill(buf, now),
+            true => self.source.fill(out, now),
             false => Fill::Pending(None),
         }
     }

@@ -18,6 +18,7 @@ use crate::engine::plan::{CountTokens, Emitted, EnginePlan, Merged, Output};
 use crate::epoch::merge::table_of_mut;
 use crate::error::{Error, Result, guarded, lock};
 use crate::id::StreamId;
+use crate::intake::ChannelLimits;
 use crate::memory::{DecoderCounts, RetainedTables};
 use crate::metrics::Snapshot;
 use crate::notice::{Notice, Notices};
@@ -136,7 +137,10 @@ impl EngineBuilder {
         let blueprint = Blueprint {
             config: self.config,
             plan,
-            framers: vec![(StreamId(0), "writers".to_owned()); self.writers],
+            inputs: vec![
+                (StreamId(0), "writers".to_owned(), ChannelLimits::default());
+                self.writers
+            ],
             decoders: DecoderCounts::default(),
             interval: self.interval.unwrap_or_default(),
             clock: self.clock.clone(),

@@ -72,8 +72,8 @@ impl Engine {
         };
         gate.is_closed = true;
         gate.unended.clear();
-        for index in 0..gate.router.framer_count() {
-            while gate.router.end_connection(index, Ending::Clean).is_err() {
+        for index in 0..gate.router.input_count() {
+            while gate.router.finish(index, Ending::Clean).is_err() {
                 if self.shared.is_aborted() {
                     return Err(self.failure());
                 }

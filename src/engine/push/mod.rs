@@ -93,7 +93,7 @@ impl Gate {
     /// Ends the lines of writers that were dropped. Call again if there is no room.
     fn end_dropped(&mut self) -> Result<(), Full> {
         while let Some(&index) = self.unended.last() {
-            self.router.end_connection(index, Ending::Clean)?;
+            self.router.finish(index, Ending::Clean)?;
             self.unended.pop();
             self.unused.push(index);
         }

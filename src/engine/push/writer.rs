@@ -290,11 +290,7 @@ impl Drop for Writer {
         let mut gate = self.shared.lock();
         // After `finish` the line has ended.
         while !gate.is_closed && !self.shared.is_aborted() {
-            if gate
-                .router
-                .end_connection(self.index, Ending::Clean)
-                .is_ok()
-            {
+            if gate.router.finish(self.index, Ending::Clean).is_ok() {
                 gate.unused.push(self.index);
                 return;
             }

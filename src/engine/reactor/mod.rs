@@ -23,7 +23,7 @@ use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind, guarded};
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::shard::panic_message;
@@ -88,8 +88,8 @@ struct SourceSlot {
     name: String,
     is_ready: bool,
     wake_at: Option<Duration>,
-    /// The connection has ended, and what it left has not found room yet.
-    ending: Option<(Ending, Intake)>,
+    /// It has ended, and what it left has not found room yet.
+    ending: Option<(Ending, IntakeTotals)>,
     is_over: bool,
     /// A batched source that has not delivered all of the batch it was asked for.
     owes: bool,
@@ -439,22 +439,31 @@ impl ReactorCore {
             if draining && slot.drain_left == 0 {
                 return Ok(());
             }
-            let mut space = self.router.space(index)?;
-            if draining && space.len() > slot.drain_left {
-                space = &mut space[..slot.drain_left];
+            let bytes_max = if draining {
+                slot.drain_left
+            } else {
+                usize::MAX
+            };
+            let before = self.router.first_intake_of(index);
+            let (filled, taken) = self.router.fill(index, bytes_max, |out| {
+                // Only a user-supplied source can panic here: that ends the source, not the run.
+                let filled = guarded(|| slot.source.fill(out, now));
+                (filled, out.taken())
+            });
+            slot.may_have_more = matches!(filled, Ok(Fill::More)) && taken.bytes > 0;
+            slot.drain_left = slot.drain_left.saturating_sub(taken.bytes);
+            self.tell_dropped(index, &before);
+            if let Some((count, room)) = taken.impossible {
+                self.refuse(index, count, room);
+                continue;
             }
-            let room = space.len();
-            // Only a user-supplied source can panic here: that ends the source, not the run.
-            let filled = guarded(|| slot.source.fill(space, now));
-            slot.may_have_more = matches!(filled, Ok(Fill::Bytes(_) | Fill::Skipped(_)));
+            let slot = &mut self.slots[index];
             match filled {
-                Ok(Fill::Bytes(count)) if (1..=room).contains(&count) => {
-                    slot.drain_left = slot.drain_left.saturating_sub(count);
-                    self.router.filled(index, count);
-                    self.tell_oversize(index);
-                }
-                Ok(Fill::Bytes(count)) => self.refuse(index, count, room),
-                Ok(Fill::Skipped(count)) => self.router.skipped(index, count),
+                Ok(Fill::End) => self.end_slot(index, Ending::Clean, None),
+                Ok(Fill::Failed(error)) => self.lose(index, error),
+                Err(panic) => self.lose_to_panic(index, panic.as_ref()),
+                _ if taken.is_full => return Err(Full),
+                Ok(Fill::More) => {}
                 Ok(Fill::Pending(wake_at)) => {
                     slot.wake_at = wake_at;
                     return Ok(());
@@ -464,18 +473,11 @@ impl ReactorCore {
                     slot.is_finishing = true;
                     return Ok(());
                 }
-                Ok(Fill::Break { clean }) => {
-                    let ending = if clean { Ending::Clean } else { Ending::Reset };
-                    slot.ending = Some((ending, self.router.intake_of(index)));
-                }
                 Ok(Fill::Complete) => {
                     slot.owes = false;
                     slot.wake_at = None;
                     return Ok(());
                 }
-                Ok(Fill::End) => self.end_slot(index, Ending::Clean, None),
-                Ok(Fill::Failed(error)) => self.lose(index, error),
-                Err(panic) => self.lose_to_panic(index, panic.as_ref()),
             }
         }
         // There may be more: the next turn, after the clock and the other sources.
@@ -500,12 +502,7 @@ impl ReactorCore {
     #[cold]
     fn refuse(&mut self, index: usize, count: usize, room: usize) {
         let name = &self.slots[index].name;
-        let message = if count == 0 {
-            format!("source {name} gave no bytes: to pause or to end it has other answers")
-        } else {
-            format!("source {name} says it put {count} bytes into room for {room}")
-        };
-        self.router.account_of(index).distrust();
+        let message = format!("source {name} says it put {count} bytes into room for {room}");
         self.lose(index, Error::new(ErrorKind::Source, message));
     }
 
@@ -514,7 +511,6 @@ impl ReactorCore {
         let (name, panic) = (&self.slots[index].name, panic_message(panic));
         let message = format!("source {name} panicked and is read no more: {panic}");
         let error = Error::new(ErrorKind::UserFunction, message);
-        self.router.account_of(index).distrust();
         self.slots[index].knows_end = true;
         let error = self.end_lost(index, error);
         self.control.report(error);
@@ -550,35 +546,38 @@ impl ReactorCore {
             slot.wake_at = None;
             // A break that has found no room yet ends the line already.
             slot.ending
-                .get_or_insert((ending, self.router.intake_of(index)));
+                .get_or_insert((ending, self.router.first_intake_of(index)));
             self.tell_end(index);
-            self.router.account_of(index).close();
             (self.watch)(index, error);
         }
     }
 
-    /// Places what an ended connection has left.
+    /// Places what an ended source has left.
     fn finish_ending(&mut self, index: usize) -> Result<(), Full> {
         let Some((ending, before)) = self.slots[index].ending else {
             return Ok(());
         };
-        self.router.end_connection(index, ending)?;
+        self.router.finish(index, ending)?;
         self.slots[index].ending = None;
-        let after = self.router.intake_of(index);
-        if after.truncated_records > before.truncated_records {
-            let bytes = after.truncated_bytes - before.truncated_bytes;
-            let kind = NoticeKind::Truncated { bytes };
-            (self.notices).report(Notice::new(&self.slots[index].name, kind));
-        }
+        self.tell_dropped(index, &before);
         Ok(())
     }
 
-    fn tell_oversize(&mut self, index: usize) {
+    /// Reports what was dropped of the source's first channel since `before`. A source with several
+    /// channels reports what was dropped of the others itself: it knows who they are.
+    fn tell_dropped(&mut self, index: usize, before: &IntakeTotals) {
+        let now = self.router.first_intake_of(index);
         let slot = &mut self.slots[index];
-        if !slot.oversize_told && self.router.intake_of(index).oversize_tokens > 0 {
-            slot.oversize_told = true;
+        let is_first = now.oversize_tokens > 0 && !slot.oversize_told;
+        slot.oversize_told |= is_first;
+        if is_first {
             let record_bytes_max = self.record_bytes_max;
             let kind = NoticeKind::Oversize { record_bytes_max };
+            self.notices.report(Notice::new(&slot.name, kind));
+        }
+        if now.truncated_records > before.truncated_records {
+            let bytes = now.truncated_bytes - before.truncated_bytes;
+            let kind = NoticeKind::Truncated { bytes };
             self.notices.report(Notice::new(&slot.name, kind));
         }
     }

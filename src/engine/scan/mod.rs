@@ -45,7 +45,7 @@ use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::{HeaderSender, header_channel};
 use crate::error::{Result, lock};
 use crate::id::StreamId;
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::limits::SHARDS_MAX;
 use crate::memory::DecoderCounts;
 use crate::notice::{Notice, NoticeKind, Notices};
@@ -131,7 +131,7 @@ pub(crate) fn start(blueprint: Blueprint, sets: Vec<FilesOf>) -> Result<Runtime>
     };
     let finish = FinishBarrier {
         left: worker_count,
-        intakes: vec![Intake::default(); stream_count],
+        intakes: vec![IntakeTotals::default(); stream_count],
         trouble: Trouble::default(),
         file_count: queue.sets.iter().map(|set| set.progress.files()).sum(),
         headers: header_sender,
@@ -175,7 +175,7 @@ struct FinishBarrier {
     /// Workers that have not finished.
     left: usize,
     /// What the others have read of each stream.
-    intakes: Vec<Intake>,
+    intakes: Vec<IntakeTotals>,
     trouble: Trouble,
     file_count: usize,
     headers: HeaderSender,
@@ -249,7 +249,7 @@ impl ScanPool {
 
     /// Reports oversize tokens once for each set, as for a source; `intakes` is what was read of
     /// each stream.
-    fn report_oversize(&self, intakes: &[Intake]) {
+    fn report_oversize(&self, intakes: &[IntakeTotals]) {
         for set in &self.queue.sets {
             if intakes[set.stream.0].oversize_tokens > 0 {
                 let record_bytes_max = self.record_bytes_max;

@@ -23,7 +23,7 @@ use crate::shard::ShardCore;
 use crate::source::codec::encoding::Decoded;
 use crate::source::file::files::{DecodedFile, has_shrunk, input_cause};
 use crate::source::file::stdin::Stdin;
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, ReadOutcome, Source};
 
 /// Bytes read at once when looking for the end of one record.
 const PROBE_BYTES: usize = 4096;
@@ -263,16 +263,16 @@ impl ScanWorker {
         input.watch(&Port::detached());
         while !place.is_stopped() {
             let space = self.space(place);
-            let filled = input.fill(space, Duration::ZERO);
+            let read = input.read(space, Duration::ZERO);
             place.set.progress.add_stream(input.take_read_bytes());
-            match filled {
-                Fill::Bytes(count) => self.framers[stream.0].filled(count),
-                Fill::Skipped(count) => self.framers[stream.0].skipped(count),
+            match read {
+                ReadOutcome::Bytes(count) => self.framers[stream.0].filled(count),
+                ReadOutcome::Skipped(count) => self.framers[stream.0].skipped(count),
                 // Compressed bytes of which nothing has come out yet.
-                Fill::Pending(Some(_)) => {}
+                ReadOutcome::Nothing(Fill::Pending(Some(_))) => {}
                 // An immediate stop unparks.
-                Fill::Pending(None) => thread::park_timeout(PIPE_POLL),
-                Fill::Failed(error) => {
+                ReadOutcome::Nothing(Fill::Pending(None)) => thread::park_timeout(PIPE_POLL),
+                ReadOutcome::Nothing(Fill::Failed(error)) => {
                     self.end(place, Ending::Reset);
                     return Err(input_cause(&error, input.name()));
                 }

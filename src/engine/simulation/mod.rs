@@ -48,6 +48,7 @@ use crate::engine::plan::{CountTokens, EnginePlan, Pipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::id::StreamId;
+use crate::intake::ChannelLimits;
 use crate::limits::{LOOK_AGAIN_MS, RECORD_BYTES_MIN};
 use crate::memory::{DecoderCounts, RetainedTables};
 use crate::notice::Notices;
@@ -178,7 +179,9 @@ impl World {
         let parts = built(Blueprint {
             config,
             plan,
-            framers: framers.collect(),
+            inputs: framers
+                .map(|(stream, name)| (stream, name, ChannelLimits::default()))
+                .collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{Faults, Random};
 use crate::error::{Error, ErrorKind};
+use crate::intake::Intake;
 use crate::ledger::Account;
-use crate::source::{Fill, Source};
+use crate::source::{Fill, ReadOutcome, Source, read_once};
 use crate::time::BatchTime;
 
 /// What a simulated kernel holds for a source.
@@ -26,8 +27,6 @@ pub(super) struct Backlog {
     pub(super) faults: Faults,
     record_bytes_max: usize,
     account: Account,
-    /// Bytes taken out of here.
-    received: u64,
     /// Records that were received and not filled in, and their bytes.
     pub(super) lost_records: u64,
     pub(super) lost_bytes: u64,
@@ -59,15 +58,13 @@ impl Backlog {
         }
     }
 
-    /// Writes down what was received, and a record that was lost of it.
-    fn account(&mut self, received: u64, lost: Option<u64>) {
-        self.received += received;
-        self.lost_records += u64::from(lost.is_some());
-        self.lost_bytes += lost.unwrap_or(0);
-        self.account.update(|passage| {
-            passage.received_bytes = Some(self.received);
-            passage.totals.lost_records = self.lost_records;
-            passage.totals.lost_bytes = self.lost_bytes;
+    /// Writes down a record of this many bytes that was lost.
+    fn lose(&mut self, bytes: u64) {
+        self.lost_records += 1;
+        self.lost_bytes += bytes;
+        self.account.update(|losses| {
+            losses.records = self.lost_records;
+            losses.bytes = self.lost_bytes;
         });
     }
 
@@ -104,49 +101,50 @@ impl Backlog {
 }
 
 impl Source for SimSource {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        let mut kernel = self.kernel.lock().unwrap();
-        let faults = kernel.faults;
-        if faults.spurious && self.random.one_in(8) {
-            kernel.waits = true;
-            return Fill::Pending(None);
-        }
-        if faults.losses && self.random.one_in(8) {
-            let bytes = self.random.below(50) as u64;
-            kernel.account(0, Some(bytes));
-        }
-        match kernel.arrived.pop_front() {
-            None => {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        read_once(out, |buf| {
+            let mut kernel = self.kernel.lock().unwrap();
+            let faults = kernel.faults;
+            if faults.spurious && self.random.one_in(8) {
                 kernel.waits = true;
-                Fill::Pending(None)
+                return ReadOutcome::Nothing(Fill::Pending(None));
             }
-            Some(Arrival::Bytes(mut bytes)) => {
-                // Short reads: the system may give less than it has.
-                let count = (1 + self.random.below(bytes.len())).min(buf.len());
-                let rest = bytes.split_off(count);
-                buf[..count].copy_from_slice(&bytes);
-                kernel.read(&bytes);
-                kernel.account(count as u64, None);
-                if !rest.is_empty() {
-                    kernel.arrived.push_front(Arrival::Bytes(rest));
+            if faults.losses && self.random.one_in(8) {
+                let bytes = self.random.below(50) as u64;
+                kernel.lose(bytes);
+            }
+            match kernel.arrived.pop_front() {
+                None => {
+                    kernel.waits = true;
+                    ReadOutcome::Nothing(Fill::Pending(None))
                 }
-                Fill::Bytes(count)
+                Some(Arrival::Bytes(mut bytes)) => {
+                    // Short reads: the system may give less than it has.
+                    let count = (1 + self.random.below(bytes.len())).min(buf.len());
+                    let rest = bytes.split_off(count);
+                    buf[..count].copy_from_slice(&bytes);
+                    kernel.read(&bytes);
+                    if !rest.is_empty() {
+                        kernel.arrived.push_front(Arrival::Bytes(rest));
+                    }
+                    ReadOutcome::Bytes(count)
+                }
+                Some(Arrival::Break { clean }) => {
+                    kernel.end_line(clean);
+                    ReadOutcome::Break { clean }
+                }
+                Some(Arrival::Failure) => {
+                    kernel.end_line(false);
+                    kernel.is_over = true;
+                    ReadOutcome::Nothing(Fill::Failed(Error::new(ErrorKind::Source, "it is gone")))
+                }
+                Some(Arrival::End) => {
+                    kernel.end_line(true);
+                    kernel.is_over = true;
+                    ReadOutcome::Nothing(Fill::End)
+                }
             }
-            Some(Arrival::Break { clean }) => {
-                kernel.end_line(clean);
-                Fill::Break { clean }
-            }
-            Some(Arrival::Failure) => {
-                kernel.end_line(false);
-                kernel.is_over = true;
-                Fill::Failed(Error::new(ErrorKind::Source, "it is gone"))
-            }
-            Some(Arrival::End) => {
-                kernel.end_line(true);
-                kernel.is_over = true;
-                Fill::End
-            }
-        }
+        })
     }
 
     fn drain(&mut self) -> usize {
@@ -194,36 +192,40 @@ impl Source for SimBatched {
         shelf.is_open
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
-        let mut shelf = self.shelf.lock().unwrap();
-        if !shelf.is_open {
-            return Fill::Pending(None);
-        }
-        if self.random.one_in(8) {
-            // A slow disk. It wakes us at a time, or the test does.
-            let at = now + Duration::from_millis(self.random.below(2) as u64);
-            return Fill::Pending((shelf.is_calm || self.random.one_in(2)).then_some(at));
-        }
-        match shelf.taken.pop_front() {
-            Some(bytes) if bytes.is_empty() => Fill::Break { clean: true },
-            Some(mut bytes) => {
-                let count = (1 + self.random.below(bytes.len())).min(buf.len());
-                buf[..count].copy_from_slice(&bytes[..count]);
-                bytes.drain(..count);
-                // Empty in the end, which is the break behind it.
-                shelf.taken.push_front(bytes);
-                Fill::Bytes(count)
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
+        read_once(out, |buf| {
+            let mut shelf = self.shelf.lock().unwrap();
+            if !shelf.is_open {
+                return ReadOutcome::Nothing(Fill::Pending(None));
             }
-            None => {
-                shelf.is_open = false;
-                shelf.is_over = shelf.is_last && shelf.pieces.is_empty();
-                if shelf.is_over {
-                    Fill::End
-                } else {
-                    Fill::Complete
+            if self.random.one_in(8) {
+                // A slow disk. It wakes us at a time, or the test does.
+                let at = now + Duration::from_millis(self.random.below(2) as u64);
+                return ReadOutcome::Nothing(Fill::Pending(
+                    (shelf.is_calm || self.random.one_in(2)).then_some(at),
+                ));
+            }
+            match shelf.taken.pop_front() {
+                Some(bytes) if bytes.is_empty() => ReadOutcome::Break { clean: true },
+                Some(mut bytes) => {
+                    let count = (1 + self.random.below(bytes.len())).min(buf.len());
+                    buf[..count].copy_from_slice(&bytes[..count]);
+                    bytes.drain(..count);
+                    // Empty in the end, which is the break behind it.
+                    shelf.taken.push_front(bytes);
+                    ReadOutcome::Bytes(count)
+                }
+                None => {
+                    shelf.is_open = false;
+                    shelf.is_over = shelf.is_last && shelf.pieces.is_empty();
+                    if shelf.is_over {
+                        ReadOutcome::Nothing(Fill::End)
+                    } else {
+                        ReadOutcome::Nothing(Fill::Complete)
+                    }
                 }
             }
-        }
+        })
     }
 
     fn name(&self) -> &str {

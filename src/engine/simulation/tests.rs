@@ -146,7 +146,11 @@ fn a_planted_fault_is_caught_by_the_ledger() {
             nodes,
             outputs: vec![Box::new(kept.clone())],
         },
-        framers: vec![(StreamId(0), "sim".to_owned())],
+        inputs: vec![(
+            StreamId(0),
+            "sim".to_owned(),
+            crate::intake::ChannelLimits::default(),
+        )],
         decoders: DecoderCounts::default(),
         interval: Duration::ZERO,
         clock: Clock::manual(Duration::ZERO),

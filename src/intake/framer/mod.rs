@@ -1,13 +1,19 @@
-//! The only bridge from a source to a ring, and the only code that cuts at record ends.
+//! Finds the record ends of one channel, in blocks that it may share with other channels.
 //!
 //! Promise: every block ends with a record end (or, inside a record that is longer than the limit,
 //! with another delimiter); no byte is lost or doubled; an incomplete last line is carried over to
-//! the next block. Must not know: sources, threads, the clock, tokens.
+//! the next block; a byte that ends no line costs the same however much of its line is carried.
+//! Must not know: sources, threads, the clock, tokens.
 //!
 //! ```text
-//!   read into ──▶ [ carried tail | new bytes … \n | unfinished ]
-//!                  └────────── block, given away ──┘└─ carried ─┘
+//!   read into ──▶ [ whole records | gap | new bytes … \n | unfinished ]
+//!                  ▲ of any channel  ▲ as long as what is carried; filled in when the record ends
+//!                  └─────────── block, given away ─────┘└─ carried ─┘
 //! ```
+//!
+//! A channel leaves a block with [`Framer::retire`], and the next one takes it over with
+//! [`Framer::adopt`]. What is carried stays where it is meanwhile. If it is larger than half a
+//! block there is no gap: the record is put together when it ends.
 //!
 //! If [`LineEnds`] say so, a `\r` ends a record at once. If the very next byte is `\n`, in whatever
 //! read it comes, it belongs to that end. When a cut falls between the two, the framer takes the
@@ -15,32 +21,55 @@
 
 #[cfg(test)]
 pub(crate) mod tests;
+mod too_long;
 
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 use crate::limits::READ_SHARE_MIN;
 use crate::ring::arena::Block;
 use crate::split::{Delimiters, LineEnds, Rule};
 
-/// Turns the bytes of one connection into blocks of whole records.
+/// Memory for an unfinished record that a channel beside others keeps between two records.
+const KEPT_BYTES_MAX: usize = 4096;
+
+/// Turns the bytes of one channel into blocks of whole records.
 pub(crate) struct Framer {
     delimiters: Delimiters,
     record_bytes_max: usize,
     /// The block being filled.
     block: Option<Block>,
-    /// The unfinished line behind the last cut, when no block is being filled.
+    /// Bytes at the front of the block that are whole records, of any channel.
+    base: usize,
+    /// Bytes behind them that are reserved for what is carried: as many as that is, or none.
+    gap: usize,
+    /// The first bytes of the unfinished record; the others are in the block.
     carry: Vec<u8>,
-    /// Bytes at the front of the block that were searched and hold no record end.
+    /// Bytes at the front of the block behind which no record end was looked for.
     scanned: usize,
     /// The byte before the next one was a `\r` that ended a record.
     skip_line_feed: bool,
-    /// The record at the front was longer than the limit, and its beginning is in an earlier block.
+    /// The record was longer than the limit, and its beginning was given away.
     mid_record: bool,
     /// Inside a token that was longer than the limit: dropping up to the next delimiter.
     mid_oversize: bool,
-    /// The input has ended, and what it left is not placed yet.
-    is_ending: bool,
-    intake: Intake,
+    /// Other channels use the same blocks.
+    is_shared: bool,
+    /// Bytes that became parts of whole records.
+    passed_bytes: u64,
+    intake: IntakeTotals,
 }
+
+debug_fields!(
+    [] Framer,
+    "Framer",
+    base,
+    gap,
+    scanned,
+    skip_line_feed,
+    mid_record,
+    mid_oversize,
+    passed_bytes,
+    intake
+);
 
 /// Where a framer gets empty blocks, and where its complete records go.
 pub(crate) trait BlockPort {
@@ -64,21 +93,29 @@ pub(crate) enum Ending {
 }
 
 impl Framer {
-    /// A framer of a stream whose records end as `line_ends` says. A record that is longer than
+    /// A framer of a channel whose records end as `line_ends` says. A record that is longer than
     /// `record_bytes_max` may be cut at the delimiters of `rule`.
     pub(crate) fn new(rule: Rule, line_ends: LineEnds, record_bytes_max: usize) -> Self {
         Framer {
             delimiters: Delimiters { rule, line_ends },
             record_bytes_max,
             block: None,
+            base: 0,
+            gap: 0,
             carry: Vec::new(),
             scanned: 0,
             skip_line_feed: false,
             mid_record: false,
             mid_oversize: false,
-            is_ending: false,
-            intake: Intake::default(),
+            is_shared: false,
+            passed_bytes: 0,
+            intake: IntakeTotals::default(),
         }
+    }
+
+    /// From now on other channels use the same blocks.
+    pub(super) fn share(&mut self) {
+        self.is_shared = true;
     }
 
     /// Returns where records that are too long may be cut.
@@ -105,29 +142,18 @@ impl Framer {
                 );
             }
         }
-        Ok(self.block.as_mut().expect("it has space").space())
+        Ok(self.free_space())
     }
 
-    /// As [`space`](Self::space), but returns room for a whole record of `len` bytes, its end
-    /// included. The framer must hold no unfinished record. A block that is too small is enlarged.
-    ///
-    /// # Errors
-    ///
-    /// `port` has no room; call again.
-    pub(crate) fn space_for<P: BlockPort>(
-        &mut self,
-        len: usize,
-        port: &mut P,
-    ) -> Result<&mut [u8], P::Full> {
-        let has_room = |block: &Block| block.capacity() - block.filled() >= len;
-        while !self.block.as_ref().is_some_and(has_room) {
-            match &mut self.block {
-                None => self.provide(port.take_empty()),
-                Some(block) if block.filled() == 0 => block.spill_to(len),
-                Some(_) => drop(port.place(self)?),
-            }
-        }
-        Ok(self.block.as_mut().expect("it has room").space())
+    /// Returns the memory to read into of a framer that [has some](Self::has_space).
+    pub(super) fn free_space(&mut self) -> &mut [u8] {
+        self.block.as_mut().expect("it has space").space()
+    }
+
+    /// Bytes of the memory to read into: none without a block.
+    pub(super) fn room(&self) -> usize {
+        let free = |block: &Block| block.capacity() - block.filled();
+        self.block.as_ref().map_or(0, free)
     }
 
     /// Ends the input as `ending` says, and has everything counted that it left.
@@ -141,25 +167,26 @@ impl Framer {
         port: &mut P,
     ) -> Result<(), P::Full> {
         while port.place(self)? {}
-        if !self.is_ending {
-            self.end(ending);
-            self.is_ending = true;
-        }
-        if self.carries_record() {
+        if self.needs_block_to_end(ending) {
             self.provide(port.take_empty());
         }
+        self.end(ending);
         while port.place(self)? {}
-        self.is_ending = false;
         Ok(())
     }
 
     /// Returns `true` if there is a block and it is worth reading into.
-    fn has_space(&self) -> bool {
+    pub(super) fn has_space(&self) -> bool {
         self.block.as_ref().is_some_and(|block| {
-            let free = block.capacity() - block.filled();
+            let free = self.room();
+            let has_place = self.gap == self.carry.len() || self.is_detached_from(block);
+            // One that grew for a record is larger than a record may be.
+            let has_grown = self.is_shared && self.base > 0 && block.is_spilled();
             // A block that holds no record end is filled to the last byte before it grows.
-            free * READ_SHARE_MIN >= block.capacity()
-                || (free > 0 && self.scanned == block.filled())
+            has_place
+                && !has_grown
+                && (free * READ_SHARE_MIN >= block.capacity()
+                    || (free > 0 && self.base == 0 && self.scanned == block.filled()))
         })
     }
 
@@ -175,32 +202,68 @@ impl Framer {
 
     /// Returns the number of bytes received that are in no finished block.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.carry.len() + self.block.as_ref().map_or(0, |block| block.bytes().len())
+        let in_block = self.block.as_ref().map_or(0, |block| block.bytes().len());
+        self.carry.len() + in_block - self.gap
     }
 
-    /// Takes an empty block to fill, and puts what is carried at its front.
-    fn provide(&mut self, mut block: Block) {
+    /// Returns the bytes of the unfinished record.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.carry.len() + self.new_bytes().len()
+    }
+
+    /// Returns `true` in the middle of a record, even if a part of it was given away or dropped.
+    pub(super) fn is_in_record(&self) -> bool {
+        self.unfinished_bytes() > 0 || self.mid_record || self.mid_oversize
+    }
+
+    /// Bytes of the unfinished record that are in the block.
+    pub(super) fn new_bytes(&self) -> &[u8] {
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block.written()[self.own_start()..])
+    }
+
+    /// Where the bytes begin that were read behind whole records and the gap.
+    fn own_start(&self) -> usize {
+        let skipped = self.block.as_ref().map_or(0, Block::skipped);
+        (self.base + self.gap).max(skipped)
+    }
+
+    /// Takes an empty block to fill.
+    pub(super) fn provide(&mut self, block: Block) {
         assert!(
             self.block.is_none() && block.filled() == 0,
             "one block at a time, and an empty one"
         );
-        // One byte more than is carried must fit, or nothing could be read.
-        let carried = self.carry.len();
-        if carried >= block.capacity() {
-            // Never far past the limit, because a token that fits is within the limit. What is
-            // carried may be longer by a `\r` that the next byte decides about, or by the end of a
-            // record that was complete without one.
-            let larger = (carried * 2).min(self.record_bytes_max + 1);
-            block.spill_to(larger.max(carried + 1));
+        self.adopt(block);
+    }
+
+    /// Takes a block to fill that holds whole records or nothing.
+    pub(super) fn adopt(&mut self, mut block: Block) {
+        self.base = block.filled();
+        self.gap = 0;
+        let (carried, free) = (self.carry.len(), block.capacity() - block.filled());
+        if carried > 0 && !self.is_detached_from(&block) {
+            if carried >= free && self.base == 0 {
+                // One byte more than is carried must fit, or nothing could be read. Never far past
+                // the limit, because a token that fits is within the limit. What is carried may be
+                // longer by a `\r` that the next byte decides about.
+                let larger = (carried * 2).min(self.record_bytes_max.saturating_add(1));
+                block.spill_to(larger.max(carried + 1));
+            }
+            if carried < block.capacity() - block.filled() {
+                block.advance(carried);
+                self.gap = carried;
+            }
         }
-        block.append(&self.carry);
-        self.scanned = if self.carries_record() {
-            0
-        } else {
-            self.carry.len()
-        };
-        self.carry.clear();
+        self.scanned = block.filled();
         self.block = Some(block);
+    }
+
+    /// Returns `true` if what is carried is put together with the rest of its record only when that
+    /// ends: a block that is full of it is of little use to the other channels.
+    fn is_detached_from(&self, block: &Block) -> bool {
+        self.is_shared && self.carry.len() > block.capacity() / 2
     }
 
     /// Takes the first `count` bytes of `space` as read.
@@ -215,15 +278,25 @@ impl Framer {
         if self.skip_line_feed {
             self.skip_line_feed = false;
             // The cut was behind the `\r`, so nothing can be carried before the `\n`.
-            debug_assert_eq!(at, 0);
-            if block.bytes()[0] == b'\n' {
-                block.skip_first();
+            if block.written()[at] == b'\n' {
                 self.intake.bytes_skipped += 1;
-                self.scanned = 1;
+                if at == 0 {
+                    block.skip_first();
+                    self.scanned = 1;
+                } else {
+                    block.remove(at..at + 1);
+                }
             }
         }
         if self.mid_oversize {
             self.drop_to_delimiter_cold();
+        }
+        while self.gap < self.carry.len() && self.is_too_long() {
+            self.cut_short_cold();
+        }
+        let capacity = self.block.as_ref().map_or(0, Block::capacity);
+        if capacity > self.record_bytes_max.saturating_add(2) {
+            self.drop_long_tokens_cold();
         }
     }
 
@@ -236,109 +309,145 @@ impl Framer {
     /// Cuts at the last record end. Returns the block up to there, if there is one, and carries the
     /// rest; a full block without a record end is enlarged, up to the record limit.
     pub(crate) fn cut(&mut self) -> Option<Block> {
-        let block = self.block.as_mut()?;
-        let filled = block.filled();
-        let offset = filled - block.bytes().len();
-        let unseen = &block.bytes()[self.scanned.saturating_sub(offset)..];
-        match self.delimiters.line_ends.rfind(unseen) {
-            Some(last) => {
-                let end = self.scanned.max(offset) + last + 1;
-                self.mid_record = false;
-                Some(self.give_away(end))
-            }
-            None => {
-                self.scanned = filled;
-                if filled == block.capacity() {
-                    self.outgrow_cold()
-                } else {
-                    None
-                }
-            }
+        self.block.as_ref()?;
+        self.settle();
+        if self.base > 0 {
+            return Some(self.give_away());
         }
-    }
-
-    /// Returns a block of the first `end` bytes and carries the rest.
-    fn give_away(&mut self, end: usize) -> Block {
-        let mut block = self.block.take().expect("the caller looked into it");
-        let offset = block.filled() - block.bytes().len();
-        debug_assert!(self.carry.is_empty());
-        self.carry.extend_from_slice(&block.bytes()[end - offset..]);
-        block.truncate(end);
-        let may_pair = |&last: &u8| self.delimiters.line_ends.may_pair(last);
-        self.skip_line_feed = self.carry.is_empty() && block.bytes().last().is_some_and(may_pair);
-        self.scanned = 0;
-        block
-    }
-
-    /// Handles a full block in which the record is not complete.
-    #[cold]
-    fn outgrow_cold(&mut self) -> Option<Block> {
-        let (max, delimiters) = (self.record_bytes_max, self.delimiters);
-        let block = self.block.as_mut().expect("`cut` looked into it");
-        let held = block.bytes().len();
-        // The next byte decides whether a `\r` at the end is part of the record.
-        let too_long = delimiters.content_len(block.bytes(), b"") > max;
-        // The record is longer than the limit, and may have been for long: its complete tokens go
-        // as they are.
-        if (too_long || self.mid_record)
-            && let Some(last) = delimiters.rfind(&block.bytes()[..held.min(max + 1)])
-        {
-            self.mid_record = true;
-            let end = block.filled() - held + last + 1;
-            return Some(self.give_away(end));
-        }
-        if too_long {
-            self.intake.oversize_tokens += 1;
-            self.mid_oversize = true;
-            self.drop_to_delimiter_cold();
-        } else {
-            let larger = block.capacity().saturating_mul(2).min(max + 1);
-            block.spill_to(larger.max(block.capacity() + 1));
+        let block = self.block.as_ref()?;
+        if block.filled() == block.capacity() && !self.is_shared {
+            return self.outgrow_cold();
         }
         None
     }
 
-    /// Drops the rest of an oversize token, including its delimiter.
-    #[cold]
-    fn drop_to_delimiter_cold(&mut self) {
-        let block = self.block.as_mut().expect("`filled` has a block");
-        let delimiters = self.delimiters;
-        let Some(at) = delimiters.find(block.bytes()) else {
-            self.intake.oversize_bytes += block.bytes().len() as u64;
-            block.recycle();
-            self.scanned = 0;
+    /// Makes whole records of what was read, as far as it holds record ends.
+    pub(super) fn settle(&mut self) {
+        let Some(block) = &self.block else { return };
+        let unseen = &block.written()[self.scanned..];
+        let Some(last) = self.delimiters.line_ends.rfind(unseen) else {
+            self.scanned = block.filled();
             return;
         };
-        self.intake.oversize_bytes += at as u64;
-        self.intake.bytes_skipped += 1;
-        self.mid_oversize = false;
-        let delimiter = block.bytes()[at];
-        let rest = block.bytes()[at + 1..].to_vec();
-        block.recycle();
-        let ends_record = delimiters.line_ends.is_end(delimiter);
-        let may_pair = delimiters.line_ends.may_pair(delimiter);
-        self.mid_record = !ends_record;
-        self.intake.records_ended += u64::from(ends_record);
-        self.skip_line_feed = may_pair && rest.is_empty();
-        let rest = match rest.split_first() {
-            Some((b'\n', behind)) if may_pair => {
-                self.intake.bytes_skipped += 1;
-                behind
-            }
-            _ => &rest[..],
-        };
-        block.spill_to(rest.len());
-        block.append(rest);
-        self.scanned = 0;
+        let behind = block.filled() - (self.scanned + last + 1);
+        self.join();
+        self.complete(behind);
+        self.mid_record = false;
     }
 
-    /// Ends an unterminated last line as `ending` says; the framer holds nothing else. The line is
-    /// then complete, in the block or carried.
-    fn end(&mut self, ending: Ending) {
+    /// Takes everything in the block for whole records, except the last `behind` bytes. Nothing is
+    /// carried.
+    fn complete(&mut self, behind: usize) {
+        let block = self.block.as_ref().expect("it holds something");
+        let end = block.filled() - behind;
+        self.passed_bytes += (end - self.own_start()) as u64;
+        self.base = end;
+        self.scanned = end;
+    }
+
+    /// Puts what is carried before the bytes that were read behind it.
+    fn join(&mut self) {
+        let Some(block) = self.block.as_mut().filter(|_| !self.carry.is_empty()) else {
+            return;
+        };
+        if self.gap > 0 {
+            let place = self.base..self.base + self.gap;
+            block.written_mut()[place].copy_from_slice(&self.carry);
+        } else {
+            block.insert(self.base, &self.carry);
+            self.scanned += self.carry.len();
+        }
+        self.gap = 0;
+        self.forget_carry();
+    }
+
+    fn forget_carry(&mut self) {
+        self.carry.clear();
+        if self.is_shared && self.carry.capacity() > KEPT_BYTES_MAX {
+            self.carry = Vec::new();
+        }
+    }
+
+    /// Returns the block up to the end of its whole records, and carries the rest.
+    fn give_away(&mut self) -> Block {
+        let mut block = self.block.take().expect("the caller looked into it");
+        let rest = &block.written()[self.base + self.gap..];
+        self.carry.extend_from_slice(rest);
+        self.leave(&mut block);
+        block
+    }
+
+    /// Removes the unfinished record, which is carried, from `block`.
+    fn leave(&mut self, block: &mut Block) {
+        block.truncate(self.base);
+        let may_pair = |&last: &u8| self.delimiters.line_ends.may_pair(last);
+        self.skip_line_feed |= self.carry.is_empty() && block.bytes().last().is_some_and(may_pair);
+        (self.base, self.gap, self.scanned) = (0, 0, 0);
+    }
+
+    /// Carries the unfinished record, in memory of at least `capacity` bytes.
+    pub(super) fn stow(&mut self, capacity: usize) {
+        self.carry
+            .reserve_exact(capacity.saturating_sub(self.carry.len()));
+        let from = self.own_start();
+        let Some(block) = &mut self.block else { return };
+        self.carry.extend_from_slice(&block.written()[from..]);
+        if self.base == 0 {
+            block.recycle();
+        } else {
+            block.truncate(self.base);
+        }
+        self.gap = 0;
+        self.scanned = self.base;
+    }
+
+    /// Returns the block to another channel; what it holds is whole records. The unfinished record
+    /// is carried already.
+    pub(super) fn retire(&mut self) -> Option<Block> {
+        let mut block = self.block.take()?;
+        debug_assert!(
+            block.filled() == (self.base + self.gap).max(block.skipped()),
+            "`stow` comes first"
+        );
+        if self.base == 0 {
+            block.recycle();
+        }
+        self.leave(&mut block);
+        // A `\n` behind a `\r` would be a part of the same end, and the next channel may begin with
+        // one: an empty line. If only the last `\r` were replaced, the last two would be one end.
+        if self.delimiters.line_ends == LineEnds::Universal {
+            end_with_line_feed(block.written_mut());
+        }
+        Some(block)
+    }
+
+    /// Takes the memory of what is carried: how many bytes, and how many it has room for.
+    pub(super) fn carried(&self) -> (usize, usize) {
+        (self.carry.len(), self.carry.capacity())
+    }
+
+    /// Gives back memory that is kept for later records, if it is more than is carried.
+    pub(super) fn shrink(&mut self) {
+        if self.carry.capacity() > self.carry.len() * 2 {
+            self.carry.shrink_to_fit();
+        }
+    }
+
+    /// Returns `true` if a clean end makes a record of what is carried, which needs a block.
+    pub(super) fn needs_block_to_end(&self, ending: Ending) -> bool {
+        ending == Ending::Clean
+            && self.block.is_none()
+            && !self.mid_oversize
+            && (!self.carry.is_empty() || self.mid_record)
+    }
+
+    /// Ends an unterminated last line as `ending` says. The line is then complete, or dropped.
+    pub(super) fn end(&mut self, ending: Ending) {
+        self.settle();
         if ending == Ending::Clean {
             self.drop_undecided();
         }
-        let held = self.held_bytes();
+        let held = self.unfinished_bytes();
         // A record whose beginning is in an earlier block has a last token, even an empty one.
         let unterminated = held > 0 || self.mid_record;
         if self.mid_oversize {
@@ -350,64 +459,101 @@ impl Framer {
         } else if unterminated && ending == Ending::Reset {
             self.intake.truncated_records += 1;
             self.intake.truncated_bytes += held as u64;
-            self.carry.clear();
-            if let Some(block) = &mut self.block {
-                block.recycle();
-            }
-            self.scanned = 0;
+            self.drop_unfinished();
         } else if unterminated {
-            let record = match &self.block {
-                Some(block) => block.bytes(),
-                None => &self.carry,
-            };
-            let end = self.delimiters.end_behind(record);
+            self.join();
+            let end = self.delimiters.end_behind(self.new_bytes());
             self.intake.bytes_ended += end.len() as u64;
-            match &mut self.block {
-                Some(block) => {
-                    block.spill_to(block.filled() + end.len());
-                    block.append(end);
-                }
-                None => self.carry.extend_from_slice(end),
-            }
+            let block = self.block.as_mut().expect("`needs_block_to_end` was asked");
+            block.insert(block.filled(), end);
+            self.complete(0);
         }
         self.mid_oversize = false;
         self.mid_record = false;
-        // An ended line leaves its `\n` in the block, which `cut` finds; a `\r` was cut behind
-        // before.
+        // What comes next is another line, even if it is empty.
         self.skip_line_feed = false;
+        self.seal();
     }
 
-    /// Drops a token that is too long at the clean end of a connection: a `\r` at the end, which
-    /// the next byte would have decided about, is content.
-    fn drop_undecided(&mut self) {
-        let unfinished = match &self.block {
-            Some(block) => block.bytes(),
-            None => &self.carry,
-        };
-        let len = unfinished.len();
-        if len <= self.record_bytes_max || self.delimiters.rfind(unfinished).is_some() {
-            return;
+    /// Makes the end of the last whole record one that takes no part of what comes next.
+    fn seal(&mut self) {
+        let base = self.base;
+        if let Some(block) = &mut self.block
+            && self.delimiters.line_ends == LineEnds::Universal
+        {
+            end_with_line_feed(&mut block.written_mut()[..base]);
         }
-        self.intake.oversize_tokens += 1;
-        self.intake.oversize_bytes += len as u64;
-        self.mid_oversize = true;
-        self.carry.clear();
+    }
+
+    /// Drops the unfinished record, as far as it is here.
+    fn drop_unfinished(&mut self) {
+        self.seal();
+        self.forget_carry();
         if let Some(block) = &mut self.block {
-            block.recycle();
+            if self.base == 0 {
+                block.recycle();
+            } else {
+                block.truncate(self.base);
+            }
         }
-        self.scanned = 0;
+        self.gap = 0;
+        self.scanned = self.base;
     }
 
-    /// Returns `true` if a carried line is complete because its connection ended: it needs a block.
-    fn carries_record(&self) -> bool {
-        self.carry.last() == Some(&self.delimiters.line_ends.terminator())
+    /// Bytes of the longest record that is kept whole.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
+    }
+
+    /// Tokens dropped so far because they were too long, or for want of memory.
+    pub(super) fn oversize_tokens(&self) -> u64 {
+        self.intake.oversize_tokens
+    }
+
+    /// Makes the space at least `bytes` long.
+    pub(super) fn enlarge(&mut self, bytes: usize) {
+        let block = self.block.as_mut().expect("it has space");
+        block.spill_to(block.filled() + bytes);
+    }
+
+    /// Begins a new channel that shares its blocks.
+    pub(super) fn reset(&mut self) {
+        let Delimiters { rule, line_ends } = self.delimiters;
+        *self = Framer {
+            is_shared: true,
+            ..Framer::new(rule, line_ends, self.record_bytes_max)
+        };
+    }
+
+    /// As [`intake`](Self::intake), after a check that each byte of this channel is accounted for.
+    ///
+    /// # Panics
+    ///
+    /// One is not: a bug of this crate.
+    pub(super) fn checked_intake(&self) -> IntakeTotals {
+        let intake = &self.intake;
+        let came_in = intake.bytes_read + intake.bytes_ended;
+        let accounted = self.passed_bytes
+            + intake.bytes_skipped
+            + intake.oversize_bytes
+            + intake.truncated_bytes
+            + self.unfinished_bytes() as u64;
+        assert_eq!(came_in, accounted, "the bytes of one channel: {self:?}");
+        self.intake()
     }
 
     /// Returns what has been read and done so far.
-    pub(crate) fn intake(&self) -> Intake {
-        Intake {
+    pub(crate) fn intake(&self) -> IntakeTotals {
+        IntakeTotals {
             bytes_carried: self.held_bytes() as u64,
             ..self.intake
         }
     }
+}
+
+/// Replaces each `\r` at the end of `lines` with `\n`. If only the last one were replaced, the last
+/// two would be one end.
+pub(crate) fn end_with_line_feed(lines: &mut [u8]) {
+    let returns = lines.iter_mut().rev().take_while(|byte| **byte == b'\r');
+    returns.for_each(|byte| *byte = b'\n');
 }

@@ -17,6 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, describe};
+use crate::intake::Intake;
 use crate::limits::DRAIN_BYTES_MAX;
 use crate::memory::DecoderCounts;
 use crate::notice::NoticeKind;
@@ -24,7 +25,7 @@ use crate::source::codec::decoder::Decoder;
 use crate::source::codec::decompress::Compression;
 use crate::source::codec::encoding::Decoded;
 use crate::source::file::files::{became_shorter, has_shrunk};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, ReadOutcome, Source, read_once};
 use crate::sys;
 
 /// A source that reads standard input to its end.
@@ -137,9 +138,9 @@ impl Stdin {
         (bytes != Some(0)).then_some(bytes)
     }
 
-    fn failed(&mut self, cause: &io::Error) -> Fill {
+    fn failed(&mut self, cause: &io::Error) -> ReadOutcome {
         self.has_ended = true;
-        Fill::Failed(Error::input(&self.name, cause))
+        ReadOutcome::Nothing(Fill::Failed(Error::input(&self.name, cause)))
     }
 }
 
@@ -204,18 +205,11 @@ fn register(file: &File, port: &Port) -> io::Result<Option<Poll>> {
     Ok(Some(poll))
 }
 
-debug_fields!([] Stdin, "Stdin", name);
-
-impl Source for Stdin {
-    fn start(&mut self, port: Port, _now: Duration) {
-        self.limit_window(port.window_log_max);
-        self.watch(&port);
-        self.port = port;
-    }
-
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+impl Stdin {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8], now: Duration) -> ReadOutcome {
         if self.has_ended {
-            return Fill::End;
+            return ReadOutcome::Nothing(Fill::End);
         }
         let file = match &self.file {
             Ok(file) => file,
@@ -233,24 +227,38 @@ impl Source for Stdin {
             Ok(count)
         };
         match self.decoder.fill(buf, read) {
-            Ok(Decoded::Bytes(count)) => Fill::Bytes(count),
-            Ok(Decoded::Skipped(count)) => Fill::Skipped(count),
+            Ok(Decoded::Bytes(count)) => ReadOutcome::Bytes(count),
+            Ok(Decoded::Skipped(count)) => ReadOutcome::Skipped(count),
             // The bytes so far are too few to decode anything, and more may have arrived.
-            Ok(Decoded::Again) if self.is_draining => Fill::Finishing(now),
-            Ok(Decoded::Again) => Fill::Pending(Some(now)),
+            Ok(Decoded::Again) if self.is_draining => ReadOutcome::Nothing(Fill::Finishing(now)),
+            Ok(Decoded::Again) => ReadOutcome::Nothing(Fill::Pending(Some(now))),
             Ok(Decoded::End) if self.left_bytes > 0 && has_shrunk(file, self.file_bytes) => {
                 self.failed(&became_shorter())
             }
             Ok(Decoded::End) => {
                 self.has_ended = true;
-                Fill::End
+                ReadOutcome::Nothing(Fill::End)
             }
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
                 self.is_stopped_early = false;
-                Fill::Pending(None)
+                ReadOutcome::Nothing(Fill::Pending(None))
             }
             Err(cause) => self.failed(&cause),
         }
+    }
+}
+
+debug_fields!([] Stdin, "Stdin", name);
+
+impl Source for Stdin {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.limit_window(port.window_log_max);
+        self.watch(&port);
+        self.port = port;
+    }
+
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
+        read_once(out, |space| self.read(space, now))
     }
 
     fn drain(&mut self) -> usize {
@@ -296,7 +304,7 @@ impl Drop for Stdin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Intake;
+    use crate::ledger::IntakeTotals;
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -312,18 +320,21 @@ mod tests {
         let mut input = Stdin::of("a pipe".to_owned(), Ok(file), false);
         let now = Duration::from_secs(1);
         input.start(port, now);
-        assert!(matches!(input.fill(&mut [0; 10], now), Fill::Bytes(10)));
+        assert!(matches!(
+            input.read(&mut [0; 10], now),
+            ReadOutcome::Bytes(10)
+        ));
         assert_eq!(input.drain(), DRAIN_BYTES_MAX);
         let mut left = reads;
         while left > 0 {
-            match input.fill(&mut vec![0; left], now) {
-                Fill::Bytes(count) => left -= count,
-                Fill::Pending(None) => break,
+            match input.read(&mut vec![0; left], now) {
+                ReadOutcome::Bytes(count) => left -= count,
+                ReadOutcome::Nothing(Fill::Pending(None)) => break,
                 other => panic!("{other:?}"),
             }
         }
         input.ended();
-        let bytes = account.then(Intake::default()).lost_bytes;
+        let bytes = account.then(IntakeTotals::default()).lost_bytes;
         drop(input);
         (notices.take(), bytes)
     }
@@ -359,19 +370,22 @@ mod tests {
         sender
             .write_all(&zstd::encode_all(&b"begun\n"[..], 1).unwrap())
             .unwrap();
-        assert!(matches!(input.fill(&mut buf, now), Fill::Bytes(6)));
+        assert!(matches!(input.read(&mut buf, now), ReadOutcome::Bytes(6)));
         sender.write_all(&packed).unwrap();
         let (mut left, mut received) = (input.drain(), Vec::new());
         // As in the reactor: anything but bytes and a break ends the stop.
         loop {
-            match input.fill(&mut buf, now) {
-                Fill::Bytes(count) => {
+            match input.read(&mut buf, now) {
+                ReadOutcome::Bytes(count) => {
                     received.extend_from_slice(&buf[..count]);
                     left -= count;
                 }
-                Fill::Finishing(at) if at <= now => {}
+                ReadOutcome::Nothing(Fill::Finishing(at)) if at <= now => {}
                 other => {
-                    assert!(matches!(other, Fill::Pending(None)), "{other:?}");
+                    assert!(
+                        matches!(other, ReadOutcome::Nothing(Fill::Pending(None))),
+                        "{other:?}"
+                    );
                     break;
                 }
             }

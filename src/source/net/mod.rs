@@ -1,9 +1,9 @@
 //! Sources that are sockets.
 //!
 //! `tcp_client` and `unix_client` connect through `connector`. `tcp_listen` and `unix_listen`
-//! accept connections through `listener`, and `connection_set` makes one stream of whole lines of
-//! them. `udp_listen` receives datagrams. `bind` has this machine's addresses, `socket` what
-//! sockets have in common, and `spill` holds what was received and found no room yet.
+//! accept connections through `listener`, and `connection_set` reads them in turn, each as a
+//! channel of its own. `udp_listen` receives datagrams. `bind` has this machine's addresses, and
+//! `socket` what sockets have in common.
 
 /// Implements [`Source`](crate::source::Source) and `Debug` for a type through one of its fields.
 macro_rules! source_through {
@@ -13,8 +13,16 @@ macro_rules! source_through {
                 $crate::source::Source::start(&mut self.$part, port, now);
             }
 
-            fn fill(&mut self, buf: &mut [u8], now: std::time::Duration) -> $crate::source::Fill {
-                $crate::source::Source::fill(&mut self.$part, buf, now)
+            fn fill(
+                &mut self,
+                out: &mut $crate::intake::Intake<'_>,
+                now: std::time::Duration,
+            ) -> $crate::source::Fill {
+                $crate::source::Source::fill(&mut self.$part, out, now)
+            }
+
+            fn limits(&self) -> $crate::intake::ChannelLimits {
+                $crate::source::Source::limits(&self.$part)
             }
 
             fn batch_due(&mut self, time: $crate::time::BatchTime) -> bool {
@@ -53,7 +61,6 @@ pub(crate) mod connection_set;
 pub(crate) mod connector;
 pub(crate) mod listener;
 pub(crate) mod socket;
-pub(crate) mod spill;
 pub(crate) mod tcp_client;
 pub(crate) mod tcp_listen;
 pub(crate) mod udp_listen;

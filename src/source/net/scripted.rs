@@ -21,8 +21,12 @@ impl Read for ScriptedReads {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.0.pop_front() {
             Some(Ok(text)) => {
-                buf[..text.len()].copy_from_slice(text.as_bytes());
-                Ok(text.len())
+                let (now, later) = text.split_at(text.len().min(buf.len()));
+                buf[..now.len()].copy_from_slice(now.as_bytes());
+                if !later.is_empty() {
+                    self.0.push_front(Ok(later));
+                }
+                Ok(now.len())
             }
             Some(Err(number)) => Err(io::Error::from_raw_os_error(number)),
             None => Err(io::ErrorKind::WouldBlock.into()),

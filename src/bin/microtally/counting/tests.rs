@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use microtally::sources::{Fill, Source};
+use microtally::sources::{ChannelId, Fill, Intake, Source};
 use microtally::{Batch, Config, StreamingContext, Value};
 use proptest::prelude::*;
 
@@ -14,15 +14,12 @@ use super::*;
 struct TextSource(Vec<u8>, usize);
 
 impl Source for TextSource {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        let rest = &self.0[self.1..];
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        self.1 += len;
-        if len == 0 {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        self.1 += out.write(ChannelId::FIRST, &self.0[self.1..]);
+        if self.1 == self.0.len() {
             Fill::End
         } else {
-            Fill::Bytes(len)
+            Fill::More
         }
     }
 

@@ -13,9 +13,12 @@ use crate::engine::plan::{CountTokens, EnginePlan, Output, Pipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::id::StreamId;
+use crate::intake::ChannelLimits;
+use crate::intake::Intake;
 use crate::memory::DecoderCounts;
 use crate::ring::Wake;
 use crate::shard::worker::Worker;
+use crate::source::{ReadOutcome, read_once};
 use crate::split::Rule;
 use crate::time::{BatchTime, Clock};
 
@@ -27,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(LOOK_AGAIN_MS);
 /// What a scripted source does when it is called.
 enum SourceAct {
     Say(&'static str),
-    Answer(Fill),
+    Answer(ReadOutcome),
     Panic,
 }
 
@@ -58,20 +61,20 @@ impl ScriptedSource {
 }
 
 impl Source for ScriptedSource {
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        match self.acts.pop_front() {
-            None => Fill::Pending(None),
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        read_once(out, |buf| match self.acts.pop_front() {
+            None => ReadOutcome::Nothing(Fill::Pending(None)),
             Some(SourceAct::Say(text)) => {
                 let (now, later) = text.split_at(text.len().min(buf.len()));
                 buf[..now.len()].copy_from_slice(now.as_bytes());
                 if !later.is_empty() {
                     self.acts.push_front(SourceAct::Say(later));
                 }
-                Fill::Bytes(now.len())
+                ReadOutcome::Bytes(now.len())
             }
             Some(SourceAct::Answer(fill)) => fill,
             Some(SourceAct::Panic) => panic!("the disk is on fire"),
-        }
+        })
     }
 
     fn batch_due(&mut self, _time: BatchTime) -> bool {
@@ -126,7 +129,10 @@ impl ReactorRig {
                 nodes: nodes.collect(),
                 outputs,
             },
-            framers: StreamId::first(sources.len()).zip(names).collect(),
+            inputs: StreamId::first(sources.len())
+                .zip(names)
+                .map(|(stream, name)| (stream, name, ChannelLimits::default()))
+                .collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
             clock: clock.clone(),
@@ -253,20 +259,22 @@ fn the_only_source_that_panics_ends_the_run() {
 #[test]
 fn answers_that_cannot_be_are_errors_with_a_reason() {
     let too_many = "source script says it put 65 bytes into room for 64";
-    let none = "source script gave no bytes: to pause or to end it has other answers";
-    for (count, message) in [(65, too_many), (0, none)] {
-        let script = ScriptedSource::of([SourceAct::Answer(Fill::Bytes(count))]);
-        let mut rig = ReactorRig::new(vec![script], None, false);
-        assert_eq!(rig.settle(), Next::Done);
-        let error = rig.control.error().expect("it is an error");
-        assert_eq!(error.kind(), ErrorKind::Source);
-        assert_eq!(error.to_string(), message);
-    }
+    let script = ScriptedSource::of([SourceAct::Answer(ReadOutcome::Bytes(65))]);
+    let mut rig = ReactorRig::new(vec![script], None, false);
+    assert_eq!(rig.settle(), Next::Done);
+    let error = rig.control.error().expect("it is an error");
+    assert_eq!(error.kind(), ErrorKind::Source);
+    assert_eq!(error.to_string(), too_many);
 }
 
 #[test]
 fn an_endless_run_goes_on_without_sources_until_it_is_stopped() {
-    let ended = || ScriptedSource::of([SourceAct::Say("a\n"), SourceAct::Answer(Fill::End)]);
+    let ended = || {
+        ScriptedSource::of([
+            SourceAct::Say("a\n"),
+            SourceAct::Answer(ReadOutcome::Nothing(Fill::End)),
+        ])
+    };
     for sources in [vec![ended()], Vec::new()] {
         let has_source = !sources.is_empty();
         let mut rig = ReactorRig::new(sources, None, true);
@@ -292,8 +300,8 @@ fn an_endless_run_goes_on_without_sources_until_it_is_stopped() {
 
 #[test]
 fn a_batched_source_is_read_when_its_batch_is_due_and_others_are_not() {
-    let done = || SourceAct::Answer(Fill::Complete);
-    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let done = || SourceAct::Answer(ReadOutcome::Nothing(Fill::Complete));
+    let wait = || SourceAct::Answer(ReadOutcome::Nothing(Fill::Pending(None)));
     let batched = ScriptedSource::batched([
         vec![
             SourceAct::Say("x1\n"),
@@ -304,7 +312,7 @@ fn a_batched_source_is_read_when_its_batch_is_due_and_others_are_not() {
         vec![done()],
         vec![
             SourceAct::Say("x3"),
-            SourceAct::Answer(Fill::Break { clean: true }),
+            SourceAct::Answer(ReadOutcome::Break { clean: true }),
             done(),
         ],
     ]);
@@ -338,7 +346,7 @@ fn the_last_batch_of_a_run_holds_what_batched_sources_owe_it() {
     let batches = || {
         [vec![
             SourceAct::Say("x\n"),
-            SourceAct::Answer(Fill::Complete),
+            SourceAct::Answer(ReadOutcome::Nothing(Fill::Complete)),
         ]]
     };
     // Because it is the last of as many as were asked for.
@@ -354,7 +362,10 @@ fn the_last_batch_of_a_run_holds_what_batched_sources_owe_it() {
     assert_eq!(rig.settle(), Next::Done);
     assert_eq!(rig.batches(), [(10, lines(&["x"]))]);
     // Because the source ends in it: there is no empty batch behind it.
-    let ends = [vec![SourceAct::Say("x"), SourceAct::Answer(Fill::End)]];
+    let ends = [vec![
+        SourceAct::Say("x"),
+        SourceAct::Answer(ReadOutcome::Nothing(Fill::End)),
+    ]];
     let mut rig = ReactorRig::new(vec![ScriptedSource::batched(ends)], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
@@ -364,11 +375,11 @@ fn the_last_batch_of_a_run_holds_what_batched_sources_owe_it() {
 
 #[test]
 fn what_comes_while_the_last_batch_is_gathered_is_too_late() {
-    let wait = || SourceAct::Answer(Fill::Pending(None));
+    let wait = || SourceAct::Answer(ReadOutcome::Nothing(Fill::Pending(None)));
     let batched = ScriptedSource::batched([vec![
         wait(),
         SourceAct::Say("x\n"),
-        SourceAct::Answer(Fill::Complete),
+        SourceAct::Answer(ReadOutcome::Nothing(Fill::Complete)),
     ]]);
     let other = ScriptedSource::of([wait(), wait(), SourceAct::Say("late\n")]);
     let mut rig = ReactorRig::new(vec![batched, other], None, false);
@@ -386,7 +397,7 @@ fn what_comes_while_the_last_batch_is_gathered_is_too_late() {
 fn a_batch_that_does_not_fit_waits_for_room_and_for_no_event() {
     let text = "some words on one line that is nearly a block\n";
     let mut acts: Vec<SourceAct> = (0..100).map(|_| SourceAct::Say(text)).collect();
-    acts.push(SourceAct::Answer(Fill::Complete));
+    acts.push(SourceAct::Answer(ReadOutcome::Nothing(Fill::Complete)));
     let mut rig = ReactorRig::new(vec![ScriptedSource::batched([acts])], None, false);
     rig.settle();
     // Epochs whose tables nobody takes: the helper may not count either then.
@@ -418,7 +429,9 @@ fn a_batch_that_does_not_fit_waits_for_room_and_for_no_event() {
 
 #[test]
 fn an_immediate_stop_does_not_wait_for_a_batched_source() {
-    let batched = ScriptedSource::batched([vec![SourceAct::Answer(Fill::Pending(None))]]);
+    let batched = ScriptedSource::batched([vec![SourceAct::Answer(ReadOutcome::Nothing(
+        Fill::Pending(None),
+    ))]]);
     let mut rig = ReactorRig::new(vec![batched], None, false);
     rig.settle();
     rig.advance(INTERVAL_MS);
@@ -432,17 +445,18 @@ fn an_immediate_stop_does_not_wait_for_a_batched_source() {
 
 #[test]
 fn a_graceful_stop_waits_for_a_source_that_is_finishing() {
-    let until = |ms: u64| Fill::Finishing(Duration::from_millis(1_000_003 + ms));
+    let until =
+        |ms: u64| ReadOutcome::Nothing(Fill::Finishing(Duration::from_millis(1_000_003 + ms)));
     let acts = [
         SourceAct::Say("before\n"),
-        SourceAct::Answer(Fill::Pending(None)),
+        SourceAct::Answer(ReadOutcome::Nothing(Fill::Pending(None))),
     ];
     let after = [
         SourceAct::Answer(until(30)),
         SourceAct::Say("after\n"),
         SourceAct::Answer(until(30)),
         SourceAct::Say("last"),
-        SourceAct::Answer(Fill::End),
+        SourceAct::Answer(ReadOutcome::Nothing(Fill::End)),
     ];
     let mut rig = ReactorRig::new(
         vec![ScriptedSource::of(acts.into_iter().chain(after))],

@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::intake::Intake;
 use crate::notice::NoticeKind;
 use crate::source::codec::decoder::FirstBytes;
 use crate::source::codec::encoding::utf8_mark_bytes;
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::source::file::files::has_shrunk;
-use crate::source::{Fill, Port, Source, sniff};
+use crate::source::{Fill, Port, ReadOutcome, Source, read_once, sniff};
 use crate::time::BatchTime;
 
 /// A source of the lines of files that are put into a directory.
@@ -137,6 +138,56 @@ fn open(path: &Path) -> io::Result<(File, FirstBytes)> {
     Ok((file, first))
 }
 
+impl DirectoryFiles {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> ReadOutcome {
+        if !self.is_due {
+            return ReadOutcome::Nothing(Fill::Pending(None));
+        }
+        if self.open.is_none() {
+            self.open = self.open_next();
+        }
+        let Some(open) = &mut self.open else {
+            self.is_due = false;
+            return ReadOutcome::Nothing(Fill::Complete);
+        };
+        if let mark_bytes @ 1.. = std::mem::take(&mut open.mark_bytes) {
+            return ReadOutcome::Skipped(mark_bytes);
+        }
+        loop {
+            match open.file.read(buf) {
+                Ok(0) => {
+                    let file_bytes = open.metadata.as_ref().map_or(0, Metadata::len);
+                    let is_cut = open.bytes < file_bytes && has_shrunk(&open.file, file_bytes);
+                    if is_cut {
+                        self.port.report(NoticeKind::Shorter {
+                            path: open.path.clone(),
+                            bytes: open.file.metadata().map_or(0, |metadata| metadata.len()),
+                        });
+                    }
+                    if let Some(metadata) = &open.metadata {
+                        self.directory.ends(metadata, open.bytes);
+                    }
+                    self.open = None;
+                    return ReadOutcome::Break { clean: !is_cut };
+                }
+                Ok(count) => {
+                    open.bytes += count as u64;
+                    return ReadOutcome::Bytes(count);
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => {
+                    self.port
+                        .report(self.directory.unreadable(&open.path, &cause));
+                    self.open = None;
+                    // The line it stopped in is not a record; the lines before it are.
+                    return ReadOutcome::Break { clean: false };
+                }
+            }
+        }
+    }
+}
+
 debug_fields!([] DirectoryFiles, "DirectoryFiles", left);
 
 impl Source for DirectoryFiles {
@@ -156,51 +207,8 @@ impl Source for DirectoryFiles {
         self.is_due
     }
 
-    fn fill(&mut self, buf: &mut [u8], _now: Duration) -> Fill {
-        if !self.is_due {
-            return Fill::Pending(None);
-        }
-        if self.open.is_none() {
-            self.open = self.open_next();
-        }
-        let Some(open) = &mut self.open else {
-            self.is_due = false;
-            return Fill::Complete;
-        };
-        if let mark_bytes @ 1.. = std::mem::take(&mut open.mark_bytes) {
-            return Fill::Skipped(mark_bytes);
-        }
-        loop {
-            match open.file.read(buf) {
-                Ok(0) => {
-                    let file_bytes = open.metadata.as_ref().map_or(0, Metadata::len);
-                    let is_cut = open.bytes < file_bytes && has_shrunk(&open.file, file_bytes);
-                    if is_cut {
-                        self.port.report(NoticeKind::Shorter {
-                            path: open.path.clone(),
-                            bytes: open.file.metadata().map_or(0, |metadata| metadata.len()),
-                        });
-                    }
-                    if let Some(metadata) = &open.metadata {
-                        self.directory.ends(metadata, open.bytes);
-                    }
-                    self.open = None;
-                    return Fill::Break { clean: !is_cut };
-                }
-                Ok(count) => {
-                    open.bytes += count as u64;
-                    return Fill::Bytes(count);
-                }
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => {
-                    self.port
-                        .report(self.directory.unreadable(&open.path, &cause));
-                    self.open = None;
-                    // The line it stopped in is not a record; the lines before it are.
-                    return Fill::Break { clean: false };
-                }
-            }
-        }
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        read_once(out, |space| self.read(space))
     }
 
     fn drain(&mut self) -> usize {

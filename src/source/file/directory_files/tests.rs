@@ -40,18 +40,18 @@ impl Fixture {
         let mut out = Vec::new();
         let mut buf = vec![0; self.room];
         assert!(matches!(
-            self.files.fill(&mut buf, Duration::ZERO),
-            Fill::Pending(None)
+            self.files.read(&mut buf),
+            ReadOutcome::Nothing(Fill::Pending(None))
         ));
         if !self.files.batch_due(BatchTime::from_millis(time_ms)) {
             return "nothing".to_owned();
         }
         loop {
-            match self.files.fill(&mut buf, Duration::ZERO) {
-                Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
-                Fill::Skipped(count) => out.resize(out.len() + count, b'~'),
-                Fill::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
-                Fill::Complete => break,
+            match self.files.read(&mut buf) {
+                ReadOutcome::Bytes(count) => out.extend_from_slice(&buf[..count]),
+                ReadOutcome::Skipped(count) => out.resize(out.len() + count, b'~'),
+                ReadOutcome::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
+                ReadOutcome::Nothing(Fill::Complete) => break,
                 other => panic!("{other:?}"),
             }
         }
@@ -105,9 +105,9 @@ fn a_file_that_vanishes_costs_a_notice_and_not_the_others() {
     let mut buf = [0; 64];
     let mut out = Vec::new();
     loop {
-        match fixture.files.fill(&mut buf, Duration::ZERO) {
-            Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
-            Fill::Complete => break,
+        match fixture.files.read(&mut buf) {
+            ReadOutcome::Bytes(count) => out.extend_from_slice(&buf[..count]),
+            ReadOutcome::Nothing(Fill::Complete) => break,
             _ => {}
         }
     }
@@ -252,17 +252,17 @@ fn a_file_that_is_cut_while_it_is_read_is_reported_and_its_cut_line_is_dropped()
     put(&path, b"one\ntwo\nthree\n", 10_100);
     assert!(fixture.files.batch_due(BatchTime::from_millis(11_000)));
     let mut buf = vec![0; 4];
-    let mut fill = || fixture.files.fill(&mut buf, Duration::ZERO);
-    assert!(matches!(fill(), Fill::Bytes(4)));
+    let mut fill = || fixture.files.read(&mut buf);
+    assert!(matches!(fill(), ReadOutcome::Bytes(4)));
     File::options()
         .write(true)
         .open(&path)
         .unwrap()
         .set_len(6)
         .unwrap();
-    assert!(matches!(fill(), Fill::Bytes(2)));
-    assert!(matches!(fill(), Fill::Break { clean: false }));
-    assert!(matches!(fill(), Fill::Complete));
+    assert!(matches!(fill(), ReadOutcome::Bytes(2)));
+    assert!(matches!(fill(), ReadOutcome::Break { clean: false }));
+    assert!(matches!(fill(), ReadOutcome::Nothing(Fill::Complete)));
     let notices = fixture.take_notices();
     assert_eq!(notices.len(), 1);
     assert!(notices[0].contains("became shorter"), "{notices:?}");

@@ -20,11 +20,12 @@ pub(crate) use self::named_file::{
     DecodedFile, NamedFile, Opened, Regular, became_shorter, has_shrunk, open,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::intake::Intake;
 use crate::limits::PIECE_BYTES;
 use crate::memory::DecoderCounts;
 use crate::source::codec::encoding::Decoded;
 use crate::source::file::stdin::{Stdin, report_unread};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, ReadOutcome, Source, read_once};
 
 /// A source of files, read one after another. The end of a file ends its last line.
 ///
@@ -354,7 +355,7 @@ impl Files {
 
     /// Ends the current file, which failed. A plain file fails at its end only if it has become
     /// shorter.
-    fn failed(&mut self, cause: &io::Error) -> Fill {
+    fn failed(&mut self, cause: &io::Error) -> ReadOutcome {
         let named = &self.files[self.next - 1];
         self.trouble.add(&named.path, cause);
         self.port.report(match self.current.take() {
@@ -366,12 +367,12 @@ impl Files {
             _ => named.unreadable_notice(cause),
         });
         // The line it stopped in is not a record; the lines before it are.
-        Fill::Break { clean: false }
+        ReadOutcome::Break { clean: false }
     }
 
-    fn end_file(&mut self) -> Fill {
+    fn end_file(&mut self) -> ReadOutcome {
         self.current = None;
-        Fill::Break { clean: true }
+        ReadOutcome::Break { clean: true }
     }
 }
 
@@ -383,36 +384,33 @@ pub(crate) fn input_cause(error: &Error, name: &str) -> io::Error {
     io::Error::new(error.cause().unwrap_or(io::ErrorKind::Other), cause)
 }
 
-impl Source for Files {
-    fn start(&mut self, port: Port, _now: Duration) {
-        self.port = port;
-    }
-
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+impl Files {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8], now: Duration) -> ReadOutcome {
         if self.current.is_none() {
             self.current = self.open_next();
         }
         let Some(current) = &mut self.current else {
             let trouble = std::mem::take(&mut self.trouble);
             return match trouble.into_error(self.files.len()) {
-                Some(error) => Fill::Failed(error),
-                None => Fill::End,
+                Some(error) => ReadOutcome::Nothing(Fill::Failed(error)),
+                None => ReadOutcome::Nothing(Fill::End),
             };
         };
         match current {
             CurrentFile::Regular(file) => match file.fill(buf, &self.progress) {
-                Ok(Decoded::Bytes(count)) => Fill::Bytes(count),
-                Ok(Decoded::Skipped(count)) => Fill::Skipped(count),
-                Ok(Decoded::Again) => Fill::Pending(Some(now)),
+                Ok(Decoded::Bytes(count)) => ReadOutcome::Bytes(count),
+                Ok(Decoded::Skipped(count)) => ReadOutcome::Skipped(count),
+                Ok(Decoded::Again) => ReadOutcome::Nothing(Fill::Pending(Some(now))),
                 Ok(Decoded::End) => self.end_file(),
                 Err(cause) => self.failed(&cause),
             },
             CurrentFile::Stream(input) => {
-                let filled = input.fill(buf, now);
+                let filled = input.read(buf, now);
                 self.progress.add_stream(input.take_read_bytes());
                 match filled {
-                    Fill::End => self.end_file(),
-                    Fill::Failed(error) => {
+                    ReadOutcome::Nothing(Fill::End) => self.end_file(),
+                    ReadOutcome::Nothing(Fill::Failed(error)) => {
                         let cause = input_cause(&error, input.name());
                         self.failed(&cause)
                     }
@@ -420,6 +418,16 @@ impl Source for Files {
                 }
             }
         }
+    }
+}
+
+impl Source for Files {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.port = port;
+    }
+
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
+        read_once(out, |space| self.read(space, now))
     }
 
     fn drain(&mut self) -> usize {

@@ -33,10 +33,11 @@ use self::truncation::Truncations;
 use self::watch::{WatchId, Watcher};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
+use crate::intake::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
 use crate::notice::NoticeKind;
 use crate::source::file::glob::is_literal;
-use crate::source::{Fill, Port, Source, sniff};
+use crate::source::{Fill, Port, ReadOutcome, Source, read_once, sniff};
 
 /// Options for following files, which are never decompressed.
 #[derive(Clone, Copy, Debug)]
@@ -324,7 +325,7 @@ impl Follow {
     }
 
     /// Reads from the numbered file. `None`: it has nothing now.
-    fn take(&mut self, index: usize, buf: &mut [u8], now: Duration) -> Option<Fill> {
+    fn take(&mut self, index: usize, buf: &mut [u8], now: Duration) -> Option<ReadOutcome> {
         let file = &mut self.files[index];
         let was_mid = file.reader.is_mid;
         let taken = if std::mem::take(&mut file.is_replaced) {
@@ -345,7 +346,7 @@ impl Follow {
                 if !std::mem::replace(&mut file.was_sniffed, true) {
                     self.sniff(index);
                 }
-                Some(Fill::Bytes(count))
+                Some(ReadOutcome::Bytes(count))
             }
             Ok(Taken::Nothing) if std::mem::take(&mut file.was_written) => {
                 file.has_news = false;
@@ -361,7 +362,7 @@ impl Follow {
                 if self.files[index].is_last {
                     self.close(index);
                 }
-                was_mid.then_some(Fill::Break { clean: unread == 0 })
+                was_mid.then_some(ReadOutcome::Break { clean: unread == 0 })
             }
             Ok(Taken::Replaced) => self.replaced(index, now),
             Err(cause) => {
@@ -374,7 +375,7 @@ impl Follow {
                 if self.files[index].is_last {
                     self.give_up(index);
                 }
-                was_mid.then_some(Fill::Break { clean: false })
+                was_mid.then_some(ReadOutcome::Break { clean: false })
             }
         }
     }
@@ -431,16 +432,9 @@ impl Followed {
     }
 }
 
-impl Source for Follow {
-    fn start(&mut self, port: Port, _now: Duration) {
-        self.port = port;
-        match Watcher::new(&self.port) {
-            Ok(watch) => self.watch = Some(watch),
-            Err(cause) => self.report_unwatched(&cause),
-        }
-    }
-
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+impl Follow {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8], now: Duration) -> ReadOutcome {
         if !self.is_draining && self.next_look.is_none_or(|at| at <= now) {
             self.look(now);
         }
@@ -450,7 +444,7 @@ impl Source for Follow {
                 let number = self.files[index].number;
                 if self.after_return.is_some_and(|last| last != number) {
                     self.after_return = None;
-                    return Fill::Break { clean: true };
+                    return ReadOutcome::Break { clean: true };
                 }
                 if let Some(fill) = self.take(index, buf, now) {
                     return fill;
@@ -458,9 +452,23 @@ impl Source for Follow {
             }
             // Events are reported as edges: all of them are read before the source is pending.
             if self.is_draining || !self.read_events(now) {
-                return Fill::Pending(self.next_call());
+                return ReadOutcome::Nothing(Fill::Pending(self.next_call()));
             }
         }
+    }
+}
+
+impl Source for Follow {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.port = port;
+        match Watcher::new(&self.port) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(cause) => self.report_unwatched(&cause),
+        }
+    }
+
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
+        read_once(out, |space| self.read(space, now))
     }
 
     fn drain(&mut self) -> usize {

@@ -114,10 +114,10 @@ impl Following {
         let mut out = Vec::new();
         let mut buf = vec![0; self.room];
         loop {
-            match self.follow.fill(&mut buf, self.now) {
-                Fill::Bytes(count) => out.extend_from_slice(&buf[..count]),
-                Fill::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
-                Fill::Pending(at) => {
+            match self.follow.read(&mut buf, self.now) {
+                ReadOutcome::Bytes(count) => out.extend_from_slice(&buf[..count]),
+                ReadOutcome::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
+                ReadOutcome::Nothing(Fill::Pending(at)) => {
                     assert!(at.is_none_or(|at| at > self.now), "it would spin");
                     return String::from_utf8(out).unwrap();
                 }
@@ -291,8 +291,8 @@ fn a_copy_that_gets_a_followed_name_is_watched_again() {
     following.now += Duration::from_millis(100);
     // The copy is begun, and open still.
     let mut seen = vec![0; 2];
-    let fill = following.follow.fill(&mut seen, following.now);
-    assert!(matches!(fill, Fill::Bytes(2)), "{fill:?}");
+    let fill = following.follow.read(&mut seen, following.now);
+    assert!(matches!(fill, ReadOutcome::Bytes(2)), "{fill:?}");
     following.rename("log.1", "old");
     let mut seen = String::from_utf8(seen).unwrap() + &following.look();
     seen = seen.lines().map(|line| line.to_owned() + " ").collect();
@@ -350,8 +350,8 @@ fn a_long_line_that_is_cut_off_is_dropped_and_the_rest_counted() {
     let mut following = Following::log(4, "0123456789\n");
     let mut buf = [0; 4];
     assert!(matches!(
-        following.follow.fill(&mut buf, Duration::ZERO),
-        Fill::Bytes(4)
+        following.follow.read(&mut buf, Duration::ZERO),
+        ReadOutcome::Bytes(4)
     ));
     following.write("log", "new\n");
     assert_eq!(following.look(), "!new\n");

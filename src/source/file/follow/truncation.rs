@@ -24,7 +24,7 @@ pub(super) struct Truncations {
 impl Follow {
     /// Handles replaced content of the numbered file: it is read from the beginning, and the unread
     /// rest of the old content is read from a copy.
-    pub(super) fn replaced(&mut self, index: usize, now: Duration) -> Option<Fill> {
+    pub(super) fn replaced(&mut self, index: usize, now: Duration) -> Option<ReadOutcome> {
         let file = &self.files[index];
         let (was_mid, lost) = (file.reader.is_mid, file.reader.bytes_left());
         let is_untouched = file.is_untouched();
@@ -41,7 +41,7 @@ impl Follow {
                 );
             }
             let must_break = was_mid || self.after_return.take().is_some();
-            return must_break.then_some(Fill::Break { clean: !was_mid });
+            return must_break.then_some(ReadOutcome::Break { clean: !was_mid });
         }
         let copy = self.copy_of(index);
         let file = &mut self.files[index];
@@ -69,7 +69,7 @@ impl Follow {
         self.report_truncated(name, is_copied, lost, unseen, now);
         // The rest of the line, or the `\n` behind a `\r`, is not in the new content.
         let must_break = !is_copied && (was_mid || self.after_return.take().is_some());
-        must_break.then_some(Fill::Break { clean: !was_mid })
+        must_break.then_some(ReadOutcome::Break { clean: !was_mid })
     }
 
     /// Counts unread bytes that are lost as one record in the statistics. They were not received,

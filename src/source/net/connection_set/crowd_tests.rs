@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::intake::rig::IntakeRig;
+use crate::split::{Delimiters, LineEnds, Rule};
 
 /// Sends its bytes, and then nothing.
 struct Sends(Rc<RefCell<VecDeque<u8>>>);
@@ -20,6 +22,8 @@ impl Read for Sends {
 /// Clients, some of which end no line, and what they lead to.
 struct Crowd {
     clients: ConnectionSet<Sends>,
+    rig: IntakeRig,
+    held_bytes_max: usize,
     output: Vec<u8>,
     /// The clients that lost a line, numbered in the order in which they connected.
     payers: Vec<usize>,
@@ -27,10 +31,12 @@ struct Crowd {
 
 impl Crowd {
     fn new(rule: Rule, record_bytes_max: usize, held_bytes_max: usize) -> Crowd {
-        let clients =
-            ConnectionSet::new(rule, LineEnds::Universal, record_bytes_max, held_bytes_max);
+        let line_ends = LineEnds::Universal;
+        let delimiters = Delimiters { rule, line_ends };
         Crowd {
-            clients,
+            clients: ConnectionSet::new(),
+            rig: IntakeRig::new(delimiters, record_bytes_max, held_bytes_max, &[10_000]),
+            held_bytes_max: held_bytes_max.max(record_bytes_max),
             output: Vec::new(),
             payers: Vec::new(),
         }
@@ -46,20 +52,19 @@ impl Crowd {
             .collect();
         streams[number].borrow_mut().extend(bytes);
         self.clients.on_ready(number);
-        let mut buf = vec![0; 10_000];
         loop {
             let payers = &mut self.payers;
-            let filled = self.clients.fill(&mut buf, &mut |event| {
+            let mut on = |event: ConnectionEvent<'_, Sends>| {
                 if let ConnectionEvent::LongLine(sends) = event {
                     let is_it = |stream: &Rc<_>| Rc::ptr_eq(stream, &sends.0);
                     payers.extend(streams.iter().position(is_it));
                 }
-            });
-            assert!(self.clients.held_bytes() <= self.clients.held_bytes_max);
-            match filled {
-                FillOutcome::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
-                FillOutcome::Again => {}
-                FillOutcome::Idle => break,
+            };
+            let (filled, _) = self.rig.fill(|out| self.clients.fill(out, &mut on));
+            assert!(self.rig.channels.held_bytes() <= self.held_bytes_max);
+            self.output.extend(self.rig.take());
+            if filled == FillOutcome::Idle {
+                break;
             }
         }
     }
@@ -137,7 +142,7 @@ fn who_has_ended_is_known_until_it_was_read_to_its_end() {
     assert_eq!(crowd.clients.ended(), 0);
     crowd.clients.on_ended(second);
     crowd.clients.end(|_| None);
-    crowd.clients.fill(&mut [0; 8], &mut |_| ());
+    crowd.rig.fill(|out| crowd.clients.fill(out, &mut |_| ()));
     assert_eq!((crowd.clients.count(), crowd.clients.ended()), (0, 0));
 }
 

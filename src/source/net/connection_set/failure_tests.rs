@@ -3,17 +3,18 @@
 use libc::{EINTR, ENOMEM};
 
 use super::*;
+use crate::intake::rig::IntakeRig;
 use crate::source::net::scripted::{ScriptedRead, ScriptedReads};
+use crate::split::{Delimiters, LineEnds, Rule};
 
 /// What comes out until no client has anything, and how connections were closed: the error and the
 /// lost bytes.
 fn answered<const N: usize>(answers: [ScriptedRead; N]) -> (String, Vec<(Option<i32>, usize)>) {
-    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 10, 1 << 10);
+    let (mut clients, mut rig) = (ConnectionSet::new(), IntakeRig::of_lines(1 << 18));
     clients.add(ScriptedReads::from(answers));
     let (mut output, mut closed) = (Vec::new(), Vec::new());
-    let mut buf = [0; 64];
     loop {
-        let filled = clients.fill(&mut buf, &mut |event| {
+        let mut on = |event: ConnectionEvent<'_, ScriptedReads>| {
             if let ConnectionEvent::Closed {
                 cause, lost_bytes, ..
             } = event
@@ -21,11 +22,11 @@ fn answered<const N: usize>(answers: [ScriptedRead; N]) -> (String, Vec<(Option<
                 let number = cause.map(|cause| cause.raw_os_error().expect("it is the system's"));
                 closed.push((number, lost_bytes));
             }
-        });
-        match filled {
-            FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
-            FillOutcome::Again => {}
-            FillOutcome::Idle => return (String::from_utf8(output).expect("it is text"), closed),
+        };
+        let (filled, _) = rig.fill(|out| clients.fill(out, &mut on));
+        output.extend(rig.take());
+        if filled == FillOutcome::Idle {
+            return (String::from_utf8(output).expect("it is text"), closed);
         }
     }
 }
@@ -58,17 +59,19 @@ fn a_connection_that_fails_says_why_also_between_two_lines() {
 /// Whether a client that sends these texts, one a read, and is reset is reported as in the middle
 /// of a line.
 fn is_half(texts: &[&'static str], record_bytes_max: usize, rule: Rule) -> bool {
-    let mut clients = ConnectionSet::new(rule, LineEnds::Universal, record_bytes_max, 1 << 10);
+    let line_ends = LineEnds::Universal;
+    let delimiters = Delimiters { rule, line_ends };
+    let mut clients = ConnectionSet::new();
+    let mut rig = IntakeRig::new(delimiters, record_bytes_max, 1 << 10, &[64]);
     let texts = texts.iter().map(|&text| Ok(text));
     clients.add(ScriptedReads(texts.chain([Err(104), Err(104)]).collect()));
     let mut seen = None;
-    let mut buf = [0; 64];
     let mut on = |event: ConnectionEvent<'_, ScriptedReads>| {
         if let ConnectionEvent::Closed { is_half, .. } = event {
             seen = Some(is_half);
         }
     };
-    while clients.fill(&mut buf, &mut on) != FillOutcome::Idle {}
+    while rig.fill(|out| clients.fill(out, &mut on)).0 != FillOutcome::Idle {}
     seen.expect("it is closed")
 }
 
@@ -85,19 +88,16 @@ fn a_reset_in_a_line_of_which_nothing_is_held_is_in_the_middle_of_a_line() {
 
 #[test]
 fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
-    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 10, 1 << 10);
+    let (mut clients, mut rig) = (ConnectionSet::new(), IntakeRig::of_lines(1 << 18));
     let count = LOOK_CLIENTS_MAX + 10;
     for _ in 0..count {
         clients.add(ScriptedReads([Err(11), Ok("a\n")].into()));
     }
-    let mut buf = [0; 4096];
     let mut lines = 0;
-    let mut drain = |clients: &mut ConnectionSet<ScriptedReads>| loop {
-        match clients.fill(&mut buf, &mut |_| ()) {
-            FillOutcome::Bytes(count) => lines += count / 2,
-            FillOutcome::Again => {}
-            FillOutcome::Idle => return lines,
-        }
+    let mut drain = |clients: &mut ConnectionSet<ScriptedReads>| {
+        while rig.fill(|out| clients.fill(out, &mut |_| ())).0 == FillOutcome::Again {}
+        lines += rig.take().len() / 2;
+        lines
     };
     assert_eq!(drain(&mut clients), 0);
     clients.check_again();
@@ -105,5 +105,5 @@ fn clients_whose_edges_are_lost_are_looked_at_in_turn() {
     clients.check_again();
     assert_eq!(drain(&mut clients), count);
     // Without clients there is nothing to check.
-    ConnectionSet::<ScriptedReads>::new(Rule::Lines, LineEnds::Universal, 1, 1).check_again();
+    ConnectionSet::<ScriptedReads>::new().check_again();
 }

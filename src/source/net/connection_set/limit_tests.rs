@@ -4,14 +4,15 @@
 use proptest::prelude::*;
 
 use super::tests::{
-    ConnectionScript, OversizeTotals, ReadStep, run_delimited, sorted, tokens_delimited,
+    ConnectionScript, OversizeTotals, ReadStep, run_delimited, script, sorted, splitting,
 };
 use super::*;
 use crate::intake::framer::tests::Given;
 use crate::intake::framer::{Ending, Framer};
-use crate::ledger::Intake;
+use crate::intake::rig::IntakeRig;
+use crate::ledger::IntakeTotals;
 use crate::ring::arena::Arena;
-use crate::split::scalar;
+use crate::split::{Delimiters, LineEnds, Rule, scalar};
 
 const BLOCK: usize = 8;
 
@@ -22,7 +23,7 @@ fn as_one_stream(
     text: &[u8],
     ending: Ending,
     record_bytes_max: usize,
-) -> (Vec<Vec<u8>>, Intake) {
+) -> (Vec<Vec<u8>>, IntakeTotals) {
     let mut framer = Framer::new(delimiters.rule, delimiters.line_ends, record_bytes_max);
     let arena = Arena::new(BLOCK, 1024).expect("little memory");
     let mut given = Vec::new();
@@ -112,7 +113,7 @@ proptest! {
     ) {
         let delimiters = Delimiters { rule: Rule::Lines, line_ends };
         let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
-        let (mut given, mut due) = (Vec::new(), Intake::default());
+        let (mut given, mut due) = (Vec::new(), IntakeTotals::default());
         for script in &scripts {
             let ending = if script.is_reset { Ending::Reset } else { Ending::Clean };
             let (lines, intake) = as_one_stream(delimiters, &script.text, ending, LIMIT);
@@ -125,12 +126,13 @@ proptest! {
             }
             given.extend(lines);
         }
-        prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(given));
+        prop_assert_eq!(came_out(delimiters, &ran.output), sorted(given));
         let long = OversizeTotals::of(&due);
-        prop_assert_eq!((ran.long, ran.long_events), (long, long.lines));
-        prop_assert_eq!(ran.passage.totals.records_ended, due.records_ended);
-        prop_assert_eq!(ran.passage.totals.truncated_records, due.truncated_records);
-        prop_assert_eq!(ran.passage.totals.truncated_bytes, due.truncated_bytes);
+        prop_assert_eq!(ran.long, long);
+        prop_assert!(ran.is_reported());
+        prop_assert_eq!(ran.intake.records_ended, due.records_ended);
+        prop_assert_eq!(ran.intake.truncated_records, due.truncated_records);
+        prop_assert_eq!(ran.intake.truncated_bytes, due.truncated_bytes);
     }
 
     #[test]
@@ -146,7 +148,7 @@ proptest! {
         scripts.iter_mut().for_each(|script| script.is_reset = false);
         let delimiters = Delimiters { rule, line_ends };
         let ran = run_delimited(delimiters, &scripts, LIMIT, usize::MAX, &bufs);
-        let (mut short, mut due) = (Vec::new(), Intake::default());
+        let (mut short, mut due) = (Vec::new(), IntakeTotals::default());
         for script in &scripts {
             let (words, intake) = as_one_stream(delimiters, &script.text, Ending::Clean, LIMIT);
             let all = tokens_delimited(delimiters, &script.text).into_iter();
@@ -155,9 +157,10 @@ proptest! {
             short.extend(its);
             due = due.plus(&intake);
         }
-        prop_assert_eq!(tokens_delimited(delimiters, &ran.output), sorted(short));
+        prop_assert_eq!(came_out(delimiters, &ran.output), sorted(short));
         let long = OversizeTotals::of(&due);
-        prop_assert_eq!((ran.long, ran.long_events), (long, long.lines));
+        prop_assert_eq!(ran.long, long);
+        prop_assert!(ran.is_reported());
     }
 }
 
@@ -203,7 +206,7 @@ fn a_line_of_the_limit_is_kept_wherever_the_read_ends_in_its_return_and_line_fee
             ] {
                 let ran = run(pieces(cuts));
                 assert_eq!((&ran.output[..], ran.long.lines), (&b""[..], 1), "{cuts:?}");
-                assert_eq!(ran.passage.totals.records_ended, 1);
+                assert_eq!(ran.intake.records_ended, 1);
             }
         }
     }
@@ -237,21 +240,19 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
     const EACH: usize = 2_000;
     const TURNS: usize = 4;
     // Room for two bytes more of each.
-    let mut clients = ConnectionSet::new(
-        Rule::Lines,
-        LineEnds::Universal,
-        1 << 20,
-        CLIENTS * (EACH + 2),
+    let (delimiters, held_bytes_max) = (Delimiters::default(), CLIENTS * (EACH + 2));
+    let (mut clients, mut rig) = (
+        ConnectionSet::new(),
+        IntakeRig::new(delimiters, 1 << 20, held_bytes_max, &[1 << 16]),
     );
-    let mut buf = vec![0; 1 << 16];
     let mut dropped = 0;
-    let mut fill = |clients: &mut ConnectionSet<Drip>| {
+    let mut fill = |clients: &mut ConnectionSet<Drip>, rig: &mut IntakeRig| {
         let mut on = |event: ConnectionEvent<'_, Drip>| match event {
             ConnectionEvent::LongLine(_) => dropped += 1,
             ConnectionEvent::Received { .. } => {}
             ConnectionEvent::Closed { .. } => panic!("nobody ends"),
         };
-        while clients.fill(&mut buf, &mut on) == FillOutcome::Again {}
+        while rig.fill(|out| clients.fill(out, &mut on)).0 == FillOutcome::Again {}
         dropped
     };
     for _ in 0..CLIENTS {
@@ -260,7 +261,7 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
             first: EACH,
             is_due,
         });
-        fill(&mut clients);
+        fill(&mut clients, &mut rig);
     }
     for _ in 0..TURNS {
         for number in 0..CLIENTS {
@@ -268,12 +269,60 @@ fn many_half_lines_near_the_limit_of_memory_are_not_all_looked_at_for_each_read(
             client.connection.is_due = true;
             clients.on_ready(number);
         }
-        fill(&mut clients);
+        fill(&mut clients, &mut rig);
     }
-    let dropped = fill(&mut clients);
-    assert!(clients.held_bytes() <= CLIENTS * (EACH + 2));
+    let dropped = fill(&mut clients, &mut rig);
+    assert!(rig.channels.held_bytes() <= held_bytes_max);
     // Two bytes of each did not fit; one line that is dropped makes room for the next two thousand.
     assert!((1..=8).contains(&dropped), "{dropped} lines dropped");
-    let asked = clients.searches as u64;
+    let asked = rig.channels.searches as u64;
     assert!(asked <= dropped + 1, "{asked} times for {dropped} lines");
+}
+
+/// The tokens of what came out, which ends with a delimiter.
+pub(super) fn came_out(delimiters: Delimiters, output: &[u8]) -> Vec<Vec<u8>> {
+    let Delimiters { rule, line_ends } = delimiters;
+    let mut tokens = Vec::new();
+    crate::split::scalar::tokens(output, rule, line_ends, |token| tokens.push(token.to_vec()));
+    sorted(tokens)
+}
+
+/// The tokens of a text with these delimiters.
+pub(super) fn tokens_delimited(delimiters: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
+    let line_ends = delimiters.line_ends;
+    let mut text = text.to_vec();
+    let is_ended = text.last().is_none_or(|&byte| line_ends.is_end(byte));
+    if !is_ended {
+        text.extend_from_slice(delimiters.end_behind(&text));
+    }
+    came_out(delimiters, &text)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn other_line_ends_are_those_of_each_client(
+        scripts in [script(0), script(1), script(2)],
+        rule in prop_oneof![Just(Rule::Lines), splitting()],
+        line_ends in prop_oneof![Just(LineEnds::Lf), Just(LineEnds::Nul)],
+        record_bytes_max in prop_oneof![3 => Just(usize::MAX), 1 => 1..20usize],
+        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
+    ) {
+        let mut scripts = scripts;
+        scripts.iter_mut().for_each(|script| script.is_reset = false);
+        let delimiters = Delimiters { rule, line_ends };
+        let ran = run_delimited(delimiters, &scripts, record_bytes_max, usize::MAX, &bufs);
+        let all = scripts.iter().flat_map(|script| tokens_delimited(delimiters, &script.text));
+        let mut all = sorted(all.collect());
+        let given = came_out(delimiters, &ran.output);
+        if ran.long.lines == 0 {
+            prop_assert_eq!(given, all);
+        } else {
+            // What is dropped is longer than the limit, and nothing else changes.
+            prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
+            all.retain(|token| token.len() <= record_bytes_max);
+            prop_assert_eq!(given, all);
+        }
+    }
 }

@@ -6,8 +6,11 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use super::limit_tests::came_out;
 use super::*;
-use crate::ledger::Intake;
+use crate::intake::rig::IntakeRig;
+use crate::ledger::IntakeTotals;
+use crate::split::{Delimiters, LineEnds, Rule};
 
 #[derive(Clone, Debug)]
 pub(super) enum ReadStep {
@@ -59,7 +62,7 @@ pub(super) struct OversizeTotals {
 }
 
 impl OversizeTotals {
-    pub(super) fn of(totals: &Intake) -> Self {
+    pub(super) fn of(totals: &IntakeTotals) -> Self {
         OversizeTotals {
             lines: totals.oversize_tokens,
             bytes: totals.oversize_bytes,
@@ -101,7 +104,7 @@ fn model(
 }
 
 pub(super) struct RunOutcome {
-    pub(super) passage: Passage,
+    pub(super) intake: IntakeTotals,
     pub(super) output: Vec<u8>,
     pub(super) long: OversizeTotals,
     pub(super) long_events: u64,
@@ -135,13 +138,14 @@ fn run_by(
 }
 
 pub(super) fn run_delimited(
-    Delimiters { rule, line_ends }: Delimiters,
+    delimiters: Delimiters,
     scripts: &[ConnectionScript],
     record_bytes_max: usize,
     held_bytes_max: usize,
-    bufs: &[usize],
+    blocks: &[usize],
 ) -> RunOutcome {
-    let mut clients = ConnectionSet::new(rule, line_ends, record_bytes_max, held_bytes_max);
+    let mut clients = ConnectionSet::new();
+    let mut rig = IntakeRig::new(delimiters, record_bytes_max, held_bytes_max, blocks);
     let reads = Rc::default();
     for (name, script) in scripts.iter().enumerate() {
         let number = clients.next_number();
@@ -155,13 +159,11 @@ pub(super) fn run_delimited(
         assert_eq!(number, added);
     }
     let (mut output, mut lost, mut long_events, mut held_max, mut calls) = (Vec::new(), 0, 0, 0, 0);
-    let (mut received, mut filled_bytes) = (0, 0);
-    let mut bufs = bufs.iter().cycle();
-    while clients.count() > 0 || !clients.spill.is_empty() {
+    let mut received = 0;
+    while clients.count() > 0 {
         calls += 1;
         assert!(calls < 1_000_000, "stuck");
-        let mut buf = vec![b'?'; *bufs.next().expect("there are some")];
-        let filled = clients.fill(&mut buf, &mut |event| match event {
+        let mut on = |event: ConnectionEvent<'_, Scripted>| match event {
             ConnectionEvent::Received { bytes, .. } => received += bytes.len(),
             ConnectionEvent::LongLine(_) => long_events += 1,
             ConnectionEvent::Closed {
@@ -174,40 +176,48 @@ pub(super) fn run_delimited(
                 assert_eq!(cause.is_some(), connection.is_reset);
                 lost += lost_bytes;
             }
-        });
-        held_max = held_max.max(clients.held_bytes());
-        if let FillOutcome::Bytes(count) = filled {
-            filled_bytes += count as u64;
-        }
+        };
+        let (filled, _) = rig.fill(|out| clients.fill(out, &mut on));
+        held_max = held_max.max(rig.channels.held_bytes());
         // From the socket on each byte is in one column.
-        let (passage, (_, held)) = (clients.passage(), clients.held_now());
-        assert_eq!(passage.received_bytes, Some(received as u64));
-        assert_eq!(passage.carried_of(filled_bytes), held, "{passage:?}");
-        match filled {
-            FillOutcome::Bytes(count) => {
-                assert!((1..=buf.len()).contains(&count));
-                output.extend_from_slice(&buf[..count]);
-                if clients.spill.is_empty() {
-                    assert_eq!(output.last(), Some(&line_ends.terminator()), "whole lines");
-                }
-            }
-            FillOutcome::Again => {}
+        assert_eq!(rig.channels.intake().bytes_read, received as u64);
+        if calls % 2 == 0 {
+            let given = rig.take();
+            let last = given.last().copied();
+            let is_end = |byte| delimiters.contain(byte);
+            assert!(last.is_none_or(is_end), "whole lines, or words");
+            output.extend(given);
+        }
+        if filled == FillOutcome::Idle {
             // The next edge comes for all connections, also for closed ones.
-            FillOutcome::Idle => (0..=scripts.len()).for_each(|number| clients.on_ready(number)),
+            (0..=scripts.len()).for_each(|number| clients.on_ready(number));
         }
     }
-    assert_eq!(clients.held_bytes(), 0);
+    output.extend(rig.take());
+    assert_eq!(rig.channels.held_bytes(), 0);
     let sent: usize = scripts.iter().map(|script| script.text.len()).sum();
     assert_eq!(received, sent, "events have all of it");
-    assert_eq!(clients.passage().totals.truncated_bytes, lost as u64);
+    let intake = rig.channels.intake();
+    assert_eq!(intake.truncated_bytes, lost as u64);
+    assert_eq!(intake.bytes_carried, 0);
+    let given = output.len() as u64 - intake.bytes_ended;
+    let dropped = intake.bytes_skipped + intake.oversize_bytes + intake.truncated_bytes;
+    assert_eq!(intake.bytes_read, given + dropped, "{intake:?}");
     RunOutcome {
-        passage: clients.passage(),
+        intake,
         output,
-        long: OversizeTotals::of(&clients.passage().totals),
+        long: OversizeTotals::of(&intake),
         long_events,
         lost,
         reads: reads.take(),
         held_max,
+    }
+}
+
+impl RunOutcome {
+    /// What was dropped for its length was reported, once for all that a read led to.
+    pub(super) fn is_reported(&self) -> bool {
+        self.long_events <= self.long.lines && (self.long_events > 0) == (self.long.lines > 0)
     }
 }
 
@@ -229,13 +239,14 @@ fn assert_unmixed(scripts: &[ConnectionScript], record_bytes_max: usize, bufs: &
         expected.extend(wanted);
     }
     assert_eq!(sorted(lines), sorted(expected));
-    assert_eq!((ran.long, ran.long_events), (long, long.lines));
+    assert_eq!(ran.long, long);
+    assert!(ran.is_reported());
     assert_eq!(ran.lost, lost);
     // A dropped record is a record, unless its end never came.
     let is_cut_off =
         |script: &&ConnectionScript| script.is_reset && is_mid_long(&script.text, record_bytes_max);
     let cut_off = scripts.iter().filter(is_cut_off).count() as u64;
-    assert_eq!(ran.passage.totals.records_ended, long.lines - cut_off);
+    assert_eq!(ran.intake.records_ended, long.lines - cut_off);
 }
 
 /// Returns `true` if a text ends in the middle of a line that is too long.
@@ -248,7 +259,7 @@ fn letter(name: usize) -> u8 {
     b'a' + name as u8
 }
 
-fn script(name: usize) -> impl Strategy<Value = ConnectionScript> {
+pub(super) fn script(name: usize) -> impl Strategy<Value = ConnectionScript> {
     let letter = letter(name);
     let byte =
         (0..9usize).prop_map(move |draw| [b'\n', b'\r', 0].get(draw).copied().unwrap_or(letter));
@@ -305,7 +316,7 @@ proptest! {
         if lost == 0 {
             prop_assert_eq!(given + ran.long.lines as usize, all);
         }
-        prop_assert_eq!(ran.long.lines, ran.long_events);
+        prop_assert!(ran.is_reported());
     }
 }
 
@@ -337,7 +348,7 @@ fn words(name: usize) -> impl Strategy<Value = ConnectionScript> {
     })
 }
 
-fn splitting() -> impl Strategy<Value = Rule> {
+pub(super) fn splitting() -> impl Strategy<Value = Rule> {
     prop_oneof![Just(Rule::Split(b' ')), Just(Rule::SplitWhitespace)]
 }
 
@@ -356,11 +367,11 @@ proptest! {
         let all = scripts.iter().flat_map(|script| tokens(rule, &script.text));
         let (short, long): (Vec<_>, Vec<_>) =
             all.partition(|token: &Vec<u8>| token.len() <= record_bytes_max);
-        prop_assert_eq!(tokens(rule, &ran.output), sorted(short));
+        prop_assert_eq!(came_out(Delimiters { rule, line_ends: LineEnds::Universal }, &ran.output), sorted(short));
         prop_assert_eq!(ran.long.lines, long.len() as u64);
         let bytes: usize = long.iter().map(Vec::len).sum();
         prop_assert_eq!(ran.long.bytes, bytes as u64);
-        prop_assert_eq!(ran.long_events, ran.long.lines);
+        prop_assert!(ran.is_reported());
     }
 
     /// Without memory for an unfinished line, its complete tokens come out; a dropped token is
@@ -374,13 +385,13 @@ proptest! {
     ) {
         let ran = run_by(rule, &scripts, 20, held_bytes_max, &[buf]);
         prop_assert!(ran.held_max <= held_bytes_max, "{} bytes held", ran.held_max);
-        let given = tokens(rule, &ran.output);
+        let given = came_out(Delimiters { rule, line_ends: LineEnds::Universal }, &ran.output);
         let all = scripts.iter().flat_map(|script| tokens(rule, &script.text));
         let all = sorted(all.collect());
         prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
         let mut all = all.iter();
         prop_assert!(given.iter().all(|token| all.any(|other| other == token)));
-        prop_assert_eq!(ran.long.lines, ran.long_events);
+        prop_assert!(ran.is_reported());
     }
 
     /// A reset drops what is held, and what came out before is part of the line.
@@ -394,7 +405,7 @@ proptest! {
         let ran = run_by(rule, &[script], 8, usize::MAX, &[64]);
         let mut left = all.into_iter().peekable();
         // What comes out was sent: both are sorted.
-        for token in tokens(rule, &ran.output) {
+        for token in came_out(Delimiters { rule, line_ends: LineEnds::Universal }, &ran.output) {
             prop_assert!(left.any(|other| other == token));
         }
     }
@@ -420,7 +431,7 @@ fn a_return_at_the_end_of_one_does_not_swallow_the_first_line_of_the_next() {
             ..whole(b"a\r\nb\n")
         };
         let ran = run(&[pieces], 64, 64, bufs);
-        assert_eq!(ran.output, b"a\nb\n");
+        assert_eq!(model(&ran.output, false, 64).0, [b"a", b"b"]);
     }
 }
 
@@ -460,29 +471,28 @@ fn case_20_a_byte_at_a_time_is_not_searched_or_copied_again() {
             Ok(1)
         }
     }
-    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 22, 1 << 22);
+    let delimiters = Delimiters::default();
+    let (mut clients, mut rig) = (
+        ConnectionSet::new(),
+        IntakeRig::new(delimiters, 1 << 22, 1 << 22, &[1 << 12]),
+    );
+    // Another one has its turn between two bytes. A copy of what is held at each of them would take
+    // hours.
     clients.add(Trickle(1 << 20));
-    let mut buf = vec![0; 1 << 21];
-    let mut moved = 0;
-    let filled = loop {
-        match clients.fill(&mut buf, &mut |_| ()) {
-            FillOutcome::Again => {
-                // A copy of what is held would be seen here: the front of the buffer is untouched.
-                moved += usize::from(buf[0] != 0);
-                // The first read of the call put one byte to the front, when nothing was held.
-                buf[0] = 0;
-            }
-            filled => break filled,
-        }
-    };
-    assert_eq!(filled, FillOutcome::Bytes(1 << 20));
-    assert!(moved <= 1, "{moved} copies to the front");
-    assert!(buf[..(1 << 20) - 1].iter().all(|&byte| byte == b'x'));
+    clients.add(Trickle(1 << 20));
+    while rig.fill(|out| clients.fill(out, &mut |_| ())).0 == FillOutcome::Again {}
+    let given = rig.take();
+    assert_eq!(given.len(), 2 << 20);
+    assert!(memchr::memchr_iter(b'x', &given).count() == (2 << 20) - 2);
 }
 
 #[test]
 fn ending_gives_what_is_unfinished_as_lines() {
-    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 64, 1 << 20);
+    let delimiters = Delimiters::default();
+    let (mut clients, mut rig) = (
+        ConnectionSet::new(),
+        IntakeRig::new(delimiters, 64, 1 << 20, &[50]),
+    );
     let mut add = |text: &[u8]| {
         clients.add(Scripted {
             name: 0,
@@ -495,18 +505,17 @@ fn ending_gives_what_is_unfinished_as_lines() {
     (0..100).for_each(|_| add(b"one\ntwo"));
     let mut output = Vec::new();
     let mut closed = 0;
-    let mut buf = [0; 50];
     let mut fill = |clients: &mut ConnectionSet<Scripted>| {
         loop {
-            let filled = clients.fill(&mut buf, &mut |event| match event {
+            let mut on = |event: ConnectionEvent<'_, Scripted>| match event {
                 ConnectionEvent::Received { .. } => {}
                 ConnectionEvent::Closed { cause: None, .. } => closed += 1,
                 event => panic!("{:?}", matches!(event, ConnectionEvent::LongLine(_))),
-            });
-            match filled {
-                FillOutcome::Bytes(count) => output.extend_from_slice(&buf[..count]),
-                FillOutcome::Again => {}
-                FillOutcome::Idle => break,
+            };
+            let (filled, _) = rig.fill(|out| clients.fill(out, &mut on));
+            output.extend(rig.take());
+            if filled == FillOutcome::Idle {
+                break;
             }
         }
         (closed, output.clone())
@@ -521,7 +530,11 @@ fn ending_gives_what_is_unfinished_as_lines() {
 
 #[test]
 fn an_idle_client_holds_no_memory() {
-    let mut clients = ConnectionSet::new(Rule::Lines, LineEnds::Universal, 1 << 20, 1 << 20);
+    let delimiters = Delimiters::default();
+    let (mut clients, mut rig) = (
+        ConnectionSet::new(),
+        IntakeRig::new(delimiters, 1 << 20, 1 << 20, &[1 << 16]),
+    );
     for _ in 0..10 {
         let text = [vec![b'x'; 10_000], vec![b'\n']].concat();
         clients.add(Scripted {
@@ -538,55 +551,12 @@ fn an_idle_client_holds_no_memory() {
             reads: Rc::default(),
         });
     }
-    let mut buf = vec![0; 1 << 16];
-    assert_eq!(clients.fill(&mut buf, &mut |_| ()), FillOutcome::Idle);
-    assert!((90_000..200_000).contains(&clients.held_bytes()));
+    let mut fill = |clients: &mut ConnectionSet<Scripted>| {
+        while rig.fill(|out| clients.fill(out, &mut |_| ())).0 == FillOutcome::Again {}
+        (rig.take().len(), rig.channels.held_bytes())
+    };
+    let (_, held) = fill(&mut clients);
+    assert!((90_000..200_000).contains(&held));
     (0..10).for_each(|number| clients.on_ready(number));
-    let mut given = 0;
-    while let FillOutcome::Bytes(count) = clients.fill(&mut buf, &mut |_| ()) {
-        given += count;
-    }
-    assert_eq!((given, clients.held_bytes()), (100_010, 0));
-}
-
-/// The tokens of a text with these delimiters.
-pub(super) fn tokens_delimited(delimiters: Delimiters, text: &[u8]) -> Vec<Vec<u8>> {
-    let Delimiters { rule, line_ends } = delimiters;
-    let mut text = text.to_vec();
-    let is_ended = text.last().is_none_or(|&byte| line_ends.is_end(byte));
-    if !is_ended {
-        text.extend_from_slice(delimiters.end_behind(&text));
-    }
-    let mut tokens = Vec::new();
-    crate::split::scalar::tokens(&text, rule, line_ends, |token| tokens.push(token.to_vec()));
-    sorted(tokens)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    #[test]
-    fn other_line_ends_are_those_of_each_client(
-        scripts in [script(0), script(1), script(2)],
-        rule in prop_oneof![Just(Rule::Lines), splitting()],
-        line_ends in prop_oneof![Just(LineEnds::Lf), Just(LineEnds::Nul)],
-        record_bytes_max in prop_oneof![3 => Just(usize::MAX), 1 => 1..20usize],
-        bufs in prop::collection::vec(prop_oneof![1..8usize, 8..300usize], 1..5),
-    ) {
-        let mut scripts = scripts;
-        scripts.iter_mut().for_each(|script| script.is_reset = false);
-        let delimiters = Delimiters { rule, line_ends };
-        let ran = run_delimited(delimiters, &scripts, record_bytes_max, usize::MAX, &bufs);
-        let all = scripts.iter().flat_map(|script| tokens_delimited(delimiters, &script.text));
-        let mut all = sorted(all.collect());
-        let given = tokens_delimited(delimiters, &ran.output);
-        if ran.long.lines == 0 {
-            prop_assert_eq!(given, all);
-        } else {
-            // What is dropped is longer than the limit, and nothing else changes.
-            prop_assert_eq!(given.len() as u64 + ran.long.lines, all.len() as u64);
-            all.retain(|token| token.len() <= record_bytes_max);
-            prop_assert_eq!(given, all);
-        }
-    }
+    assert_eq!(fill(&mut clients), (100_010, 0));
 }

@@ -34,11 +34,12 @@ use std::time::Duration;
 use mio::Interest;
 
 use crate::error::{Error, ErrorKind};
+use crate::intake::Intake;
 use crate::limits;
 use crate::notice::NoticeKind;
 use crate::source::net::socket::{StreamSocket, lower};
 use crate::source::sniff::{ReportedKinds, Sniffer};
-use crate::source::{Fill, Port, Source};
+use crate::source::{Fill, Port, ReadOutcome, Source, read_once};
 
 /// What a [`Connector`] connects to.
 pub(crate) trait ConnectTarget: Send {
@@ -251,12 +252,12 @@ impl<T: ConnectTarget> Connector<T> {
     }
 
     /// The connection ended.
-    fn lost(&mut self, failure: Option<io::Error>, now: Duration) -> Fill {
+    fn lost(&mut self, failure: Option<io::Error>, now: Duration) -> ReadOutcome {
         let reason =
             (failure.as_ref()).map_or_else(|| "the sender closed the connection".to_owned(), lower);
         let clean = failure.is_none();
         self.state = self.disconnected(reason, (!clean).then_some("lost"), now);
-        Fill::Break { clean }
+        ReadOutcome::Break { clean }
     }
 
     /// There is no connection because of `reason`. If this is an error, its message begins with
@@ -281,8 +282,8 @@ impl<T: ConnectTarget> Connector<T> {
         }
     }
 
-    /// Reads once. `None`: it is to be called again.
-    fn read(&mut self, buf: &mut [u8], now: Duration) -> Option<Fill> {
+    /// Reads the connection once. `None`: it is to be called again.
+    fn read_connected(&mut self, buf: &mut [u8], now: Duration) -> Option<ReadOutcome> {
         let ConnectState::Connected { stream, failure } = &mut self.state else {
             return None;
         };
@@ -295,12 +296,12 @@ impl<T: ConnectTarget> Connector<T> {
                 // An error that passed.
                 failure.take_if(|cause| !is_reset(cause));
                 self.look(&buf[..count]);
-                Some(Fill::Bytes(count))
+                Some(ReadOutcome::Bytes(count))
             }
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
                 failure.take_if(|cause| !is_reset(cause));
                 self.is_stopped_early = false;
-                Some(Fill::Pending(None))
+                Some(ReadOutcome::Nothing(Fill::Pending(None)))
             }
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => None,
             Err(_) if failure.is_some() => {
@@ -325,27 +326,36 @@ impl<T: ConnectTarget> Connector<T> {
     }
 }
 
-impl<T: ConnectTarget> Source for Connector<T> {
-    fn start(&mut self, port: Port, _now: Duration) {
-        self.port = port;
-    }
-
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+impl<T: ConnectTarget> Connector<T> {
+    /// Reads once, if that does not block.
+    pub(crate) fn read(&mut self, buf: &mut [u8], now: Duration) -> ReadOutcome {
         loop {
             let fill = match &self.state {
-                ConnectState::Connected { .. } => self.read(buf, now),
+                ConnectState::Connected { .. } => self.read_connected(buf, now),
                 ConnectState::Idle { retry_at } if now < *retry_at => {
-                    Some(Fill::Pending(Some(*retry_at)))
+                    Some(ReadOutcome::Nothing(Fill::Pending(Some(*retry_at))))
                 }
-                ConnectState::Over { outcome } => {
-                    Some(outcome.clone().map_or(Fill::End, Fill::Failed))
-                }
-                _ => self.proceed(now).map(|at| Fill::Pending(Some(at))),
+                ConnectState::Over { outcome } => Some(ReadOutcome::Nothing(
+                    outcome.clone().map_or(Fill::End, Fill::Failed),
+                )),
+                _ => self
+                    .proceed(now)
+                    .map(|at| ReadOutcome::Nothing(Fill::Pending(Some(at)))),
             };
             if let Some(fill) = fill {
                 return fill;
             }
         }
+    }
+}
+
+impl<T: ConnectTarget> Source for Connector<T> {
+    fn start(&mut self, port: Port, _now: Duration) {
+        self.port = port;
+    }
+
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
+        read_once(out, |space| self.read(space, now))
     }
 
     fn drain(&mut self) -> usize {

@@ -1,7 +1,7 @@
 //! A graceful stop of a connection whose sender never pauses, and of one that does.
 
 use super::*;
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 
 /// Connects at once to a sender that has this many bytes, and then pauses.
 struct FiniteSender(usize);
@@ -47,21 +47,24 @@ fn stopped(drains: Option<usize>) -> (Vec<String>, (u64, u64)) {
     let (port, notices) = Port::kept("test://");
     let account = port.account.clone();
     connector.start(port, Duration::ZERO);
-    let fill = connector.fill(&mut [0; 10], Duration::ZERO);
-    assert!(matches!(fill, Fill::Bytes(10)), "{fill:?}");
+    let fill = connector.read(&mut [0; 10], Duration::ZERO);
+    assert!(matches!(fill, ReadOutcome::Bytes(10)), "{fill:?}");
     if let Some(bytes) = drains {
         assert!(connector.drain() > 0);
-        connector.fill(&mut vec![0; bytes], Duration::ZERO);
+        connector.read(&mut vec![0; bytes], Duration::ZERO);
         if bytes == 90 {
-            let fill = connector.fill(&mut [0; 10], Duration::ZERO);
-            assert!(matches!(fill, Fill::Pending(None)), "{fill:?}");
+            let fill = connector.read(&mut [0; 10], Duration::ZERO);
+            assert!(
+                matches!(fill, ReadOutcome::Nothing(Fill::Pending(None))),
+                "{fill:?}"
+            );
         }
     }
     connector.ended();
-    let intake = account.then(Intake::default());
+    let intake = account.then(IntakeTotals::default());
     drop(connector);
     assert_eq!(
-        account.then(Intake::default()),
+        account.then(IntakeTotals::default()),
         intake,
         "it is counted once"
     );

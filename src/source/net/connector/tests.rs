@@ -46,9 +46,10 @@ impl ConnectorHarness {
 
     fn fill(&mut self) -> String {
         let mut buf = [0; 64];
-        match self.connector.fill(&mut buf, Duration::ZERO) {
-            Fill::Bytes(count) => String::from_utf8_lossy(&buf[..count]).into_owned(),
-            Fill::Failed(error) => error.to_string(),
+        match self.connector.read(&mut buf, Duration::ZERO) {
+            ReadOutcome::Bytes(count) => String::from_utf8_lossy(&buf[..count]).into_owned(),
+            ReadOutcome::Nothing(Fill::Failed(error)) => error.to_string(),
+            ReadOutcome::Nothing(fill) => format!("{fill:?}"),
             other => format!("{other:?}"),
         }
     }

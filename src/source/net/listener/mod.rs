@@ -36,6 +36,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::intake::ChannelLimits;
+use crate::intake::{Dropped, Intake};
 use crate::limits;
 use crate::notice::NoticeKind;
 use crate::source::net::bind;
@@ -47,9 +49,8 @@ use crate::source::net::listener::per_address_limit::PerAddressLimit;
 use crate::source::net::socket::{StreamSocket, is_passing, lower};
 use crate::source::sniff::{ReportedKinds, Sniffer};
 use crate::source::{Fill, Port, Source};
-use crate::split::{LineEnds, Rule};
+use crate::split::Rule;
 use crate::sys::proc::{self, Descriptors};
-use crate::time::BatchTime;
 
 /// Connections accepted in one call: reading gets its turn as well.
 const ACCEPTS_PER_CALL: usize = 64;
@@ -103,10 +104,8 @@ pub(crate) struct Listener<A: Acceptor> {
     /// check.
     idle_check_at: Duration,
     incidents: Incidents,
-    /// Connections closed unread.
-    refused_connections: u64,
-    /// Bytes filled in.
-    filled_bytes: u64,
+    /// What was dropped because it was too long, or for want of memory.
+    dropped: Dropped,
     /// When clients and acceptors are checked without an edge.
     check_at: Duration,
     reported_kinds: ReportedKinds,
@@ -147,7 +146,7 @@ impl<A: Acceptor> Listener<A> {
             name,
             acceptors,
             options: ListenOptions::default(),
-            clients: ConnectionSet::new(Rule::Lines, LineEnds::default(), 1, 1),
+            clients: ConnectionSet::new(),
             connections_max: limits::CONNECTIONS_DEFAULT,
             lowered_by: None,
             queue,
@@ -159,8 +158,7 @@ impl<A: Acceptor> Listener<A> {
             per_address: PerAddressLimit::default(),
             idle_check_at: Duration::MAX,
             incidents: Incidents::default(),
-            refused_connections: 0,
-            filled_bytes: 0,
+            dropped: Dropped::default(),
             check_at: Duration::ZERO,
             reported_kinds: ReportedKinds::default(),
             drain: None,
@@ -170,12 +168,6 @@ impl<A: Acceptor> Listener<A> {
     /// Applies the options. `descriptors` are those the process may have and has.
     fn start_with(&mut self, port: Port, descriptors: Option<Descriptors>) {
         let options = &self.options;
-        self.clients = ConnectionSet::new(
-            port.delimiters.rule,
-            port.delimiters.line_ends,
-            options.record_bytes_max,
-            options.held_bytes_max,
-        );
         let asked = options.connections_max;
         self.connections_max = asked.unwrap_or(limits::CONNECTIONS_DEFAULT);
         if let Err(cause) = port.register(&mut SourceFd(&self.queue.as_raw_fd())) {
@@ -317,7 +309,7 @@ impl<A: Acceptor> Listener<A> {
                     false => &mut self.incidents.crowded,
                 };
                 incident.add(&peer.name, 0);
-                self.refused_connections += 1;
+                (self.port.account).update(|losses| losses.refused_connections += 1);
                 return true; // Closed here.
             }
         }
@@ -368,11 +360,11 @@ impl<A: Acceptor> Listener<A> {
         self.accept_again = Some(now.saturating_add(pause));
     }
 
-    fn read(&mut self, buf: &mut [u8], now: Duration) -> FillOutcome {
+    fn read(&mut self, out: &mut Intake<'_>, now: Duration) -> FillOutcome {
         let (incidents, per_address) = (&mut self.incidents, &mut self.per_address);
         let (reported_kinds, port) = (&mut self.reported_kinds, &self.port);
-        let mut has_left = false;
-        let outcome = self.clients.fill(buf, &mut |event| match event {
+        let (mut has_left, mut has_long) = (false, false);
+        let outcome = self.clients.fill(out, &mut |event| match event {
             ConnectionEvent::Received { connection, bytes } => {
                 connection.received_at = now;
                 if let Some(looks_like) = connection.sniffer.look(bytes)
@@ -382,7 +374,10 @@ impl<A: Acceptor> Listener<A> {
                     port.report(NoticeKind::NotLines { peer, looks_like });
                 }
             }
-            ConnectionEvent::LongLine(client) => incidents.long.add(&client.peer, 0),
+            ConnectionEvent::LongLine(client) => {
+                has_long = true;
+                incidents.long.add(&client.peer, 0);
+            }
             ConnectionEvent::Closed {
                 connection,
                 cause,
@@ -403,13 +398,16 @@ impl<A: Acceptor> Listener<A> {
             // Its descriptor is free: a waiting client may have it at once.
             *at = Duration::ZERO;
         }
+        if has_long {
+            self.dropped = out.dropped();
+        }
         outcome
     }
 
     /// Reports what happened since the last report, if that is long enough ago.
     fn report_due(&mut self, now: Duration) {
         let incidents = &mut self.incidents;
-        let (totals, options) = (self.clients.passage().totals, &self.options);
+        let (dropped, options) = (self.dropped, &self.options);
         let refused = incidents.refused.take(now).map(|sum| NoticeKind::Refused {
             peer: sum.peer,
             clients: sum.times,
@@ -438,8 +436,8 @@ impl<A: Acceptor> Listener<A> {
         });
         let long = incidents.long.take(now).map(|sum| NoticeKind::LongLines {
             peer: sum.peer,
-            lines: totals.oversize_tokens,
-            bytes: totals.oversize_bytes,
+            lines: dropped.tokens,
+            bytes: dropped.bytes,
             record_bytes_max: options.record_bytes_max,
             is_word: self.port.delimiters.rule != Rule::Lines,
         });
@@ -465,25 +463,23 @@ impl<A: Acceptor> Source for Listener<A> {
         self.start_with(port, proc::descriptors());
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
         if let Err(cause) = self.failure.take().map_or_else(|| self.collect(), Err) {
             return Fill::Failed(Error::input(&self.name, &cause));
         }
         self.end_idle(now);
         self.check_again(now);
-        let outcome = self.read(buf, now);
-        self.account(outcome);
+        let before = out.taken().bytes;
+        let outcome = self.read(out, now);
+        if let Some(drain) = &mut self.drain {
+            let count = out.taken().bytes - before;
+            drain.bytes_left = drain.bytes_left.saturating_sub(count);
+        }
         // Only after reading: what has arrived gets a chance, however short the time is.
         self.end_in_time(now);
         self.accept(now);
         self.report_due(now);
         let at_once = match outcome {
-            FillOutcome::Bytes(count) => {
-                if let Some(drain) = &mut self.drain {
-                    drain.bytes_left = drain.bytes_left.saturating_sub(count);
-                }
-                return Fill::Bytes(count);
-            }
             FillOutcome::Again => true,
             FillOutcome::Idle => {
                 let may_have =
@@ -495,7 +491,7 @@ impl<A: Acceptor> Source for Listener<A> {
             // After `Again` a last line may still come.
             Some(_) if outcome == FillOutcome::Idle && self.clients.count() == 0 => Fill::End,
             Some(until) => Fill::Finishing(if at_once { now } else { until }),
-            None if at_once => Fill::Pending(Some(now)),
+            None if at_once => Fill::More,
             None => {
                 let check_at = Some(self.idle_check_at).filter(|&at| at < Duration::MAX);
                 let timers = self.incidents.due_at().into_iter().chain(check_at);
@@ -504,9 +500,16 @@ impl<A: Acceptor> Source for Listener<A> {
         }
     }
 
-    fn batch_due(&mut self, _time: BatchTime) -> bool {
-        self.account_held();
-        false
+    fn limits(&self) -> ChannelLimits {
+        let ListenOptions {
+            record_bytes_max,
+            held_bytes_max,
+            ..
+        } = self.options;
+        ChannelLimits {
+            record_bytes_max: Some(record_bytes_max),
+            held_bytes_max,
+        }
     }
 
     fn drain(&mut self) -> usize {

@@ -19,15 +19,15 @@ use mio::net::UdpSocket;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::error::{Error, Result};
+use crate::id::ChannelId;
+use crate::intake::Intake;
 use crate::limits::{
     DATAGRAM_BYTES_MAX, DRAIN_BYTES_MAX, DROPS_LOOK_MS, NOTICE_PAUSE_MS, UDP_BUFFER_BYTES_DEFAULT,
     UNREAD_DATAGRAMS_MAX,
 };
 use crate::notice::{NoticeKind, Throttled};
 use crate::source::net::bind;
-use crate::source::net::connection_set::end_with_line_feed;
 use crate::source::net::socket::{lower, url_host};
-use crate::source::net::spill::SpillBuffer;
 use crate::source::net::udp_listen::failures::{Failures, OnFailure};
 use crate::source::{Fill, Port, Source};
 use crate::sys::proc;
@@ -35,9 +35,6 @@ use crate::time::BatchTime;
 
 /// Datagrams received in one call: no other source gets a turn between them.
 const DATAGRAMS_PER_CALL: usize = 256;
-
-/// Room for a datagram and the end of its last line.
-const ROOM: usize = DATAGRAM_BYTES_MAX + 2;
 
 /// Datagrams as lines.
 ///
@@ -79,12 +76,6 @@ pub struct UdpListen {
     addresses: Vec<SocketAddr>,
     port: Port,
     failure: Option<io::Error>,
-    /// Lines that found no room in the caller's buffer.
-    spill: SpillBuffer,
-    /// Bytes received.
-    received: u64,
-    /// Bytes of line ends added.
-    added: u64,
     is_draining: bool,
     /// A graceful stop has not found the sockets empty yet.
     is_stopped_early: bool,
@@ -149,9 +140,6 @@ impl UdpListen {
             addresses,
             port: Port::detached(),
             failure: None,
-            spill: SpillBuffer::default(),
-            received: 0,
-            added: 0,
             is_draining: false,
             is_stopped_early: false,
             has_ended: false,
@@ -180,58 +168,28 @@ impl UdpListen {
         self
     }
 
-    /// Receives one datagram into `buf`, which has [`ROOM`]. Returns the bytes of its lines.
-    fn receive(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.sockets[index].recv(buf)?;
-        self.received += len as u64;
-        if len == 0 {
-            return Ok(0);
-        }
-        let line_ends = self.port.delimiters.line_ends;
-        if line_ends.is_end(buf[len - 1]) {
-            if line_ends.may_pair(buf[len - 1]) {
-                end_with_line_feed(&mut buf[..len]);
-            }
-            return Ok(len);
-        }
-        let end = self.port.delimiters.end_behind(&buf[..len]);
-        buf[len..len + end.len()].copy_from_slice(end);
-        self.added += end.len() as u64;
-        Ok(len + end.len())
-    }
-
-    /// As `receive`, and what finds no room in `buf` is spilled. Returns how many bytes are in
-    /// `buf`.
-    fn receive_or_spill(&mut self, index: usize, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.len() >= ROOM {
-            return self.receive(index, buf);
-        }
-        let mut own = vec![0; ROOM];
-        let len = self.receive(index, &mut own)?;
-        own.truncate(len);
-        self.spill.put(own);
-        Ok(self.spill.take(buf))
-    }
-
-    /// Puts lines at the front of `buf`. Returns their bytes, and `true` if there may be more.
-    fn receive_all(&mut self, buf: &mut [u8], now: Duration) -> io::Result<(usize, bool)> {
-        let mut filled = self.spill.take(buf);
-        let mut left = DATAGRAMS_PER_CALL;
+    /// Receives datagrams. Returns `true` if there may be more.
+    fn receive_all(&mut self, out: &mut Intake<'_>, now: Duration) -> io::Result<bool> {
+        let (mut left, mut filled) = (DATAGRAMS_PER_CALL, 0);
         for index in 0..self.sockets.len() {
             // A stop does not wait for a pause.
             if self.sockets[index].failures.is_pausing(now) && !self.is_draining {
                 continue;
             }
             loop {
-                // Only the first datagram is worth a copy if it does not fit.
-                let is_full = filled > 0 && buf.len() - filled < ROOM;
-                if left == 0 || is_full || !self.spill.is_empty() {
-                    return Ok((filled, true));
+                if left == 0 {
+                    return Ok(true);
                 }
                 left -= 1;
-                match self.receive_or_spill(index, &mut buf[filled..]) {
+                let Some(space) = out.space_of(ChannelId::FIRST, DATAGRAM_BYTES_MAX) else {
+                    return Ok(true);
+                };
+                match self.sockets[index].recv(space) {
                     Ok(count) => {
                         filled += count;
+                        out.filled(count);
+                        // A datagram is whole lines; an empty one is none.
+                        out.end(ChannelId::FIRST, true);
                         self.drops.is_stale = true;
                         self.sockets[index].failures.clear();
                     }
@@ -244,13 +202,13 @@ impl UdpListen {
                         OnFailure::Pause => break,
                         OnFailure::GiveUp if filled == 0 => return Err(cause),
                         // The error comes again.
-                        OnFailure::GiveUp => return Ok((filled, true)),
+                        OnFailure::GiveUp => return Ok(true),
                     },
                 }
             }
         }
         self.is_stopped_early = false;
-        Ok((filled, false))
+        Ok(false)
     }
 
     /// Receiving from a socket failed.
@@ -266,7 +224,7 @@ impl UdpListen {
     /// Counts what a graceful stop left unread as lost.
     fn count_unread(&mut self) {
         let (mut datagrams, mut bytes) = (0, 0);
-        let mut scratch = vec![0; ROOM];
+        let mut scratch = vec![0; DATAGRAM_BYTES_MAX];
         for bound in &mut self.sockets {
             for _ in 0..UNREAD_DATAGRAMS_MAX {
                 match bound.recv(&mut scratch) {
@@ -326,16 +284,6 @@ impl UdpListen {
         let again = self.sockets.iter().map(|bound| bound.failures.again());
         own.into_iter().chain(again).flatten().min()
     }
-
-    /// Records what became of what was received.
-    fn account(&self) {
-        self.port.account(|passage| {
-            passage.received_bytes = Some(self.received);
-            passage.carried_records = u64::from(!self.spill.is_empty());
-            passage.totals.bytes_added = self.added;
-            passage.totals.bytes_carried = self.spill.len() as u64;
-        });
-    }
 }
 
 /// A socket that receives on `address`. It is not shared, or datagrams would be.
@@ -377,22 +325,20 @@ impl Source for UdpListen {
         self.port = port;
     }
 
-    fn fill(&mut self, buf: &mut [u8], now: Duration) -> Fill {
+    fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
         let received = match self.failure.take() {
             Some(cause) => Err(cause),
-            None => self.receive_all(buf, now),
+            None => self.receive_all(out, now),
         };
-        self.account();
         // After the last call drops could no longer be reported.
-        let is_last = self.is_draining && matches!(received, Err(_) | Ok((0, false)));
+        let is_last = self.is_draining && matches!(received, Err(_) | Ok(false));
         self.check_drops(now, is_last);
         match received {
             Err(cause) => Fill::Failed(Error::input(&self.name, &cause)),
-            Ok((0, false)) if self.is_draining => Fill::End,
-            Ok((0, false)) => Fill::Pending(self.timer()),
-            Ok((0, true)) if self.is_draining => Fill::Finishing(now),
-            Ok((0, true)) => Fill::Pending(Some(now)),
-            Ok((filled, _)) => Fill::Bytes(filled),
+            Ok(false) if self.is_draining => Fill::End,
+            Ok(false) => Fill::Pending(self.timer()),
+            Ok(true) if self.is_draining => Fill::Finishing(now),
+            Ok(true) => Fill::More,
         }
     }
 

@@ -6,7 +6,8 @@ use std::net::UdpSocket as Sender;
 use libc::{EBADF, ECONNREFUSED, ECONNRESET, EINTR, ENOBUFS, ENOMEM};
 
 use super::*;
-use crate::ledger::{Account, Intake};
+use crate::intake::rig::IntakeRig;
+use crate::ledger::{Account, IntakeTotals};
 use crate::limits::{RECEIVE_AGAIN_MS, RECEIVE_FAILURES_MAX};
 use crate::notice::NoticeTexts;
 
@@ -15,6 +16,7 @@ struct UdpHarness {
     sender: Sender,
     account: Account,
     notices: NoticeTexts,
+    rig: IntakeRig,
     output: Vec<u8>,
 }
 
@@ -32,6 +34,7 @@ impl UdpHarness {
             sender,
             account,
             notices,
+            rig: IntakeRig::of_lines(1 << 18),
             output: Vec::new(),
         }
     }
@@ -44,12 +47,13 @@ impl UdpHarness {
         self.source.sockets[0].scripted.len()
     }
 
-    /// Fills until there is nothing, and returns what was not bytes.
+    /// Fills until there is nothing, and returns what it says then.
     fn fill(&mut self, now: Duration) -> Fill {
-        let mut buf = vec![0; 1 << 18];
         for _ in 0..100 {
-            match self.source.fill(&mut buf, now) {
-                Fill::Bytes(count) => self.output.extend_from_slice(&buf[..count]),
+            let (fill, _) = self.rig.fill(|out| self.source.fill(out, now));
+            self.output.extend(self.rig.take());
+            match fill {
+                Fill::More => {}
                 Fill::Pending(Some(at)) if at <= now => {}
                 Fill::Finishing(at) if at <= now => {}
                 other => return other,
@@ -169,7 +173,7 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
     // Nothing more is read.
     harness.source.ended();
     harness.source.ended();
-    let intake = harness.account.then(Intake::default());
+    let intake = harness.account.then(IntakeTotals::default());
     assert_eq!((intake.lost_records, intake.lost_bytes), (3, 12));
     let name = &harness.source.name;
     let expected = format!("{name}: stopped with 12 bytes unread; they are not counted");
@@ -183,7 +187,7 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
             assert!(matches!(harness.fill(ms(0)), Fill::End));
         }
         harness.source.ended();
-        let intake = harness.account.then(Intake::default());
+        let intake = harness.account.then(IntakeTotals::default());
         assert_eq!((intake.lost_records, harness.notices()), (0, vec![]));
     }
 }

@@ -402,7 +402,10 @@ impl Draft {
         Ok(Blueprint {
             config: self.config.clone(),
             plan,
-            framers: framers.collect(),
+            inputs: framers
+                .zip(&self.sources)
+                .map(|((stream, name), source)| (stream, name, source.limits()))
+                .collect(),
             decoders: self.sources.iter().map(|source| source.decoders()).sum(),
             interval: if self.is_one_batch {
                 Duration::ZERO

@@ -1,12 +1,12 @@
 //! What a graceful stop reads of followed files, and what it says of the rest.
 
 use super::*;
-use crate::ledger::Intake;
+use crate::ledger::IntakeTotals;
 
 impl Following {
     /// Records that the statistics have as lost.
     fn lost_records(&self) -> u64 {
-        self.account.then(Intake::default()).lost_records
+        self.account.then(IntakeTotals::default()).lost_records
     }
 }
 
@@ -48,8 +48,8 @@ fn what_is_left_when_nobody_reads_on_is_reported() {
     let mut following = Following::log(64, "1\n2\n3");
     assert_eq!(following.follow.drain(), 5);
     let mut buf = [0; 2];
-    let fill = following.follow.fill(&mut buf, following.now);
-    assert!(matches!(fill, Fill::Bytes(2)), "{fill:?}");
+    let fill = following.follow.read(&mut buf, following.now);
+    assert!(matches!(fill, ReadOutcome::Bytes(2)), "{fill:?}");
     let notices = following.notices.clone();
     following.follow.ended();
     assert_eq!(following.lost_records(), 1);
@@ -58,7 +58,7 @@ fn what_is_left_when_nobody_reads_on_is_reported() {
     let notices = notices.take();
     assert_eq!(notices.len(), 1, "it is reported once");
     assert!(notices[0].ends_with("/log\": stopped with 3 bytes unread; they are not counted"));
-    assert_eq!(account.then(Intake::default()).lost_records, 1);
+    assert_eq!(account.then(IntakeTotals::default()).lost_records, 1);
 }
 
 #[test]

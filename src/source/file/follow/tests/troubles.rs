@@ -40,8 +40,8 @@ fn of_a_line_that_could_not_be_read_to_its_end_no_part_is_taken_for_a_line() {
     for end in ["\n", "\r\n"] {
         let mut following = Following::log(4, &format!("0123456789{end}next{end}"));
         let mut buf = [0; 4];
-        let first = following.follow.fill(&mut buf, Duration::ZERO);
-        assert!(matches!(first, Fill::Bytes(4)), "{first:?}");
+        let first = following.follow.read(&mut buf, Duration::ZERO);
+        assert!(matches!(first, ReadOutcome::Bytes(4)), "{first:?}");
         following.breaks();
         assert_eq!(following.fill_all(), "!");
         assert_eq!(following.look() + &following.look(), format!("next{end}"));
