@@ -98,14 +98,15 @@ struct ViewShared {
 
 /// Opens the view. Standard output must be a terminal that can be drawn on.
 ///
-/// `on_quit` is called once, on the drawing thread, when the user quits; the view stays until
-/// [`LiveView::finish`]. The second time the process exits at once, with code 130.
+/// `dropped` returns the records of the run that were dropped or lost. `on_quit` is called once, on
+/// the drawing thread, when the user quits; the view stays until [`LiveView::finish`]. The second time the process exits at once, with code 130.
 ///
 /// # Errors
 ///
 /// The terminal failed; the error is that of an output.
 pub(crate) fn start(
     options: ViewOptions,
+    dropped: impl Fn() -> u64 + Send + 'static,
     on_quit: impl FnOnce() + Send + 'static,
 ) -> Result<LiveView> {
     let shared = Arc::new(ViewShared {
@@ -130,6 +131,7 @@ pub(crate) fn start(
             color: options.color,
             zone: TimeZone::system(),
         },
+        dropped: Box::new(dropped),
         on_quit: OnQuit(Some(Box::new(on_quit))),
         messages: (0, 0),
     };
@@ -296,6 +298,7 @@ struct View {
     shared: Arc<ViewShared>,
     model: ViewModel,
     labels: ViewLabels,
+    dropped: Box<dyn Fn() -> u64 + Send>,
     on_quit: OnQuit,
     /// How many messages there were, and for how many ticks the last one stays.
     messages: (usize, u32),
@@ -339,6 +342,7 @@ impl View {
                 && let Some(frame) = self.shared.slot.take()
             {
                 self.model.show(frame);
+                self.model.dropped = (self.dropped)();
                 is_stale = true;
             }
             is_stale |= self.update_messages();

@@ -59,6 +59,13 @@ impl Stopper {
         }
     }
 
+    /// Returns the records of the run that were dropped or lost so far.
+    fn dropped(&self) -> u64 {
+        let run = lock(&self.0);
+        let handle = run.handle.as_ref();
+        handle.map_or(0, |handle| handle.stats().dropped())
+    }
+
     fn started(&self, handle: StopHandle) {
         let mut run = lock(&self.0);
         if run.is_stopped {
@@ -295,7 +302,8 @@ impl<'a> ResultOutput<'a> {
             },
         };
         let stopper = self.stopper.clone();
-        let view = live::start(options, move || stopper.stop())?;
+        let counts = self.stopper.clone();
+        let view = live::start(options, move || counts.dropped(), move || stopper.stop())?;
         results.output(view.sink(V::number));
         self.live = Some(view);
         Ok(())

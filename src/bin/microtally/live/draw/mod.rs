@@ -215,10 +215,8 @@ impl Page<'_> {
     fn figures(&mut self, model: &ViewModel) {
         let Some(frame) = model.frame() else { return };
         let mut column = 1;
-        for (index, (text, is_loud)) in figures(&frame.now.head, model.throughput())
-            .into_iter()
-            .enumerate()
-        {
+        let figures = figures(&frame.now.head, model.throughput(), model.dropped);
+        for (index, (text, is_loud)) in figures.into_iter().enumerate() {
             let gap = if index == 0 { "" } else { " · " };
             if column + table::width(gap) + table::width(&text) > self.columns() {
                 continue;
@@ -437,7 +435,8 @@ fn bar(part: f64) -> String {
 }
 
 /// Returns the figures of the batch, the most important first, and whether each is a warning.
-fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
+/// `dropped` is of the whole run.
+fn figures(head: &Head, throughput: Option<(f64, f64)>, dropped: u64) -> Vec<(String, bool)> {
     let mut figures = Vec::new();
     if let Some((records_per_s, _)) = throughput {
         let rate = metric(records_per_s);
@@ -464,6 +463,9 @@ fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
             figures.push((text, true));
         }
     }
+    if dropped > 0 {
+        figures.push((format!("{} dropped", grouped(dropped)), true));
+    }
     let late_ms = head.lateness.as_millis();
     let late = format!("{late_ms} ms late");
     let is_behind = head.interval_s > 0.0 && head.lateness.as_secs_f64() > head.interval_s;
@@ -479,7 +481,7 @@ fn figures(head: &Head, throughput: Option<(f64, f64)>) -> Vec<(String, bool)> {
     if !is_behind {
         figures.push((late, false));
     }
-    if !limit.is_approximate && limit.other_records == 0 {
+    if !limit.is_approximate && limit.other_records == 0 && dropped == 0 {
         figures.push(("exact".to_owned(), false));
     }
     figures

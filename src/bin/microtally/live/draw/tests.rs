@@ -376,7 +376,7 @@ fn an_empty_batch_also_shows_messages() {
 fn lateness_beyond_the_interval_comes_first() {
     let mut now = rows(&[b"a"], Head::default());
     Arc::get_mut(&mut now).unwrap().head.lateness = Duration::from_millis(1500);
-    let texts: Vec<_> = figures(&now.head, Some((1.0, 1.0)));
+    let texts: Vec<_> = figures(&now.head, Some((1.0, 1.0)), 0);
     assert_eq!(texts[1], ("1500 ms late".to_owned(), true));
 }
 
@@ -426,4 +426,14 @@ fn figures_are_short() {
         [0.0, 0.5, 1.0, 2.0].map(bar),
         ["", "█████", "██████████", "██████████"]
     );
+}
+
+#[test]
+fn what_the_run_has_dropped_is_in_the_header_and_makes_it_inexact() {
+    let mut model = model_of(&[b"a"], Head::default());
+    assert!(screen(&mut model, 80, 10)[1].ends_with("exact"));
+    model.dropped = 1_234;
+    let header = &screen(&mut model, 80, 10)[1];
+    assert!(header.contains(" \u{b7} 1 234 dropped \u{b7} "), "{header}");
+    assert!(!header.contains("exact"), "{header}");
 }

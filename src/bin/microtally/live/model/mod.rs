@@ -76,6 +76,8 @@ pub(crate) struct ViewModel {
     pub is_paused: bool,
     pub has_help: bool,
     pub is_ending: bool,
+    /// Records of the whole run that were dropped or lost.
+    pub dropped: u64,
     /// The time that values cover.
     pub period: Period,
     first: usize,
