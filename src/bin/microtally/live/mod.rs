@@ -99,7 +99,8 @@ struct ViewShared {
 /// Opens the view. Standard output must be a terminal that can be drawn on.
 ///
 /// `dropped` returns the records of the run that were dropped or lost. `on_quit` is called once, on
-/// the drawing thread, when the user quits; the view stays until [`LiveView::finish`]. The second time the process exits at once, with code 130.
+/// the drawing thread, when the user quits; the view stays until [`LiveView::finish`]. The second
+/// time the process exits at once, with code 130.
 ///
 /// # Errors
 ///
