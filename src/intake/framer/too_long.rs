@@ -156,8 +156,10 @@ impl Framer {
             return;
         }
         let block = self.block.as_mut().expect("it is the active channel");
-        block.insert(self.base, records);
-        self.base += records.len();
+        // Behind a byte that was skipped, which is no content.
+        let at = self.base.max(block.skipped());
+        block.insert(at, records);
+        self.base = at + records.len();
         self.scanned += records.len();
     }
 
