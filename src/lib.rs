@@ -26,6 +26,10 @@
 //! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard for each core | its own, pinned | its own or the caller's |
 //! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own, pinned | batch interval |
 //!
+//! Every door runs pipelines of the record plane (see the picture): filters, keys, values and
+//! reductions, built with the same operators: [`Tally::pipelines`], [`Engine::pipelines`].
+//! Operators of whole batches, such as windows and joins, need a context.
+//!
 //! As a library it installs no signal handler, never exits, prints only through sinks that you ask
 //! for, and leaves the affinity of the caller's threads alone.
 //!
@@ -109,8 +113,9 @@
 //! and to the ban on printing.
 //!
 //! ```text
-//! 11  bin/microtally                                           (public API only)
-//! 10  stream      tally
+//! 12  bin/microtally                                           (public API only)
+//! 11  stream                                                   (builds pipelines for every door)
+//! 10  tally
 //!  9  engine
 //!  8  source
 //!  7  intake
@@ -294,6 +299,7 @@ const _: () = {
     is_shared::<engine::Finished>();
     is_shared::<metrics::DurationHistogram>();
     is_shared::<metrics::Snapshot>();
+    is_shared::<engine::Finished<(engine::Keyed<u64>, engine::Keyed<f64>)>>();
     is_shared::<notice::LooksLike>();
     is_shared::<notice::Notice>();
     is_shared::<notice::NoticeKind>();

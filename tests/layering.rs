@@ -35,7 +35,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("source", 8),
     ("engine", 9),
     ("tally", 10),
-    ("stream", 10),
+    ("stream", 11),
 ];
 
 /// Files that may opt out of `unsafe_code = "deny"`, with the reason.

@@ -10,6 +10,8 @@ mod definition;
 
 #[path = "oracle/batches.rs"]
 mod batches;
+#[path = "oracle/doors.rs"]
+mod doors;
 #[path = "oracle/failures.rs"]
 mod failures;
 #[path = "oracle/isolation.rs"]

@@ -81,6 +81,7 @@ const PIECE_BYTES: usize = 1777;
 #[test]
 fn steady_state_asks_the_allocator_for_nothing() {
     tally();
+    pipelines();
     windows();
     windows_of_ever_new_keys();
     aggregates();
@@ -108,6 +109,33 @@ fn tally() {
         assert_eq!(batch(n), tokens);
     }
     assert_eq!(calls() - before, 0, "Tally");
+}
+
+/// Two pipelines with functions, which a tally runs.
+fn pipelines() {
+    let text = text();
+    let tally = Tally::pipelines(&Config::default(), |lines| {
+        let words = lines.filter(|line| line.len() > 5).split_whitespace();
+        let lengths = lines.map(|line| (&line[..line.len().min(3)], line.len()));
+        (words.count_by_value(), lengths.reduce_by_key(usize::max))
+    });
+    let mut tally = tally.expect("in range");
+    let mut batch = |n: u64| {
+        for piece in text.chunks(PIECE_BYTES) {
+            tally.push(piece);
+            tally.count_now();
+        }
+        let cut = tally.cut(BatchTime::from_millis(n));
+        let (words, lengths) = cut.expect("the ledger closes");
+        (words.len(), lengths.get(b"w10"))
+    };
+    let first = batch(0);
+    batch(1);
+    let before = calls();
+    for n in 2..50 {
+        assert_eq!(batch(n), first);
+    }
+    assert_eq!(calls() - before, 0, "pipelines of a Tally");
 }
 
 /// A batch of keys of every class, with counts that differ from batch to batch.

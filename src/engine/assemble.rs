@@ -31,7 +31,7 @@ use crate::ring::arena::Arena;
 use crate::ring::sleeper::Sleeper;
 use crate::ring::{Wake, ring};
 use crate::shard::worker::Worker;
-use crate::shard::{ShardCore, WhenFull};
+use crate::shard::{PipelineSet, ShardCore, WhenFull};
 use crate::split::{Kernel, Rule};
 use crate::sys;
 use crate::table::bound::MemoryCap;
@@ -272,18 +272,24 @@ impl<'a> Materials<'a> {
         when_full: Option<WhenFull>,
         recorder: ShardRecorder,
     ) -> (ShardCore, SealedIn) {
-        let cap = || self.cap.clone();
-        let tables = || {
-            let nodes = plan.nodes.iter();
-            Tables::new(nodes.map(|node| node.partial(self.seed, cap())))
-        };
-        let stages = plan.nodes.iter();
-        let stages = stages.map(|node| (node.stream(), node.stage(self.kernel, self.seed, cap())));
-        let (out, sealed_in) = hand_over(tables());
+        let (out, sealed_in) = hand_over(self.tables(plan));
+        let pipelines = self.pipelines(plan, when_full);
+        (ShardCore::new(pipelines, out, recorder), sealed_in)
+    }
+
+    /// Returns the pipelines of `plan` for one thread.
+    pub(crate) fn pipelines(&self, plan: &EnginePlan, when_full: Option<WhenFull>) -> PipelineSet {
+        let stages = plan.nodes.iter().map(|node| {
+            let stage = node.stage(self.kernel, self.seed, self.cap.clone());
+            (node.stream(), stage)
+        });
         let line_ends = self.config.line_ends;
-        let stages = stages.collect();
-        let core = ShardCore::new(stages, tables(), out, line_ends, when_full, recorder);
-        (core, sealed_in)
+        PipelineSet::new(stages.collect(), self.tables(plan), line_ends, when_full)
+    }
+
+    fn tables(&self, plan: &EnginePlan) -> Tables {
+        let nodes = plan.nodes.iter();
+        Tables::new(nodes.map(|node| node.partial(self.seed, self.cap.clone())))
     }
 
     /// Returns what a shard does when there is no room for a key, if that ends the run.

@@ -23,6 +23,7 @@ pub(crate) mod publish_turn;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod reactor;
+pub(crate) mod results;
 pub(crate) mod runtime;
 pub(crate) mod scan;
 #[cfg(any(test, feature = "internals"))]
@@ -30,6 +31,7 @@ pub(crate) mod simulation;
 
 pub use self::control::{RunStats, Stop};
 pub use self::push::{Engine, EngineBuilder, Finished, Monitor, Writer};
+pub use self::results::{KeptBatch, Keyed, LentNodes, PipelineResults, TakenNodes};
 use std::sync::Arc;
 
 use crate::engine::control::Control;

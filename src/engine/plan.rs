@@ -191,12 +191,25 @@ impl EnginePlan {
 pub(crate) struct CountTokens {
     stream: StreamId,
     rule: Rule,
+    may_be_direct: bool,
 }
 
 impl CountTokens {
     /// Counts the tokens that `rule` makes of the stream.
     pub(crate) fn new(stream: StreamId, rule: Rule) -> Self {
-        CountTokens { stream, rule }
+        CountTokens {
+            stream,
+            rule,
+            may_be_direct: true,
+        }
+    }
+
+    /// This pipeline, but with the kernel for small batches too: for tests that compare kernels.
+    pub(crate) fn never_direct(self) -> Self {
+        CountTokens {
+            may_be_direct: false,
+            ..self
+        }
     }
 }
 
@@ -210,7 +223,11 @@ impl Pipeline for CountTokens {
     }
 
     fn stage(&self, kernel: Kernel, seed: Seed, _bound: MemoryCap) -> Box<dyn Stage> {
-        Box::new(CountStage::new(self.rule, kernel, seed))
+        let stage = CountStage::new(self.rule, kernel, seed);
+        Box::new(match self.may_be_direct {
+            true => stage,
+            false => stage.never_direct(),
+        })
     }
 
     fn partial(&self, seed: Seed, bound: MemoryCap) -> Box<dyn PartialAggregate> {

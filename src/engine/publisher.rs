@@ -481,7 +481,11 @@ fn merge<'a>(plan: &EnginePlan, tables: &'a mut [Tables]) -> Result<&'a Tables> 
 
 /// The statistics of one pipeline: `all` is what is the same for every one, `intake` what its
 /// stream has read.
-fn stats_of(node: &NodeTable, intake: &IntakeTotals, all: BatchStats) -> Result<BatchStats> {
+pub(crate) fn stats_of(
+    node: &NodeTable,
+    intake: &IntakeTotals,
+    all: BatchStats,
+) -> Result<BatchStats> {
     // Where a function failed, nothing was counted, but what was received is known.
     let (tokens, keys) = match node.failure {
         None => (node.tallied.tokens, node.partial.len() as u64),
@@ -500,7 +504,7 @@ fn stats_of(node: &NodeTable, intake: &IntakeTotals, all: BatchStats) -> Result<
 }
 
 /// What there was no room for. The table of a pipeline that has failed means nothing.
-fn overflow_of(node: &NodeTable) -> Overflow {
+pub(crate) fn overflow_of(node: &NodeTable) -> Overflow {
     match node.failure {
         None => node.partial.overflow(),
         Some(_) => Overflow::default(),

@@ -30,56 +30,56 @@ use crate::metrics::ShardRecorder;
 use crate::ring::arena::Block;
 use crate::split::LineEnds;
 
-/// A shard's state.
-pub(crate) struct ShardCore {
+/// The pipelines of one thread, with the tables that they fill.
+pub(crate) struct PipelineSet {
     /// The stage of each pipeline, with the number of the stream it reads.
     stages: Vec<(StreamId, Box<dyn Stage>)>,
     /// The tables being filled, one for each stage.
-    tables: Tables,
-    out: SealedOut,
+    pub(crate) tables: Tables,
     /// Called if there is no room for a key: then the run must end.
     when_full: Option<WhenFull>,
     line_ends: LineEnds,
+}
+
+/// A shard's state.
+pub(crate) struct ShardCore {
+    pipelines: PipelineSet,
+    out: SealedOut,
     recorder: ShardRecorder,
 }
 
 /// Called after each block in which there was no room for a key.
 pub(crate) type WhenFull = Arc<dyn Fn() + Send + Sync>;
 
-impl ShardCore {
-    /// A shard that fills `tables`, one for each of `stages`, and hands them over through `out`.
-    /// `when_full` is called after each block in which there was no room for a key.
+impl PipelineSet {
+    /// Pipelines that fill `tables`, one for each of `stages`. `when_full` is called after each
+    /// block in which there was no room for a key.
     pub(crate) fn new(
         stages: Vec<(StreamId, Box<dyn Stage>)>,
         tables: Tables,
-        out: SealedOut,
         line_ends: LineEnds,
         when_full: Option<WhenFull>,
-        recorder: ShardRecorder,
     ) -> Self {
         assert_eq!(stages.len(), tables.nodes.len(), "one table for each stage");
-        ShardCore {
-            line_ends,
+        PipelineSet {
             stages,
             tables,
-            out,
             when_full,
-            recorder,
+            line_ends,
         }
     }
 
-    /// Counts one block.
-    pub(crate) fn count(&mut self, block: &Block, stream: StreamId) {
-        let begin = self.recorder.begin();
-        let bytes = block.bytes().len();
-        self.tables.block_bytes += bytes as u64;
+    /// Counts one block. Returns the number of its records.
+    pub(crate) fn count(&mut self, block: &Block, stream: StreamId) -> u64 {
+        let bytes = block.bytes().len() as u64;
+        self.tables.block_bytes += bytes;
         // That of the first pipeline: the others see the same records.
         let mut records = None;
         for ((wanted, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             if *wanted != stream {
                 continue;
             }
-            node.block_bytes += bytes as u64;
+            node.block_bytes += bytes;
             let records_before = node.tallied.records;
             let has_failed = node.failure.is_some();
             count_node(stage.as_mut(), node, block, self.line_ends);
@@ -91,16 +91,11 @@ impl ShardCore {
                 when_full();
             }
         }
-        self.recorder
-            .counted(begin, bytes, records.unwrap_or_default());
+        records.unwrap_or_default()
     }
 
-    /// Hands the tables over for `barrier`. Returns `false` if the spare ones are not back.
-    pub(crate) fn try_seal(&mut self, barrier: Barrier) -> bool {
-        if !self.out.has_spare() {
-            return false;
-        }
-        let begin = self.recorder.begin();
+    /// Moves everything that was counted into the tables: their epoch ends.
+    pub(crate) fn flush(&mut self) {
         for ((_, stage), node) in self.stages.iter_mut().zip(&mut self.tables.nodes) {
             let partial = node.partial.as_mut();
             if node.failure.is_none() {
@@ -111,7 +106,34 @@ impl ShardCore {
                 stage.abandon(partial);
             }
         }
-        let is_swapped = self.out.try_swap(&mut self.tables, barrier);
+    }
+}
+
+impl ShardCore {
+    /// A shard that runs `pipelines` and hands their tables over through `out`.
+    pub(crate) fn new(pipelines: PipelineSet, out: SealedOut, recorder: ShardRecorder) -> Self {
+        ShardCore {
+            pipelines,
+            out,
+            recorder,
+        }
+    }
+
+    /// Counts one block.
+    pub(crate) fn count(&mut self, block: &Block, stream: StreamId) {
+        let begin = self.recorder.begin();
+        let records = self.pipelines.count(block, stream);
+        self.recorder.counted(begin, block.bytes().len(), records);
+    }
+
+    /// Hands the tables over for `barrier`. Returns `false` if the spare ones are not back.
+    pub(crate) fn try_seal(&mut self, barrier: Barrier) -> bool {
+        if !self.out.has_spare() {
+            return false;
+        }
+        let begin = self.recorder.begin();
+        self.pipelines.flush();
+        let is_swapped = self.out.try_swap(&mut self.pipelines.tables, barrier);
         self.recorder.sealed(begin);
         is_swapped
     }

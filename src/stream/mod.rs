@@ -2,7 +2,7 @@
 //!
 //! Promise: a program reads as in PySpark; starting twice does not compile, and a stream that is
 //! used after the start says so; nothing runs before `start`.
-//! Must not know: `intake`, `tally`.
+//! Must not know: `intake`.
 //!
 //! [`operators`] lists every operator with its Spark name and its cost, and compares with Spark's
 //! DStream API.
@@ -36,6 +36,7 @@ pub use crate::stream::ops::window::Window;
 pub use crate::stream::plan::explain::{ExplainedNode, Explanation, Plane};
 pub use crate::stream::plan::rdd::{Key, Rdd, Record};
 pub use crate::stream::program::context::StreamingContext;
+pub use crate::stream::program::doors::{Chosen, Pipelines};
 pub use crate::stream::program::dstream::DStream;
 pub use crate::stream::program::listener::{
     BatchInfo, OutputOperationInfo, ReceiverInfo, StreamInputInfo, StreamingListener,

@@ -3,42 +3,54 @@
 //! Promise: nothing is taken before every setting was checked. Must not know: sources, event
 //! queues.
 
+use std::marker::PhantomData;
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::{Engine, Finished, Gate, PushShared, run_clock};
-use crate::batch::{Batch, BatchStats};
+use super::{Engine, Gate, PushShared, run_clock};
 use crate::config::{self, Config};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::guard;
-use crate::engine::plan::{CountTokens, Emitted, EnginePlan, Merged, Output};
-use crate::epoch::merge::table_of_mut;
+use crate::engine::plan::{Emitted, EnginePlan, Merged, Output};
+use crate::engine::results::{Keyed, LentNodes, NamedPipeline, PipelineResults, TakenNodes};
 use crate::error::{Error, Result, guarded, lock};
 use crate::id::StreamId;
 use crate::intake::ChannelLimits;
 use crate::memory::{DecoderCounts, RetainedTables};
-use crate::metrics::Snapshot;
 use crate::notice::{Notice, Notices};
 use crate::ring::Wake;
-use crate::split::Rule;
-use crate::table::KeyTable;
 use crate::time::{BatchClock, Clock};
 
-/// Settings of an [`Engine`].
-#[derive(Debug)]
-pub struct EngineBuilder {
-    pub(super) rule: Rule,
-    pub(super) config: Config,
-    pub(super) writers: usize,
-    pub(super) interval: Option<Duration>,
-    pub(super) clock: Clock,
-    pub(super) notices: Notices,
+/// Settings of an [`Engine`] whose pipelines have the results `R`.
+pub struct EngineBuilder<R: PipelineResults = Keyed<u64>> {
+    pipelines: Result<Vec<NamedPipeline>>,
+    config: Config,
+    writers: usize,
+    interval: Option<Duration>,
+    clock: Clock,
+    notices: Notices,
+    results: PhantomData<fn() -> R>,
 }
 
-impl EngineBuilder {
+debug_fields!([R: PipelineResults] EngineBuilder<R>, "EngineBuilder", config, writers, interval);
+
+impl<R: PipelineResults> EngineBuilder<R> {
+    /// The settings of an engine that runs `pipelines`; if there is an error, the start returns it.
+    pub(crate) fn of(pipelines: Result<Vec<NamedPipeline>>) -> Self {
+        EngineBuilder {
+            pipelines,
+            config: Config::default(),
+            writers: 1,
+            interval: None,
+            clock: Clock::system(),
+            notices: Notices::default(),
+            results: PhantomData,
+        }
+    }
+
     /// Sets all settings of the engine.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -105,12 +117,19 @@ impl EngineBuilder {
     /// publisher thread; in [low-latency mode](Config::low_latency) on whichever thread completes
     /// the batch.
     ///
+    /// `on_batch` is called with a [`Batch`](crate::Batch), or with a tuple of them if there are
+    /// several pipelines. It is not called if a function of a pipeline panicked.
+    ///
     /// # Errors
     ///
-    /// A setting out of its range, a memory limit that is too small, or a thread that cannot be
-    /// started.
-    pub fn start(self, on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static) -> Result<Engine> {
+    /// A setting out of its range, a memory limit that is too small, a thread that cannot be
+    /// started, or pipelines that only a [`StreamingContext`](crate::StreamingContext) can run.
+    pub fn start(
+        self,
+        on_batch: impl FnMut(&R::Batches<'_>) + Send + 'static,
+    ) -> Result<Engine<R>> {
         self.config.validate()?;
+        let pipelines = self.pipelines?;
         if !(1..=1024).contains(&self.writers) {
             return Err(Error::refused(format!(
                 "writers {} is outside 1 to 1024",
@@ -120,8 +139,11 @@ impl EngineBuilder {
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
         let plan = EnginePlan {
-            nodes: vec![Arc::new(CountTokens::new(StreamId(0), self.rule))],
-            outputs: vec![Box::new(keeping_last(on_batch, Arc::clone(&last)))],
+            nodes: pipelines.into_iter().map(|named| named.pipeline).collect(),
+            outputs: vec![Box::new(CallWithBatches::<R, _> {
+                on_batch,
+                last: Arc::clone(&last),
+            })],
         };
         let room = Arc::new(Condvar::new());
         let wake = {
@@ -184,40 +206,33 @@ impl EngineBuilder {
 }
 
 /// Calls `on_batch` with each batch, and keeps the last one.
-fn keeping_last(
-    mut on_batch: impl FnMut(&Batch<'_, u64>) + Send + 'static,
-    last: Arc<Mutex<Option<Finished>>>,
-) -> impl Output {
-    OnBatch(move |table: &mut KeyTable<u64>, stats: &BatchStats| {
-        // If it panics, the last batch is kept all the same.
-        let outcome = guarded(|| on_batch(&Batch::new(table, stats)));
-        if stats.last {
-            // Nothing more is counted: nobody misses the table.
-            let empty = KeyTable::new(table.seed());
-            *lock(&last) = Some(Finished {
-                table: std::mem::replace(table, empty),
-                batch_stats: *stats,
-                metrics: Snapshot::default(),
-            });
-        }
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
-    })
+struct CallWithBatches<R: PipelineResults, F> {
+    on_batch: F,
+    last: Arc<Mutex<Option<R::Kept>>>,
 }
 
-/// An output that calls a closure with the counts.
-pub(crate) struct OnBatch<F>(pub(crate) F);
-
-impl<F> Output for OnBatch<F>
+impl<R, F> Output for CallWithBatches<R, F>
 where
-    F: FnMut(&mut KeyTable<u64>, &BatchStats) + Send,
+    R: PipelineResults,
+    F: FnMut(&R::Batches<'_>) + Send,
 {
     fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
-        if epoch.nodes[0].failure.is_none() {
-            let table = table_of_mut::<u64>(epoch.nodes[0].partial.as_mut());
-            (self.0)(table, &epoch.stats[0]);
+        let outcome = match epoch.failure() {
+            Some(_) => Ok(()),
+            // If it panics, the last batch is kept all the same.
+            None => guarded(|| {
+                let batches = R::lend(&mut LentNodes::new(epoch.nodes, epoch.stats));
+                (self.on_batch)(&batches);
+            }),
+        };
+        if epoch.barrier.last {
+            // Nothing more is counted: nobody misses the tables.
+            let kept = R::keep(&mut TakenNodes::new(epoch.nodes, epoch.stats));
+            *lock(&self.last) = Some(kept);
         }
-        Ok(Emitted::Done)
+        match outcome {
+            Ok(()) => Ok(Emitted::Done),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 }

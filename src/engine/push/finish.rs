@@ -9,28 +9,27 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Engine, Gate, PushShared, WAIT_MAX};
-use crate::batch::{Batch, BatchStats};
 use crate::engine::control::{RunStats, Stop};
+use crate::engine::results::{Keyed, PipelineResults, TakenNodes};
 use crate::error::{Error, Result, lock};
 use crate::intake::framer::Ending;
 use crate::limits::STOP_THREADS_MS_MAX;
 use crate::metrics::Snapshot;
-use crate::table::KeyTable;
-use crate::table::keys::Seed;
 use crate::time::{BatchClock, BatchTime, Deadline, as_ms};
 
 /// What a finished engine leaves: the last batch, owned, and sums over the run.
-#[derive(Debug)]
-pub struct Finished {
-    pub(super) table: KeyTable<u64>,
-    pub(super) batch_stats: BatchStats,
-    pub(super) metrics: Snapshot,
+pub struct Finished<R: PipelineResults = Keyed<u64>> {
+    last: R::Kept,
+    metrics: Snapshot,
 }
 
-impl Finished {
-    /// Returns the last batch. If no batch was cut before, it holds everything that was written.
-    pub fn batch(&self) -> Batch<'_, u64> {
-        Batch::new(&self.table, &self.batch_stats)
+debug_fields!([R: PipelineResults] Finished<R>, "Finished", metrics);
+
+impl<R: PipelineResults> Finished<R> {
+    /// Returns the last batch: a [`Batch`](crate::Batch), or a tuple of them if there are several
+    /// pipelines. If no batch was cut before, it holds everything that was written.
+    pub fn batch(&self) -> R::Batches<'_> {
+        R::batches(&self.last)
     }
 
     /// Returns the sums over the run.
@@ -44,24 +43,17 @@ impl Finished {
     }
 }
 
-impl Engine {
-    pub(super) fn end(mut self, at_most: Option<Duration>) -> (Finished, Result<()>) {
+impl<R: PipelineResults> Engine<R> {
+    pub(super) fn end(mut self, at_most: Option<Duration>) -> (Finished<R>, Result<()>) {
         let outcome = self.try_end(at_most);
-        let last = self
-            .last
-            .lock()
-            .expect("no code panics while it holds the result")
-            .take();
+        let last = lock(&self.last).take();
+        let metrics = match self.shared.control.is_forked() {
+            true => Snapshot::default(),
+            false => self.shared.control.metrics.snapshot(),
+        };
         // Perhaps nobody has counted a batch, or not in this process.
-        let mut finished = last.unwrap_or_else(|| Finished {
-            table: KeyTable::new(Seed::random()),
-            batch_stats: BatchStats::default(),
-            metrics: Snapshot::default(),
-        });
-        if !self.shared.control.is_forked() {
-            finished.metrics = self.shared.control.metrics.snapshot();
-        }
-        (finished, outcome)
+        let last = last.unwrap_or_else(|| R::keep(&mut TakenNodes::new(&mut [], &[])));
+        (Finished { last, metrics }, outcome)
     }
 
     fn try_end(&mut self, at_most: Option<Duration>) -> Result<()> {

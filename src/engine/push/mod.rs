@@ -17,16 +17,19 @@ pub use self::builder::EngineBuilder;
 pub use self::finish::Finished;
 use self::finish::is_past;
 pub use self::writer::Writer;
+#[cfg(doc)]
 use crate::config::Config;
 use crate::engine::check;
 use crate::engine::control::{Control, RunStats};
+use crate::engine::plan::CountTokens;
 use crate::engine::publish_turn::PublishTurn;
+use crate::engine::results::{Keyed, NamedPipeline, PipelineResults};
 use crate::engine::runtime::Runtime;
 use crate::error::{Error, ErrorKind, Result, lock};
+use crate::id::StreamId;
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::metrics::Snapshot;
-use crate::notice::Notices;
 use crate::ring::Wake;
 use crate::split::{LineEnds, Rule};
 use crate::time::{BatchClock, BatchTime, Clock, Deadline};
@@ -35,7 +38,8 @@ use crate::time::{BatchClock, BatchTime, Clock, Deadline};
 /// the backstop that makes progress independent of them.
 const WAIT_MAX: Duration = Duration::from_millis(1);
 
-/// Counts tokens of pushed bytes on all cores.
+/// Counts pushed bytes on all cores: the tokens of a rule, or what [pipelines](Self::pipelines)
+/// make of them.
 ///
 /// ```
 /// use std::io::Write;
@@ -52,13 +56,13 @@ const WAIT_MAX: Duration = Duration::from_millis(1);
 /// assert_eq!(finished.stats().tokens, 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Engine {
+pub struct Engine<R: PipelineResults = Keyed<u64>> {
     runtime: Runtime,
     shared: Arc<PushShared>,
-    last: Arc<Mutex<Option<Finished>>>,
+    last: Arc<Mutex<Option<R::Kept>>>,
 }
 
-debug_fields!([] Engine, "Engine");
+debug_fields!([R: PipelineResults] Engine<R>, "Engine");
 
 struct PushShared {
     gate: Mutex<Gate>,
@@ -114,16 +118,12 @@ fn run_clock(shared: &PushShared) {
 impl Engine {
     /// Returns the settings of an engine that counts the tokens of `rule`.
     pub fn builder(rule: Rule) -> EngineBuilder {
-        EngineBuilder {
-            rule,
-            config: Config::default(),
-            writers: 1,
-            interval: None,
-            clock: Clock::system(),
-            notices: Notices::default(),
-        }
+        let tokens = NamedPipeline::tokens(CountTokens::new(StreamId(0), rule));
+        EngineBuilder::of(Ok(vec![tokens]))
     }
+}
 
+impl<R: PipelineResults> Engine<R> {
     /// Returns a new writer. As many may exist at a time as [`EngineBuilder::writers`] says.
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl Engine {
     /// beside the error. [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall) in the
     /// engine's own output or notice handler, where the call would wait for itself: the engine then
     /// stops at once. The same kind in a forked process, where the engine's threads are missing.
-    pub fn finish(self) -> Result<Finished> {
+    pub fn finish(self) -> Result<Finished<R>> {
         let (finished, outcome) = self.finish_anyway();
         outcome.map(|()| finished)
     }
@@ -230,7 +230,7 @@ impl Engine {
     /// ```
     ///
     /// If the engine ended before its last batch was complete, [`Finished::batch`] is empty.
-    pub fn finish_anyway(self) -> (Finished, Result<()>) {
+    pub fn finish_anyway(self) -> (Finished<R>, Result<()>) {
         self.end(None)
     }
 
@@ -242,7 +242,7 @@ impl Engine {
     /// # Errors
     ///
     /// As [`finish`](Self::finish), and [`ErrorKind::TimedOut`](crate::error::ErrorKind::TimedOut).
-    pub fn finish_within(self, at_most: Duration) -> Result<Finished> {
+    pub fn finish_within(self, at_most: Duration) -> Result<Finished<R>> {
         let (finished, outcome) = self.end(Some(at_most));
         outcome.map(|()| finished)
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod binary_records_stream;
 pub(crate) mod context;
+pub(crate) mod doors;
 pub(crate) mod dstream;
 pub(crate) mod listener;
 pub(crate) mod queue_stream;
