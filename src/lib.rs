@@ -87,7 +87,8 @@
 //! | `batch`, `sink`, `repr` | what users see of a batch, where it goes, how keys are printed |
 //! | `engine` | from a blueprint to parts (`assemble`), the threads (`runtime`), reading (`reactor`), publishing (`publisher`), the push door (`push`), files on all cores (`scan`) |
 //! | `tally` | the door without threads |
-//! | `stream` | DStreams: what one calls (`program`), what runs (`plan`), the operators (`ops`) |
+//! | `stream` | DStreams: what one calls (`program`), the plan that it builds, which is explained, saved and run (`plan`), the operators (`ops`) |
+//! | `save` | how states are written down and read again |
 //! | `ledger` | checks that every byte received is accounted for |
 //! | `metrics` | what a run counts about itself: named, and one snapshot for all who read it |
 //!
@@ -124,7 +125,7 @@
 //!  4  memory      batch       window      aggregate
 //!  3  table
 //!  2  ring        config      notice    metrics
-//!  1  split       sys         ledger      time      repr
+//!  1  split       sys         ledger      time      repr      save
 //!  0  limits      error       id
 //! ```
 //!
@@ -190,6 +191,7 @@ mod window;
 pub mod error;
 mod id;
 mod repr;
+mod save;
 mod split;
 mod sys;
 

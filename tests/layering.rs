@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("ledger", 1),
     ("time", 1),
     ("repr", 1),
+    ("save", 1),
     ("config", 2),
     ("metrics", 2),
     ("notice", 2),

@@ -4,10 +4,12 @@
 //! is an error. Must not know: who shows them.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ledger::IntakeTotals;
+use crate::save::{Saved, invalid};
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
 use crate::time::BatchTime;
@@ -176,6 +178,27 @@ impl WindowSums {
         }
     }
 
+    /// Writes the sums.
+    pub(crate) fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        save_amounts(&self.sum, to)?;
+        (self.batches.len() as u64).save(to)?;
+        self.batches
+            .iter()
+            .try_for_each(|batch| save_amounts(batch, to))
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(crate) fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.sum = load_amounts(from)?;
+        let count = u64::load(from)?;
+        if count > self.length.map_or(0, |length| length as u64) {
+            return Err(invalid("a window has too many batches"));
+        }
+        let batches = (0..count).map(|_| load_amounts(from));
+        self.batches = batches.collect::<io::Result<_>>()?;
+        Ok(())
+    }
+
     /// The statistics of the window: those of the `last` batch, with the sums in place of its
     /// amounts.
     pub(crate) fn of(&self, last: &BatchStats) -> BatchStats {
@@ -185,9 +208,35 @@ impl WindowSums {
     }
 }
 
+/// Writes the amounts that are summed.
+fn save_amounts(stats: &BatchStats, to: &mut dyn Write) -> io::Result<()> {
+    let mut amounts = Vec::new();
+    let mut stats = *stats;
+    stats.sum_with(&BatchStats::default(), |amount, _| {
+        amounts.push(amount);
+        amount
+    });
+    amounts.save(to)
+}
+
+fn load_amounts(from: &mut dyn Read) -> io::Result<BatchStats> {
+    let amounts = <Vec<u64>>::load(from)?;
+    let (mut stats, mut rest) = (BatchStats::default(), amounts.iter());
+    let mut is_short = false;
+    stats.sum_with(&BatchStats::default(), |_, _| {
+        let amount = rest.next();
+        is_short |= amount.is_none();
+        amount.copied().unwrap_or_default()
+    });
+    match is_short || rest.next().is_some() {
+        false => Ok(stats),
+        true => Err(invalid("statistics have another number of amounts")),
+    }
+}
+
 impl BatchStats {
     /// Replaces each amount by `f` of it and of `other`'s.
-    fn sum_with(&mut self, other: &BatchStats, f: impl Fn(u64, u64) -> u64) {
+    fn sum_with(&mut self, other: &BatchStats, mut f: impl FnMut(u64, u64) -> u64) {
         self.records = f(self.records, other.records);
         self.tokens = f(self.tokens, other.tokens);
         self.bytes = f(self.bytes, other.bytes);

@@ -24,6 +24,7 @@ pub(crate) mod program;
 mod record_plane_tests;
 
 pub use crate::config::Dialect;
+pub use crate::save::Saved;
 pub use crate::shard::stage::{LineRecords, Records, Tokens};
 pub use crate::stream::ops::aggregate_by_key::Aggregated;
 pub use crate::stream::ops::flat_map::{Emitter, FlatMapWith, split, split_whitespace};

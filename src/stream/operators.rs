@@ -98,6 +98,35 @@
 //! [`reduce_by_key_so_far`](super::Reduced::reduce_by_key_so_far). Wrong results are never
 //! published.
 //!
+//! # States
+//!
+//! These operators keep something from batch to batch, which [`save_states`] writes and
+//! [`load_states`] reads: `reduce_by_key_so_far`, `update_state_by_key`, `map_with_state`, and
+//! windows, which keep batches of their parents. The states of `aggregate_by_key` over several
+//! batches cannot be saved yet; that is an error when the program starts.
+//!
+//! Values that are numbers, texts or bytes, and pairs of a text or bytes and a number, are saved as
+//! they are. Other types implement [`Saved`], and `checkpointed` is called on the stream that has
+//! the state. For a window of records that is the stream it is made of.
+//!
+//! ```
+//! use microtally::prelude::*;
+//! use microtally::stream::RddQueue;
+//!
+//! let ssc = StreamingContext::new(Duration::from_millis(5))?;
+//! let clicks: RddQueue<(String, (u64, f64))> = [vec![("ada".to_owned(), (1, 0.5))]].into_iter().collect();
+//! let clicks = ssc.queue_stream(&clicks, true, None);
+//! let sums = clicks.update_state_by_key(|new, sum: Option<(u64, f64)>| {
+//!     let sum = sum.unwrap_or_default();
+//!     Some(new.iter().fold(sum, |sum, new| (sum.0 + new.0, sum.1 + new.1)))
+//! });
+//! sums.checkpointed().for_each_batch(|_, _| ());
+//! ssc.save_states(std::io::sink());
+//! ssc.stop_after(2)?;
+//! ssc.start()?.await_termination()?;
+//! # Ok::<(), microtally::Error>(())
+//! ```
+//!
 //! # The DStream API
 //!
 //! Each item names the Spark methods, the method here if its name differs, and whether it is done.
@@ -105,7 +134,8 @@
 //! checked against Spark's own test suites (`tests/conformance.rs`) or a model.
 //!
 //! - `StreamingContext(…, batchDuration)` → [`StreamingContext::new`]: done; from 1 ms.
-//! - `getOrCreate`, `checkpoint`, recovery: missing; a stream's state lives as long as the process.
+//! - `getOrCreate`, `checkpoint`, recovery: missing; [`save_states`] saves states at the end of a
+//!   run.
 //! - `getActive`, `getActiveOrCreate`: missing; there may be several contexts, and a started one
 //!   has a type of its own.
 //! - `start`, `stop`, `awaitTermination(OrTimeout)`: done; starting twice does not compile;
@@ -156,6 +186,9 @@
 //!   `one_batch`, `start_files`, [`run_batches`], [`run_lines`].
 //!
 //! [`StreamingContext::new`]: crate::StreamingContext::new
+//! [`Saved`]: super::Saved
+//! [`save_states`]: crate::StreamingContext::save_states
+//! [`load_states`]: crate::StreamingContext::load_states
 //! [`remember`]: crate::StreamingContext::remember
 //! [`Remembered::slice`]: super::Remembered::slice
 //! [`add_streaming_listener`]: crate::StreamingContext::add_streaming_listener

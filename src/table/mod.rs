@@ -19,6 +19,7 @@
 //! | `bound` | what a table does at its memory cap |
 //! | `cost` | what keys take of the memory |
 //! | `pool` | memory that tables share |
+//! | `saved` | saves a table and loads it |
 //! | `refused` | what a full table knows of the keys it refused |
 //!
 //! Each key class has its own segments, because a comparison of two integers is three times faster
@@ -37,6 +38,7 @@ pub(crate) mod keys;
 mod partitioned;
 pub(crate) mod pool;
 mod refused;
+mod saved;
 mod segments;
 
 use self::arena::KeyArena;

@@ -10,12 +10,14 @@
 //! some of them off again at the wrong time. Here they are in no window.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 
 use super::panes::Panes;
-use super::{NoWindow, Shape};
+use super::{NoWindow, SavedWindow, Shape};
 use crate::config::Dialect;
 use crate::limits::RANKED_KEY_BYTES;
+use crate::save::{Saved, ValueCodec, invalid};
 use crate::table::KeyTable;
 use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
@@ -69,6 +71,8 @@ pub struct InverseWindow<V> {
     is_growing: bool,
     /// Whether the last slide succeeded; else `state` is inconsistent.
     is_intact: bool,
+    /// Whether `state` was loaded, and has no seed of a batch yet.
+    is_loaded: bool,
     /// Several panes, folded together before they meet the window.
     fold: KeyTable<V>,
     leaving: FrozenTable<V>,
@@ -94,6 +98,7 @@ impl<V: Copy> InverseWindow<V> {
             applied: 0,
             is_growing: true,
             is_intact: true,
+            is_loaded: false,
             fold: KeyTable::new(seed),
             leaving: FrozenTable::new(),
             entering: FrozenTable::new(),
@@ -148,6 +153,13 @@ impl<V: Copy> InverseWindow<V> {
     ) -> Result<&KeyTable<V>, NoWindow> {
         let is_cut_off = self.panes.begin_slide();
         let leaving = self.panes.leaving();
+        if std::mem::take(&mut self.is_loaded) {
+            // Tables of one seed are walked through in the same order.
+            let mut state = self.state.empty_like();
+            state.set_seed(self.panes.seed());
+            state.merge_from(&self.state, |_, new| new);
+            self.state = state;
+        }
         // If slides were left out, panes may leave that were folded in and have no window to be
         // taken off from.
         let is_late = self.is_growing && leaving > 0;
@@ -222,6 +234,31 @@ impl<V: Copy> InverseWindow<V> {
         self.state.update_each(old, |_, key, _, window| {
             window.filter(|&value| keep(key, value))
         });
+        Ok(())
+    }
+}
+
+impl<V: Copy> SavedWindow<V> for InverseWindow<V> {
+    fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()> {
+        let flags = (self.is_anew, self.is_growing, self.is_intact);
+        (flags, self.applied as u64).save(to)?;
+        self.state.save(codec, to)?;
+        self.panes.save(codec, to)
+    }
+
+    fn load(&mut self, codec: ValueCodec<V>, from: &mut dyn Read) -> io::Result<()> {
+        let (is_anew, is_growing, is_intact) = <(bool, bool, bool)>::load(from)?;
+        let applied = u64::load(from)?;
+        if is_anew != self.is_anew {
+            return Err(invalid("it is a window of another dialect"));
+        }
+        self.state = KeyTable::load(codec, from)?;
+        self.panes.load(codec, from)?;
+        if applied > self.panes.kept().len() as u64 {
+            return Err(invalid("more panes are in it than were kept"));
+        }
+        (self.is_growing, self.is_intact) = (is_growing, is_intact);
+        (self.applied, self.is_loaded) = (applied as usize, true);
         Ok(())
     }
 }

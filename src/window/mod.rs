@@ -79,9 +79,29 @@ mod reduce;
 mod tests;
 
 use std::fmt;
+use std::io::{self, Read, Write};
 
 pub use self::inverse::InverseWindow;
 pub use self::reduce::ReduceWindow;
+use crate::save::ValueCodec;
+
+/// A window that is saved between two batches.
+pub(crate) trait SavedWindow<V> {
+    /// Writes the window.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or the window lacks something, because a batch has failed or there was no
+    /// room.
+    fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()>;
+
+    /// Reads what [`save`](Self::save) wrote, before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; or the bytes are none that `save` writes, or are of another window.
+    fn load(&mut self, codec: ValueCodec<V>, from: &mut dyn Read) -> io::Result<()>;
+}
 
 /// Length and slide of a window, in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

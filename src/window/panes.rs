@@ -37,10 +37,12 @@
 //! alone would hold nothing of what comes last.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::panic::resume_unwind;
 
 use super::Shape;
 use crate::error::guarded;
+use crate::save::{Saved, ValueCodec, invalid};
 use crate::table::KeyTable;
 use crate::table::bound::Overflow;
 use crate::table::cost::Cost;
@@ -57,6 +59,8 @@ pub(super) struct Panes<V> {
     /// The fold of the batches of the incomplete pane, once there was a pane of several batches.
     open: Option<KeyTable<V>>,
     open_state: PaneState,
+    /// The open pane, after it was loaded and before another batch has entered.
+    loaded: Option<KeyTable<V>>,
     /// What the open pane lacks, after a function panicked in the batch that entered last.
     unmerged: Option<KeyTable<V>>,
     /// Whether the last batch of the open pane has entered.
@@ -110,6 +114,7 @@ impl<V: Copy> Panes<V> {
             since_due: 0,
             open: None,
             open_state: PaneState::Empty,
+            loaded: None,
             unmerged: None,
             is_complete: false,
             kept: VecDeque::new(),
@@ -202,6 +207,12 @@ impl<V: Copy> Panes<V> {
                     open.follow_rules(batch);
                     open.set_seed(batch.seed());
                 }
+                if let Some(loaded) = self.loaded.take() {
+                    // Tables of one seed are merged leaf by leaf.
+                    open.set_seed(batch.seed());
+                    open.follow_rules(batch);
+                    open.merge_from(&loaded, |_, new| new);
+                }
                 // Until the batch is whole in the pane: should `reduce` panic, the pane has failed.
                 self.open_state = PaneState::Failed;
                 self.merge(batch, reduce);
@@ -248,13 +259,62 @@ impl<V: Copy> Panes<V> {
                 self.open = Some(open);
             }
             PaneState::Failed => {
-                self.unmerged = None;
+                (self.unmerged, self.loaded) = (None, None);
                 // Every window that contains a pane before it also contains the failed one.
                 self.drop_oldest(self.kept.len());
                 self.until_sound = self.per_window();
                 self.is_cut_off = true;
             }
         }
+    }
+
+    /// Writes all panes.
+    pub(super) fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()> {
+        if !self.is_sound() || self.open_state == PaneState::Failed {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.header().save(to)?;
+        (self.since_due as u64, self.is_cut_off).save(to)?;
+        let open = self.loaded.as_ref().or(self.open.as_ref());
+        let open = open.filter(|_| self.open_state == PaneState::Filled);
+        open.is_some().save(to)?;
+        open.into_iter().try_for_each(|open| open.save(codec, to))?;
+        (self.kept.len() as u64).save(to)?;
+        self.kept.iter().try_for_each(|pane| pane.save(codec, to))
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(super) fn load(&mut self, codec: ValueCodec<V>, from: &mut dyn Read) -> io::Result<()> {
+        if Saved::load(from).ok() != Some(self.header()) {
+            return Err(invalid("it is a window of another length or slide"));
+        }
+        let (since_due, is_cut_off) = <(u64, bool)>::load(from)?;
+        if since_due > self.shape.slide as u64 {
+            return Err(invalid(
+                "more batches have entered than there are in a slide",
+            ));
+        }
+        (self.since_due, self.is_cut_off) = (since_due as usize, is_cut_off);
+        if bool::load(from)? {
+            self.loaded = Some(KeyTable::load(codec, from)?);
+            self.open_state = PaneState::Filled;
+        }
+        for _ in 0..u64::load(from)? {
+            if self.kept.len() == self.held_max() {
+                return Err(invalid("a window has too many panes"));
+            }
+            self.keep(&KeyTable::load(codec, from)?);
+        }
+        Ok(())
+    }
+
+    /// What two windows have in common that may load each other's panes.
+    fn header(&self) -> (u64, u64, bool) {
+        (
+            self.shape.window as u64,
+            self.shape.slide as u64,
+            self.singly,
+        )
     }
 
     /// Bytes of all panes.

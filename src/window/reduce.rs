@@ -28,10 +28,12 @@
 //! slide, while only the keys that come and go have to be looked at.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 
 use super::panes::Panes;
-use super::{NoWindow, Shape};
+use super::{NoWindow, SavedWindow, Shape};
 use crate::limits::RANKED_KEY_BYTES;
+use crate::save::ValueCodec;
 use crate::table::KeyTable;
 use crate::table::cost::Cost;
 use crate::table::frozen::FrozenTable;
@@ -266,6 +268,19 @@ impl<V: Copy> ReduceWindow<V> {
         });
         put(&mut self.window, pane, &self.touched);
         self.back += 1;
+    }
+}
+
+impl<V: Copy> SavedWindow<V> for ReduceWindow<V> {
+    fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()> {
+        self.panes.save(codec, to)
+    }
+
+    /// The next window is folded anew. Folds of floats may then differ in the last bits from those
+    /// of a window that was not loaded.
+    fn load(&mut self, codec: ValueCodec<V>, from: &mut dyn Read) -> io::Result<()> {
+        self.is_intact = false;
+        self.panes.load(codec, from)
     }
 }
 

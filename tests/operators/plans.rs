@@ -1,11 +1,14 @@
 //! What programs are made of: names, explanations, messages.
 
 use std::collections::BTreeSet;
+use std::io::{self, Cursor, Write};
+use std::sync::{Arc, Mutex};
 
 use microtally::error::ErrorKind;
 use microtally::sources::Lines;
 use microtally::stream::{DStream, Explanation, LineRecords, Plane, RddStream, Reduced};
-use microtally::{Config, StreamingContext};
+use microtally::time::Clock;
+use microtally::{Config, Stop, StreamingContext};
 use proptest::prelude::*;
 
 use crate::run::seconds;
@@ -226,4 +229,118 @@ fn the_message_of_a_failed_batch_has_the_name_of_the_stream_or_output() {
         message.ends_with("failed: in for_each_batch-2: no"),
         "{message}"
     );
+}
+
+/// What was written, once all of it was.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+/// Sums of the numbers so far, in batches of one a second; sums are put into `seen`.
+fn sums(seen: &Arc<Mutex<Vec<u64>>>) -> StreamingContext {
+    let ssc = StreamingContext::new(seconds(1)).expect("in range");
+    let numbers = ssc.batch_stream(|_| Some(vec![((), 1u64)].into()));
+    let sums = numbers.update_state_by_key(|new, sum: Option<u64>| {
+        Some(sum.unwrap_or_default() + new.iter().sum::<u64>())
+    });
+    let seen = Arc::clone(seen);
+    sums.for_each_batch(move |rdd, _| {
+        seen.lock()
+            .expect("no panic")
+            .extend(rdd.iter().map(|sum| sum.1));
+    });
+    ssc
+}
+
+#[test]
+fn a_run_goes_on_where_another_has_stopped() {
+    let seen = Arc::default();
+    let mut states: Option<Vec<u8>> = None;
+    for _ in 0..3 {
+        let (ssc, written) = (sums(&seen), Written::default());
+        let clock = Clock::manual(seconds(0));
+        ssc.set_clock(clock.clone());
+        if let Some(states) = states.take() {
+            ssc.load_states(Cursor::new(states));
+        }
+        ssc.save_states(written.clone());
+        ssc.stop_after(2).expect("it is not 0");
+        let running = ssc.start().expect("the states are its own");
+        clock.advance(seconds(2));
+        running.await_termination().expect("it runs");
+        drop(running);
+        states = Some(written.bytes());
+    }
+    assert_eq!(*seen.lock().expect("no panic"), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn states_are_refused_at_the_start_or_reported_at_the_end() {
+    let seen = Arc::default();
+    let started = |states: &'static [u8]| {
+        let ssc = sums(&seen);
+        ssc.load_states(states);
+        ssc.start()
+            .map(drop)
+            .expect_err("these are no states")
+            .to_string()
+    };
+    let message = "the states of the program cannot be loaded: this is not a saved state";
+    assert_eq!(started(b"nonsense"), message);
+    assert!(started(b"").starts_with("the states of the program cannot be loaded: "));
+
+    // A state that cannot be saved is named before anything runs.
+    let ssc = StreamingContext::new(seconds(1)).expect("in range");
+    let pairs = ssc.batch_stream(|_| Some(vec![((), vec![1u8])].into()));
+    let states = pairs.update_state_by_key(|_, state: Option<Vec<&'static str>>| state);
+    states.named("words").for_each_batch(|_, _| ());
+    ssc.save_states(io::sink());
+    let error = ssc
+        .start()
+        .map(drop)
+        .expect_err("nobody knows how to save it");
+    assert!(
+        error
+            .to_string()
+            .starts_with("stream words: its state cannot be saved"),
+        "{error}"
+    );
+
+    // There was no room at the end.
+    let ssc = sums(&seen);
+    ssc.save_states(&mut [][..]);
+    ssc.stop_after(1).expect("it is not 0");
+    let clock = Clock::manual(seconds(0));
+    ssc.set_clock(clock.clone());
+    let running = ssc.start().expect("it starts");
+    clock.advance(seconds(1));
+    let error = running
+        .await_termination()
+        .expect_err("nothing can be written");
+    assert!(error.to_string().contains("cannot be saved"), "{error}");
+
+    // A run that was cut off has no last batch.
+    let (ssc, written) = (sums(&seen), Written::default());
+    ssc.save_states(written.clone());
+    ssc.set_clock(Clock::manual(seconds(0)));
+    ssc.start()
+        .expect("it starts")
+        .stop(Stop::Immediate)
+        .expect("it stops");
+    assert!(written.bytes().is_empty());
 }

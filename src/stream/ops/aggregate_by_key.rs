@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::aggregate::Aggregate;
 use crate::aggregate::table::AggregateTable;
 use crate::batch::{BatchStats, WindowSums};
+use crate::save::StateKind;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::ops::map_key::MapKey;
-use crate::stream::plan::aggregated::LentStates;
+use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{BatchContext, NodeId, Operator, StartContext};
@@ -179,6 +180,10 @@ struct FinishStates<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for FinishStates<A, T> {
+    fn state(&self) -> StateKind {
+        StateKind::Nothing
+    }
+
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
         let (states, has_begun) = (&self.states, &mut self.has_begun);
         self.table.make(now.time, |table| {
@@ -214,6 +219,10 @@ struct StatesSoFar<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for StatesSoFar<A, T> {
+    fn state(&self) -> StateKind {
+        StateKind::Unsavable(AGGREGATES)
+    }
+
     fn start(&mut self, context: &StartContext<'_>) {
         self.limit.start(context);
     }

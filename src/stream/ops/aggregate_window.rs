@@ -7,10 +7,11 @@ use crate::aggregate::Aggregate;
 use crate::aggregate::window::AggregateWindow;
 use crate::batch::{BatchStats, WindowSums};
 use crate::error::{Result, guarded};
+use crate::save::StateKind;
 use crate::shard::panic_message;
 use crate::stream::ops::aggregate_by_key::Aggregated;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
-use crate::stream::plan::aggregated::LentStates;
+use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::lent_table::{LentTable, TableHolder};
@@ -86,10 +87,14 @@ struct WindowResults<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for WindowResults<A, T> {
+    fn state(&self) -> StateKind {
+        StateKind::Unsavable(AGGREGATES)
+    }
+
     fn start(&mut self, context: &StartContext<'_>) {
         self.limit.start(context);
         let bytes = context.window_bytes;
-        self.table.prepare(|windows| windows.keep_within(bytes));
+        self.table.hold(|windows| windows.keep_within(bytes));
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {

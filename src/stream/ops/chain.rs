@@ -5,9 +5,11 @@
 //! not know: `sink`, `table`, `engine`.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::limits::FAILED_BATCHES_MAX;
+use crate::save::StateKind;
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, FailedBatch, Failure, Produced};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::rdd::{Rdd, Record};
@@ -15,18 +17,20 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
 
 impl<T: Record> RddStream<T> {
-    /// A stream whose batches `make` makes of this one's batches and of a state that it keeps.
-    /// `make` is called for each batch in order until it works; a call that panics must have
-    /// changed nothing.
-    pub(crate) fn chain<U: Record>(
+    /// A stream whose batches `make` makes of this one's batches and of a state, and puts into
+    /// `cache`. It is called for each batch in order until it works; a call that panics must have
+    /// left the state as it was.
+    pub(crate) fn chain<U: Record, S: KeptState + 'static>(
         &self,
         kind: &'static str,
-        make: impl FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
+        cache: BatchCache<U>,
+        state: S,
+        make: impl FnMut(&mut S, Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send + 'static,
     ) -> RddStream<U> {
-        let cache = BatchCache::new();
         let operator = Chain {
             parent: self.cache.clone(),
             cache: cache.clone(),
+            kept: state,
             make,
             pending: VecDeque::new(),
             lost: None,
@@ -36,9 +40,22 @@ impl<T: Record> RddStream<T> {
     }
 }
 
-struct Chain<T, U, F> {
+/// What a chain keeps from batch to batch.
+pub(crate) trait KeptState: Send {
+    /// Whether it can be saved.
+    fn kind(&self) -> StateKind;
+
+    /// Writes it.
+    fn save(&self, to: &mut dyn Write) -> io::Result<()>;
+
+    /// Reads what [`save`](Self::save) wrote.
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()>;
+}
+
+struct Chain<T, U, S, F> {
     parent: BatchCache<T>,
     cache: BatchCache<U>,
+    kept: S,
     make: F,
     /// The batches that have not been made yet, oldest first.
     pending: VecDeque<PendingBatch<T, U>>,
@@ -53,11 +70,12 @@ struct PendingBatch<T, U> {
     failed: Option<Arc<FailedBatch<U>>>,
 }
 
-impl<T, U, F> Operator for Chain<T, U, F>
+impl<T, U, S, F> Operator for Chain<T, U, S, F>
 where
     T: Record,
     U: Record,
-    F: FnMut(Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send,
+    S: KeptState,
+    F: FnMut(&mut S, Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send,
 {
     fn start(&mut self, context: &StartContext<'_>) {
         self.cache.start(context);
@@ -76,7 +94,7 @@ where
             let time = batch.time;
             let made: Produced<Rdd<U>> = Failure::catch_in_records(|| {
                 let parent = batch.parent.get(now.time)?;
-                Ok((self.make)(parent, time))
+                Ok((self.make)(&mut self.kept, parent, time))
             });
             let made = match made {
                 Ok(made) => made,
@@ -108,5 +126,22 @@ where
             batch.failed = Some(Arc::clone(&failed));
         }
         self.cache.put(time, CachedBatch::Failed(failed));
+    }
+
+    fn state(&self) -> StateKind {
+        self.kept.kind().and(self.cache.state())
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.lost.is_some() || !self.pending.is_empty() {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.kept.save(to)?;
+        self.cache.save(to)
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.kept.load(from)?;
+        self.cache.load(from)
     }
 }

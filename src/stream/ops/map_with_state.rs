@@ -1,13 +1,17 @@
 //! `map_with_state`: a state per key, touched only by new records and timeouts.
 
 use std::any::Any;
+use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::guarded;
+use crate::save::{CodecSlot, Saved, StateKind, invalid};
+use crate::stream::ops::chain::KeptState;
 use crate::stream::ops::state_map::{PreviousState, StateMap, Touch, Undo};
+use crate::stream::plan::batch_cache::BatchCache;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::{BatchTime, as_ms};
@@ -163,6 +167,7 @@ pub struct MapWithState<K, S, U> {
     steps: RddStream<TouchedAndSnapshot<K, S, U>>,
     /// Makes the snapshots, if there is a stream of them.
     snapshot: Arc<OnceLock<TakeSnapshot<K, S>>>,
+    codecs: StateCodecs<K, S>,
 }
 
 debug_fields!([K, S, U] MapWithState<K, S, U>, "MapWithState", mapped);
@@ -187,6 +192,17 @@ impl<K, S, U> MapWithState<K, S, U> {
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         self.steps.plan.name(self.steps.id, name.into());
+        self
+    }
+}
+
+impl<K: Saved, S: Saved, U> MapWithState<K, S, U> {
+    /// Lets the states be saved where keys or states are of a custom type. Numbers, texts and bytes
+    /// need no such call.
+    #[must_use]
+    pub fn checkpointed(self) -> Self {
+        self.codecs.0.set();
+        self.codecs.1.set();
         self
     }
 }
@@ -247,17 +263,20 @@ impl<K: Key, V: Record> RddStream<(K, V)> {
             initial,
             timeout_ms,
         } = spec;
-        let mut all = States {
+        let all = States {
             map: StateMap::default(),
             undo: Undo::new(),
             is_whole: true,
+            initial: Some(initial),
+            codecs: StateCodecs::default(),
         };
-        let mut initial = Some(initial);
+        let codecs = all.codecs.clone();
         let snapshot = Arc::new(OnceLock::<TakeSnapshot<K, S>>::new());
         let wanted = Arc::clone(&snapshot);
-        let steps = self.chain("map_with_state", move |rdd, time| {
+        let cache = BatchCache::new();
+        let steps = self.chain("map_with_state", cache, all, move |all, rdd, time| {
             all.begin();
-            for (key, state) in initial.take().into_iter().flatten() {
+            for (key, state) in all.initial.take().into_iter().flatten() {
                 all.map.put(key, state, time);
             }
             all.map.begin();
@@ -285,9 +304,13 @@ impl<K: Key, V: Record> RddStream<(K, V)> {
             mapped,
             steps,
             snapshot,
+            codecs,
         }
     }
 }
+
+/// How keys and states are saved.
+type StateCodecs<K, S> = (CodecSlot<K>, CodecSlot<S>);
 
 /// The states, and the undo log of the current batch.
 struct States<K, S> {
@@ -295,6 +318,52 @@ struct States<K, S> {
     undo: Undo<K, S>,
     /// `false` during a batch, and after one that was neither finished nor undone.
     is_whole: bool,
+    /// The states before the first batch, until it comes.
+    initial: Option<Vec<(K, S)>>,
+    codecs: StateCodecs<K, S>,
+}
+
+impl<K: Key, S: Record> KeptState for States<K, S> {
+    fn kind(&self) -> StateKind {
+        let (keys, states) = &self.codecs;
+        keys.state().and(states.state())
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if !self.is_whole {
+            return Err(io::Error::other("the states were lost"));
+        }
+        let (keys, states) = (self.codecs.0.codec()?, self.codecs.1.codec()?);
+        self.initial.is_none().save(to)?;
+        let all = self.map.in_touch_order();
+        (all.len() as u64).save(to)?;
+        all.into_iter().try_for_each(|(key, state, time)| {
+            time.as_millis().save(to)?;
+            (keys.save)(key, to)?;
+            (states.save)(state, to)
+        })
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let (keys, states) = (self.codecs.0.codec()?, self.codecs.1.codec()?);
+        if bool::load(from)? {
+            self.initial = None;
+        }
+        let (count, mut before) = (u64::load(from)?, 0);
+        for _ in 0..count {
+            let time = u64::load(from)?;
+            if time < before {
+                return Err(invalid("states are not in the order of their times"));
+            }
+            before = time;
+            let (key, state) = ((keys.load)(from)?, (states.load)(from)?);
+            self.map.put(key, state, BatchTime::from_millis(time));
+        }
+        match self.map.len() as u64 == count {
+            true => Ok(()),
+            false => Err(invalid("a key has two states")),
+        }
+    }
 }
 
 impl<K: Key, S> States<K, S> {

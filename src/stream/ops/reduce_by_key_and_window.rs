@@ -2,10 +2,12 @@
 //! without an inverse.
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use crate::config::Dialect;
 use crate::error::{Result, lock};
+use crate::save::{Saved, StateKind, invalid};
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::{
     BatchCache, CachedBatch, Failure, Produced, Retry, TimedBatches, rdds_of,
@@ -44,7 +46,9 @@ impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
         window: impl Into<Window>,
     ) -> Result<RddStream<(K, V)>> {
         let batches = self.reduce_by_key(reduce.clone());
-        Ok(batches.window(window)?.reduce_by_key(reduce))
+        let windows = batches.window(window)?.reduce_by_key(reduce);
+        windows.cache.save_as(&batches.cache);
+        Ok(windows)
     }
 
     /// As [`reduce_by_key_and_window`](Self::reduce_by_key_and_window), but makes each window from
@@ -133,6 +137,7 @@ impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
         let keep_ms = window.length_ms.saturating_add(window.slide_ms);
         batches.cache.keep_for(keep_ms);
         let (cache, dialect) = (BatchCache::new(), plan.dialect());
+        cache.save_as(&batches.cache);
         let operator = InverseWindowOperator {
             parent: batches.cache,
             cache: cache.clone(),
@@ -324,6 +329,58 @@ where
             Ok(sums.map(|sums| sums.pairs))
         });
         self.cache.fail(time, failure, Some(retry));
+    }
+
+    fn state(&self) -> StateKind {
+        self.cache.codec().state()
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.last.is_some().save(to)?;
+        if let Some(last) = &self.last {
+            if last.batches.is_some() {
+                return Err(io::Error::other("a window that failed is missing in it"));
+            }
+            last.time.as_millis().save(to)?;
+            last.sums.pairs.save(self.cache.codec().codec()?, to)?;
+            let places = last.sums.changed.iter();
+            let places = places.filter_map(|key| last.sums.places.get(key));
+            let places: Vec<u64> = places.map(|place| *place as u64).collect();
+            places.save(to)?;
+        }
+        self.cache.save(to)
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        if bool::load(from)? {
+            let time = BatchTime::from_millis(u64::load(from)?);
+            let pairs = Rdd::load(self.cache.codec().codec()?, from)?;
+            let keys: Vec<&K> = pairs.iter().map(|(key, _)| key).collect();
+            let places = keys.iter().enumerate();
+            let places: HashMap<K, usize> = places.map(|(n, key)| ((*key).clone(), n)).collect();
+            let changed = <Vec<u64>>::load(from)?.into_iter().map(|place| {
+                let key = usize::try_from(place)
+                    .ok()
+                    .and_then(|place| keys.get(place));
+                let key = key.ok_or_else(|| invalid("a changed key is missing"))?;
+                Ok((*key).clone())
+            });
+            let changed = changed.collect::<io::Result<_>>()?;
+            if places.len() != keys.len() {
+                return Err(invalid("a window has a key twice"));
+            }
+            let sums = KeyedSums {
+                pairs,
+                places,
+                changed,
+            };
+            self.last = Some(LastWindow {
+                time,
+                sums,
+                batches: None,
+            });
+        }
+        self.cache.load(from)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `reduce_by_key_so_far`: one value per key over all batches so far.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
 use crate::limits::FAILED_BATCHES_MAX;
+use crate::save::{CodecSlot, StateKind};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
@@ -42,9 +44,11 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
             table: KeyTable::new(Seed::random()),
             has_begun: false,
         });
+        let codec = CodecSlot::default();
         let operator = SoFarOperator {
             parent: Arc::clone(&self.table),
             table: Arc::clone(&table),
+            codec: codec.clone(),
             reduce,
             sums: WindowSums::new(None),
             pending: VecDeque::new(),
@@ -53,18 +57,17 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
             limit: MemoryLimit::new(self.plan.memory_limit()),
         };
         let (parents, operator) = (vec![self.id], Box::new(operator));
-        (self.plan).table_stream(
-            "reduce_by_key_so_far",
-            table,
-            parents,
-            self.slide_ms,
-            operator,
-        )
+        let kind = "reduce_by_key_so_far";
+        Reduced {
+            codec,
+            ..(self.plan).table_stream(kind, table, parents, self.slide_ms, operator)
+        }
     }
 }
 
 /// The fold of all batches so far.
 struct TableSoFar<V> {
+    /// Until a batch has come, it is empty, or what was loaded.
     table: KeyTable<V>,
     has_begun: bool,
 }
@@ -82,7 +85,8 @@ impl<V: Copy> TableSoFar<V> {
     ) -> Result<(), (Failure, usize)> {
         if !std::mem::replace(&mut self.has_begun, true) {
             // Tables of one seed are merged leaf by leaf.
-            self.table = batch.empty_like();
+            let loaded = std::mem::replace(&mut self.table, batch.empty_like());
+            self.table.merge_from(&loaded, |_, new| new);
         }
         let mut begun = 0;
         let merged = Failure::catch_in_records(|| {
@@ -106,6 +110,7 @@ impl<V: Copy + Send + Sync + 'static> TableHolder for TableSoFar<V> {
 struct SoFarOperator<V: Copy + Send + Sync + 'static, F> {
     parent: Arc<dyn BatchTable<V>>,
     table: Arc<LentTable<TableSoFar<V>>>,
+    codec: CodecSlot<V>,
     reduce: F,
     sums: WindowSums,
     /// What the sums lack, oldest first, each with the statistics of its batch.
@@ -196,5 +201,25 @@ where
 
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
         self.table.forget(|_| ());
+    }
+
+    fn state(&self) -> StateKind {
+        self.codec.state()
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.lost.is_some() || !self.pending.is_empty() {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.sums.save(to)?;
+        let codec = self.codec.codec()?;
+        self.table.hold(|all| all.table.save(codec, to))
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.sums.load(from)?;
+        let loaded = KeyTable::load(self.codec.codec()?, from)?;
+        self.table.hold(|all| all.table = loaded);
+        Ok(())
     }
 }

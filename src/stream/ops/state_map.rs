@@ -172,6 +172,15 @@ impl<K: Key, S> StateMap<K, S> {
             .map(|(key, (state, touched))| (key, state, touched.time))
     }
 
+    /// As [`iter`](Self::iter), in the order of the last touches.
+    pub(crate) fn in_touch_order(&self) -> Vec<(&K, &S, BatchTime)> {
+        let mut all: Vec<_> = self.states.iter().collect();
+        all.sort_unstable_by_key(|(_, (_, touch))| touch.number);
+        let all = all.into_iter();
+        all.map(|(key, (state, touch))| (key, state, touch.time))
+            .collect()
+    }
+
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.states.len()

@@ -1,10 +1,12 @@
 //! Windows over tables: `reduce_by_key_and_window` at the cost of what entered and left.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
 use crate::error::{Error, Result, guarded};
+use crate::save::{CodecSlot, StateKind};
 use crate::shard::panic_message;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
@@ -18,7 +20,7 @@ use crate::stream::program::rdd_stream::RddStream;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
 use crate::time::BatchTime;
-use crate::window::{InverseWindow, NoWindow, ReduceWindow, Shape};
+use crate::window::{InverseWindow, NoWindow, ReduceWindow, SavedWindow, Shape};
 
 impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// Folds the values of each key of a window, oldest first: Spark's `reduceByKeyAndWindow`.
@@ -188,13 +190,14 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         + 'static,
     ) -> Reduced<V>
     where
-        H: TableHolder<Value = V> + AsRef<KeyTable<V>> + 'static,
+        H: TableHolder<Value = V> + AsRef<KeyTable<V>> + SavedWindow<V> + 'static,
     {
-        let table = LentTable::new(windows);
+        let (table, codec) = (LentTable::new(windows), CodecSlot::default());
         let operator = WindowOperator {
             parent: Arc::clone(&self.table),
             window,
             table: Arc::clone(&table),
+            codec: codec.clone(),
             sums: WindowSums::new(Some(self.batches(window.length_ms))),
             failures: VecDeque::new(),
             panicked_at: None,
@@ -208,6 +211,7 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         self.plan.slide(windows.id, window.slide_ms);
         Reduced {
             slide_ms: window.slide_ms,
+            codec,
             ..windows
         }
     }
@@ -230,6 +234,7 @@ struct WindowOperator<V, H: TableHolder, F> {
     parent: Arc<dyn BatchTable<V>>,
     window: FittedWindow,
     table: Arc<LentTable<H>>,
+    codec: CodecSlot<V>,
     sums: WindowSums,
     /// Why batches of the window failed, oldest first. A window that cannot be made reports its
     /// first failure.
@@ -243,14 +248,14 @@ struct WindowOperator<V, H: TableHolder, F> {
 impl<V, H, F> Operator for WindowOperator<V, H, F>
 where
     V: Copy + Send + Sync + 'static,
-    H: TableHolder<Value = V> + AsRef<KeyTable<V>>,
+    H: TableHolder<Value = V> + AsRef<KeyTable<V>> + SavedWindow<V>,
     F: FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
     fn start(&mut self, context: &StartContext<'_>) {
         self.limit.start(context);
         if context.window_bytes < usize::MAX {
             let within = WindowEvent::Within(context.window_bytes);
-            self.table.prepare(|windows| {
+            self.table.hold(|windows| {
                 let _ = (self.change)(windows, within);
             });
         }
@@ -323,6 +328,25 @@ where
 
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
         self.table.forget(|_| ());
+    }
+
+    fn state(&self) -> StateKind {
+        self.codec.state()
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if !self.failures.is_empty() {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.sums.save(to)?;
+        let codec = self.codec.codec()?;
+        self.table.hold(|windows| windows.save(codec, to))
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.sums.load(from)?;
+        let codec = self.codec.codec()?;
+        self.table.hold(|windows| windows.load(codec, from))
     }
 }
 

@@ -1,8 +1,12 @@
 //! `update_state_by_key`: a state per key, updated in every batch.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
 
 use crate::config::Dialect;
+use crate::save::{CodecSlot, Saved, StateKind};
+use crate::stream::ops::chain::KeptState;
+use crate::stream::plan::batch_cache::BatchCache;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -56,24 +60,58 @@ impl<K: Key, V: Record + Clone> RddStream<(K, V)> {
     ) -> RddStream<(K, S)> {
         let mut known = HashSet::new();
         let initial = initial.into_iter();
-        let mut states: Rdd<(K, S)> = initial
-            .filter(|(key, _)| known.insert(key.clone()))
-            .collect();
-        let mut is_begun = false;
+        let cache = BatchCache::new();
+        let states = UpdatedStates {
+            states: initial
+                .filter(|(key, _)| known.insert(key.clone()))
+                .collect(),
+            is_begun: false,
+            codec: cache.codec(),
+        };
         let dialect = self.plan.dialect();
-        self.chain("update_state_by_key", move |rdd, time| {
-            let is_updated = match dialect {
-                Dialect::Scala => rdd.is_some() || is_begun,
-                Dialect::PySpark => rdd.is_some(),
-            };
-            if is_updated {
-                // The states before stay as they are until the update has worked for every key.
-                let update = |key: &K, values: &[V], state| update(time, key, values, state);
-                states = updated(&states, &rdd.unwrap_or_default(), update);
-                is_begun = true;
-            }
-            is_begun.then(|| states.clone())
-        })
+        self.chain(
+            "update_state_by_key",
+            cache,
+            states,
+            move |all, rdd, time| {
+                let is_updated = match dialect {
+                    Dialect::Scala => rdd.is_some() || all.is_begun,
+                    Dialect::PySpark => rdd.is_some(),
+                };
+                if is_updated {
+                    // The states before stay as they are until the update has worked for every key.
+                    let update = |key: &K, values: &[V], state| update(time, key, values, state);
+                    all.states = updated(&all.states, &rdd.unwrap_or_default(), update);
+                    all.is_begun = true;
+                }
+                all.is_begun.then(|| all.states.clone())
+            },
+        )
+    }
+}
+
+/// All states, and how they are saved.
+struct UpdatedStates<K, S> {
+    states: Rdd<(K, S)>,
+    /// There was a batch.
+    is_begun: bool,
+    codec: CodecSlot<(K, S)>,
+}
+
+impl<K: Key, S: Record> KeptState for UpdatedStates<K, S> {
+    fn kind(&self) -> StateKind {
+        self.codec.state()
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.is_begun.save(to)?;
+        self.states.save(self.codec.codec()?, to)
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.is_begun = bool::load(from)?;
+        self.states = Rdd::load(self.codec.codec()?, from)?;
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::Dialect;
 use crate::error::{Error, Result};
 use crate::stream::plan::batch_cache::{CachedBatch, rdds_of};
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::Attempt;
+use crate::stream::plan::make_rdd::Attempt;
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -154,6 +154,7 @@ impl<T: Record> RddStream<T> {
             Ok(Some(Rdd::shared(parts)))
         };
         let windows = plan.rdd_stream("window", vec![self.id], window.slide_ms, take, make);
+        windows.cache.save_as(&self.cache);
         plan.reach(windows.id, window.length_ms);
         Ok(windows)
     }
@@ -184,7 +185,10 @@ impl<T: Record> RddStream<T> {
     where
         T: Clone,
     {
-        Ok(self.reduce(f.clone()).window(window)?.reduce(f))
+        let batches = self.reduce(f.clone());
+        let windows = batches.window(window)?.reduce(f);
+        windows.cache.save_as(&batches.cache);
+        Ok(windows)
     }
 
     /// As [`reduce_by_window`](Self::reduce_by_window), but makes each window from the one before:

@@ -13,6 +13,7 @@ use crate::epoch::merge::{partial_of, partial_of_mut};
 use crate::error::Result;
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
+use crate::save::StateKind;
 use crate::shard::aggregate::AggregateStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule};
@@ -23,6 +24,9 @@ use crate::stream::program::dstream::DStream;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::time::BatchTime;
+
+/// What is said of aggregates over several batches, whose states are not `Saved`.
+pub(crate) const AGGREGATES: &str = "states of aggregates have no saved form yet";
 
 /// The states of each batch.
 pub(crate) type LentStates<A, T> = Arc<LentTable<AggregateTable<A, T>>>;
@@ -132,6 +136,10 @@ impl<R: Records> DStream<R> {
 struct LendStates<A: Aggregate<T>, T>(LentStates<A, T>);
 
 impl<A: Aggregate<T>, T: 'static> Operator for LendStates<A, T> {
+    fn state(&self) -> StateKind {
+        StateKind::Nothing
+    }
+
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;

@@ -9,19 +9,23 @@
 //! A stream with a slide of k batches is made at every k-th batch, counted from the batch before
 //! the first one (Spark's `zeroTime`), so windows begin with the context and not with the hour.
 
-use std::sync::{Arc, Mutex};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
-use crate::engine::plan::{Emitted, EnginePlan, Merged, Output, OutputThread, failed_batch};
+use crate::engine::plan::{
+    Emitted, EnginePlan, Merged, Output, OutputThread, Pipeline, failed_batch,
+};
 use crate::epoch::hand_over::NodeTable;
-use crate::error::{Error, Result, guarded, lock};
+use crate::error::{Error, Result, guarded};
 use crate::notice::Notices;
+use crate::save::StateKind;
 use crate::shard::panic_message;
-use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure, Produced, Retry};
+use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::Plan;
-use crate::stream::plan::rdd::Rdd;
+use crate::stream::plan::saving::shape;
 use crate::stream::program::listener::{Reporter, StreamInputInfo};
 use crate::time::BatchTime;
 
@@ -43,7 +47,9 @@ pub(crate) struct BatchContext<'a, 'e> {
 impl BatchContext<'_, '_> {
     /// Returns `true` if a stream with that slide is made at the current batch.
     pub(crate) fn is_due(&self, slide_ms: u64) -> bool {
-        (self.time.as_millis() - self.zero.as_millis()).is_multiple_of(slide_ms)
+        // A zero that was loaded may be later, if the clock was set back.
+        let since_zero = self.time.as_millis().abs_diff(self.zero.as_millis());
+        since_zero.is_multiple_of(slide_ms)
     }
 
     /// The shards' merged result for the stream being made, and its statistics.
@@ -85,93 +91,27 @@ pub(crate) trait Operator: Send {
 
     /// The batch has been published.
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {}
-}
 
-/// One attempt to make a batch.
-pub(crate) struct Attempt<'a> {
-    /// The batch's time.
-    pub(crate) time: BatchTime,
-    /// The time of the current batch: a later one if the batch failed before.
-    pub(crate) now: BatchTime,
-    /// Where inputs report their records, at the first attempt.
-    pub(crate) inputs: Option<&'a mut Vec<StreamInputInfo>>,
-}
+    /// What it keeps from batch to batch.
+    fn state(&self) -> StateKind;
 
-/// An [`Operator`] that makes an [`Rdd`] of the parts that `take` takes of its parents. A failed
-/// batch is made again, of the same parts, when a reader needs it later.
-pub(crate) struct MakeRdd<T, I, P, F> {
-    pub(crate) cache: BatchCache<T>,
-    pub(crate) take: P,
-    /// The parts of the current batch, until it is made.
-    pub(crate) taken: Option<I>,
-    /// Called by one thread at a time: see [`BatchCache`].
-    pub(crate) make: Arc<Mutex<F>>,
-}
-
-impl<T, I, P, F> Operator for MakeRdd<T, I, P, F>
-where
-    T: Send + Sync + 'static,
-    I: Send + 'static,
-    P: FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<I, Failure> + Send,
-    F: FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
-{
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
-    }
-
-    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let taken = self.taken.insert((self.take)(now)?);
-        let mut attempt = Attempt {
-            time: now.time,
-            now: now.time,
-            inputs: Some(&mut now.inputs),
-        };
-        let made = (*lock(&self.make))(taken, &mut attempt)?;
-        self.taken = None;
-        self.cache.put(now.time, CachedBatch::Produced(made));
+    /// Writes its state, between two batches.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or the state cannot be saved at this time, as when a failed batch still has
+    /// to be made again.
+    fn save(&self, _to: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        let retry = self.taken.take().map(|taken| -> Retry<T> {
-            let make = Arc::clone(&self.make);
-            Box::new(move |now| {
-                let mut attempt = Attempt {
-                    time,
-                    now,
-                    inputs: None,
-                };
-                (*lock(&make))(&taken, &mut attempt)
-            })
-        });
-        self.cache.fail(time, failure, retry);
-    }
-}
-
-/// An [`Operator`] that makes an [`Rdd`] of what exists only during its batch, such as the shards'
-/// results: a failed batch stays failed.
-pub(crate) struct TakeRdd<T, F> {
-    pub(crate) cache: BatchCache<T>,
-    pub(crate) make: F,
-}
-
-impl<T, F> Operator for TakeRdd<T, F>
-where
-    T: Send + Sync + 'static,
-    F: FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send,
-{
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
-    }
-
-    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let made = (self.make)(now)?;
-        self.cache.put(now.time, CachedBatch::Produced(made));
+    /// Reads what [`save`](Self::save) wrote in another run, before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; or the bytes are none that `save` writes.
+    fn load(&mut self, _from: &mut dyn Read) -> io::Result<()> {
         Ok(())
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.cache.fail(time, failure, None);
     }
 }
 
@@ -266,9 +206,9 @@ pub(crate) struct OutputNode {
 }
 
 /// A stream of the batch plane that an output needs.
-struct PlannedStream {
-    name: Arc<str>,
-    operator: Box<dyn Operator>,
+pub(super) struct PlannedStream {
+    pub(super) name: Arc<str>,
+    pub(super) operator: Box<dyn Operator>,
     /// Milliseconds from run to run.
     run_ms: u64,
     /// The engine's node it is made of, if it is made in the shards.
@@ -278,7 +218,7 @@ struct PlannedStream {
 /// All streams and outputs of a program: what the engine runs once a batch.
 pub(crate) struct Graph {
     /// Parents stand before their children.
-    streams: Vec<PlannedStream>,
+    pub(super) streams: Vec<PlannedStream>,
     /// In registration order.
     pub(crate) outputs: Vec<OutputNode>,
     /// Their names.
@@ -290,6 +230,8 @@ pub(crate) struct Graph {
     /// The first output of the current batch that cannot write any more ends the run.
     pub(crate) broken: Option<Error>,
     pub(crate) interval_ms: u64,
+    /// What two programs have in common that may load each other's states.
+    pub(super) shape: u64,
     /// The batch before the first one, once there is one.
     pub(crate) zero: Option<BatchTime>,
     /// The first failed batch ends the run.
@@ -297,6 +239,8 @@ pub(crate) struct Graph {
     pub(crate) reporter: Reporter,
     /// The engine's node and the number of each stream of bytes that is read.
     pub(crate) byte_inputs: Vec<(usize, usize)>,
+    /// Where states are saved after the last batch.
+    save_to: Option<Box<dyn Write + Send>>,
 }
 
 impl Graph {
@@ -442,6 +386,13 @@ impl Output for Graph {
                 stream.operator.leave(&mut now);
             }
         }
+        if epoch.barrier.last
+            && outcome.is_ok()
+            && let Some(mut to) = self.save_to.take()
+            && let Err(error) = self.save(&mut to)
+        {
+            epoch.control.report(error);
+        }
         outcome
     }
 }
@@ -457,6 +408,10 @@ pub(crate) struct Launch<'a> {
     /// The first failed batch ends the run.
     pub(crate) fails_fast: bool,
     pub(crate) reporter: Reporter,
+    /// Where states are loaded from.
+    pub(crate) load_from: Option<Box<dyn Read + Send>>,
+    /// Where states are saved after the last batch.
+    pub(crate) save_to: Option<Box<dyn Write + Send>>,
 }
 
 impl Plan {
@@ -465,9 +420,19 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A sink cannot tell what is there.
-    pub(crate) fn lower(mut self, launch: Launch<'_>) -> Result<EnginePlan> {
+    /// A sink cannot tell what is there, or states cannot be saved or loaded.
+    pub(crate) fn lower(self, launch: Launch<'_>) -> Result<EnginePlan> {
+        let (nodes, graph) = self.start(launch)?;
+        Ok(EnginePlan {
+            nodes,
+            outputs: vec![Box::new(graph)],
+        })
+    }
+
+    /// Starts the operators. Returns the pipelines that are needed, and the batch plane.
+    pub(super) fn start(mut self, launch: Launch<'_>) -> Result<(Vec<Arc<dyn Pipeline>>, Graph)> {
         self.want();
+        let shape = shape(&self.nodes, &self.names);
         let remember_ms = match launch.remember_ms {
             Some(asked_ms) => remember_ms(&self.nodes, asked_ms),
             // Each stream keeps only what its windows need.
@@ -526,7 +491,8 @@ impl Plan {
             let stream = plan.nodes[node].stream();
             (node, self.byte_inputs[stream.0])
         });
-        plan.outputs = vec![Box::new(Graph {
+        let byte_inputs = byte_inputs.collect();
+        let mut graph = Graph {
             streams,
             outputs: self.outputs,
             output_names,
@@ -534,12 +500,20 @@ impl Plan {
             waits_for: None,
             broken: None,
             interval_ms: self.interval_ms,
+            shape,
             zero: None,
             fails_fast: launch.fails_fast,
             reporter: launch.reporter,
-            byte_inputs: byte_inputs.collect(),
-        })];
-        Ok(plan)
+            byte_inputs,
+            save_to: launch.save_to,
+        };
+        if graph.save_to.is_some() {
+            graph.check_savable()?;
+        }
+        if let Some(mut states) = launch.load_from {
+            graph.load(&mut states)?;
+        }
+        Ok((plan.nodes, graph))
     }
 
     /// Marks what outputs, and calls of `slice`, depend on. The rest is not computed.

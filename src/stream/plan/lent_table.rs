@@ -152,9 +152,9 @@ impl<H: TableHolder> LentTable<H> {
         lock(&self.0)
     }
 
-    /// Calls `f` with the holder, before the first batch.
-    pub(crate) fn prepare(&self, f: impl FnOnce(&mut H)) {
-        f(&mut self.lock().holder);
+    /// Calls `f` with the holder, between two batches.
+    pub(crate) fn hold<R>(&self, f: impl FnOnce(&mut H) -> R) -> R {
+        f(&mut self.lock().holder)
     }
 
     /// Makes the batch at `time`: `make` changes the holder and returns statistics.

@@ -16,6 +16,7 @@ use crate::error::{Result, guarded};
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
+use crate::save::StateKind;
 use crate::shard::combine::CombineStage;
 use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::keyed::{KeyedStage, is_primitive};
@@ -24,8 +25,9 @@ use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::plan::batch_cache::{Failure, Produced};
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::{Attempt, BatchContext, NodeId, Operator};
+use crate::stream::plan::graph::{BatchContext, NodeId, Operator};
 use crate::stream::plan::lent_table::LentTable;
+use crate::stream::plan::make_rdd::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -308,6 +310,10 @@ struct FromTable<V: Copy + Send + Sync + 'static> {
 }
 
 impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
+    fn state(&self) -> StateKind {
+        StateKind::Nothing
+    }
+
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;

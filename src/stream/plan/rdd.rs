@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
+
+use crate::save::{Saved, ValueCodec};
 
 /// A record of the batch plane: any type that other threads may receive and read.
 ///
@@ -142,6 +145,28 @@ impl<T> Rdd<T> {
         T: Clone,
     {
         self.iter().cloned().collect()
+    }
+
+    /// Writes the partitions.
+    pub(crate) fn save(&self, codec: ValueCodec<T>, to: &mut dyn Write) -> io::Result<()> {
+        (self.partition_count() as u64).save(to)?;
+        for partition in self.partitions() {
+            (partition.len() as u64).save(to)?;
+            partition
+                .iter()
+                .try_for_each(|record| (codec.save)(record, to))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(crate) fn load(codec: ValueCodec<T>, from: &mut dyn Read) -> io::Result<Self> {
+        let mut partitions = Vec::new();
+        for _ in 0..u64::load(from)? {
+            let records = (0..u64::load(from)?).map(|_| (codec.load)(from));
+            partitions.push(records.collect::<io::Result<Vec<_>>>()?);
+        }
+        Ok(Rdd::new(partitions))
     }
 
     /// Makes a partition of each partition.

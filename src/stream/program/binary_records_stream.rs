@@ -1,10 +1,12 @@
 //! `binary_records_stream`: files of records that are all of one length.
 
 use std::fs;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Notices};
+use crate::save::StateKind;
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure};
 use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
@@ -127,6 +129,18 @@ impl Operator for ReadFiles {
 
     fn fail(&mut self, time: BatchTime, failure: &Failure) {
         self.cache.fail(time, failure, None);
+    }
+
+    fn state(&self) -> StateKind {
+        self.cache.state()
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.cache.save(to)
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.cache.load(from)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use crate::error::lock;
-use crate::stream::plan::graph::Attempt;
+use crate::stream::plan::make_rdd::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::listener::StreamInputInfo;

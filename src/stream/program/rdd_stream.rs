@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::save::Saved;
 use crate::stream::plan::batch_cache::{BatchCache, Failure, Produced};
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::{Attempt, BatchContext, MakeRdd, NodeId, Operator, TakeRdd};
+use crate::stream::plan::graph::{BatchContext, NodeId, Operator};
+use crate::stream::plan::make_rdd::{Attempt, MakeRdd, TakeRdd};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::time::BatchTime;
 
@@ -136,6 +138,19 @@ impl PlanBuilder {
                 make(&rdds.collect::<Result<Vec<_>, _>>()?, attempt.time)
             },
         )
+    }
+}
+
+impl<T: Record + Saved> RddStream<T> {
+    /// Lets the state of the operator that made this stream be saved, if it has one, and the
+    /// batches that later operators keep, such as windows, where records are of a custom type.
+    ///
+    /// Numbers, texts, bytes, and pairs of `()`, a text or bytes and a number need no such call.
+    /// [`operators`](crate::stream::operators) says which operators have states.
+    #[must_use]
+    pub fn checkpointed(self) -> Self {
+        self.cache.codec().set();
+        self
     }
 }
 

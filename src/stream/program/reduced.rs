@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::save::{CodecSlot, Saved};
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{NodeId, Operator};
 use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
@@ -18,6 +19,8 @@ pub struct Reduced<V> {
     /// Milliseconds from batch to batch.
     pub(crate) slide_ms: u64,
     pub(crate) table: Arc<dyn BatchTable<V>>,
+    /// How the values are saved, if an operator keeps them.
+    pub(crate) codec: CodecSlot<V>,
 }
 
 debug_fields!([V] Reduced<V>, "Reduced", id, slide_ms);
@@ -27,13 +30,15 @@ impl<V> Clone for Reduced<V> {
         Reduced {
             plan: self.plan.clone(),
             table: Arc::clone(&self.table),
+            codec: self.codec.clone(),
             ..*self
         }
     }
 }
 
 impl PlanBuilder {
-    /// The stream whose batches `operator` makes in `table`.
+    /// The stream whose batches `operator` makes in `table`. An operator that keeps values sets the
+    /// stream's `codec`.
     pub(crate) fn table_stream<V, H>(
         &self,
         kind: &'static str,
@@ -50,7 +55,20 @@ impl PlanBuilder {
             id: self.add_batches(kind, parents, slide_ms, operator),
             slide_ms,
             table,
+            codec: CodecSlot::default(),
         }
+    }
+}
+
+impl<V: Copy + Saved> Reduced<V> {
+    /// Lets the state of the operator that made this stream be saved, if it has one, where values
+    /// are of a custom type. Numbers, `bool` and `char` need no such call.
+    ///
+    /// [`operators`](crate::stream::operators) says which operators have states.
+    #[must_use]
+    pub fn checkpointed(self) -> Self {
+        self.codec.set();
+        self
     }
 }
 

@@ -7,6 +7,7 @@ mod files;
 mod inputs;
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ struct Draft {
     /// There is one batch, and it ends with the input.
     is_one_batch: bool,
     bus: ListenerBus,
+    load_from: Option<Box<dyn Read + Send>>,
+    save_to: Option<Box<dyn Write + Send>>,
 }
 
 impl StreamingContext {
@@ -116,6 +119,8 @@ impl StreamingContext {
                 remember_ms: None,
                 is_one_batch: false,
                 bus: ListenerBus::default(),
+                load_from: None,
+                save_to: None,
             }),
         })
     }
@@ -212,6 +217,51 @@ impl StreamingContext {
         self.draft().interval
     }
 
+    /// Writes the states of all operators when the run ends with its last batch: after a graceful
+    /// stop, the end of all sources, or [`stop_after`](Self::stop_after). Another run of the same
+    /// program goes on from there with [`load_states`](Self::load_states).
+    ///
+    /// States are sums so far, states by key, and the batches of windows. Numbers, texts and bytes
+    /// can be saved; streams with states of other types need `checkpointed`. What functions keep
+    /// for themselves, and how far sources were read, is not part of it. If the states cannot be
+    /// written, [`await_termination`](RunningContext::await_termination) returns the error. After
+    /// another stop nothing is written.
+    ///
+    /// ```
+    /// use microtally::Config;
+    /// use microtally::StreamingContext;
+    /// use microtally::sources::Lines;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("states");
+    ///
+    /// let count = |text: &str, a_so_far| {
+    ///     let ssc = StreamingContext::one_batch(Config::default())?;
+    ///     let counts = ssc.source_stream(Lines::of(text)).split(b' ').count_by_value();
+    ///     let so_far = counts.reduce_by_key_so_far(|a, b| a + b);
+    ///     so_far.for_each_batch(move |batch, _| assert_eq!(batch.get(b"a"), Some(a_so_far)));
+    ///     if let Ok(states) = std::fs::read(&path) {
+    ///         ssc.load_states(std::io::Cursor::new(states));
+    ///     }
+    ///     ssc.save_states(std::fs::File::create(&path).unwrap());
+    ///     ssc.start()?.await_termination()
+    /// };
+    /// count("a b a", 2)?;
+    /// count("c a", 3)?;
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    pub fn save_states(&self, to: impl Write + Send + 'static) {
+        self.draft().save_to = Some(Box::new(to));
+    }
+
+    /// Goes on with states that [`save_states`](Self::save_states) wrote. They are read at the
+    /// start, which returns an error if they are not those of this program.
+    ///
+    /// The time between the two runs is as if it had not been, except that timeouts, and windows of
+    /// records, are by batch times.
+    pub fn load_states(&self, from: impl Read + Send + 'static) {
+        self.draft().load_from = Some(Box::new(from));
+    }
+
     /// What the program is made of so far: its streams and outputs, what they are called, what they
     /// are made of, and where they run.
     ///
@@ -278,8 +328,9 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// No output was registered; names do not fit, as for [`explain`](Self::explain); or the system
-    /// refuses memory, a thread or an event queue.
+    /// No output was registered; names do not fit, as for [`explain`](Self::explain); states cannot
+    /// be saved or loaded, as for [`save_states`](Self::save_states); or the system refuses memory,
+    /// a thread or an event queue.
     pub fn start(self) -> Result<RunningContext> {
         let (mut draft, plan) = self.finish()?;
         for FilesOf { stream, files } in std::mem::take(&mut draft.files) {
@@ -381,7 +432,7 @@ impl Draft {
 
     /// Starts the operators of `plan` at the time `now`, and returns what an engine is built from.
     fn blueprint(
-        &self,
+        &mut self,
         plan: Plan,
         control: Arc<Control>,
         wake: Arc<Wake>,
@@ -396,6 +447,8 @@ impl Draft {
             memory_bytes_max: self.config.memory_bytes_max,
             fails_fast: self.fails_fast,
             reporter: Reporter::new(self.bus.clone(), clock.clone()),
+            load_from: self.load_from.take(),
+            save_to: self.save_to.take(),
         })?;
         let names = self.sources.iter().map(|source| source.name().to_owned());
         let framers = self.framers.iter().copied().zip(names);

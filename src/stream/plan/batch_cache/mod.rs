@@ -8,9 +8,11 @@
 //! They exist because that thread may change, and for programs that slice a stream meanwhile.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{guarded, lock};
+use crate::save::{CodecSlot, Saved, StateKind, invalid};
 use crate::shard::panic_message;
 use crate::stream::plan::graph::StartContext;
 use crate::stream::plan::rdd::Rdd;
@@ -207,6 +209,9 @@ struct CacheState<T> {
     keep_ms: u64,
     /// The stream's name, once the context has started.
     name: Option<Arc<str>>,
+    /// An operator needs batches that are not the current one.
+    is_needed_later: bool,
+    codec: CodecSlot<T>,
 }
 
 impl<T> Clone for BatchCache<T> {
@@ -221,6 +226,8 @@ impl<T> BatchCache<T> {
             batches: VecDeque::new(),
             keep_ms: 0,
             name: None,
+            is_needed_later: false,
+            codec: CodecSlot::default(),
         })))
     }
 
@@ -230,8 +237,9 @@ impl<T> BatchCache<T> {
 
     /// The context starts.
     pub(crate) fn start(&self, context: &StartContext<'_>) {
-        self.keep_for(context.remember_ms);
-        self.lock().name = Some(Arc::clone(context.name));
+        let mut state = self.lock();
+        state.keep_ms = state.keep_ms.max(context.remember_ms);
+        state.name = Some(Arc::clone(context.name));
     }
 
     /// Returns `true` once the context has started.
@@ -239,10 +247,22 @@ impl<T> BatchCache<T> {
         self.lock().name.is_some()
     }
 
-    /// Keeps batches for at least `ms` after their time.
+    /// Keeps batches for at least `ms` after their time, because an operator needs them.
     pub(crate) fn keep_for(&self, ms: u64) {
         let mut state = self.lock();
         state.keep_ms = state.keep_ms.max(ms);
+        state.is_needed_later = true;
+    }
+
+    /// How records of this stream are saved.
+    pub(crate) fn codec(&self) -> CodecSlot<T> {
+        self.lock().codec.clone()
+    }
+
+    /// Records are saved as those of `other`, which are part of the same operator.
+    pub(crate) fn save_as(&self, other: &BatchCache<T>) {
+        let codec = other.codec();
+        self.lock().codec = codec;
     }
 
     /// Adds the batch at `time`, and forgets those that are too old now.
@@ -303,6 +323,65 @@ impl<T> BatchCache<T> {
     }
 }
 
+/// The batches that operators still need are a state.
+impl<T: 'static> BatchCache<T> {
+    /// Whether there is a state, and whether it can be saved.
+    pub(crate) fn state(&self) -> StateKind {
+        let is_needed_later = self.lock().is_needed_later;
+        match is_needed_later {
+            true => self.codec().state(),
+            false => StateKind::Nothing,
+        }
+    }
+
+    /// Writes the batches.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or one of them has failed: later ones may be made without it.
+    pub(crate) fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.state() == StateKind::Nothing {
+            return Ok(());
+        }
+        let codec = self.codec().codec()?;
+        let state = self.lock();
+        (state.batches.len() as u64).save(to)?;
+        for (time, batch) in &state.batches {
+            let failed = |_| io::Error::other("a batch that is still needed has failed");
+            if let Some(rdd) = batch.peek().map_err(failed)? {
+                true.save(to)?;
+                time.as_millis().save(to)?;
+                rdd.save(codec, to)?;
+            } else {
+                false.save(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(crate) fn load(&self, from: &mut dyn Read) -> io::Result<()> {
+        if self.state() == StateKind::Nothing {
+            return Ok(());
+        }
+        let codec = self.codec().codec()?;
+        let mut batches = VecDeque::new();
+        let mut before = None;
+        for _ in 0..u64::load(from)? {
+            if bool::load(from)? {
+                let time = BatchTime::from_millis(u64::load(from)?);
+                if before.replace(time) >= Some(time) {
+                    return Err(invalid("batches are not in order"));
+                }
+                let rdd = Rdd::load(codec, from)?;
+                batches.push_back((time, CachedBatch::Produced(Some(rdd))));
+            }
+        }
+        self.lock().batches = batches;
+        Ok(())
+    }
+}
+
 /// The records of some batches. Those that failed before `now` are made again.
 ///
 /// # Errors
@@ -317,98 +396,4 @@ pub(crate) fn rdds_of<'a, T: 'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(ms: u64) -> BatchTime {
-        BatchTime::from_millis(ms)
-    }
-
-    fn made(record: u64) -> CachedBatch<u64> {
-        CachedBatch::Produced(Some(Rdd::from(vec![record])))
-    }
-
-    #[test]
-    fn batches_are_kept_as_long_as_they_may_be_asked_for() {
-        let cache = BatchCache::new();
-        cache.keep_for(300);
-        for time in 1..=9u64 {
-            match time {
-                4 => cache.put(ms(400), CachedBatch::Produced(None)),
-                5 => cache.fail(ms(500), &Failure::of_records("five"), None),
-                _ => cache.put(ms(time * 100), made(time)),
-            }
-        }
-        assert_eq!(cache.peek(ms(900)).unwrap().unwrap().to_vec(), [9]);
-        assert!(cache.peek(ms(500)).unwrap().is_none(), "forgotten");
-        let between = |after, until| {
-            let batches = cache.between(ms(after), ms(until));
-            batches
-                .iter()
-                .map(|(time, _)| time.as_millis())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(between(600, 900), [700, 800, 900]);
-        assert_eq!(between(600, 800), [700, 800]);
-    }
-
-    #[test]
-    fn batches_may_be_kept_for_ever() {
-        let cache = BatchCache::new();
-        cache.keep_for(u64::MAX);
-        for time in 1..=3u64 {
-            cache.put(ms(time * 100), made(time));
-        }
-        assert_eq!(
-            rdds_of(&cache.between(ms(0), ms(300)), ms(300))
-                .unwrap()
-                .len(),
-            3
-        );
-    }
-
-    #[test]
-    fn a_window_over_a_batch_that_fails_again_and_again_fails() {
-        let cache = BatchCache::new();
-        cache.keep_for(1000);
-        cache.put(ms(100), made(1));
-        let retry: Retry<u64> = Box::new(|_| panic!("two again"));
-        cache.fail(ms(200), &Failure::of_records("two"), Some(retry));
-        let why = |now| {
-            let window = rdds_of(&cache.between(ms(0), ms(200)), ms(now));
-            window.unwrap_err().message
-        };
-        assert_eq!(&*why(200), "two", "not tried again in its own batch");
-        assert_eq!(&*why(300), "two again");
-        assert_eq!(
-            rdds_of(&cache.between(ms(0), ms(100)), ms(300))
-                .unwrap()
-                .len(),
-            1
-        );
-        assert!(cache.peek(ms(200)).is_err());
-        assert!(cache.peek(ms(300)).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_failed_batch_is_made_again_once_a_batch_until_it_works() {
-        let cache = BatchCache::new();
-        cache.keep_for(1000);
-        let mut left = 2;
-        let retry: Retry<u64> = Box::new(move |now| {
-            left -= 1;
-            match left {
-                0 => Ok(Some(Rdd::from(vec![now.as_millis()]))),
-                _ => Err(Failure::of_records("again")),
-            }
-        });
-        cache.fail(ms(100), &Failure::of_records("first"), Some(retry));
-        let held = cache.batch(ms(100));
-        for _ in 0..3 {
-            assert_eq!(&*held.get(ms(200)).unwrap_err().message, "again");
-        }
-        assert!(cache.peek(ms(100)).is_err(), "looking does not try");
-        assert_eq!(held.get(ms(300)).unwrap().unwrap().to_vec(), [300]);
-        assert_eq!(cache.peek(ms(100)).unwrap().unwrap().to_vec(), [300]);
-    }
-}
+mod tests;
