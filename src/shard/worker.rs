@@ -1,8 +1,9 @@
 //! The pinned thread of one shard: pop, count, give back; at a barrier, hand over.
 //!
-//! Promise: no system call, no clock, no allocation while blocks keep coming; a short spin, then a
-//! park, when none does. In low-latency mode, whoever hands over last publishes the batch, and that
-//! may be this thread. Must not know: why it was started, what stops the engine.
+//! Promise: no system call and no allocation while blocks keep coming; a short spin, then a park,
+//! when none does. Only the shard's metrics read the clock, twice a block. In low-latency mode,
+//! whoever hands over last publishes the batch, and that may be this thread. Must not know: why it
+//! was started, what stops the engine.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};

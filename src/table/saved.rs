@@ -93,7 +93,8 @@ mod tests {
             for (key, value) in table.iter() {
                 prop_assert_eq!(loaded.get(key), Some(value));
             }
-            for len in 0..bytes.len() {
+            // Fifty cuts: all of them would take minutes.
+            for len in (0..bytes.len()).step_by(1 + bytes.len() / 50) {
                 prop_assert!(KeyTable::load(codec, &mut &bytes[..len]).is_err());
             }
             let _ = KeyTable::load(codec, &mut &more[..]);
