@@ -1,4 +1,4 @@
-//! Tab-separated lines: `batch_ms`, key, value, the value in as many columns as it has.
+//! Tab-separated lines: `batch_ms`, key, value.
 //!
 //! Promise: one result a line, with keys escaped reversibly.
 //! Must not know: `table`, `epoch`, `window`.
@@ -10,8 +10,7 @@ use crate::batch::{Batch, Value};
 use crate::repr::text::write_escaped;
 use crate::sink::{BatchWriter, Sink, Undelivered, ranking};
 
-/// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first. A value of several columns, such
-/// as a tuple, takes as many.
+/// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first.
 ///
 /// In keys, tab, line feed, carriage return and backslash are written as `\t`, `\n`, `\r` and `\\`,
 /// and the bytes of other unprintable characters as `\xNN`.
@@ -56,10 +55,8 @@ impl<V: Value> Sink<V> for Tsv<V> {
             for (key, value) in rows {
                 text.extend_from_slice(begin);
                 write_escaped(key, text);
-                for column in 0..value.columns() {
-                    text.push(b'\t');
-                    value.write_column(column, text);
-                }
+                text.push(b'\t');
+                value.write_repr(text);
                 text.push(b'\n');
             }
         });

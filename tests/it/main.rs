@@ -16,7 +16,6 @@
 mod terminal;
 mod util;
 
-mod aggregates;
 mod batch_clock;
 mod bench;
 mod count_once;

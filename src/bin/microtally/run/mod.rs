@@ -26,7 +26,7 @@ use microtally::stream::DStream;
 use microtally::stream::LineRecords;
 use microtally::{Config, Error, Rule};
 
-use crate::counting::{ColumnStream, CountedStream, CountingPlan};
+use crate::counting::{CountedStream, CountingPlan};
 use crate::live::Period;
 use crate::output::advice::{self, in_terms_of_sources};
 use crate::output::report::Report;
@@ -130,9 +130,10 @@ pub(crate) fn count(counting: &CountingArgs) -> Result<()> {
             output.watch(&counts);
             output.print_once(&counts);
         }
-        CountedStream::One(columns) => print_once(&mut output, &columns),
-        CountedStream::Few(columns) => print_once(&mut output, &columns),
-        CountedStream::Many(columns) => print_once(&mut output, &columns),
+        CountedStream::Number(numbers) => {
+            output.watch(&numbers);
+            output.print_once(&numbers);
+        }
     }
     let _line = progress.map(progress::start);
     output.run(ssc, start)
@@ -195,38 +196,18 @@ fn batches(
             };
             output.print_repeatedly(&shown, period)?;
         }
-        CountedStream::One(columns) => print_repeatedly(&mut output, &columns, period, window)?,
-        CountedStream::Few(columns) => print_repeatedly(&mut output, &columns, period, window)?,
-        CountedStream::Many(columns) => print_repeatedly(&mut output, &columns, period, window)?,
+        CountedStream::Number(numbers) => {
+            output.watch(&numbers);
+            let fold = plan.aggregate.fold();
+            let shown = match window {
+                None if defaults.adds_up => numbers.reduce_by_key_so_far(fold),
+                None => numbers,
+                Some(window) => numbers.reduce_by_key_and_window(fold, window)?,
+            };
+            output.print_repeatedly(&shown, period)?;
+        }
     }
     output.run(ssc, StreamingContext::start)
-}
-
-/// Prints the columns of the only batch.
-fn print_once<const M: usize, const N: usize>(
-    output: &mut ResultOutput<'_>,
-    columns: &ColumnStream<M, N>,
-) {
-    let results = columns.results();
-    output.watch(&results);
-    output.print_once(&results);
-}
-
-/// Prints the columns of every batch, or of all batches so far, or of every `window`.
-fn print_repeatedly<const M: usize, const N: usize>(
-    output: &mut ResultOutput<'_>,
-    columns: &ColumnStream<M, N>,
-    period: Period,
-    window: Option<(Duration, Duration)>,
-) -> Result<()> {
-    let batches = columns.results();
-    output.watch(&batches);
-    let shown = match (window, period) {
-        (Some(window), _) => columns.window(window)?,
-        (None, Period::SoFar) => columns.so_far(),
-        (None, _) => batches,
-    };
-    output.print_repeatedly(&shown, period)
 }
 
 /// Builds the plan of what is counted of which lines.
@@ -243,9 +224,8 @@ fn plan(counting: &CountingArgs, defaults: &CommandDefaults) -> Result<CountingP
             [] => vec![defaults.key.clone().into()],
             keys => keys.to_vec(),
         },
-        aggregates: counting.aggregate.clone(),
+        aggregate: counting.aggregate,
         value: counting.value.clone(),
-        seed: counting.hash_seed,
         separator,
         words,
         ends: line_ends(counting, defaults.ends),
@@ -495,14 +475,7 @@ pub(crate) fn demo(options: &DemoArgs) -> Result<()> {
         whole: Some("the words"),
         period: None,
     };
-    let rows = output::rows(options.top);
-    output::print(
-        &counts,
-        options.format,
-        rows,
-        table,
-        output::ColumnNames::NONE,
-    );
+    output::print(&counts, options.format, output::rows(options.top), table);
     counts.output(report.clone());
     let stopper = output::Stopper::default();
     let (metrics, outcome) = output::run(ssc, StreamingContext::start, &stopper);
