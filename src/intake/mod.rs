@@ -86,7 +86,8 @@ impl<'a> Intake<'a> {
     /// As [`space`](Self::space), but at least `bytes` long, for a source that cannot read a part
     /// of what it receives, such as a datagram.
     pub fn space_of(&mut self, channel: ChannelId, bytes: usize) -> Option<&mut [u8]> {
-        let left = self.bytes_max - self.outcome.bytes;
+        // A whole datagram, or what was skipped, may have been more than was left.
+        let left = self.bytes_max.saturating_sub(self.outcome.bytes);
         if left == 0 {
             return None;
         }

@@ -130,6 +130,18 @@ impl IntakeRig {
         self.channels.intake().truncated_records
     }
 
+    /// As [`fill`](Self::fill), and at most `bytes_max` bytes are wanted.
+    #[cfg(test)]
+    pub(crate) fn fill_at_most(
+        &mut self,
+        bytes_max: usize,
+        fill: impl FnOnce(&mut Intake<'_>),
+    ) -> FilledIn {
+        let mut intake = Intake::new(&mut self.channels, &mut self.port, bytes_max);
+        fill(&mut intake);
+        intake.taken()
+    }
+
     /// Returns the whole records since the last call.
     pub fn take(&mut self) -> Vec<u8> {
         while let Ok(true) = self.channels.place(&mut self.port) {}

@@ -390,12 +390,19 @@ impl Framer {
         self.carry
             .reserve_exact(capacity.saturating_sub(self.carry.len()));
         let from = self.own_start();
-        let Some(block) = &mut self.block else { return };
+        let Some(block) = &self.block else { return };
         self.carry.extend_from_slice(&block.written()[from..]);
-        if self.base == 0 {
-            block.recycle();
-        } else {
-            block.truncate(self.base);
+        self.empty_to_base();
+    }
+
+    /// Removes the unfinished record, and the gap before it, from the block.
+    fn empty_to_base(&mut self) {
+        if let Some(block) = &mut self.block {
+            if self.base == 0 {
+                block.recycle();
+            } else {
+                block.truncate(self.base);
+            }
         }
         self.gap = 0;
         self.scanned = self.base;
@@ -489,15 +496,7 @@ impl Framer {
     fn drop_unfinished(&mut self) {
         self.seal();
         self.forget_carry();
-        if let Some(block) = &mut self.block {
-            if self.base == 0 {
-                block.recycle();
-            } else {
-                block.truncate(self.base);
-            }
-        }
-        self.gap = 0;
-        self.scanned = self.base;
+        self.empty_to_base();
     }
 
     /// Bytes of the longest record that is kept whole.

@@ -110,7 +110,6 @@ impl Framer {
         if delimiters.rule == Rule::Lines || !has_any(self.new_bytes()) && !has_any(&self.carry) {
             return false;
         }
-        self.join();
         self.pass_on_own();
         true
     }

@@ -349,9 +349,8 @@ impl<C: Read> ConnectionSet<C> {
             .and_then(|client| client.channel)
         {
             Some(channel) => {
-                let remainder = out.end(channel, cause.is_none());
+                let remainder = out.close(channel, cause.is_none());
                 self.tell_long(out, on);
-                out.close(channel, true);
                 remainder
             }
             None => Remainder::default(),

@@ -191,3 +191,15 @@ fn datagrams_that_a_stop_leaves_unread_are_in_the_statistics_and_reported() {
         assert_eq!((intake.lost_records, harness.notices()), (0, vec![]));
     }
 }
+
+#[test]
+fn a_datagram_longer_than_a_stop_may_still_read_is_the_last_one() {
+    let mut harness = UdpHarness::new();
+    harness.sender.send(&[b'x'; 500]).unwrap();
+    harness.sender.send(b"too late").unwrap();
+    let taken = harness.rig.fill_at_most(100, |out| {
+        harness.source.fill(out, ms(0));
+    });
+    assert_eq!(taken.bytes, 500);
+    assert_eq!(harness.rig.take().len(), 501);
+}
