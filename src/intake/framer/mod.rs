@@ -294,8 +294,9 @@ impl Framer {
         while self.gap < self.carry.len() && self.is_too_long() {
             self.cut_short_cold();
         }
+        // One more than the limit, and a delimiter.
         let capacity = self.block.as_ref().map_or(0, Block::capacity);
-        if capacity > self.record_bytes_max.saturating_add(2) {
+        if capacity >= self.record_bytes_max.saturating_add(2) {
             self.drop_long_tokens_cold();
         }
     }

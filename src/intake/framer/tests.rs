@@ -210,6 +210,23 @@ fn a_block_for_a_carried_token_of_the_limit_has_room_for_its_delimiter() {
 }
 
 #[test]
+fn a_token_is_dropped_where_the_byte_behind_its_return_makes_it_too_long() {
+    // A block that was enlarged for the `\r`, which a `\n` would have made a part of the end.
+    let word = format!("{}\rx", "x".repeat(LIMIT - 1));
+    for blanks in 1..=BLOCK {
+        for read_max in [1, 2, usize::MAX] {
+            let mut rig = FramerRig::with_ends(Rule::Split(b' '), LineEnds::Lf);
+            let blanks = " ".repeat(blanks);
+            rig.read(format!("{blanks}{word}\n\n").as_bytes(), read_max);
+            rig.end();
+            assert_eq!(rig.text().trim_start_matches(' '), "\n", "{blanks:?}");
+            assert_eq!(rig.framer.intake().oversize_tokens, 1);
+            assert_eq!(rig.framer.intake().oversize_bytes, word.len() as u64);
+        }
+    }
+}
+
+#[test]
 fn a_return_that_ends_the_stream_behind_a_line_of_the_limit_is_content() {
     for rule in [Rule::Lines, Rule::Split(b' ')] {
         for (len, kept) in [(LIMIT - 1, true), (LIMIT, false)] {
