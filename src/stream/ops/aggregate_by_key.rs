@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::aggregate::Aggregate;
 use crate::aggregate::table::AggregateTable;
 use crate::batch::{BatchStats, WindowSums};
+use crate::error;
 use crate::save::StateKind;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
@@ -12,7 +13,7 @@ use crate::stream::ops::map_key::MapKey;
 use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::{BatchContext, NodeId, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, NodeId, Operator, StartContext};
 use crate::stream::plan::lent_table::LentTable;
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
@@ -180,8 +181,8 @@ struct FinishStates<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for FinishStates<A, T> {
-    fn state(&self) -> StateKind {
-        StateKind::Nothing
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
@@ -195,10 +196,6 @@ impl<A: Aggregate<T>, T: 'static> Operator for FinishStates<A, T> {
                 *stats
             })
         })
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.table.fail(time, failure);
     }
 
     fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
@@ -219,12 +216,17 @@ struct StatesSoFar<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for StatesSoFar<A, T> {
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
+    }
+
     fn state(&self) -> StateKind {
         StateKind::Unsavable(AGGREGATES)
     }
 
-    fn start(&mut self, context: &StartContext<'_>) {
+    fn start(&mut self, context: &mut StartContext<'_>) -> error::Result<()> {
         self.limit.start(context);
+        Ok(())
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
@@ -267,9 +269,5 @@ impl<A: Aggregate<T>, T: 'static> Operator for StatesSoFar<A, T> {
             self.lost = Some(Failure::states_lost(1));
         }
         self.table.fail(time, failure);
-    }
-
-    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.table.forget(|_| ());
     }
 }

@@ -13,7 +13,7 @@ use crate::stream::ops::aggregate_by_key::Aggregated;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
 use crate::stream::plan::batch_cache::Failure;
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator, StartContext};
 use crate::stream::plan::lent_table::{LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
@@ -87,14 +87,19 @@ struct WindowResults<A: Aggregate<T>, T> {
 }
 
 impl<A: Aggregate<T>, T: 'static> Operator for WindowResults<A, T> {
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
+    }
+
     fn state(&self) -> StateKind {
         StateKind::Unsavable(AGGREGATES)
     }
 
-    fn start(&mut self, context: &StartContext<'_>) {
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
         self.limit.start(context);
         let bytes = context.window_bytes;
         self.table.hold(|windows| windows.keep_within(bytes));
+        Ok(())
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -139,13 +144,5 @@ impl<A: Aggregate<T>, T: 'static> Operator for WindowResults<A, T> {
             };
             Ok(Some(stats.with(overflow)))
         })
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.table.fail(time, failure);
-    }
-
-    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.table.forget(|_| ());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::limits::FAILED_BATCHES_MAX;
 use crate::save::StateKind;
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, FailedBatch, Failure, Produced};
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -77,8 +77,8 @@ where
     S: KeptState,
     F: FnMut(&mut S, Option<Rdd<T>>, BatchTime) -> Option<Rdd<U>> + Send,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
+    fn kept(&self) -> &dyn KeptBatches {
+        &self.cache
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {

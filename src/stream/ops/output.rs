@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, Value};
-use crate::engine::plan::Emitted;
 use crate::error::Result;
 use crate::repr::Repr;
 use crate::sink::delivery::Delivery;
 use crate::sink::{Printer, Pyspark, Sink, Undelivered};
-use crate::stream::plan::batch_cache::BatchCache;
-use crate::stream::plan::graph::{
-    BatchContext, OutputError, OutputNode, OutputOperator, OutputStart,
-};
+use crate::stream::plan::batch_cache::{BatchCache, Failure};
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::lent_table::BatchTable;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
@@ -59,19 +56,12 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
         self.register("output", sink);
     }
 
-    pub(crate) fn register(&self, name: &'static str, sink: impl Sink<V> + 'static) {
+    pub(crate) fn register(&self, kind: &'static str, sink: impl Sink<V> + 'static) {
         let operator = SinkOutput {
             table: Arc::clone(&self.table),
             delivery: Delivery::new(sink),
         };
-        self.plan.add_output(
-            self.id,
-            OutputNode {
-                name,
-                slide_ms: self.slide_ms,
-                operator: Box::new(operator),
-            },
-        );
+        self.plan.add_output(kind, self.id, self.slide_ms, operator);
     }
 }
 
@@ -81,27 +71,30 @@ struct SinkOutput<V, S> {
     delivery: Delivery<S>,
 }
 
-impl<V, S> OutputOperator for SinkOutput<V, S>
+impl<V, S> Operator for SinkOutput<V, S>
 where
     V: Copy + Send + Sync + 'static,
     S: Sink<V>,
 {
-    fn start(&mut self, start: &mut OutputStart<'_>) -> Result<()> {
-        self.delivery.start(start.name, start.notices)
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
+        self.delivery.start(context.name, context.notices)
     }
 
     fn has_batch(&self, time: BatchTime) -> bool {
-        !matches!(self.table.map(time, |_, _| ()), Ok(None))
+        self.table.has_batch(time)
     }
 
-    fn emit(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted, OutputError> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
         let is_stopping = now.epoch.control.is_stopping();
         let delivered = self.table.map(now.time, |table, stats| {
             let batch = Batch::new(table, stats);
             self.delivery.deliver(&batch, now.epoch.clock, is_stopping)
         })?;
-        let waits_until = delivered.unwrap_or(Ok(None)).map_err(OutputError::Broken)?;
-        Ok(waits_until.map_or(Emitted::Done, Emitted::Wait))
+        match delivered.unwrap_or(Ok(None)) {
+            Ok(waits_until) => waits_until.into_iter().for_each(|at| now.wait_until(at)),
+            Err(error) => now.end_run(error),
+        }
+        Ok(())
     }
 }
 
@@ -157,21 +150,14 @@ impl<T: Record> RddStream<T> {
 
     pub(crate) fn register(
         &self,
-        name: &'static str,
+        kind: &'static str,
         f: impl FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send + 'static,
     ) {
         let operator = RddOutput {
             cache: self.cache.clone(),
             f,
         };
-        self.plan.add_output(
-            self.id,
-            OutputNode {
-                name,
-                slide_ms: self.slide_ms,
-                operator: Box::new(operator),
-            },
-        );
+        self.plan.add_output(kind, self.id, self.slide_ms, operator);
     }
 }
 
@@ -181,7 +167,7 @@ struct RddOutput<T, F> {
     f: F,
 }
 
-impl<T, F> OutputOperator for RddOutput<T, F>
+impl<T, F> Operator for RddOutput<T, F>
 where
     T: Record,
     F: FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send,
@@ -190,10 +176,12 @@ where
         !matches!(self.cache.peek(time), Ok(None))
     }
 
-    fn emit(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted, OutputError> {
-        if let Some(rdd) = self.cache.peek(now.time)? {
-            (self.f)(&rdd, now.time).map_err(OutputError::Broken)?;
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
+        if let Some(rdd) = self.cache.peek(now.time)?
+            && let Err(error) = (self.f)(&rdd, now.time)
+        {
+            now.end_run(error);
         }
-        Ok(Emitted::Done)
+        Ok(())
     }
 }

@@ -13,16 +13,15 @@ use std::thread;
 use std::time::Duration;
 
 use crate::batch::owned::OwnedBatch;
-use crate::engine::plan::{Emitted, OutputThread, ThreadHost};
+use crate::engine::plan::{OutputThread, ThreadHost};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::limits::SINK_QUEUE_MAX;
 use crate::ring::sleeper::Sleeper;
 use crate::shard::panic_message;
 use crate::sink::Sink;
 use crate::sink::delivery::Delivery;
-use crate::stream::plan::graph::{
-    BatchContext, OutputError, OutputNode, OutputOperator, OutputStart,
-};
+use crate::stream::plan::batch_cache::Failure;
+use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
 use crate::stream::plan::lent_table::BatchTable;
 use crate::stream::program::reduced::Reduced;
 use crate::time::BatchTime;
@@ -106,15 +105,9 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
             delivered,
             thread: Some(thread),
         };
-        let id = self.plan.add_output(
-            self.id,
-            OutputNode {
-                name: "output_on_thread",
-                slide_ms: self.slide_ms,
-                operator: Box::new(operator),
-            },
-        );
-        self.plan.name(id, name.to_owned());
+        let plan = &self.plan;
+        let id = plan.add_output("output_on_thread", self.id, self.slide_ms, operator);
+        plan.name(id, name.to_owned());
         Ok(())
     }
 }
@@ -137,27 +130,28 @@ struct QueueOutput<V, S> {
     thread: Option<SinkThread<V, S>>,
 }
 
-impl<V, S> OutputOperator for QueueOutput<V, S>
+impl<V, S> Operator for QueueOutput<V, S>
 where
     V: Copy + Send + Sync + 'static,
     S: Sink<V> + 'static,
 {
-    fn start(&mut self, start: &mut OutputStart<'_>) -> Result<()> {
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
         if let Some(mut thread) = self.thread.take() {
-            thread.delivery.start(start.name, start.notices)?;
-            start.threads.push(Box::new(thread));
+            thread.delivery.start(context.name, context.notices)?;
+            context.threads.push(Box::new(thread));
         }
         Ok(())
     }
 
     fn has_batch(&self, time: BatchTime) -> bool {
-        !matches!(self.table.map(time, |_, _| ()), Ok(None))
+        self.table.has_batch(time)
     }
 
-    fn emit(&mut self, now: &mut BatchContext<'_, '_>) -> Result<Emitted, OutputError> {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
         let Some(batches) = self.batches.as_mut().filter(|batches| !batches.is_full()) else {
             // The sink's thread wakes the publisher.
-            return Ok(Emitted::Wait(Duration::MAX));
+            now.wait_until(Duration::MAX);
+            return Ok(());
         };
         if let Some(batch) = self.table.owned(now.time)? {
             let epoch = now.epoch.barrier.epoch;
@@ -165,7 +159,7 @@ where
             self.handed_over = epoch;
             self.sleeper.unpark();
         }
-        Ok(Emitted::Done)
+        Ok(())
     }
 
     fn delivered(&self) -> u64 {

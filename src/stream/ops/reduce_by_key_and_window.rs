@@ -12,7 +12,7 @@ use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::{
     BatchCache, CachedBatch, Failure, Produced, Retry, TimedBatches, rdds_of,
 };
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator};
 use crate::stream::plan::rdd::{Key, Rdd, Record};
 use crate::stream::program::rdd_stream::RddStream;
 use crate::time::BatchTime;
@@ -310,8 +310,8 @@ where
     F: Fn(V, V) -> V + Send + 'static,
     G: Fn(V, V) -> V + Send + 'static,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
+    fn kept(&self) -> &dyn KeptBatches {
+        &self.cache
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -328,7 +328,7 @@ where
             let sums = lock(&functions).anew(&batches, now)?;
             Ok(sums.map(|sums| sums.pairs))
         });
-        self.cache.fail(time, failure, Some(retry));
+        self.cache.put_failed(time, failure, Some(retry));
     }
 
     fn state(&self) -> StateKind {

@@ -5,17 +5,17 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::batch::{BatchStats, WindowSums};
+use crate::error;
 use crate::limits::FAILED_BATCHES_MAX;
 use crate::save::{CodecSlot, StateKind};
 use crate::stream::plan::batch_cache::Failure;
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator, StartContext};
 use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
 use crate::table::bound::Overflow;
 use crate::table::keys::Seed;
-use crate::time::BatchTime;
 
 impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// Folds the values of each key over all batches so far: a window that nothing leaves. In
@@ -127,8 +127,13 @@ where
     V: Copy + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
+    }
+
+    fn start(&mut self, context: &mut StartContext<'_>) -> error::Result<()> {
         self.limit.start(context);
+        Ok(())
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
@@ -193,14 +198,6 @@ where
         self.limit.enter(&batch_stats);
         self.limit.report(now, overflow);
         Ok(())
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.table.fail(time, failure);
-    }
-
-    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.table.forget(|_| ());
     }
 
     fn state(&self) -> StateKind {

@@ -12,7 +12,7 @@ use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
 use crate::stream::plan::batch_cache::Failure;
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator, StartContext};
 use crate::stream::plan::lent_table::{BatchTable, LentTable, TableHolder};
 use crate::stream::plan::memory_limit::MemoryLimit;
 use crate::stream::program::dstream::DStream;
@@ -251,7 +251,11 @@ where
     H: TableHolder<Value = V> + AsRef<KeyTable<V>> + SavedWindow<V>,
     F: FnMut(&mut H, WindowEvent<'_, V>) -> std::result::Result<usize, NoWindow> + Send,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
+    }
+
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
         self.limit.start(context);
         if context.window_bytes < usize::MAX {
             let within = WindowEvent::Within(context.window_bytes);
@@ -259,6 +263,7 @@ where
                 let _ = (self.change)(windows, within);
             });
         }
+        Ok(())
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -320,14 +325,6 @@ where
             };
             Ok(Some(stats.with(overflow)))
         })
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.table.fail(time, failure);
-    }
-
-    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
-        self.table.forget(|_| ());
     }
 
     fn state(&self) -> StateKind {

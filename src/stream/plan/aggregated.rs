@@ -13,17 +13,15 @@ use crate::epoch::merge::{partial_of, partial_of_mut};
 use crate::error::Result;
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
-use crate::save::StateKind;
 use crate::shard::aggregate::AggregateStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule};
-use crate::stream::plan::batch_cache::Failure;
-use crate::stream::plan::graph::{BatchContext, NodeId, Operator};
+use crate::stream::plan::graph::NodeId;
 use crate::stream::plan::lent_table::{LentTable, TableHolder};
+use crate::stream::plan::lower::LendMerged;
 use crate::stream::program::dstream::DStream;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
-use crate::time::BatchTime;
 
 /// What is said of aggregates over several batches, whose states are not `Saved`.
 pub(crate) const AGGREGATES: &str = "states of aggregates have no saved form yet";
@@ -116,7 +114,10 @@ impl<R: Records> DStream<R> {
         // Takes the place of the merged table while that is lent, and is never written to.
         let spare = AggregateTable::new(aggregate.clone(), Seed::random(), MemoryCap::NONE);
         let states = LentTable::new(spare);
-        let operator = Box::new(LendStates(Arc::clone(&states)));
+        let operator = Box::new(LendMerged {
+            table: Arc::clone(&states),
+            set_records: AggregateTable::set_records,
+        });
         let (plan, parents) = (&self.plan, vec![self.node]);
         let id = plan.add_batches("aggregate_by_key", parents, plan.interval_ms(), operator);
         let node = AggregateNode {
@@ -128,38 +129,5 @@ impl<R: Records> DStream<R> {
         };
         plan.read(id, Arc::new(Typed(node, std::marker::PhantomData)));
         (id, states)
-    }
-}
-
-/// Lends the merged states of a node to the batch plane, for as long as the batch is being
-/// published.
-struct LendStates<A: Aggregate<T>, T>(LentStates<A, T>);
-
-impl<A: Aggregate<T>, T: 'static> Operator for LendStates<A, T> {
-    fn state(&self) -> StateKind {
-        StateKind::Nothing
-    }
-
-    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
-        let time = now.time;
-        let (node, stats) = now.of_shards()?;
-        self.0.make(time, |states| {
-            std::mem::swap(states, partial_of_mut(node.partial.as_mut()));
-            states.set_records(stats.tokens);
-            Ok(Some(stats))
-        })
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.0.fail(time, failure);
-    }
-
-    fn leave(&mut self, now: &mut BatchContext<'_, '_>) {
-        let node = now.of_shards().ok();
-        self.0.forget(|states| {
-            if let Some((node, _)) = node {
-                std::mem::swap(states, partial_of_mut(node.partial.as_mut()));
-            }
-        });
     }
 }

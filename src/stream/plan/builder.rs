@@ -14,7 +14,7 @@ use crate::limits::{MIB, PANE_BYTES_MIN};
 use crate::memory::RetainedTables;
 use crate::shard::stage::LineRecords;
 use crate::stream::plan::explain::{Explanation, names};
-use crate::stream::plan::graph::{NodeId, NodeWork, Operator, OutputNode, PlanNode};
+use crate::stream::plan::graph::{NodeId, NodeWork, Operator, PlanNode};
 use crate::stream::program::dstream::DStream;
 
 /// What a stream says that is used after its context has started.
@@ -39,8 +39,6 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<PlanNode>,
     /// Their names, once the plan is finished.
     pub(crate) names: Vec<Arc<str>>,
-    /// In registration order.
-    pub(crate) outputs: Vec<OutputNode>,
     /// The streams that outputs, or calls of `slice`, depend on.
     pub(crate) wanted: Vec<NodeId>,
     /// The number of each stream of bytes among all input streams.
@@ -65,7 +63,6 @@ impl PlanBuilder {
             pipelines: Vec::new(),
             nodes: Vec::new(),
             names: Vec::new(),
-            outputs: Vec::new(),
             wanted: Vec::new(),
             byte_inputs: Vec::new(),
             input_count: 0,
@@ -164,7 +161,7 @@ impl PlanBuilder {
 
     /// Number of outputs so far.
     pub(crate) fn output_count(&self) -> usize {
-        self.with(|plan| plan.outputs.len())
+        self.with(|plan| plan.outputs().count())
     }
 
     /// Reserves memory for an operator that keeps a table of the size of a batch.
@@ -254,18 +251,29 @@ impl PlanBuilder {
         self.with(|plan| plan.wanted.push(id));
     }
 
-    /// Adds an output of the numbered stream; returns its number.
-    pub(crate) fn add_output(&self, id: NodeId, output: OutputNode) -> NodeId {
+    /// Adds an output of the numbered stream, run every `slide_ms`; returns its number.
+    pub(crate) fn add_output(
+        &self,
+        kind: &'static str,
+        id: NodeId,
+        slide_ms: u64,
+        operator: impl Operator + 'static,
+    ) -> NodeId {
         self.with(|plan| {
-            let node = plan.push(output.name, vec![id], output.slide_ms, NodeWork::Output);
+            let work = NodeWork::Output(Box::new(operator));
+            let node = plan.push(kind, vec![id], slide_ms, work);
             plan.wanted.push(node);
-            plan.outputs.push(output);
             node
         })
     }
 }
 
 impl Plan {
+    /// In registration order.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &PlanNode> {
+        self.nodes.iter().filter(|node| node.is_output())
+    }
+
     fn push(
         &mut self,
         kind: &'static str,

@@ -67,9 +67,9 @@ impl Explanation {
                 slide: Duration::from_millis(node.slide_ms),
                 plane: match node.work {
                     NodeWork::Records | NodeWork::Batches { reads: Some(_), .. } => Plane::Record,
-                    NodeWork::Batches { reads: None, .. } | NodeWork::Output => Plane::Batch,
+                    NodeWork::Batches { reads: None, .. } | NodeWork::Output(_) => Plane::Batch,
                 },
-                is_output: matches!(node.work, NodeWork::Output),
+                is_output: node.is_output(),
                 is_used: node.is_wanted,
             }
         });

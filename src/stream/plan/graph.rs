@@ -3,7 +3,7 @@
 //!
 //! Promise: each batch is made once for every stream that an output needs, parents before children,
 //! then the outputs run in registration order; a function that panics fails what depends on it and
-//! nothing else, and later batches are made.
+//! nothing else, and later batches are made. Streams and outputs are operators, run in one way.
 //! Must not know: `ops`, `ring`, `split`, `source`.
 //!
 //! A stream with a slide of k batches is made at every k-th batch, counted from the batch before
@@ -19,10 +19,9 @@ use crate::engine::plan::{
     Emitted, EnginePlan, Merged, Output, OutputThread, Pipeline, failed_batch,
 };
 use crate::epoch::hand_over::NodeTable;
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, Result};
 use crate::notice::Notices;
 use crate::save::StateKind;
-use crate::shard::panic_message;
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::Plan;
 use crate::stream::plan::saving::shape;
@@ -42,6 +41,17 @@ pub(crate) struct BatchContext<'a, 'e> {
     reads: Option<usize>,
     /// Records received by the streams that are not streams of bytes.
     pub(crate) inputs: Vec<StreamInputInfo>,
+    /// What the output being run cannot do by itself.
+    pending: Option<Pending>,
+}
+
+/// What an output leaves to the graph.
+enum Pending {
+    /// It is to be run again with the same batch, at that time since 1970 or when something wakes
+    /// the publisher.
+    Wait(Duration),
+    /// It cannot write any more.
+    Broken(Error),
 }
 
 impl BatchContext<'_, '_> {
@@ -63,11 +73,22 @@ impl BatchContext<'_, '_> {
         }
         Ok((node, self.epoch.stats[index]))
     }
+
+    /// Runs the output that calls it again with the same batch, at the time `at` since 1970 or when
+    /// something wakes the publisher.
+    pub(crate) fn wait_until(&mut self, at: Duration) {
+        self.pending = Some(Pending::Wait(at));
+    }
+
+    /// Ends the run, because the output that calls it cannot write any more.
+    pub(crate) fn end_run(&mut self, error: Error) {
+        self.pending = Some(Pending::Broken(error));
+    }
 }
 
 /// What operators get when their context starts.
 pub(crate) struct StartContext<'a> {
-    /// The stream's name, for messages.
+    /// The name of the stream or output, for messages.
     pub(crate) name: &'a Arc<str>,
     /// Batches are kept for at least this long.
     pub(crate) remember_ms: u64,
@@ -76,24 +97,55 @@ pub(crate) struct StartContext<'a> {
     pub(crate) notices: &'a Notices,
     /// The memory of one window over tables, in bytes; `usize::MAX` means no limit.
     pub(crate) window_bytes: usize,
+    /// Where an output puts a thread that it needs.
+    pub(crate) threads: &'a mut Vec<Box<dyn OutputThread>>,
 }
 
-/// Makes the batches of one stream.
+/// Makes the batches of one stream, or publishes them.
 pub(crate) trait Operator: Send {
-    /// The context starts.
-    fn start(&mut self, _context: &StartContext<'_>) {}
+    /// Where a stream keeps its batches for its readers. An output has no readers.
+    fn kept(&self) -> &dyn KeptBatches {
+        &()
+    }
 
-    /// Makes the current batch and keeps it for its readers.
+    /// The context starts.
+    ///
+    /// # Errors
+    ///
+    /// It ends the start.
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
+        self.kept().start(context);
+        Ok(())
+    }
+
+    /// Returns `true` if there is something to run on at `time`, if only a failure.
+    fn has_batch(&self, _time: BatchTime) -> bool {
+        true
+    }
+
+    /// Makes the current batch and keeps it for its readers; or publishes it. An output may have to
+    /// [wait](BatchContext::wait_until), or may [end the run](BatchContext::end_run).
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure>;
 
     /// The batch could not be made: keeps the failure for its readers.
-    fn fail(&mut self, time: BatchTime, failure: &Failure);
+    fn fail(&mut self, time: BatchTime, failure: &Failure) {
+        self.kept().fail(time, failure);
+    }
 
     /// The batch has been published.
-    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {}
+    fn leave(&mut self, _now: &mut BatchContext<'_, '_>) {
+        self.kept().leave();
+    }
+
+    /// The last epoch up to which everything is delivered; `u64::MAX` if nothing is under way.
+    fn delivered(&self) -> u64 {
+        u64::MAX
+    }
 
     /// What it keeps from batch to batch.
-    fn state(&self) -> StateKind;
+    fn state(&self) -> StateKind {
+        self.kept().state()
+    }
 
     /// Writes its state, between two batches.
     ///
@@ -101,8 +153,8 @@ pub(crate) trait Operator: Send {
     ///
     /// Those of `to`; or the state cannot be saved at this time, as when a failed batch still has
     /// to be made again.
-    fn save(&self, _to: &mut dyn Write) -> io::Result<()> {
-        Ok(())
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.kept().save(to)
     }
 
     /// Reads what [`save`](Self::save) wrote in another run, before the first batch.
@@ -110,9 +162,34 @@ pub(crate) trait Operator: Send {
     /// # Errors
     ///
     /// Those of `from`; or the bytes are none that `save` writes.
-    fn load(&mut self, _from: &mut dyn Read) -> io::Result<()> {
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.kept().load(from)
+    }
+}
+
+/// Where an operator keeps its batches. The methods are those of [`Operator`].
+pub(crate) trait KeptBatches {
+    fn start(&self, _context: &StartContext<'_>) {}
+
+    fn fail(&self, time: BatchTime, failure: &Failure);
+
+    fn leave(&self) {}
+
+    fn state(&self) -> StateKind {
+        StateKind::Nothing
+    }
+
+    fn save(&self, _to: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
+
+    fn load(&self, _from: &mut dyn Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl KeptBatches for () {
+    fn fail(&self, _time: BatchTime, _failure: &Failure) {}
 }
 
 /// One stream, or one output, of a plan.
@@ -133,6 +210,12 @@ pub(crate) struct PlanNode {
     pub(crate) is_wanted: bool,
 }
 
+impl PlanNode {
+    pub(crate) fn is_output(&self) -> bool {
+        matches!(self.work, NodeWork::Output(_))
+    }
+}
+
 /// What is done for a node, and where.
 pub(crate) enum NodeWork {
     /// Records of bytes: nothing by itself. The pipelines of the streams that are made of it
@@ -146,68 +229,15 @@ pub(crate) enum NodeWork {
         /// The pipeline whose merged result it is, if it is made in the shards.
         reads: Option<usize>,
     },
-    /// The next output.
-    Output,
+    /// Batches, published after those of all streams.
+    Output(Box<dyn Operator>),
 }
 
-/// Why an output published nothing.
-pub(crate) enum OutputError {
-    /// The batch failed.
-    Failed(Failure),
-    /// It cannot write any more: the run ends.
-    Broken(Error),
-}
-
-impl From<Failure> for OutputError {
-    fn from(failure: Failure) -> Self {
-        OutputError::Failed(failure)
-    }
-}
-
-/// What an output does with the batches of its stream.
-pub(crate) trait OutputOperator: Send {
-    /// The context starts.
-    ///
-    /// # Errors
-    ///
-    /// It ends the start.
-    fn start(&mut self, _start: &mut OutputStart<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Returns `true` if the stream produced something for a batch, if only a failure.
-    fn has_batch(&self, time: BatchTime) -> bool;
-
-    /// The last epoch up to which everything is delivered; `u64::MAX` if nothing is under way.
-    fn delivered(&self) -> u64 {
-        u64::MAX
-    }
-
-    /// Handles the current batch. If it has to wait, it is called again with the same batch.
-    fn emit(&mut self, now: &mut BatchContext<'_, '_>)
-    -> std::result::Result<Emitted, OutputError>;
-}
-
-/// What an output gets when its context starts.
-pub(crate) struct OutputStart<'a> {
-    /// The output's name.
-    pub(crate) name: &'a str,
-    pub(crate) notices: &'a Notices,
-    /// Where it puts a thread that it needs.
-    pub(crate) threads: &'a mut Vec<Box<dyn OutputThread>>,
-}
-
-/// An output operation.
-pub(crate) struct OutputNode {
-    /// The method that registered it, which listeners get.
-    pub(crate) name: &'static str,
-    pub(crate) slide_ms: u64,
-    pub(crate) operator: Box<dyn OutputOperator>,
-}
-
-/// A stream of the batch plane that an output needs.
-pub(super) struct PlannedStream {
+/// A stream of the batch plane that an output needs, or an output.
+pub(super) struct PlannedNode {
     pub(super) name: Arc<str>,
+    /// The method that made it.
+    kind: &'static str,
     pub(super) operator: Box<dyn Operator>,
     /// Milliseconds from run to run.
     run_ms: u64,
@@ -215,21 +245,27 @@ pub(super) struct PlannedStream {
     reads: Option<usize>,
 }
 
+impl PlannedNode {
+    fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
+        now.reads = self.reads;
+        let ran = Failure::catch_in_records(|| self.operator.run(now));
+        ran.map_err(|failure| failure.within(&self.name))
+    }
+}
+
 /// All streams and outputs of a program: what the engine runs once a batch.
 pub(crate) struct Graph {
-    /// Parents stand before their children.
-    pub(super) streams: Vec<PlannedStream>,
-    /// In registration order.
-    pub(crate) outputs: Vec<OutputNode>,
-    /// Their names.
-    output_names: Vec<Arc<str>>,
+    /// Parents stand before their children, and streams before outputs.
+    pub(super) nodes: Vec<PlannedNode>,
+    /// The place of the first output.
+    first_output: usize,
     /// Threads that outputs need, until they are started.
     threads: Vec<Box<dyn OutputThread>>,
     /// The output that the current batch waits for.
-    pub(crate) waits_for: Option<usize>,
+    waits_for: Option<usize>,
     /// The first output of the current batch that cannot write any more ends the run.
-    pub(crate) broken: Option<Error>,
-    pub(crate) interval_ms: u64,
+    broken: Option<Error>,
+    interval_ms: u64,
     /// What two programs have in common that may load each other's states.
     pub(super) shape: u64,
     /// The batch before the first one, once there is one.
@@ -248,17 +284,13 @@ impl Graph {
     /// output.
     fn make(&mut self, now: &mut BatchContext<'_, '_>) -> Option<Failure> {
         let mut spoilt = None;
-        for stream in &mut self.streams {
+        for stream in &mut self.nodes[..self.first_output] {
             if !now.is_due(stream.run_ms) {
                 continue;
             }
-            now.reads = stream.reads;
-            let failure = match guarded(|| stream.operator.run(now)) {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) => failure,
-                Err(panic) => Failure::of_records(panic_message(panic.as_ref())),
+            let Err(failure) = stream.run(now) else {
+                continue;
             };
-            let failure = failure.within(&stream.name);
             stream.operator.fail(now.time, &failure);
             if failure.spoils_batch && spoilt.is_none() {
                 spoilt = Some(failure);
@@ -273,38 +305,37 @@ impl Graph {
         let time = now.time;
         let waits_for = self.waits_for.take();
         let mut has_begun = waits_for.is_some();
-        for (id, output) in self.outputs.iter_mut().enumerate() {
+        let outputs = &mut self.nodes[self.first_output..];
+        for (id, output) in outputs.iter_mut().enumerate() {
             if waits_for.is_some_and(|waits_for| id < waits_for) {
                 continue;
             }
             if waits_for != Some(id) {
-                if !now.is_due(output.slide_ms) || !output.operator.has_batch(now.time) {
+                if !now.is_due(output.run_ms) || !output.operator.has_batch(now.time) {
                     continue;
                 }
                 if !std::mem::replace(&mut has_begun, true) {
                     let inputs = || inputs(now, &self.byte_inputs);
                     self.reporter.batch_started(time, inputs);
                 }
-                self.reporter.output_started(id, output.name);
+                self.reporter.output_started(id, output.kind);
             }
-            let outcome = match guarded(|| output.operator.emit(now)) {
-                Ok(outcome) => outcome,
-                Err(panic) => Err(Failure::of_records(panic_message(panic.as_ref())).into()),
-            };
-            match outcome {
-                Ok(Emitted::Done) => self.reporter.output_completed(None),
-                Ok(Emitted::Wait(at)) if self.broken.is_none() => {
+            let ran = output.run(now);
+            match (ran, now.pending.take()) {
+                (Ok(()), None) => self.reporter.output_completed(None),
+                (Ok(()), Some(Pending::Wait(at))) if self.broken.is_none() => {
                     self.waits_for = Some(id);
                     return Ok(Emitted::Wait(at));
                 }
                 // The run ends, and does not wait.
-                Ok(Emitted::Wait(_)) => self.reporter.output_completed(Some("not delivered")),
-                Err(OutputError::Failed(failure)) => {
-                    let failure = failure.within(&self.output_names[id]);
+                (Ok(()), Some(Pending::Wait(_))) => {
+                    self.reporter.output_completed(Some("not delivered"));
+                }
+                (Err(failure), _) => {
                     self.reporter.output_completed(Some(&failure.message));
                     report(now, &failure, self.fails_fast);
                 }
-                Err(OutputError::Broken(error)) => {
+                (Ok(()), Some(Pending::Broken(error))) => {
                     self.reporter.output_completed(Some(&error.to_string()));
                     self.broken.get_or_insert(error);
                 }
@@ -344,8 +375,8 @@ impl Output for Graph {
     }
 
     fn delivered(&self) -> u64 {
-        let outputs = self.outputs.iter();
-        let delivered = outputs.map(|output| output.operator.delivered()).min();
+        let nodes = self.nodes.iter();
+        let delivered = nodes.map(|node| node.operator.delivered()).min();
         delivered.unwrap_or(u64::MAX)
     }
 
@@ -353,13 +384,13 @@ impl Output for Graph {
         let time = epoch.barrier.time;
         let before = || BatchTime::from_millis(time.as_millis() - self.interval_ms);
         let zero = *self.zero.get_or_insert_with(before);
-        let inputs = Vec::new();
         let mut now = BatchContext {
             time,
             zero,
             epoch,
             reads: None,
-            inputs,
+            inputs: Vec::new(),
+            pending: None,
         };
         let spoilt = match self.waits_for {
             None => self.make(&mut now),
@@ -380,10 +411,10 @@ impl Output for Graph {
         if self.fails_fast && now.epoch.failure().is_some() {
             now.epoch.control.stop(Stop::Immediate);
         }
-        for stream in &mut self.streams {
-            if now.is_due(stream.run_ms) {
-                now.reads = stream.reads;
-                stream.operator.leave(&mut now);
+        for node in &mut self.nodes {
+            if now.is_due(node.run_ms) {
+                now.reads = node.reads;
+                node.operator.leave(&mut now);
             }
         }
         if epoch.barrier.last
@@ -444,27 +475,25 @@ impl Plan {
             nodes: Vec::new(),
             outputs: Vec::new(),
         };
-        let (mut streams, mut output_names) = (Vec::new(), Vec::new());
+        let (mut streams, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for ((node, name), remember_ms) in self.nodes.into_iter().zip(self.names).zip(remember_ms) {
-            let (mut operator, run_ms, reads) = match node.work {
+            let (into, mut operator, run_ms, reads) = match node.work {
                 NodeWork::Records => continue,
-                NodeWork::Output => {
-                    output_names.push(name);
-                    continue;
-                }
+                NodeWork::Output(operator) => (&mut outputs, operator, node.slide_ms, None),
                 NodeWork::Batches {
                     operator,
                     run_ms,
                     reads,
-                } => (operator, run_ms, reads),
+                } => (&mut streams, operator, run_ms, reads),
             };
-            operator.start(&StartContext {
+            operator.start(&mut StartContext {
                 name: &name,
                 remember_ms,
                 now: launch.now,
                 notices: launch.notices,
                 window_bytes: window_bytes.unwrap_or(usize::MAX),
-            });
+                threads: &mut threads,
+            })?;
             if !node.is_wanted {
                 continue;
             }
@@ -472,30 +501,24 @@ impl Plan {
                 plan.nodes.push(Arc::clone(&self.pipelines[pipeline]));
                 plan.nodes.len() - 1
             });
-            streams.push(PlannedStream {
+            into.push(PlannedNode {
                 name,
+                kind: node.kind,
                 operator,
                 run_ms,
                 reads,
             });
         }
-        let mut threads = Vec::new();
-        for (output, name) in self.outputs.iter_mut().zip(&output_names) {
-            output.operator.start(&mut OutputStart {
-                name,
-                notices: launch.notices,
-                threads: &mut threads,
-            })?;
-        }
+        let first_output = streams.len();
+        streams.append(&mut outputs);
         let byte_inputs = plan.first_nodes().map(|node| {
             let stream = plan.nodes[node].stream();
             (node, self.byte_inputs[stream.0])
         });
         let byte_inputs = byte_inputs.collect();
         let mut graph = Graph {
-            streams,
-            outputs: self.outputs,
-            output_names,
+            nodes: streams,
+            first_output,
             threads,
             waits_for: None,
             broken: None,

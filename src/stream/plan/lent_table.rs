@@ -12,6 +12,7 @@ use crate::batch::BatchStats;
 use crate::batch::owned::OwnedBatch;
 use crate::error::lock;
 use crate::stream::plan::batch_cache::{Failure, Produced};
+use crate::stream::plan::graph::KeptBatches;
 use crate::table::KeyTable;
 use crate::time::BatchTime;
 use crate::window::{InverseWindow, ReduceWindow};
@@ -64,6 +65,11 @@ impl<V: Copy + Send + Sync + 'static> TableHolder for InverseWindow<V> {
 }
 
 impl<V> dyn BatchTable<V> {
+    /// Returns `true` if the stream produced something for the batch at `time`, if only a failure.
+    pub(crate) fn has_batch(&self, time: BatchTime) -> bool {
+        self.with(time, &mut |_, _| ()).unwrap_or(true)
+    }
+
     /// Calls `f` with the batch at `time`, and returns its answer.
     pub(crate) fn map<R>(
         &self,
@@ -186,11 +192,6 @@ impl<H: TableHolder> LentTable<H> {
         }
     }
 
-    /// The batch at `time` failed.
-    pub(crate) fn fail(&self, time: BatchTime, failure: &Failure) {
-        self.lock().at = Some((time, Err(failure.clone())));
-    }
-
     /// The batch has been published: `take_back` undoes what `make` lent.
     pub(crate) fn forget(&self, take_back: impl FnOnce(&mut H)) {
         let mut holding = self.lock();
@@ -198,6 +199,16 @@ impl<H: TableHolder> LentTable<H> {
         if let Some((_, Ok(()))) = holding.at.take() {
             take_back(&mut holding.holder);
         }
+    }
+}
+
+impl<H: TableHolder> KeptBatches for LentTable<H> {
+    fn fail(&self, time: BatchTime, failure: &Failure) {
+        self.lock().at = Some((time, Err(failure.clone())));
+    }
+
+    fn leave(&self) {
+        self.forget(|_| ());
     }
 }
 

@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
-use crate::epoch::merge::{table_of, table_of_mut};
+use crate::epoch::merge::{partial_of_mut, table_of, table_of_mut};
 use crate::error::{Result, guarded};
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
 use crate::ring::arena::Block;
-use crate::save::StateKind;
 use crate::shard::combine::CombineStage;
 use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::keyed::{KeyedStage, is_primitive};
@@ -25,8 +24,8 @@ use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule, Splitter, Tallied};
 use crate::stream::plan::batch_cache::{Failure, Produced};
 use crate::stream::plan::builder::PlanBuilder;
-use crate::stream::plan::graph::{BatchContext, NodeId, Operator};
-use crate::stream::plan::lent_table::LentTable;
+use crate::stream::plan::graph::{BatchContext, KeptBatches, NodeId, Operator};
+use crate::stream::plan::lent_table::{LentTable, TableHolder};
 use crate::stream::plan::make_rdd::Attempt;
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
@@ -35,7 +34,6 @@ use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
-use crate::time::BatchTime;
 
 /// The tables of a fold by key, which depend on what is known of its values.
 pub(crate) struct FoldTables<V> {
@@ -303,36 +301,34 @@ impl<R: Records> DStream<R> {
     }
 }
 
-/// Lends the merged table of a node to the batch plane, for as long as the batch is being
+/// Lends the merged result of a pipeline to the batch plane, for as long as the batch is being
 /// published.
-struct FromTable<V: Copy + Send + Sync + 'static> {
-    table: Arc<LentTable<KeyTable<V>>>,
+pub(super) struct LendMerged<H: TableHolder> {
+    pub(super) table: Arc<LentTable<H>>,
+    /// Sets the number of records that the result is made of.
+    pub(super) set_records: fn(&mut H, u64),
 }
 
-impl<V: Copy + Send + Sync + 'static> Operator for FromTable<V> {
-    fn state(&self) -> StateKind {
-        StateKind::Nothing
+impl<H: TableHolder + PartialAggregate> Operator for LendMerged<H> {
+    fn kept(&self) -> &dyn KeptBatches {
+        &*self.table
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let time = now.time;
         let (node, stats) = now.of_shards()?;
         self.table.make(time, |table| {
-            std::mem::swap(table, table_of_mut(node.partial.as_mut()));
-            table.set_records(stats.tokens);
+            std::mem::swap(table, partial_of_mut(node.partial.as_mut()));
+            (self.set_records)(table, stats.tokens);
             Ok(Some(stats))
         })
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.table.fail(time, failure);
     }
 
     fn leave(&mut self, now: &mut BatchContext<'_, '_>) {
         let node = now.of_shards().ok();
         self.table.forget(|table| {
             if let Some((node, _)) = node {
-                std::mem::swap(table, table_of_mut(node.partial.as_mut()));
+                std::mem::swap(table, partial_of_mut(node.partial.as_mut()));
             }
         });
     }
@@ -349,8 +345,9 @@ impl PlanBuilder {
     ) -> Reduced<V> {
         // Takes the place of the merged table while that is lent, and is never written to.
         let table = LentTable::new(KeyTable::<V>::new(Seed::random()));
-        let operator = Box::new(FromTable {
+        let operator = Box::new(LendMerged {
             table: Arc::clone(&table),
+            set_records: KeyTable::set_records,
         });
         let made = self.table_stream(kind, table, vec![parent], self.interval_ms(), operator);
         self.read(made.id, pipeline);

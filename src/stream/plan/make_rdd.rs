@@ -3,13 +3,11 @@
 //! Promise: a batch that failed is made again of the same parts, if they can be kept.
 //! Must not know: `ops`, `lower`, `engine`.
 
-use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use crate::error::lock;
-use crate::save::StateKind;
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure, Produced, Retry};
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::listener::StreamInputInfo;
 use crate::time::BatchTime;
@@ -42,8 +40,8 @@ where
     P: FnMut(&mut BatchContext<'_, '_>) -> std::result::Result<I, Failure> + Send,
     F: FnMut(&I, &mut Attempt<'_>) -> Produced<Rdd<T>> + Send + 'static,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
+    fn kept(&self) -> &dyn KeptBatches {
+        &self.cache
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -71,19 +69,7 @@ where
                 (*lock(&make))(&taken, &mut attempt)
             })
         });
-        self.cache.fail(time, failure, retry);
-    }
-
-    fn state(&self) -> StateKind {
-        self.cache.state()
-    }
-
-    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.cache.save(to)
-    }
-
-    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        self.cache.load(from)
+        self.cache.put_failed(time, failure, retry);
     }
 }
 
@@ -99,29 +85,13 @@ where
     T: Send + Sync + 'static,
     F: FnMut(&mut BatchContext<'_, '_>) -> Produced<Rdd<T>> + Send,
 {
-    fn start(&mut self, context: &StartContext<'_>) {
-        self.cache.start(context);
+    fn kept(&self) -> &dyn KeptBatches {
+        &self.cache
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
         let made = (self.make)(now)?;
         self.cache.put(now.time, CachedBatch::Produced(made));
         Ok(())
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.cache.fail(time, failure, None);
-    }
-
-    fn state(&self) -> StateKind {
-        self.cache.state()
-    }
-
-    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.cache.save(to)
-    }
-
-    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        self.cache.load(from)
     }
 }

@@ -30,11 +30,11 @@ impl Graph {
     ///
     /// One cannot; the error names its stream.
     pub(crate) fn check_savable(&self) -> Result<()> {
-        for stream in &self.streams {
-            if let StateKind::Unsavable(what_to_do) = stream.operator.state() {
+        for node in &self.nodes {
+            if let StateKind::Unsavable(what_to_do) = node.operator.state() {
                 return Err(Error::refused(format!(
                     "stream {}: its state cannot be saved; {what_to_do}",
-                    stream.name
+                    node.name
                 )));
             }
         }
@@ -53,16 +53,15 @@ impl Graph {
         to.write_all(&MAGIC).map_err(whole)?;
         let zero = self.zero.map(|zero| zero.as_millis());
         (VERSION, self.shape, zero).save(to).map_err(whole)?;
-        for stream in &self.streams {
-            if stream.operator.state() == StateKind::Savable {
-                (true, stream.name.to_string()).save(to).map_err(whole)?;
+        for node in &self.nodes {
+            if node.operator.state() == StateKind::Savable {
+                (true, node.name.to_string()).save(to).map_err(whole)?;
                 let mut section = SectionWriter::new(to);
-                let saved = stream
+                let saved = node
                     .operator
                     .save(&mut section)
                     .and_then(|()| section.end());
-                saved
-                    .map_err(|cause| failed(&format!("stream {}", stream.name), "saved", &cause))?;
+                saved.map_err(|cause| failed(&format!("stream {}", node.name), "saved", &cause))?;
             }
         }
         false.save(to).and_then(|()| to.flush()).map_err(whole)
@@ -77,19 +76,19 @@ impl Graph {
         self.check_savable()?;
         let whole = |cause: io::Error| failed("the states of the program", "loaded", &cause);
         self.zero = self.load_header(from).map_err(whole)?;
-        for stream in &mut self.streams {
-            if stream.operator.state() != StateKind::Savable {
+        for node in &mut self.nodes {
+            if node.operator.state() != StateKind::Savable {
                 continue;
             }
             let read = (|| {
-                if !bool::load(from)? || String::load(from)? != *stream.name {
+                if !bool::load(from)? || String::load(from)? != *node.name {
                     return Err(invalid("it has no state here"));
                 }
                 let mut section = SectionReader::new(from);
-                stream.operator.load(&mut section)?;
+                node.operator.load(&mut section)?;
                 section.end()
             })();
-            read.map_err(|cause| failed(&format!("stream {}", stream.name), "loaded", &cause))?;
+            read.map_err(|cause| failed(&format!("stream {}", node.name), "loaded", &cause))?;
         }
         match bool::load(from).map_err(whole)? {
             false => Ok(()),

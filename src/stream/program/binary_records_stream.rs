@@ -1,20 +1,17 @@
 //! `binary_records_stream`: files of records that are all of one length.
 
 use std::fs;
-use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::notice::{Notice, Notices};
-use crate::save::StateKind;
 use crate::source::file::directory::{Directory, FileOptions};
 use crate::stream::plan::batch_cache::{BatchCache, CachedBatch, Failure};
-use crate::stream::plan::graph::{BatchContext, Operator, StartContext};
+use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator, StartContext};
 use crate::stream::plan::rdd::Rdd;
 use crate::stream::program::context::StreamingContext;
 use crate::stream::program::listener::StreamInputInfo;
 use crate::stream::program::rdd_stream::RddStream;
-use crate::time::BatchTime;
 
 impl StreamingContext {
     /// The fixed-length records of new files in a directory: Spark's `binaryRecordsStream`.
@@ -96,10 +93,15 @@ impl ReadFiles {
 }
 
 impl Operator for ReadFiles {
-    fn start(&mut self, context: &StartContext<'_>) {
+    fn kept(&self) -> &dyn KeptBatches {
+        &self.cache
+    }
+
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
         self.cache.start(context);
         self.directory.start(context.now);
         self.notices = context.notices.clone();
+        Ok(())
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> std::result::Result<(), Failure> {
@@ -125,22 +127,6 @@ impl Operator for ReadFiles {
         });
         self.cache.put(now.time, CachedBatch::Produced(Some(rdd)));
         Ok(())
-    }
-
-    fn fail(&mut self, time: BatchTime, failure: &Failure) {
-        self.cache.fail(time, failure, None);
-    }
-
-    fn state(&self) -> StateKind {
-        self.cache.state()
-    }
-
-    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
-        self.cache.save(to)
-    }
-
-    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        self.cache.load(from)
     }
 }
 

@@ -154,8 +154,8 @@ fn lowered<P: Pipelines>(
     pipelines.choose(&mut chosen);
     builder.check(chosen.0.iter().map(|chosen| &chosen.plan))?;
     let plan = builder.finish()?;
-    if let Some(output) = plan.outputs.first() {
-        let name = output.name;
+    if let Some(output) = plan.outputs().next() {
+        let name = output.kind;
         return Err(Error::refused(format!(
             "{name}: an output needs a StreamingContext; here the caller gets the batches"
         )));

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::error::{guarded, lock};
 use crate::save::{CodecSlot, Saved, StateKind, invalid};
 use crate::shard::panic_message;
-use crate::stream::plan::graph::StartContext;
+use crate::stream::plan::graph::{KeptBatches, StartContext};
 use crate::stream::plan::rdd::Rdd;
 use crate::time::BatchTime;
 
@@ -235,13 +235,6 @@ impl<T> BatchCache<T> {
         lock(&self.0)
     }
 
-    /// The context starts.
-    pub(crate) fn start(&self, context: &StartContext<'_>) {
-        let mut state = self.lock();
-        state.keep_ms = state.keep_ms.max(context.remember_ms);
-        state.name = Some(Arc::clone(context.name));
-    }
-
     /// Returns `true` once the context has started.
     pub(crate) fn is_started(&self) -> bool {
         self.lock().name.is_some()
@@ -280,7 +273,7 @@ impl<T> BatchCache<T> {
     }
 
     /// The operator failed to make the batch at `time`; `retry` makes it again.
-    pub(crate) fn fail(&self, time: BatchTime, failure: &Failure, retry: Option<Retry<T>>) {
+    pub(crate) fn put_failed(&self, time: BatchTime, failure: &Failure, retry: Option<Retry<T>>) {
         let failed = FailedBatch::new(time, failure, self.lock().name.clone(), retry);
         self.put(time, CachedBatch::Failed(failed));
     }
@@ -324,9 +317,19 @@ impl<T> BatchCache<T> {
 }
 
 /// The batches that operators still need are a state.
-impl<T: 'static> BatchCache<T> {
-    /// Whether there is a state, and whether it can be saved.
-    pub(crate) fn state(&self) -> StateKind {
+impl<T: 'static> KeptBatches for BatchCache<T> {
+    fn start(&self, context: &StartContext<'_>) {
+        let mut state = self.lock();
+        state.keep_ms = state.keep_ms.max(context.remember_ms);
+        state.name = Some(Arc::clone(context.name));
+    }
+
+    /// The batch is not made again.
+    fn fail(&self, time: BatchTime, failure: &Failure) {
+        self.put_failed(time, failure, None);
+    }
+
+    fn state(&self) -> StateKind {
         let is_needed_later = self.lock().is_needed_later;
         match is_needed_later {
             true => self.codec().state(),
@@ -334,12 +337,8 @@ impl<T: 'static> BatchCache<T> {
         }
     }
 
-    /// Writes the batches.
-    ///
-    /// # Errors
-    ///
-    /// Those of `to`; or one of them has failed: later ones may be made without it.
-    pub(crate) fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+    /// A batch that has failed cannot be saved: later ones may be made without it.
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
         if self.state() == StateKind::Nothing {
             return Ok(());
         }
@@ -359,8 +358,7 @@ impl<T: 'static> BatchCache<T> {
         Ok(())
     }
 
-    /// Reads what [`save`](Self::save) wrote.
-    pub(crate) fn load(&self, from: &mut dyn Read) -> io::Result<()> {
+    fn load(&self, from: &mut dyn Read) -> io::Result<()> {
         if self.state() == StateKind::Nothing {
             return Ok(());
         }

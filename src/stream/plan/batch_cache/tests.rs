@@ -17,7 +17,7 @@ fn batches_are_kept_as_long_as_they_may_be_asked_for() {
     for time in 1..=9u64 {
         match time {
             4 => cache.put(ms(400), CachedBatch::Produced(None)),
-            5 => cache.fail(ms(500), &Failure::of_records("five"), None),
+            5 => cache.put_failed(ms(500), &Failure::of_records("five"), None),
             _ => cache.put(ms(time * 100), made(time)),
         }
     }
@@ -55,7 +55,7 @@ fn a_window_over_a_batch_that_fails_again_and_again_fails() {
     cache.keep_for(1000);
     cache.put(ms(100), made(1));
     let retry: Retry<u64> = Box::new(|_| panic!("two again"));
-    cache.fail(ms(200), &Failure::of_records("two"), Some(retry));
+    cache.put_failed(ms(200), &Failure::of_records("two"), Some(retry));
     let why = |now| {
         let window = rdds_of(&cache.between(ms(0), ms(200)), ms(now));
         window.unwrap_err().message
@@ -84,7 +84,7 @@ fn a_failed_batch_is_made_again_once_a_batch_until_it_works() {
             _ => Err(Failure::of_records("again")),
         }
     });
-    cache.fail(ms(100), &Failure::of_records("first"), Some(retry));
+    cache.put_failed(ms(100), &Failure::of_records("first"), Some(retry));
     let held = cache.batch(ms(100));
     for _ in 0..3 {
         assert_eq!(&*held.get(ms(200)).unwrap_err().message, "again");

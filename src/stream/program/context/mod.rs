@@ -313,7 +313,7 @@ impl StreamingContext {
     /// There is no output, or names do not fit.
     fn finish(self) -> Result<(Draft, Plan)> {
         let plan = self.plan.finish()?;
-        if plan.outputs.is_empty() {
+        if plan.outputs().next().is_none() {
             let message = "no output operations registered, so nothing to execute";
             return Err(Error::new(ErrorKind::NoOutput, message));
         }
