@@ -1,12 +1,13 @@
 //! From sources to shards: channels, where their records end, and which shard gets a block.
 //!
-//! [`Intake`] is what a source fills. `framer` finds the record ends of one channel, and nothing
-//! else does; `channels` has those of one source share a block, and bounds what they hold; `router`
-//! hands full blocks to the shards.
+//! [`Intake`] is what a source fills. `framer` finds the record ends of one channel, `cuts` those
+//! of bytes that are only looked at; nothing else does. `channels` has those of one source share a
+//! block, and bounds what they hold; `router` hands full blocks to the shards.
 //!
 //! Must not know: sources, sinks, threads.
 
 pub(crate) mod channels;
+pub(crate) mod cuts;
 pub(crate) mod framer;
 #[cfg(any(test, feature = "internals"))]
 pub(crate) mod rig;

@@ -54,7 +54,7 @@ impl LineEnds {
 
     /// The position of the first byte that ends a record.
     #[inline]
-    pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn first_end(self, bytes: &[u8]) -> Option<usize> {
         match self {
             LineEnds::Universal => memchr::memchr2(b'\n', b'\r', bytes),
             LineEnds::Lf => memchr::memchr(b'\n', bytes),
@@ -64,7 +64,7 @@ impl LineEnds {
 
     /// The position of the last byte that ends a record.
     #[inline]
-    pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn last_end(self, bytes: &[u8]) -> Option<usize> {
         match self {
             LineEnds::Universal => memchr::memrchr2(b'\n', b'\r', bytes),
             LineEnds::Lf => memchr::memrchr(b'\n', bytes),
@@ -76,7 +76,7 @@ impl LineEnds {
     /// appended.
     pub(crate) fn find_within(self, bytes: &[u8]) -> Option<usize> {
         let pairs = self == LineEnds::Lf && bytes.last() == Some(&b'\r');
-        self.find(bytes).or(pairs.then(|| bytes.len() - 1))
+        self.first_end(bytes).or(pairs.then(|| bytes.len() - 1))
     }
 
     /// The byte to append to a record that has no end.

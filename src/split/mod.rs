@@ -312,10 +312,15 @@ impl<'b> IndexedChunk<'b, '_> {
         if self.pairs == 0 {
             self.each_where(keep_empty, |_| true, f)
         } else {
-            let ends_token =
-                |end: usize| self.block[end] != b'\n' || end == 0 || self.block[end - 1] != b'\r';
-            self.each_where(keep_empty, ends_token, f)
+            self.each_where(keep_empty, |end| self.ends_token(end), f)
         }
+    }
+
+    /// Returns `true` if the delimiter at this position of the block ends a token: it is not the
+    /// second half of a `\r\n`.
+    #[inline(always)]
+    pub(crate) fn ends_token(&self, end: usize) -> bool {
+        self.block.get(end) != Some(&b'\n') || end == 0 || self.block.get(end - 1) != Some(&b'\r')
     }
 
     #[inline(always)]

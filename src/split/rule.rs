@@ -52,7 +52,7 @@ impl Delimiters {
     /// `memchr` is at its best.
     pub(crate) fn find(self, bytes: &[u8]) -> Option<usize> {
         match (self.rule, self.line_ends) {
-            (Rule::Lines, ends) => ends.find(bytes),
+            (Rule::Lines, ends) => ends.first_end(bytes),
             (Rule::Split(separator), LineEnds::Universal) => {
                 memchr::memchr3(separator, b'\n', b'\r', bytes)
             }
@@ -85,7 +85,7 @@ impl Delimiters {
     /// The position of the last delimiter of `bytes`.
     pub(crate) fn rfind(self, bytes: &[u8]) -> Option<usize> {
         match (self.rule, self.line_ends) {
-            (Rule::Lines, ends) => ends.rfind(bytes),
+            (Rule::Lines, ends) => ends.last_end(bytes),
             (Rule::Split(separator), LineEnds::Universal) => {
                 memchr::memrchr3(separator, b'\n', b'\r', bytes)
             }

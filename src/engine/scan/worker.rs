@@ -16,6 +16,7 @@ use crate::engine::control::Control;
 use crate::engine::scan::queue::InputSet;
 use crate::engine::scan::steal::StealQueue;
 use crate::id::StreamId;
+use crate::intake::cuts::NextRecord;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::metrics::{Recorder, SourceCells};
 use crate::ring::arena::Block;
@@ -135,7 +136,8 @@ impl ScanWorker {
         }
         let line_ends = self.framers[stream.0].delimiters().line_ends;
         let file_end = bytes.unwrap_or(u64::MAX);
-        // Where the last record of the piece ends, once that is known.
+        // Where the last record of the piece ends, once that is known: the one of its last byte.
+        let mut next = NextRecord::default();
         let mut end = (range.end >= file_end).then_some(file_end);
         loop {
             if at >= range.end && place.is_stopped() {
@@ -168,20 +170,12 @@ impl ScanWorker {
                 break;
             }
             if end.is_none() {
-                // The record of the piece's last byte is its last one.
-                let from =
-                    usize::try_from((range.end - 1).saturating_sub(at)).unwrap_or(usize::MAX);
+                let from = (range.end - 1).saturating_sub(at);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
                 let behind = space[..count].get(from..).unwrap_or_default();
-                if let Some(found) = line_ends.find(behind) {
-                    let is_pair = line_ends.may_pair(behind[found])
-                        && match behind.get(found + 1) {
-                            Some(&next) => next == b'\n',
-                            None => is_line_feed(file, at + count as u64)?,
-                        };
-                    let behind_it = at + (from + found + 1 + usize::from(is_pair)) as u64;
-                    let behind_it = behind_it.min(file_end);
-                    count = count.min(usize::try_from(behind_it - at).unwrap_or(usize::MAX));
-                    end = Some(behind_it);
+                if let Some(found) = next.find(line_ends, behind) {
+                    count = from + found;
+                    end = Some(at + count as u64);
                 }
             }
             self.framers[stream.0].filled(count);
@@ -200,24 +194,20 @@ impl ScanWorker {
         range: &Range<u64>,
     ) -> io::Result<Option<u64>> {
         let line_ends = self.framers[place.set.stream.0].delimiters().line_ends;
-        // From the byte before the range, which may end a record, to the last but one of the range.
-        let (mut at, last) = (range.start - 1, range.end - 1);
-        while at < last {
-            let room = self
-                .probe
-                .len()
-                .min(usize::try_from(last - at).unwrap_or(usize::MAX));
+        let mut next = NextRecord::default();
+        // From the byte before the range, which may end a record.
+        let mut at = range.start - 1;
+        while at < range.end {
+            let room = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let room = room.min(self.probe.len());
             let probe = &mut self.probe[..room];
             let count = read_at(file, probe, at)?;
             if count == 0 {
                 place.is_shorter.set(has_shrunk(file, range.end));
                 return Ok(None);
             }
-            if let Some(found) = line_ends.find(&probe[..count]) {
-                let mut start = at + found as u64 + 1;
-                if line_ends.may_pair(probe[found]) && is_line_feed(file, start)? {
-                    start += 1;
-                }
+            if let Some(found) = next.find(line_ends, &probe[..count]) {
+                let start = at + found as u64;
                 return Ok(Some(start).filter(|start| range.contains(start)));
             }
             at += count as u64;
@@ -345,12 +335,6 @@ impl BlockPort for WorkerPort<'_> {
         self.blocks.push(block);
         Ok(true)
     }
-}
-
-/// Returns `true` if the byte at `at` is `\n`.
-fn is_line_feed(file: &File, at: u64) -> io::Result<bool> {
-    let mut next = [0];
-    Ok(read_at(file, &mut next, at)? == 1 && next[0] == b'\n')
 }
 
 /// Reads at `at`; an interrupted read is repeated.

@@ -326,7 +326,7 @@ impl Framer {
     pub(super) fn settle(&mut self) {
         let Some(block) = &self.block else { return };
         let unseen = &block.written()[self.scanned..];
-        let Some(last) = self.delimiters.line_ends.rfind(unseen) else {
+        let Some(last) = self.delimiters.line_ends.last_end(unseen) else {
             self.scanned = block.filled();
             return;
         };

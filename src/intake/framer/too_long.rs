@@ -5,6 +5,7 @@
 //! Must not know: sources, threads, the clock.
 
 use super::{Framer, Rule};
+use crate::intake::cuts::end_len;
 use crate::ring::arena::Block;
 
 impl Framer {
@@ -15,7 +16,8 @@ impl Framer {
         if self.carry.len() + new.len() <= self.record_bytes_max {
             return false;
         }
-        let end = self.delimiters.line_ends.find(new).unwrap_or(new.len());
+        let end = self.delimiters.line_ends.first_end(new);
+        let end = end.unwrap_or(new.len());
         self.delimiters.content_len(&self.carry, &new[..end]) > self.record_bytes_max
     }
 
@@ -175,26 +177,17 @@ impl Framer {
             self.drop_unfinished();
             return;
         };
-        let (delimiter, next) = (new[at], new.get(at + 1).copied());
+        let ends_record = delimiters.line_ends.is_end(new[at]);
+        let len = end_len(delimiters.line_ends, &new[at..]);
+        self.skip_line_feed |= len.is_none();
+        let len = len.unwrap_or(1);
         self.intake.oversize_bytes += at as u64;
-        self.intake.bytes_skipped += 1;
+        self.intake.bytes_skipped += len as u64;
         self.mid_oversize = false;
-        let ends_record = delimiters.line_ends.is_end(delimiter);
         self.mid_record = !ends_record;
         self.intake.records_ended += u64::from(ends_record);
-        let mut behind = at + 1;
-        if delimiters.line_ends.may_pair(delimiter) {
-            match next {
-                Some(b'\n') => {
-                    self.intake.bytes_skipped += 1;
-                    behind += 1;
-                }
-                Some(_) => {}
-                None => self.skip_line_feed = true,
-            }
-        }
         let block = self.block.as_mut().expect("it has bytes");
-        block.remove(from..from + behind);
+        block.remove(from..from + at + len);
         self.scanned = from;
     }
 

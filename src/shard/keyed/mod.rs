@@ -478,11 +478,7 @@ fn token_at<'b>(
     // A chunk's positions are in order and in its block, so there always is a slice.
     let token = chunk.block.get(*start..end).unwrap_or_default();
     *start = end + 1;
-    let is_token = if chunk.pairs > 0 && chunk.block.get(end) == Some(&b'\n') {
-        end == 0 || chunk.block.get(end - 1) != Some(&b'\r')
-    } else {
-        true
-    };
+    let is_token = chunk.pairs == 0 || chunk.ends_token(end);
     (is_token && (keep_empty || !token.is_empty())).then_some(token)
 }
 

@@ -102,7 +102,7 @@ impl TailReader {
             let begin = end.saturating_sub(SCAN_BYTES as u64);
             let part = &mut buf[..usize::try_from(end - begin).unwrap_or(SCAN_BYTES)];
             let count = read_at(&self.file, part, begin)?;
-            if let Some(found) = self.line_ends.rfind(&part[..count]) {
+            if let Some(found) = self.line_ends.last_end(&part[..count]) {
                 end = begin + found as u64 + 1;
                 break;
             }
@@ -302,7 +302,7 @@ impl TailReader {
                 Taken::Nothing
             });
         }
-        let end = self.line_ends.rfind(&buf[..count]).map(|at| at + 1);
+        let end = self.line_ends.last_end(&buf[..count]).map(|at| at + 1);
         let (give, is_mid) = match end {
             _ if is_torn => (count, true),
             Some(end) => (end, false),
@@ -334,7 +334,7 @@ impl TailReader {
         let mut buf = vec![0; SCAN_BYTES];
         loop {
             let count = read_at(&self.file, &mut buf, at)?;
-            let found = self.line_ends.find(&buf[..count]);
+            let found = self.line_ends.first_end(&buf[..count]);
             if let Some(found) = found {
                 let behind = at + found as u64 + 1;
                 let is_end =
