@@ -148,6 +148,11 @@ impl<'a> Intake<'a> {
         self.channels.close(channel, ending(is_clean), self.port)
     }
 
+    /// Returns the length in bytes of the longest record that is kept whole.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.channels.record_bytes_max()
+    }
+
     /// Returns a channel of which something was dropped because a line was too long or memory for
     /// unfinished lines was short. Each is returned once for all that was dropped since the last
     /// time.

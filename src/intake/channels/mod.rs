@@ -105,6 +105,11 @@ impl Channels {
         self.slots[0].framer.delimiters()
     }
 
+    /// Returns the length in bytes of the longest record that is kept whole.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
+    }
+
     /// Returns the memory to read bytes of `channel` into, which is never empty. Complete records
     /// go to `port` to make room.
     ///

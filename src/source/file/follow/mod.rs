@@ -33,11 +33,12 @@ use self::truncation::Truncations;
 use self::watch::{WatchId, Watcher};
 use crate::config::interval_ms;
 use crate::error::{Error, Result, describe};
+use crate::id::ChannelId;
 use crate::intake::Intake;
 use crate::limits::{DRAIN_BYTES_MAX, FOLLOW_POLL_MS_DEFAULT};
 use crate::notice::NoticeKind;
 use crate::source::file::glob::is_literal;
-use crate::source::{Fill, Port, ReadOutcome, Source, read_once, sniff};
+use crate::source::{Fill, Port, Source, sniff};
 
 /// Options for following files, which are never decompressed.
 #[derive(Clone, Copy, Debug)]
@@ -108,11 +109,9 @@ impl FollowOptions {
 pub struct Follow {
     names: FollowedNames,
     files: Vec<Followed>,
-    /// The file to read next; one that returned part of a record goes first.
+    /// The file to read next; one that is in the middle of a record, or is about to be closed, goes
+    /// first, so that unfinished records of many files are never held.
     turn: usize,
-    /// The number of the file read last, if its bytes ended in `\r`.
-    after_return: Option<u64>,
-    opened: u64,
     options: FollowOptions,
     next_look: Option<Duration>,
     looked_at: Duration,
@@ -126,6 +125,8 @@ pub struct Follow {
     /// Buffer of watches with writes; kept for its memory.
     written: Vec<WatchId>,
     truncations: Truncations,
+    /// Tokens that are too long were reported.
+    is_long_reported: bool,
     is_draining: bool,
     port: Port,
     name: String,
@@ -133,8 +134,8 @@ pub struct Follow {
 
 struct Followed {
     reader: TailReader,
-    /// Its number among all files that were opened.
-    number: u64,
+    /// Opened when it is read first.
+    channel: Option<ChannelId>,
     /// The name it has, or had.
     name: usize,
     is_current: bool,
@@ -226,8 +227,6 @@ impl Follow {
             names: FollowedNames::default(),
             files: Vec::new(),
             turn: 0,
-            after_return: None,
-            opened: 0,
             options,
             next_look: None,
             looked_at: Duration::ZERO,
@@ -237,6 +236,7 @@ impl Follow {
             early_look_at: Duration::ZERO,
             written: Vec::new(),
             truncations: Truncations::default(),
+            is_long_reported: false,
             is_draining: false,
             port: Port::detached(),
             name,
@@ -247,10 +247,9 @@ impl Follow {
     fn add(&mut self, reader: TailReader, name: usize, now: Duration) {
         let watch =
             self.watched(|watch, follow| watch.file(&reader.file, &follow.names[name].path));
-        self.opened += 1;
         self.files.push(Followed {
             reader,
-            number: self.opened,
+            channel: None,
             name,
             is_current: true,
             has_news: true,
@@ -265,9 +264,13 @@ impl Follow {
         });
     }
 
-    /// Closes the numbered file.
-    fn close(&mut self, index: usize) {
+    /// Closes the numbered file. If that `is_clean`, an unterminated last line is a record.
+    fn close(&mut self, index: usize, is_clean: bool, out: &mut Intake<'_>) {
+        self.end_line(index, is_clean, out);
         let file = self.files.remove(index);
+        if let Some(channel) = file.channel {
+            out.close(channel, is_clean);
+        }
         if let (Some(watch), Some(id)) = (&self.watch, file.watch) {
             watch.forget(id);
         }
@@ -299,8 +302,12 @@ impl Follow {
     }
 
     fn report(&self, name: usize, message: String) {
+        self.report_kind(name, NoticeKind::Message(message));
+    }
+
+    fn report_kind(&self, name: usize, kind: NoticeKind) {
         let source = format!("{:?}", self.names[name].path);
-        self.port.report_of(source, NoticeKind::Message(message));
+        self.port.report_of(source, kind);
     }
 
     /// Reports that the numbered file cannot be read.
@@ -324,14 +331,28 @@ impl Follow {
         self.report(name, "reading resumed".to_owned());
     }
 
+    /// What comes next from the numbered file begins another line. Unless that `is_clean`, the
+    /// unterminated last one is dropped and reported.
+    fn end_line(&self, index: usize, is_clean: bool, out: &mut Intake<'_>) {
+        let Followed { channel, name, .. } = &self.files[index];
+        let left = channel.map(|channel| out.end(channel, is_clean));
+        if let Some(left) = left.filter(|left| left.is_partial && !is_clean) {
+            let bytes = left.dropped_bytes;
+            self.report_kind(*name, NoticeKind::Truncated { bytes });
+        }
+    }
+
     /// Reads from the numbered file. `None`: it has nothing now.
-    fn take(&mut self, index: usize, buf: &mut [u8], now: Duration) -> Option<ReadOutcome> {
+    fn take(&mut self, index: usize, out: &mut Intake<'_>, now: Duration) -> Option<Fill> {
         let file = &mut self.files[index];
-        let was_mid = file.reader.is_mid;
         let taken = if std::mem::take(&mut file.is_replaced) {
             Ok(Taken::Replaced)
         } else {
-            file.reader.take(buf, file.is_last)
+            let channel = *file.channel.get_or_insert_with(|| out.open());
+            let Some(space) = out.space(channel) else {
+                return Some(Fill::More);
+            };
+            file.reader.take(space, file.is_last)
         };
         if taken.is_ok() && file.trouble.is_some() {
             self.recovered(index);
@@ -339,19 +360,16 @@ impl Follow {
         let file = &mut self.files[index];
         match taken {
             Ok(Taken::Bytes(count)) => {
-                let ends_in_return = self.port.line_ends().may_pair(buf[count - 1]);
-                self.after_return = ends_in_return.then_some(file.number);
-                // A record that was read in part continues with this file.
-                self.turn = if file.reader.is_mid { index } else { index + 1 };
+                out.filled(count);
+                self.turn = index + usize::from(!(file.reader.is_mid() || file.is_last));
                 if !std::mem::replace(&mut file.was_sniffed, true) {
                     self.sniff(index);
                 }
-                Some(ReadOutcome::Bytes(count))
+                return Some(Fill::More);
             }
             Ok(Taken::Nothing) if std::mem::take(&mut file.was_written) => {
                 file.has_news = false;
                 self.look_behind(index, now);
-                None
             }
             Ok(Taken::Nothing) => {
                 file.has_news = false;
@@ -360,24 +378,19 @@ impl Follow {
                     false => 0,
                 };
                 if self.files[index].is_last {
-                    self.close(index);
+                    self.close(index, unread == 0, out);
                 }
-                was_mid.then_some(ReadOutcome::Break { clean: unread == 0 })
             }
-            Ok(Taken::Replaced) => self.replaced(index, now),
+            Ok(Taken::Replaced) => self.replaced(index, out, now),
             Err(cause) => {
                 file.has_news = false;
-                // The rest of the record may take long, and other files do not wait for it.
-                if was_mid {
-                    file.reader.break_off();
-                }
                 self.read_failed(index, &cause);
                 if self.files[index].is_last {
-                    self.give_up(index);
+                    self.give_up(index, out);
                 }
-                was_mid.then_some(ReadOutcome::Break { clean: false })
             }
         }
+        None
     }
 
     /// Reports the bytes of the numbered file that a graceful stop leaves unread, and returns their
@@ -389,8 +402,7 @@ impl Follow {
         if bytes > 0 {
             self.lost();
             let kind = NoticeKind::Unread { bytes: Some(bytes) };
-            self.port
-                .report_of(format!("{:?}", self.names[*name].path), kind);
+            self.report_kind(*name, kind);
         }
         bytes
     }
@@ -410,7 +422,7 @@ impl Follow {
 
     /// Closes a file that cannot be read and is not retried any more.
     #[cold]
-    fn give_up(&mut self, index: usize) {
+    fn give_up(&mut self, index: usize, out: &mut Intake<'_>) {
         let Followed { reader, name, .. } = &self.files[index];
         let (bytes, name) = (reader.bytes_unread(), *name);
         if bytes > 0 {
@@ -420,7 +432,7 @@ impl Follow {
                 format!("closed; its last {bytes} bytes could not be read and are lost"),
             );
         }
-        self.close(index);
+        self.close(index, false, out);
     }
 }
 
@@ -434,25 +446,29 @@ impl Followed {
 
 impl Follow {
     /// Reads once, if that does not block.
-    pub(crate) fn read(&mut self, buf: &mut [u8], now: Duration) -> ReadOutcome {
+    fn read(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
         if !self.is_draining && self.next_look.is_none_or(|at| at <= now) {
             self.look(now);
         }
         loop {
             while let Some(index) = self.next_with_news() {
-                // A `\n` at the beginning of another file is not the rest of this `\r\n`.
-                let number = self.files[index].number;
-                if self.after_return.is_some_and(|last| last != number) {
-                    self.after_return = None;
-                    return ReadOutcome::Break { clean: true };
-                }
-                if let Some(fill) = self.take(index, buf, now) {
+                if let Some(fill) = self.take(index, out, now) {
                     return fill;
                 }
             }
             // Events are reported as edges: all of them are read before the source is pending.
             if self.is_draining || !self.read_events(now) {
-                return ReadOutcome::Nothing(Fill::Pending(self.next_call()));
+                return Fill::Pending(self.next_call());
+            }
+        }
+    }
+
+    /// Reports tokens that were too long, once.
+    fn report_long(&mut self, out: &mut Intake<'_>) {
+        while out.take_long().is_some() {
+            if !std::mem::replace(&mut self.is_long_reported, true) {
+                let record_bytes_max = out.record_bytes_max();
+                self.port.report(NoticeKind::Oversize { record_bytes_max });
             }
         }
     }
@@ -468,7 +484,9 @@ impl Source for Follow {
     }
 
     fn fill(&mut self, out: &mut Intake<'_>, now: Duration) -> Fill {
-        read_once(out, |space| self.read(space, now))
+        let fill = self.read(out, now);
+        self.report_long(out);
+        fill
     }
 
     fn drain(&mut self) -> usize {

@@ -4,15 +4,19 @@
 //! the content was replaced, and no byte of replaced content is taken as the old one. Must not
 //! know: names, other files, the clock.
 //!
-//! No bytes are carried over: an incomplete record stays in the file and is read again when there
-//! is more. The bytes taken are identified by the first and the last of them, which are compared
-//! again after every read. So a file that was emptied and filled again, however fast, is recognized
-//! unless both are equal.
+//! An incomplete record stays in the file and is read again when there is more: if it were taken
+//! and its writer overwrote it (in a preallocated file) or cut it off, the file would count twice.
+//! A record longer than the buffer is taken in parts once its end is in the file.
+//!
+//! The bytes taken are identified by the first and the last of them, which are compared again after
+//! every read. So a file that was emptied and filled again, however fast, is recognized unless both
+//! are equal.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::intake::cuts::{NextRecord, whole_records};
 use crate::limits::FIRST_BYTES;
 use crate::source::codec::encoding::utf8_mark_bytes;
 use crate::source::file::{FileId, file_id};
@@ -38,17 +42,16 @@ pub(super) struct TailReader {
     /// No record ends before this position, if it is behind the offset and the bytes before it are
     /// unchanged.
     scanned: u64,
+    finder: NextRecord,
     before_scanned: Vec<u8>,
     /// The first and the last bytes taken.
     head: Vec<u8>,
     before: Vec<u8>,
-    /// A record was taken in part, and its end is in the file.
-    pub(super) is_mid: bool,
+    /// Where the record behind the last one taken begins, also if that was taken in part.
+    next_record: u64,
     /// Nothing is taken behind this position, where a graceful stop ends.
     limit: u64,
     line_ends: LineEnds,
-    /// A record was taken in part and abandoned: the rest of it is skipped.
-    is_broken_off: bool,
 }
 
 /// The outcome of [`TailReader::take`].
@@ -80,43 +83,36 @@ impl TailReader {
             seen: None,
             must_compare: false,
             scanned: 0,
+            finder: NextRecord::default(),
             before_scanned: Vec::new(),
             head: Vec::new(),
             before: Vec::new(),
-            is_mid: false,
+            next_record: 0,
             limit: u64::MAX,
             line_ends,
-            is_broken_off: false,
         }
     }
 
     /// Skips all records that are complete in the first `bytes`.
     pub(super) fn skip_to_end(&mut self, bytes: u64) -> io::Result<()> {
         let mut end = self.file.metadata()?.len().min(bytes);
-        if end > 0 && self.ends_in_return(self.byte_at(end - 1)?) {
-            // A `\n` may follow: that record is not complete.
-            end -= 1;
-        }
         let mut buf = vec![0; SCAN_BYTES];
         while end > 0 {
             let begin = end.saturating_sub(SCAN_BYTES as u64);
             let part = &mut buf[..usize::try_from(end - begin).unwrap_or(SCAN_BYTES)];
             let count = read_at(&self.file, part, begin)?;
-            if let Some(found) = self.line_ends.last_end(&part[..count]) {
-                end = begin + found as u64 + 1;
+            let whole = whole_records(self.line_ends, &part[..count]);
+            if whole > 0 {
+                end = begin + whole as u64;
                 break;
             }
-            end = begin;
+            // The first byte again: it is behind the bytes before it, and decides about a `\r`.
+            end = begin + u64::from(begin > 0);
         }
-        self.jump(end)
-    }
-
-    /// Skips everything before a position.
-    fn jump(&mut self, to: u64) -> io::Result<()> {
-        self.head = self.bytes_at(0, to.min(HEAD_BYTES as u64))?;
-        let before = to.min(BEFORE_BYTES as u64);
-        self.before = self.bytes_at(to - before, before)?;
-        self.offset = to;
+        self.head = self.bytes_at(0, end.min(HEAD_BYTES as u64))?;
+        let before = end.min(BEFORE_BYTES as u64);
+        self.before = self.bytes_at(end - before, before)?;
+        self.offset = end;
         Ok(())
     }
 
@@ -135,31 +131,7 @@ impl TailReader {
         self.before_scanned.clear();
         self.head.clear();
         self.before.clear();
-        self.is_mid = false;
-        self.is_broken_off = false;
-    }
-
-    /// Abandons the record that was taken in part.
-    pub(super) fn break_off(&mut self) {
-        self.is_mid = false;
-        self.is_broken_off = true;
-    }
-
-    /// Skips the rest of the abandoned record. `None`: its end is not in the file yet.
-    fn skip_rest(&mut self, is_last: bool) -> io::Result<Option<()>> {
-        let end = if self.ends_behind(self.offset)? {
-            let end = self.scanned + 1;
-            let is_pair =
-                self.ends_in_return(self.byte_at(end - 1)?) && self.byte_at(end)? == Some(b'\n');
-            end + u64::from(is_pair)
-        } else if is_last {
-            self.file.metadata()?.len().max(self.offset)
-        } else {
-            return Ok(None);
-        };
-        self.jump(end)?;
-        self.is_broken_off = false;
-        Ok(Some(()))
+        self.next_record = 0;
     }
 
     /// Returns a reader that continues in a copy of this file. `None`: the file is not a copy.
@@ -175,13 +147,13 @@ impl TailReader {
             seen: None,
             must_compare: false,
             scanned: self.scanned,
+            finder: self.finder,
             before_scanned: self.before_scanned.clone(),
             head: self.head.clone(),
             before: self.before.clone(),
-            is_mid: self.is_mid,
+            next_record: self.next_record,
             limit: self.limit,
             line_ends: self.line_ends,
-            is_broken_off: self.is_broken_off,
         };
         Ok(copy.is_same()?.then_some(copy))
     }
@@ -267,14 +239,6 @@ impl TailReader {
     /// Takes as many complete records as fit. `is_last`: no more writes are expected, so an
     /// incomplete last record is complete as well.
     pub(super) fn take(&mut self, buf: &mut [u8], is_last: bool) -> io::Result<Taken> {
-        if self.is_broken_off {
-            if !self.is_same()? {
-                return Ok(Taken::Replaced);
-            }
-            if self.skip_rest(is_last)?.is_none() {
-                return Ok(Taken::Nothing);
-            }
-        }
         if self.offset == 0 {
             let first = self.bytes_at(0, 3)?;
             self.advance(&first[..utf8_mark_bytes(&first)]);
@@ -282,79 +246,66 @@ impl TailReader {
         let room = self.limit.saturating_sub(self.offset);
         let room = usize::try_from(room).map_or(buf.len(), |room| room.min(buf.len()));
         let buf = &mut buf[..room];
-        let mut count = read_at(&self.file, buf, self.offset)?;
-        let mut is_torn = false;
-        if count > 0 && self.ends_in_return(Some(buf[count - 1])) {
-            match self.byte_at(self.offset + count as u64)? {
-                Some(b'\n') => is_torn = true,
-                Some(_) => {}
-                None if is_last => {}
-                // A `\n` may follow.
-                None => count -= 1,
-            }
-        }
+        let count = read_at(&self.file, buf, self.offset)?;
         if count == 0 {
             // If a record was taken in part, its end is gone.
-            let is_gone = self.is_mid && !is_last;
+            let is_gone = self.is_mid() && !is_last;
             return Ok(if is_gone {
                 Taken::Replaced
             } else {
                 Taken::Nothing
             });
         }
-        let end = self.line_ends.last_end(&buf[..count]).map(|at| at + 1);
-        let (give, is_mid) = match end {
-            _ if is_torn => (count, true),
-            Some(end) => (end, false),
-            // It continues behind the limit: only a part of it would be taken.
-            None if self.offset + count as u64 == self.limit
-                && self.byte_at(self.limit)?.is_some() =>
-            {
-                return Ok(Taken::Nothing);
+        // The last record continues behind the limit: only a part of it would be taken.
+        let is_cut =
+            self.offset + count as u64 == self.limit && self.byte_at(self.limit)?.is_some();
+        let give = match whole_records(self.line_ends, &buf[..count]) {
+            _ if is_last && !is_cut => count,
+            0 if is_cut => return Ok(Taken::Nothing),
+            0 if self.is_mid() || count == buf.len() && self.find_next()? => {
+                let left = self.next_record - self.offset;
+                usize::try_from(left).map_or(count, |left| left.min(count))
             }
-            None if is_last || self.is_mid => (count, true),
-            None if count < buf.len() => return Ok(Taken::Nothing),
-            None if self.ends_behind(self.offset + count as u64)? => (count, true),
-            None => return Ok(Taken::Nothing),
+            0 => return Ok(Taken::Nothing),
+            whole => {
+                self.next_record = self.offset + whole as u64;
+                whole
+            }
         };
         if !self.is_same()? {
             return Ok(Taken::Replaced);
         }
         self.advance(&buf[..give]);
-        self.is_mid = is_mid;
         Ok(Taken::Bytes(give))
     }
 
-    /// Returns `true` if a record ends behind `from`.
-    fn ends_behind(&mut self, from: u64) -> io::Result<bool> {
-        if !self.is_scanned()? {
-            self.scanned = 0;
+    /// Returns `true` if a record was taken in part, and its end is in the file.
+    pub(super) fn is_mid(&self) -> bool {
+        self.offset < self.next_record
+    }
+
+    /// Finds where the record at the offset ends. Returns `false` if its end is not in the file.
+    fn find_next(&mut self) -> io::Result<bool> {
+        if self.scanned <= self.offset || !self.is_scanned()? {
+            self.scanned = self.offset;
+            self.finder = NextRecord::default();
         }
-        let mut at = self.scanned.max(from);
+        let (mut at, mut finder) = (self.scanned, self.finder);
         let mut buf = vec![0; SCAN_BYTES];
         loop {
             let count = read_at(&self.file, &mut buf, at)?;
-            let found = self.line_ends.first_end(&buf[..count]);
-            if let Some(found) = found {
-                let behind = at + found as u64 + 1;
-                let is_end =
-                    !self.ends_in_return(Some(buf[found])) || self.byte_at(behind)?.is_some();
-                self.has_scanned(behind - 1)?;
-                return Ok(is_end);
+            if let Some(found) = finder.find(self.line_ends, &buf[..count]) {
+                self.next_record = at + found as u64;
+                return Ok(true);
             }
             at += count as u64;
-            if count == 0 {
-                self.has_scanned(at)?;
+            if count < buf.len() {
+                let len = (at - self.offset).min(BEFORE_BYTES as u64);
+                self.before_scanned = self.bytes_at(at - len, len)?;
+                (self.scanned, self.finder) = (at, finder);
                 return Ok(false);
             }
         }
-    }
-
-    fn has_scanned(&mut self, to: u64) -> io::Result<()> {
-        let before = to.saturating_sub(self.offset).min(BEFORE_BYTES as u64);
-        self.before_scanned = self.bytes_at(to - before, before)?;
-        self.scanned = to;
-        Ok(())
     }
 
     /// Returns `true` if the scanned bytes are unchanged. The bytes of an incomplete record were
@@ -363,11 +314,6 @@ impl TailReader {
         let len = self.before_scanned.len() as u64;
         let now = self.bytes_at(self.scanned.saturating_sub(len), len)?;
         Ok(now == self.before_scanned)
-    }
-
-    /// Returns `true` if `byte` ends a record and a `\n` behind it belongs to that end.
-    fn ends_in_return(&self, byte: Option<u8>) -> bool {
-        byte.is_some_and(|byte| self.line_ends.may_pair(byte))
     }
 
     fn byte_at(&self, at: u64) -> io::Result<Option<u8>> {

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::*;
+use crate::intake::rig::IntakeRig;
 use crate::ledger::Account;
 use crate::limits::{FOLLOW_QUIET_MS, FOLLOW_RETIRED_MAX};
 use crate::notice::NoticeTexts;
@@ -16,6 +17,7 @@ use crate::source::file::file_id;
 
 struct Following {
     follow: Follow,
+    rig: IntakeRig,
     notices: NoticeTexts,
     account: Account,
     room: usize,
@@ -66,6 +68,7 @@ impl Following {
         follow.start(port, Duration::ZERO);
         Following {
             follow,
+            rig: IntakeRig::of_lines(room.max(16)),
             notices,
             account,
             room,
@@ -100,7 +103,7 @@ impl Following {
         options.append(true).open(self.at(name)).unwrap()
     }
 
-    /// What one look finds; `|` ends a line that has no end, `!` one that broke off.
+    /// The lines that one look finds, all of which end with `\n`.
     fn look(&mut self) -> String {
         self.after(Duration::from_millis(100))
     }
@@ -111,19 +114,30 @@ impl Following {
     }
 
     fn fill_all(&mut self) -> String {
-        let mut out = Vec::new();
-        let mut buf = vec![0; self.room];
+        let mut seen = String::new();
         loop {
-            match self.follow.read(&mut buf, self.now) {
-                ReadOutcome::Bytes(count) => out.extend_from_slice(&buf[..count]),
-                ReadOutcome::Break { clean } => out.push(if clean { b'|' } else { b'!' }),
-                ReadOutcome::Nothing(Fill::Pending(at)) => {
+            let (lines, fill) = self.fill_once();
+            seen += &lines;
+            match fill {
+                Fill::More => {}
+                Fill::Pending(at) => {
                     assert!(at.is_none_or(|at| at > self.now), "it would spin");
-                    return String::from_utf8(out).unwrap();
+                    return seen;
                 }
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The lines that are complete after one call.
+    fn fill_once(&mut self) -> (String, Fill) {
+        let mut fill = None;
+        self.rig.fill_at_most(self.room, |out| {
+            fill = Some(self.follow.fill(out, self.now));
+        });
+        let lines = String::from_utf8(self.rig.take()).unwrap();
+        let lines = lines.replace("\r\n", "\n").replace('\r', "\n");
+        (lines, fill.expect("it was called"))
     }
 
     fn notices(&self) -> String {
@@ -183,7 +197,10 @@ fn a_line_waits_for_its_end() {
         following.append("b", "\n\nb4");
         let bound = following.follow.drain();
         assert_eq!(bound, 3 + 4);
-        expect_either(&following.fill_all(), "thr|\n\nb4|", "\n\nb4|thr|");
+        let seen = following.fill_all();
+        let mut lines: Vec<_> = seen.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["", "", "b4", "thr"]);
     }
 }
 
@@ -196,12 +213,12 @@ fn a_carriage_return_waits_for_what_is_behind_it() {
         });
         assert_eq!(following.look(), "");
         following.append("a", "\ntwo\r");
-        assert_eq!(following.look(), "one\r\n");
+        assert_eq!(following.look(), "one\n");
         following.append("a", "three");
-        assert_eq!(following.look(), "two\r");
+        assert_eq!(following.look(), "two\n");
         // Not the second half of what ended with the `\r`.
         following.append("b", "\nb\n");
-        assert_eq!(following.look(), "|\nb\n");
+        assert_eq!(following.look(), "\nb\n");
     }
 }
 
@@ -221,7 +238,7 @@ fn a_renamed_file_is_read_on_beside_the_new_one() {
         following.append("log.1", "5\n6");
         assert_eq!(following.look(), "55\n");
         let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
-        assert_eq!(following.after(quiet), "6|");
+        assert_eq!(following.after(quiet), "6\n");
         assert_eq!(following.follow.files.len(), 1);
         following.append("log.1", "too late\n");
         assert_eq!(following.look(), "");
@@ -290,11 +307,10 @@ fn a_copy_that_gets_a_followed_name_is_watched_again() {
     following.write("log", "4\n");
     following.now += Duration::from_millis(100);
     // The copy is begun, and open still.
-    let mut seen = vec![0; 2];
-    let fill = following.follow.read(&mut seen, following.now);
-    assert!(matches!(fill, ReadOutcome::Bytes(2)), "{fill:?}");
+    let (mut seen, fill) = following.fill_once();
+    assert!(matches!(fill, Fill::More), "{fill:?}");
     following.rename("log.1", "old");
-    let mut seen = String::from_utf8(seen).unwrap() + &following.look();
+    seen += &following.look();
     seen = seen.lines().map(|line| line.to_owned() + " ").collect();
     let mut seen: Vec<&str> = seen.split_whitespace().collect();
     seen.sort_unstable();
@@ -348,13 +364,11 @@ fn a_copy_over_an_old_file_is_not_read_again() {
 #[test]
 fn a_long_line_that_is_cut_off_is_dropped_and_the_rest_counted() {
     let mut following = Following::log(4, "0123456789\n");
-    let mut buf = [0; 4];
-    assert!(matches!(
-        following.follow.read(&mut buf, Duration::ZERO),
-        ReadOutcome::Bytes(4)
-    ));
+    assert!(matches!(following.fill_once().1, Fill::More));
     following.write("log", "new\n");
-    assert_eq!(following.look(), "!new\n");
+    assert_eq!(following.look(), "new\n");
+    assert_eq!(following.rig.truncated_lines(), 1);
+    following.expect_notice("/log\": cut off in the middle of a line; 4 bytes dropped");
 }
 
 #[test]
@@ -387,7 +401,7 @@ fn from_the_end_leaves_out_what_was_complete_and_nothing_else() {
         ("1\n2\n", "3\n", "3\n"),
         ("1\nhal", "f\n", "half\n"),
         ("1\r2\rha", "lf\n", "half\n"),
-        ("1\r\n2\r", "\n3\n", "2\r\n3\n"),
+        ("1\r\n2\r", "\n3\n", "2\n3\n"),
         ("ha", "lf\n", "half\n"),
         ("", "1\n", "1\n"),
     ] {

@@ -24,15 +24,15 @@ pub(super) struct Truncations {
 impl Follow {
     /// Handles replaced content of the numbered file: it is read from the beginning, and the unread
     /// rest of the old content is read from a copy.
-    pub(super) fn replaced(&mut self, index: usize, now: Duration) -> Option<ReadOutcome> {
+    pub(super) fn replaced(&mut self, index: usize, out: &mut Intake<'_>, now: Duration) {
         let file = &self.files[index];
-        let (was_mid, lost) = (file.reader.is_mid, file.reader.bytes_left());
+        let lost = file.reader.bytes_left();
         let is_untouched = file.is_untouched();
         if !file.is_current {
             // It has lost its name, and whoever overwrote it is not a followed writer: `cp log
             // log.1`.
             let name = file.name;
-            self.close(index);
+            self.close(index, false, out);
             if lost > 0 && !is_untouched {
                 self.lost();
                 self.report(
@@ -40,8 +40,7 @@ impl Follow {
                     format!("overwritten after it was renamed; {lost} unread bytes are lost"),
                 );
             }
-            let must_break = was_mid || self.after_return.take().is_some();
-            return must_break.then_some(ReadOutcome::Break { clean: !was_mid });
+            return;
         }
         let copy = self.copy_of(index);
         let file = &mut self.files[index];
@@ -49,7 +48,8 @@ impl Follow {
         let unseen = now.saturating_sub(file.looked_at);
         let is_copied = copy.is_some();
         if let Some(copy) = copy {
-            // In its place, because it continues the same record; no more writes are expected.
+            // In its place and channel, because it continues the same record; no more writes are
+            // expected.
             let original = std::mem::replace(&mut file.reader, copy);
             file.is_current = false;
             file.is_last = true;
@@ -62,14 +62,13 @@ impl Follow {
         } else {
             file.looked_at = now;
             file.reader.restart();
+            // The rest of the line, or the `\n` behind a `\r`, is not in the new content.
+            self.end_line(index, false, out);
         }
         if lost > 0 && !is_copied {
             self.lost();
         }
         self.report_truncated(name, is_copied, lost, unseen, now);
-        // The rest of the line, or the `\n` behind a `\r`, is not in the new content.
-        let must_break = !is_copied && (was_mid || self.after_return.take().is_some());
-        must_break.then_some(ReadOutcome::Break { clean: !was_mid })
     }
 
     /// Counts unread bytes that are lost as one record in the statistics. They were not received,

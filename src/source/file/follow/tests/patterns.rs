@@ -71,7 +71,7 @@ fn files_that_a_pattern_has_found_are_closed_when_they_are_gone() {
         fs::remove_file(following.at(&name)).unwrap();
         assert_eq!(following.look(), "half\n");
         let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
-        assert_eq!(following.after(quiet), "rest|");
+        assert_eq!(following.after(quiet), "rest\n");
         assert_eq!(following.look(), "");
         assert_eq!(
             (following.follow.files.len(), following.follow.names.len()),

@@ -1,5 +1,7 @@
 //! Files that cannot be read, that are truncated, and what is read before they are.
 
+use std::os::unix::fs::FileExt;
+
 use super::*;
 use crate::limits::{FOLLOW_EARLY_LOOKS_MAX, FOLLOW_TRUNCATIONS_REPORTED, NOTICE_PAUSE_MS};
 
@@ -35,17 +37,70 @@ fn a_file_that_cannot_be_read_is_reported_once_and_goes_on_where_it_was() {
     }
 }
 
+/// Other files do not wait for it.
 #[test]
-fn of_a_line_that_could_not_be_read_to_its_end_no_part_is_taken_for_a_line() {
+fn a_line_that_cannot_be_read_to_its_end_continues_when_reading_is_resumed() {
     for end in ["\n", "\r\n"] {
-        let mut following = Following::log(4, &format!("0123456789{end}next{end}"));
-        let mut buf = [0; 4];
-        let first = following.follow.read(&mut buf, Duration::ZERO);
-        assert!(matches!(first, ReadOutcome::Bytes(4)), "{first:?}");
-        following.breaks();
-        assert_eq!(following.fill_all(), "!");
-        assert_eq!(following.look() + &following.look(), format!("next{end}"));
+        for begun in 1..4 {
+            let mut following = Following::new(&["log", "other"], 4, |root| {
+                append(&root.join("log"), &format!("0123456789{end}next{end}"));
+            });
+            for _ in 0..begun {
+                assert!(matches!(following.fill_once().1, Fill::More));
+            }
+            following.breaks();
+            following.append("other", "1\n");
+            let seen = following.look() + &following.look() + &following.look();
+            expect_either(&seen.replacen("1\n", "", 1), "0123456789\nnext\n", "next\n");
+            assert_eq!(following.rig.truncated_lines(), 0);
+            following.expect_notices("reading resumed", 1);
+        }
     }
+}
+
+#[test]
+fn of_a_line_that_stays_unreadable_no_part_is_taken_for_a_line() {
+    let mut following = Following::log(4, "0123456789\n");
+    assert!(matches!(following.fill_once().1, Fill::More));
+    following.rename("log", "log.1");
+    following.append("log", "2\n");
+    following.follow.files[0].reader.file = following.writer("log.1");
+    assert_eq!(following.look(), "2\n");
+    let quiet = Duration::from_millis(FOLLOW_QUIET_MS);
+    assert_eq!(following.after(quiet) + &following.look(), "");
+    assert_eq!(following.rig.truncated_lines(), 1);
+    following.expect_notices(
+        "/log\": cut off in the middle of a line; 4 bytes dropped",
+        1,
+    );
+}
+
+/// A part of what has no end yet may be what nobody has written.
+#[test]
+fn a_file_that_is_made_larger_before_it_is_written_counts_once() {
+    let mut following = Following::log(4096, "1\n");
+    assert_eq!(following.look(), "1\n");
+    let log = File::options().write(true).open(following.at("log"));
+    let log = log.unwrap();
+    log.set_len(100_000).unwrap();
+    assert_eq!(following.look(), "");
+    for number in 2..9_u64 {
+        let line = format!("{number}\n");
+        log.write_all_at(line.as_bytes(), 2 * (number - 1)).unwrap();
+        assert_eq!(following.look(), line);
+    }
+}
+
+#[test]
+fn lines_that_are_too_long_are_reported_once() {
+    let long = "x".repeat(3 << 20);
+    let mut following = Following::new(&["a", "b"], 1 << 16, |root| {
+        append(&root.join("a"), &format!("{long}\n1\n{long}\n"));
+        append(&root.join("b"), &format!("{long}\n2\n"));
+    });
+    expect_either(&following.look(), "1\n2\n", "2\n1\n");
+    assert_eq!(following.rig.dropped().tokens, 3);
+    following.expect_notices("longer than", 1);
 }
 
 #[test]
@@ -80,7 +135,7 @@ fn what_may_be_lost_by_a_truncation_is_reported() {
     assert_eq!(following.look(), "3\n");
     following.copy("log", "log.1");
     following.write("log", "");
-    assert_eq!(following.look(), "unfinished|");
+    assert_eq!(following.look(), "unfinished\n");
     let notices = following.notices();
     assert!(notices.contains("from its copy") && !notices.contains("lost"));
 }
