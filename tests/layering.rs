@@ -72,6 +72,41 @@ const CLOCKS: &[&str] = &[
     "bin/benches/machine/harness/clock.rs",
 ];
 
+/// What code says that looks for record ends, or knows that a `\r` is one.
+const RECORD_ENDS: &[&str] = &[
+    ".first_end(",
+    ".last_end(",
+    ".is_end(",
+    ".may_pair(",
+    ".find_within(",
+    "chr(b'\\n'",
+    "b'\\r'",
+    "b\"\\r\\n\"",
+];
+
+/// Files outside `split` and `intake` that may, with the reason.
+const KNOW_RECORD_ENDS: &[(&str, &str)] = &[
+    (
+        "bin/microtally/counting/mod.rs",
+        "refuses a separator that no line contains",
+    ),
+    (
+        "bin/microtally/parse/units/mod.rs",
+        "`\\r` on the command line",
+    ),
+    (
+        "engine/push/writer.rs",
+        "adds the end to a whole record, and refuses a record that holds one",
+    ),
+    (
+        "engine/simulation/sources.rs",
+        "the definition that the engine is compared with",
+    ),
+    ("extract/json.rs", "white space between JSON values"),
+    ("repr/text.rs", "`\\r` in a key that was saved"),
+    ("source/sniff.rs", "the first line of an HTTP request"),
+];
+
 /// Words of `Must not know:` that this test understands, and what code says that knows it. The name
 /// or path of a module stands for itself. What is neither is for people only.
 const KNOWLEDGE: &[(&str, &[&str])] = &[
@@ -135,10 +170,18 @@ fn files() -> BTreeMap<String, String> {
     found
 }
 
-/// The code of a file: no comments, and nothing from the first test module on.
+/// The code of a file: no comments, and nothing from the first test module on whose code is here.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    text.lines()
+    let mut tests = text.match_indices("#[cfg(test)]\nmod ").map(|(at, _)| at);
+    let is_here = |at: &usize| {
+        text[*at..]
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.ends_with('{'))
+    };
+    let end = tests.find(is_here).unwrap_or(text.len());
+    text[..end]
+        .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
         .join("\n")
@@ -284,6 +327,24 @@ fn unsafe_stays_on_its_list_and_every_block_says_why() {
                 "{file}: {blocks} unsafe blocks, {notes} SAFETY notes"
             );
         }
+    }
+}
+
+#[test]
+fn the_intake_alone_looks_for_record_ends() {
+    for (file, text) in files() {
+        let is_home = matches!(module_of(&file), "split" | "intake");
+        if is_home || file.contains("tests") || file.starts_with("bin/benches") {
+            continue;
+        }
+        let code = code(&text);
+        let says = RECORD_ENDS.iter().find(|word| code.contains(**word));
+        let listed = KNOW_RECORD_ENDS.iter().any(|(name, _)| *name == file);
+        assert_eq!(
+            says.is_some(),
+            listed,
+            "{file} says {says:?}; does the list in this test say so?"
+        );
     }
 }
 
