@@ -5,14 +5,13 @@
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use crate::batch::BatchStats;
 use crate::config::{Config, OnLimit};
 use crate::engine::assemble::{Materials, Sizes};
-use crate::engine::plan::{CountTokens, EnginePlan, failed_batch};
+use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline, failed_batch};
 use crate::engine::publisher::{overflow_of, stats_of};
-use crate::engine::results::{Keyed, LentNodes, NamedPipeline, PipelineResults};
+use crate::engine::results::{Keyed, LentNodes, PipelineResults};
 use crate::epoch::merge::limit_reached;
 use crate::error::Result;
 use crate::id::StreamId;
@@ -119,18 +118,18 @@ impl<R: PipelineResults> Tally<R> {
             None => config.chosen_kernel()?,
         };
         let plan = EnginePlan {
-            nodes: named.iter().map(|n| Arc::clone(&n.pipeline)).collect(),
+            nodes: named,
             outputs: Vec::new(),
         };
         let (decoders, retained) = (DecoderCounts::default(), RetainedTables::default());
         let materials = Materials::new(config, kernel, &plan.needs(), decoders, retained, sizes)?;
         Ok(Tally {
             framer: materials.framer(plan.rule_of(STREAM)),
-            stats: vec![BatchStats::default(); named.len()],
+            stats: vec![BatchStats::default(); plan.nodes.len()],
             counter: TallyCounter {
                 block: Some(materials.arena.block()),
                 set: materials.pipelines(&plan, None),
-                named,
+                named: plan.nodes,
                 is_lent: false,
             },
             before: IntakeTotals::default(),

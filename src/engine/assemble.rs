@@ -279,7 +279,7 @@ impl<'a> Materials<'a> {
 
     /// Returns the pipelines of `plan` for one thread.
     pub(crate) fn pipelines(&self, plan: &EnginePlan, when_full: Option<WhenFull>) -> PipelineSet {
-        let stages = plan.nodes.iter().map(|node| {
+        let stages = plan.pipelines().map(|node| {
             let stage = node.stage(self.kernel, self.seed, self.cap.clone());
             (node.stream(), stage)
         });
@@ -288,7 +288,7 @@ impl<'a> Materials<'a> {
     }
 
     fn tables(&self, plan: &EnginePlan) -> Tables {
-        let nodes = plan.nodes.iter();
+        let nodes = plan.pipelines();
         Tables::new(nodes.map(|node| node.partial(self.seed, self.cap.clone())))
     }
 

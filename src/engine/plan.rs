@@ -141,9 +141,25 @@ pub(crate) fn failed_drop(message: &str) -> Error {
     )
 }
 
+/// A pipeline, and what it is called in messages and metrics.
+pub(crate) struct NamedPipeline {
+    pub(crate) name: Arc<str>,
+    pub(crate) pipeline: Arc<dyn Pipeline>,
+}
+
+impl NamedPipeline {
+    /// The pipeline of `lines.flat_map(rule).count_by_value()`.
+    pub(crate) fn tokens(tokens: CountTokens) -> Self {
+        NamedPipeline {
+            name: Arc::from("count_by_value"),
+            pipeline: Arc::new(tokens),
+        }
+    }
+}
+
 /// Everything an engine computes.
 pub(crate) struct EnginePlan {
-    pub(crate) nodes: Vec<Arc<dyn Pipeline>>,
+    pub(crate) nodes: Vec<NamedPipeline>,
     /// In registration order.
     pub(crate) outputs: Vec<Box<dyn Output>>,
 }
@@ -155,29 +171,31 @@ impl EnginePlan {
         outputs.flat_map(|output| output.threads()).collect()
     }
 
+    /// Returns the pipelines without their names.
+    pub(crate) fn pipelines(&self) -> impl Iterator<Item = &dyn Pipeline> {
+        self.nodes.iter().map(|node| node.pipeline.as_ref())
+    }
+
     /// Returns the memory that each pipeline needs.
     pub(crate) fn needs(&self) -> Vec<PipelineNeeds> {
-        self.nodes.iter().map(|node| node.needs()).collect()
+        self.pipelines().map(|node| node.needs()).collect()
     }
 
     /// Returns the first pipeline of each stream.
     pub(crate) fn first_nodes(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|&index| {
-            let stream = self.nodes[index].stream();
-            self.nodes[..index]
-                .iter()
-                .all(|node| node.stream() != stream)
+            let stream = self.nodes[index].pipeline.stream();
+            let mut before = self.pipelines().take(index);
+            before.all(|node| node.stream() != stream)
         })
     }
 
     /// Returns the rule at whose delimiters the stream may be cut inside a record that is too long:
     /// that of its pipelines if they agree, else only record ends.
     pub(crate) fn rule_of(&self, stream: StreamId) -> Rule {
-        let mut rules = self
-            .nodes
-            .iter()
-            .filter(|node| node.stream() == stream)
-            .map(|n| n.rule());
+        let pipelines = self.pipelines();
+        let of_stream = pipelines.filter(|node| node.stream() == stream);
+        let mut rules = of_stream.map(|node| node.rule());
         let first = rules.next().unwrap_or(Rule::Lines);
         if rules.all(|rule| rule == first) {
             first

@@ -133,8 +133,8 @@ impl Publisher {
             headers,
             stats: vec![BatchStats::default(); plan.nodes.len()],
             recorder: control.metrics.publisher(),
-            pipeline_recorders: (0..plan.nodes.len())
-                .map(|index| control.metrics.pipeline(index))
+            pipeline_recorders: (plan.nodes.iter())
+                .map(|node| control.metrics.pipeline(&node.name))
                 .collect(),
             plan,
             shards,
@@ -307,7 +307,7 @@ impl Publisher {
             ..BatchStats::default()
         };
         for (index, node) in merged.nodes.iter().enumerate() {
-            let StreamId(stream) = self.plan.nodes[index].stream();
+            let StreamId(stream) = self.plan.nodes[index].pipeline.stream();
             let intake = self.now[stream].since(&self.before[stream])?;
             self.stats[index] = stats_of(node, &intake, all_stats)?;
         }
@@ -460,7 +460,7 @@ fn merge<'a>(plan: &EnginePlan, tables: &'a mut [Tables]) -> Result<&'a Tables> 
     let (first, others) = tables
         .split_first_mut()
         .expect("the helper has a part in every epoch");
-    for (index, node) in plan.nodes.iter().enumerate() {
+    for (index, node) in plan.pipelines().enumerate() {
         let merged = &mut first.nodes[index];
         let parts = others.iter_mut().map(|tables| &mut tables.nodes[index]);
         sum_nodes(merged, parts);
@@ -514,7 +514,7 @@ pub(crate) fn overflow_of(node: &NodeTable) -> Overflow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::plan::{CountTokens, Pipeline};
+    use crate::engine::plan::{CountTokens, NamedPipeline, Pipeline};
     use crate::epoch::hand_over::hand_over;
     use crate::epoch::header::header_channel;
     use crate::error::ErrorKind;
@@ -537,7 +537,10 @@ mod tests {
             stream_count: 1,
         };
         let plan = EnginePlan {
-            nodes: vec![Arc::clone(&node)],
+            nodes: vec![NamedPipeline {
+                name: "tokens".into(),
+                pipeline: Arc::clone(&node),
+            }],
             outputs: Vec::new(),
         };
         let mut publisher = Publisher::new(

@@ -5,30 +5,12 @@
 
 use std::marker::PhantomData;
 use std::slice::{Iter, IterMut};
-use std::sync::Arc;
 
 use crate::batch::{Batch, BatchStats};
-use crate::engine::plan::{CountTokens, Pipeline};
 use crate::epoch::hand_over::NodeTable;
 use crate::epoch::merge::{table_of, table_of_mut};
 use crate::table::KeyTable;
 use crate::table::keys::Seed;
-
-/// A pipeline, and what it is called in messages.
-pub(crate) struct NamedPipeline {
-    pub(crate) name: Arc<str>,
-    pub(crate) pipeline: Arc<dyn Pipeline>,
-}
-
-impl NamedPipeline {
-    /// The pipeline of `lines.flat_map(rule).count_by_value()`.
-    pub(crate) fn tokens(tokens: CountTokens) -> Self {
-        NamedPipeline {
-            name: Arc::from("count_by_value"),
-            pipeline: Arc::new(tokens),
-        }
-    }
-}
 
 /// What the pipelines of a [`Tally`](crate::Tally) or an [`Engine`](crate::Engine) result in:
 /// [`Keyed`] for one of them, a tuple of two to four for several. Tuples nest.

@@ -189,6 +189,17 @@ metric_cells! {
 }
 
 metric_cells! {
+    /// What one output of a program delivered.
+    SinkCells => SinkValues, label "sink";
+    /// Batches that the output has taken.
+    batches: Counter "sink_batches_total" "batches",
+    /// Times that the output asked to get a batch again later.
+    retries: Counter "sink_retries_total" "times",
+    /// Time of each attempt to deliver a batch, without the waits between.
+    deliver: HistogramCells "sink_deliver_seconds" "seconds",
+}
+
+metric_cells! {
     /// The tables of one pipeline.
     PipelineCells => PipelineValues, label "pipeline";
     /// Distinct keys of the last batch.
@@ -220,6 +231,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static MetricFamily> {
         RouterValues::FAMILIES,
         ShardValues::FAMILIES,
         PublisherValues::FAMILIES,
+        SinkValues::FAMILIES,
         PipelineValues::FAMILIES,
         LimitValues::FAMILIES,
         NoticeValues::FAMILIES,

@@ -25,7 +25,9 @@
 //! # All metrics
 //!
 //! The first word of a name is where it is counted. Counters only grow. Those with the label
-//! `source` are as of the last cut, all others are live. Sources of the same name are one.
+//! `source` are as of the last cut, all others are live. Sources of the same name are one. A
+//! `pipeline` has the name of its stream, and a `sink` that of its output, as
+//! [`explain`](crate::StreamingContext::explain) shows them.
 //!
 //! | name | kind | unit | label | help |
 //! |---|---|---|---|---|
@@ -53,6 +55,9 @@
 //! | `batch_delay_seconds` | histogram | seconds | | Time from a batch's time to the start of its processing. |
 //! | `publisher_merge_seconds` | histogram | seconds | | Time to merge the tables of a batch. |
 //! | `sink_emit_seconds` | histogram | seconds | | Time that all outputs took for a batch, waits for retries included. |
+//! | `sink_batches_total` | counter | batches | `sink` | Batches that the output has taken. |
+//! | `sink_retries_total` | counter | times | `sink` | Times that the output asked to get a batch again later. |
+//! | `sink_deliver_seconds` | histogram | seconds | `sink` | Time of each attempt to deliver a batch, without the waits between. |
 //! | `table_keys` | gauge | keys | `pipeline` | Distinct keys of the last batch. |
 //! | `table_bytes` | gauge | bytes | `pipeline` | Memory of the tables of the last batch, over all shards. |
 //! | `table_other_records_total` | counter | records | `pipeline` | Records of keys that had no room; they are in no count. |
@@ -73,11 +78,12 @@ use std::time::Duration;
 pub(crate) use self::cells::Recorder;
 use self::cells::{MetricCells, Published};
 pub(crate) use self::families::{
-    LimitCells, NoticeCells, PipelineCells, PublisherCells, RouterCells, ShardCells, SourceCells,
+    LimitCells, NoticeCells, PipelineCells, PublisherCells, RouterCells, ShardCells, SinkCells,
+    SourceCells,
 };
 use self::families::{
     LimitValues, MetricValues, NoticeValues, PipelineValues, PublisherValues, RouterValues,
-    ShardValues, SourceValues,
+    ShardValues, SinkValues, SourceValues,
 };
 pub use self::histogram::DurationHistogram;
 use crate::error::lock;
@@ -145,6 +151,7 @@ pub struct Snapshot {
     router: Labelled<RouterValues>,
     shards: Labelled<ShardValues>,
     pub(crate) publisher: Labelled<PublisherValues>,
+    sinks: Labelled<SinkValues>,
     pipelines: Labelled<PipelineValues>,
     limits: Labelled<LimitValues>,
     notices: Labelled<NoticeValues>,
@@ -193,6 +200,7 @@ impl Snapshot {
             .chain(self.router.samples())
             .chain(self.shards.samples())
             .chain(self.publisher.samples())
+            .chain(self.sinks.samples())
             .chain(self.pipelines.samples())
             .chain(self.limits.samples())
             .chain(self.notices.samples())
@@ -283,6 +291,7 @@ struct Registered {
     router: LabelledCells<RouterCells>,
     shards: LabelledCells<ShardCells>,
     publisher: LabelledCells<PublisherCells>,
+    sinks: LabelledCells<SinkCells>,
     pipelines: LabelledCells<PipelineCells>,
     limits: LabelledCells<LimitCells>,
     notices: LabelledCells<NoticeCells>,
@@ -316,8 +325,13 @@ impl Metrics {
     }
 
     /// Registers a pipeline.
-    pub(crate) fn pipeline(&self, index: usize) -> Recorder<PipelineCells> {
-        lock(&self.0).pipelines.recorder(&index.to_string())
+    pub(crate) fn pipeline(&self, name: &str) -> Recorder<PipelineCells> {
+        lock(&self.0).pipelines.recorder(name)
+    }
+
+    /// Registers an output.
+    pub(crate) fn sink(&self, name: &str) -> Recorder<SinkCells> {
+        lock(&self.0).sinks.recorder(name)
     }
 
     /// Sets the memory limit.
@@ -350,6 +364,7 @@ impl Metrics {
             router: registered.router.read(),
             shards: registered.shards.read(),
             publisher: registered.publisher.read(),
+            sinks: registered.sinks.read(),
             pipelines: registered.pipelines.read(),
             limits: registered.limits.read(),
             notices: registered.notices.read(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::batch::{Batch, BatchId};
 use crate::error::Result;
 use crate::limits::{NOTICE_PAUSE_MS, RETRY_MS_MIN};
+use crate::metrics::{Metrics, Recorder, SinkCells};
 use crate::notice::{Notice, NoticeKind, Notices};
 use crate::sink::{Sink, Undelivered};
 use crate::time::{BatchTime, Clock};
@@ -19,6 +20,7 @@ pub(crate) struct Delivery<S> {
     /// The sink's name, for messages.
     name: String,
     notices: Notices,
+    recorder: Recorder<SinkCells>,
     /// The last batch that was there at the start.
     there: Option<BatchId>,
     waiting: Option<WaitingBatch>,
@@ -43,6 +45,7 @@ impl<S> Delivery<S> {
             sink,
             name: String::new(),
             notices: Notices::default(),
+            recorder: Recorder::default(),
             there: None,
             waiting: None,
             is_reported: false,
@@ -50,17 +53,24 @@ impl<S> Delivery<S> {
         }
     }
 
-    /// Names the sink in messages, and asks it what is there. Called once, before the first batch.
+    /// Names the sink in messages and metrics, and asks it what is there. Called once, before the
+    /// first batch.
     ///
     /// # Errors
     ///
     /// The sink's.
-    pub(crate) fn start<V>(&mut self, name: &str, notices: &Notices) -> Result<()>
+    pub(crate) fn start<V>(
+        &mut self,
+        name: &str,
+        notices: &Notices,
+        metrics: &Metrics,
+    ) -> Result<()>
     where
         S: Sink<V>,
     {
         name.clone_into(&mut self.name);
         self.notices = notices.clone();
+        self.recorder = metrics.sink(name);
         self.there = self.sink.delivered()?;
         Ok(())
     }
@@ -96,7 +106,18 @@ impl<S> Delivery<S> {
         if self.there.is_some_and(|there| time <= there.time) {
             return Ok(None);
         }
-        match self.sink.deliver(batch) {
+        let begin = clock.now();
+        let delivered = self.sink.deliver(batch);
+        let now = clock.now();
+        self.recorder.update(|cells| {
+            cells.deliver.record(now.saturating_sub(begin));
+            match &delivered {
+                Ok(()) => cells.batches.add(1),
+                Err(Undelivered::Retry { .. }) => cells.retries.add(1),
+                Err(Undelivered::Fatal(_)) => {}
+            }
+        });
+        match delivered {
             Ok(()) => {
                 if std::mem::take(&mut self.is_reported) {
                     self.report(NoticeKind::Delivering);
@@ -105,7 +126,6 @@ impl<S> Delivery<S> {
             }
             Err(Undelivered::Fatal(error)) => Err(error),
             Err(Undelivered::Retry { after, cause }) => {
-                let now = clock.now();
                 let after = after.max(Duration::from_millis(RETRY_MS_MIN));
                 if !self.is_reported && now >= self.next_report {
                     self.is_reported = true;
@@ -179,6 +199,7 @@ mod tests {
     #[test]
     fn waits_are_kept_and_reported_once_and_a_stop_ends_one() {
         let (notices, texts) = Notices::kept();
+        let metrics = Metrics::default();
         let answers = vec![
             Some(0),
             Some(100),
@@ -190,7 +211,7 @@ mod tests {
             Some(60_000),
         ];
         let mut delivery = Delivery::new(Waits(answers));
-        delivery.start("db", &notices).expect("it starts");
+        delivery.start("db", &notices, &metrics).expect("it starts");
         let (table, stats) = (KeyTable::new(Seed::random()), BatchStats::default());
         let clock = Clock::manual(Duration::ZERO);
         let mut deliver = |at_ms: u64, is_stopping| {
@@ -226,6 +247,11 @@ mod tests {
         assert_eq!(deliver(9001, true), (Some(69_000), 0), "once");
         texts.take();
         drop(delivery);
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.get("sink_batches_total", "db"), Some(2));
+        assert_eq!(snapshot.get("sink_retries_total", "db"), Some(6));
+        let attempts = snapshot.histogram("sink_deliver_seconds");
+        assert_eq!(attempts.map(|attempts| attempts.count()), Some(8));
         let undelivered = "sink db: stopped with 1 batch undelivered: 0 ms";
         assert_eq!(texts.take(), [undelivered]);
     }

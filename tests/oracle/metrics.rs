@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use microtally::metrics::{MetricKind, SampleValue, Snapshot};
 use microtally::prelude::*;
+use microtally::sink::{Sink, Undelivered};
 use microtally::sources::Lines;
-use microtally::{Config, Engine, Rule};
+use microtally::{Config, Engine, Error, Rule};
 
 use crate::live::PATIENCE;
 
@@ -190,4 +191,73 @@ fn a_run_has_its_sources_its_limit_and_its_failures_by_name() {
     let page = String::from_utf8(page).expect("it is text");
     let line = "microtally_notices_total{kind=\"oversize\"} 1\n";
     assert!(page.contains(line), "{page}");
+}
+
+/// Asks for a retry once, in the first batch.
+struct OnceBusy(bool);
+
+impl Sink<u64> for OnceBusy {
+    fn deliver(&mut self, _batch: &Batch<'_, u64>) -> Result<(), Undelivered> {
+        match std::mem::replace(&mut self.0, true) {
+            true => Ok(()),
+            false => Err(Undelivered::Retry {
+                after: Duration::from_millis(1),
+                cause: Error::output("db", &std::io::Error::other("busy")),
+            }),
+        }
+    }
+}
+
+#[test]
+fn pipelines_and_outputs_have_their_names() {
+    let ssc = StreamingContext::one_batch(Config::default().workers(1)).expect("in range");
+    let lines = ssc.source_stream(Lines::of("a b\na c\n"));
+    let words = lines.split(b' ').count_by_value().named("\"words\"");
+    words.output(OnceBusy(false));
+    (words.output_on_thread("db", OnceBusy(false), 1)).expect("in range");
+    lines.count_by_value().pairs().for_each_batch(|_, _| ());
+    let running = ssc.start().expect("it starts");
+    let handle = running.stop_handle();
+    running.await_termination().expect("nothing is fatal");
+    let metrics = handle.metrics();
+    for (name, label, expected) in [
+        ("table_keys", "\"words\"", 3),
+        ("table_keys", "count_by_value", 2),
+        ("sink_batches_total", "output", 1),
+        ("sink_retries_total", "output", 1),
+        ("sink_batches_total", "db", 1),
+        ("sink_retries_total", "db", 1),
+        ("sink_batches_total", "for_each_batch", 1),
+        ("sink_retries_total", "for_each_batch", 0),
+    ] {
+        assert_eq!(metrics.get(name, label), Some(expected), "{name} {label}");
+    }
+    let times = metrics
+        .histogram("sink_deliver_seconds")
+        .expect("it is one");
+    assert_eq!(times.count(), 5);
+    let mut page = Vec::new();
+    metrics.write_prometheus(&mut page).expect("a Vec takes it");
+    let page = String::from_utf8(page).expect("it is text");
+    for line in [
+        r#"microtally_table_keys{pipeline="\"words\""} 3"#,
+        r#"microtally_sink_deliver_seconds_count{sink="db"} 2"#,
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line} in {page}");
+    }
+}
+
+#[test]
+fn the_pipelines_of_an_engine_have_their_names() {
+    let builder = Engine::pipelines(|lines| {
+        let words = lines.split(b' ').count_by_value();
+        (words, lines.count_by_value().named("lines"))
+    });
+    let engine = builder.start(|_| ()).expect("it starts");
+    let mut writer = engine.writer().expect("there is one");
+    writer.write_all(b"a b\na c\n").expect("it runs");
+    drop(writer);
+    let finished = engine.finish().expect("the ledger closes");
+    let keys = |name| finished.metrics().get("table_keys", name);
+    assert_eq!((keys("count_by_value"), keys("lines")), (Some(3), Some(2)));
 }

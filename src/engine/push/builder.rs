@@ -14,8 +14,8 @@ use crate::config::{self, Config};
 use crate::engine::assemble::Blueprint;
 use crate::engine::control::Control;
 use crate::engine::guard;
-use crate::engine::plan::{Emitted, EnginePlan, Merged, Output};
-use crate::engine::results::{Keyed, LentNodes, NamedPipeline, PipelineResults, TakenNodes};
+use crate::engine::plan::{Emitted, EnginePlan, Merged, NamedPipeline, Output};
+use crate::engine::results::{Keyed, LentNodes, PipelineResults, TakenNodes};
 use crate::error::{Error, Result, guarded, lock};
 use crate::id::StreamId;
 use crate::intake::ChannelLimits;
@@ -139,7 +139,7 @@ impl<R: PipelineResults> EngineBuilder<R> {
         let interval_ms = self.interval.map(config::interval_ms).transpose()?;
         let last = Arc::new(Mutex::new(None));
         let plan = EnginePlan {
-            nodes: pipelines.into_iter().map(|named| named.pipeline).collect(),
+            nodes: pipelines,
             outputs: vec![Box::new(CallWithBatches::<R, _> {
                 on_batch,
                 last: Arc::clone(&last),

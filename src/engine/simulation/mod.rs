@@ -44,7 +44,7 @@ use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::control::{Control, Stop};
-use crate::engine::plan::{CountTokens, EnginePlan, Pipeline};
+use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::reactor::{Next, ReactorCore, ReactorParts};
 use crate::id::StreamId;
@@ -154,7 +154,7 @@ impl World {
         let stream_count = source_count + usize::from(shelf.is_some());
         let kept = Keep::default();
         let nodes = StreamId::first(stream_count)
-            .map(|stream| Arc::new(CountTokens::new(stream, rule)) as Arc<dyn Pipeline>);
+            .map(|stream| NamedPipeline::tokens(CountTokens::new(stream, rule)));
         let is_calm = Arc::new(AtomicBool::new(random.one_in(2)));
         let plan = EnginePlan {
             nodes: nodes.collect(),

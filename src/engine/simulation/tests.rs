@@ -1,6 +1,7 @@
 //! Runs of the simulation by seed, and what needs its world besides.
 
 use super::*;
+use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
 use crate::error::Result;
 use crate::id::StreamId;
@@ -135,10 +136,11 @@ impl Stage for ForgetfulStage {
 #[test]
 fn a_planted_fault_is_caught_by_the_ledger() {
     let kept = Keep::default();
-    let nodes: Vec<Arc<dyn Pipeline>> = vec![Arc::new(Forgetful(CountTokens::new(
-        StreamId(0),
-        Rule::Split(b' '),
-    )))];
+    let tokens = CountTokens::new(StreamId(0), Rule::Split(b' '));
+    let nodes = vec![NamedPipeline {
+        name: "tokens".into(),
+        pipeline: Arc::new(Forgetful(tokens)),
+    }];
     let control = Control::new(Arc::new(|| ()));
     let mut parts = built(Blueprint {
         config: Config::default().workers(1),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Value};
 use crate::error::Result;
+use crate::metrics::{Recorder, SinkCells};
 use crate::repr::Repr;
 use crate::sink::delivery::Delivery;
 use crate::sink::{Printer, Pyspark, Sink, Undelivered};
@@ -77,7 +78,8 @@ where
     S: Sink<V>,
 {
     fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
-        self.delivery.start(context.name, context.notices)
+        self.delivery
+            .start(context.name, context.notices, context.metrics)
     }
 
     fn has_batch(&self, time: BatchTime) -> bool {
@@ -156,6 +158,7 @@ impl<T: Record> RddStream<T> {
         let operator = RddOutput {
             cache: self.cache.clone(),
             f,
+            recorder: Recorder::default(),
         };
         self.plan.add_output(kind, self.id, self.slide_ms, operator);
     }
@@ -165,6 +168,7 @@ impl<T: Record> RddStream<T> {
 struct RddOutput<T, F> {
     cache: BatchCache<T>,
     f: F,
+    recorder: Recorder<SinkCells>,
 }
 
 impl<T, F> Operator for RddOutput<T, F>
@@ -172,14 +176,28 @@ where
     T: Record,
     F: FnMut(&Rdd<T>, BatchTime) -> Result<()> + Send,
 {
+    fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
+        self.recorder = context.metrics.sink(context.name);
+        Ok(())
+    }
+
     fn has_batch(&self, time: BatchTime) -> bool {
         !matches!(self.cache.peek(time), Ok(None))
     }
 
     fn run(&mut self, now: &mut BatchContext<'_, '_>) -> Result<(), Failure> {
-        if let Some(rdd) = self.cache.peek(now.time)?
-            && let Err(error) = (self.f)(&rdd, now.time)
-        {
+        let Some(rdd) = self.cache.peek(now.time)? else {
+            return Ok(());
+        };
+        let clock = now.epoch.clock;
+        let begin = clock.now();
+        let delivered = (self.f)(&rdd, now.time);
+        let time = clock.now().saturating_sub(begin);
+        self.recorder.update(|cells| {
+            cells.deliver.record(time);
+            cells.batches.add(delivered.is_ok().into());
+        });
+        if let Err(error) = delivered {
             now.end_run(error);
         }
         Ok(())

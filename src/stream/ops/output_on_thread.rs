@@ -137,7 +137,9 @@ where
 {
     fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {
         if let Some(mut thread) = self.thread.take() {
-            thread.delivery.start(context.name, context.notices)?;
+            thread
+                .delivery
+                .start(context.name, context.notices, context.metrics)?;
             context.threads.push(Box::new(thread));
         }
         Ok(())

@@ -16,10 +16,11 @@ use std::time::Duration;
 use crate::batch::BatchStats;
 use crate::engine::control::Stop;
 use crate::engine::plan::{
-    Emitted, EnginePlan, Merged, Output, OutputThread, Pipeline, failed_batch,
+    Emitted, EnginePlan, Merged, NamedPipeline, Output, OutputThread, failed_batch,
 };
 use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::notice::Notices;
 use crate::save::StateKind;
 use crate::stream::plan::batch_cache::Failure;
@@ -95,6 +96,7 @@ pub(crate) struct StartContext<'a> {
     /// The time since 1970.
     pub(crate) now: Duration,
     pub(crate) notices: &'a Notices,
+    pub(crate) metrics: &'a Metrics,
     /// The memory of one window over tables, in bytes; `usize::MAX` means no limit.
     pub(crate) window_bytes: usize,
     /// Where an output puts a thread that it needs.
@@ -433,6 +435,7 @@ pub(crate) struct Launch<'a> {
     /// The time since 1970.
     pub(crate) now: Duration,
     pub(crate) notices: &'a Notices,
+    pub(crate) metrics: &'a Metrics,
     /// How long each stream keeps its batches, if the program asked for that.
     pub(crate) remember_ms: Option<u64>,
     pub(crate) memory_bytes_max: Option<usize>,
@@ -461,7 +464,7 @@ impl Plan {
     }
 
     /// Starts the operators. Returns the pipelines that are needed, and the batch plane.
-    pub(super) fn start(mut self, launch: Launch<'_>) -> Result<(Vec<Arc<dyn Pipeline>>, Graph)> {
+    pub(super) fn start(mut self, launch: Launch<'_>) -> Result<(Vec<NamedPipeline>, Graph)> {
         self.want();
         let shape = shape(&self.nodes, &self.names);
         let remember_ms = match launch.remember_ms {
@@ -491,6 +494,7 @@ impl Plan {
                 remember_ms,
                 now: launch.now,
                 notices: launch.notices,
+                metrics: launch.metrics,
                 window_bytes: window_bytes.unwrap_or(usize::MAX),
                 threads: &mut threads,
             })?;
@@ -498,7 +502,9 @@ impl Plan {
                 continue;
             }
             let reads = reads.map(|pipeline| {
-                plan.nodes.push(Arc::clone(&self.pipelines[pipeline]));
+                let pipeline = Arc::clone(&self.pipelines[pipeline]);
+                let name = Arc::clone(&name);
+                plan.nodes.push(NamedPipeline { name, pipeline });
                 plan.nodes.len() - 1
             });
             into.push(PlannedNode {
@@ -512,7 +518,7 @@ impl Plan {
         let first_output = streams.len();
         streams.append(&mut outputs);
         let byte_inputs = plan.first_nodes().map(|node| {
-            let stream = plan.nodes[node].stream();
+            let stream = plan.nodes[node].pipeline.stream();
             (node, self.byte_inputs[stream.0])
         });
         let byte_inputs = byte_inputs.collect();

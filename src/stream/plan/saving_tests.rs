@@ -15,10 +15,11 @@ use proptest::prelude::*;
 use crate::batch::BatchStats;
 use crate::config::Dialect;
 use crate::engine::control::Control;
-use crate::engine::plan::{Merged, Output, Pipeline};
+use crate::engine::plan::{Merged, NamedPipeline, Output};
 use crate::epoch::barrier::Barrier;
 use crate::epoch::hand_over::{NodeTable, Tables};
 use crate::error::lock;
+use crate::metrics::Metrics;
 use crate::notice::Notices;
 use crate::ring::arena::Arena;
 use crate::save::Saved;
@@ -77,7 +78,7 @@ impl Sheet {
 
 /// One run of a program.
 struct Run {
-    pipelines: Vec<Arc<dyn Pipeline>>,
+    pipelines: Vec<NamedPipeline>,
     graph: Graph,
     seed: Seed,
     control: Arc<Control>,
@@ -96,6 +97,7 @@ impl Run {
         let launch = Launch {
             now: Duration::ZERO,
             notices: &Notices::default(),
+            metrics: &Metrics::default(),
             remember_ms: None,
             memory_bytes_max: None,
             fails_fast: false,
@@ -120,7 +122,7 @@ impl Run {
         self.batches += 1;
         let time = BatchTime::from_millis(self.batches * 1000);
         let (mut nodes, mut all_stats) = (Vec::<NodeTable>::new(), Vec::new());
-        for pipeline in &self.pipelines {
+        for NamedPipeline { pipeline, .. } in &self.pipelines {
             let partial = pipeline.partial(self.seed, MemoryCap::NONE);
             let mut tables = Tables::new([partial].into_iter());
             let mut node = tables.nodes.remove(0);

@@ -8,8 +8,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::engine::plan::Pipeline;
-use crate::engine::results::{Keyed, NamedPipeline, PipelineResults};
+use crate::engine::plan::{NamedPipeline, Pipeline};
+use crate::engine::results::{Keyed, PipelineResults};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::{Error, Result};
 use crate::shard::stage::LineRecords;

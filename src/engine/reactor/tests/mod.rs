@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
-use crate::engine::plan::{CountTokens, EnginePlan, Output, Pipeline};
+use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline, Output};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
 use crate::id::StreamId;
@@ -110,7 +110,7 @@ impl ReactorRig {
     fn new(sources: Vec<Box<dyn Source>>, batches: Option<u64>, is_endless: bool) -> ReactorRig {
         let kept = Keep::default();
         let nodes = StreamId::first(sources.len())
-            .map(|stream| Arc::new(CountTokens::new(stream, Rule::Lines)) as Arc<dyn Pipeline>);
+            .map(|stream| NamedPipeline::tokens(CountTokens::new(stream, Rule::Lines)));
         let clock = Clock::manual(Duration::from_millis(1_000_003));
         let control = Control::new(Arc::new(|| ()));
         let told = Arc::<Mutex<Vec<String>>>::default();

@@ -443,6 +443,7 @@ impl Draft {
         let plan = plan.lower(Launch {
             now,
             notices: &notices,
+            metrics: &control.metrics,
             remember_ms: self.remember_ms,
             memory_bytes_max: self.config.memory_bytes_max,
             fails_fast: self.fails_fast,
