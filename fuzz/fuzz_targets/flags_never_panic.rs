@@ -2,6 +2,8 @@
 #![no_main]
 #![allow(dead_code)]
 
+// It makes names public that the program uses and this target does not.
+#[allow(unused_imports)]
 #[path = "../../src/bin/microtally/parse/mod.rs"]
 mod parse;
 
