@@ -99,7 +99,7 @@
 //! | source | a file in `source/net` or `source/file`; its name in `sources` below; for the program `parse/units/source` and `run` |
 //! | compressed format | a file in `source/codec/unpack`, its first bytes in `kinds` there |
 //! | operator | a file in `stream/ops`, a line in the table of `stream::operators` |
-//! | aggregate of the program | `parse` (its name), `counting` (how it is folded), `extract/number` (arithmetic) |
+//! | aggregate | a file in `aggregate`; for the program its name in `parse` and its part in `counting/columns` |
 //! | sink | a file in `sink`; for the program its name in `parse` and a line in `output` |
 //! | notice | a variant and its text in `notice` |
 //! | metric | a line in `metrics::families` |
@@ -257,6 +257,8 @@ pub mod prelude {
 /// What benches, fuzz targets and tests of this crate look into. No promise is made about it.
 #[cfg(feature = "internals")]
 pub mod internals {
+    pub use crate::aggregate::table::AggregateTable;
+    pub use crate::aggregate::window::AggregateWindow;
     pub use crate::engine::simulation::run_schedule;
     pub use crate::id::StreamId;
     pub use crate::intake::rig::IntakeRig;

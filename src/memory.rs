@@ -342,9 +342,15 @@ mod tests {
     fn the_parts_are_together_no_more_than_the_limit() {
         let mut keyed = PipelineNeeds::counting();
         (keyed.own_tables, keyed.is_counting) = (1, false);
+        let aggregated = PipelineNeeds {
+            own_tables: 0,
+            result_tables: 3,
+            ..keyed
+        };
         for pipelines in [
             vec![PipelineNeeds::counting()],
             vec![PipelineNeeds::counting(), keyed],
+            vec![aggregated],
             vec![],
         ] {
             for on_limit in [OnLimit::Approximate, OnLimit::Other, OnLimit::Fail] {

@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use microtally::internals::{InverseWindow, KeyTable, ReduceWindow, Seed, Shape};
+use microtally::aggregate::{Count, Distinct, Percentile};
+use microtally::internals::{
+    AggregateTable, AggregateWindow, InverseWindow, KeyTable, ReduceWindow, Seed, Shape,
+};
 use microtally::prelude::*;
 use microtally::sink::{Pyspark, Tsv};
 use microtally::sources::Reconnect;
@@ -81,6 +84,7 @@ fn steady_state_asks_the_allocator_for_nothing() {
     pipelines();
     windows();
     windows_of_ever_new_keys();
+    aggregates();
     engine();
     streaming_context();
 }
@@ -142,6 +146,55 @@ fn fill(batch: &mut KeyTable<u64>, number: u64) {
             .replace("{}", &key.to_string());
         batch.add(key.as_bytes(), number, u64::wrapping_add);
     }
+}
+
+/// Counts, sketches and sets of growing sizes: added in two tables, merged, put into windows with and
+/// without `remove`, finished.
+fn aggregates() {
+    let percentiles = (Count, Percentile::new(99.0));
+    let several = (Count, Percentile::new(50.0), Distinct::with_seed(1));
+    let seed = Seed::random();
+    let mut tables = [(); 2].map(|()| AggregateTable::unlimited(several, seed));
+    let mut removable = AggregateTable::unlimited(percentiles, seed);
+    let mut windows = AggregateWindow::new(several, 5, 1);
+    let mut taken_off = AggregateWindow::new(percentiles, 5, 1);
+    let mut results = KeyTable::new(seed);
+    let mut asked = 0;
+    for batch in 0..60u64 {
+        let before = calls();
+        for value in 0..20_000u64 {
+            // One key with thousands of values, and some hundreds with a few.
+            let key = if value % 2 == 0 { 0 } else { value % 500 };
+            let key = key.to_be_bytes();
+            // The same values in another order.
+            let value = (value + batch).wrapping_mul(7919) % 10_000;
+            tables[value as usize % 2].add(&[], &key, value);
+            removable.add(&[], &key, value);
+        }
+        let [first, second] = &mut tables;
+        first.merge_from(second);
+        first.finish_into(&mut results);
+        windows.begin_batch();
+        windows.enter(first);
+        taken_off.begin_batch();
+        taken_off.enter(&removable);
+        let (count, ..) = results.get(&0u64.to_be_bytes()).expect("a key");
+        let held = (batch + 1).min(5);
+        let window = windows
+            .slide()
+            .and_then(|window| window.get(&0u64.to_be_bytes()));
+        assert_eq!(window.map(|(sum, ..)| sum), Some(count * held));
+        let window = taken_off
+            .slide()
+            .and_then(|window| window.get(&0u64.to_be_bytes()));
+        assert_eq!(window.map(|(sum, _)| sum), Some(count * held));
+        tables.iter_mut().for_each(AggregateTable::clear);
+        removable.clear();
+        if batch > 30 {
+            asked += calls() - before;
+        }
+    }
+    assert_eq!(asked, 0, "aggregates");
 }
 
 fn windows() {

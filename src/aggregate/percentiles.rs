@@ -232,6 +232,9 @@ impl Percentile {
     /// The 50th percentile.
     pub const MEDIAN: Percentile = Percentile(50.0);
 
+    /// The largest error of a result, as a part of the value: 1/128.
+    pub const ERROR: f64 = 1.0 / (1u32 << FRACTION_BITS) as f64;
+
     /// The percentile `percent`, 0 to 100.
     ///
     /// # Panics

@@ -23,7 +23,7 @@ const KEY_BYTES_MIN: usize = 9;
 const STEPS_AT_ONCE: usize = 4;
 
 /// The states of an aggregate of values `T`.
-pub(crate) struct AggregateTable<A: Aggregate<T>, T> {
+pub struct AggregateTable<A: Aggregate<T>, T> {
     states: KeyTable<A::State>,
     slab: Slab,
     aggregate: A,
@@ -59,6 +59,11 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
         }
     }
 
+    /// An empty table without a cap.
+    pub fn unlimited(aggregate: A, seed: Seed) -> Self {
+        AggregateTable::new(aggregate, seed, MemoryCap::NONE)
+    }
+
     /// An empty table with the seed and the cap of this one.
     pub(crate) fn empty_like(&self) -> Self {
         AggregateTable {
@@ -75,15 +80,14 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
     }
 
     /// Bytes held of the allocator.
-    #[cfg(test)]
-    pub(crate) fn held_bytes(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         self.states.allocated_bytes() - self.states.beside() + self.slab.held_bytes()
     }
 
     /// Adds a value of `key`. It is faster for a key in `around` if 16 bytes follow the key's first
     /// one there.
     #[inline]
-    pub(crate) fn add(&mut self, around: &[u8], key: &[u8], value: T)
+    pub fn add(&mut self, around: &[u8], key: &[u8], value: T)
     where
         T: Copy,
     {
@@ -135,7 +139,7 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
     }
 
     /// Adds the states of another table of the same aggregate, whatever memory that takes.
-    pub(crate) fn merge_from(&mut self, other: &Self) {
+    pub fn merge_from(&mut self, other: &Self) {
         let (aggregate, slab) = (&self.aggregate, &mut self.slab);
         self.states.merge_updated(&other.states, |state, from| {
             let mut state = state.unwrap_or_else(|| aggregate.zero());
@@ -197,7 +201,7 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
     }
 
     /// Replaces the content of `results` by the result of each key.
-    pub(crate) fn finish_into(&self, results: &mut KeyTable<A::Output>) {
+    pub fn finish_into(&self, results: &mut KeyTable<A::Output>) {
         results.clear();
         let finish = |state| self.aggregate.finish(state, &self.slab);
         results.merge_mapped(&self.states, finish, |_, new| new);
@@ -232,7 +236,7 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
     }
 
     /// Removes all keys and keeps the memory, within the cap.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.slab.clear();
         if self.is_limited {
             self.slab.allow(0);

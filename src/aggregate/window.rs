@@ -36,7 +36,7 @@ use crate::table::keys::Seed;
 const PANE_PARTS: usize = 10;
 
 /// A window over the states of an aggregate.
-pub(crate) struct AggregateWindow<A: Aggregate<T>, T> {
+pub struct AggregateWindow<A: Aggregate<T>, T> {
     aggregate: A,
     /// Batches of a pane.
     pane_batches: usize,
@@ -187,7 +187,7 @@ impl<S: Copy> Pane<S> {
 
 impl<A: Aggregate<T>, T> AggregateWindow<A, T> {
     /// A window of the last `window` batches, every `slide` batches; both at least 1.
-    pub(crate) fn new(aggregate: A, window: usize, slide: usize) -> Self {
+    pub fn new(aggregate: A, window: usize, slide: usize) -> Self {
         let pane_batches = common_divisor(window, slide);
         AggregateWindow {
             open: AggregateTable::new(aggregate.clone(), Seed::random(), MemoryCap::NONE),
@@ -215,7 +215,7 @@ impl<A: Aggregate<T>, T> AggregateWindow<A, T> {
     }
 
     /// Another batch begins: [`enter`](Self::enter) or [`fail`](Self::fail) follows.
-    pub(crate) fn begin_batch(&mut self) {
+    pub fn begin_batch(&mut self) {
         self.open_batches = self.open_batches % self.pane_batches + 1;
         if self.open_batches == 1 {
             self.open.clear();
@@ -228,7 +228,7 @@ impl<A: Aggregate<T>, T> AggregateWindow<A, T> {
     }
 
     /// Adds the states of the batch that began.
-    pub(crate) fn enter(&mut self, batch: &AggregateTable<A, T>) {
+    pub fn enter(&mut self, batch: &AggregateTable<A, T>) {
         if !self.has_failed {
             let bytes = self.pane_bytes_max();
             self.open.merge_up_to(batch, bytes);
@@ -313,7 +313,7 @@ impl<A: Aggregate<T>, T> AggregateWindow<A, T> {
 
     /// The results of the window that ends with the batch that entered last; `None` if one of its
     /// batches failed.
-    pub(crate) fn slide(&mut self) -> Option<&KeyTable<A::Output>> {
+    pub fn slide(&mut self) -> Option<&KeyTable<A::Output>> {
         let overflows = self.panes.iter().map(|pane| pane.overflow);
         self.results
             .set_overflow(overflows.fold(Overflow::default(), Overflow::plus));

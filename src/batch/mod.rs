@@ -54,6 +54,16 @@ pub trait Value: Copy + Repr + Send + Sync + 'static {
     fn as_count(&self) -> Option<u64> {
         None
     }
+
+    /// The number of columns that sinks print: 1 by default, and the parts of tuples and arrays.
+    fn columns(&self) -> usize {
+        1
+    }
+
+    /// Appends the column `index`, counted from 0, as [`Repr::write_repr`] would.
+    fn write_column(&self, _index: usize, out: &mut Vec<u8>) {
+        self.write_repr(out);
+    }
 }
 
 macro_rules! ordered {
@@ -86,6 +96,17 @@ macro_rules! ordered_tuples {
                 $(let order = order.then_with(|| self.$at.order(&other.$at));)*
                 order
             }
+
+            fn columns(&self) -> usize {
+                [$($at),*].len()
+            }
+
+            fn write_column(&self, index: usize, out: &mut Vec<u8>) {
+                match index {
+                    $($at => self.$at.write_repr(out),)*
+                    _ => {}
+                }
+            }
         }
     )*};
 }
@@ -99,6 +120,14 @@ impl<V: Value, const N: usize> Value for [V; N] {
     fn order(&self, other: &Self) -> Ordering {
         let parts = self.iter().zip(other).map(|(a, b)| a.order(b));
         parts.fold(Ordering::Equal, Ordering::then)
+    }
+
+    fn columns(&self) -> usize {
+        N
+    }
+
+    fn write_column(&self, index: usize, out: &mut Vec<u8>) {
+        self[index].write_repr(out);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::sink::{BatchWriter, INFALLIBLE, Sink, Undelivered, ranking, timestamp
 ///
 /// - `top` has the first keys. Unprintable characters are escaped as `\u009b`. A key that is not
 ///   UTF-8 is `{"k_b64":"…"}`. A value that is not a JSON number is a string, except that NaN and
-///   infinite floats are `null`.
+///   infinite floats are `null`. A value of several columns, such as a tuple, is an array of them.
 /// - `dropped` counts what no count contains
 ///   ([`BatchStats::dropped`](crate::batch::BatchStats::dropped)): tokens above the record limit,
 ///   partial lines of reset connections, datagrams and records that sources lost.
@@ -38,6 +38,8 @@ pub struct Json<V: 'static> {
     ranking: Ranking<V>,
     base64: Vec<u8>,
     value: Vec<u8>,
+    /// The member with the names of the columns, if they have some.
+    columns: Vec<u8>,
 }
 
 debug_fields!([V] Json<V>, "Json", count);
@@ -60,7 +62,30 @@ impl<V: Value> Json<V> {
             ranking: ranking(count),
             base64: Vec::new(),
             value: Vec::new(),
+            columns: Vec::new(),
         }
+    }
+
+    /// Names the columns of values: `"columns":["count","p99"]`. `errors` has the largest error of
+    /// each that is not exact, as a part of the value: `"errors":{"p99":0.0078125}`.
+    pub fn columns<'a>(
+        mut self,
+        names: impl IntoIterator<Item = &'a str>,
+        errors: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Self {
+        self.columns = b"\"columns\":[".to_vec();
+        for (index, name) in names.into_iter().enumerate() {
+            self.columns.extend((index > 0).then_some(b','));
+            write_json_string(name, &mut self.columns);
+        }
+        self.columns.extend_from_slice(b"],\"errors\":{");
+        for (index, (name, error)) in errors.into_iter().enumerate() {
+            self.columns.extend((index > 0).then_some(b','));
+            write_json_string(name, &mut self.columns);
+            write!(self.columns, ":{error}").expect(INFALLIBLE);
+        }
+        self.columns.extend_from_slice(b"},");
+        self
     }
 }
 
@@ -74,7 +99,7 @@ impl<V: Value> Sink<V> for Json<V> {
             "{{\"v\":1,\"batch\":{},\"time\":\"{:.3}\",\
              \"interval_ms\":{},\"records\":{},\"tokens\":{},\"bytes\":{},\"keys\":{},\
              \"processing_ms\":{:.3},\"scheduling_delay_ms\":{:.3},\"dropped\":{},\"refused\":{},\
-             \"approx\":{},\"error_max\":{},\"missing_max\":{},\"top\":[",
+             \"approx\":{},\"error_max\":{},\"missing_max\":{},",
             stats.batch,
             timestamp(stats.time),
             stats.interval.as_millis(),
@@ -91,6 +116,8 @@ impl<V: Value> Sink<V> for Json<V> {
             stats.missing_max,
         )
         .expect(INFALLIBLE);
+        text.extend_from_slice(&self.columns);
+        text.extend_from_slice(b"\"top\":[");
         self.ranking.top(batch, self.count, |rows| {
             let keys = batch.len() - rows.len();
             let mut shown = Some(0);
@@ -100,7 +127,7 @@ impl<V: Value> Sink<V> for Json<V> {
                 }
                 write_key(key, text, base64);
                 text.extend_from_slice(b",\"n\":");
-                write_value(&value, text, number);
+                write_values(&value, text, number);
                 let missing = batch.missing_max(key);
                 if missing > 0 {
                     write!(text, ",\"missing_max\":{missing}").expect(INFALLIBLE);
@@ -121,15 +148,27 @@ impl<V: Value> Sink<V> for Json<V> {
     }
 }
 
-/// Writes a value as Python does if that is a JSON number. NaN and infinite floats, which JSON
+/// Writes a value, or an array of the columns of one that has several.
+fn write_values<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
+    if value.columns() == 1 {
+        return write_value(value, 0, text, number);
+    }
+    for column in 0..value.columns() {
+        text.push(if column == 0 { b'[' } else { b',' });
+        write_value(value, column, text, number);
+    }
+    text.push(b']');
+}
+
+/// Writes a column as Python does if that is a JSON number. NaN and infinite floats, which JSON
 /// lacks, are `null`; anything else is a string.
-fn write_value<V: Value>(value: &V, text: &mut Vec<u8>, number: &mut Vec<u8>) {
+fn write_value<V: Value>(value: &V, column: usize, text: &mut Vec<u8>, number: &mut Vec<u8>) {
     if let Some(count) = value.as_count() {
         write!(text, "{count}").expect(INFALLIBLE);
         return;
     }
     number.clear();
-    value.write_repr(number);
+    value.write_column(column, number);
     if matches!(&number[..], b"null" | b"nan" | b"inf" | b"-inf") {
         text.extend_from_slice(b"null");
     } else if serde_json::from_slice::<serde_json::Number>(number).is_ok() {
@@ -208,11 +247,11 @@ mod tests {
             (f64::NEG_INFINITY, "null"),
         ] {
             let mut text = Vec::new();
-            write_value(&value, &mut text, &mut Vec::new());
+            write_value(&value, 0, &mut text, &mut Vec::new());
             assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
         let mut text = Vec::new();
-        write_value(&true, &mut text, &mut Vec::new());
+        write_value(&true, 0, &mut text, &mut Vec::new());
         assert_eq!(text, b"\"True\"");
     }
 

@@ -1,4 +1,4 @@
-//! Tab-separated lines: `batch_ms`, key, value.
+//! Tab-separated lines: `batch_ms`, key, value, the value in as many columns as it has.
 //!
 //! Promise: one result a line, with keys escaped reversibly.
 //! Must not know: `table`, `epoch`, `window`.
@@ -10,7 +10,8 @@ use crate::batch::{Batch, Value};
 use crate::repr::text::write_escaped;
 use crate::sink::{BatchWriter, Sink, Undelivered, ranking};
 
-/// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first.
+/// Writes lines `batch_ms<TAB>key<TAB>value`, highest value first. A value of several columns, such
+/// as a tuple, takes as many.
 ///
 /// In keys, tab, line feed, carriage return and backslash are written as `\t`, `\n`, `\r` and `\\`,
 /// and the bytes of other unprintable characters as `\xNN`.
@@ -55,8 +56,10 @@ impl<V: Value> Sink<V> for Tsv<V> {
             for (key, value) in rows {
                 text.extend_from_slice(begin);
                 write_escaped(key, text);
-                text.push(b'\t');
-                value.write_repr(text);
+                for column in 0..value.columns() {
+                    text.push(b'\t');
+                    value.write_column(column, text);
+                }
                 text.push(b'\n');
             }
         });

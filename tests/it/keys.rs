@@ -332,8 +332,8 @@ fn a_number_beyond_a_double_is_said_to_be_too_large_and_not_to_be_no_number() {
             text,
         );
         let ended = ended.says(&[
-            "2 lines have a number beyond 1.8e308, the range of a double; skipped, and not in any sum, mean, min or \
-             max, for example: k 1e400\n",
+            "2 lines have a number beyond 1.8e308, the range of a double; skipped, and in no result, for example: k \
+             1e400\n",
             "1 line has a value that is not a number; skipped, for example: k x\n",
             "\"too_large\":2",
             "\"not_numbers\":1",
@@ -504,7 +504,12 @@ fn wrong_keys_exit_2_and_name_the_option() {
         (&["-G", "*"], &["--not", "'*'", "repetition operator"]),
         (
             &["-a", "avg"],
-            &["--aggregate", "'avg'", "count, sum, min, max, mean"],
+            &[
+                "--aggregate",
+                "'avg'",
+                "count, sum, mean, min, max, distinct",
+                "p99.9",
+            ],
         ),
         (&["-a", "sum"], &["--aggregate sum", "--value"]),
         (&["-v", "field:2"], &["--value", "--aggregate"]),

@@ -16,6 +16,7 @@
 mod terminal;
 mod util;
 
+mod aggregates;
 mod batch_clock;
 mod bench;
 mod count_once;

@@ -40,7 +40,10 @@ const IS_SCALED: u64 = 1 << 63;
 /// A number that was read, or a sum, an extreme or a mean of numbers.
 ///
 /// It is ranked by size and printed in its shortest form: `3`, `0.25`, `1e+300`.
+///
+/// It is aligned as a word: so a short key and its number take 40 bytes of a table, not 48.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, packed(8))]
 pub struct Number {
     /// The sum of the exact numbers, in billionths.
     exact: i128,
@@ -319,11 +322,11 @@ impl Value for Number {
     fn order(&self, other: &Self) -> Ordering {
         let is_exact = |number: &Number| number.float == 0.0 && number.count <= 1;
         if is_exact(self) && is_exact(other) {
-            let by_units = self.exact.cmp(&other.exact);
+            let by_units = { self.exact }.cmp(&{ other.exact });
             return by_units.then(self.count.cmp(&other.count));
         }
         let by_size = self.to_f64().total_cmp(&other.to_f64());
-        let by_units = by_size.then(self.exact.cmp(&other.exact));
+        let by_units = by_size.then({ self.exact }.cmp(&{ other.exact }));
         by_units
             .then(self.scaled().total_cmp(&other.scaled()))
             .then(self.float.total_cmp(&other.float))

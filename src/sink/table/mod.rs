@@ -15,6 +15,8 @@
 //! The key is last, so a terminal that disagrees about the width of a character misplaces nothing
 //! behind it. Digits are grouped by spaces, which no country reads as a decimal point.
 
+mod rows;
+
 use std::any::TypeId;
 use std::io::Write;
 use std::time::Duration;
@@ -22,6 +24,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use self::rows::write_cells;
+pub use self::rows::write_rows;
 use crate::batch::ranking::Ranking;
 use crate::batch::{Batch, BatchStats, Value};
 use crate::error::Result;
@@ -63,6 +67,10 @@ pub struct Columns<V: 'static> {
     addend: Option<fn(V) -> f64>,
     whole: &'static str,
     columns: Option<usize>,
+    /// The names above the columns of values; empty if there is no such line.
+    names: Vec<String>,
+    /// The widths of these columns, in the batch before.
+    widths: Vec<usize>,
     is_repeated: bool,
     period: Option<Duration>,
     zone: TimeZone,
@@ -108,6 +116,8 @@ impl<V: Value> Columns<V> {
             addend: None,
             whole: "the sum",
             columns: None,
+            names: Vec::new(),
+            widths: Vec::new(),
             is_repeated: false,
             period: None,
             zone: TimeZone::system(),
@@ -132,6 +142,13 @@ impl<V: Value> Columns<V> {
     /// and then the share are dropped. `None`, the default, cuts nothing.
     pub fn width(mut self, columns: Option<usize>) -> Self {
         self.columns = columns;
+        self
+    }
+
+    /// Sets the names above the columns of a value of several, such as a tuple. Without names, the
+    /// default, there is no such line.
+    pub fn names<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.names = names.into_iter().map(str::to_owned).collect();
         self
     }
 
@@ -171,13 +188,30 @@ impl<V: Value> Sink<V> for Columns<V> {
             _ => 0.0,
         };
         let seconds = seconds_of(self.period, stats);
-        let columns = self.columns;
+        let (columns, names, widths) = (self.columns, &self.names, &mut self.widths);
         self.ranking.top(batch, self.count, |rows| {
             let figures =
                 |value| ShareAndRate::of(addend.map(|addend| addend(value)), total, seconds);
             let lines = rows.clone();
             let lines = lines.map(|(key, value)| (key, value, figures(value)));
-            write_rows(lines, columns, text);
+            let count = lines.clone().next().map_or(1, |row| row.1.columns());
+            widths.resize(count, 0);
+            let write = |value: &V, index: usize, text: &mut Vec<u8>| {
+                let start = text.len();
+                value.write_column(index, text);
+                finish_value(start, text);
+            };
+            match count {
+                1 => write_cells(
+                    lines,
+                    widths,
+                    names,
+                    |value, _, text| write_value(value, text),
+                    columns,
+                    text,
+                ),
+                _ => write_cells(lines, widths, names, write, columns, text),
+            }
             let shown = addend.map(|addend| rows.clone().map(|row| addend(row.1)).sum::<f64>());
             let left = sum.zip(shown).filter(|_| total > 0.0);
             footer(
@@ -253,62 +287,6 @@ impl ShareAndRate {
                 .map(|number| number / seconds)
                 .filter(|rate| rate.is_finite()),
         }
-    }
-}
-
-/// Appends one line per row, in columns; `columns` is the width of the terminal, if any.
-///
-/// Keys and values are escaped. It visits the rows twice, to measure and to write, so that no row
-/// is stored.
-pub fn write_rows<'a, T: Repr>(
-    rows: impl Iterator<Item = (&'a [u8], T, ShareAndRate)> + Clone,
-    columns: Option<usize>,
-    out: &mut Vec<u8>,
-) {
-    let mut widths = [0; 3];
-    let start = out.len();
-    for (_, value, figures) in rows.clone() {
-        write_value(&value, out);
-        widths[0] = widths[0].max(width_from(start, out));
-        out.truncate(start);
-        if figures.share.is_some() {
-            widths[1] = SHARE_COLUMNS;
-        }
-        if let Some(rate) = figures.rate {
-            write_rate(rate, out);
-            widths[2] = widths[2].max(width_from(start, out));
-            out.truncate(start);
-        }
-    }
-    let gap = |width: usize| if width > 0 { width + 2 } else { 0 };
-    for last in [2, 1] {
-        let numbers = widths.into_iter().map(gap).sum::<usize>();
-        if columns.is_some_and(|columns| columns < numbers + KEY_COLUMNS_MIN) {
-            widths[last] = 0;
-        }
-    }
-    let numbers = widths.into_iter().map(gap).sum::<usize>();
-    // Something of each key is shown, however narrow the terminal is.
-    let key_columns = columns.map(|columns| columns.saturating_sub(numbers).max(2));
-    for (key, value, figures) in rows {
-        let mut cell = out.len();
-        write_value(&value, out);
-        for (index, width) in widths.into_iter().enumerate() {
-            match index {
-                1 if width > 0 => figures.share.iter().for_each(|&it| write_share(it, out)),
-                2 if width > 0 => figures.rate.iter().for_each(|&it| write_rate(it, out)),
-                0 => {}
-                _ => continue,
-            }
-            align_right(cell, width, out);
-            out.extend_from_slice(b"  ");
-            cell = out.len();
-        }
-        match key_columns {
-            Some(columns) => fit(key, columns, out),
-            None => write_key(key, out),
-        }
-        out.push(b'\n');
     }
 }
 
@@ -500,6 +478,11 @@ pub fn write_rate(rate: f64, out: &mut Vec<u8>) {
 pub fn write_value(value: &impl Repr, out: &mut Vec<u8>) {
     let start = out.len();
     value.write_str(out);
+    finish_value(start, out);
+}
+
+/// Escapes the value that begins at `start`, and groups its digits.
+fn finish_value(start: usize, out: &mut Vec<u8>) {
     // The buffer allocates only if there is something to escape, which numbers never have.
     escape_unprintable(out, start, &mut Vec::new());
     group_digits(start, out);

@@ -114,7 +114,22 @@ fn values_that_do_not_add_up_have_no_share() {
     assert_eq!(text, "1 234.5  a\n… and 1 more key\n");
     let pairs: &[(&[u8], (u64, char))] = &[(b"a", (12_345, 'x'))];
     let text = printed(pairs, 1000, |out| Columns::of_values(out, 10));
-    assert_eq!(text, "(12345, 'x')  a\n");
+    assert_eq!(text, "12 345  'x'  a\n");
+}
+
+#[test]
+fn values_of_several_columns_have_a_heading() {
+    let pairs: &[(&[u8], (u64, f64))] = &[(b"a", (12_345, 0.5)), (b"b", (7, 1000.25))];
+    let table = |out| {
+        let table = Columns::of_values(out, 10).names(["count", "p99"]);
+        table.adds_up(|(count, _)| count as f64)
+    };
+    assert_eq!(
+        printed(pairs, 1000, table),
+        " count       p99    share      rate  key\n\
+         12 345       0.5   99.9 %  12 345/s  a\n     \
+              7  1 000.25    0.1 %     7.0/s  b\n"
+    );
 }
 
 #[test]

@@ -9,22 +9,28 @@
 //!
 //! [`microtally::extract`] finds the parts; here they become a pipeline.
 
+mod columns;
+mod row;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use microtally::Rule;
+use microtally::aggregate::{Distinct, ValueHash};
 use microtally::config::LineEnds;
 use microtally::extract::{
     FieldIndex, Finder, Missing, Number, ParseNumberError, Reason, Selector, Separator,
     SkipCounter, Skipped, regex,
 };
 use microtally::stream::LineRecords;
-use microtally::stream::{DStream, Reduced};
+use microtally::stream::{Aggregated, DStream, Reduced};
 use regex::bytes::Regex;
 
-use crate::parse::aggregate::AggregateKind;
+use self::columns::sizes;
+pub(crate) use self::columns::{ColumnAggregates, LineValue};
+pub(crate) use self::row::Row;
+use crate::parse::aggregate::{AGGREGATES_MAX, AggregateKind, AggregateList};
 use crate::parse::keys;
 use crate::parse::keys::KeySpec;
 
@@ -41,9 +47,11 @@ pub(crate) struct CountingPlan {
     /// Joined if there are several; the whole line if there are none.
     pub keys: Vec<KeySpec>,
     /// What is computed for each key.
-    pub aggregate: AggregateKind,
+    pub aggregates: AggregateList,
     /// What is aggregated, except for `count`.
     pub value: Option<Selector>,
+    /// The seed for `distinct`, if it is chosen.
+    pub seed: Option<u64>,
     /// What separates fields.
     pub separator: Separator,
     /// What separates words.
@@ -56,10 +64,24 @@ pub(crate) struct CountingPlan {
 pub(crate) enum CountedStream {
     /// The number of records of each key.
     Count(Reduced<u64>),
-    /// The aggregate of the values of each key. [`AggregateKind::fold`] combines the batches of a
-    /// window.
-    Number(Reduced<Number>),
+    /// The sum, mean or extreme of the values of each key. [`AggregateKind::fold`] combines the
+    /// batches of a window.
+    Number(Reduced<Number>, fn(Number, Number) -> Number),
+    /// Counts, means, percentiles and distinct values, and at most one sum.
+    Few(ColumnStream<1, 4>),
+    /// As `Few`, without any sum.
+    Small(ColumnStream<0, 3>),
+    /// Any of them.
+    Many(ColumnStream<NUMBERS_MAX, AGGREGATES_MAX>),
 }
+
+/// Sums, least and greatest values of a row.
+const NUMBERS_MAX: usize = 3;
+
+/// A stream of columns. States and results take the memory of the most there may be, so there are
+/// three sizes.
+pub(crate) type ColumnStream<const N: usize, const F: usize> =
+    Aggregated<ColumnAggregates<N, F>, LineValue>;
 
 /// Filters lines by `--grep` and `--not`.
 #[derive(Clone)]
@@ -86,6 +108,10 @@ struct Extractor {
     filter: LineFilter,
     parts: Vec<Finder>,
     value: Option<Finder>,
+    /// Whether the value has to be a number.
+    needs_number: bool,
+    /// Hashes values, if that is needed.
+    distinct: Option<Distinct>,
     /// Whether a part or the value is a CSV column.
     has_csv: bool,
     /// Whether the key of the last line ended inside quotes.
@@ -125,11 +151,13 @@ impl Extractor {
         found.ok()
     }
 
-    /// As [`key`](Self::key), but also returns the value, if it is a number.
-    fn key_and_value(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<Number> {
+    /// As [`key`](Self::key), but also returns the value, if it is one to aggregate.
+    fn key_and_value(&mut self, line: &[u8], key: &mut Vec<u8>) -> Option<LineValue> {
         self.key(line, key)?;
         self.text.clear();
-        let value = self.value.as_mut()?;
+        let Some(value) = self.value.as_mut() else {
+            return Some(self.value_of(Number::default()));
+        };
         let found = value.find(line, &mut self.text);
         // A line is counted only once.
         if self.has_csv && value.take_open() && !self.is_open {
@@ -139,8 +167,11 @@ impl Extractor {
             self.is_missing(missing, Reason::NoValue, line);
             return None;
         }
+        if !self.needs_number {
+            return Some(self.value_of(Number::default()));
+        }
         match Number::parse(&self.text) {
-            Ok(number) => Some(number),
+            Ok(number) => Some(self.value_of(number)),
             Err(unread) => {
                 let reason = match unread {
                     ParseNumberError::NotANumber => Reason::NotANumber,
@@ -149,6 +180,26 @@ impl Extractor {
                 self.filter.counter.line(reason, line);
                 None
             }
+        }
+    }
+
+    /// As [`key_and_value`](Self::key_and_value), but returns the number to fold.
+    fn number(
+        kind: AggregateKind,
+    ) -> impl Fn(&mut Self, &[u8], &mut Vec<u8>) -> Option<Number> + Send + Sync + 'static {
+        let count = u64::from(kind == AggregateKind::Mean);
+        move |extractor, line, key| {
+            let value = extractor.key_and_value(line, key)?;
+            Some(value.number.over(count))
+        }
+    }
+
+    /// The value whose text was found.
+    fn value_of(&self, number: Number) -> LineValue {
+        let hash = self.distinct.map(|distinct| distinct.hash(&self.text));
+        LineValue {
+            number,
+            hash: hash.unwrap_or(ValueHash::NONE),
         }
     }
 
@@ -189,8 +240,9 @@ impl CountingPlan {
             greps: Vec::new(),
             nots: Vec::new(),
             keys: vec![key.into()],
-            aggregate: AggregateKind::Count,
+            aggregates: AggregateList::default(),
             value: None,
+            seed: None,
             separator: Separator::Blanks,
             words,
             ends: LineEnds::Lf,
@@ -219,25 +271,23 @@ impl CountingPlan {
         let extractor = self.extractor(skipped)?;
         let Extractor { filter, .. } = &extractor;
         let is_filtered = !filter.greps.is_empty() || !filter.nots.is_empty();
-        let fold = self.aggregate.fold();
         let init = {
             let extractor = extractor.clone();
             move || extractor.clone()
         };
-        match self.aggregate {
-            AggregateKind::Count => {}
-            AggregateKind::Mean => {
-                let numbers = lines.map_key_with(init, |extractor, line, key| {
-                    extractor
-                        .key_and_value(line, key)
-                        .map(|number| number.over(1))
-                });
-                return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
-            }
-            AggregateKind::Sum | AggregateKind::Min | AggregateKind::Max => {
-                let numbers = lines.map_key_with(init, Extractor::key_and_value);
-                return Ok(CountedStream::Number(numbers.reduce_by_key(fold)));
-            }
+        let kinds = self.aggregates.kinds();
+        if let [kind] = kinds
+            && let Some(fold) = kind.fold()
+        {
+            let numbers = lines.map_key_with(init, Extractor::number(*kind));
+            return Ok(CountedStream::Number(numbers.reduce_by_key(fold), fold));
+        }
+        if !self.aggregates.is_count() {
+            return Ok(match sizes(kinds) {
+                (0, ..=3) => CountedStream::Small(self.columns(lines, extractor)),
+                (..=1, ..=4) => CountedStream::Few(self.columns(lines, extractor)),
+                _ => CountedStream::Many(self.columns(lines, extractor)),
+            });
         }
         let wanted = || {
             let filter = filter.clone();
@@ -270,6 +320,17 @@ impl CountingPlan {
                 _ => lines.map_key_with(init, Extractor::key).count_by_key(),
             },
         ))
+    }
+
+    fn columns<const N: usize, const F: usize>(
+        &self,
+        lines: &DStream<LineRecords>,
+        extractor: Extractor,
+    ) -> ColumnStream<N, F> {
+        let columns = ColumnAggregates::new(self.aggregates.kinds(), extractor.distinct);
+        let init = move || extractor.clone();
+        let values = lines.map_key_with(init, Extractor::key_and_value);
+        values.aggregate_by_key(columns)
     }
 
     /// The part of the key, if there is only one.
@@ -317,23 +378,26 @@ impl CountingPlan {
             nots: regexes("--not", &self.nots)?,
             counter: SkipCounter::new(skipped),
         };
-        let name = self.aggregate.name();
-        let value = match (&self.value, self.aggregate) {
-            (None, AggregateKind::Count) => None,
-            (Some(_), AggregateKind::Count) => {
+        let name = self.aggregates.of_value().map(AggregateKind::name);
+        let value = match (&self.value, &name) {
+            (None, None) => None,
+            (Some(_), None) => {
                 return Err(
-                    "--value: --aggregate count needs none; write --aggregate sum, min, max or mean, or leave \
-                     --value out"
+                    "--value: --aggregate count needs none; write --aggregate sum, mean, min, max, p99 or distinct, or \
+                     leave --value out"
                         .into(),
                 );
             }
-            (None, _) => {
+            (None, Some(name)) => {
                 return Err(format!(
                     "--aggregate {name}: it needs a --value, for example --value field:2"
                 ));
             }
-            (Some(part), _) => Some(self.finder("--value", part, "value")?),
+            (Some(part), Some(_)) => Some(self.finder("--value", part, "value")?),
         };
+        let kinds = self.aggregates.kinds();
+        let seeded = || self.seed.map_or_else(Distinct::new, Distinct::with_seed);
+        let distinct = kinds.contains(&AggregateKind::Distinct).then(seeded);
         // A line has many words, so they can only be counted.
         let has_words = self.parts().any(|part| *part == Selector::Word);
         let is_one_part = self.only_part().is_some();
@@ -343,7 +407,7 @@ impl CountingPlan {
                     .into(),
             );
         }
-        if has_words && value.is_some() {
+        if has_words && let Some(name) = name {
             return Err(format!(
                 "--key word: it can only be counted; --aggregate {name} needs one key per line"
             ));
@@ -363,6 +427,8 @@ impl CountingPlan {
             filter,
             parts,
             value,
+            needs_number: kinds.iter().any(|kind| kind.needs_number()),
+            distinct,
             text: Vec::new(),
         })
     }

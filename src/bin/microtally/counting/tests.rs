@@ -9,6 +9,7 @@ use microtally::{Batch, Config, StreamingContext, Value};
 use proptest::prelude::*;
 
 use super::*;
+use crate::parse::aggregate::aggregates;
 
 /// A source of one text.
 struct TextSource(Vec<u8>, usize);
@@ -45,8 +46,17 @@ fn run(plan: &CountingPlan, text: &[u8]) -> (RowsByKey, SkippedCounts) {
         CountedStream::Count(counts) => {
             counts.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
         }
-        CountedStream::Number(numbers) => {
+        CountedStream::Number(numbers, _) => {
             numbers.for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
+        }
+        CountedStream::Small(columns) => {
+            (columns.results()).for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
+        }
+        CountedStream::Few(columns) => {
+            (columns.results()).for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
+        }
+        CountedStream::Many(columns) => {
+            (columns.results()).for_each_batch(move |batch, _| drop(tell.send(rows_of(batch))))
         }
     }
     let running = ssc.start().expect("it starts");
@@ -80,9 +90,9 @@ fn plan(keys: &[&str]) -> CountingPlan {
     }
 }
 
-fn of(key: &str, aggregate: AggregateKind, value: &str) -> CountingPlan {
+fn of(key: &str, names: &str, value: &str) -> CountingPlan {
     CountingPlan {
-        aggregate,
+        aggregates: aggregates(names).expect("good names"),
         value: Some(keys::value(value).expect("a value")),
         ..plan(&[key])
     }
@@ -174,31 +184,43 @@ fn lines_are_filtered_before_their_keys() {
 fn values_are_aggregated() {
     let text = b"a 0.1\nb 5\na 0.2\nb -7\nc x\nc\nb 9007199254740993\n\n";
     for (aggregate, expected) in [
+        ("sum", &[("a", "0.3"), ("b", "9007199254740991")][..]),
+        ("min", &[("a", "0.1"), ("b", "-7")]),
+        ("max", &[("a", "0.2"), ("b", "9007199254740993")]),
+        ("mean", &[("a", "0.15"), ("b", "3002399751580330.5")]),
+        ("p50", &[("a", "0.1"), ("b", "5")]),
+        ("p0", &[("a", "0.1"), ("b", "-7")]),
+        // Four columns of three parts, and all there are.
         (
-            AggregateKind::Sum,
-            &[("a", "0.3"), ("b", "9007199254740991")][..],
+            "count,p50,p100,min",
+            &[
+                ("a", "(2, 0.1, 0.2, 0.1)"),
+                ("b", "(3, 5, 9010000000000000, -7)"),
+            ],
         ),
-        (AggregateKind::Min, &[("a", "0.1"), ("b", "-7")]),
         (
-            AggregateKind::Max,
-            &[("a", "0.2"), ("b", "9007199254740993")],
-        ),
-        (
-            AggregateKind::Mean,
-            &[("a", "0.15"), ("b", "3002399751580330.5")],
+            "distinct,sum,mean,min,max,count,p1",
+            &[
+                ("a", "(2, 0.3, 0.15, 0.1, 0.2, 2, 0.1)"),
+                (
+                    "b",
+                    "(3, 9007199254740991, 3002399751580330.5, -7, 9007199254740993, 3, -7)",
+                ),
+            ],
         ),
     ] {
         let found = run(&of("field:1", aggregate, "field:2"), text);
         assert_eq!(found, (rows(expected), [0, 1, 2]), "{aggregate:?}");
     }
+    // What is only told apart need not be a number.
+    let found = run(&of("field:1", "count,distinct", "field:2"), text);
+    let expected = rows(&[("a", "(2, 2)"), ("b", "(3, 3)"), ("c", "(1, 1)")]);
+    assert_eq!(found, (expected, [0, 1, 1]));
     let json = b"{\"k\":\"a\",\"v\":1.5}\n{\"k\":\"a\",\"v\":\"2\"}\n{\"k\":\"a\",\"v\":null}\n";
-    let found = run(&of("json:/k", AggregateKind::Sum, "json:/v"), json);
+    let found = run(&of("json:/k", "sum", "json:/v"), json);
     assert_eq!(found, (rows(&[("a", "3.5")]), [0, 0, 1]));
     let timed = b"GET took=3ms\nGET took=4ms\n";
-    let found = run(
-        &of("field:1", AggregateKind::Max, "re:took=(?P<value>\\d+)ms"),
-        timed,
-    );
+    let found = run(&of("field:1", "max", "re:took=(?P<value>\\d+)ms"), timed);
     assert_eq!(found, (rows(&[("GET", "4")]), [0, 0, 0]));
 }
 
@@ -210,7 +232,8 @@ fn skipped_by(plan: &CountingPlan, text: &[u8], reasons: &[Reason]) -> Vec<(u64,
     let lines = ssc.source_stream(TextSource(text.to_vec(), 0));
     match plan.attach(&lines, &skipped).expect("a good plan") {
         CountedStream::Count(counts) => counts.for_each_batch(|_, _| {}),
-        CountedStream::Number(numbers) => numbers.for_each_batch(|_, _| {}),
+        CountedStream::Number(numbers, _) => numbers.for_each_batch(|_, _| {}),
+        _ => unreachable!("there is one column"),
     }
     let running = ssc.start().expect("it starts");
     running.await_termination().expect("it ends well");
@@ -237,7 +260,7 @@ fn each_reason_has_its_own_count_and_an_example() {
     );
     // Reasons of values.
     let values = b"k {\"a\":1}\nk\nk x\nk {}\nk {\"a\":\"b\"}\nk {\"a\":1e400}\n";
-    let sums = of("field:1", AggregateKind::Max, "re:a\":(.*)}");
+    let sums = of("field:1", "max", "re:a\":(.*)}");
     assert_eq!(
         skipped_by(&sums, values, &[NoKey, NoValue, NotANumber, TooLarge]),
         [
@@ -258,9 +281,9 @@ fn each_reason_has_its_own_count_and_an_example() {
         let found = skipped_by(&plan(keys), csv, &[OpenQuote]);
         assert_eq!(found, [some(2, "\"a")], "{keys:?}");
     }
-    let sums = of("csv:1", AggregateKind::Sum, "csv:1");
+    let sums = of("csv:1", "sum", "csv:1");
     assert_eq!(skipped_by(&sums, csv, &[OpenQuote]), [some(2, "\"a")]);
-    let sums = of("field:1", AggregateKind::Sum, "csv:2");
+    let sums = of("field:1", "sum", "csv:2");
     assert_eq!(skipped_by(&sums, csv, &[OpenQuote]), [some(2, "\"a")]);
     let whole = b"\"a b\",1\n\"a\"\"\",2\nc\"d,3\n";
     assert_eq!(skipped_by(&plan(&["csv:1"]), whole, &[OpenQuote]), [none]);
@@ -346,11 +369,11 @@ fn options_that_do_not_fit_together_are_refused() {
             &["--key", "'re:[z-a]'", "invalid character class range"],
         ),
         (
-            of("field:1", AggregateKind::Sum, "re:("),
+            of("field:1", "sum", "re:("),
             &["--value", "'re:('", "unclosed group"],
         ),
         (
-            with(|plan| plan.aggregate = AggregateKind::Sum),
+            with(|plan| plan.aggregates = aggregates("sum").expect("a name")),
             &["--aggregate sum", "needs a --value"],
         ),
         (
@@ -358,7 +381,7 @@ fn options_that_do_not_fit_together_are_refused() {
             &[
                 "--value",
                 "--aggregate count needs none",
-                "sum, min, max or mean",
+                "sum, mean, min, max, p99 or distinct",
             ],
         ),
         (
@@ -367,7 +390,7 @@ fn options_that_do_not_fit_together_are_refused() {
         ),
         (plan(&["word", "word"]), &["--key word", "cannot be joined"]),
         (
-            of("word", AggregateKind::Mean, "field:2"),
+            of("word", "mean", "field:2"),
             &["--key word", "--aggregate mean"],
         ),
         (

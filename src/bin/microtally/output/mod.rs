@@ -19,7 +19,7 @@ use microtally::stream::Reduced;
 use microtally::stream::StopHandle;
 use microtally::{Error, Value, sink};
 
-use crate::counting::CountingPlan;
+use crate::counting::{CountingPlan, Row};
 use crate::live::{self, LiveView, Period, ValueKind};
 use crate::output::progress::EndProgress;
 use crate::output::report::{Report, Results};
@@ -124,6 +124,48 @@ impl ResultValue for Number {
     }
 }
 
+impl<const N: usize, const F: usize> ResultValue for Row<N, F> {
+    const MAY_BE_NULL: bool = true;
+
+    fn number(self) -> f64 {
+        self.numbers().next().map_or(0.0, Number::to_f64)
+    }
+
+    fn is_null(self) -> bool {
+        self.numbers().any(Number::is_null)
+    }
+}
+
+/// The names of the columns of values.
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnNames<'a>(&'a [AggregateKind]);
+
+impl ColumnNames<'_> {
+    /// Of plain counts, which have no name.
+    pub(crate) const NONE: ColumnNames<'static> = ColumnNames(&[]);
+
+    /// The names above the columns of a table: if there are several.
+    fn in_table(self) -> Vec<String> {
+        match self.0 {
+            [_] => Vec::new(),
+            kinds => kinds.iter().map(|kind| kind.name()).collect(),
+        }
+    }
+
+    fn sink<V: ResultValue>(self, json: Json<V>) -> Json<V> {
+        if self.0.is_empty() {
+            return json;
+        }
+        let named = self.0.iter().map(|kind| (kind.name(), kind.error()));
+        let named: Vec<(String, Option<f64>)> = named.collect();
+        let names = named.iter().map(|(name, _)| name.as_str());
+        let errors = named
+            .iter()
+            .filter_map(|(name, error)| Some((name.as_str(), (*error)?)));
+        json.columns(names, errors)
+    }
+}
+
 /// Options of the table format.
 #[derive(Clone, Copy)]
 pub(crate) struct TableStyle {
@@ -135,8 +177,9 @@ pub(crate) struct TableStyle {
 }
 
 impl TableStyle {
-    fn sink<V: ResultValue>(self, rows: usize) -> sink::Columns<V> {
+    fn sink<V: ResultValue>(self, rows: usize, names: ColumnNames<'_>) -> sink::Columns<V> {
         let mut table = sink::Columns::of_values_stdout(rows).is_repeated(self.is_repeated);
+        table = table.names(names.in_table().iter().map(String::as_str));
         if let Some(whole) = self.whole {
             table = table.adds_up(V::number).whole(whole);
         }
@@ -153,12 +196,13 @@ pub(crate) fn print<V: ResultValue>(
     format: FormatArg,
     rows: usize,
     table: TableStyle,
+    names: ColumnNames<'_>,
 ) {
     match format {
         FormatArg::Pyspark => results.output(Pyspark::stdout(rows)),
-        FormatArg::Table => results.output(table.sink(rows)),
+        FormatArg::Table => results.output(table.sink(rows, names)),
         FormatArg::Tsv => results.output(Tsv::stdout(rows)),
-        FormatArg::Json => results.output(Json::stdout(rows)),
+        FormatArg::Json => results.output(names.sink(Json::stdout(rows))),
     }
 }
 
@@ -178,7 +222,7 @@ pub(crate) struct ResultOutput<'a> {
     rows: usize,
     /// What the values are parts of, if they add up.
     whole: Option<&'static str>,
-    value_name: &'static str,
+    value_name: String,
     report: Report,
     /// Lines that are in no result.
     pub(crate) skipped: Arc<Skipped>,
@@ -205,18 +249,26 @@ impl<'a> ResultOutput<'a> {
             format: counting.format.unwrap_or(defaults.format),
             is_live: defaults.is_live && counting.format.is_none(),
             rows: rows(counting.top.unwrap_or(defaults.top)),
-            whole: match plan.aggregate {
+            // Shares are of the first column.
+            whole: match plan.aggregates.kinds()[0] {
                 AggregateKind::Count if is_of_words => Some("the words"),
                 AggregateKind::Count => Some("the records"),
                 AggregateKind::Sum => Some("the sum"),
-                AggregateKind::Min | AggregateKind::Max | AggregateKind::Mean => None,
+                _ => None,
             },
-            value_name: plan.aggregate.name(),
+            value_name: plan.aggregates.names("  "),
             report: Report::new(),
             skipped: Skipped::new(),
             stopper: Stopper::default(),
             live: None,
             is_of_all: false,
+        }
+    }
+
+    fn names(&self) -> ColumnNames<'a> {
+        match self.counting.aggregate.is_count() {
+            true => ColumnNames::NONE,
+            false => ColumnNames(self.counting.aggregate.kinds()),
         }
     }
 
@@ -234,7 +286,7 @@ impl<'a> ResultOutput<'a> {
             whole: self.whole,
             period: Some(Duration::ZERO),
         };
-        print(results, self.format, self.rows, table);
+        print(results, self.format, self.rows, table, self.names());
     }
 
     /// Prints every batch, or shows it in the live view if the options and the terminal allow it.
@@ -259,7 +311,7 @@ impl<'a> ResultOutput<'a> {
                 Period::SoFar => Some(Duration::ZERO),
             },
         };
-        print(results, self.format, self.rows, table);
+        print(results, self.format, self.rows, table, self.names());
         Ok(())
     }
 
@@ -291,7 +343,7 @@ impl<'a> ResultOutput<'a> {
                     sources.iter().map(shown).collect()
                 }
             },
-            value_name: self.value_name.to_owned(),
+            value_name: self.value_name.clone(),
             values: self.whole.map_or(ValueKind::Alone, ValueKind::PartsOf),
             period,
             rows_max,
@@ -380,7 +432,7 @@ fn report_skipped(skipped: &Skipped) {
             "has",
             "have",
             "a number beyond 1.8e308, the range of a double",
-            "skipped, and not in any sum, mean, min or max",
+            "skipped, and in no result",
         ),
         (
             Reason::OpenQuote,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::aggregate::{self, AggregateKind};
+use super::aggregate::{self, AggregateList};
 use super::keys::{self, KeySpec};
 use super::units::{self, MemoryArg, RateArg, ReconnectArg, SourceSpec, TopArg, WorkersArg};
 use microtally::extract::Selector;
@@ -172,19 +172,26 @@ pub(crate) struct CountingArgs {
         value_parser = utf8(keys::key), help_heading = "Counting"
     )]
     pub keys: Vec<KeySpec>,
-    /// count, or sum, min, max, mean of -v
+    /// count,sum,mean,min,max,p99,distinct
+    ///
+    /// All but count are of -v. Several, with commas between, are one column each. Results are in
+    /// the order of the first.
     ///
     /// Numbers with up to nine decimal places are added exactly while the sum is below 10^29,
     /// others as doubles. A mean is the nearest double, in as few digits as read back. A sum beyond
     /// the range of a double (1.8e308) is null.
-    #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
-    #[arg(value_parser = aggregate::aggregate, help_heading = "Counting")]
-    pub aggregate: AggregateKind,
-    /// Number for -a: field:N, csv:N, json:/PTR or re:REGEX
     ///
-    /// A line is skipped if it has no such value, if the value is not a number, or if the number is
-    /// beyond the range of a double (1e400). The number of skipped lines and an example are
-    /// reported for each reason.
+    /// A percentile, p0 to p100, is at most 0.8 % off, and exact for whole numbers up to 255. That
+    /// holds from 9e-10 to 1.6e29: what is nearer to zero counts as 0, what is beyond as 1.6e29.
+    /// The number of distinct values is exact up to 512, then it has a standard error of 1.6 %.
+    #[arg(short = 'a', long, value_name = "WHAT", default_value = "count")]
+    #[arg(value_parser = aggregate::aggregates, help_heading = "Counting")]
+    pub aggregate: AggregateList,
+    /// Value for -a: field:N, csv:N, json:/PTR or re:REGEX
+    ///
+    /// It has to be a number, unless -a is only count and distinct. A line is skipped if it has no
+    /// such value, if the value is not a number, or if the number is beyond the range of a double
+    /// (1e400). The number of skipped lines and an example are reported for each reason.
     #[arg(
         short = 'v',
         long,

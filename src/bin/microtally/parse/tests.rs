@@ -58,7 +58,7 @@ fn defaults_match_the_manual() {
         greps: Vec::new(),
         nots: Vec::new(),
         keys: Vec::new(),
-        aggregate: aggregate::AggregateKind::Count,
+        aggregate: aggregate::AggregateList::default(),
         value: None,
         top: None,
         format: None,
@@ -166,7 +166,7 @@ fn every_option_is_read() {
     assert_eq!(
         (all.aggregate, all.value),
         (
-            aggregate::AggregateKind::Mean,
+            aggregate::aggregates("mean").unwrap(),
             Some(keys::value("field:3").unwrap())
         )
     );
@@ -276,7 +276,7 @@ fn errors_name_the_option_the_value_and_what_is_allowed() {
         ),
         (
             "count|-a|median",
-            "--aggregate|'median'|count, sum, min, max, mean",
+            "--aggregate|'median'|count, sum, mean, min, max, distinct|p99.9",
         ),
         ("completions|tcsh", "'tcsh'|bash"),
         ("words|kafka://x/y", "kafka:// is not supported yet"),

@@ -26,7 +26,7 @@ use microtally::stream::DStream;
 use microtally::stream::LineRecords;
 use microtally::{Config, Error, Rule};
 
-use crate::counting::{CountedStream, CountingPlan};
+use crate::counting::{ColumnStream, CountedStream, CountingPlan};
 use crate::live::Period;
 use crate::output::advice::{self, in_terms_of_sources};
 use crate::output::report::Report;
@@ -130,10 +130,13 @@ pub(crate) fn count(counting: &CountingArgs) -> Result<()> {
             output.watch(&counts);
             output.print_once(&counts);
         }
-        CountedStream::Number(numbers) => {
+        CountedStream::Number(numbers, _) => {
             output.watch(&numbers);
             output.print_once(&numbers);
         }
+        CountedStream::Small(columns) => print_once(&mut output, &columns),
+        CountedStream::Few(columns) => print_once(&mut output, &columns),
+        CountedStream::Many(columns) => print_once(&mut output, &columns),
     }
     let _line = progress.map(progress::start);
     output.run(ssc, start)
@@ -196,9 +199,8 @@ fn batches(
             };
             output.print_repeatedly(&shown, period)?;
         }
-        CountedStream::Number(numbers) => {
+        CountedStream::Number(numbers, fold) => {
             output.watch(&numbers);
-            let fold = plan.aggregate.fold();
             let shown = match window {
                 None if defaults.adds_up => numbers.reduce_by_key_so_far(fold),
                 None => numbers,
@@ -206,8 +208,38 @@ fn batches(
             };
             output.print_repeatedly(&shown, period)?;
         }
+        CountedStream::Small(columns) => print_repeatedly(&mut output, &columns, period, window)?,
+        CountedStream::Few(columns) => print_repeatedly(&mut output, &columns, period, window)?,
+        CountedStream::Many(columns) => print_repeatedly(&mut output, &columns, period, window)?,
     }
     output.run(ssc, StreamingContext::start)
+}
+
+/// Prints the columns of the only batch.
+fn print_once<const N: usize, const F: usize>(
+    output: &mut ResultOutput<'_>,
+    columns: &ColumnStream<N, F>,
+) {
+    let results = columns.results();
+    output.watch(&results);
+    output.print_once(&results);
+}
+
+/// Prints the columns of every batch, or of all batches so far, or of every `window`.
+fn print_repeatedly<const N: usize, const F: usize>(
+    output: &mut ResultOutput<'_>,
+    columns: &ColumnStream<N, F>,
+    period: Period,
+    window: Option<(Duration, Duration)>,
+) -> Result<()> {
+    let batches = columns.results();
+    output.watch(&batches);
+    let shown = match (window, period) {
+        (Some(window), _) => columns.window(window)?,
+        (None, Period::SoFar) => columns.so_far(),
+        (None, _) => batches,
+    };
+    output.print_repeatedly(&shown, period)
 }
 
 /// Builds the plan of what is counted of which lines.
@@ -224,8 +256,9 @@ fn plan(counting: &CountingArgs, defaults: &CommandDefaults) -> Result<CountingP
             [] => vec![defaults.key.clone().into()],
             keys => keys.to_vec(),
         },
-        aggregate: counting.aggregate,
+        aggregates: counting.aggregate.clone(),
         value: counting.value.clone(),
+        seed: counting.hash_seed,
         separator,
         words,
         ends: line_ends(counting, defaults.ends),
@@ -475,7 +508,14 @@ pub(crate) fn demo(options: &DemoArgs) -> Result<()> {
         whole: Some("the words"),
         period: None,
     };
-    output::print(&counts, options.format, output::rows(options.top), table);
+    let rows = output::rows(options.top);
+    output::print(
+        &counts,
+        options.format,
+        rows,
+        table,
+        output::ColumnNames::NONE,
+    );
     counts.output(report.clone());
     let stopper = output::Stopper::default();
     let (metrics, outcome) = output::run(ssc, StreamingContext::start, &stopper);
