@@ -151,7 +151,7 @@ impl<R: PipelineResults> Tally<R> {
     }
 
     /// Counts the complete lines that were pushed, so that less is left to do when the batch is
-    /// cut. PipelineResults are the same with and without it.
+    /// cut. Results are the same with and without it.
     ///
     /// It costs some tens of nanoseconds besides the counting: call it when there is time, and not
     /// after each line.

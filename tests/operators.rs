@@ -1,6 +1,6 @@
-//! Every operator of the batch plane, and tables behind it, against what a slow loop gives.
+//! Every operator of the batch plane, and tables behind it, against a slow loop.
 //!
-//! Goal: whatever batches come, an operator gives what Spark's rule says. Method: random batches of
+//! Goal: whatever batches come, an operator returns what Spark's rule says. Method: random batches of
 //! few keys, so that they meet; some are empty, some have no partition, in some there is no batch
 //! at all. One program applies all operators of a family to them, under a clock that the test
 //! moves, and a model that keeps every batch and computes each result anew from all of them says

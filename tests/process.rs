@@ -275,7 +275,7 @@ fn engines_of_one_process_are_pinned_to_different_cores_and_one_too_many_to_none
     unpinned.cut(BatchTime::from_millis(1)).expect("it runs");
     unpinned.finish().expect("nothing failed");
     assert_eq!(pinned_to(cores).len(), cores);
-    // What one gives back the next one takes.
+    // The next one takes what one returns.
     let freed = engines.pop().expect("there are some");
     freed.finish().expect("nothing failed");
     assert_eq!(pinned_to(cores - 1).len(), cores - 1);

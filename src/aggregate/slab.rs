@@ -194,8 +194,8 @@ impl Slab {
         self.live_bytes = 0;
     }
 
-    /// As [`clear`](Self::clear), but gives the memory back if less than a sixteenth of it was
-    /// used: so what a burst left behind goes at the next call.
+    /// As [`clear`](Self::clear), but frees the memory if less than a sixteenth of it was used. So
+    /// memory that only a burst needed is freed at the next call.
     pub(crate) fn recycle(&mut self) {
         if self.live_bytes < self.held_bytes / 16 {
             *self = Slab {

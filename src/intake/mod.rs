@@ -45,7 +45,7 @@ pub(crate) struct FilledIn {
     pub(crate) bytes: usize,
     /// There was no room for more.
     pub(crate) is_full: bool,
-    /// The source says it filled in more bytes than there was room for: so many, and the room.
+    /// The source says it filled in more bytes than there was room for: how many, and the room.
     pub(crate) impossible: Option<(usize, usize)>,
 }
 

@@ -19,7 +19,7 @@ const PARTS_LOG2: u32 = 4;
 
 const PARTS: usize = 1 << PARTS_LOG2;
 
-/// Powers of two that are told apart; longer durations, from 39 hours on, share the last bucket.
+/// Powers of two with buckets of their own; durations of 39 hours and more share the last bucket.
 const OCTAVES: usize = 39;
 
 const BUCKETS: usize = (OCTAVES + 1) * PARTS;

@@ -181,7 +181,7 @@ mod tests {
     use crate::table::KeyTable;
     use crate::table::keys::Seed;
 
-    /// Answers with these waits in milliseconds, and takes a batch where there is none.
+    /// Asks for these waits, in milliseconds, one a call; takes the batch where it is `None`.
     struct Waits(Vec<Option<u64>>);
 
     impl Sink<u64> for Waits {

@@ -122,7 +122,7 @@ impl Seed {
         let mut hash = self.add ^ key.len() as u64;
         let mut steps = key.chunks_exact(16);
         for step in &mut steps {
-            let (low, high) = halves(step.try_into().expect("chunks_exact(16) gives 16 bytes"));
+            let (low, high) = halves(step.try_into().expect("chunks have 16 bytes"));
             hash = fold(low ^ hash, high ^ self.add_high);
         }
         let rest = steps.remainder();

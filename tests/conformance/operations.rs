@@ -234,8 +234,8 @@ fn initial_state(case: &Case) -> Vec<(Value, Value)> {
 }
 
 /// A running sum a key, and all of them after each batch.
-fn map_with_state(case: &Case, pairs: &Pairs, gives: &Value) -> (Stream, Stream) {
-    let gives_sum = match text(gives) {
+fn map_with_state(case: &Case, pairs: &Pairs, mapping: &Value) -> (Stream, Stream) {
+    let returns_sum = match text(mapping) {
         "sum_return_sum" => true,
         "sum_return_none" => false,
         other => panic!("unknown mapping function {other}"),
@@ -243,7 +243,7 @@ fn map_with_state(case: &Case, pairs: &Pairs, gives: &Value) -> (Stream, Stream)
     let sum = move |_, _: &Value, value: Option<&Value>, state: &mut State<Value>| {
         let sum = json!(state.get_option().map_or(0, number) + number(value?));
         state.update(sum.clone());
-        gives_sum.then_some(sum)
+        returns_sum.then_some(sum)
     };
     let spec = StateSpec::function(sum).initial_state(initial_state(case));
     let mapped = pairs.map_with_state(spec);

@@ -336,7 +336,7 @@ fn rows<'m>(states: impl Iterator<Item = (&'m i64, &'m i64, BatchTime)>) -> Valu
     json!(rows)
 }
 
-/// Writes a file and gives it a modification time.
+/// Writes a file and sets its modification time.
 pub(crate) fn put_file(path: &Path, content: impl AsRef<[u8]>, modified_ms: u64) {
     std::fs::write(path, content).expect("the directory is there");
     let file = std::fs::File::options().append(true).open(path);

@@ -6,10 +6,17 @@ use std::thread;
 use std::time::Duration;
 
 use crate::terminal::Terminal;
-use crate::util::PROGRAM;
+use crate::util::{PROGRAM, until};
 
-/// Puts a file of 32 MiB where the terminal's shell is, and gives the command that counts it so
-/// often that it takes far longer than the test.
+/// The bytes that a process has read, from its file `io` in `/proc`.
+fn bytes_read(io: &str) -> u64 {
+    let text = fs::read_to_string(io).unwrap_or_default();
+    let read = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.map_or(0, |bytes| bytes.parse().expect("it is a number"))
+}
+
+/// Puts a file of 32 MiB where the terminal's shell is. Returns the command that counts it so often
+/// that it takes far longer than the test.
 fn long_count(terminal: &Terminal) -> String {
     let mut text = String::new();
     for number in 0..(32 << 20) / 64 {
@@ -72,6 +79,10 @@ fn nothing_of_it_goes_into_a_pipe_or_a_file() {
     terminal.run(&format!(
         "{start} {command} 2> said | cat; echo left with $?"
     ));
+    // On a busy machine it may be long before it reads. Two of the files are read once the first
+    // one is counted.
+    let io = format!("/proc/{}/io", terminal.pid());
+    until("the count reads", || bytes_read(&io) > 64 << 20);
     // Longer than it takes for the line to come.
     thread::sleep(Duration::from_secs(3));
     let screen = terminal.screen();

@@ -67,7 +67,7 @@ fn send_until_it_stands_still(mut send: impl FnMut() -> std::io::Result<usize>) 
     sent
 }
 
-/// Signals, reads all results, and gives the number of bytes in them.
+/// Signals, reads all results, and returns the number of bytes in them.
 fn stop_and_sum(mut run: Run) -> u64 {
     run.signal("TERM");
     let mut stdout = String::new();

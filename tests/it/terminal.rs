@@ -119,14 +119,19 @@ impl Terminal {
         screen
     }
 
-    /// Sends a signal to the program.
-    pub(crate) fn signal(&self, name: &str) {
+    /// Waits for the program's process id, and returns it.
+    pub(crate) fn pid(&self) -> String {
         let mut pid = String::new();
         until("the process id that the shell writes", || {
             pid = fs::read_to_string(self.path("pid")).unwrap_or_default();
             pid.ends_with('\n')
         });
-        let script = format!("kill -{name} {pid}");
+        pid.trim_end().to_owned()
+    }
+
+    /// Sends a signal to the program.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = format!("kill -{name} {}", self.pid());
         let status = Command::new("sh").args(["-c", &script]).status();
         assert!(status.expect("there is a shell").success(), "{script}");
     }

@@ -160,7 +160,7 @@ impl Run {
         self.dir.path().join(name)
     }
 
-    /// Waits until it says that it listens, and gives the address.
+    /// Waits until it reports that it listens, and returns the address.
     pub(crate) fn listening_on(&self) -> String {
         let what = "microtally: listening on ";
         let text = self
@@ -293,7 +293,7 @@ impl Captured {
         Captured { name, seen }
     }
 
-    /// Waits until `is_there` of the text so far, and gives that text.
+    /// Waits until `is_there` of the text so far, and returns that text.
     pub(crate) fn wait_until(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
         let (seen, changed) = &*self.seen;
         let deadline = Instant::now() + PATIENCE;

@@ -44,7 +44,7 @@ fn programs() -> impl Strategy<Value = (Dialect, Batches<Pair>, Batches<Other>)>
     )
 }
 
-/// What a function of both batches gives. A side that is missing counts as empty.
+/// The result of a function of both batches. A missing side counts as empty.
 fn both<T: Ord>(
     ones: &Batches<Pair>,
     others: &Batches<Other>,

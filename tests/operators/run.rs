@@ -160,7 +160,7 @@ pub(crate) fn sorted<T: Ord>(mut seen: Seen<T>) -> Seen<T> {
     seen
 }
 
-/// What an operator that looks at one batch at a time gives.
+/// The batches of an operator that looks at one batch at a time.
 pub(crate) fn each<T, U>(batches: &[Option<Rdd<T>>], f: impl Fn(&Rdd<T>) -> Vec<U>) -> Seen<U> {
     let batches = batches.iter().enumerate();
     batches

@@ -63,7 +63,7 @@ fn updated(dialect: Dialect, batches: &Batches<Pair>, initial: &[Pair]) -> Seen<
     seen
 }
 
-/// What the mapping function gives: the time in seconds, the key, the state and whether it times
+/// What the mapping function returns: the time in seconds, the key, the state and whether it times
 /// out.
 type Mapped = (u64, u8, Option<i64>, bool);
 
@@ -88,7 +88,7 @@ fn map(time: BatchTime, key: &u8, value: Option<&i64>, state: &mut State<i64>) -
     })
 }
 
-/// What [`map`] gives, and all states, after each batch.
+/// What [`map`] returns, and all states, after each batch.
 fn mapped(
     batches: &Batches<Pair>,
     initial: &[Pair],

@@ -1,6 +1,6 @@
 //! What fails takes with it what depends on it, and nothing else.
 //!
-//! Method: a source that gives one text a batch, a clock that the test moves, and one output that
+//! Method: a source of one text a batch, a clock that the test moves, and one output that
 //! has nothing to do with what fails.
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! Low-latency mode gives what the other gives, on whichever thread: small batches, batches of many
-//! blocks, several writers at once, and whole programs.
+//! Low-latency mode has the same results as the other, on whichever thread: small batches, batches
+//! of many blocks, several writers at once, and whole programs.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, mpsc};

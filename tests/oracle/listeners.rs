@@ -50,7 +50,7 @@ impl StreamingListener for Ear {
     }
 }
 
-/// A source that gives one text a batch.
+/// A source of one text a batch.
 struct Texts {
     texts: VecDeque<String>,
     rest: Vec<u8>,

@@ -31,8 +31,8 @@ impl<V: Copy + Send + Sync + 'static> Reduced<V> {
     /// that may be slow, such as a database: meanwhile other outputs and later batches go on.
     ///
     /// `queue` is the number of batches that may wait for the sink, besides the one that it has: 1
-    /// to 1024. When so many wait, the publisher waits too; then the rings fill, and sources are
-    /// not read. So nothing is lost. `name` also names the output in notices and in
+    /// to 1024. When the queue is full, the publisher waits too; then the rings fill, and sources
+    /// are not read. So nothing is lost. `name` also names the output in notices and in
     /// [`explain`](crate::StreamingContext::explain).
     ///
     /// A batch of the shards costs no copy: its table goes into the queue, and comes back to be

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Has lines for ever once it is stopped, and says that a stop may read so many bytes of them.
+/// Has endless lines once it is stopped, and lets the stop read this many bytes of them.
 struct NeverPauses {
     drain_max: usize,
     is_stopped: bool,

@@ -52,8 +52,7 @@ impl Member for Decompress {
     fn describe(&mut self, error: DecompressError, at: u64) -> io::Error {
         match error.message() {
             Some("header crc mismatch") => corrupt("wrong checksum of a gzip header", at - 1),
-            // The byte is the last one of the member: the length stands behind the checksum.
-            Some("incorrect data check") => corrupt("wrong checksum of gzip data", at + 3),
+            Some("incorrect data check") => corrupt("wrong checksum of gzip data", at - 1),
             Some("incorrect length check") => corrupt("wrong length of gzip data", at - 1),
             _ => corrupt("corrupt gzip data", at),
         }

@@ -281,8 +281,15 @@ fn what_was_decoded_before_an_error_is_given() {
     packed[at] ^= 1;
     let (found, ended) = at_once(&packed);
     assert_eq!(found, [&b"first\n"[..], &noise(1000)].concat());
-    let says = format!("wrong checksum of gzip data at byte {}", packed.len() - 1);
+    // The last byte of the checksum; the length, which follows it, may be missing.
+    let says = format!("wrong checksum of gzip data at byte {}", at + 3);
     assert_eq!(ended.unwrap_err().to_string(), says);
+    for len in at + 4..packed.len() {
+        for reads in [usize::MAX, 7, 1] {
+            let (_, ended) = unpack(&packed[..len], &[reads], 1 << 16);
+            assert_eq!(ended.unwrap_err().to_string(), says, "{len} bytes");
+        }
+    }
 
     // Blocks that do not compress, the fourth one of which has a header that cannot be.
     let content = noise(600_000);
