@@ -89,6 +89,7 @@
 //! | `tally` | the door without threads |
 //! | `stream` | DStreams: what one calls (`program`), the plan that it builds, which is explained, saved and run (`plan`), the operators (`ops`) |
 //! | `save` | how states are written down and read again |
+//! | `position` | where the channels of a source continue after a restart |
 //! | `ledger` | checks that every byte received is accounted for |
 //! | `metrics` | what a run counts about itself: named, and one snapshot for all who read it |
 //!
@@ -124,7 +125,7 @@
 //!  5  epoch       extract
 //!  4  memory      batch       window      aggregate
 //!  3  table
-//!  2  ring        config      notice    metrics
+//!  2  ring        config      notice    metrics     position
 //!  1  split       sys         ledger      time      repr      save
 //!  0  limits      error       id
 //! ```
@@ -190,6 +191,7 @@ mod window;
 
 pub mod error;
 mod id;
+mod position;
 mod repr;
 mod save;
 mod split;
@@ -229,6 +231,7 @@ pub mod sources {
         DRAIN_BYTES_MAX, PATTERN_DIRECTORIES_MAX, PATTERN_NAMES_MAX, PATTERN_PATHS_MAX,
     };
     pub use crate::memory::DecoderCounts;
+    pub use crate::position::{Position, Positions};
     pub use crate::source::file::directory::FileOptions;
     pub use crate::source::file::directory_files::DirectoryFiles;
     pub use crate::source::file::files::{Files, Progress};

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("time", 1),
     ("repr", 1),
     ("save", 1),
+    ("position", 2),
     ("config", 2),
     ("metrics", 2),
     ("notice", 2),

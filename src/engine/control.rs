@@ -106,6 +106,8 @@ pub(crate) struct Control {
     stop: AtomicU8,
     /// Every thread ends as soon as it sees it.
     pub(crate) abort: AtomicBool,
+    /// A user-supplied function failed in a batch.
+    has_failed_batch: AtomicBool,
     /// There was no room for a key, which ends the run: nothing more is read.
     is_full: AtomicBool,
     /// A graceful stop has waited long enough for sources.
@@ -137,6 +139,7 @@ impl Control {
         Arc::new(Control {
             stop: AtomicU8::new(0),
             abort: AtomicBool::new(false),
+            has_failed_batch: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             is_drain_over: AtomicBool::new(false),
             delivering: AtomicUsize::new(0),
@@ -302,6 +305,23 @@ impl Control {
         state.urgent = true;
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// As [`report`](Self::report), of a batch that has failed.
+    pub(crate) fn report_batch(&self, error: Error) {
+        // Relaxed: the thread that reports is the one that asks.
+        self.has_failed_batch.store(true, Ordering::Relaxed);
+        self.report(error);
+    }
+
+    /// Returns `true` after the first [`report_batch`](Self::report_batch).
+    pub(crate) fn has_failed_batch(&self) -> bool {
+        self.has_failed_batch.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the thread that reads.
+    pub(crate) fn wake_reader(&self) {
+        (self.wake_reader)();
     }
 
     /// Records an error that ends the input; waiters get it when the last batch has been published.

@@ -16,6 +16,7 @@ use crate::epoch::merge::{check_counts, table_of, table_of_mut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
+use crate::position::EpochPositions;
 use crate::shard::count::CountStage;
 use crate::shard::stage::Stage;
 use crate::split::{Kernel, Rule};
@@ -49,6 +50,8 @@ pub(crate) struct Merged<'a> {
     pub(crate) nodes: &'a mut [NodeTable],
     /// One for each pipeline.
     pub(crate) stats: &'a [BatchStats],
+    /// Where sources were that know it.
+    pub(crate) positions: Option<&'a EpochPositions>,
     pub(crate) clock: &'a Clock,
     pub(crate) control: &'a Control,
 }

@@ -7,6 +7,7 @@
 //! Must not know: sources, sinks, threads.
 
 pub(crate) mod channels;
+pub(crate) mod commits;
 pub(crate) mod cuts;
 pub(crate) mod framer;
 #[cfg(any(test, feature = "internals"))]
@@ -21,6 +22,7 @@ use self::framer::{BlockPort, Ending};
 use self::router::Full;
 use crate::id::ChannelId;
 use crate::limits::HELD_BYTES_DEFAULT;
+use crate::position::Position;
 
 /// Takes what a source received: bytes of any number of channels, each of which is a stream of
 /// records.
@@ -45,8 +47,30 @@ pub(crate) struct FilledIn {
     pub(crate) bytes: usize,
     /// There was no room for more.
     pub(crate) is_full: bool,
-    /// The source says it filled in more bytes than there was room for: how many, and the room.
-    pub(crate) impossible: Option<(usize, usize)>,
+    /// What the source did that cannot be.
+    pub(crate) misuse: Option<Misuse>,
+}
+
+/// A call of a source that cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misuse {
+    /// `count` bytes were filled into `room` bytes.
+    Overfilled { count: usize, room: usize },
+    /// A position was reported for a channel that has none, or that is within a record.
+    Reached,
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Misuse::Overfilled { count, room } => {
+                write!(f, "says it put {count} bytes into room for {room}")
+            }
+            Misuse::Reached => f.write_str(
+                "reports a position of a channel that has none or is in the middle of a record",
+            ),
+        }
+    }
 }
 
 impl<'a> Intake<'a> {
@@ -72,6 +96,27 @@ impl<'a> Intake<'a> {
     /// Opens a channel. It stays open until it is closed; its number may then be used again.
     pub fn open(&mut self) -> ChannelId {
         self.channels.open()
+    }
+
+    /// As [`open`](Self::open), for a channel that can be read again from any position, such as a
+    /// file or a partition. `name` is what it is called in another run, and no other open channel
+    /// of the source has it. `position` is where it continues: that of
+    /// [`Port::resume`](crate::sources::Port::resume), or where the source begins.
+    ///
+    /// The position of a batch counts the bytes filled in or skipped up to the end of the channel's
+    /// last record in the batch; bytes are not skipped within a record. If the numbers of the
+    /// source are other ones, it uses [`reached`](Self::reached).
+    pub fn open_at(&mut self, name: &str, position: Position) -> ChannelId {
+        self.channels.open_at(name, position)
+    }
+
+    /// Everything of `channel` up to `position` was filled in, and nothing behind it. From the
+    /// first call on, the position of the channel is what is reported here. If the channel was not
+    /// opened with a position, or is in the middle of a record, the source ends with an error.
+    pub fn reached(&mut self, channel: ChannelId, position: Position) {
+        if !self.channels.reached(channel, position) {
+            self.outcome.misuse = Some(Misuse::Reached);
+        }
     }
 
     /// Returns memory to read the next bytes of `channel` into: at least one byte, and usually tens
@@ -108,7 +153,7 @@ impl<'a> Intake<'a> {
     pub fn filled(&mut self, count: usize) {
         let room = self.channels.active().room();
         if count > room {
-            self.outcome.impossible = Some((count, room));
+            self.outcome.misuse = Some(Misuse::Overfilled { count, room });
             return;
         }
         self.channels.filled(count);

@@ -24,6 +24,7 @@ use crate::epoch::header::HeaderSender;
 use crate::id::{ChannelId, StreamId};
 use crate::intake::Intake;
 use crate::intake::channels::Channels;
+use crate::intake::commits::Commits;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ledger::{Account, IntakeTotals};
 use crate::limits::{
@@ -31,6 +32,7 @@ use crate::limits::{
     EPOCHS_IN_FLIGHT_MAX,
 };
 use crate::metrics::{Recorder, RouterCells, SourceCells};
+use crate::position::Positions;
 use crate::ring::BlockWriter;
 use crate::ring::arena::{Arena, Block};
 use crate::ring::sleeper::Sleeper;
@@ -43,6 +45,7 @@ pub(crate) struct Router {
     inputs: Vec<InputSlot>,
     dispatcher: Dispatcher,
     headers: HeaderSender,
+    commits: Commits,
     stream_count: usize,
     /// Something was read since the last barrier.
     has_input: bool,
@@ -111,6 +114,7 @@ impl Router {
             inputs,
             dispatcher,
             headers,
+            commits: Commits::default(),
             stream_count,
             has_input: false,
             low_latency,
@@ -133,10 +137,21 @@ impl Router {
         self.headers.sent()
     }
 
-    /// The last epoch up to which every output has delivered everything. It only grows.
+    /// The last epoch up to which every output has delivered everything, and nothing has failed. It
+    /// only grows.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn epochs_delivered(&self) -> u64 {
         self.headers.delivered()
+    }
+
+    /// Calls `commit` with the number of each source whose positions have changed, and with where
+    /// it was at the end of the last epoch that was delivered. Returns `true` if positions wait for
+    /// the delivery of their epoch.
+    pub(crate) fn commit(&mut self, commit: impl FnMut(usize, &Positions)) -> bool {
+        if self.commits.is_waiting() {
+            self.commits.delivered(self.headers.delivered(), commit);
+        }
+        self.commits.is_waiting()
     }
 
     /// Calls `fill` with what takes at most `bytes_max` bytes of the numbered source.
@@ -251,6 +266,13 @@ impl Router {
             while channels.place(&mut port)? {}
         }
         let inputs = &mut self.inputs;
+        let has_positions = inputs.iter().any(|slot| slot.channels.has_positions());
+        let positions = has_positions.then(|| {
+            let epoch = self.headers.sent() + 1;
+            self.commits.begin(epoch, inputs.len(), |source, into| {
+                inputs[source].channels.take_positions(into);
+            })
+        });
         let intakes = StreamId::first(self.stream_count).map(|stream| {
             let inputs = inputs.iter_mut().filter(|slot| slot.stream == stream);
             inputs.fold(IntakeTotals::default(), |sum, slot| {
@@ -260,7 +282,7 @@ impl Router {
             })
         });
         let shards = self.dispatcher.take_shards(last);
-        let barrier = self.headers.send(time, last, shards, intakes);
+        let barrier = self.headers.send(time, last, shards, intakes, positions);
         self.has_input = false;
         self.dispatcher.push_barrier(barrier, shards);
         if self.low_latency {

@@ -10,25 +10,17 @@ pub(crate) mod codec;
 pub(crate) mod file;
 pub(crate) mod lines;
 pub(crate) mod net;
+mod port;
 pub(crate) mod sniff;
 
-use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
 use std::time::Duration;
 
-use mio::Interest;
-use mio::unix::SourceFd;
-
+pub use self::port::{Port, Waker};
 use crate::error::Error;
 use crate::id::ChannelId;
 use crate::intake::{ChannelLimits, Intake};
-use crate::ledger::Account;
-use crate::limits::WINDOW_LOG_MAX;
 use crate::memory::DecoderCounts;
-use crate::notice::{Notice, NoticeKind, Notices};
-use crate::split::{Delimiters, LineEnds};
+use crate::position::Positions;
 use crate::time::BatchTime;
 
 /// A source of bytes. Implement it for a custom one.
@@ -55,6 +47,8 @@ use crate::time::BatchTime;
 /// - [`drain`](Self::drain), at most once, at a graceful stop.
 /// - [`ended`](Self::ended), at most once, when the source is no longer read, before its last batch
 ///   is cut.
+/// - [`committed`](Self::committed), when the results of batches were delivered, if the source has
+///   positions.
 ///
 /// A source is dropped when the run has ended, however it ended. A thread of its own notices that
 /// its channel is closed.
@@ -195,6 +189,84 @@ use crate::time::BatchTime;
 /// assert_eq!(counts.iter().flatten().sum::<u64>(), 100);
 /// # Ok::<(), microtally::Error>(())
 /// ```
+///
+/// A log of partitions that can be read again from any offset. Each partition is a channel with a
+/// name and a position. Positions are saved with the states, and the next run goes on there.
+///
+/// ```
+/// use std::sync::mpsc::{Sender, channel};
+/// use microtally::Config;
+/// use microtally::prelude::*;
+/// use microtally::sources::{ChannelId, Fill, Intake, Port, Position, Positions, Source};
+///
+/// struct Log {
+///     /// The name of each partition, and the bytes that are there.
+///     partitions: Vec<(&'static str, &'static [u8])>,
+///     resume: Positions,
+///     /// For each partition its channel, and where it is.
+///     open: Vec<(ChannelId, usize)>,
+///     committed: Sender<Positions>,
+/// }
+///
+/// impl Source for Log {
+///     fn start(&mut self, port: Port, _now: Duration) {
+///         self.resume = port.resume().clone();
+///     }
+///
+///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+///         let mut is_at_end = true;
+///         for (index, (name, bytes)) in self.partitions.iter().enumerate() {
+///             if index == self.open.len() {
+///                 let position = self.resume.get(name).unwrap_or_default();
+///                 self.open.push((out.open_at(name, position), position.offset() as usize));
+///             }
+///             let (channel, at) = &mut self.open[index];
+///             *at += out.write(*channel, &bytes[*at..]);
+///             is_at_end &= *at == bytes.len();
+///         }
+///         if is_at_end { Fill::End } else { Fill::More }
+///     }
+///
+///     fn committed(&mut self, positions: &Positions) {
+///         let _ = self.committed.send(positions.clone());
+///     }
+///
+///     fn name(&self) -> &str {
+///         "log"
+///     }
+/// }
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("states");
+/// let run = |orders: &'static [u8], returns: &'static [u8]| {
+///     let ssc = StreamingContext::one_batch(Config::default())?;
+///     let (committed, commits) = channel();
+///     let (sender, sums) = channel();
+///     let log = Log {
+///         partitions: vec![("orders", orders), ("returns", returns)],
+///         resume: Positions::default(),
+///         open: Vec::new(),
+///         committed,
+///     };
+///     ssc.source_stream(log)
+///         .count_by_value()
+///         .reduce_by_key_so_far(|a, b| a + b)
+///         .for_each_batch(move |batch, _time| drop(sender.send(batch.get(b"pen"))));
+///     if let Ok(states) = std::fs::File::open(&path) {
+///         ssc.load_states(states);
+///     }
+///     ssc.save_states(std::fs::File::create(path.with_extension("new")).unwrap());
+///     ssc.start()?.await_termination()?;
+///     std::fs::rename(path.with_extension("new"), &path).unwrap();
+///     Ok::<_, microtally::Error>((sums.recv().unwrap(), commits.recv().unwrap()))
+/// };
+/// let (pens, positions) = run(b"pen\nink\n", b"pen\n")?;
+/// assert_eq!((pens, positions.get("orders")), (Some(2), Some(Position::from(8))));
+/// // Four bytes more; the others are not read again.
+/// let (pens, positions) = run(b"pen\nink\npen\n", b"pen\n")?;
+/// assert_eq!((pens, positions.get("orders")), (Some(3), Some(Position::from(12))));
+/// # Ok::<(), microtally::Error>(())
+/// ```
 pub trait Source: Send {
     /// Starts the source. Keep `port`, or what is needed of it: it wakes the source. `now` is the
     /// time since 1970-01-01 00:00 UTC by the run's clock, from which batch times are counted.
@@ -252,6 +324,18 @@ pub trait Source: Send {
     /// batch. Not called after a panic of the source, nor at an immediate stop. Default: does
     /// nothing.
     fn ended(&mut self) {}
+
+    /// Everything up to these positions is in results that every output has delivered: what is
+    /// before them need not be read again. Only for sources whose channels were opened with
+    /// [`Intake::open_at`]. Default: does nothing.
+    ///
+    /// Called after a batch was delivered, if positions have changed; one call may be for several
+    /// batches. The last one may come after [`ended`](Self::ended). Once a user-supplied function
+    /// has failed in a batch, or an output has failed, there is no further call in this run: the
+    /// next one reads from before that batch.
+    fn committed(&mut self, positions: &Positions) {
+        let _ = positions;
+    }
 
     /// The name of the source in messages: a URL, or a noun. It does not change.
     fn name(&self) -> &str;
@@ -323,211 +407,4 @@ pub(crate) fn read_once(out: &mut Intake<'_>, read: impl FnOnce(&mut [u8]) -> Re
         ReadOutcome::Nothing(fill) => return fill,
     }
     Fill::More
-}
-
-/// What a started source gets: its place in the operating system's event queue, a waker, and a way
-/// to report something.
-pub struct Port {
-    /// The source's name.
-    pub(crate) name: String,
-    /// Absent where readiness is simulated.
-    pub(crate) registry: Option<mio::Registry>,
-    pub(crate) token: mio::Token,
-    pub(crate) waker: Waker,
-    pub(crate) notices: Notices,
-    /// What the source lost before it could fill it in.
-    pub(crate) account: Account,
-    /// Where records end, and how they are split. With [`Rule::Lines`](crate::Rule::Lines) anything
-    /// may be made of them.
-    pub(crate) delimiters: Delimiters,
-    /// log2 of the largest window of a decoder.
-    pub(crate) window_log_max: u32,
-}
-
-/// Makes the reading thread call [`Source::fill`]. Usable from any thread, any number of times.
-///
-/// The next call sees everything that was done before [`wake`](Self::wake). Wake-ups before that
-/// call are merged. After the end of the run they do nothing.
-#[derive(Clone)]
-pub struct Waker(Arc<dyn Fn() + Send + Sync>);
-
-impl Port {
-    /// log2 of the largest window that a decompressor of this source may have within the memory
-    /// limit.
-    pub fn window_log_max(&self) -> u32 {
-        self.window_log_max
-    }
-
-    /// Where records end, for a source that looks for ends itself.
-    pub fn line_ends(&self) -> LineEnds {
-        self.delimiters.line_ends
-    }
-
-    /// A port without an engine, for tests of custom sources.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use microtally::sources::{Lines, Port, Source};
-    ///
-    /// let mut source = Lines::of("to be or not to be");
-    /// source.start(Port::detached(), Duration::ZERO);
-    /// assert_eq!(source.drain(), 0);
-    /// ```
-    pub fn detached() -> Self {
-        Port {
-            name: String::new(),
-            registry: None,
-            token: mio::Token(0),
-            waker: Waker::new(|| ()),
-            notices: Notices::default(),
-            account: Account::default(),
-            delimiters: Delimiters::default(),
-            window_log_max: WINDOW_LOG_MAX,
-        }
-    }
-
-    /// A port of a source called `name`, and the texts of what is reported there.
-    #[cfg(test)]
-    pub(crate) fn kept(name: &str) -> (Self, crate::notice::NoticeTexts) {
-        let (notices, texts) = Notices::kept();
-        let port = Port {
-            name: name.to_owned(),
-            notices,
-            ..Port::detached()
-        };
-        (port, texts)
-    }
-
-    /// Calls the source when `io` is readable or its other side is closed, until `io` is closed. It
-    /// is an object of the `mio` crate, such as its `TcpStream`.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system; a second registration of the same object is refused.
-    pub fn register(&self, io: &mut impl mio::event::Source) -> io::Result<()> {
-        self.register_for(io, Interest::READABLE)
-    }
-
-    /// As [`register`](Self::register), for this `interest`.
-    pub(crate) fn register_for(
-        &self,
-        io: &mut impl mio::event::Source,
-        interest: Interest,
-    ) -> io::Result<()> {
-        match &self.registry {
-            Some(registry) => registry.register(io, self.token, interest),
-            None => Ok(()),
-        }
-    }
-
-    /// As [`register`](Self::register), for a file descriptor: a socket, a pipe, an eventfd. It
-    /// should be in non-blocking mode, because it may no longer be ready when it is read.
-    ///
-    /// # Errors
-    ///
-    /// The error of the system; a regular file, which is always ready, is refused with
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
-    pub fn register_fd(&self, fd: &impl AsFd) -> io::Result<()> {
-        self.register(&mut SourceFd(&fd.as_fd().as_raw_fd()))
-    }
-
-    /// Returns a waker, which wakes the source from other threads.
-    pub fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    /// Counts `records` that the source lost before it could fill them in, and the `bytes` of them
-    /// that arrived: 0 if only their number is known. They are in the statistics of the open batch
-    /// ([`lost_records`](crate::batch::BatchStats::lost_records)) and of the run, in the JSON
-    /// output as `dropped`, and in the byte ledger. May be called from any thread.
-    ///
-    /// A partial line of a broken connection has been filled in: [`Intake::end`] drops and counts
-    /// it.
-    ///
-    /// ```
-    /// use std::sync::mpsc::channel;
-    /// use microtally::prelude::*;
-    /// use microtally::sources::{ChannelId, Fill, Intake, Port, Source};
-    ///
-    /// /// Numbered messages, so that a gap is noticed.
-    /// struct Numbered(Vec<u64>, Option<Port>);
-    ///
-    /// impl Source for Numbered {
-    ///     fn start(&mut self, port: Port, _now: Duration) {
-    ///         self.1 = Some(port);
-    ///     }
-    ///
-    ///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
-    ///         if out.space_of(ChannelId::FIRST, 2).is_none() {
-    ///             return Fill::More; // Called again when there is room.
-    ///         }
-    ///         let (Some(number), Some(port)) = (self.0.pop(), &self.1) else { return Fill::End };
-    ///         if let Some(next) = self.0.last() {
-    ///             port.lost(next - number - 1, 0);
-    ///         }
-    ///         out.write(ChannelId::FIRST, b"x\n");
-    ///         Fill::More
-    ///     }
-    ///
-    ///     fn name(&self) -> &str {
-    ///         "numbered"
-    ///     }
-    /// }
-    ///
-    /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
-    /// let (sender, stats) = channel();
-    /// ssc.source_stream(Numbered(vec![9, 5, 4], None))
-    ///     .count_by_value()
-    ///     .for_each_batch(move |batch, _time| drop(sender.send(*batch.stats())));
-    /// ssc.start()?.await_termination()?;
-    /// let stats: Vec<_> = stats.iter().collect();
-    /// assert_eq!(stats.iter().map(|batch| batch.records).sum::<u64>(), 3);
-    /// assert_eq!(stats.iter().map(|batch| batch.lost_records).sum::<u64>(), 3);
-    /// # Ok::<(), microtally::Error>(())
-    /// ```
-    pub fn lost(&self, records: u64, bytes: u64) {
-        self.account.update(|losses| {
-            losses.records = losses.records.saturating_add(records);
-            losses.bytes = losses.bytes.saturating_add(bytes);
-        });
-    }
-
-    /// Reports something about this source: calls the handler that `StreamingContext::on_notice`
-    /// set, on this thread.
-    ///
-    /// Report changes, not attempts: a source that tries again every second has one thing to
-    /// report.
-    pub fn report(&self, kind: NoticeKind) {
-        self.report_of(&self.name, kind);
-    }
-
-    /// As [`report`](Self::report), about a part of this source.
-    pub(crate) fn report_of(&self, part: impl Into<String>, kind: NoticeKind) {
-        self.notices.report(Notice::new(part, kind));
-    }
-}
-
-impl Waker {
-    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Waker(Arc::new(wake))
-    }
-
-    /// Makes the reading thread call [`Source::fill`] soon.
-    pub fn wake(&self) {
-        (self.0)();
-    }
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port")
-            .field("token", &self.token)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Waker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Waker")
-    }
 }

@@ -9,6 +9,7 @@
 //! `ReactorCore` is the whole logic, without a clock or a file descriptor; `shell` is the thin part
 //! that owns the `mio` loop.
 
+mod commit;
 mod drain;
 mod shell;
 #[cfg(test)]
@@ -21,12 +22,12 @@ use std::time::Duration;
 pub(crate) use self::shell::{ReactorShell, ReadySignals, WAKE_TOKEN, run};
 use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind, guarded};
+use crate::intake::Misuse;
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
 use crate::ledger::IntakeTotals;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, NoticeKind, Notices};
-use crate::shard::panic_message;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
 
@@ -104,6 +105,7 @@ struct SourceSlot {
     /// The source knows that it is not read any more, or has panicked.
     knows_end: bool,
     oversize_told: bool,
+    has_panicked: bool,
 }
 
 impl SourceSlot {
@@ -176,6 +178,7 @@ impl ReactorCore {
                 is_finishing: false,
                 knows_end: false,
                 oversize_told: false,
+                has_panicked: false,
             })
             .collect();
         ReactorCore {
@@ -209,6 +212,7 @@ impl ReactorCore {
 
     /// Does what is due at the time `now`: first the batches, then a bounded amount of reading.
     pub(crate) fn turn(&mut self, now: Duration) -> Next {
+        self.commit();
         self.obey()
             .or_else(|| self.place_endings())
             .or_else(|| self.cut_due(now))
@@ -230,7 +234,8 @@ impl ReactorCore {
             self.end_drain();
         }
         let helper_done = self.router.seal_helper();
-        let next = match helper_done {
+        // Sources that have positions hear of the last batch too.
+        let next = match helper_done && !self.waits_for_delivery() {
             true => Next::Done,
             false => Next::Stalled(Duration::MAX),
         };
@@ -453,8 +458,8 @@ impl ReactorCore {
             slot.may_have_more = matches!(filled, Ok(Fill::More)) && taken.bytes > 0;
             slot.drain_left = slot.drain_left.saturating_sub(taken.bytes);
             self.tell_dropped(index, &before);
-            if let Some((count, room)) = taken.impossible {
-                self.refuse(index, count, room);
+            if let Some(misuse) = taken.misuse {
+                self.refuse(index, misuse);
                 continue;
             }
             let slot = &mut self.slots[index];
@@ -498,20 +503,19 @@ impl ReactorCore {
         }
     }
 
-    /// Ends a source that has returned an impossible answer.
+    /// Ends a source that has done what cannot be.
     #[cold]
-    fn refuse(&mut self, index: usize, count: usize, room: usize) {
-        let name = &self.slots[index].name;
-        let message = format!("source {name} says it put {count} bytes into room for {room}");
+    fn refuse(&mut self, index: usize, misuse: Misuse) {
+        let message = format!("source {} {misuse}", self.slots[index].name);
         self.lose(index, Error::new(ErrorKind::Source, message));
     }
 
     #[cold]
     fn lose_to_panic(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
-        let (name, panic) = (&self.slots[index].name, panic_message(panic));
-        let message = format!("source {name} panicked and is read no more: {panic}");
-        let error = Error::new(ErrorKind::UserFunction, message);
-        self.slots[index].knows_end = true;
+        let slot = &mut self.slots[index];
+        let error = commit::panicked(&slot.name, panic);
+        slot.knows_end = true;
+        slot.has_panicked = true;
         let error = self.end_lost(index, error);
         self.control.report(error);
     }

@@ -194,7 +194,7 @@ impl FinishBarrier {
         (0..self.shard_count).for_each(|shard| shards.add(shard));
         let time = BatchClock::new(self.interval_ms, self.clock.now()).next();
         self.headers
-            .send(time, true, shards, self.intakes.iter().copied());
+            .send(time, true, shards, self.intakes.iter().copied(), None);
     }
 }
 

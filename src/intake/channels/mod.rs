@@ -9,9 +9,15 @@
 //! One channel at a time is active: the block is with its framer, and what it has read of an
 //! unfinished record is in the block. When another becomes active, that is carried.
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use crate::id::ChannelId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ledger::IntakeTotals;
+use crate::position::{Position, Positions};
 use crate::split::{Delimiters, LineEnds};
 
 /// The channels of one source.
@@ -29,6 +35,10 @@ pub(crate) struct Channels {
     long: Vec<ChannelId>,
     /// What was done with the bytes of channels that are closed.
     closed: IntakeTotals,
+    /// Open channels that have a position.
+    positioned: usize,
+    /// Where channels were that have closed since the last cut.
+    left: Positions,
     /// How often all channels were asked for memory.
     #[cfg(test)]
     pub(crate) searches: usize,
@@ -42,6 +52,15 @@ struct ChannelSlot {
     /// Tokens that were dropped because they were too long, as of the last look.
     long_tokens: u64,
     is_long: bool,
+    origin: Option<ChannelOrigin>,
+}
+
+/// Where a channel with a position began.
+struct ChannelOrigin {
+    name: Arc<str>,
+    position: Position,
+    /// The source says how far it is; otherwise the channel's bytes are counted.
+    is_reported: bool,
 }
 
 /// What a channel left when it ended.
@@ -81,6 +100,8 @@ impl Channels {
             record_bytes_max,
             long: Vec::new(),
             closed: IntakeTotals::default(),
+            positioned: 0,
+            left: Positions::default(),
             #[cfg(test)]
             searches: 0,
         }
@@ -98,6 +119,48 @@ impl Channels {
         });
         self.slots[index].is_open = true;
         ChannelId(index)
+    }
+
+    /// As [`open`](Self::open), for a channel called `name` that continues at `position`.
+    pub(crate) fn open_at(&mut self, name: &str, position: Position) -> ChannelId {
+        let channel = self.open();
+        let slot = &mut self.slots[channel.0];
+        slot.framer.resume(position.before);
+        slot.origin = Some(ChannelOrigin {
+            name: name.into(),
+            position,
+            is_reported: false,
+        });
+        self.positioned += 1;
+        self.left.remove(name);
+        channel
+    }
+
+    /// Everything of `channel` up to `position` was filled in, as whole records. Returns `false` if
+    /// the last one is not whole, or the channel has no position.
+    pub(crate) fn reached(&mut self, channel: ChannelId, position: Position) -> bool {
+        let slot = &mut self.slots[channel.0];
+        slot.framer.settle();
+        let is_whole = !slot.framer.is_in_record();
+        let Some(origin) = slot.origin.as_mut().filter(|_| is_whole) else {
+            return false;
+        };
+        origin.position = position;
+        origin.is_reported = true;
+        true
+    }
+
+    /// Returns `true` if positions are to be taken with the next cut.
+    pub(crate) fn has_positions(&self) -> bool {
+        self.positioned > 0 || !self.left.is_empty()
+    }
+
+    /// Adds where each channel that has a position is, once everything that is whole was cut. A
+    /// channel that has closed is added once more.
+    pub(crate) fn take_positions(&mut self, into: &mut Positions) {
+        into.append(&mut self.left);
+        let origins = self.slots.iter().filter_map(ChannelSlot::position);
+        origins.for_each(|(name, position)| into.push(Arc::clone(name), position));
     }
 
     /// Returns where records that are too long may be cut.
@@ -214,6 +277,11 @@ impl Channels {
         }
         let slot = &mut self.slots[index];
         slot.is_open = false;
+        if let Some((name, position)) = slot.position() {
+            self.left.push(Arc::clone(name), position);
+            self.positioned -= 1;
+            slot.origin = None;
+        }
         let intake = slot.framer.checked_intake();
         self.closed = self.closed.plus(&intake);
         slot.framer.reset();
@@ -412,6 +480,20 @@ impl ChannelSlot {
             held: 0,
             long_tokens: 0,
             is_long: false,
+            origin: None,
         }
+    }
+
+    /// The channel's name and where it is, if it has a position.
+    fn position(&self) -> Option<(&Arc<str>, Position)> {
+        let origin = self.origin.as_ref()?;
+        let position = match origin.is_reported {
+            true => origin.position,
+            false => {
+                let (bytes, before) = self.framer.whole();
+                origin.position.behind(bytes, before)
+            }
+        };
+        Some((&origin.name, position))
     }
 }

@@ -25,6 +25,7 @@ mod too_long;
 
 use crate::ledger::IntakeTotals;
 use crate::limits::READ_SHARE_MIN;
+use crate::position::Before;
 use crate::ring::arena::Block;
 use crate::split::{Delimiters, LineEnds, Rule};
 
@@ -498,6 +499,25 @@ impl Framer {
         self.seal();
         self.forget_carry();
         self.empty_to_base();
+    }
+
+    /// Returns the bytes received up to the end of the last whole record, once everything that is
+    /// whole was cut, and what they mean for those behind them.
+    pub(super) fn whole(&self) -> (u64, Before) {
+        let before = Before {
+            is_return: self.skip_line_feed,
+            is_in_record: self.mid_record,
+            is_in_oversize: self.mid_oversize,
+        };
+        let held = self.unfinished_bytes() as u64;
+        (self.intake.bytes_read - held, before)
+    }
+
+    /// Goes on behind bytes that another framer has taken in.
+    pub(super) fn resume(&mut self, before: Before) {
+        self.skip_line_feed = before.is_return;
+        self.mid_record = before.is_in_record;
+        self.mid_oversize = before.is_in_oversize;
     }
 
     /// Bytes of the longest record that is kept whole.

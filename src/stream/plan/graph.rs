@@ -22,6 +22,7 @@ use crate::epoch::hand_over::NodeTable;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::notice::Notices;
+use crate::position::Positions;
 use crate::save::StateKind;
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::Plan;
@@ -279,6 +280,8 @@ pub(crate) struct Graph {
     pub(crate) byte_inputs: Vec<(usize, usize)>,
     /// Where states are saved after the last batch.
     save_to: Option<Box<dyn Write + Send>>,
+    /// The names of the sources.
+    pub(super) source_names: Vec<String>,
 }
 
 impl Graph {
@@ -367,7 +370,7 @@ fn report(now: &BatchContext<'_, '_>, failure: &Failure, fails_fast: bool) {
     if fails_fast {
         now.epoch.control.fail(error);
     } else {
-        now.epoch.control.report(error);
+        now.epoch.control.report_batch(error);
     }
 }
 
@@ -422,7 +425,8 @@ impl Output for Graph {
         if epoch.barrier.last
             && outcome.is_ok()
             && let Some(mut to) = self.save_to.take()
-            && let Err(error) = self.save(&mut to)
+            && let positions = epoch.positions.map_or(&[][..], |epoch| &epoch.sources)
+            && let Err(error) = self.save(positions, &mut to)
         {
             epoch.control.report(error);
         }
@@ -442,6 +446,8 @@ pub(crate) struct Launch<'a> {
     /// The first failed batch ends the run.
     pub(crate) fails_fast: bool,
     pub(crate) reporter: Reporter,
+    /// The names of the sources.
+    pub(crate) source_names: Vec<String>,
     /// Where states are loaded from.
     pub(crate) load_from: Option<Box<dyn Read + Send>>,
     /// Where states are saved after the last batch.
@@ -450,17 +456,21 @@ pub(crate) struct Launch<'a> {
 
 impl Plan {
     /// Starts the operators, and returns what an engine runs: the pipelines that are needed, and
-    /// the batch plane as the one output behind them.
+    /// the batch plane as the one output behind them. Returns also where sources continue, if they
+    /// do.
     ///
     /// # Errors
     ///
     /// A sink cannot tell what is there, or states cannot be saved or loaded.
-    pub(crate) fn lower(self, launch: Launch<'_>) -> Result<EnginePlan> {
-        let (nodes, graph) = self.start(launch)?;
-        Ok(EnginePlan {
-            nodes,
-            outputs: vec![Box::new(graph)],
-        })
+    pub(crate) fn lower(self, mut launch: Launch<'_>) -> Result<(EnginePlan, Vec<Positions>)> {
+        let load_from = launch.load_from.take();
+        let (nodes, mut graph) = self.start(launch)?;
+        let resume = match load_from {
+            Some(mut states) => graph.load(&mut states)?,
+            None => Vec::new(),
+        };
+        let outputs: Vec<Box<dyn Output>> = vec![Box::new(graph)];
+        Ok((EnginePlan { nodes, outputs }, resume))
     }
 
     /// Starts the operators. Returns the pipelines that are needed, and the batch plane.
@@ -522,7 +532,7 @@ impl Plan {
             (node, self.byte_inputs[stream.0])
         });
         let byte_inputs = byte_inputs.collect();
-        let mut graph = Graph {
+        let graph = Graph {
             nodes: streams,
             first_output,
             threads,
@@ -535,12 +545,10 @@ impl Plan {
             reporter: launch.reporter,
             byte_inputs,
             save_to: launch.save_to,
+            source_names: launch.source_names,
         };
         if graph.save_to.is_some() {
             graph.check_savable()?;
-        }
-        if let Some(mut states) = launch.load_from {
-            graph.load(&mut states)?;
         }
         Ok((plan.nodes, graph))
     }

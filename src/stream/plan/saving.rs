@@ -5,17 +5,19 @@
 //! Must not know: `ops`, `source`, `sink`, files.
 //!
 //! ```text
-//!   "MTSTATE" version shape zero   ( true name section )*   false
+//!   "MTSTATE" version shape zero positions   ( true name section )*   false
 //! ```
 //!
 //! `shape` is a hash of all that decides what states mean: names, kinds, parents, slides, lengths.
-//! `zero` is the batch before the first one, or nothing. There is a section for each operator that
+//! `zero` is the batch before the first one, or nothing. `positions` has the sources that have
+//! positions, each with its name. There is a section for each operator that
 //! has a state, in the order of the plan; see [`save`](crate::save).
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::position::Positions;
 use crate::save::{Saved, SectionReader, SectionWriter, StateKind, invalid};
 use crate::stream::plan::graph::{Graph, PlanNode};
 use crate::time::BatchTime;
@@ -41,18 +43,27 @@ impl Graph {
         Ok(())
     }
 
-    /// Writes all states, between two batches.
+    /// Writes all states, between two batches, and where sources are after the first of them.
     ///
     /// # Errors
     ///
     /// Those of [`check_savable`](Self::check_savable) and of `to`; or an operator cannot save its
     /// state at this time.
-    pub(crate) fn save(&self, to: &mut dyn Write) -> Result<()> {
+    pub(crate) fn save(&self, positions: &[Positions], to: &mut dyn Write) -> Result<()> {
         self.check_savable()?;
         let whole = |cause: io::Error| failed("the states of the program", "saved", &cause);
         to.write_all(&MAGIC).map_err(whole)?;
         let zero = self.zero.map(|zero| zero.as_millis());
-        (VERSION, self.shape, zero).save(to).map_err(whole)?;
+        let positions: Vec<_> = self
+            .source_names
+            .iter()
+            .zip(positions.iter().cloned())
+            .filter(|(_, positions)| !positions.is_empty())
+            .map(|(name, positions)| (name.clone(), positions))
+            .collect();
+        (VERSION, self.shape, zero, positions)
+            .save(to)
+            .map_err(whole)?;
         for node in &self.nodes {
             if node.operator.state() == StateKind::Savable {
                 (true, node.name.to_string()).save(to).map_err(whole)?;
@@ -67,15 +78,16 @@ impl Graph {
         false.save(to).and_then(|()| to.flush()).map_err(whole)
     }
 
-    /// Reads all states, before the first batch.
+    /// Reads all states, before the first batch. Returns where each source continues.
     ///
     /// # Errors
     ///
     /// Those of `from`; or the bytes are no states of this program. The graph must not run then.
-    pub(crate) fn load(&mut self, from: &mut dyn Read) -> Result<()> {
+    pub(crate) fn load(&mut self, from: &mut dyn Read) -> Result<Vec<Positions>> {
         self.check_savable()?;
         let whole = |cause: io::Error| failed("the states of the program", "loaded", &cause);
-        self.zero = self.load_header(from).map_err(whole)?;
+        let positions;
+        (self.zero, positions) = self.load_header(from).map_err(whole)?;
         for node in &mut self.nodes {
             if node.operator.state() != StateKind::Savable {
                 continue;
@@ -91,12 +103,12 @@ impl Graph {
             read.map_err(|cause| failed(&format!("stream {}", node.name), "loaded", &cause))?;
         }
         match bool::load(from).map_err(whole)? {
-            false => Ok(()),
+            false => Ok(positions),
             true => Err(whole(invalid("there is a state of an unknown stream"))),
         }
     }
 
-    fn load_header(&self, from: &mut dyn Read) -> io::Result<Option<BatchTime>> {
+    fn load_header(&self, from: &mut dyn Read) -> io::Result<(Option<BatchTime>, Vec<Positions>)> {
         let mut magic = [0; MAGIC.len()];
         from.read_exact(&mut magic)?;
         if magic != MAGIC {
@@ -111,7 +123,17 @@ impl Graph {
         if u64::load(from)? != self.shape {
             return Err(invalid("another program saved it"));
         }
-        Ok(<Option<u64>>::load(from)?.map(BatchTime::from_millis))
+        let zero = <Option<u64>>::load(from)?.map(BatchTime::from_millis);
+        let mut positions = vec![Positions::default(); self.source_names.len()];
+        for (name, saved) in <Vec<(String, Positions)>>::load(from)? {
+            let mut sources = self.source_names.iter().zip(&mut positions);
+            let source = sources.find(|(other, known)| **other == name && known.is_empty());
+            let Some((_, known)) = source else {
+                return Err(invalid(&format!("there is no source {name} here")));
+            };
+            *known = saved;
+        }
+        Ok((zero, positions))
     }
 }
 

@@ -102,6 +102,7 @@ impl Run {
             memory_bytes_max: None,
             fails_fast: false,
             reporter: Reporter::new(ListenerBus::default(), Clock::manual(Duration::ZERO)),
+            source_names: Vec::new(),
             load_from: None,
             save_to: None,
         };
@@ -149,6 +150,7 @@ impl Run {
             },
             nodes: &mut nodes,
             stats: &all_stats,
+            positions: None,
             clock: &Clock::manual(Duration::ZERO),
             control: &self.control,
         };
@@ -158,7 +160,7 @@ impl Run {
     fn saved(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.graph
-            .save(&mut bytes)
+            .save(&[], &mut bytes)
             .expect("all states can be saved");
         bytes
     }
@@ -374,7 +376,7 @@ fn a_state_that_cannot_be_saved_is_named() {
     let run = Run::new(Dialect::Scala, unsavable);
     let error = run
         .graph
-        .save(&mut Vec::new())
+        .save(&[], &mut Vec::new())
         .expect_err("nobody knows how");
     let message = "stream longest words: its state cannot be saved; call `checkpointed` on it";
     assert_eq!(error.to_string(), message);
@@ -409,7 +411,7 @@ fn a_state_that_lacks_a_failed_batch_is_not_saved() {
     run.batch("abc\n");
     let error = run
         .graph
-        .save(&mut Vec::new())
+        .save(&[], &mut Vec::new())
         .expect_err("it lacks something");
     let message =
         "stream update_state_by_key cannot be saved: a batch that failed is missing in it";

@@ -66,7 +66,7 @@ impl StreamingContext {
         let control = Control::new(Arc::new(|| ()));
         draft.report_to(&control);
         let now = draft.clock.now();
-        let blueprint = draft.blueprint(plan, Arc::clone(&control), Wake::new(|| ()), now)?;
+        let (blueprint, _) = draft.blueprint(plan, Arc::clone(&control), Wake::new(|| ()), now)?;
         draft
             .bus
             .notify(|listener| listener.on_streaming_started(now));

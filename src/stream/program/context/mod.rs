@@ -22,6 +22,7 @@ use crate::engine::{guard, reactor};
 use crate::error::{Error, ErrorKind, Result, describe, lock};
 use crate::id::StreamId;
 use crate::notice::{Notice, Notices};
+use crate::position::Positions;
 use crate::ring::Wake;
 use crate::source::{Port, Source};
 use crate::stream::plan::builder::{Plan, PlanBuilder};
@@ -222,8 +223,10 @@ impl StreamingContext {
     /// program goes on from there with [`load_states`](Self::load_states).
     ///
     /// States are sums so far, states by key, and the batches of windows. Numbers, texts and bytes
-    /// can be saved; streams with states of other types need `checkpointed`. What functions keep
-    /// for themselves, and how far sources were read, is not part of it. If the states cannot be
+    /// can be saved; streams with states of other types need `checkpointed`. The positions of
+    /// sources that have them are saved too; see
+    /// [`Intake::open_at`](crate::sources::Intake::open_at). What functions keep for themselves is
+    /// not part of it. If the states cannot be
     /// written, [`await_termination`](RunningContext::await_termination) returns the error. After
     /// another stop nothing is written.
     ///
@@ -351,7 +354,9 @@ impl StreamingContext {
         let now = draft.clock.now();
         let (interval_ms, is_endless) = (plan.interval_ms, plan.is_endless);
         let receivers = draft.receivers(&plan.byte_inputs);
-        let blueprint = draft.blueprint(plan, Arc::clone(&control), Arc::clone(&wake), now)?;
+        let (blueprint, resume) =
+            draft.blueprint(plan, Arc::clone(&control), Arc::clone(&wake), now)?;
+        let mut resume = resume.into_iter();
         let decoders = blueprint.decoders;
         let window_log_max = decoders.window_log_max(draft.config.memory_bytes_max);
         let (router, mut runtime) = blueprint.launch()?;
@@ -376,6 +381,7 @@ impl StreamingContext {
                 account: router.account_of(index),
                 delimiters: router.delimiters_of(index),
                 window_log_max,
+                resume: resume.next().unwrap_or_default(),
             };
             source.start(port, now);
         }
@@ -430,17 +436,20 @@ impl Draft {
         self.bus.report_to(control);
     }
 
-    /// Starts the operators of `plan` at the time `now`, and returns what an engine is built from.
+    /// Starts the operators of `plan` at the time `now`. Returns what an engine is built from, and
+    /// where sources continue, if they do.
     fn blueprint(
         &mut self,
         plan: Plan,
         control: Arc<Control>,
         wake: Arc<Wake>,
         now: Duration,
-    ) -> Result<Blueprint> {
+    ) -> Result<(Blueprint, Vec<Positions>)> {
         let (clock, notices) = (self.clock.clone(), self.notices.clone());
         let retained = plan.retained;
-        let plan = plan.lower(Launch {
+        let names = self.sources.iter().map(|source| source.name().to_owned());
+        let names: Vec<String> = names.collect();
+        let (plan, resume) = plan.lower(Launch {
             now,
             notices: &notices,
             metrics: &control.metrics,
@@ -448,12 +457,12 @@ impl Draft {
             memory_bytes_max: self.config.memory_bytes_max,
             fails_fast: self.fails_fast,
             reporter: Reporter::new(self.bus.clone(), clock.clone()),
+            source_names: names.clone(),
             load_from: self.load_from.take(),
             save_to: self.save_to.take(),
         })?;
-        let names = self.sources.iter().map(|source| source.name().to_owned());
         let framers = self.framers.iter().copied().zip(names);
-        Ok(Blueprint {
+        let blueprint = Blueprint {
             config: self.config.clone(),
             plan,
             inputs: framers
@@ -471,7 +480,8 @@ impl Draft {
             control,
             wake,
             retained,
-        })
+        };
+        Ok((blueprint, resume))
     }
 }
 

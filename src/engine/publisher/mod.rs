@@ -4,6 +4,9 @@
 //! not close ends the run. Must not know: formats, sockets, what a pipeline computes, which thread
 //! it is on.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use crate::id::StreamId;
 use crate::ledger::{IntakeTotals, close_ledger};
 use crate::metrics::{PipelineCells, PublisherCells, Recorder};
 use crate::notice::{Notice, NoticeKind, Notices};
+use crate::position::EpochPositions;
 use crate::shard::panic_message;
 use crate::split::Tallied;
 use crate::table::bound::Overflow;
@@ -80,6 +84,10 @@ pub(crate) struct Publisher {
     published: u64,
     /// The last epoch that every output has delivered.
     delivered: u64,
+    /// The last epoch before the first one that has failed.
+    sound: u64,
+    /// Sources are informed of what was delivered.
+    has_positions: bool,
     /// The last batch was published.
     is_last_published: bool,
 }
@@ -87,6 +95,8 @@ pub(crate) struct Publisher {
 /// An epoch that is being published; its tables are merged.
 struct OpenEpoch {
     header: EpochHeader,
+    /// Where sources were that know it.
+    positions: Option<Arc<EpochPositions>>,
     /// What is the same for every pipeline.
     stats: BatchStats,
     /// A user-supplied function has failed before the outputs.
@@ -149,6 +159,8 @@ impl Publisher {
             open: None,
             published: 0,
             delivered: 0,
+            sound: u64::MAX,
+            has_positions: false,
             is_last_published: false,
         }
     }
@@ -165,10 +177,11 @@ impl Publisher {
             return Ok(self.ended());
         }
         if self.open.is_none() {
-            let Some(header) = self.take_epoch() else {
+            let Some((header, positions)) = self.take_epoch() else {
                 return Ok(Turn::Waiting);
             };
-            match self.merge_epoch(header) {
+            self.has_positions |= positions.is_some();
+            match self.merge_epoch(header, positions) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => {
                     self.give_back(&header);
@@ -180,12 +193,19 @@ impl Publisher {
         if let Ok(Emitted::Wait(at)) = emitted {
             return Ok(self.held(at));
         }
-        let open = self.open.take().expect("it was opened above");
+        let mut open = self.open.take().expect("it was opened above");
+        // The reading side may use its memory again when the epoch is delivered.
+        open.positions = None;
         let outcome = emitted.and_then(|_| self.finish_epoch(&open));
         self.give_back(&open.header);
         outcome?;
-        let EpochHeader { barrier, shards } = open.header;
+        let EpochHeader {
+            barrier, shards, ..
+        } = open.header;
         self.published = barrier.epoch;
+        if self.control.has_failed_batch() {
+            self.sound = self.sound.min(barrier.epoch - 1);
+        }
         self.is_last_published = barrier.last;
         self.note_delivered();
         Ok(match barrier.last {
@@ -202,18 +222,22 @@ impl Publisher {
         }
     }
 
-    /// Reports how far every output is.
+    /// Reports how far every output is. What is behind a batch that has failed is not reported: a
+    /// source that forgot it could not read it again.
     fn note_delivered(&mut self) {
         let outputs = self.plan.outputs.iter().map(|output| output.delivered());
         let delivered = outputs.min().unwrap_or(u64::MAX).min(self.published);
         if delivered > self.delivered {
             self.delivered = delivered;
-            self.headers.delivered(delivered);
+            self.headers.delivered(delivered.min(self.sound));
+            if self.has_positions {
+                self.control.wake_reader();
+            }
         }
     }
 
     /// Takes the tables of the next epoch, if all of them are there.
-    fn take_epoch(&mut self) -> Option<EpochHeader> {
+    fn take_epoch(&mut self) -> Option<(EpochHeader, Option<Arc<EpochPositions>>)> {
         let header = self.headers.peek()?;
         if !parts_of(&mut self.shards, &mut self.helper, header.shards).all(|part| part.is_ready())
         {
@@ -225,8 +249,8 @@ impl Publisher {
             assert_eq!(epoch, sealed.barrier.epoch, "epochs out of step");
             self.tables.push(sealed.tables);
         }
-        self.headers.take(&mut self.now);
-        Some(header)
+        let positions = self.headers.take(&mut self.now);
+        Some((header, positions))
     }
 
     /// Returns the tables of an epoch to its shards.
@@ -273,7 +297,11 @@ impl Publisher {
     }
 
     /// Merges and checks the tables of an epoch.
-    fn merge_epoch(&mut self, header: EpochHeader) -> Result<OpenEpoch> {
+    fn merge_epoch(
+        &mut self,
+        header: EpochHeader,
+        positions: Option<Arc<EpochPositions>>,
+    ) -> Result<OpenEpoch> {
         let barrier = header.barrier;
         let start = self.clock.now();
         let block_bytes = self.tables.iter().map(|tables| tables.block_bytes).sum();
@@ -316,7 +344,7 @@ impl Publisher {
         let mut overflow = overflows.fold(Overflow::default(), Overflow::plus);
         if let Some(message) = first_failure(&merged.nodes) {
             self.control
-                .report(failed_batch(barrier.time, None, message));
+                .report_batch(failed_batch(barrier.time, None, message));
         }
         if !overflow.is_none() {
             let missing_max = self.stats.iter().map(|stats| stats.missing_max).max();
@@ -325,6 +353,7 @@ impl Publisher {
         }
         Ok(OpenEpoch {
             header,
+            positions,
             stats: all_stats,
             has_failed,
             merged_at: self.clock.now(),
@@ -383,6 +412,7 @@ impl Publisher {
             barrier,
             nodes: &mut first.nodes,
             stats: &self.stats,
+            positions: open.positions.as_deref(),
             clock: &self.clock,
             control: &self.control,
         };
@@ -390,7 +420,7 @@ impl Publisher {
             match guarded(|| output.emit(&mut epoch)) {
                 Ok(Ok(Emitted::Done)) => {}
                 Ok(other) => return other,
-                Err(panic) => self.control.report(failed_batch(
+                Err(panic) => self.control.report_batch(failed_batch(
                     barrier.time,
                     None,
                     &panic_message(panic.as_ref()),
@@ -508,75 +538,5 @@ pub(crate) fn overflow_of(node: &NodeTable) -> Overflow {
     match node.failure {
         None => node.partial.overflow(),
         Some(_) => Overflow::default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::plan::{CountTokens, NamedPipeline, Pipeline};
-    use crate::epoch::hand_over::hand_over;
-    use crate::epoch::header::header_channel;
-    use crate::error::ErrorKind;
-    use crate::split::Rule;
-    use crate::table::bound::MemoryCap;
-    use crate::table::keys::Seed;
-    use crate::time::BatchTime;
-
-    /// Publishes one batch: its only shard has counted nothing, and `intake` was read.
-    fn publish(intake: IntakeTotals) -> Result<Turn> {
-        let node: Arc<dyn Pipeline> = Arc::new(CountTokens::new(StreamId(0), Rule::Lines));
-        let seed = Seed::from_words(1, 2, 3);
-        let tables = || Tables::new([node.partial(seed, MemoryCap::NONE)].into_iter());
-        let (mut helper, publisher_end) = hand_over(tables());
-        let (mut sender, headers) = header_channel(1, 1);
-        let inbox = Inbox {
-            shards: Vec::new(),
-            helper: publisher_end,
-            headers,
-            stream_count: 1,
-        };
-        let plan = EnginePlan {
-            nodes: vec![NamedPipeline {
-                name: "tokens".into(),
-                pipeline: Arc::clone(&node),
-            }],
-            outputs: Vec::new(),
-        };
-        let mut publisher = Publisher::new(
-            plan,
-            inbox,
-            Duration::ZERO,
-            None,
-            Clock::manual(Duration::ZERO),
-            Control::new(Arc::new(|| ())),
-            Notices::default(),
-        );
-        let time = BatchTime::from_millis(1);
-        let barrier = sender.send(time, true, ShardSet::default(), [intake].into_iter());
-        assert!(helper.try_swap(&mut tables(), barrier));
-        publisher.step()
-    }
-
-    /// Bytes that no shard was given are in no pipeline's own check.
-    #[test]
-    fn bytes_that_came_in_and_that_nobody_counted_end_the_run() {
-        assert_eq!(
-            publish(IntakeTotals::default()).expect("it closes"),
-            Turn::Done
-        );
-        let lost = IntakeTotals {
-            bytes_read: 7,
-            ..IntakeTotals::default()
-        };
-        let error = publish(lost).expect_err("seven bytes are missing");
-        assert_eq!(error.kind(), ErrorKind::Internal);
-        assert!(error.to_string().contains("7 bytes came in"), "{error}");
-        let waiting = IntakeTotals {
-            bytes_read: 7,
-            bytes_carried: 7,
-            ..IntakeTotals::default()
-        };
-        assert_eq!(publish(waiting).expect("they are held"), Turn::Done);
     }
 }

@@ -1,0 +1,39 @@
+//! What sources are informed of when batches were delivered.
+//!
+//! Must not know: sinks, what a position means.
+
+use super::ReactorCore;
+use crate::error::{Error, ErrorKind, guarded};
+use crate::shard::panic_message;
+
+impl ReactorCore {
+    /// Informs sources of what was delivered. Returns `true` if they will be informed of more.
+    pub(super) fn commit(&mut self) -> bool {
+        let (slots, control) = (&mut self.slots, &self.control);
+        self.router.commit(|index, positions| {
+            let slot = &mut slots[index];
+            if slot.has_panicked {
+                return;
+            }
+            if let Err(panic) = guarded(|| slot.source.committed(positions)) {
+                slot.has_panicked = true;
+                control.report(panicked(&slot.name, panic.as_ref()));
+            }
+        })
+    }
+
+    /// Returns `true` while the last batches of sources that have positions may still be delivered.
+    pub(super) fn waits_for_delivery(&mut self) -> bool {
+        // Asked first: what was delivered before nothing more is published is seen then.
+        let is_stopped = self.control.is_stopped();
+        self.commit() && !is_stopped
+    }
+}
+
+/// The error of a source that has panicked.
+#[cold]
+pub(super) fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+    let panic = panic_message(panic);
+    let message = format!("source {name} panicked and is read no more: {panic}");
+    Error::new(ErrorKind::UserFunction, message)
+}
