@@ -1,5 +1,6 @@
 //! One check at a time, with buffers of every size: the content and the notices.
 
+mod growth;
 mod patterns;
 mod stops;
 mod troubles;
@@ -131,13 +132,18 @@ impl Following {
 
     /// The lines that are complete after one call.
     fn fill_once(&mut self) -> (String, Fill) {
+        let fill = self.fill();
+        let lines = String::from_utf8(self.rig.take()).unwrap();
+        let lines = lines.replace("\r\n", "\n").replace('\r', "\n");
+        (lines, fill)
+    }
+
+    fn fill(&mut self) -> Fill {
         let mut fill = None;
         self.rig.fill_at_most(self.room, |out| {
             fill = Some(self.follow.fill(out, self.now));
         });
-        let lines = String::from_utf8(self.rig.take()).unwrap();
-        let lines = lines.replace("\r\n", "\n").replace('\r', "\n");
-        (lines, fill.expect("it was called"))
+        fill.expect("it was called")
     }
 
     fn notices(&self) -> String {

@@ -8,7 +8,7 @@ use crate::limits::{FOLLOW_EARLY_LOOKS_MAX, FOLLOW_TRUNCATIONS_REPORTED, NOTICE_
 impl Following {
     /// The descriptor of the only file cannot be read any more: an error that is over when it is
     /// opened again.
-    fn breaks(&mut self) {
+    pub(super) fn breaks(&mut self) {
         let path = self.follow.names[0].path.clone();
         let write_only = File::options().append(true).open(path).unwrap();
         self.follow.files[0].reader.file = write_only;
