@@ -26,9 +26,9 @@
 //! | [`Engine`] | high-throughput embedding: push bytes from any thread, back-pressure, a shard for each core | its own, pinned | its own or the caller's |
 //! | [`StreamingContext`] | DStream programs and the command line: sources, batch interval, sinks | its own, pinned | batch interval |
 //!
-//! Every door runs pipelines of the record plane (see the picture): filters, keys, values and
-//! reductions, built with the same operators: [`Tally::pipelines`], [`Engine::pipelines`].
-//! Operators of whole batches, such as windows and joins, need a context.
+//! Every door runs pipelines of the record plane (see the picture): filters, keys, values,
+//! reductions and aggregates by key, built with the same operators: [`Tally::pipelines`],
+//! [`Engine::pipelines`]. Operators of whole batches, such as windows and joins, need a context.
 //!
 //! As a library it installs no signal handler, never exits, prints only through sinks that you ask
 //! for, and leaves the affinity of the caller's threads alone.

@@ -4,7 +4,6 @@
 //! steady vocabulary costs none at all. Must not know: files, threads, the clock.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 
 use crate::batch::BatchStats;
 use crate::config::{Config, OnLimit};
@@ -13,13 +12,13 @@ use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline, failed_batch};
 use crate::engine::publisher::{overflow_of, stats_of};
 use crate::engine::results::{Keyed, LentNodes, PipelineResults};
 use crate::epoch::merge::limit_reached;
-use crate::error::Result;
+use crate::error::{Result, guarded};
 use crate::id::StreamId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ledger::{IntakeTotals, close_ledger};
 use crate::memory::{DecoderCounts, RetainedTables};
 use crate::ring::arena::Block;
-use crate::shard::PipelineSet;
+use crate::shard::{PipelineSet, panic_message};
 use crate::split::{Kernel, Rule};
 use crate::table::bound::Overflow;
 use crate::time::BatchTime;
@@ -56,7 +55,7 @@ pub struct Tally<R: PipelineResults = Keyed<u64>> {
     /// One for each pipeline.
     stats: Vec<BatchStats>,
     limit: Option<(usize, OnLimit)>,
-    results: PhantomData<fn() -> R>,
+    computed: R::Computed,
 }
 
 /// Where the framer's blocks are counted.
@@ -134,7 +133,7 @@ impl<R: PipelineResults> Tally<R> {
             },
             before: IntakeTotals::default(),
             limit: config.memory_limit(),
-            results: PhantomData,
+            computed: R::Computed::default(),
         })
     }
 
@@ -222,7 +221,12 @@ impl<R: PipelineResults> Tally<R> {
             Some((bytes_max, OnLimit::Fail)) if overflow.other > 0 => {
                 Err(limit_reached(bytes_max, time, overflow))
             }
-            _ => Ok(R::lend(&mut LentNodes::new(nodes, &self.stats))),
+            _ => {
+                let (mut nodes, computed) =
+                    (LentNodes::new(nodes, &self.stats), &mut self.computed);
+                guarded(|| R::lend(&mut nodes, computed))
+                    .map_err(|panic| failed_batch(time, None, &panic_message(panic.as_ref())))
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) mod simulation;
 
 pub use self::control::{RunStats, Stop};
 pub use self::push::{Engine, EngineBuilder, Finished, Monitor, Writer};
-pub use self::results::{KeptBatch, Keyed, LentNodes, PipelineResults, TakenNodes};
+pub use self::results::{AggregatedKeys, KeptBatch, Keyed, LentNodes, PipelineResults, TakenNodes};
 use std::sync::Arc;
 
 use crate::engine::control::Control;

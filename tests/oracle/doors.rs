@@ -4,11 +4,12 @@
 //! Method: three random pipelines at once on random lines, against a program that uses `Vec`s and a
 //! `BTreeMap`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use microtally::aggregate::{Aggregate, Count, Distinct, Max, Slab, Sum};
 use microtally::error::ErrorKind;
 use microtally::sources::Lines;
 use microtally::stream::{DStream, LineRecords, Reduced};
@@ -231,6 +232,130 @@ proptest! {
         let got: BTreeMap<_, _> = batches.iter().collect();
         prop_assert_eq!(got.into_values().collect::<Vec<_>>(), wanted.to_vec());
     }
+}
+
+/// By the first byte of a line: lines, the sum of their lengths, the greatest length, and the number
+/// of different lengths.
+type Lengths = BTreeMap<Vec<u8>, (u64, u128, u64, u64)>;
+
+fn lengths(batch: &Batch<'_, (u64, u128, u64, u64)>) -> Lengths {
+    batch
+        .iter()
+        .map(|(key, value)| (key.to_vec(), value))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn aggregates_go_through_the_doors(
+        batches in prop::collection::vec(lines(), 1..4),
+        workers in 1usize..=3,
+        counts_now in any::<bool>(),
+    ) {
+        let wanted: Vec<Lengths> = batches.iter().map(|lines| {
+            let mut lengths = BTreeMap::<Vec<u8>, Vec<u64>>::new();
+            for line in lines {
+                lengths.entry(first(line).to_vec()).or_default().push(line.len() as u64);
+            }
+            lengths.into_iter().map(|(key, all)| {
+                let distinct = all.iter().collect::<BTreeSet<_>>().len() as u64;
+                let sum = all.iter().map(|&length| u128::from(length)).sum();
+                let greatest = *all.iter().max().expect("one");
+                (key, (all.len() as u64, sum, greatest, distinct))
+            }).collect()
+        }).collect();
+        let config = Config::default().workers(workers).pin(false).block_bytes(64);
+        let build = |lines: &DStream<LineRecords>| {
+            let lengths = lines.map(|line| (first(line), line.len() as u64));
+            let aggregates = (Count, Sum, Max, Distinct::new());
+            (lengths.aggregate_by_key(aggregates), lines.count_by_value())
+        };
+
+        let mut tally = Tally::pipelines(&config, build).expect("in range");
+        for (number, (lines, wanted)) in batches.iter().zip(&wanted).enumerate() {
+            for line in lines {
+                tally.push(line);
+                tally.push(b"\n");
+                if counts_now {
+                    tally.count_now();
+                }
+            }
+            let (found, _) = tally.cut(time(number + 1)).expect("the ledger closes");
+            prop_assert_eq!(&lengths(&found), wanted);
+            prop_assert_eq!(found.len(), wanted.len());
+            prop_assert_eq!(found.stats().records, lines.len() as u64);
+        }
+
+        let (sender, found) = channel();
+        let engine = Engine::pipelines(build).config(config).start(move |(found, _)| {
+            sender.send(lengths(found)).expect("it is read below");
+        });
+        let engine = engine.expect("it starts");
+        let mut writer = engine.writer().expect("the first");
+        for (number, lines) in batches.iter().enumerate() {
+            for line in lines {
+                writer.record(line).expect("the engine runs");
+            }
+            if number + 1 < batches.len() {
+                engine.cut(time(number + 1)).expect("the engine runs");
+            }
+        }
+        let finished = engine.finish().expect("the ledger closes");
+        prop_assert_eq!(&lengths(&finished.batch().0), wanted.last().expect("one"));
+        prop_assert_eq!(found.iter().collect::<Vec<_>>(), wanted);
+    }
+}
+
+/// An aggregate whose result cannot be computed for the value 7.
+#[derive(Clone)]
+struct NotSeven;
+
+impl Aggregate<u64> for NotSeven {
+    type State = u64;
+    type Output = u64;
+
+    fn zero(&self) -> u64 {
+        0
+    }
+
+    fn add(&self, state: &mut u64, value: u64, _slab: &mut Slab) {
+        *state += value;
+    }
+
+    fn merge(&self, into: &mut u64, _slab: &mut Slab, from: u64, _other: &Slab) {
+        *into += from;
+    }
+
+    fn finish(&self, state: u64, _slab: &Slab) -> u64 {
+        assert_ne!(state, 7, "seven");
+        state
+    }
+}
+
+#[test]
+fn an_aggregate_that_panics_fails_its_batch_and_no_other() {
+    let build = |lines: &DStream<LineRecords>| {
+        let lengths = lines.map(|line| (&line[..1], line.len() as u64));
+        lengths.aggregate_by_key(NotSeven)
+    };
+    let mut tally = Tally::pipelines(&Config::default(), build).expect("in range");
+    tally.push(b"a234567\n");
+    let error = tally.cut(time(1)).expect_err("it panics");
+    assert_eq!(error.kind(), ErrorKind::UserFunction);
+    assert!(error.to_string().contains("seven"), "{error}");
+    tally.push(b"b2\n");
+    let batch = tally.cut(time(2)).expect("the next batch begins empty");
+    assert_eq!((batch.len(), batch.get(b"b")), (1, Some(2)));
+
+    let engine = Engine::pipelines(build).start(|_| ()).expect("it starts");
+    let mut writer = engine.writer().expect("the first");
+    writer.record(b"a234567").expect("it runs");
+    drop(writer);
+    let error = engine.finish().expect_err("it panics");
+    assert_eq!(error.kind(), ErrorKind::UserFunction);
+    assert!(error.to_string().contains("seven"), "{error}");
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl<R: PipelineResults> EngineBuilder<R> {
             nodes: pipelines,
             outputs: vec![Box::new(CallWithBatches::<R, _> {
                 on_batch,
+                computed: R::Computed::default(),
                 last: Arc::clone(&last),
             })],
         };
@@ -208,6 +209,7 @@ impl<R: PipelineResults> EngineBuilder<R> {
 /// Calls `on_batch` with each batch, and keeps the last one.
 struct CallWithBatches<R: PipelineResults, F> {
     on_batch: F,
+    computed: R::Computed,
     last: Arc<Mutex<Option<R::Kept>>>,
 }
 
@@ -221,8 +223,8 @@ where
             Some(_) => Ok(()),
             // If it panics, the last batch is kept all the same.
             None => guarded(|| {
-                let batches = R::lend(&mut LentNodes::new(epoch.nodes, epoch.stats));
-                (self.on_batch)(&batches);
+                let mut nodes = LentNodes::new(epoch.nodes, epoch.stats);
+                (self.on_batch)(&R::lend(&mut nodes, &mut self.computed));
             }),
         };
         if epoch.barrier.last {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::aggregate::Aggregate;
 use crate::aggregate::table::AggregateTable;
 use crate::batch::{BatchStats, WindowSums};
+use crate::engine::results::AggregatedKeys;
 use crate::error;
 use crate::save::StateKind;
 use crate::shard::stage::Records;
@@ -16,6 +17,7 @@ use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{BatchContext, KeptBatches, NodeId, Operator, StartContext};
 use crate::stream::plan::lent_table::LentTable;
 use crate::stream::plan::memory_limit::MemoryLimit;
+use crate::stream::program::doors::{Chosen, Pipelines};
 use crate::stream::program::reduced::Reduced;
 use crate::table::KeyTable;
 use crate::table::bound::MemoryCap;
@@ -27,7 +29,8 @@ use crate::time::BatchTime;
 ///
 /// What is printed or looked at are its results: of each [batch](Self::results), of all batches
 /// [so far](Self::so_far), or of a [window](Self::window). States are merged, not results: so the
-/// percentile of a window is that of its values.
+/// percentile of a window is that of its values. [`Tally::pipelines`](crate::Tally::pipelines) and
+/// [`Engine::pipelines`](crate::Engine::pipelines) take it as it is, and return its results.
 pub struct Aggregated<A: Aggregate<T>, T> {
     pub(crate) plan: PlanBuilder,
     pub(crate) id: NodeId,
@@ -112,6 +115,14 @@ impl<R: Records, I, M> MapKey<R, I, M> {
             states,
             aggregate,
         }
+    }
+}
+
+impl<A: Aggregate<T>, T: 'static> Pipelines for Aggregated<A, T> {
+    type Results = AggregatedKeys<A, T>;
+
+    fn choose(&self, chosen: &mut Chosen) {
+        chosen.add::<AggregateTable<A, T>>(&self.plan, self.id);
     }
 }
 

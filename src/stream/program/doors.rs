@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::plan::{NamedPipeline, Pipeline};
 use crate::engine::results::{Keyed, PipelineResults};
 use crate::engine::{Engine, EngineBuilder};
+use crate::epoch::hand_over::PartialAggregate;
 use crate::error::{Error, Result};
 use crate::shard::stage::LineRecords;
 use crate::stream::plan::builder::PlanBuilder;
@@ -22,8 +23,9 @@ use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 use crate::tally::Tally;
 
-/// What a [`Tally`] or an [`Engine`] can run: a [`Reduced`] that the shards make, or a tuple of two
-/// to four.
+/// What a [`Tally`] or an [`Engine`] can run: a [`Reduced`] that the shards make, an
+/// [`Aggregated`](crate::stream::Aggregated), whose results the batches hold, or a tuple of two to
+/// four.
 pub trait Pipelines {
     /// The types of the results.
     type Results: PipelineResults;
@@ -43,15 +45,22 @@ struct ChosenPipeline {
     is_table: fn(&dyn Any) -> bool,
 }
 
+impl Chosen {
+    /// Adds the numbered stream of `plan`, whose batches are tables of type `P`.
+    pub(crate) fn add<P: PartialAggregate>(&mut self, plan: &PlanBuilder, id: NodeId) {
+        self.0.push(ChosenPipeline {
+            plan: plan.clone(),
+            id,
+            is_table: |partial| partial.is::<P>(),
+        });
+    }
+}
+
 impl<V: Copy + Send + Sync + 'static> Pipelines for Reduced<V> {
     type Results = Keyed<V>;
 
     fn choose(&self, chosen: &mut Chosen) {
-        chosen.0.push(ChosenPipeline {
-            plan: self.plan.clone(),
-            id: self.id,
-            is_table: |partial| partial.is::<KeyTable<V>>(),
-        });
+        chosen.add::<KeyTable<V>>(&self.plan, self.id);
     }
 }
 
@@ -81,19 +90,20 @@ impl Tally {
     /// [`Batch`](crate::Batch) for each.
     ///
     /// ```
+    /// use microtally::aggregate::{Count, Max};
     /// use microtally::time::BatchTime;
     /// use microtally::{Config, Tally};
     ///
     /// let mut tally = Tally::pipelines(&Config::default(), |lines| {
     ///     let gets = lines.filter(|line| line.starts_with(b"GET "));
     ///     let routes = gets.field(1, b' ').count_by_value();
-    ///     let longest = lines.map(|line| (&line[..3], line.len())).reduce_by_key(usize::max);
-    ///     (routes, longest)
+    ///     let lengths = lines.map(|line| (&line[..3], line.len() as u64));
+    ///     (routes, lengths.aggregate_by_key((Count, Max)))
     /// })?;
-    /// tally.push(b"GET /a\nPUT /b\nGET /a\n");
-    /// let (routes, longest) = tally.cut(BatchTime::from_millis(1))?;
-    /// assert_eq!(routes.get(b"/a"), Some(2));
-    /// assert_eq!(longest.get(b"PUT"), Some(6));
+    /// tally.push(b"GET /a\nPUT /b\nGET /a?b\n");
+    /// let (routes, lengths) = tally.cut(BatchTime::from_millis(1))?;
+    /// assert_eq!(routes.get(b"/a"), Some(1));
+    /// assert_eq!(lengths.get(b"GET"), Some((2, 8)));
     /// # Ok::<(), microtally::Error>(())
     /// ```
     ///
