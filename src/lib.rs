@@ -275,7 +275,8 @@ pub mod internals {
     pub use crate::source::file::glob::name_fits;
     pub use crate::source::net::connection_set::{ConnectionEvent, ConnectionSet, FillOutcome};
     pub use crate::split::{
-        CHUNK_BYTES_MAX, ChunkCounts, ENDS_LEN, Kernel, Splitter, Tallied, scalar,
+        BlockBytes, CHUNK_BYTES_MAX, ChunkCounts, ENDS_LEN, Kernel, Splitter, Tallied, WholeRecord,
+        scalar,
     };
     pub use crate::stream::ops::filter::FilterMap;
     pub use crate::table::KeyTable;

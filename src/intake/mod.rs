@@ -58,6 +58,8 @@ pub(crate) enum Misuse {
     Overfilled { count: usize, room: usize },
     /// A position was reported for a channel that has none, or that is within a record.
     Reached,
+    /// A whole record was filled in behind the beginning of a line.
+    Record,
 }
 
 impl fmt::Display for Misuse {
@@ -66,6 +68,7 @@ impl fmt::Display for Misuse {
             Misuse::Overfilled { count, room } => {
                 write!(f, "says it put {count} bytes into room for {room}")
             }
+            Misuse::Record => f.write_str("fills a record into a line that has not ended"),
             Misuse::Reached => f.write_str(
                 "reports a position of a channel that has none or is in the middle of a record",
             ),
@@ -173,6 +176,30 @@ impl<'a> Intake<'a> {
         space[..count].copy_from_slice(&bytes[..count]);
         self.filled(count);
         count
+    }
+
+    /// Copies a whole record of `channel`, without an end: a message, for example. It may hold any
+    /// byte. Record ends in it end nothing; rules such as [`split`](crate::stream::split) treat
+    /// them like other bytes. One that is longer than
+    /// [`ChannelLimits::record_bytes_max`] is dropped and counted.
+    ///
+    /// Returns `false` if there is no room now, as in [`space`](Self::space): nothing was taken. If
+    /// a line of the channel has begun and not ended, the source ends with an error.
+    pub fn record(&mut self, channel: ChannelId, record: &[u8]) -> bool {
+        if self.bytes_max <= self.outcome.bytes {
+            return false;
+        }
+        match self.channels.record(channel, record, self.port) {
+            Ok(true) => {}
+            Ok(false) => self.outcome.misuse = Some(Misuse::Record),
+            Err(Full) => {
+                self.outcome.is_full = true;
+                return false;
+            }
+        }
+        // An empty one counts too.
+        self.outcome.bytes += record.len().max(1);
+        true
     }
 
     /// Counts `count` bytes of `channel` that were received and are no content, such as a byte

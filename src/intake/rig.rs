@@ -6,7 +6,7 @@ use crate::intake::router::Full;
 use crate::intake::{Dropped, FilledIn, Intake};
 use crate::limits::HELD_BYTES_DEFAULT;
 use crate::ring::arena::{Arena, Block};
-use crate::split::{Delimiters, LineEnds, Rule};
+use crate::split::{Delimiters, LineEnds, Rule, WholeRecord};
 
 /// Channels, and the whole records that came through them.
 pub struct IntakeRig {
@@ -20,6 +20,8 @@ struct KeepPort {
     arenas: Vec<Arena>,
     turn: usize,
     given: Vec<u8>,
+    /// Where records are in it that may hold any byte.
+    whole: Vec<WholeRecord>,
 }
 
 debug_fields!([] IntakeRig, "IntakeRig");
@@ -39,7 +41,14 @@ impl BlockPort for KeepPort {
         let block = framer.cut();
         let is_cut = block.is_some();
         if let Some(block) = block {
-            self.given.extend_from_slice(block.bytes());
+            let at = self.given.len() as u32;
+            let content = block.content();
+            let moved = content.whole.iter().map(|record| WholeRecord {
+                start: at + record.start,
+                end: at + record.end,
+            });
+            self.whole.extend(moved);
+            self.given.extend_from_slice(content.bytes);
             // Each block is split on its own: a `\n` at the front of the next one is another end.
             if framer
                 .delimiters()
@@ -91,6 +100,7 @@ impl IntakeRig {
                     .collect(),
                 turn: 0,
                 given: Vec::new(),
+                whole: Vec::new(),
             },
         }
     }
@@ -144,7 +154,13 @@ impl IntakeRig {
 
     /// Returns the whole records since the last call.
     pub fn take(&mut self) -> Vec<u8> {
+        self.take_content().0
+    }
+
+    /// As [`take`](Self::take), with the places of those that may hold any byte.
+    pub(crate) fn take_content(&mut self) -> (Vec<u8>, Vec<WholeRecord>) {
         while let Ok(true) = self.channels.place(&mut self.port) {}
-        std::mem::take(&mut self.port.given)
+        let KeepPort { given, whole, .. } = &mut self.port;
+        (std::mem::take(given), std::mem::take(whole))
     }
 }

@@ -183,18 +183,21 @@ impl Router {
         channels.space(ChannelId::FIRST, &mut self.dispatcher.port(*stream, 0))
     }
 
-    /// As [`space`](Self::space), but returns room for a whole record of `len` bytes, its end
-    /// included. The input must hold no unfinished record.
+    /// Takes a whole record, which may hold any byte, of the one channel of the numbered input. The
+    /// input must hold no unfinished line.
     ///
     /// # Errors
     ///
-    /// [`Full`] while there is none.
-    pub(crate) fn space_for(&mut self, index: usize, len: usize) -> Result<&mut [u8], Full> {
+    /// [`Full`] while there is no room: nothing was taken.
+    pub(crate) fn record(&mut self, index: usize, record: &[u8]) -> Result<(), Full> {
         let InputSlot {
             channels, stream, ..
         } = &mut self.inputs[index];
         let mut port = self.dispatcher.port(*stream, 0);
-        channels.space_of(ChannelId::FIRST, len, &mut port)
+        let is_taken = channels.record(ChannelId::FIRST, record, &mut port)?;
+        assert!(is_taken, "the input is between two records");
+        self.has_input = true;
+        Ok(())
     }
 
     /// The first `count` bytes of the input's [`space`](Self::space) were read.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use bumpalo::Bump;
 
 use crate::limits::GUARD_BYTES;
+use crate::split::{BlockBytes, WholeRecord};
 
 /// The memory that blocks are carved from.
 ///
@@ -40,6 +41,8 @@ pub struct Block {
     start: usize,
     /// Bytes filled; always ≤ the capacity in use.
     len: usize,
+    /// Where records are that may hold any byte, counted from the first byte of the content.
+    whole: Vec<WholeRecord>,
     /// The block's number in the order in which blocks were handed over.
     number: u64,
     _arena: Arc<Mutex<Bump>>,
@@ -85,6 +88,7 @@ impl Arena {
             spill: Vec::new(),
             start: 0,
             len: 0,
+            whole: Vec::new(),
             number: 0,
             _arena: Arc::clone(&self.bump),
         }
@@ -122,6 +126,14 @@ impl Block {
     /// The content.
     pub fn bytes(&self) -> &[u8] {
         &self.memory()[self.start..self.len]
+    }
+
+    /// The content, and where records are that may hold any byte.
+    pub fn content(&self) -> BlockBytes<'_> {
+        BlockBytes {
+            bytes: self.bytes(),
+            whole: &self.whole,
+        }
     }
 
     /// The content and the guard behind it, whose bytes mean nothing.
@@ -180,6 +192,23 @@ impl Block {
     pub fn append(&mut self, bytes: &[u8]) {
         self.space()[..bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
+    }
+
+    /// Appends a whole record, which may hold any byte, and the record end `end`. Both must fit.
+    pub fn append_whole(&mut self, record: &[u8], end: u8) {
+        let place = |at: usize| u32::try_from(at).expect("records are shorter than 4 GiB");
+        let at = self.len - self.start;
+        self.whole.push(WholeRecord {
+            start: place(at),
+            end: place(at + record.len()),
+        });
+        self.append(record);
+        self.append(&[end]);
+    }
+
+    /// Whole records that may hold any byte.
+    pub fn whole_count(&self) -> usize {
+        self.whole.len()
     }
 
     /// Inserts `bytes` before what was filled in at `at` and behind it. Makes room on the heap if
@@ -245,6 +274,7 @@ impl Block {
     pub fn recycle(&mut self) {
         self.start = 0;
         self.len = 0;
+        self.whole.clear();
         if self.is_spilled() {
             self.spill = Vec::new();
         }

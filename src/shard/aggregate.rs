@@ -63,7 +63,7 @@ where
         let mut tokens = 0;
         let tallied = self
             .records
-            .for_each(&mut self.splitter, block.bytes(), |record| {
+            .for_each(&mut self.splitter, block.content(), |record| {
                 key.clear();
                 let Some(value) = map(state, record, key) else {
                     return;

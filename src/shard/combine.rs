@@ -53,7 +53,7 @@ where
     fn block(&mut self, block: &Block, into: &mut dyn PartialAggregate) -> Tallied {
         let (map, create, fold) = (&*self.map, &*self.create, &*self.fold);
         let table = table_of_mut::<W>(into);
-        let (around, bytes) = (block.guarded(), block.bytes());
+        let (around, bytes) = (block.guarded(), block.content());
         self.records.for_each(&mut self.splitter, bytes, |record| {
             let (key, value) = map(record);
             table.upsert_within(around, key, |combined| match combined {

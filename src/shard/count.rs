@@ -58,7 +58,7 @@ impl Stage for CountStage {
             counter: &mut self.counter,
             table: table_of_mut(into),
         };
-        self.splitter.visit(block.bytes(), &mut chunks)
+        self.splitter.visit(block.content(), &mut chunks)
     }
 
     fn flush(&mut self, into: &mut dyn PartialAggregate) {

@@ -153,7 +153,7 @@ fn count_node(stage: &mut dyn Stage, node: &mut NodeTable, block: &Block, line_e
     }
     if node.failure.is_some() {
         // Input is reported all the same.
-        node.tallied.records += line_ends.count_in(block.bytes());
+        node.tallied.records += block.content().records(line_ends);
     }
 }
 

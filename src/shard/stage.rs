@@ -5,7 +5,7 @@
 
 use crate::epoch::hand_over::PartialAggregate;
 use crate::ring::arena::Block;
-use crate::split::{Rule, Splitter, Tallied};
+use crate::split::{BlockBytes, Rule, Splitter, Tallied};
 
 /// One pipeline in one shard.
 pub(crate) trait Stage: Send {
@@ -39,7 +39,7 @@ pub trait Records: Clone + Send + Sync + 'static {
     /// was made for [`rule`](Self::rule).
     ///
     /// Returns what was split; its `tokens` is the number of calls of `f`.
-    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, f: F) -> Tallied
     where
         F: FnMut(&'b [u8]);
 
@@ -60,7 +60,7 @@ impl Records for LineRecords {
     }
 
     #[inline]
-    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, f: F) -> Tallied
     where
         F: FnMut(&'b [u8]),
     {
@@ -101,7 +101,7 @@ impl<R: Records> Records for Tokens<R> {
     }
 
     #[inline]
-    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], mut f: F) -> Tallied
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, mut f: F) -> Tallied
     where
         F: FnMut(&'b [u8]),
     {

@@ -120,8 +120,8 @@ use crate::time::BatchTime;
 /// ```
 ///
 /// A client library that blocks, on a thread of its own: the thread passes on what it receives and
-/// wakes the reading thread. The channel is bounded, so a slow engine stops reading from the
-/// library.
+/// wakes the reading thread. Each message is a record, whatever bytes it holds. The queue is
+/// bounded, so a slow engine stops reading from the library.
 ///
 /// ```
 /// use std::sync::mpsc::{Receiver, TryRecvError, channel, sync_channel};
@@ -131,8 +131,8 @@ use crate::time::BatchTime;
 /// #[derive(Default)]
 /// struct Client {
 ///     messages: Option<Receiver<Vec<u8>>>,
-///     /// The part of a message that found no room yet.
-///     rest: Vec<u8>,
+///     /// A message that found no room yet.
+///     waiting: Option<Vec<u8>>,
 /// }
 ///
 /// impl Source for Client {
@@ -143,7 +143,7 @@ use crate::time::BatchTime;
 ///         std::thread::spawn(move || {
 ///             for number in 0..100 {
 ///                 // Where a real client waits for its server.
-///                 let message = format!("message {number}\n").into_bytes();
+///                 let message = format!("message\n{number}").into_bytes();
 ///                 if sender.send(message).is_err() {
 ///                     return; // The run has ended.
 ///                 }
@@ -155,16 +155,15 @@ use crate::time::BatchTime;
 ///     }
 ///
 ///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
-///         if self.rest.is_empty() {
-///             let messages = self.messages.as_ref().expect("it was started");
-///             match messages.try_recv() {
-///                 Ok(message) => self.rest = message,
-///                 Err(TryRecvError::Empty) => return Fill::Pending(None),
-///                 Err(TryRecvError::Disconnected) => return Fill::End,
-///             }
+///         let messages = self.messages.as_ref().expect("it was started");
+///         let message = match self.waiting.take().map_or_else(|| messages.try_recv(), Ok) {
+///             Ok(message) => message,
+///             Err(TryRecvError::Empty) => return Fill::Pending(None),
+///             Err(TryRecvError::Disconnected) => return Fill::End,
+///         };
+///         if !out.record(ChannelId::FIRST, &message) {
+///             self.waiting = Some(message);
 ///         }
-///         let count = out.write(ChannelId::FIRST, &self.rest);
-///         self.rest.drain(..count);
 ///         Fill::More
 ///     }
 ///
@@ -180,7 +179,7 @@ use crate::time::BatchTime;
 /// let ssc = StreamingContext::new(Duration::from_secs(1))?;
 /// let (sender, counts) = channel();
 /// ssc.source_stream(Client::default())
-///     .flat_map(split(b' '))
+///     .flat_map(split(b'\n'))
 ///     .count_by_value()
 ///     .for_each_batch(move |batch, _time| {
 ///         let _ = sender.send(batch.get(b"message"));

@@ -26,6 +26,7 @@
 
 pub mod scalar;
 
+mod block_bytes;
 mod line_ends;
 mod portable;
 pub(crate) mod record;
@@ -42,11 +43,13 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::portable::BITS;
 
+pub use self::block_bytes::{BlockBytes, WholeRecord};
 pub use self::line_ends::LineEnds;
 pub(crate) use self::rule::Delimiters;
 pub use self::rule::Rule;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Bytes that one index pass looks at.
@@ -206,7 +209,8 @@ impl Splitter {
         self.kernel
     }
 
-    /// Calls `f` for each token of `block`, in order.
+    /// Calls `f` for each token of `block`, in order. A whole record is split only where the rule
+    /// separates; its record ends are ordinary bytes.
     ///
     /// The block must be empty or end with a delimiter. A `\n` as its first byte is a line end of
     /// its own: whoever cut the block inside a `\r\n` has removed the `\n`.
@@ -215,7 +219,10 @@ impl Splitter {
     ///
     /// If the last byte of `block` is not a delimiter: its last token would be lost.
     #[inline]
-    pub fn tokens<'b, F: FnMut(&'b [u8])>(&mut self, block: &'b [u8], f: F) -> Tallied {
+    pub fn tokens<'b, F>(&mut self, block: impl Into<BlockBytes<'b>>, f: F) -> Tallied
+    where
+        F: FnMut(&'b [u8]),
+    {
         // Under whitespace there are no empty tokens.
         let keep_empty = self.rule != Rule::SplitWhitespace;
         self.visit(block, &mut Each { f, keep_empty })
@@ -227,28 +234,111 @@ impl Splitter {
     ///
     /// As [`tokens`](Self::tokens).
     #[inline]
-    pub fn visit<'b>(&mut self, block: &'b [u8], visit: &mut impl Visit<'b>) -> Tallied {
+    pub fn visit<'b>(
+        &mut self,
+        block: impl Into<BlockBytes<'b>>,
+        visit: &mut impl Visit<'b>,
+    ) -> Tallied {
+        let block: BlockBytes<'b> = block.into();
+        assert_ends_with_delimiter(block.bytes, self.rule, self.kernel.line_ends);
+        if block.whole.is_empty() {
+            return self.visit_lines(block.bytes, 0..block.bytes.len(), visit);
+        }
+        self.visit_pieces_cold(block, visit)
+    }
+
+    /// Takes a block that holds whole records.
+    #[cold]
+    fn visit_pieces_cold<'b>(
+        &mut self,
+        block: BlockBytes<'b>,
+        visit: &mut impl Visit<'b>,
+    ) -> Tallied {
+        let mut tallied = Tallied::default();
+        for (place, is_whole) in block.pieces() {
+            let piece = match is_whole {
+                true => self.visit_whole(block.bytes, place, visit),
+                false => self.visit_lines(block.bytes, place, visit),
+            };
+            tallied.records += piece.records;
+            tallied.tokens += piece.tokens;
+            tallied.delimiter_bytes += piece.delimiter_bytes;
+        }
+        tallied
+    }
+
+    /// Takes the whole record at `place`, its end included.
+    fn visit_whole<'b>(
+        &mut self,
+        block: &'b [u8],
+        place: Range<usize>,
+        visit: &mut impl Visit<'b>,
+    ) -> Tallied {
+        let mut tallied = Tallied {
+            records: 1,
+            ..Tallied::default()
+        };
+        let (mut start, last) = (place.start, place.end - 1);
+        for (chunk_index, chunk) in block[place.clone()].chunks(CHUNK_BYTES_MAX).enumerate() {
+            let base = place.start + chunk_index * CHUNK_BYTES_MAX;
+            let found = self.kernel.index(self.rule, chunk, &mut self.ends);
+            // Record ends within it are found as well.
+            let mut kept = 0;
+            for index in 0..found.delimiters {
+                let at = base + usize::from(self.ends[index]);
+                self.ends[kept] = self.ends[index];
+                kept += usize::from(at == last || self.rule.separates_at(block[at]));
+            }
+            let indexed = IndexedChunk {
+                block,
+                start,
+                base,
+                ends: &self.ends[..kept],
+                pairs: 0,
+                // It may hold any byte.
+                has_nul: true,
+            };
+            tallied.tokens += visit.chunk(&indexed) as u64;
+            tallied.delimiter_bytes += kept as u64;
+            if let Some(&last) = indexed.ends.last() {
+                start = base + usize::from(last) + 1;
+            }
+        }
+        tallied
+    }
+
+    /// Takes the lines at `place`.
+    #[inline]
+    fn visit_lines<'b>(
+        &mut self,
+        block: &'b [u8],
+        place: Range<usize>,
+        visit: &mut impl Visit<'b>,
+    ) -> Tallied {
         let line_ends = self.kernel.line_ends;
-        assert_ends_with_delimiter(block, self.rule, line_ends);
         // Where a `\r` always separates, what is behind it does not matter.
         let drops_lone_returns = line_ends == LineEnds::Lf && !self.rule.separates_at(b'\r');
         let has_pairs = line_ends == LineEnds::Universal || drops_lone_returns;
         let mut tallied = Tallied::default();
         // Tokens may span chunks: `start` is carried over, and the block is contiguous.
-        let mut start = 0;
-        for (chunk_index, chunk) in block.chunks(CHUNK_BYTES_MAX).enumerate() {
-            let base = chunk_index * CHUNK_BYTES_MAX;
+        let mut start = place.start;
+        for (chunk_index, chunk) in block[place.clone()].chunks(CHUNK_BYTES_MAX).enumerate() {
+            let base = place.start + chunk_index * CHUNK_BYTES_MAX;
             let mut found = self.kernel.index(self.rule, chunk, &mut self.ends);
             // The byte before the chunk may end the chunk's first token, or be the first half of
             // `\r\n`.
-            let before = if base > 0 { block[base - 1] } else { b' ' };
+            let before = if base > place.start {
+                block[base - 1]
+            } else {
+                b' '
+            };
             if drops_lone_returns && found.carriage_returns > 0 {
                 let ends = &mut self.ends[..found.delimiters];
                 found.delimiters = drop_lone_returns(block, base, ends);
             }
             let may_have_pairs = has_pairs && (found.carriage_returns > 0 || before == b'\r');
             let pairs = if may_have_pairs {
-                count_pairs(&block[base.saturating_sub(1)..base + chunk.len()])
+                count_pairs(&block[base.saturating_sub(1).max(place.start)..base + chunk.len()])
             } else {
                 0
             };
@@ -270,7 +360,7 @@ impl Splitter {
                 start = base + usize::from(last) + 1;
             }
         }
-        debug_assert_eq!(start, block.len(), "the last delimiter is the last byte");
+        debug_assert_eq!(start, place.end, "the last delimiter is the last byte");
         tallied
     }
 }

@@ -98,6 +98,108 @@ fn new_ends() -> [Vec<u16>; 2] {
     [vec![0; ENDS_LEN], vec![0; ENDS_LEN]]
 }
 
+/// A piece of a block.
+#[derive(Clone, Debug)]
+enum Piece {
+    /// Lines, with their ends.
+    Lines(Vec<u8>),
+    Whole(Vec<u8>),
+}
+
+fn piece(line_ends: LineEnds) -> impl Strategy<Value = Piece> {
+    let bytes = prop::sample::select(&b"aab  \0\n\r\t,"[..]);
+    let long = prop_oneof![29 => 0..40usize, 1 => CHUNK_BYTES_MAX - 4..CHUNK_BYTES_MAX + 4];
+    let text = long.prop_flat_map(move |len| prop::collection::vec(bytes.clone(), len));
+    (text, any::<bool>()).prop_map(move |(mut text, is_whole)| match is_whole {
+        true => Piece::Whole(text),
+        false => {
+            text.push(line_ends.terminator());
+            Piece::Lines(text)
+        }
+    })
+}
+
+/// The tokens of a record that may hold anything: Python's `split`.
+fn parts(record: &[u8], rule: Rule) -> Vec<&[u8]> {
+    match rule {
+        Rule::Lines => vec![record],
+        Rule::Split(separator) => record.split(|&byte| byte == separator).collect(),
+        Rule::SplitWhitespace => record
+            .split(|&byte| rule.separates_at(byte))
+            .filter(|part| !part.is_empty())
+            .collect(),
+    }
+}
+
+fn assert_whole_records_split_as_defined(pieces: &[Piece], rule: Rule, line_ends: LineEnds) {
+    let (mut bytes, mut whole) = (Vec::new(), Vec::new());
+    let (mut expected, mut records) = (Vec::<Vec<u8>>::new(), 0);
+    // Lines beside each other are one text.
+    let mut lines = Vec::new();
+    let end_lines = |lines: &mut Vec<u8>, expected: &mut Vec<Vec<u8>>, records: &mut u64| {
+        let (tokens, tallied) = defined(lines, rule, line_ends);
+        expected.extend(tokens.iter().map(|token| token.to_vec()));
+        *records += tallied.records;
+        lines.clear();
+    };
+    for piece in pieces {
+        match piece {
+            Piece::Lines(text) => {
+                lines.extend_from_slice(text);
+                bytes.extend_from_slice(text);
+            }
+            Piece::Whole(record) => {
+                end_lines(&mut lines, &mut expected, &mut records);
+                let start = bytes.len() as u32;
+                bytes.extend_from_slice(record);
+                let end = bytes.len() as u32;
+                whole.push(WholeRecord { start, end });
+                bytes.push(line_ends.terminator());
+                expected.extend(parts(record, rule).into_iter().map(<[u8]>::to_vec));
+                records += 1;
+            }
+        }
+    }
+    end_lines(&mut lines, &mut expected, &mut records);
+    let block = BlockBytes {
+        bytes: &bytes,
+        whole: &whole,
+    };
+    for kernel in Kernel::available() {
+        let mut splitter = Splitter::new(rule, kernel.with_line_ends(line_ends));
+        let mut tokens = Vec::new();
+        let tallied = splitter.tokens(block, |token| tokens.push(token.to_vec()));
+        assert_eq!(tokens, expected, "{kernel:?} {rule:?} {line_ends:?}");
+        assert_eq!(
+            (tallied.records, block.records(line_ends)),
+            (records, records)
+        );
+        let token_bytes: usize = tokens.iter().map(Vec::len).sum();
+        assert_eq!(
+            token_bytes as u64 + tallied.delimiter_bytes,
+            bytes.len() as u64
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn whole_records_are_split_only_where_the_rule_separates(
+        (line_ends, pieces) in prop::sample::select(&LINE_ENDS[..]).prop_flat_map(|line_ends| {
+            (Just(line_ends), prop::collection::vec(piece(line_ends), 0..8))
+        }),
+        rule in prop_oneof![
+            Just(Rule::Lines),
+            Just(Rule::SplitWhitespace),
+            prop::sample::select(&b" ,\n\r\0"[..]).prop_map(Rule::Split),
+        ],
+    ) {
+        assert_whole_records_split_as_defined(&pieces, rule, line_ends);
+    }
+}
+
 /// A block that the rule allows: whatever follows the last delimiter is removed.
 fn cut(mut block: Vec<u8>, rule: Rule, line_ends: LineEnds) -> Vec<u8> {
     let delimiters = Delimiters { rule, line_ends };
@@ -447,7 +549,7 @@ fn kernels_are_found_by_name() {
 #[test]
 #[should_panic(expected = "block of 3 bytes does not end with a delimiter of Lines")]
 fn an_unfinished_token_is_refused() {
-    Splitter::new(Rule::Lines, Kernel::detect()).tokens(b"ab ", |_| {});
+    Splitter::new(Rule::Lines, Kernel::detect()).tokens(&b"ab "[..], |_| {});
 }
 
 #[test]

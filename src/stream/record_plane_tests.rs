@@ -30,7 +30,7 @@ fn assert_records<R: Records>(
     for kernel in Kernel::available() {
         let mut splitter = Splitter::new(records.rule(), kernel);
         let mut found = Vec::new();
-        let tallied = records.for_each(&mut splitter, &block, |record| found.push(record));
+        let tallied = records.for_each(&mut splitter, (&block).into(), |record| found.push(record));
         assert_eq!(found, expected, "{}", kernel.name());
         assert_eq!(tallied.tokens, expected.len() as u64);
         assert_eq!(tallied.records, lines_in(&block));
@@ -90,7 +90,7 @@ fn a_record_without_the_part_is_handed_over_and_gives_nothing() {
             let mut found = Vec::new();
             let tallied = stream
                 .records
-                .for_each(&mut splitter, block, |record| found.push(record));
+                .for_each(&mut splitter, block[..].into(), |record| found.push(record));
             let expected: Vec<&[u8]> = expected.iter().map(|part| part.as_bytes()).collect();
             assert_eq!(found, expected, "{rule:?}");
             assert_eq!((tallied.records, tallied.tokens), (4, found.len() as u64));

@@ -137,6 +137,14 @@ impl Definition {
         }
     }
 
+    /// Reads a whole record, between two lines. What it holds ends nothing.
+    pub fn push_record(&mut self, record: &[u8]) {
+        assert!(self.line.is_empty(), "a line has begun");
+        self.line.extend_from_slice(record);
+        self.end_line();
+        self.after_return = false;
+    }
+
     /// The connection ends cleanly: a line that is not empty needs no end.
     pub fn end_of_stream(&mut self) {
         if !self.line.is_empty() {

@@ -109,27 +109,26 @@ impl Writer {
         self.take(bytes, false)
     }
 
-    /// Writes one whole record; its end is added. Waits while there is no room.
+    /// Writes one whole record. It may hold any byte; record ends in it are ordinary bytes. Waits
+    /// while there is no room.
     ///
     /// ```
     /// use microtally::{Engine, Rule};
     ///
     /// let engine = Engine::builder(Rule::Lines).start(|_| ())?;
     /// let mut writer = engine.writer()?;
-    /// writer.record(b"a whole record")?;
+    /// writer.record(b"two\nlines")?;
     /// writer.record(b"")?;
-    /// let error = writer.record(b"two\nrecords").expect_err("it holds a record end");
-    /// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     /// drop(writer);
     /// let finished = engine.finish()?;
     /// assert_eq!(finished.stats().records, 2);
+    /// assert_eq!(finished.batch().get(b"two\nlines"), Some(1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`], and nothing was taken: `record` contains a record end (see
-    /// [`Config::line_ends`](crate::Config::line_ends)), is longer than
+    /// [`io::ErrorKind::InvalidInput`], and nothing was taken: `record` is longer than
     /// [`Config::record_bytes_max`](crate::Config::record_bytes_max), or follows a line that
     /// [`write`](io::Write::write) began and did not end. Other errors are those of `write`.
     pub fn record(&mut self, record: &[u8]) -> io::Result<()> {
@@ -163,27 +162,14 @@ impl Writer {
 
     fn take_record(&mut self, record: &[u8], waits: bool) -> io::Result<()> {
         self.check_record(record)?;
-        let line_ends = self.shared.line_ends;
-        // Behind a `\r`, one `\n` alone would still belong to the line before.
-        let is_paired = record.is_empty() && line_ends.may_pair(self.last);
-        let len = record.len() + 1 + usize::from(is_paired);
-        self.enter(waits, |router, index| {
-            let space = router.space_for(index, len)?;
-            let (content, end) = space[..len].split_at_mut(record.len());
-            content.copy_from_slice(record);
-            end.fill(line_ends.terminator());
-            router.filled(index, len);
-            Ok(())
-        })?;
-        self.took(len, line_ends.terminator());
+        self.enter(waits, |router, index| router.record(index, record))?;
+        self.took(record.len(), self.shared.line_ends.terminator());
         Ok(())
     }
 
     fn check_record(&self, record: &[u8]) -> io::Result<()> {
         let line_ends = self.shared.line_ends;
-        let problem = if let Some(at) = line_ends.find_within(record) {
-            format!("byte {at} of the record ends a record")
-        } else if record.len() > self.shared.record_bytes_max {
+        let problem = if record.len() > self.shared.record_bytes_max {
             let (len, max) = (record.len(), self.shared.record_bytes_max);
             format!("the record is {len} bytes long; record_bytes_max is {max}")
         } else if !line_ends.is_end(self.last) {

@@ -216,6 +216,37 @@ impl Channels {
         Ok(self.active().free_space())
     }
 
+    /// Takes a whole record of `channel`. Returns `false`, and takes nothing, if the channel is in
+    /// the middle of a record.
+    ///
+    /// # Errors
+    ///
+    /// `port` has no room, and nothing was taken; call again.
+    pub(crate) fn record<P: BlockPort + ?Sized>(
+        &mut self,
+        channel: ChannelId,
+        record: &[u8],
+        port: &mut P,
+    ) -> Result<bool, P::Full> {
+        let framer = &mut self.slots[channel.0].framer;
+        framer.settle();
+        if framer.is_in_record() {
+            return Ok(false);
+        }
+        if record.len() > self.record_bytes_max {
+            framer.drop_whole(record.len());
+        } else {
+            self.space_of(channel, record.len() + 1, port)?;
+            if self.active().has_many_whole() {
+                while self.place(port)? {}
+                self.space_of(channel, record.len() + 1, port)?;
+            }
+            self.active().take_whole(record);
+        }
+        self.look(channel.0);
+        Ok(true)
+    }
+
     /// The first `count` bytes of the last [`space`](Self::space) were read.
     pub(crate) fn filled(&mut self, count: usize) {
         self.active().filled(count);

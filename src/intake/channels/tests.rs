@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::intake::rig::IntakeRig;
 use crate::limits::HELD_BYTES_DEFAULT;
-use crate::split::{Rule, scalar};
+use crate::split::{BlockBytes, Kernel, Rule, Splitter, scalar};
 
 const LIMIT: usize = 12;
 
@@ -156,6 +156,75 @@ proptest! {
             positions = reached;
         }
         prop_assert_eq!(sum, whole);
+    }
+}
+
+/// What is filled in: a piece of a line channel, or a record of the channel of records.
+#[derive(Clone, Debug)]
+enum Filled {
+    Piece(usize, Vec<u8>),
+    Record(Vec<u8>),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Two channels of lines and one of records share blocks, and none knows of the others.
+    #[test]
+    fn records_of_any_bytes_stay_whole_between_the_lines_of_others(
+        delimiters in delimiters(),
+        filled in prop::collection::vec(prop_oneof![
+            (0..2usize, text()).prop_map(|(index, text)| Filled::Piece(index, text)),
+            text().prop_map(Filled::Record),
+        ], 0..24),
+        blocks in prop::collection::vec(1..60usize, 1..3),
+    ) {
+        let (rule, line_ends) = (Rule::Lines, delimiters.line_ends);
+        let delimiters = Delimiters { rule, line_ends };
+        let mut rig = IntakeRig::new(delimiters, LIMIT, HELD_BYTES_DEFAULT, &blocks);
+        let channels = rig.give(|out| [out.open(), out.open(), out.open()]);
+        let (mut lines, mut expected, mut dropped) = ([Vec::new(), Vec::new()], Vec::new(), 0);
+        for filled in &filled {
+            match filled {
+                Filled::Piece(index, text) => {
+                    let mut rest = &text[..];
+                    while !rest.is_empty() {
+                        let count = rig.give(|out| out.write(channels[*index], rest));
+                        rest = &rest[count..];
+                    }
+                    lines[*index].extend_from_slice(text);
+                }
+                Filled::Record(record) => {
+                    let (is_taken, taken) = rig.fill(|out| out.record(channels[2], record));
+                    prop_assert!(is_taken && taken.misuse.is_none());
+                    match record.len() <= LIMIT {
+                        true => expected.push(record.clone()),
+                        false => dropped += 1,
+                    }
+                }
+            }
+        }
+        rig.give(|out| channels.map(|channel| out.close(channel, true)));
+        for text in &lines {
+            // An unterminated last line is a record.
+            let mut text = text.clone();
+            if text.last().is_some_and(|&last| !line_ends.is_end(last)) {
+                text.extend_from_slice(delimiters.end_behind(&text));
+            }
+            scalar::tokens(&text, rule, line_ends, |line: &[u8]| match line.len() <= LIMIT {
+                true => expected.push(line.to_vec()),
+                false => dropped += 1,
+            });
+        }
+        let (bytes, whole) = rig.take_content();
+        let block = BlockBytes { bytes: &bytes, whole: &whole };
+        let mut records = Vec::new();
+        let kernel = Kernel::detect().with_line_ends(line_ends);
+        Splitter::new(rule, kernel).tokens(block, |record| records.push(record.to_vec()));
+        records.sort();
+        expected.sort();
+        prop_assert_eq!(records, expected);
+        prop_assert_eq!(rig.channels.intake().oversize_tokens, dropped);
     }
 }
 

@@ -22,6 +22,7 @@
 #[cfg(test)]
 pub(crate) mod tests;
 mod too_long;
+mod whole_records;
 
 use crate::ledger::IntakeTotals;
 use crate::limits::READ_SHARE_MIN;

@@ -119,7 +119,7 @@ where
             waiting.add(constants, gathered, table, reduce, is_large);
         };
         let mut tokens = 0;
-        let tallied = records.for_each(splitter, block.bytes(), |record| {
+        let tallied = records.for_each(splitter, block.content(), |record| {
             key.clear();
             let Some(value) = map(state, record, key) else {
                 return;

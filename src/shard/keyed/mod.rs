@@ -114,7 +114,7 @@ where
             varies: !is_primitive::<V>(),
             is_large,
         };
-        let (splitter, bytes) = (&mut self.splitter, block.bytes());
+        let (splitter, bytes) = (&mut self.splitter, block.content());
         let tallied = match self.records.plain() {
             Some(rule) if is_primitive::<V>() => {
                 let keep_empty = keeps_empty(rule);

@@ -15,7 +15,7 @@ use super::*;
 use crate::config::OnLimit;
 use crate::ring::arena::Arena;
 use crate::shard::stage::Tokens;
-use crate::split::{CHUNK_BYTES_MAX, LineEnds, Rule, scalar};
+use crate::split::{BlockBytes, CHUNK_BYTES_MAX, LineEnds, Rule, scalar};
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 
@@ -34,7 +34,7 @@ impl Records for Opaque {
         self.0.rule()
     }
 
-    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: &'b [u8], f: F) -> Tallied
+    fn for_each<'b, F>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, f: F) -> Tallied
     where
         F: FnMut(&'b [u8]),
     {

@@ -25,7 +25,7 @@ impl<R: Records> DStream<R> {
             "count",
             // The tally has the number.
             |_sum: &mut (), records, splitter, block| {
-                records.for_each(splitter, block.bytes(), |_| ())
+                records.for_each(splitter, block.content(), |_| ())
             },
             |_into, _from| (),
             move |(), count| {

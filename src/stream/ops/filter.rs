@@ -1,7 +1,7 @@
 //! `filter`, `map_slice`, and what they and `field` are made of: of each record a part, or nothing.
 
 use crate::shard::stage::Records;
-use crate::split::{Rule, Splitter, Tallied};
+use crate::split::{BlockBytes, Rule, Splitter, Tallied};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -109,7 +109,7 @@ where
     }
 
     #[inline]
-    fn for_each<'b, G>(&self, splitter: &mut Splitter, block: &'b [u8], mut g: G) -> Tallied
+    fn for_each<'b, G>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, mut g: G) -> Tallied
     where
         G: FnMut(&'b [u8]),
     {
@@ -143,7 +143,7 @@ mod tests {
             let long = FilterMap::of(with_b, |word| (word.len() > 2).then_some(word));
             let mut splitter = Splitter::new(long.rule(), Kernel::detect());
             let mut kept = Vec::new();
-            let tallied = long.for_each(&mut splitter, &block, |word| kept.push(word));
+            let tallied = long.for_each(&mut splitter, (&block).into(), |word| kept.push(word));
             prop_assert_eq!(tallied.tokens, kept.len() as u64);
             prop_assert_eq!(tallied.records, lines.len() as u64);
             prop_assert!(kept.into_iter().eq(expected.into_iter().map(str::as_bytes)));

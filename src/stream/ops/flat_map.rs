@@ -1,7 +1,7 @@
 //! `flat_map`: a record becomes any number of records.
 
 use crate::shard::stage::{Records, Tokens};
-use crate::split::{Rule, Splitter, Tallied};
+use crate::split::{BlockBytes, Rule, Splitter, Tallied};
 use crate::stream::plan::rdd::{Rdd, Record};
 use crate::stream::program::dstream::DStream;
 use crate::stream::program::rdd_stream::RddStream;
@@ -165,7 +165,7 @@ where
         self.records.rule()
     }
 
-    fn for_each<'b, G>(&self, splitter: &mut Splitter, block: &'b [u8], mut f: G) -> Tallied
+    fn for_each<'b, G>(&self, splitter: &mut Splitter, block: BlockBytes<'b>, mut f: G) -> Tallied
     where
         G: FnMut(&'b [u8]),
     {

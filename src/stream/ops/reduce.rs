@@ -30,7 +30,7 @@ impl<R: Records> DStream<R> {
         self.gathered(
             "reduce",
             move |sum: &mut Option<Best>, records, splitter, block| {
-                records.for_each(splitter, block.bytes(), |record| match sum {
+                records.for_each(splitter, block.content(), |record| match sum {
                     Some(best) => best.fold(record, &*f),
                     None => *sum = Some(Best::of(record)),
                 })

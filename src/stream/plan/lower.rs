@@ -21,7 +21,7 @@ use crate::shard::keyed::computed::ComputedStage;
 use crate::shard::keyed::{KeyedStage, is_primitive};
 use crate::shard::panic_message;
 use crate::shard::stage::{Records, Stage};
-use crate::split::{Kernel, Rule, Splitter, Tallied};
+use crate::split::{BlockBytes, Kernel, Rule, Splitter, Tallied, WholeRecord};
 use crate::stream::plan::batch_cache::{Failure, Produced};
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{BatchContext, KeptBatches, NodeId, Operator};
@@ -254,18 +254,18 @@ impl<R: Records> DStream<R> {
     pub(crate) fn made_per_block<T: Record>(
         &self,
         kind: &'static str,
-        make: impl Fn(&R, &mut Splitter, &[u8]) -> (Vec<T>, Tallied) + Send + Sync + 'static,
+        make: impl Fn(&R, &mut Splitter, BlockBytes<'_>) -> (Vec<T>, Tallied) + Send + Sync + 'static,
     ) -> RddStream<T> {
         let (records, make) = (self.records.clone(), Arc::new(make));
         let retry = Arc::clone(&make);
         let node = GatherNode::new(
             self,
             move |sum: &mut Blocks<T>, records: &R, splitter: &mut Splitter, block: &Block| {
-                let bytes = block.bytes();
-                let made = guarded(|| make(records, splitter, bytes));
+                let block_bytes = block.content();
+                let made = guarded(|| make(records, splitter, block_bytes));
                 let (records, tallied) = match made {
                     Ok((made, tallied)) => (BlockRecords::Produced(Arc::new(made)), tallied),
-                    Err(panic) => failed_block(bytes, splitter.kernel(), panic.as_ref()),
+                    Err(panic) => failed_block(block_bytes, splitter.kernel(), panic.as_ref()),
                 };
                 sum.push((block.number(), records));
                 tallied
@@ -287,7 +287,7 @@ impl<R: Records> DStream<R> {
                 }
                 BlockRecords::Failed(failed) => {
                     let mut splitter = Splitter::new(records.rule(), failed.kernel);
-                    let (made, _) = retry(&records, &mut splitter, &failed.bytes);
+                    let (made, _) = retry(&records, &mut splitter, failed.content());
                     Ok(Arc::new(made))
                 }
             });
@@ -381,25 +381,36 @@ impl<T> Clone for BlockRecords<T> {
 /// still need it.
 struct FailedBlock {
     bytes: Vec<u8>,
+    whole: Vec<WholeRecord>,
     /// Finds the record ends.
     kernel: Kernel,
     message: Arc<str>,
 }
 
+impl FailedBlock {
+    fn content(&self) -> BlockBytes<'_> {
+        BlockBytes {
+            bytes: &self.bytes,
+            whole: &self.whole,
+        }
+    }
+}
+
 /// A block for which a function panicked, and its tally.
 #[cold]
 fn failed_block<T>(
-    bytes: &[u8],
+    block: BlockBytes<'_>,
     kernel: Kernel,
     panic: &(dyn Any + Send),
 ) -> (BlockRecords<T>, Tallied) {
     let failed = FailedBlock {
-        bytes: bytes.to_vec(),
+        bytes: block.bytes.to_vec(),
+        whole: block.whole.to_vec(),
         kernel,
         message: panic_message(panic).into(),
     };
     let tallied = Tallied {
-        records: kernel.line_ends().count_in(bytes),
+        records: block.records(kernel.line_ends()),
         ..Tallied::default()
     };
     (BlockRecords::Failed(Arc::new(failed)), tallied)
