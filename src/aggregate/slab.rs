@@ -5,6 +5,7 @@
 //! takes at most twice what it holds. Must not know: tables, keys, what a block holds.
 
 use std::fmt;
+use std::num::NonZeroU8;
 
 /// Words of a chunk, unless one block is larger. The first chunks of a class are smaller: of 1, 1,
 /// 2, 4, … blocks, so that a slab of a few blocks is small.
@@ -35,13 +36,18 @@ impl std::error::Error for SlabFull {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockNumber {
     number: u32,
-    class: u8,
+    /// The class, and one more, so that a missing block takes no memory of its own.
+    class: NonZeroU8,
 }
 
 impl BlockNumber {
     /// Words that the block holds: a power of two.
     pub fn words(self) -> usize {
-        1 << self.class
+        1 << self.class()
+    }
+
+    fn class(self) -> usize {
+        usize::from(self.class.get()) - 1
     }
 }
 
@@ -158,27 +164,27 @@ impl Slab {
         self.live_bytes += size_of::<u64>() << class;
         BlockNumber {
             number,
-            class: class as u8,
+            class: NonZeroU8::MIN.saturating_add(class as u8),
         }
     }
 
     /// The words of a block.
     #[inline]
     pub fn words(&self, block: BlockNumber) -> &[u64] {
-        let class = usize::from(block.class);
+        let class = block.class();
         self.classes[class].block(class, block.number)
     }
 
     /// The words of a block, mutably.
     #[inline]
     pub fn words_mut(&mut self, block: BlockNumber) -> &mut [u64] {
-        let class = usize::from(block.class);
+        let class = block.class();
         self.classes[class].block_mut(class, block.number)
     }
 
     /// Frees a block, which must not be used any more.
     pub fn free(&mut self, block: BlockNumber) {
-        let class = usize::from(block.class);
+        let class = block.class();
         let blocks = &mut self.classes[class];
         let next = u64::from(blocks.free);
         blocks.block_mut(class, block.number)[0] = next;
