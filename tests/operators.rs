@@ -11,6 +11,8 @@
 //! does. `sinks` has what becomes of batches that a sink does not take at once. How records are found in bytes, and windows over tables by themselves, have tests beside
 //! their code.
 
+#[path = "operators/aggregates.rs"]
+mod aggregates;
 #[path = "operators/handles.rs"]
 mod handles;
 #[path = "operators/joins.rs"]

@@ -75,7 +75,18 @@ pub(crate) fn run<R>(
     batch_count: usize,
     program: impl FnOnce(&StreamingContext) -> R,
 ) -> (R, Result<RunStats>) {
-    let config = Config::default().workers(1).pin(false).block_bytes(4096);
+    run_on(1, dialect, batch_count, program)
+}
+
+/// As [`run`], with this many counting threads.
+pub(crate) fn run_on<R>(
+    workers: usize,
+    dialect: Dialect,
+    batch_count: usize,
+    program: impl FnOnce(&StreamingContext) -> R,
+) -> (R, Result<RunStats>) {
+    let config = Config::default().workers(workers);
+    let config = config.pin(false).block_bytes(4096);
     let interval = Duration::from_millis(INTERVAL_MS);
     let context = StreamingContext::with_config(interval, config).expect("in range");
     let clock = Clock::manual(Duration::ZERO);
