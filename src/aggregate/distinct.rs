@@ -15,9 +15,11 @@
 //! same secret seed, and a state that is saved has to be saved with it.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::io::{self, Read, Write};
 
 use super::list::WordList;
 use super::{Aggregate, Slab, SlabFull};
+use crate::save::{Saved, invalid};
 use crate::table::keys::Seed;
 
 /// log2 of the registers.
@@ -53,6 +55,7 @@ const RANK_MAX: usize = 64 - PRECISION as usize + 1;
 #[derive(Clone, Copy, Debug)]
 pub struct Distinct {
     number: u64,
+    is_random: bool,
     seed: Seed,
 }
 
@@ -81,16 +84,20 @@ impl Distinct {
     /// The standard error of more than 512 values, as a part of the result: 1.04 / 64.
     pub const ERROR: f64 = 1.04 / 64.0;
 
-    /// With a random seed: nobody can make values that are counted wrongly.
+    /// With a random seed: nobody can make values that are counted wrongly. States cannot be saved.
     pub fn new() -> Distinct {
-        Distinct::with_seed(RandomState::new().hash_one(0u64))
+        Distinct {
+            is_random: true,
+            ..Distinct::with_seed(RandomState::new().hash_one(0u64))
+        }
     }
 
-    /// With a chosen seed: equal runs have equal results, and states can be merged with those of a
-    /// run with the same seed.
+    /// With a chosen seed: equal runs have equal results, and states can be saved and loaded by a
+    /// run with the same seed. Keep it secret where values come from strangers.
     pub fn with_seed(number: u64) -> Distinct {
         Distinct {
             number,
+            is_random: false,
             seed: Seed::chosen(Some(number)),
         }
     }
@@ -209,6 +216,15 @@ impl ValueSet {
     }
 }
 
+fn are_hashes(words: &[u64]) -> bool {
+    words.len() <= EXACT_MAX && words.is_sorted_by(|a, b| a < b)
+}
+
+fn are_registers(words: &[u64]) -> bool {
+    let mut registers = words.iter().flat_map(|word| word.to_le_bytes());
+    words.len() == REGISTER_WORDS && registers.all(|rank| usize::from(rank) <= RANK_MAX)
+}
+
 /// Adds a hash to the registers.
 #[inline]
 fn raise(words: &mut [u64], hash: u64) {
@@ -309,6 +325,35 @@ impl<T: Hash> Aggregate<T> for Distinct {
 
     fn free(&self, mut state: ValueSet, slab: &mut Slab) {
         state.list.free(slab);
+    }
+
+    fn check_savable(&self) -> Result<(), &'static str> {
+        match self.is_random {
+            true => Err("choose a seed for its distinct values, by `Distinct::with_seed`"),
+            false => Ok(()),
+        }
+    }
+
+    /// The seed is written too, because with another one the same values have other hashes.
+    fn save(&self, state: ValueSet, slab: &Slab, to: &mut dyn Write) -> io::Result<()> {
+        (self.number, state.has_registers).save(to)?;
+        state.list.save(slab, to)
+    }
+
+    fn load(&self, slab: &mut Slab, from: &mut dyn Read) -> io::Result<ValueSet> {
+        let (number, has_registers) = <(u64, bool)>::load(from)?;
+        if number != self.number {
+            return Err(invalid("its distinct values have another seed"));
+        }
+        let are_valid = match has_registers {
+            true => are_registers,
+            false => are_hashes,
+        };
+        let list = WordList::load(slab, from, are_valid)?;
+        Ok(ValueSet {
+            list,
+            has_registers,
+        })
     }
 
     fn finish(&self, state: ValueSet, slab: &Slab) -> u64 {

@@ -3,7 +3,10 @@
 //! Promise: a list grows and shrinks by halves, so it takes at most twice what it holds when it
 //! grows, and four times when it shrinks. Must not know: tables, what the words mean.
 
+use std::io::{self, Read, Write};
+
 use super::slab::{BlockNumber, Slab, SlabFull};
+use crate::save::{Saved, invalid};
 
 /// Words of the smallest list.
 const WORDS_MIN: usize = 4;
@@ -141,6 +144,32 @@ impl WordList {
         } else if kept < self.capacity() / 4 {
             self.move_to(2 * kept, slab);
         }
+    }
+
+    /// Writes the words.
+    pub(super) fn save(self, slab: &Slab, to: &mut dyn Write) -> io::Result<()> {
+        let words = self.words(slab);
+        (words.len() as u64).save(to)?;
+        u64::save_items(words, to)
+    }
+
+    /// Reads words that [`save`](Self::save) wrote, if `are_valid` returns `true` for them.
+    pub(super) fn load(
+        slab: &mut Slab,
+        from: &mut dyn Read,
+        are_valid: impl FnOnce(&[u64]) -> bool,
+    ) -> io::Result<WordList> {
+        let words = <Vec<u64>>::load(from)?;
+        if !are_valid(&words) {
+            return Err(invalid("a state of an aggregate is none"));
+        }
+        let mut list = WordList::default();
+        if !words.is_empty() {
+            list.move_to(words.len().max(WORDS_MIN), slab);
+            list.len = words.len() as u32;
+            list.words_mut(slab).copy_from_slice(&words);
+        }
+        Ok(list)
     }
 
     /// Empties the list and frees its memory.

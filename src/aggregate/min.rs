@@ -3,6 +3,7 @@
 //! Must not know: tables, keys.
 
 use std::cmp::Ordering;
+use std::io::{self, Read, Write};
 
 use super::{Aggregate, Numeric, Slab};
 
@@ -34,5 +35,17 @@ impl<T: Numeric> Aggregate<T> for Min {
 
     fn finish(&self, state: Option<T>, _: &Slab) -> T {
         state.expect("a key has a value")
+    }
+
+    fn check_savable(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn save(&self, state: Self::State, _: &Slab, to: &mut dyn Write) -> io::Result<()> {
+        state.expect("a key has a value").save(to)
+    }
+
+    fn load(&self, _: &mut Slab, from: &mut dyn Read) -> io::Result<Self::State> {
+        T::load(from).map(Some)
     }
 }

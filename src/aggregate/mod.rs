@@ -9,7 +9,7 @@
 //! | [`Count`] | `u64` | exact | 8 |
 //! | [`Sum`], [`Mean`] | [`Numeric::Sum`], [`Numeric::Mean`] | integers and decimals exact | 8 to 48 |
 //! | [`Min`], [`Max`] | the value | exact | twice the value |
-//! | [`Percentile`], [`Percentiles`] | `f64` | at most 0.8 % of the value | 12, and 8 to 16 for each bucket in use |
+//! | [`Percentile`], [`Percentiles`] | `f64` | at most 0.8 % of the value | 12, and 8 to 16 for each bucket in use: 14 KiB for values from 1 to 10,000 |
 //! | [`Distinct`] | `u64` | exact to 512, then a standard error of 1.6 % | 16, and up to 4 KiB |
 //!
 //! Several are computed at once as a tuple, each of all of the value or, with [`on`], of a part:
@@ -37,6 +37,8 @@
 //!   window    the tables of its batches                      `merge`, and `remove` or not
 //!   batch     a table of results                             `finish`
 //! ```
+
+use std::io::{self, Read, Write};
 
 mod count;
 mod distinct;
@@ -144,6 +146,34 @@ pub trait Aggregate<T>: Clone + Send + Sync + 'static {
 
     /// Frees the blocks of a state that is not used any more. Needed by states that have some.
     fn free(&self, _state: Self::State, _slab: &mut Slab) {}
+
+    /// Checks that states can be saved.
+    ///
+    /// # Errors
+    ///
+    /// What has to be done first.
+    fn check_savable(&self) -> Result<(), &'static str> {
+        Err("its aggregate has no `save` and `load`")
+    }
+
+    /// Writes a state to which at least one value was added.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or states cannot be saved.
+    fn save(&self, _state: Self::State, _slab: &Slab, _to: &mut dyn Write) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Reads a state that [`save`](Self::save) wrote, and nothing behind it. It may take any
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; or the bytes are none that `save` writes.
+    fn load(&self, _slab: &mut Slab, _from: &mut dyn Read) -> io::Result<Self::State> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// The result of a state to which at least one value was added.
     fn finish(&self, state: Self::State, slab: &Slab) -> Self::Output;

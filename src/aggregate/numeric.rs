@@ -5,11 +5,13 @@
 use std::cmp::Ordering;
 use std::fmt::Debug;
 
+use crate::save::Saved;
+
 /// A number: the integers of up to 64 bits, the floats, and
 /// `extract::Number`, which keeps decimals exact.
-pub trait Numeric: Copy + Debug + Send + Sync + 'static {
+pub trait Numeric: Copy + Debug + Saved + Send + Sync {
     /// A sum of such numbers: 128 bits for integers, so that no sum overflows.
-    type Sum: Copy + Debug + Default + Send + Sync + 'static;
+    type Sum: Copy + Debug + Default + Saved + Send + Sync;
     /// Their mean.
     type Mean: Copy + Send + Sync + 'static;
     /// Whether [`minus`](Self::minus) takes off exactly what [`plus`](Self::plus) has added. Floats

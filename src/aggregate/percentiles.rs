@@ -22,6 +22,8 @@
 //! the error: where memory is limited, a sketch without room takes no more records, and they are
 //! reported as all records without room are.
 
+use std::io::{self, Read, Write};
+
 use super::list::WordList;
 use super::{Aggregate, Numeric, Slab, SlabFull};
 
@@ -106,6 +108,12 @@ fn bucket_in(word: u64) -> u64 {
     word >> COUNT_BITS
 }
 
+/// Returns `true` if a sketch may have these words.
+fn are_buckets(words: &[u64]) -> bool {
+    let is_one = |word: &u64| bucket_in(*word) <= 2 * BUCKETS && word & COUNT_MASK > 0;
+    words.iter().all(is_one) && words.is_sorted_by(|a, b| bucket_in(*a) < bucket_in(*b))
+}
+
 /// The sum of the counts of two words of one bucket.
 fn sum(a: u64, b: u64) -> u64 {
     let count = ((a & COUNT_MASK) + (b & COUNT_MASK)).min(COUNT_MASK);
@@ -138,7 +146,8 @@ impl Sketch {
         let mut leaving = from.0.words(others).iter().peekable();
         self.0.update(slab, |word| {
             let left = match leaving.next_if(|from| bucket_in(**from) == bucket_in(word)) {
-                Some(from) => word - (from & COUNT_MASK),
+                // Counts that met their maximum may be less than what went into them.
+                Some(from) => word - (from & COUNT_MASK).min(word & COUNT_MASK),
                 None => word,
             };
             (left & COUNT_MASK > 0).then_some(left)
@@ -211,6 +220,18 @@ macro_rules! sketched {
 
             fn free(&self, mut state: Sketch, slab: &mut Slab) {
                 state.0.free(slab);
+            }
+
+            fn check_savable(&self) -> Result<(), &'static str> {
+                Ok(())
+            }
+
+            fn save(&self, state: Sketch, slab: &Slab, to: &mut dyn Write) -> io::Result<()> {
+                state.0.save(slab, to)
+            }
+
+            fn load(&self, slab: &mut Slab, from: &mut dyn Read) -> io::Result<Sketch> {
+                WordList::load(slab, from, are_buckets).map(Sketch)
             }
 
             fn finish(&$self, $state: Sketch, $slab: &Slab) -> $output {

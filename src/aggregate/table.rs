@@ -3,6 +3,7 @@
 //! Promise: table and slab together keep to their memory cap. A record without room is in the
 //! overflow, and in no aggregate. Must not know: `epoch`, `shard`.
 
+use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 
 use super::{Aggregate, Slab, SlabFull};
@@ -205,6 +206,29 @@ impl<A: Aggregate<T>, T> AggregateTable<A, T> {
         results.clear();
         let finish = |state| self.aggregate.finish(state, &self.slab);
         results.merge_mapped(&self.states, finish, |_, new| new);
+    }
+
+    /// Writes keys and states.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or the table had no room for a record.
+    pub(crate) fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        let save = |state, to: &mut dyn Write| self.aggregate.save(state, &self.slab, to);
+        self.states.save_by(save, to)
+    }
+
+    /// Replaces the content by what [`save`](Self::save) wrote, whatever memory that takes. From
+    /// now on there is no memory cap.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; or the bytes are none that `save` writes.
+    pub(crate) fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        (self.slab, self.is_limited) = (Slab::new(), false);
+        let (aggregate, slab) = (&self.aggregate, &mut self.slab);
+        self.states = KeyTable::load_by(|from| aggregate.load(slab, from), from)?;
+        Ok(())
     }
 
     /// What the table could not keep.

@@ -234,6 +234,78 @@ fn values_that_differ_little_are_distinct_values() {
     }
 }
 
+proptest! {
+    /// Sketches and sets of any size, registers included.
+    #[test]
+    fn states_are_loaded_as_they_were_saved(
+        records in records(),
+        distinct in 0u64..3000,
+        at in any::<prop::sample::Index>(),
+        bits in 1u8..,
+    ) {
+        let lengths = Percentiles::new([50.0, 99.0]);
+        let aggregate = ((Count, Sum, Mean), (Min, Max), (lengths, Distinct::with_seed(7)));
+        let new = || AggregateTable::new(aggregate, Seed::random(), MemoryCap::NONE);
+        let mut table = new();
+        for (key, value, _) in &records {
+            table.add(&[], key, *value);
+        }
+        (0..distinct).for_each(|value| table.add(&[], b"many", value as i64));
+        let mut bytes = Vec::new();
+        table.save(&mut bytes).expect("memory takes all");
+        let mut loaded = new();
+        let mut from = &bytes[..];
+        loaded.load(&mut from).expect("it was saved");
+        prop_assert!(from.is_empty());
+        let finished = |table: &AggregateTable<_, i64>| {
+            let mut finished = KeyTable::new(Seed::random());
+            table.finish_into(&mut finished);
+            let entries = finished.iter().map(|(key, value)| (key.to_vec(), value));
+            entries.collect::<BTreeMap<_, _>>()
+        };
+        prop_assert_eq!(finished(&loaded), finished(&table));
+        // What was loaded takes records and merges as before.
+        loaded.add(&[], b"many", 5);
+        loaded.merge_from(&table);
+
+        let at = at.index(bytes.len());
+        prop_assert!(new().load(&mut &bytes[..at]).is_err(), "cut off at {}", at);
+        bytes[at] ^= bits;
+        let mut damaged = new();
+        if damaged.load(&mut &bytes[..]).is_ok() {
+            finished(&damaged);
+        }
+    }
+}
+
+/// The table in the manual and in the head of `aggregate`.
+#[test]
+fn a_state_takes_the_bytes_that_are_said() {
+    fn bytes<A: Aggregate<u64>>(aggregate: A, values: impl Iterator<Item = u64>) -> (usize, usize) {
+        let mut table = AggregateTable::new(aggregate, Seed::random(), MemoryCap::NONE);
+        let empty = table.held_bytes();
+        values.for_each(|value| table.add(&[], b"key", value));
+        (size_of::<A::State>(), table.held_bytes() - empty)
+    }
+    // From 1 to 10,000, as times in milliseconds with one decimal place.
+    let times = || (10..=100_000).step_by(7);
+    assert_eq!(bytes(Count, times()), (8, 0));
+    assert_eq!(bytes(Sum, times()), (16, 0));
+    assert_eq!(bytes(Mean, times()), (32, 0));
+    assert_eq!(
+        (bytes(Min, times()), bytes(Max, times())),
+        ((16, 0), (16, 0))
+    );
+    let (state, sketch) = bytes(Percentile::new(99.0), times());
+    assert_eq!(state, 12);
+    assert!((8 << 10..=32 << 10).contains(&sketch), "{sketch}");
+    let (state, few) = bytes(Distinct::new(), 0..100);
+    assert_eq!(state, 16);
+    assert!((800..=3200).contains(&few), "{few}");
+    let (_, many) = bytes(Distinct::new(), times());
+    assert!(many <= 16 << 10, "{many}");
+}
+
 type Several = (Count, Percentile, Distinct);
 
 fn several(bytes: usize) -> AggregateTable<Several, u64> {

@@ -3,6 +3,7 @@
 //! Promise: a record is added to all aggregates of a tuple or to none. Must not know: tables, keys.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 
 use super::{Aggregate, Slab, SlabFull};
 
@@ -38,6 +39,20 @@ macro_rules! tuple {
 
             fn free(&self, state: Self::State, slab: &mut Slab) {
                 $(self.$at.free(state.$at, slab);)*
+            }
+
+            fn check_savable(&self) -> Result<(), &'static str> {
+                $(self.$at.check_savable()?;)*
+                Ok(())
+            }
+
+            fn save(&self, state: Self::State, slab: &Slab, to: &mut dyn Write) -> io::Result<()> {
+                $(self.$at.save(state.$at, slab, to)?;)*
+                Ok(())
+            }
+
+            fn load(&self, slab: &mut Slab, from: &mut dyn Read) -> io::Result<Self::State> {
+                Ok(($(self.$at.load(slab, from)?,)*))
             }
 
             fn finish(&self, state: Self::State, slab: &Slab) -> Self::Output {
@@ -114,6 +129,18 @@ where
 
     fn free(&self, state: A::State, slab: &mut Slab) {
         self.aggregate.free(state, slab);
+    }
+
+    fn check_savable(&self) -> Result<(), &'static str> {
+        self.aggregate.check_savable()
+    }
+
+    fn save(&self, state: A::State, slab: &Slab, to: &mut dyn Write) -> io::Result<()> {
+        self.aggregate.save(state, slab, to)
+    }
+
+    fn load(&self, slab: &mut Slab, from: &mut dyn Read) -> io::Result<A::State> {
+        self.aggregate.load(slab, from)
     }
 
     fn finish(&self, state: A::State, slab: &Slab) -> A::Output {

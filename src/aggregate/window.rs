@@ -22,9 +22,11 @@
 //! A failed batch empties the window: every window that holds an older batch holds that one, too.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 
 use super::table::AggregateTable;
 use super::{Aggregate, Slab};
+use crate::save::{Saved, invalid};
 use crate::table::KeyTable;
 use crate::table::bound::{MemoryCap, Overflow};
 use crate::table::frozen::FrozenTable;
@@ -318,6 +320,61 @@ impl<A: Aggregate<T>, T> AggregateWindow<A, T> {
         self.results
             .set_overflow(overflows.fold(Overflow::default(), Overflow::plus));
         (self.until_sound == 0).then_some(&self.results)
+    }
+
+    /// Writes the states of the window.
+    ///
+    /// # Errors
+    ///
+    /// Those of `to`; or a batch failed, or met the memory limit.
+    pub(crate) fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.has_failed || self.until_sound > 0 {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.header().save(to)?;
+        (self.open_batches as u64, self.panes.len() as u64).save(to)?;
+        // A complete pane is among the others.
+        if !self.is_complete() {
+            self.open.save(to)?;
+        }
+        self.panes.iter().try_for_each(|pane| {
+            let save = |state, to: &mut dyn Write| self.aggregate.save(state, &pane.slab, to);
+            pane.states.save_by(save, to)
+        })
+    }
+
+    /// Reads what [`save`](Self::save) wrote, before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; or the bytes are none that `save` writes.
+    pub(crate) fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        if Saved::load(from).ok() != Some(self.header()) {
+            return Err(invalid("it is a window of another length or slide"));
+        }
+        let (open_batches, panes) = <(u64, u64)>::load(from)?;
+        if open_batches > self.pane_batches as u64 || panes > self.window_panes as u64 {
+            return Err(invalid("a window has too many batches"));
+        }
+        self.open_batches = open_batches as usize;
+        if !self.is_complete() {
+            self.open.load(from)?;
+        }
+        for at in 0..panes as usize {
+            let mut states = self.open.empty_like();
+            states.load(from)?;
+            let mut pane = Pane::new();
+            pane.fill(&states);
+            self.back.merge(&self.aggregate, &pane);
+            self.panes.push_back(pane);
+            self.finish_keys_of(at);
+        }
+        Ok(())
+    }
+
+    /// What two windows have in common that may load each other's states.
+    fn header(&self) -> (u64, u64) {
+        (self.pane_batches as u64, self.window_panes as u64)
     }
 
     /// What the next pane may take: its share, or as much as leaves half of the memory free.

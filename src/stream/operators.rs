@@ -102,8 +102,9 @@
 //!
 //! These operators keep something from batch to batch, which [`save_states`] writes and
 //! [`load_states`] reads: `reduce_by_key_so_far`, `update_state_by_key`, `map_with_state`, and
-//! windows, which keep batches of their parents. The states of `aggregate_by_key` over several
-//! batches cannot be saved yet; that is an error when the program starts.
+//! windows, which keep batches of their parents, those of `aggregate_by_key` included. Distinct
+//! values are saved if their aggregate has a chosen seed (`Distinct::with_seed`), custom aggregates
+//! if they implement `save` and `load`.
 //!
 //! Values that are numbers, texts or bytes, and pairs of a text or bytes and a number, are saved as
 //! they are. Other types implement [`Saved`], and `checkpointed` is called on the stream that has

@@ -14,10 +14,19 @@ impl<V: Copy> KeyTable<V> {
     ///
     /// Those of `to`; or the table had no room for a key, and so cannot say what it lacks.
     pub(crate) fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()> {
+        self.save_by(|value, to| (codec.save)(&value, to), to)
+    }
+
+    /// As [`save`](Self::save), with `save_value` for each value.
+    pub(crate) fn save_by(
+        &self,
+        save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
+        to: &mut dyn Write,
+    ) -> io::Result<()> {
         if !self.overflow().is_none() {
             return Err(io::Error::other(FULL));
         }
-        save_entries(self.len(), self.iter(), codec, to)
+        save_entries(self.len(), self.iter(), save_value, to)
     }
 
     /// Reads a table that [`save`](Self::save) wrote. It has another seed and no memory cap.
@@ -26,6 +35,14 @@ impl<V: Copy> KeyTable<V> {
     ///
     /// Those of `from`; or the bytes are none that `save` writes.
     pub(crate) fn load(codec: ValueCodec<V>, from: &mut dyn Read) -> io::Result<Self> {
+        Self::load_by(codec.load, from)
+    }
+
+    /// As [`load`](Self::load), with `load_value` for each value.
+    pub(crate) fn load_by(
+        mut load_value: impl FnMut(&mut dyn Read) -> io::Result<V>,
+        from: &mut dyn Read,
+    ) -> io::Result<Self> {
         let mut table = KeyTable::new(Seed::random());
         let count = u64::load(from)?;
         for _ in 0..count {
@@ -33,7 +50,7 @@ impl<V: Copy> KeyTable<V> {
             if u32::try_from(key.len()).is_err() {
                 return Err(invalid("a key is too long"));
             }
-            table.add(&key, (codec.load)(from)?, |_, new| new);
+            table.add(&key, load_value(from)?, |_, new| new);
         }
         match table.len() as u64 == count {
             true => Ok(table),
@@ -49,10 +66,19 @@ impl<V: Copy> FrozenTable<V> {
     ///
     /// As there.
     pub(crate) fn save(&self, codec: ValueCodec<V>, to: &mut dyn Write) -> io::Result<()> {
+        self.save_by(|value, to| (codec.save)(&value, to), to)
+    }
+
+    /// As [`save`](Self::save), with `save_value` for each value.
+    pub(crate) fn save_by(
+        &self,
+        save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
+        to: &mut dyn Write,
+    ) -> io::Result<()> {
         if !self.overflow().is_none() {
             return Err(io::Error::other(FULL));
         }
-        save_entries(self.len(), self.iter(), codec, to)
+        save_entries(self.len(), self.iter(), save_value, to)
     }
 }
 
@@ -62,14 +88,14 @@ const FULL: &str = "a table has reached the memory limit";
 fn save_entries<'a, V>(
     len: usize,
     mut entries: impl Iterator<Item = (&'a [u8], V)>,
-    codec: ValueCodec<V>,
+    mut save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
     to: &mut dyn Write,
 ) -> io::Result<()> {
     (len as u64).save(to)?;
     entries.try_for_each(|(key, value)| {
         (key.len() as u64).save(to)?;
         to.write_all(key)?;
-        (codec.save)(&value, to)
+        save_value(value, to)
     })
 }
 

@@ -9,12 +9,13 @@
 //! `f64` alone would lose whole numbers above 2^53, and 0.1 + 0.2 would be 0.30000000000000004.
 
 use std::cmp::Ordering;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::ops::{Add, Sub};
 
 use crate::aggregate::Numeric;
 use crate::batch::Value;
 use crate::repr::Repr;
+use crate::save::Saved;
 
 /// The exact part counts billionths.
 const UNIT_DIGITS: i32 = 9;
@@ -235,6 +236,21 @@ impl From<f64> for Number {
             };
         }
         Number::of_float(if float.is_nan() { f64::INFINITY } else { float })
+    }
+}
+
+impl Saved for Number {
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        ({ self.exact }, self.float, self.count).save(to)
+    }
+
+    fn load(from: &mut dyn Read) -> io::Result<Number> {
+        let (exact, float, count) = Saved::load(from)?;
+        Ok(Number {
+            exact,
+            float,
+            count,
+        })
     }
 }
 

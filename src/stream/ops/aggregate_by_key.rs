@@ -1,5 +1,6 @@
 //! `aggregate_by_key`: counts, sums, percentiles and others for each key.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
@@ -11,7 +12,7 @@ use crate::save::StateKind;
 use crate::shard::stage::Records;
 use crate::stream::ops::map::PairStream;
 use crate::stream::ops::map_key::MapKey;
-use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
+use crate::stream::plan::aggregated::{LentStates, state_of};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::builder::PlanBuilder;
 use crate::stream::plan::graph::{BatchContext, KeptBatches, NodeId, Operator, StartContext};
@@ -172,7 +173,8 @@ impl<A: Aggregate<T>, T: 'static> Aggregated<A, T> {
         let table = LentTable::new(KeyTable::new(Seed::random()));
         let operator = StatesSoFar {
             states: Arc::clone(&self.states),
-            all: AggregateTable::new(aggregate, seed, MemoryCap::NONE),
+            all: AggregateTable::new(aggregate.clone(), seed, MemoryCap::NONE),
+            aggregate,
             table: Arc::clone(&table),
             has_begun: false,
             lost: None,
@@ -217,6 +219,8 @@ impl<A: Aggregate<T>, T: 'static> Operator for FinishStates<A, T> {
 /// Merges the states of all batches.
 struct StatesSoFar<A: Aggregate<T>, T> {
     states: LentStates<A, T>,
+    aggregate: A,
+    /// Until a batch has come, it is empty, or what was loaded.
     all: AggregateTable<A, T>,
     table: Arc<LentTable<KeyTable<A::Output>>>,
     has_begun: bool,
@@ -232,7 +236,24 @@ impl<A: Aggregate<T>, T: 'static> Operator for StatesSoFar<A, T> {
     }
 
     fn state(&self) -> StateKind {
-        StateKind::Unsavable(AGGREGATES)
+        state_of(&self.aggregate)
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.lost.is_some() {
+            return Err(io::Error::other("a batch that failed is missing in it"));
+        }
+        self.sums.save(to)?;
+        self.all.save(to)
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.sums.load(from)?;
+        self.all.load(from)?;
+        // A state that finds no room later may be of any number of them.
+        let loaded = self.sums.of(&BatchStats::default());
+        self.all.set_records(loaded.tokens);
+        Ok(())
     }
 
     fn start(&mut self, context: &mut StartContext<'_>) -> error::Result<()> {
@@ -251,7 +272,10 @@ impl<A: Aggregate<T>, T: 'static> Operator for StatesSoFar<A, T> {
             let merged = Failure::catch_in_records(|| {
                 states.look(now.time, |batch, stats| {
                     if !std::mem::replace(has_begun, true) {
-                        (*all, *table) = (batch.empty_like(), batch.results());
+                        // Tables of one seed are merged faster.
+                        let loaded = std::mem::replace(all, batch.empty_like());
+                        all.merge_within(&loaded);
+                        *table = batch.results();
                     }
                     all.merge_within(batch);
                     *stats

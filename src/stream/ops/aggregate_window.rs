@@ -1,6 +1,7 @@
 //! `Aggregated::window`: aggregates of the values of a window.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
@@ -11,7 +12,7 @@ use crate::save::StateKind;
 use crate::shard::panic_message;
 use crate::stream::ops::aggregate_by_key::Aggregated;
 use crate::stream::ops::window::{FittedWindow, Window, WindowClass};
-use crate::stream::plan::aggregated::{AGGREGATES, LentStates};
+use crate::stream::plan::aggregated::{LentStates, state_of};
 use crate::stream::plan::batch_cache::Failure;
 use crate::stream::plan::graph::{BatchContext, KeptBatches, Operator, StartContext};
 use crate::stream::plan::lent_table::{LentTable, TableHolder};
@@ -53,6 +54,7 @@ impl<A: Aggregate<T>, T: 'static> Aggregated<A, T> {
         let table = LentTable::new(windows);
         let operator = WindowResults {
             states: Arc::clone(&self.states),
+            aggregate: self.aggregate.clone(),
             window,
             table: Arc::clone(&table),
             sums: WindowSums::new(Some(length)),
@@ -78,6 +80,7 @@ impl<A: Aggregate<T>, T> TableHolder for AggregateWindow<A, T> {
 /// Lets the states of batches enter a window, and publishes its results at every slide.
 struct WindowResults<A: Aggregate<T>, T> {
     states: LentStates<A, T>,
+    aggregate: A,
     window: FittedWindow,
     table: Arc<LentTable<AggregateWindow<A, T>>>,
     sums: WindowSums,
@@ -92,7 +95,17 @@ impl<A: Aggregate<T>, T: 'static> Operator for WindowResults<A, T> {
     }
 
     fn state(&self) -> StateKind {
-        StateKind::Unsavable(AGGREGATES)
+        state_of(&self.aggregate)
+    }
+
+    fn save(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.sums.save(to)?;
+        self.table.hold(|windows| windows.save(to))
+    }
+
+    fn load(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        self.sums.load(from)?;
+        self.table.hold(|windows| windows.load(from))
     }
 
     fn start(&mut self, context: &mut StartContext<'_>) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::epoch::merge::{partial_of, partial_of_mut};
 use crate::error::Result;
 use crate::id::StreamId;
 use crate::memory::PipelineNeeds;
+use crate::save::StateKind;
 use crate::shard::aggregate::AggregateStage;
 use crate::shard::stage::{Records, Stage};
 use crate::split::{Kernel, Rule};
@@ -23,8 +24,13 @@ use crate::stream::program::dstream::DStream;
 use crate::table::bound::MemoryCap;
 use crate::table::keys::Seed;
 
-/// What is said of aggregates over several batches, whose states are not `Saved`.
-pub(crate) const AGGREGATES: &str = "states of aggregates have no saved form yet";
+/// Whether states of `aggregate` over several batches can be saved.
+pub(crate) fn state_of<A: Aggregate<T>, T>(aggregate: &A) -> StateKind {
+    match aggregate.check_savable() {
+        Ok(()) => StateKind::Savable,
+        Err(what_to_do) => StateKind::Unsavable(what_to_do),
+    }
+}
 
 /// The states of each batch.
 pub(crate) type LentStates<A, T> = Arc<LentTable<AggregateTable<A, T>>>;

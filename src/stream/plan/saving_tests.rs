@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::aggregate::{Count, Distinct, Max, Mean, Min, Percentile, Percentiles, Sum};
 use crate::batch::BatchStats;
 use crate::config::Dialect;
 use crate::engine::control::Control;
@@ -225,6 +226,23 @@ fn tables(lines: DStream<LineRecords>, sheet: &Sheet) {
     sheet.table("pairs", &means.checkpointed());
 }
 
+/// Aggregates so far and in windows, with `remove` and without.
+fn aggregates(lines: DStream<LineRecords>, sheet: &Sheet) {
+    let values = || lines.map(|line| (&line[..line.len().min(1)], line.len() as i64));
+    let removable = (Count, Sum, Mean, Percentile::new(90.0));
+    let removable = values().aggregate_by_key(removable);
+    let lengths = Percentiles::new([0.0, 50.0]);
+    let others = (Min, Max, Distinct::with_seed(1), lengths);
+    let others = values().aggregate_by_key(others);
+    sheet.table("so far", &removable.so_far());
+    sheet.table("so far", &others.so_far());
+    for (length, slide) in [(1, 1), (6, 1), (6, 2), (7, 2), (5, 3), (1, 3)] {
+        let window = seconds(length, slide);
+        sheet.table("window", &removable.window(window).expect("it fits"));
+        sheet.table("window", &others.window(window).expect("it fits"));
+    }
+}
+
 /// A state of a type that the crate does not know.
 #[derive(Clone, Debug)]
 struct Longest(String, u64);
@@ -340,13 +358,18 @@ proptest! {
     }
 
     #[test]
+    fn aggregates_go_on(texts in texts(), cuts in cuts()) {
+        check(Dialect::Scala, aggregates, &texts, &cuts);
+    }
+
+    #[test]
     fn damaged_states_are_errors_or_states(
         texts in texts(),
         at in any::<prop::sample::Index>(),
         byte in 1u8..,
-        of_tables: bool,
+        program in 0usize..3,
     ) {
-        let program = if of_tables { tables } else { records };
+        let program = [tables as SavedProgram, records, aggregates][program];
         let mut run = Run::new(Dialect::Scala, program);
         texts.iter().for_each(|text| run.batch(text));
         let bytes = run.saved();
@@ -365,6 +388,36 @@ fn unsavable(lines: DStream<LineRecords>, sheet: &Sheet) {
     let pairs = pairs(&lines);
     let longest = pairs.update_state_by_key(|_, _: Option<Longest>| None);
     sheet.records("longest", &longest.named("longest words"));
+}
+
+fn random_seed(lines: DStream<LineRecords>, sheet: &Sheet) {
+    let values = lines.map(|line| (&line[..1], line.len()));
+    sheet.table("users", &values.aggregate_by_key(Distinct::new()).so_far());
+}
+
+fn seeded(lines: DStream<LineRecords>, sheet: &Sheet, seed: u64) {
+    let values = lines.map(|line| (&line[..1], line.len()));
+    let distinct = values.aggregate_by_key((Count, Distinct::with_seed(seed)));
+    sheet.table("users", &distinct.so_far().named("users"));
+}
+
+#[test]
+fn distinct_values_need_the_same_seed() {
+    let error = Run::new(Dialect::Scala, random_seed)
+        .graph
+        .save(&[], &mut Vec::new());
+    let error = error.expect_err("nobody knows the seed").to_string();
+    assert!(
+        error.ends_with("choose a seed for its distinct values, by `Distinct::with_seed`"),
+        "{error}"
+    );
+    let mut run = Run::new(Dialect::Scala, |lines, sheet| seeded(lines, sheet, 1));
+    run.batch("a\n");
+    let bytes = run.saved();
+    let mut other = Run::new(Dialect::Scala, |lines, sheet| seeded(lines, sheet, 2));
+    let error = other.graph.load(&mut &bytes[..]).expect_err("another seed");
+    let message = "stream users cannot be loaded: its distinct values have another seed";
+    assert_eq!(error.to_string(), message);
 }
 
 fn other(lines: DStream<LineRecords>, sheet: &Sheet) {
