@@ -14,7 +14,10 @@ pub(crate) mod framer;
 pub(crate) mod rig;
 pub(crate) mod router;
 
+use std::collections::VecDeque;
 use std::fmt;
+
+use hashbrown::HashSet;
 
 use self::channels::Channels;
 pub use self::channels::{Dropped, Remainder};
@@ -37,7 +40,31 @@ pub struct Intake<'a> {
     port: &'a mut dyn BlockPort<Full = Full>,
     /// Bytes that may still be read.
     bytes_max: usize,
+    /// Parts of the source that have become readable.
+    ready: &'a mut ReadyParts,
     outcome: FilledIn,
+}
+
+/// Parts of a source that have become readable, each once.
+#[derive(Debug, Default)]
+pub(crate) struct ReadyParts {
+    order: VecDeque<u32>,
+    /// The same.
+    all: HashSet<u32>,
+}
+
+impl ReadyParts {
+    pub(crate) fn add(&mut self, part: u32) {
+        if self.all.insert(part) {
+            self.order.push_back(part);
+        }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let part = self.order.pop_front()?;
+        self.all.remove(&part);
+        Some(part)
+    }
 }
 
 /// What came in during one call of a source.
@@ -77,16 +104,19 @@ impl fmt::Display for Misuse {
 }
 
 impl<'a> Intake<'a> {
-    /// Takes bytes for `channels`, at most `bytes_max`. Complete records go to `port`.
+    /// Takes bytes for `channels`, at most `bytes_max`. Complete records go to `port`. `ready` are
+    /// the parts of the source that have become readable.
     pub(crate) fn new(
         channels: &'a mut Channels,
         port: &'a mut dyn BlockPort<Full = Full>,
         bytes_max: usize,
+        ready: &'a mut ReadyParts,
     ) -> Self {
         Intake {
             channels,
             port,
             bytes_max,
+            ready,
             outcome: FilledIn::default(),
         }
     }
@@ -94,6 +124,20 @@ impl<'a> Intake<'a> {
     /// Returns what came in.
     pub(crate) fn taken(&self) -> FilledIn {
         self.outcome
+    }
+
+    /// Returns a part that has become readable or was closed on its other side, as
+    /// [`Port::register_part`](crate::sources::Port::register_part) named it, each once. It may be
+    /// one that the source has closed since. Once a second a source is called without a reason;
+    /// one that then reads parts that are not ready loses nothing if the system loses an edge.
+    pub fn next_ready(&mut self) -> Option<u32> {
+        self.ready.take()
+    }
+
+    /// Has [`next_ready`](Self::next_ready) return `part` again, after the others: it was not read
+    /// to its end.
+    pub fn push_ready(&mut self, part: u32) {
+        self.ready.add(part);
     }
 
     /// Opens a channel. It stays open until it is closed; its number may then be used again.

@@ -3,7 +3,7 @@
 use crate::intake::channels::Channels;
 use crate::intake::framer::{BlockPort, Ending, Framer, end_with_line_feed};
 use crate::intake::router::Full;
-use crate::intake::{Dropped, FilledIn, Intake};
+use crate::intake::{Dropped, FilledIn, Intake, ReadyParts};
 use crate::limits::HELD_BYTES_DEFAULT;
 use crate::ring::arena::{Arena, Block};
 use crate::split::{Delimiters, LineEnds, Rule, WholeRecord};
@@ -12,6 +12,7 @@ use crate::split::{Delimiters, LineEnds, Rule, WholeRecord};
 pub struct IntakeRig {
     pub(crate) channels: Channels,
     port: KeepPort,
+    ready: ReadyParts,
 }
 
 /// Keeps the bytes of the blocks.
@@ -102,12 +103,18 @@ impl IntakeRig {
                 given: Vec::new(),
                 whole: Vec::new(),
             },
+            ready: ReadyParts::default(),
         }
     }
 
     /// Lets `fill` fill something in.
     pub(crate) fn fill<T>(&mut self, fill: impl FnOnce(&mut Intake<'_>) -> T) -> (T, FilledIn) {
-        let mut intake = Intake::new(&mut self.channels, &mut self.port, usize::MAX);
+        let mut intake = Intake::new(
+            &mut self.channels,
+            &mut self.port,
+            usize::MAX,
+            &mut self.ready,
+        );
         let outcome = fill(&mut intake);
         (outcome, intake.taken())
     }
@@ -147,7 +154,12 @@ impl IntakeRig {
         bytes_max: usize,
         fill: impl FnOnce(&mut Intake<'_>),
     ) -> FilledIn {
-        let mut intake = Intake::new(&mut self.channels, &mut self.port, bytes_max);
+        let mut intake = Intake::new(
+            &mut self.channels,
+            &mut self.port,
+            bytes_max,
+            &mut self.ready,
+        );
         fill(&mut intake);
         intake.taken()
     }

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use crate::epoch::barrier::{Barrier, ShardSet};
 use crate::epoch::header::HeaderSender;
 use crate::id::{ChannelId, StreamId};
-use crate::intake::Intake;
 use crate::intake::channels::Channels;
 use crate::intake::commits::Commits;
 use crate::intake::framer::{BlockPort, Ending, Framer};
+use crate::intake::{Intake, ReadyParts};
 use crate::ledger::{Account, IntakeTotals};
 use crate::limits::{
     BLOCKS_PER_RING, COUNT_HERE_BYTES_MAX, COUNT_NOW_BYTES_MIN, EAGER_BYTES_MIN,
@@ -154,18 +154,20 @@ impl Router {
         self.commits.is_waiting()
     }
 
-    /// Calls `fill` with what takes at most `bytes_max` bytes of the numbered source.
+    /// Calls `fill` with what takes at most `bytes_max` bytes of the numbered source, of which
+    /// `ready` has become readable.
     pub(crate) fn fill<T>(
         &mut self,
         index: usize,
         bytes_max: usize,
+        ready: &mut ReadyParts,
         fill: impl FnOnce(&mut Intake<'_>) -> T,
     ) -> T {
         let InputSlot {
             channels, stream, ..
         } = &mut self.inputs[index];
         let mut port = self.dispatcher.port(*stream, 0);
-        let mut intake = Intake::new(channels, &mut port, bytes_max);
+        let mut intake = Intake::new(channels, &mut port, bytes_max, ready);
         let outcome = fill(&mut intake);
         self.has_input |= intake.taken().bytes > 0;
         outcome

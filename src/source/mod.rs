@@ -10,7 +10,7 @@ pub(crate) mod codec;
 pub(crate) mod file;
 pub(crate) mod lines;
 pub(crate) mod net;
-mod port;
+pub(crate) mod port;
 pub(crate) mod sniff;
 
 use std::time::Duration;

@@ -144,6 +144,88 @@ impl Port {
         self.register(&mut SourceFd(&fd.as_fd().as_raw_fd()))
     }
 
+    /// As [`register`](Self::register), for a source with many descriptors:
+    /// [`Intake::next_ready`](crate::sources::Intake::next_ready) returns the number `part` then.
+    /// Numbers need not differ.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use microtally::prelude::*;
+    /// use microtally::sources::{ChannelId, Fill, Intake, Port, Source};
+    /// use mio::net::UnixStream;
+    ///
+    /// /// Connections that are there from the start; each is a channel.
+    /// struct Pipes {
+    ///     connections: Vec<UnixStream>,
+    ///     channels: Vec<ChannelId>,
+    ///     open: usize,
+    /// }
+    ///
+    /// impl Source for Pipes {
+    ///     fn start(&mut self, port: Port, _now: Duration) {
+    ///         for (part, connection) in (0..).zip(&mut self.connections) {
+    ///             port.register_part(connection, part).expect("it can be registered");
+    ///         }
+    ///     }
+    ///
+    ///     fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+    ///         while self.channels.len() < self.connections.len() {
+    ///             self.channels.push(out.open());
+    ///         }
+    ///         while let Some(part) = out.next_ready() {
+    ///             let channel = self.channels[part as usize];
+    ///             loop {
+    ///                 let Some(space) = out.space(channel) else {
+    ///                     out.push_ready(part); // It has more: go on when there is room.
+    ///                     return Fill::More;
+    ///                 };
+    ///                 match self.connections[part as usize].read(space) {
+    ///                     Ok(0) => {
+    ///                         out.close(channel, true);
+    ///                         self.open -= 1;
+    ///                         break;
+    ///                     }
+    ///                     Ok(count) => out.filled(count),
+    ///                     Err(_) => break, // Nothing more for now.
+    ///                 }
+    ///             }
+    ///         }
+    ///         if self.open == 0 { Fill::End } else { Fill::Pending(None) }
+    ///     }
+    ///
+    ///     fn name(&self) -> &str {
+    ///         "pipes"
+    ///     }
+    /// }
+    ///
+    /// let (mut one, first) = UnixStream::pair()?;
+    /// let (mut other, second) = UnixStream::pair()?;
+    /// let ssc = StreamingContext::one_batch(microtally::Config::default())?;
+    /// let connections = vec![first, second];
+    /// ssc.source_stream(Pipes { connections, channels: Vec::new(), open: 2 })
+    ///     .count_by_value()
+    ///     .for_each_batch(|batch, _time| assert_eq!(batch.get(b"a line"), Some(2)));
+    /// let running = ssc.start()?;
+    /// one.write_all(b"a ")?;
+    /// other.write_all(b"a line\n")?;
+    /// one.write_all(b"line\n")?;
+    /// drop((one, other));
+    /// running.await_termination()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); [`InvalidInput`](io::ErrorKind::InvalidInput) for the part
+    /// [`u32::MAX`].
+    pub fn register_part(&self, io: &mut impl mio::event::Source, part: u32) -> io::Result<()> {
+        let token = part_token(self.token, part).ok_or(io::ErrorKind::InvalidInput)?;
+        match &self.registry {
+            Some(registry) => registry.register(io, token, Interest::READABLE),
+            None => Ok(()),
+        }
+    }
+
     /// Returns a waker, which wakes the source from other threads.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
@@ -220,6 +302,21 @@ impl Port {
     pub(crate) fn report_of(&self, part: impl Into<String>, kind: NoticeKind) {
         self.notices.report(Notice::new(part, kind));
     }
+}
+
+/// The upper half of the token of a part is its number and one; that of a source is 0.
+const PART_SHIFT: u32 = 32;
+
+/// Returns the token of a part of a source. `None`: there is no such part.
+fn part_token(source: mio::Token, part: u32) -> Option<mio::Token> {
+    let number = part.checked_add(1)?;
+    Some(mio::Token(source.0 | (number as usize) << PART_SHIFT))
+}
+
+/// Returns the number of the source that has this token, and the part, if it is that of a part.
+pub(crate) fn source_and_part(token: mio::Token) -> (usize, Option<u32>) {
+    let number = (token.0 >> PART_SHIFT) as u32;
+    (token.0 & u32::MAX as usize, number.checked_sub(1))
 }
 
 impl Waker {

@@ -22,9 +22,9 @@ use std::time::Duration;
 pub(crate) use self::shell::{ReactorShell, ReadySignals, WAKE_TOKEN, run};
 use crate::engine::control::{Control, Stop};
 use crate::error::{Error, ErrorKind, guarded};
-use crate::intake::Misuse;
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
+use crate::intake::{Misuse, ReadyParts};
 use crate::ledger::IntakeTotals;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
 use crate::notice::{Notice, NoticeKind, Notices};
@@ -106,6 +106,7 @@ struct SourceSlot {
     knows_end: bool,
     oversize_told: bool,
     has_panicked: bool,
+    ready_parts: ReadyParts,
 }
 
 impl SourceSlot {
@@ -179,6 +180,7 @@ impl ReactorCore {
                 knows_end: false,
                 oversize_told: false,
                 has_panicked: false,
+                ready_parts: ReadyParts::default(),
             })
             .collect();
         ReactorCore {
@@ -208,6 +210,14 @@ impl ReactorCore {
             slot.is_ready = true;
             self.ready.push_back(index);
         }
+    }
+
+    /// As [`on_ready`](Self::on_ready), for a part of the source.
+    pub(crate) fn on_part_ready(&mut self, index: usize, part: u32) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.ready_parts.add(part);
+        }
+        self.on_ready(index);
     }
 
     /// Does what is due at the time `now`: first the batches, then a bounded amount of reading.
@@ -450,10 +460,10 @@ impl ReactorCore {
                 usize::MAX
             };
             let before = self.router.first_intake_of(index);
-            let (filled, taken) = self.router.fill(index, bytes_max, |out| {
+            let (source, parts) = (&mut slot.source, &mut slot.ready_parts);
+            let (filled, taken) = self.router.fill(index, bytes_max, parts, |out| {
                 // Only a user-supplied source can panic here: that ends the source, not the run.
-                let filled = guarded(|| slot.source.fill(out, now));
-                (filled, out.taken())
+                (guarded(|| source.fill(out, now)), out.taken())
             });
             slot.may_have_more = matches!(filled, Ok(Fill::More)) && taken.bytes > 0;
             slot.drain_left = slot.drain_left.saturating_sub(taken.bytes);

@@ -13,6 +13,7 @@ use crate::config::LowLatency;
 use crate::engine::publish_turn::PublishTurn;
 use crate::error::{Error, ErrorKind, describe, lock};
 use crate::ring::Wake;
+use crate::source::port::source_and_part;
 use crate::time::Clock;
 
 /// Longest sleep of the reactor while there is no room. It is woken much earlier; this is the
@@ -102,7 +103,10 @@ pub(crate) fn run(core: &mut ReactorCore, shell: &mut ReactorShell) {
         for event in &events {
             match event.token() {
                 WAKE_TOKEN => shell.signals.take(|index| core.on_ready(index)),
-                Token(index) => core.on_ready(index),
+                token => match source_and_part(token) {
+                    (index, None) => core.on_ready(index),
+                    (index, Some(part)) => core.on_part_ready(index, part),
+                },
             }
         }
     }
