@@ -309,14 +309,14 @@ impl Control {
 
     /// As [`report`](Self::report), of a batch that has failed.
     pub(crate) fn report_batch(&self, error: Error) {
-        // Relaxed: the thread that reports is the one that asks.
-        self.has_failed_batch.store(true, Ordering::Relaxed);
+        // Release: pairs with the Acquire below; what was delivered before is visible.
+        self.has_failed_batch.store(true, Ordering::Release);
         self.report(error);
     }
 
     /// Returns `true` after the first [`report_batch`](Self::report_batch).
     pub(crate) fn has_failed_batch(&self) -> bool {
-        self.has_failed_batch.load(Ordering::Relaxed)
+        self.has_failed_batch.load(Ordering::Acquire)
     }
 
     /// Wakes the thread that reads.

@@ -16,6 +16,8 @@ pub(crate) struct Commits {
     /// What was committed last.
     committed: Arc<EpochPositions>,
     spare: Vec<Arc<EpochPositions>>,
+    /// Nothing more is committed.
+    is_closed: bool,
 }
 
 impl Commits {
@@ -39,8 +41,17 @@ impl Commits {
             into.clear();
             take(source, into);
         }
-        self.under_way.push_back(Arc::clone(&shared));
+        match self.is_closed {
+            true => self.spare.push(Arc::clone(&shared)),
+            false => self.under_way.push_back(Arc::clone(&shared)),
+        }
         shared
+    }
+
+    /// Nothing more will be delivered: forgets what is under way.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+        self.spare.extend(self.under_way.drain(..));
     }
 
     /// Everything up to `epoch` was delivered. Calls `commit` with the number of each source and

@@ -144,6 +144,11 @@ impl Router {
         self.headers.delivered()
     }
 
+    /// Nothing more will be delivered, or nothing of it may be committed.
+    pub(crate) fn close_commits(&mut self) {
+        self.commits.close();
+    }
+
     /// Calls `commit` with the number of each source whose positions have changed, and with where
     /// it was at the end of the last epoch that was delivered. Returns `true` if positions wait for
     /// the delivery of their epoch.

@@ -9,6 +9,16 @@ use crate::shard::panic_message;
 impl ReactorCore {
     /// Informs sources of what was delivered. Returns `true` if they will be informed of more.
     pub(super) fn commit(&mut self) -> bool {
+        // Asked first: what was delivered before the failure is committed.
+        let has_failed = self.control.has_failed_batch();
+        let is_waiting = self.commit_delivered();
+        if has_failed && is_waiting {
+            self.router.close_commits();
+        }
+        is_waiting && !has_failed
+    }
+
+    fn commit_delivered(&mut self) -> bool {
         let (slots, control) = (&mut self.slots, &self.control);
         self.router.commit(|index, positions| {
             let slot = &mut slots[index];
