@@ -74,7 +74,7 @@
 //! | `config`, `error`, `id`, `limits`, `notice`, `time` | shared by all: settings, errors, numbers that name things, bounds and defaults with their proofs, messages for people, batch times and the clock |
 //! | `sys` | calls to the operating system |
 //! | `source` | bytes in: sockets (`net`), files (`file`), compression and encodings (`codec`), text in memory (`lines`) |
-//! | `intake` | where records end (`framer`, `cuts`), many channels in one block (`channels`), which shard gets it (`router`) |
+//! | `intake` | where records end (`framer`, `cuts`), many channels in one block, and where each of them is (`channels`), which shard gets it (`router`), which positions are to be committed (`commits`) |
 //! | `ring` | blocks between threads |
 //! | `split` | bytes to records and tokens |
 //! | `extract` | records to fields, CSV columns, JSON values, matches, numbers |

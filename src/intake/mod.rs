@@ -2,7 +2,8 @@
 //!
 //! [`Intake`] is what a source fills. `framer` finds the record ends of one channel, `cuts` those
 //! of bytes that are only looked at; nothing else does. `channels` has those of one source share a
-//! block, and bounds what they hold; `router` hands full blocks to the shards.
+//! block, bounds what they hold, and knows where each of them is; `router` hands full blocks to the
+//! shards; `commits` keeps positions until their results were delivered.
 //!
 //! Must not know: sources, sinks, threads.
 

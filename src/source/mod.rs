@@ -64,13 +64,21 @@ use crate::time::BatchTime;
 /// A record is in the batch in which its last byte was filled in. An incomplete record at the end
 /// of a batch waits for the rest of it. [`Intake::end`] and [`Fill::End`] end it.
 ///
+/// # Positions
+///
+/// A channel that can be read again has a name and a position: see [`Intake::open_at`]. Each batch
+/// carries the positions behind its last records, so that reading again from there returns exactly
+/// what was not in the batch. A source that acknowledges what it received does so in
+/// [`committed`](Self::committed): then nothing is lost that no output has delivered. What the next
+/// run loads with the states, it finds in [`Port::resume`].
+///
 /// # Failures
 ///
 /// A source handles what can be tried again: it returns `Pending` until the time of the next
 /// attempt, and reports it with [`Port::report`]. [`Fill::Failed`] ends the source. So does a panic
-/// in any of its methods, and more bytes filled in than there was room for. Then the rest of the
-/// run continues, and the incomplete line is dropped. `await_termination` returns the error: at
-/// once for a panic, otherwise when the run has ended.
+/// in any of its methods, and a call that cannot be right, such as more bytes filled in than there
+/// was room for. Then the rest of the run continues, and the incomplete line is dropped.
+/// `await_termination` returns the error: at once for a panic, otherwise when the run has ended.
 ///
 /// # Examples
 ///
