@@ -57,7 +57,8 @@ pub enum ErrorKind {
     System,
     /// The call has no effect where it was made: in a function that the engine itself calls, which
     /// would wait for itself, in a forked process, which has none of the engine's threads, after
-    /// the engine has finished, or for more writers than the engine has places.
+    /// the engine has finished, for more writers than the engine has places, or with a record that
+    /// cannot be taken.
     InvalidCall,
     /// A call with a time limit did not finish in time.
     TimedOut,

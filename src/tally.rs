@@ -12,7 +12,7 @@ use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline, failed_batch};
 use crate::engine::publisher::{overflow_of, stats_of};
 use crate::engine::results::{Keyed, LentNodes, PipelineResults};
 use crate::epoch::merge::limit_reached;
-use crate::error::{Result, guarded};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::id::StreamId;
 use crate::intake::framer::{BlockPort, Ending, Framer};
 use crate::ledger::{IntakeTotals, close_ledger};
@@ -147,6 +147,43 @@ impl<R: PipelineResults> Tally<R> {
             self.framer.filled(count);
             bytes = &bytes[count..];
         }
+    }
+
+    /// Pushes a whole record, which may hold any byte: record ends in it are ordinary bytes.
+    ///
+    /// ```
+    /// use microtally::{Rule, Tally};
+    /// use microtally::time::BatchTime;
+    ///
+    /// let mut tally = Tally::new(Rule::Split(b' '));
+    /// tally.record(b"to be\nor not")?;
+    /// assert_eq!(tally.cut(BatchTime::from_millis(1))?.get(b"be\nor"), Some(1));
+    /// # Ok::<(), microtally::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidCall`](crate::error::ErrorKind::InvalidCall), and nothing was pushed:
+    /// the record is longer than [`Config::record_bytes_max`], or a line that was pushed has no end
+    /// yet.
+    pub fn record(&mut self, record: &[u8]) -> Result<()> {
+        self.framer.settle();
+        let (len, max) = (record.len(), self.framer.record_bytes_max());
+        if len > max || self.framer.is_in_record() {
+            let message = match len > max {
+                true => format!("the record is {len} bytes long; record_bytes_max is {max}"),
+                false => "the line that was pushed before has no end yet".to_owned(),
+            };
+            return Err(Error::new(ErrorKind::InvalidCall, message));
+        }
+        let Ok(space) = self.framer.space(&mut self.counter);
+        if space.len() <= len || self.framer.has_many_whole() {
+            self.count_now();
+            let Ok(_) = self.framer.space(&mut self.counter);
+            self.framer.enlarge(len + 1);
+        }
+        self.framer.take_whole(record);
+        Ok(())
     }
 
     /// Counts the complete lines that were pushed, so that less is left to do when the batch is

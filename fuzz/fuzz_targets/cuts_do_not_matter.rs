@@ -33,7 +33,14 @@ fuzz_target!(|input: Input<'_>| {
     for step in input.steps.iter().chain([&Step::End, &Step::Cut]) {
         tally.push(&step.bytes());
         definition.push(&step.bytes());
-        if matches!(step, Step::End) {
+        if let Step::Record(record) = step {
+            let is_taken = tally.record(record).is_ok();
+            let is_allowed = record.len() <= limit && definition.is_between_lines();
+            assert_eq!(is_taken, is_allowed);
+            if is_taken {
+                definition.push_record(record);
+            }
+        } else if matches!(step, Step::End) {
             tally.end_of_stream();
             definition.end_of_stream();
         } else if matches!(step, Step::Cut) {

@@ -54,6 +54,8 @@ impl From<AnyEnds> for LineEnds {
 pub enum Step<'a> {
     Push(&'a [u8]),
     Repeat { byte: u8, count: u8 },
+    /// A whole record, if no line has begun.
+    Record(&'a [u8]),
     Cut,
     End,
 }
@@ -64,7 +66,7 @@ impl Step<'_> {
         match self {
             Step::Push(bytes) => bytes.to_vec(),
             Step::Repeat { byte, count } => vec![*byte; usize::from(*count)],
-            Step::Cut | Step::End => Vec::new(),
+            Step::Record(_) | Step::Cut | Step::End => Vec::new(),
         }
     }
 }

@@ -15,10 +15,8 @@ pub(crate) mod framer;
 pub(crate) mod rig;
 pub(crate) mod router;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
-
-use hashbrown::HashSet;
 
 use self::channels::Channels;
 pub use self::channels::{Dropped, Remainder};

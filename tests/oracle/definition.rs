@@ -137,6 +137,11 @@ impl Definition {
         }
     }
 
+    /// Returns `true` if no line has begun that has not ended.
+    pub fn is_between_lines(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// Reads a whole record, between two lines. What it holds ends nothing.
     pub fn push_record(&mut self, record: &[u8]) {
         assert!(self.line.is_empty(), "a line has begun");

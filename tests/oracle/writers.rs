@@ -49,8 +49,6 @@ fn patiently<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 struct Pair {
     writer: Writer,
     definition: Definition,
-    line_ends: LineEnds,
-    last: u8,
 }
 
 impl Pair {
@@ -58,8 +56,6 @@ impl Pair {
         Pair {
             writer,
             definition: Definition::with_ends(rule, line_ends),
-            line_ends,
-            last: end_of(line_ends),
         }
     }
 
@@ -75,7 +71,6 @@ impl Pair {
             left = &left[count..];
         }
         self.definition.push(bytes);
-        self.last = *bytes.last().unwrap_or(&self.last);
     }
 
     fn record(&mut self, record: &[u8], waits: bool) {
@@ -83,24 +78,14 @@ impl Pair {
             true => self.writer.record(record),
             false => patiently(|| self.writer.try_record(record)),
         };
-        let ends = match self.line_ends {
-            LineEnds::Universal => &b"\n\r"[..],
-            LineEnds::Lf => b"\n",
-            _ => b"\0",
-        };
-        if !ends.contains(&self.last) {
+        if !self.definition.is_between_lines() {
             let error = outcome.expect_err("a line has begun");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
             return;
         }
         outcome.expect("the engine runs");
-        self.last = end_of(self.line_ends);
         self.definition.push_record(record);
     }
-}
-
-fn end_of(line_ends: LineEnds) -> u8 {
-    if line_ends == LineEnds::Nul { 0 } else { b'\n' }
 }
 
 proptest! {

@@ -214,7 +214,7 @@ impl Framer {
     }
 
     /// Returns `true` in the middle of a record, even if a part of it was given away or dropped.
-    pub(super) fn is_in_record(&self) -> bool {
+    pub(crate) fn is_in_record(&self) -> bool {
         self.unfinished_bytes() > 0 || self.mid_record || self.mid_oversize
     }
 
@@ -325,7 +325,7 @@ impl Framer {
     }
 
     /// Makes whole records of what was read, as far as it holds record ends.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let Some(block) = &self.block else { return };
         let unseen = &block.written()[self.scanned..];
         let Some(last) = self.delimiters.line_ends.last_end(unseen) else {
@@ -522,7 +522,7 @@ impl Framer {
     }
 
     /// Bytes of the longest record that is kept whole.
-    pub(super) fn record_bytes_max(&self) -> usize {
+    pub(crate) fn record_bytes_max(&self) -> usize {
         self.record_bytes_max
     }
 
@@ -532,7 +532,7 @@ impl Framer {
     }
 
     /// Makes the space at least `bytes` long.
-    pub(super) fn enlarge(&mut self, bytes: usize) {
+    pub(crate) fn enlarge(&mut self, bytes: usize) {
         let block = self.block.as_mut().expect("it has space");
         block.spill_to(block.filled() + bytes);
     }

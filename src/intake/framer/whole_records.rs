@@ -10,7 +10,7 @@ const WHOLE_RECORDS_MAX: usize = 1024;
 
 impl Framer {
     /// Takes a whole record between two records. The block has room for it and its end.
-    pub(in crate::intake) fn take_whole(&mut self, record: &[u8]) {
+    pub(crate) fn take_whole(&mut self, record: &[u8]) {
         self.settle();
         // The record begins with its first byte, even if that is a `\n`.
         self.seal();
@@ -37,7 +37,7 @@ impl Framer {
     }
 
     /// Returns `true` if no more records that hold record ends go into the block.
-    pub(in crate::intake) fn has_many_whole(&self) -> bool {
+    pub(crate) fn has_many_whole(&self) -> bool {
         let block = self.block.as_ref();
         block.is_some_and(|block| block.whole_count() >= WHOLE_RECORDS_MAX)
     }
