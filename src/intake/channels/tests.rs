@@ -276,3 +276,33 @@ fn a_position_that_a_source_reports_is_the_channels() {
     let has_none = rig.fill(|out| out.reached(ChannelId::FIRST, Position::from(1)));
     assert!(has_none.1.misuse.is_some());
 }
+
+/// The block is larger than the longest record, and the beginning of a record is carried.
+#[test]
+fn words_before_one_that_is_too_long_are_passed_on_whatever_is_carried() {
+    for rest in ["", "\n", "y\nz "] {
+        let delimiters = Delimiters {
+            rule: Rule::Split(b' '),
+            line_ends: LineEnds::Universal,
+        };
+        let mut rig = IntakeRig::new(delimiters, LIMIT, HELD_BYTES_DEFAULT, &[100]);
+        let (one, two) = rig.give(|out| (out.open(), out.open()));
+        rig.give(|out| {
+            out.write(one, b"a b ");
+            out.write(two, b"\n");
+            let long = "x".repeat(LIMIT + 1);
+            let text = format!("{rest}{long}");
+            let space = out.space_of(one, text.len()).expect("there is room");
+            space[..text.len()].copy_from_slice(text.as_bytes());
+            out.filled(text.len());
+            out.write(two, b"\n");
+            out.close(one, true);
+        });
+        let out = rig.take();
+        let counted = CountedRead::of(&out, &rig, delimiters);
+        for word in [&b"a"[..], b"b"] {
+            assert!(counted.tokens.iter().any(|token| token == word), "{rest:?}");
+        }
+        assert_eq!(counted.oversize_tokens, 1, "{rest:?}");
+    }
+}

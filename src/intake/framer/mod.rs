@@ -92,6 +92,9 @@ pub(crate) enum Ending {
     Clean,
     /// An unterminated last line is dropped.
     Reset,
+    /// Reading stops, though there may be more. Where that can be read again, an unterminated last
+    /// line waits for it; elsewhere it is a record.
+    Stop,
 }
 
 impl Framer {
@@ -293,12 +296,16 @@ impl Framer {
         if self.mid_oversize {
             self.drop_to_delimiter_cold();
         }
-        while self.gap < self.carry.len() && self.is_too_long() {
-            self.cut_short_cold();
-        }
         // One more than the limit, and a delimiter.
         let capacity = self.block.as_ref().map_or(0, Block::capacity);
-        if capacity >= self.record_bytes_max.saturating_add(2) {
+        let is_large = capacity >= self.record_bytes_max.saturating_add(2);
+        while (is_large || self.gap < self.carry.len())
+            && !self.carry.is_empty()
+            && self.is_too_long()
+        {
+            self.cut_short_cold();
+        }
+        if is_large {
             self.drop_long_tokens_cold();
         }
     }
@@ -445,7 +452,7 @@ impl Framer {
 
     /// Returns `true` if a clean end makes a record of what is carried, which needs a block.
     pub(super) fn needs_block_to_end(&self, ending: Ending) -> bool {
-        ending == Ending::Clean
+        ending != Ending::Reset
             && self.block.is_none()
             && !self.mid_oversize
             && (!self.carry.is_empty() || self.mid_record)
@@ -454,7 +461,7 @@ impl Framer {
     /// Ends an unterminated last line as `ending` says. The line is then complete, or dropped.
     pub(super) fn end(&mut self, ending: Ending) {
         self.settle();
-        if ending == Ending::Clean {
+        if ending != Ending::Reset {
             self.drop_undecided();
         }
         let held = self.unfinished_bytes();
@@ -462,7 +469,7 @@ impl Framer {
         let unterminated = held > 0 || self.mid_record;
         if self.mid_oversize {
             match ending {
-                Ending::Clean => self.intake.records_ended += 1,
+                Ending::Clean | Ending::Stop => self.intake.records_ended += 1,
                 // Its bytes are in the oversize column already.
                 Ending::Reset => self.intake.truncated_records += 1,
             }

@@ -72,7 +72,7 @@ impl Framer {
         if start > 0 {
             let rest = self.carry.split_off(start);
             let behind = self.new_bytes().len();
-            self.gap = 0;
+            self.close_gap();
             self.join();
             self.complete(behind);
             self.mid_record = true;
@@ -191,7 +191,8 @@ impl Framer {
         self.scanned = from;
     }
 
-    /// The block was made larger than the longest record: drops the tokens of it that are too long.
+    /// The block is larger than the longest record: drops the tokens of it that are too long. What
+    /// is carried and the rest of its record are not.
     #[cold]
     pub(super) fn drop_long_tokens_cold(&mut self) {
         let (max, delimiters) = (self.record_bytes_max, self.delimiters);
@@ -207,8 +208,10 @@ impl Framer {
             if content > max {
                 if from > 0 {
                     let before = self.new_bytes()[from - 1];
+                    let behind = self.new_bytes().len() - from;
+                    self.join();
+                    self.complete(behind);
                     self.mid_record = !delimiters.line_ends.is_end(before);
-                    self.complete(self.new_bytes().len() - from);
                 }
                 self.drop_token();
                 from = 0;
