@@ -8,6 +8,8 @@
 
 #[path = "sources/losses.rs"]
 mod losses;
+#[path = "sources/positions.rs"]
+mod positions;
 #[path = "sources/tcp_listen.rs"]
 mod tcp_listen;
 #[path = "sources/udp_listen.rs"]

@@ -55,29 +55,64 @@ impl Commits {
     }
 
     /// Everything up to `epoch` was delivered. Calls `commit` with the number of each source and
-    /// its positions, if they have changed since the last call.
+    /// its positions, for each epoch in which they have changed: an epoch has a channel that closed
+    /// in it, the next one has not.
     pub(crate) fn delivered(&mut self, epoch: u64, mut commit: impl FnMut(usize, &Positions)) {
-        let mut newest = None;
-        while let Some(next) = self.under_way.front() {
-            if next.epoch > epoch {
-                break;
+        let is_delivered = |next: &Arc<EpochPositions>| next.epoch <= epoch;
+        while self.under_way.front().is_some_and(is_delivered) {
+            let Some(next) = self.under_way.pop_front() else {
+                return;
+            };
+            for (source, positions) in next.sources.iter().enumerate() {
+                let before = self.committed.sources.get(source);
+                if !positions.is_empty() && before != Some(positions) {
+                    commit(source, positions);
+                }
             }
-            let next = self.under_way.pop_front();
-            self.spare.extend(std::mem::replace(&mut newest, next));
+            self.spare
+                .push(std::mem::replace(&mut self.committed, next));
         }
-        let Some(newest) = newest else { return };
-        for (source, positions) in newest.sources.iter().enumerate() {
-            let before = self.committed.sources.get(source);
-            if !positions.is_empty() && before != Some(positions) {
-                commit(source, positions);
-            }
-        }
-        self.spare
-            .push(std::mem::replace(&mut self.committed, newest));
     }
 
     /// Returns `true` if positions wait for the delivery of their epoch.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.under_way.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Position;
+
+    #[test]
+    fn a_channel_that_closed_is_committed_though_later_epochs_are_delivered_with_its_own() {
+        let mut commits = Commits::default();
+        let epochs: [&[(&str, u64)]; 4] = [
+            &[("a", 1), ("b", 1)],
+            &[("a", 5), ("b", 2)],
+            &[("b", 2)],
+            &[("b", 3)],
+        ];
+        for (before, channels) in (0..).zip(epochs) {
+            commits.begin(before + 1, 1, |_, into| {
+                for (name, at) in channels {
+                    into.push((*name).into(), Position::from(*at));
+                }
+            });
+        }
+        let mut seen = Vec::new();
+        commits.delivered(0, |_, _| panic!("nothing was delivered"));
+        commits.delivered(3, |source, positions| {
+            assert_eq!(source, 0);
+            seen.push((positions.get("a"), positions.get("b")));
+        });
+        let at = |offset: u64| Some(Position::from(offset));
+        assert_eq!(seen, [(at(1), at(1)), (at(5), at(2)), (None, at(2))]);
+        assert!(commits.is_waiting());
+        commits.delivered(4, |_, positions| {
+            assert_eq!(positions.get("b"), at(3));
+        });
+        assert!(!commits.is_waiting());
     }
 }

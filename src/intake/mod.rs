@@ -152,6 +152,12 @@ impl<'a> Intake<'a> {
     /// The position of a batch counts the bytes filled in or skipped up to the end of the channel's
     /// last record in the batch; bytes are not skipped within a record. If the numbers of the
     /// source are other ones, it uses [`reached`](Self::reached).
+    ///
+    /// An unfinished record is read again: when the run stops or the source fails, it is neither
+    /// counted nor dropped. [`Fill::End`](crate::sources::Fill::End), [`end`](Self::end) and
+    /// [`close`](Self::close) end it as in other channels; what a close drops is read again too.
+    /// After its close a channel has a position in one batch more, and then it is forgotten: the
+    /// states that a run saves have the channels of the last batch.
     pub fn open_at(&mut self, name: &str, position: Position) -> ChannelId {
         self.channels.open_at(name, position)
     }

@@ -321,7 +321,8 @@ pub trait Source: Send {
     /// at the bound.
     ///
     /// If reading ends at zero or at the bound, and the last call returned bytes, there may be more
-    /// of the line: it is dropped and reported if it is incomplete.
+    /// of the line: it is dropped and reported if it is incomplete, unless the channel has a
+    /// position, from which the next run reads it again.
     fn drain(&mut self) -> usize {
         0
     }
@@ -336,10 +337,9 @@ pub trait Source: Send {
     /// before them need not be read again. Only for sources whose channels were opened with
     /// [`Intake::open_at`]. Default: does nothing.
     ///
-    /// Called after a batch was delivered, if positions have changed; one call may be for several
-    /// batches. The last one may come after [`ended`](Self::ended). Once a user-supplied function
-    /// has failed in a batch, or an output has failed, there is no further call in this run: the
-    /// next one reads from before that batch.
+    /// Called after a batch was delivered, if positions have changed. The last call may come after
+    /// [`ended`](Self::ended). Once a user-supplied function has failed in a batch, or an output
+    /// has failed, there is no further call in this run: the next one reads from before that batch.
     fn committed(&mut self, positions: &Positions) {
         let _ = positions;
     }

@@ -68,7 +68,7 @@ impl ReactorCore {
             // of the input, and in the middle of its last line.
             let ending = match self.control.is_memory_full() || self.slots[index].is_cut_off() {
                 true => Ending::Reset,
-                false => Ending::Clean,
+                false => Ending::Stop,
             };
             self.end_slot(index, ending, None);
             if self.finish_ending(index).is_err() {

@@ -281,7 +281,7 @@ impl Channels {
         let remainder = Remainder {
             is_partial: framer.is_in_record(),
             dropped_bytes: match ending {
-                Ending::Clean => 0,
+                Ending::Clean | Ending::Stop => 0,
                 Ending::Reset => framer.unfinished_bytes() as u64,
             },
         };
@@ -298,8 +298,14 @@ impl Channels {
         ending: Ending,
         port: &mut P,
     ) -> Remainder {
-        let remainder = self.end(channel, ending, port);
         let index = channel.0;
+        let slot = &mut self.slots[index];
+        slot.framer.settle();
+        // A record that is dropped is read again.
+        let is_dropped = ending == Ending::Reset && slot.framer.is_in_record();
+        let before = slot.position().filter(|_| is_dropped);
+        let before = before.map(|(_, position)| position);
+        let remainder = self.end(channel, ending, port);
         if index == 0 {
             return remainder;
         }
@@ -309,7 +315,7 @@ impl Channels {
         let slot = &mut self.slots[index];
         slot.is_open = false;
         if let Some((name, position)) = slot.position() {
-            self.left.push(Arc::clone(name), position);
+            self.left.push(Arc::clone(name), before.unwrap_or(position));
             self.positioned -= 1;
             slot.origin = None;
         }
@@ -322,7 +328,9 @@ impl Channels {
         remainder
     }
 
-    /// Ends all channels, and has everything counted that they left. They stay open.
+    /// Ends all channels, and has everything counted that they left. They stay open. Unless the
+    /// source has come to its end, the unfinished record of a channel that has a position is left:
+    /// the next run reads it again.
     ///
     /// # Errors
     ///
@@ -334,7 +342,9 @@ impl Channels {
     ) -> Result<(), P::Full> {
         for index in 0..self.slots.len() {
             while self.place(port)? {}
-            self.end(ChannelId(index), ending, port);
+            if ending == Ending::Clean || self.slots[index].origin.is_none() {
+                self.end(ChannelId(index), ending, port);
+            }
         }
         while self.place(port)? {}
         Ok(())
