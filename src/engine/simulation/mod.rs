@@ -26,20 +26,26 @@
 //! Half of the worlds have a batched source too, whose pieces carry the millisecond they are from.
 //! What its batches must hold follows from that alone, whenever the reactor comes to cut them.
 
+mod channels;
+mod check;
 mod output;
 mod random;
+mod schedule;
 mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use self::channels::{ChannelArrival, Places, SimChannelSource, SimChannels};
+use self::check::check;
 pub(super) use self::output::Keep;
 use self::output::Reluctant;
 use self::random::Random;
+pub use self::schedule::run_schedule;
 use self::sources::{Arrival, Backlog, Shelf, SimBatched, SimSource};
 use crate::config::Config;
 use crate::engine::assemble::{Blueprint, Parts};
@@ -110,12 +116,23 @@ struct World {
     workers: Vec<Option<Worker>>,
     publisher: Option<Publisher>,
     kernels: Vec<Arc<Mutex<Backlog>>>,
-    /// Of the batched source, which is the last one.
+    /// Of the batched source, which is behind those.
     shelf: Option<Arc<Mutex<Shelf>>>,
     /// Everything that was ever on it.
     shelved: Vec<(u64, Vec<u8>)>,
+    /// Of the source of many channels, which is the last one.
+    channels: Option<Arc<Mutex<SimChannels>>>,
+    /// What each epoch must hold of it, and does.
+    expected_of_channels: Vec<EpochCounts>,
+    kept_of_channels: Keep,
+    /// What was committed up to which epoch: some of it.
+    committed: Vec<(usize, Places)>,
+    /// Memory for unfinished records of channels may be short.
+    is_short: bool,
     control: Arc<Control>,
     kept: Keep,
+    /// The last epoch that the output said is delivered.
+    told: Arc<AtomicU64>,
     /// The output does not ask for time.
     is_output_calm: Arc<AtomicBool>,
     rule: Rule,
@@ -135,7 +152,7 @@ struct World {
 }
 
 impl World {
-    fn new(mut random: Random, is_batched: bool) -> World {
+    fn new(mut random: Random, is_batched: bool, has_channels: bool) -> World {
         let rules = [Rule::Split(b' '), Rule::SplitWhitespace, Rule::Lines];
         let rule = rules[random.below(3)];
         let source_count = 1 + random.below(2);
@@ -151,7 +168,14 @@ impl World {
             losses: random.one_in(3),
         };
         let shelf = is_batched.then(Arc::<Mutex<Shelf>>::default);
-        let stream_count = source_count + usize::from(shelf.is_some());
+        let is_short = has_channels && record_bytes_max < 1 << 20 && random.one_in(2);
+        let channels = has_channels.then(|| {
+            let anonymous = !is_cut_early && !is_short;
+            let channels = SimChannels::new(&mut random, faults, rule, record_bytes_max, anonymous);
+            Arc::new(Mutex::new(channels))
+        });
+        let stream_count = source_count + usize::from(is_batched) + usize::from(has_channels);
+        let (kept_of_channels, told) = (Keep::default(), Arc::<AtomicU64>::default());
         let kept = Keep::default();
         let nodes = StreamId::first(stream_count)
             .map(|stream| NamedPipeline::tokens(CountTokens::new(stream, rule)));
@@ -160,8 +184,10 @@ impl World {
             nodes: nodes.collect(),
             outputs: vec![Box::new(Reluctant::new(
                 kept.clone(),
+                kept_of_channels.clone(),
                 Random::of_seed(random.next()),
                 Arc::clone(&is_calm),
+                Arc::clone(&told),
             ))],
         };
         let clock = Clock::manual(Duration::from_millis(1_000_003));
@@ -176,11 +202,19 @@ impl World {
         };
         let names = std::iter::repeat_n("sim".to_owned(), stream_count);
         let framers = StreamId::first(stream_count).zip(names);
+        let limits = ChannelLimits {
+            held_bytes_max: if is_short {
+                random.below(500)
+            } else {
+                usize::MAX
+            },
+            ..ChannelLimits::default()
+        };
         let parts = built(Blueprint {
             config,
             plan,
             inputs: framers
-                .map(|(stream, name)| (stream, name, ChannelLimits::default()))
+                .map(|(stream, name)| (stream, name, limits))
                 .collect(),
             decoders: DecoderCounts::default(),
             interval: Duration::from_millis(INTERVAL_MS),
@@ -202,6 +236,7 @@ impl World {
                 random: Random::of_seed(random.next()),
             }) as Box<dyn Source>
         });
+        let channel_seed = random.next();
         let sources = kernels.iter().map(|kernel| {
             let random = Random::of_seed(random.next());
             Box::new(SimSource {
@@ -209,9 +244,15 @@ impl World {
                 random,
             }) as Box<dyn Source>
         });
+        let of_channels = channels.as_ref().map(|channels| {
+            Box::new(SimChannelSource {
+                kernel: Arc::clone(channels),
+                random: Random::of_seed(channel_seed),
+            }) as Box<dyn Source>
+        });
         let reactor = ReactorCore::new(ReactorParts {
             router: parts.router,
-            sources: sources.chain(batched).collect(),
+            sources: sources.chain(batched).chain(of_channels).collect(),
             clock: BatchClock::new(INTERVAL_MS, clock.now()),
             batches: None,
             is_endless: false,
@@ -229,8 +270,14 @@ impl World {
             kernels,
             shelf,
             shelved: Vec::new(),
+            channels,
+            expected_of_channels: Vec::new(),
+            kept_of_channels,
+            committed: Vec::new(),
+            is_short,
             control,
             kept,
+            told,
             is_output_calm: is_calm,
             rule,
             record_bytes_max,
@@ -255,6 +302,44 @@ impl World {
         drop(kernel);
         if is_edge && !(self.faults.edges && self.random.one_in(4)) {
             self.edge(index);
+        }
+    }
+
+    /// Something arrives at one of many channels.
+    fn arrive_at_channel(&mut self, has_breaks: bool) {
+        let Some(channels) = self.channels.clone() else {
+            return;
+        };
+        let arrival = match self.random.below(12) {
+            0 => ChannelArrival::Skipped(1 + self.random.below(4)),
+            1 if has_breaks => ChannelArrival::End {
+                clean: !self.faults.resets || self.random.one_in(2),
+                closes: self.random.one_in(2),
+            },
+            _ => ChannelArrival::Bytes(self.text()),
+        };
+        let mut kernel = channels.lock().unwrap();
+        let index = self.random.below(kernel.channels.len());
+        kernel.channels[index].arrived.push_back(arrival);
+        drop(kernel);
+        self.edge_of_channels();
+    }
+
+    /// The source of many channels ends when all was read, or is lost at once.
+    fn end_channels(&mut self, is_clean: bool) {
+        if let Some(channels) = &self.channels {
+            channels.lock().unwrap().ends.get_or_insert(is_clean);
+            self.edge_of_channels();
+        }
+    }
+
+    fn edge_of_channels(&mut self) {
+        let Some(channels) = &self.channels else {
+            return;
+        };
+        let is_edge = std::mem::take(&mut channels.lock().unwrap().waits);
+        if is_edge && !(self.faults.edges && self.random.one_in(4)) {
+            self.edge(self.kernels.len() + usize::from(self.shelf.is_some()));
         }
     }
 
@@ -293,9 +378,17 @@ impl World {
         for kernel in &self.kernels {
             kernel.lock().unwrap().faults = Faults::default();
         }
+        if let Some(channels) = &self.channels {
+            channels.lock().unwrap().faults = Faults::default();
+        }
         if let Some(shelf) = &self.shelf {
             shelf.lock().unwrap().is_calm = true;
         }
+    }
+
+    /// Each batch holds exactly the records whose last byte was read during it.
+    fn is_exact(&self) -> bool {
+        !self.is_cut_early && !self.is_short
     }
 
     fn is_gathering(&self) -> bool {
@@ -358,7 +451,12 @@ impl World {
             (kernel.complete.len(), kernel.partial.len())
         };
         let read_before: Vec<_> = self.kernels.iter().map(read).collect();
+        let marks = self
+            .channels
+            .as_ref()
+            .map(|channels| channels.lock().unwrap().marks());
         let outcome = self.reactor.turn(self.clock.now());
+        self.note_commits(outcome == Next::Done);
         let cut = (self.reactor.epochs_cut() - epochs) as usize;
         let is_last = self.reactor.is_finished();
         if was_gathering && self.is_gathering() && cut == 0 {
@@ -390,6 +488,17 @@ impl World {
                 );
             }
             self.expected.push(counts);
+            if let (Some(channels), Some(marks)) = (&self.channels, &marks) {
+                let mut channels = channels.lock().unwrap();
+                if behind_everything && self.control.requested().is_some() {
+                    channels.stop(true);
+                }
+                let marks = match behind_everything {
+                    true => channels.marks(),
+                    false => marks.clone(),
+                };
+                self.expected_of_channels.push(channels.cut(&marks));
+            }
         }
         self.next = outcome;
         self.sleeps_until = match outcome {
@@ -397,6 +506,19 @@ impl World {
             _ => Duration::ZERO,
         };
         self.is_done = outcome == Next::Done;
+    }
+
+    /// Remembers what was committed in a turn: sometimes, and in the last one.
+    fn note_commits(&mut self, is_done: bool) {
+        let Some(channels) = &self.channels else {
+            return;
+        };
+        let channels = channels.lock().unwrap();
+        let epoch = self.reactor.epochs_delivered() as usize;
+        let is_news = self.committed.last().is_none_or(|(last, _)| *last < epoch);
+        if is_done || is_news && channels.commits > 0 && epoch.is_multiple_of(4) {
+            self.committed.push((epoch, channels.places.clone()));
+        }
     }
 
     /// A turn, if the reactor's thread is awake.
@@ -422,158 +544,11 @@ impl World {
         let delivered = self.reactor.epochs_delivered();
         let published = self.kept.0.lock().unwrap().len() as u64;
         assert!((self.delivered..=published).contains(&delivered));
+        assert!(delivered <= self.told.load(Ordering::Relaxed));
         self.delivered = delivered;
         if turn == publisher::Turn::Done {
             assert_eq!(delivered, published, "the run ends when all is delivered");
             self.publisher = None;
         }
-    }
-}
-
-/// A run whose schedule is `choices`, a byte each. Panics where the engine breaks a promise.
-#[cfg_attr(
-    not(feature = "internals"),
-    allow(unreachable_pub, reason = "public for the fuzz targets only")
-)]
-pub fn run_schedule(choices: &[u8]) {
-    let mut random = Random::of_choices(choices);
-    let is_batched = random.one_in(2);
-    run(random, is_batched);
-}
-
-fn run(random: Random, is_batched: bool) {
-    let is_given = random.has_given();
-    let mut world = World::new(random, is_batched);
-    // Swarm: what this seed does at all, and how long parts sleep.
-    let has_breaks = world.random.one_in(2);
-    let has_jumps = world.random.one_in(3);
-    let lazy_publisher = world.random.one_in(3);
-    let lazy_workers = world.random.one_in(3);
-    let stops = world.random.one_in(2);
-    for _ in 0..STEPS {
-        if is_given && !world.random.has_given() {
-            break;
-        }
-        match world.random.below(10) {
-            0..=2 => {
-                let index = world.random.below(world.kernels.len());
-                let text = world.text();
-                world.arrive(index, Arrival::Bytes(text));
-            }
-            3 if has_breaks && world.random.one_in(10) => {
-                let index = world.random.below(world.kernels.len());
-                let clean = !world.faults.resets || world.random.one_in(2);
-                world.arrive(index, Arrival::Break { clean });
-            }
-            3 if world.faults.resets && world.random.one_in(100) => {
-                let index = world.random.below(world.kernels.len());
-                world.arrive(index, Arrival::Failure);
-            }
-            4..=5 => world.turn(),
-            6..=7 if !lazy_workers || world.random.one_in(20) => {
-                let index = world.random.below(world.workers.len());
-                world.step_worker(index);
-            }
-            3 => match world.random.below(4) {
-                0 => world.shelve(),
-                _ => world.poke(),
-            },
-            8 if !lazy_publisher || world.random.one_in(20) => world.step_publisher(),
-            9 => {
-                let ms = if has_jumps && world.random.one_in(40) {
-                    700
-                } else {
-                    1
-                };
-                world
-                    .clock
-                    .advance(Duration::from_millis(ms * world.random.below(4) as u64));
-            }
-            _ => {}
-        }
-    }
-    // The last arrivals lose their edges where any do; then the faults stop: everything that
-    // arrived must come out, in bounded time.
-    if !stops {
-        for index in 0..world.kernels.len() {
-            world.arrive(index, Arrival::End);
-        }
-        if let Some(shelf) = &world.shelf {
-            shelf.lock().unwrap().is_last = true;
-        }
-    }
-    world.calm();
-    world.poke();
-    if stops {
-        // It wakes the reactor.
-        world.control.stop(Stop::Graceful);
-        world.sleeps_until = Duration::ZERO;
-    }
-    drain(&mut world);
-    check(&world);
-}
-
-/// Steps until everything has ended.
-fn drain(world: &mut World) {
-    let start = world.clock.now();
-    let mut steps = 0;
-    while world.publisher.is_some() || !world.is_done {
-        world.turn_if_awake();
-        // A turn takes some time; while the reactor sleeps there is only time.
-        if steps % 8 == 0 || world.clock.now() < world.sleeps_until {
-            world.clock.advance(Duration::from_millis(1));
-        }
-        (0..world.workers.len()).for_each(|index| world.step_worker(index));
-        world.step_publisher();
-        steps += 1;
-        let took = world.clock.now() - start;
-        assert!(
-            took <= Duration::from_millis(DRAIN_MS_MAX),
-            "nothing has ended {took:?} after the last fault: {:?}",
-            world.next
-        );
-    }
-    assert!(
-        world.is_done && world.workers.iter().all(Option::is_none),
-        "everything has ended"
-    );
-}
-
-/// Compares what was published with what was read.
-fn check(world: &World) {
-    let kept = world.kept.0.lock().unwrap();
-    let times: Vec<u64> = kept.iter().map(|(time, _)| *time).collect();
-    let expected: Vec<u64> = (1..=kept.len() as u64)
-        .map(|n| 1_000_000 + n * INTERVAL_MS)
-        .collect();
-    assert_eq!(times, expected, "batch times are consecutive multiples");
-    assert_eq!(kept.len(), world.expected.len());
-    let (mut all, mut all_expected) = (EpochCounts::new(), EpochCounts::new());
-    for (number, ((time, counts), expected)) in kept.iter().zip(&world.expected).enumerate() {
-        let mut expected = expected.clone();
-        add(&mut expected, world.owed(*time));
-        if !world.is_cut_early {
-            assert_eq!(counts, &expected, "batch {number} at {time}");
-        }
-        add(&mut all, counts.clone());
-        add(&mut all_expected, expected);
-    }
-    assert_eq!(all, all_expected, "all batches together");
-    let times: BTreeSet<u64> = kept.iter().map(|(time, _)| *time).collect();
-    let in_time = |from_ms: u64| times.contains(&from_ms.next_multiple_of(INTERVAL_MS));
-    assert!(
-        world.shelved.iter().all(|(from_ms, _)| in_time(*from_ms)),
-        "every piece has a batch"
-    );
-    let stats = world.control.stats();
-    let sum = |of: fn(&Backlog) -> u64| -> u64 {
-        let kernels = world.kernels.iter();
-        kernels.map(|kernel| of(&kernel.lock().unwrap())).sum()
-    };
-    assert_eq!(stats.lost_records, sum(|kernel| kernel.lost_records));
-    assert_eq!(stats.lost_bytes, sum(|kernel| kernel.lost_bytes));
-    assert_eq!(stats.truncated_records, sum(|kernel| kernel.truncated));
-    if world.rule == Rule::Lines && world.shelf.is_none() {
-        assert_eq!(stats.oversize_tokens, sum(|kernel| kernel.oversize));
     }
 }

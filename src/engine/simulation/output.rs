@@ -1,6 +1,6 @@
 //! Outputs of simulated runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::error::Result;
 #[derive(Clone, Default)]
 pub(crate) struct Keep(pub(crate) Arc<Mutex<Vec<(u64, EpochCounts)>>>);
 
-impl Output for Keep {
-    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
+impl Keep {
+    /// Keeps what is published by pipelines from the numbered one on.
+    fn keep(&self, epoch: &Merged<'_>, from: usize) {
         let mut counts = EpochCounts::new();
-        for node in epoch.nodes.iter() {
+        for node in &epoch.nodes[from..] {
             for (key, count) in table_of::<u64>(node.partial.as_ref()).iter() {
                 *counts.entry(key.to_vec()).or_default() += count;
             }
@@ -26,6 +27,12 @@ impl Output for Keep {
             .lock()
             .unwrap()
             .push((epoch.barrier.time.as_millis(), counts));
+    }
+}
+
+impl Output for Keep {
+    fn emit(&mut self, epoch: &mut Merged<'_>) -> Result<Emitted> {
+        self.keep(epoch, 0);
         Ok(Emitted::Done)
     }
 }
@@ -34,19 +41,32 @@ impl Output for Keep {
 /// later.
 pub(super) struct Reluctant {
     keep: Keep,
+    /// What the last pipeline publishes.
+    keep_last: Keep,
     random: Random,
     waits_until: Duration,
     is_calm: Arc<AtomicBool>,
     /// The last epoch it got, and the last one it has delivered.
     emitted: u64,
     delivered: u64,
+    /// The last one that it said is delivered.
+    told: Arc<AtomicU64>,
 }
 
 impl Reluctant {
-    /// Keeps what is published in `keep`, and asks for no time once `is_calm` is set.
-    pub(super) fn new(keep: Keep, random: Random, is_calm: Arc<AtomicBool>) -> Self {
+    /// Keeps what is published in `keep`, and that of the last pipeline also in `keep_last`. Asks
+    /// for no time once `is_calm` is set. Says in `told` what it has delivered.
+    pub(super) fn new(
+        keep: Keep,
+        keep_last: Keep,
+        random: Random,
+        is_calm: Arc<AtomicBool>,
+        told: Arc<AtomicU64>,
+    ) -> Self {
         Reluctant {
             keep,
+            keep_last,
+            told,
             random,
             waits_until: Duration::ZERO,
             is_calm,
@@ -70,13 +90,20 @@ impl Output for Reluctant {
         self.delivered += self
             .random
             .below((self.emitted - self.delivered) as usize + 1) as u64;
+        self.keep_last.keep(epoch, epoch.nodes.len() - 1);
         self.keep.emit(epoch)
     }
 
     fn delivered(&self) -> u64 {
         match self.is_calm.load(Ordering::Relaxed) || self.delivered == self.emitted {
-            true => u64::MAX,
-            false => self.delivered,
+            true => {
+                self.told.store(self.emitted, Ordering::Relaxed);
+                u64::MAX
+            }
+            false => {
+                self.told.store(self.delivered, Ordering::Relaxed);
+                self.delivered
+            }
         }
     }
 }

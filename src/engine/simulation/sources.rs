@@ -9,6 +9,7 @@ use super::{Faults, Random};
 use crate::error::{Error, ErrorKind};
 use crate::intake::Intake;
 use crate::ledger::Account;
+use crate::position::Before;
 use crate::source::{Fill, ReadOutcome, Source, read_once};
 use crate::time::BatchTime;
 
@@ -23,9 +24,11 @@ pub(super) struct Backlog {
     /// What was read of the record that is not complete.
     pub(super) partial: Vec<u8>,
     after_return: bool,
+    /// The beginning of the record was read before.
+    is_begun: bool,
     pub(super) is_over: bool,
     pub(super) faults: Faults,
-    record_bytes_max: usize,
+    pub(super) record_bytes_max: usize,
     account: Account,
     /// Records that were received and not filled in, and their bytes.
     pub(super) lost_records: u64,
@@ -58,6 +61,49 @@ impl Backlog {
         }
     }
 
+    /// Of nothing but lines.
+    pub(super) fn of_lines(record_bytes_max: usize) -> Backlog {
+        Backlog {
+            record_bytes_max,
+            ..Backlog::default()
+        }
+    }
+
+    /// Of lines, behind bytes that mean this for them.
+    pub(super) fn resumed(before: Before, record_bytes_max: usize) -> Backlog {
+        // As much of a dropped token as makes it too long.
+        let is_dropped = before.is_in_oversize;
+        let dropped_bytes = if is_dropped { record_bytes_max + 1 } else { 0 };
+        Backlog {
+            after_return: before.is_return,
+            is_begun: before.is_in_record,
+            partial: vec![b'-'; dropped_bytes],
+            ..Backlog::of_lines(record_bytes_max)
+        }
+    }
+
+    /// Takes the complete records, without their ends.
+    pub(super) fn take_records(&mut self) -> Vec<Vec<u8>> {
+        let complete = std::mem::take(&mut self.complete);
+        let mut records: Vec<_> = complete
+            .split(|&byte| byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        // Behind the last end.
+        records.pop();
+        records
+    }
+
+    /// Counts a record that came whole.
+    pub(super) fn look(&mut self, record: &[u8]) {
+        self.oversize += u64::from(record.len() > self.record_bytes_max);
+    }
+
+    /// The unfinished line is left as it is. A token that is too long was dropped already.
+    pub(super) fn leave(&mut self) {
+        self.oversize += u64::from(self.partial.len() > self.record_bytes_max);
+    }
+
     /// Writes down a record of this many bytes that was lost.
     fn lose(&mut self, bytes: u64) {
         self.lost_records += 1;
@@ -83,19 +129,21 @@ impl Backlog {
     }
 
     fn complete_record(&mut self) {
+        self.is_begun = false;
         self.oversize += u64::from(self.partial.len() > self.record_bytes_max);
         self.complete.append(&mut self.partial);
         self.complete.push(b'\n');
     }
 
     pub(super) fn end_line(&mut self, clean: bool) {
-        if clean && !self.partial.is_empty() {
+        if clean && (self.is_begun || !self.partial.is_empty()) {
             self.complete_record();
         } else if !clean {
             self.truncated += u64::from(!self.partial.is_empty());
             self.oversize += u64::from(self.partial.len() > self.record_bytes_max);
         }
         self.partial.clear();
+        self.is_begun = false;
         self.after_return = false;
     }
 }

@@ -1,5 +1,6 @@
 //! Runs of the simulation by seed, and what needs its world besides.
 
+use super::schedule::run;
 use super::*;
 use crate::engine::plan::Pipeline;
 use crate::epoch::hand_over::{NodeTable, PartialAggregate};
@@ -17,7 +18,9 @@ use crate::time::BatchTime;
 fn every_order_of_steps_gives_the_defined_batches_and_drains() {
     for seed in 0..400 {
         let random = || Random::of_seed(seed);
-        if let Err(panic) = std::panic::catch_unwind(|| run(random(), seed.is_multiple_of(2))) {
+        if let Err(panic) =
+            std::panic::catch_unwind(|| run(random(), seed.is_multiple_of(2), seed % 3 > 0))
+        {
             panic!(
                 "seed {seed}: {}",
                 crate::shard::panic_message(panic.as_ref())
@@ -44,7 +47,7 @@ fn any_bytes_are_a_schedule() {
 /// event will come any more; the reactor has to go on by itself.
 #[test]
 fn case_31_a_reader_that_stopped_for_want_of_room_goes_on_without_an_event() {
-    let mut world = World::new(Random::of_seed(7), false);
+    let mut world = World::new(Random::of_seed(7), false, false);
     let text = b"some words on a line\n".repeat(4000);
     for index in 0..world.kernels.len() {
         world.arrive(index, Arrival::Bytes(text.clone()));
@@ -78,7 +81,7 @@ fn case_31_a_reader_that_stopped_for_want_of_room_goes_on_without_an_event() {
 #[test]
 fn an_aborted_worker_ends_while_its_spare_tables_are_away() {
     let abort = AtomicBool::new(true);
-    let mut world = World::new(Random::of_seed(1), false);
+    let mut world = World::new(Random::of_seed(1), false, false);
     let mut worker = world.workers[0].take().expect("not run yet");
     worker::run(&mut worker, &abort, || ());
 }
