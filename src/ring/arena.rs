@@ -17,6 +17,9 @@ use bumpalo::Bump;
 use crate::limits::GUARD_BYTES;
 use crate::split::{BlockBytes, WholeRecord};
 
+/// Records of any bytes in a block. Their places take memory too: eight bytes each.
+pub(crate) const WHOLE_RECORDS_MAX: usize = 1024;
+
 /// The memory that blocks are carved from.
 ///
 /// The mutex is never contended. It is there because a `Bump` may not be shared, and blocks are
@@ -198,6 +201,10 @@ impl Block {
     pub fn append_whole(&mut self, record: &[u8], end: u8) {
         let place = |at: usize| u32::try_from(at).expect("records are shorter than 4 GiB");
         let at = self.len - self.start;
+        if self.whole.capacity() == 0 {
+            // Once for each block, so that a steady stream never waits for more.
+            self.whole.reserve_exact(WHOLE_RECORDS_MAX);
+        }
         self.whole.push(WholeRecord {
             start: place(at),
             end: place(at + record.len()),

@@ -4,9 +4,7 @@
 //! is as a line. Must not know: sources, threads, the clock.
 
 use super::Framer;
-
-/// Records in a block that hold record ends. Their places take memory too: eight bytes each.
-const WHOLE_RECORDS_MAX: usize = 1024;
+use crate::ring::arena::WHOLE_RECORDS_MAX;
 
 impl Framer {
     /// Takes a whole record between two records. The block has room for it and its end.
