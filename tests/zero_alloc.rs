@@ -8,9 +8,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use microtally::aggregate::{Count, Distinct, Percentile};
 use microtally::internals::{
@@ -57,6 +57,45 @@ unsafe impl GlobalAlloc for Counting {
 
 fn calls() -> u64 {
     CALLS.load(Ordering::SeqCst)
+}
+
+/// A number of each batch, and how often the allocator had been called by then. It is no channel:
+/// whose reader waits for the first time, which may be late on a busy machine, allocates.
+struct BatchLog {
+    len: AtomicUsize,
+    rows: Vec<(AtomicU64, AtomicU64)>,
+}
+
+impl BatchLog {
+    fn new() -> Arc<Self> {
+        Arc::new(BatchLog {
+            len: AtomicUsize::new(0),
+            rows: (0..1 << 10).map(|_| Default::default()).collect(),
+        })
+    }
+
+    fn add(&self, number: u64) {
+        let len = self.len.load(Ordering::SeqCst);
+        if let Some((of_batch, of_calls)) = self.rows.get(len) {
+            of_batch.store(number, Ordering::SeqCst);
+            of_calls.store(calls(), Ordering::SeqCst);
+            self.len.store(len + 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits for `warm` batches and `steady` ones behind them. Returns the sum of the numbers of
+    /// the latter, and how often the allocator was called meanwhile.
+    fn steady(&self, warm: usize, steady: usize) -> (u64, u64) {
+        let begin = Instant::now();
+        while self.len.load(Ordering::SeqCst) < warm + steady {
+            assert!(begin.elapsed() < Duration::from_secs(300), "batches come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let rows = &self.rows[warm - 1..warm + steady];
+        let calls = |row: &(AtomicU64, AtomicU64)| row.1.load(Ordering::SeqCst);
+        let numbers = rows[1..].iter().map(|row| row.0.load(Ordering::SeqCst));
+        (numbers.sum(), calls(&rows[steady]) - calls(&rows[0]))
+    }
 }
 
 /// Words of every key class, few enough to fit a new table: so every shard knows them from the
@@ -392,10 +431,9 @@ fn streaming_context() {
     spans.for_each_batch(move |batch, _| {
         let _ = tell_span.try_send(batch.get(b"w7"));
     });
-    let (tell, batches) = mpsc::sync_channel(1 << 10);
-    counts.for_each_batch(move |batch, _| {
-        let _ = tell.send((batch.stats().tokens, calls()));
-    });
+    let log = BatchLog::new();
+    let batches = Arc::clone(&log);
+    counts.for_each_batch(move |batch, _| batches.add(batch.stats().tokens));
     let running = ssc.start().expect("the context starts");
     let (mut client, _) = listener.accept().expect("the context connects");
     let sender = std::thread::spawn(move || {
@@ -406,18 +444,11 @@ fn streaming_context() {
     });
     // Tables, sinks and the channel itself have been used by then; tables have changed places
     // often.
-    let mut seen = batches.iter().skip(20);
-    let (_, before) = seen.next().expect("a batch");
-    let (mut tokens, mut after) = (0, before);
-    for (count, calls) in seen.by_ref().take(50) {
-        tokens += count;
-        after = calls;
-    }
+    let (tokens, allocator_calls) = log.steady(21, 50);
     assert!(tokens > 0, "words came through");
     assert!(spans_seen.try_iter().any(|span| span == Some((2, 2))));
     assert_eq!(
-        after - before,
-        0,
+        allocator_calls, 0,
         "StreamingContext, {tokens} tokens in 50 batches"
     );
     running.stop(Stop::Immediate).expect("no error");
