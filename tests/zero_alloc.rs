@@ -17,10 +17,10 @@ use microtally::internals::{
     AggregateTable, AggregateWindow, InverseWindow, KeyTable, ReduceWindow, Seed, Shape,
 };
 use microtally::prelude::*;
-use microtally::sink::{Pyspark, Tsv};
-use microtally::sources::Reconnect;
+use microtally::sink::{Pyspark, Sink, Tsv, Undelivered};
+use microtally::sources::{ChannelId, Fill, Intake, Position, Positions, Reconnect, Source};
 use microtally::stream::Dialect;
-use microtally::{Config, Engine, Rule, Tally};
+use microtally::{Batch, Config, Engine, Rule, Tally};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 /// Bytes that were asked for and not given back.
@@ -126,6 +126,9 @@ fn steady_state_asks_the_allocator_for_nothing() {
     aggregates();
     engine();
     streaming_context();
+    for channels in [1, 1024] {
+        positions(channels);
+    }
 }
 
 fn tally() {
@@ -453,4 +456,105 @@ fn streaming_context() {
     );
     running.stop(Stop::Immediate).expect("no error");
     sender.join().expect("the sender ends");
+}
+
+/// Channels with positions, half of them lines that are cut anywhere, half whole records that hold
+/// line ends.
+struct Channels {
+    count: usize,
+    text: Vec<u8>,
+    open: Vec<(ChannelId, usize)>,
+    turn: usize,
+    /// How often positions were committed.
+    commits: Arc<AtomicU64>,
+}
+
+impl Source for Channels {
+    fn fill(&mut self, out: &mut Intake<'_>, _now: Duration) -> Fill {
+        while self.open.len() < self.count {
+            let name = format!("partition {}", self.open.len());
+            self.open.push((out.open_at(&name, Position::default()), 0));
+        }
+        for _ in 0..64 {
+            self.turn += 1;
+            let index = self.turn % self.count;
+            let (channel, at) = &mut self.open[index];
+            // A source of one channel has lines and records in turn.
+            let is_records = match self.count {
+                1 => *at == 0 && self.turn.is_multiple_of(2),
+                _ => index % 2 == 1,
+            };
+            if is_records {
+                if !out.record(*channel, b"a record\nof two lines") {
+                    break;
+                }
+                continue;
+            }
+            let rest = &self.text[*at..];
+            let count = out.write(*channel, &rest[..rest.len().min(97)]);
+            if count == 0 {
+                break;
+            }
+            *at = (*at + count) % self.text.len();
+        }
+        Fill::More
+    }
+
+    fn committed(&mut self, positions: &Positions) {
+        assert_eq!(positions.iter().count(), self.count);
+        self.commits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn name(&self) -> &str {
+        "channels"
+    }
+}
+
+/// As many batches are under way at first as can be.
+struct SlowAtFirst(u32);
+
+impl Sink<u64> for SlowAtFirst {
+    fn deliver(&mut self, _batch: &Batch<'_, u64>) -> Result<(), Undelivered> {
+        if self.0 > 0 {
+            self.0 -= 1;
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        Ok(())
+    }
+}
+
+fn positions(count: usize) {
+    let config = Config::default().workers(2).block_bytes(64 << 10);
+    let ssc = StreamingContext::with_config(Duration::from_millis(20), config);
+    let ssc = ssc.expect("the settings are good");
+    let commits = Arc::new(AtomicU64::new(0));
+    let source = Channels {
+        count,
+        text: b"some words in lines\nthat are all alike\r\n".repeat(30),
+        open: Vec::new(),
+        turn: 0,
+        commits: Arc::clone(&commits),
+    };
+    let counts = ssc.source_stream(source).count_by_value();
+    counts
+        .output_on_thread("slow", SlowAtFirst(8), 2)
+        .expect("in range");
+    let (tell, batches) = mpsc::sync_channel(1 << 10);
+    counts.for_each_batch(move |batch, _| {
+        assert_eq!(batch.get(b"a record"), None, "a record is whole");
+        let _ = tell.send((batch.stats().records, calls()));
+    });
+    let running = ssc.start().expect("the context starts");
+    let mut seen = batches.iter().skip(40);
+    let (_, before) = seen.next().expect("a batch");
+    let commits_before = commits.load(Ordering::SeqCst);
+    let (mut records, mut after) = (0, before);
+    for (count, calls) in seen.by_ref().take(50) {
+        records += count;
+        after = calls;
+    }
+    assert!(records > 0, "records came through");
+    assert!(commits.load(Ordering::SeqCst) > commits_before);
+    assert_eq!(after - before, 0, "{count} channels with positions");
+    running.stop(Stop::Immediate).expect("no error");
 }

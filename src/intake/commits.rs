@@ -45,6 +45,8 @@ impl Commits {
             true => self.spare.push(Arc::clone(&shared)),
             false => self.under_way.push_back(Arc::clone(&shared)),
         }
+        // All of them may be delivered at once.
+        self.spare.reserve(self.under_way.len() + 1);
         shared
     }
 
