@@ -10,6 +10,8 @@
 mod losses;
 #[path = "sources/positions.rs"]
 mod positions;
+#[path = "sources/slow_sinks.rs"]
+mod slow_sinks;
 #[path = "sources/tcp_listen.rs"]
 mod tcp_listen;
 #[path = "sources/udp_listen.rs"]

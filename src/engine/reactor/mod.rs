@@ -11,6 +11,7 @@
 
 mod commit;
 mod drain;
+mod ending;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,13 @@ use std::time::Duration;
 
 pub(crate) use self::shell::{ReactorShell, ReadySignals, WAKE_TOKEN, run};
 use crate::engine::control::{Control, Stop};
-use crate::error::{Error, ErrorKind, guarded};
+use crate::error::{Error, guarded};
+use crate::intake::ReadyParts;
 use crate::intake::framer::Ending;
 use crate::intake::router::{Full, Router};
-use crate::intake::{Misuse, ReadyParts};
 use crate::ledger::IntakeTotals;
 use crate::limits::{DRAIN_BYTES_MAX, FILLS_PER_TURN, LOOK_AGAIN_MS};
-use crate::notice::{Notice, NoticeKind, Notices};
+use crate::notice::Notices;
 use crate::source::{Fill, Source};
 use crate::time::BatchClock;
 
@@ -73,6 +74,8 @@ pub(crate) struct ReactorCore {
     is_endless: bool,
     /// The sources were asked for what belongs to the next batch, which is not cut yet.
     is_asked: bool,
+    /// The batch that is due had to wait for outputs.
+    is_behind: bool,
     /// When sources that wait for an edge are called without one. Known from the first turn.
     look_at: Option<Duration>,
     control: Arc<Control>,
@@ -191,6 +194,7 @@ impl ReactorCore {
             batches_left: batches,
             is_endless,
             is_asked: false,
+            is_behind: false,
             look_at: None,
             control,
             notices,
@@ -273,6 +277,7 @@ impl ReactorCore {
                 return Some(Next::Again);
             }
             if self.router.cut(self.clock.next(), last).is_err() {
+                self.is_behind = true;
                 return Some(Next::Stalled(Duration::MAX));
             }
             self.is_asked = false;
@@ -281,6 +286,11 @@ impl ReactorCore {
             if last {
                 self.phase = Phase::Finished;
                 return Some(Next::Again);
+            }
+            // Outputs that take longer than an interval leave a batch due at all times: without a
+            // look at the sources in between nothing would ever be read.
+            if std::mem::take(&mut self.is_behind) && self.phase == Phase::Running {
+                return self.read_ready(now).or(Some(Next::Again));
             }
         }
         None
@@ -510,89 +520,6 @@ impl ReactorCore {
                 self.lose_to_panic(index, panic.as_ref());
                 None
             }
-        }
-    }
-
-    /// Ends a source that has done what cannot be.
-    #[cold]
-    fn refuse(&mut self, index: usize, misuse: Misuse) {
-        let message = format!("source {} {misuse}", self.slots[index].name);
-        self.lose(index, Error::new(ErrorKind::Source, message));
-    }
-
-    #[cold]
-    fn lose_to_panic(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
-        let slot = &mut self.slots[index];
-        let error = commit::panicked(&slot.name, panic);
-        slot.knows_end = true;
-        slot.has_panicked = true;
-        let error = self.end_lost(index, error);
-        self.control.report(error);
-    }
-
-    /// Ends a source that should not have ended.
-    #[cold]
-    fn lose(&mut self, index: usize, error: Error) {
-        let error = self.end_lost(index, error);
-        self.control.report_lost(error);
-    }
-
-    /// Ends a source that should not have ended, and reports it if others go on: the error itself
-    /// may take a long time to arrive. Returns the error, marked as reported then.
-    fn end_lost(&mut self, index: usize, error: Error) -> Error {
-        self.end_slot(index, Ending::Reset, Some(&error));
-        let goes_on = self.is_endless || self.slots.iter().any(|slot| !slot.is_over);
-        if !goes_on || error.is_reported() {
-            return error;
-        }
-        let (source, reason) = (self.slots[index].name.clone(), error.to_string());
-        let summary = format!("{source} was lost");
-        (self.notices).report(Notice::new(source, NoticeKind::Lost { reason }));
-        error.reported_except(summary)
-    }
-
-    /// Ends a source: it is not called any more.
-    fn end_slot(&mut self, index: usize, ending: Ending, error: Option<&Error>) {
-        let slot = &mut self.slots[index];
-        if !slot.is_over {
-            slot.is_over = true;
-            slot.owes = false;
-            slot.wake_at = None;
-            // A break that has found no room yet ends the line already.
-            slot.ending
-                .get_or_insert((ending, self.router.first_intake_of(index)));
-            self.tell_end(index);
-            (self.watch)(index, error);
-        }
-    }
-
-    /// Places what an ended source has left.
-    fn finish_ending(&mut self, index: usize) -> Result<(), Full> {
-        let Some((ending, before)) = self.slots[index].ending else {
-            return Ok(());
-        };
-        self.router.finish(index, ending)?;
-        self.slots[index].ending = None;
-        self.tell_dropped(index, &before);
-        Ok(())
-    }
-
-    /// Reports what was dropped of the source's first channel since `before`. A source with several
-    /// channels reports what was dropped of the others itself: it knows who they are.
-    fn tell_dropped(&mut self, index: usize, before: &IntakeTotals) {
-        let now = self.router.first_intake_of(index);
-        let slot = &mut self.slots[index];
-        let is_first = now.oversize_tokens > 0 && !slot.oversize_told;
-        slot.oversize_told |= is_first;
-        if is_first {
-            let record_bytes_max = self.record_bytes_max;
-            let kind = NoticeKind::Oversize { record_bytes_max };
-            self.notices.report(Notice::new(&slot.name, kind));
-        }
-        if now.truncated_records > before.truncated_records {
-            let bytes = now.truncated_bytes - before.truncated_bytes;
-            let kind = NoticeKind::Truncated { bytes };
-            self.notices.report(Notice::new(&slot.name, kind));
         }
     }
 }

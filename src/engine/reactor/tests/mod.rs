@@ -12,6 +12,7 @@ use crate::engine::assemble::{Blueprint, Parts};
 use crate::engine::plan::{CountTokens, EnginePlan, NamedPipeline, Output};
 use crate::engine::publisher::{self, Publisher};
 use crate::engine::simulation::{Keep, built};
+use crate::error::ErrorKind;
 use crate::id::StreamId;
 use crate::intake::ChannelLimits;
 use crate::intake::Intake;
