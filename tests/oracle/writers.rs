@@ -190,20 +190,23 @@ fn without_room_nothing_is_taken_and_nobody_waits() {
     });
     let engine = engine.expect("it starts");
     let mut writer = engine.writer().expect("the first");
-    writer.record(b"line").expect("the engine runs");
+    // More than a block, so that the shard has a part in both batches.
+    let mut write = || {
+        for _ in 0..40 {
+            writer.record(b"line").expect("the engine runs");
+        }
+    };
+    write();
     engine.cut(time(1)).expect("the engine runs");
     reached.recv_timeout(PATIENCE).expect("it is put out");
-    // More than a block, so that the shard has a part in the second batch.
-    for _ in 0..40 {
-        writer.record(b"line").expect("the engine runs");
-    }
+    write();
     let (engine, taken) = thread::scope(|scope| {
         // The shard has no table for what comes behind this barrier until the output returns.
         let cut = scope.spawn(move || {
             engine.cut(time(2)).expect("the engine runs");
             engine
         });
-        let (mut taken, mut refused) = (41, 0);
+        let (mut taken, mut refused) = (80, 0);
         // Once or twice it may be because the other thread is in the engine.
         while refused < 20 {
             match writer.try_record(b"line") {

@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -191,6 +191,7 @@ impl<R: PipelineResults> EngineBuilder<R> {
             record_bytes_max,
             writers_max: self.writers,
             written: AtomicU64::new(0),
+            cutting: AtomicUsize::new(0),
             clock: self.clock,
             batches: Mutex::new(batches),
         });

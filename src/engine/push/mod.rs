@@ -8,7 +8,7 @@ mod builder;
 mod finish;
 mod writer;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -76,6 +76,8 @@ struct PushShared {
     writers_max: usize,
     /// Bytes that writers took.
     written: AtomicU64,
+    /// Threads that cut a batch and have not done so: writers let them go first.
+    cutting: AtomicUsize,
     clock: Clock,
     /// The next batch, if the engine cuts by itself. Locked while it does.
     batches: Mutex<Option<BatchClock>>,
@@ -282,6 +284,24 @@ impl Monitor {
     }
 }
 
+/// Keeps writers from taking the room that a cut waits for.
+struct CutTurn<'a>(&'a PushShared);
+
+impl<'a> CutTurn<'a> {
+    fn begin(shared: &'a PushShared) -> Self {
+        // Relaxed throughout: writers look at it under the lock, and again soon.
+        shared.cutting.fetch_add(1, Ordering::Relaxed);
+        CutTurn(shared)
+    }
+}
+
+impl Drop for CutTurn<'_> {
+    fn drop(&mut self) {
+        self.0.cutting.fetch_sub(1, Ordering::Relaxed);
+        self.0.room.notify_all();
+    }
+}
+
 impl PushShared {
     fn lock(&self) -> MutexGuard<'_, Gate> {
         // A poisoned router belongs to an engine that has failed; every loop checks `is_aborted`.
@@ -343,12 +363,16 @@ impl PushShared {
     /// Cuts an epoch and waits until the helper's tables are handed over. Returns `false` if the
     /// engine has stopped or the time is up.
     fn cut(&self, time: BatchTime, last: bool, until: Option<Deadline>) -> bool {
+        let mut turn = Some(CutTurn::begin(self));
         let Some(mut gate) = self.lock_until(until) else {
             return false;
         };
         let mut is_cut = false;
         while !self.is_aborted() && !is_past(until) {
             is_cut = is_cut || gate.end_dropped().is_ok() && gate.router.cut(time, last).is_ok();
+            if is_cut {
+                drop(turn.take());
+            }
             if is_cut && gate.router.seal_helper() {
                 drop(gate);
                 self.publish_turn.has_cut();

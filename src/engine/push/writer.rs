@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::PushShared;
 use crate::error::{Error, ErrorKind, Result};
@@ -206,7 +207,11 @@ impl Writer {
                     "the memory limit was reached; the batch that is cut next is the last one";
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
             }
-            if let Ok(taken) = take(&mut gate.router, self.index) {
+            // A cut must not wait for room that writers take again and again, unless it waits for
+            // the output that is writing.
+            let goes_first =
+                shared.cutting.load(Ordering::Relaxed) == 0 || shared.publish_turn.is_inside();
+            if goes_first && let Ok(taken) = take(&mut gate.router, self.index) {
                 return Ok(taken);
             }
             if !waits {
