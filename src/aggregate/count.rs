@@ -2,10 +2,7 @@
 //!
 //! Must not know: tables, keys.
 
-use std::io::{self, Read, Write};
-
 use super::{Aggregate, Slab};
-use crate::save::Saved;
 
 /// Counts the records of a key, whatever their values.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,15 +34,5 @@ impl<T> Aggregate<T> for Count {
         state
     }
 
-    fn check_savable(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn save(&self, state: Self::State, _: &Slab, to: &mut dyn Write) -> io::Result<()> {
-        state.save(to)
-    }
-
-    fn load(&self, _: &mut Slab, from: &mut dyn Read) -> io::Result<Self::State> {
-        Saved::load(from)
-    }
+    saved_as_it_is!();
 }

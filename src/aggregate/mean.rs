@@ -2,10 +2,7 @@
 //!
 //! Must not know: tables, keys.
 
-use std::io::{self, Read, Write};
-
 use super::{Aggregate, Numeric, Slab};
-use crate::save::Saved;
 
 /// The mean of the values of a key: their sum, as exact as that of [`Sum`](super::Sum), over their
 /// number.
@@ -41,15 +38,5 @@ impl<T: Numeric> Aggregate<T> for Mean {
         T::mean(sum, count)
     }
 
-    fn check_savable(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn save(&self, state: Self::State, _: &Slab, to: &mut dyn Write) -> io::Result<()> {
-        state.save(to)
-    }
-
-    fn load(&self, _: &mut Slab, from: &mut dyn Read) -> io::Result<Self::State> {
-        Saved::load(from)
-    }
+    saved_as_it_is!();
 }

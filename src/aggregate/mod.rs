@@ -40,6 +40,28 @@
 
 use std::io::{self, Read, Write};
 
+/// The methods of an aggregate whose state is a [`Saved`](crate::save::Saved) value.
+macro_rules! saved_as_it_is {
+    () => {
+        fn check_savable(&self) -> Result<(), &'static str> {
+            Ok(())
+        }
+
+        fn save(
+            &self,
+            state: Self::State,
+            _: &Slab,
+            to: &mut dyn std::io::Write,
+        ) -> std::io::Result<()> {
+            crate::save::Saved::save(&state, to)
+        }
+
+        fn load(&self, _: &mut Slab, from: &mut dyn std::io::Read) -> std::io::Result<Self::State> {
+            crate::save::Saved::load(from)
+        }
+    };
+}
+
 mod count;
 mod distinct;
 mod list;

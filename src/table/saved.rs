@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use crate::save::{Saved, ValueCodec, invalid};
 use crate::table::KeyTable;
+use crate::table::bound::Overflow;
 use crate::table::frozen::FrozenTable;
 use crate::table::keys::Seed;
 
@@ -23,10 +24,7 @@ impl<V: Copy> KeyTable<V> {
         save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
         to: &mut dyn Write,
     ) -> io::Result<()> {
-        if !self.overflow().is_none() {
-            return Err(io::Error::other(FULL));
-        }
-        save_entries(self.len(), self.iter(), save_value, to)
+        save_entries(self.overflow(), self.len(), self.iter(), save_value, to)
     }
 
     /// Reads a table that [`save`](Self::save) wrote. It has another seed and no memory cap.
@@ -75,22 +73,20 @@ impl<V: Copy> FrozenTable<V> {
         save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
         to: &mut dyn Write,
     ) -> io::Result<()> {
-        if !self.overflow().is_none() {
-            return Err(io::Error::other(FULL));
-        }
-        save_entries(self.len(), self.iter(), save_value, to)
+        save_entries(self.overflow(), self.len(), self.iter(), save_value, to)
     }
 }
 
-/// Why a table cannot be saved.
-const FULL: &str = "a table has reached the memory limit";
-
 fn save_entries<'a, V>(
+    overflow: Overflow,
     len: usize,
     mut entries: impl Iterator<Item = (&'a [u8], V)>,
     mut save_value: impl FnMut(V, &mut dyn Write) -> io::Result<()>,
     to: &mut dyn Write,
 ) -> io::Result<()> {
+    if !overflow.is_none() {
+        return Err(io::Error::other("a table has reached the memory limit"));
+    }
     (len as u64).save(to)?;
     entries.try_for_each(|(key, value)| {
         (key.len() as u64).save(to)?;
