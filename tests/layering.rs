@@ -97,7 +97,7 @@ const KNOW_RECORD_ENDS: &[(&str, &str)] = &[
     ),
     (
         "engine/push/writer.rs",
-        "adds the end to a whole record, and refuses a record that holds one",
+        "knows whether a line has begun, behind which no whole record may come",
     ),
     (
         "engine/simulation/sources.rs",

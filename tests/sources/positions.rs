@@ -316,6 +316,8 @@ fn a_source_that_panics_when_it_is_informed_is_reported_and_not_called_again() {
         .expect_err("the source has panicked");
     assert!(error.to_string().contains("no such group"), "{error}");
     assert_eq!(commits(), 1);
+    thread::sleep(20 * INTERVAL);
+    assert_eq!(shared.read.load(Ordering::SeqCst), 5, "it is read no more");
     assert_eq!(
         Position::from(5),
         shared.commits.lock().unwrap()[0].get("one").unwrap()

@@ -3,8 +3,7 @@
 //! Must not know: sinks, what a position means.
 
 use super::ReactorCore;
-use crate::error::{Error, ErrorKind, guarded};
-use crate::shard::panic_message;
+use crate::error::guarded;
 
 impl ReactorCore {
     /// Informs sources of what was delivered. Returns `true` if they will be informed of more.
@@ -19,17 +18,21 @@ impl ReactorCore {
     }
 
     fn commit_delivered(&mut self) -> bool {
-        let (slots, control) = (&mut self.slots, &self.control);
-        self.router.commit(|index, positions| {
+        let (slots, mut panics) = (&mut self.slots, Vec::new());
+        let is_waiting = self.router.commit(|index, positions| {
             let slot = &mut slots[index];
             if slot.has_panicked {
                 return;
             }
             if let Err(panic) = guarded(|| slot.source.committed(positions)) {
                 slot.has_panicked = true;
-                control.report(panicked(&slot.name, panic.as_ref()));
+                panics.push((index, panic));
             }
-        })
+        });
+        for (index, panic) in panics {
+            self.lose_to_panic(index, panic.as_ref());
+        }
+        is_waiting
     }
 
     /// Returns `true` while the last batches of sources that have positions may still be delivered.
@@ -38,12 +41,4 @@ impl ReactorCore {
         let is_stopped = self.control.is_stopped();
         self.commit() && !is_stopped
     }
-}
-
-/// The error of a source that has panicked.
-#[cold]
-pub(super) fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
-    let panic = panic_message(panic);
-    let message = format!("source {name} panicked and is read no more: {panic}");
-    Error::new(ErrorKind::UserFunction, message)
 }

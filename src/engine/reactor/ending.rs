@@ -3,13 +3,14 @@
 //! Promise: the end of a source is reported once, and so is what it left. Must not know: sinks,
 //! formats, protocols, tokens.
 
-use super::{ReactorCore, commit};
+use super::ReactorCore;
 use crate::error::{Error, ErrorKind};
 use crate::intake::Misuse;
 use crate::intake::framer::Ending;
 use crate::intake::router::Full;
 use crate::ledger::IntakeTotals;
 use crate::notice::{Notice, NoticeKind};
+use crate::shard::panic_message;
 
 impl ReactorCore {
     /// Ends a source that has done what cannot be.
@@ -22,7 +23,9 @@ impl ReactorCore {
     #[cold]
     pub(super) fn lose_to_panic(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
         let slot = &mut self.slots[index];
-        let error = commit::panicked(&slot.name, panic);
+        let (name, panic) = (&slot.name, panic_message(panic));
+        let message = format!("source {name} panicked and is read no more: {panic}");
+        let error = Error::new(ErrorKind::UserFunction, message);
         slot.knows_end = true;
         slot.has_panicked = true;
         let error = self.end_lost(index, error);
